@@ -1,0 +1,65 @@
+# Everything needs only git, make and Python >= 3.11; `make` sets up .venv by itself.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+READY := .venv/.ready
+
+##@ Start here
+demo: $(READY) ## Play the main journey on real servers and real DICOM files, verifying each step
+	$(BIN)/python -m demo
+
+test: $(READY) ## Run the tests (T=path picks some)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not drill and not demo" $(T)
+
+up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=login)
+	$(BIN)/python -m services all --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
+
+##@ Quality
+check: $(READY) ## Lint, types, import contracts, generated code, rows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/python -m tests.generated --check
+	$(BIN)/python -m pytest -q --rows >/dev/null
+
+rows: $(READY) ## Print which rows of docs/requirements.md are proven
+	@$(BIN)/python -m pytest -q --rows
+
+drill: $(READY) ## Long drills: kills and power cuts (root for the power cuts)
+	$(BIN)/python -m pytest -q -m drill $(T)
+
+bench: $(READY) ## Measure side by side with the peers (B=P1 picks one)
+	$(BIN)/python -m bench $(B)
+
+format: $(READY) ## Rewrite the code in the project's format
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+proto: $(READY) ## Generate wire/ from protos/ and docs/facts/ from the facts
+	$(BIN)/python -m tests.generated
+
+##@ Set-up
+setup: $(READY) ## Make .venv with the locked dependencies
+
+debian: ## Install the peers and tools that some tests and the bench use (root, Debian)
+	apt-get update
+	apt-get install -y --no-install-recommends dcmtk orthanc orthanc-dicomweb strace e2fsprogs util-linux
+
+clean: ## Remove .venv and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml uv.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv sync --frozen --inexact --quiet --all-extras
+	touch $@
+
+.PHONY: demo test up check rows drill bench format proto setup debian clean help

@@ -1,0 +1,3 @@
+"""Loads the plugin that reads `@pytest.mark.proves` (tests/rows.py)."""
+
+pytest_plugins = ["tests.rows"]

@@ -1,0 +1,49 @@
+"""Errors are words; every edge has one table that turns them into its codes.
+
+A sentence starts in lower case, has no full stop, quotes user input in backticks, puts the cause after
+a colon, and names no class and no patient.
+"""
+
+
+class ReadroomError(Exception):
+    """A failure that has a word. Raise one of the words below, never this.
+
+    `sentence` is public; `field` names the request field at fault, where there is one.
+    """
+
+    def __init__(self, sentence: str, *, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.field = field
+
+
+class Invalid(ReadroomError):
+    """The request itself is wrong; asking again unchanged cannot help."""
+
+
+class NotFound(ReadroomError):
+    """It does not exist, or the caller may not know that it does."""
+
+
+class Denied(ReadroomError):
+    """The caller may know of it, but may not do this."""
+
+
+class Unauthenticated(ReadroomError):
+    """Nobody valid is asking. The sentence says nothing about what exists."""
+
+
+class Conflict(ReadroomError):
+    """The state of things forbids it now: a duplicate, a lock, a case being deleted."""
+
+
+class Expired(ReadroomError):
+    """It was valid once; its time has ended."""
+
+
+class Exhausted(ReadroomError):
+    """A limit is reached: rate, size, number."""
+
+
+class Unavailable(ReadroomError):
+    """A part we depend on does not answer; asking again later may help."""

@@ -1,0 +1,65 @@
+"""Which rows of docs/requirements.md are proven by which tests.
+
+A pytest plugin: every collected test's `@pytest.mark.proves("ACC-15")` is read. An unknown id fails the
+collection. `pytest --rows` prints the table and runs no test; a row proven only by marks with `part=…`
+is printed as partly, never as proven.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+_REQUIREMENTS = Path(__file__).parent.parent / "docs" / "requirements.md"
+_ROW = re.compile(r"^\| ([A-Z]+-?\d+) \| (.+) \|$", re.MULTILINE)
+
+
+def read_rows(text: str) -> dict[str, str]:
+    """Id and sentence of each row of the requirements."""
+    return dict(_ROW.findall(text))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", action="store_true", help="print which rows are proven; run no test")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rows = read_rows(_REQUIREMENTS.read_text())
+    whole: defaultdict[str, list[str]] = defaultdict(list)
+    parts: defaultdict[str, list[str]] = defaultdict(list)
+    for item in items:
+        for mark in item.iter_markers("proves"):
+            for row in mark.args:
+                if row not in rows:
+                    raise pytest.UsageError(f"{item.nodeid} proves `{row}`, which docs/requirements.md lacks")
+                part = mark.kwargs.get("part")
+                if part is None:
+                    whole[row].append(item.nodeid)
+                else:
+                    parts[row].append(part)
+    if config.getoption("rows"):
+        print(_table(rows, whole, parts))
+        items.clear()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.getoption("rows") and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
+
+
+def _table(rows: dict[str, str], whole: dict[str, list[str]], parts: dict[str, list[str]]) -> str:
+    lines = []
+    for row, sentence in rows.items():
+        if row in whole:
+            state = f"proven by {len(whole[row])}"
+        elif row in parts:
+            state = "partly: " + ", ".join(sorted(set(parts[row])))
+        else:
+            state = "-"
+        lines.append(f"{row:8} {sentence[:70]:70} {state}")
+    proven = sum(row in whole for row in rows)
+    partly = sum(row in parts and row not in whole for row in rows)
+    lines.append(f"{proven} proven, {partly} partly, {len(rows) - proven - partly} not, of {len(rows)} rows")
+    return "\n".join(lines)
