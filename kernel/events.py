@@ -38,7 +38,7 @@ class StudyReceived(Fact):
 
 
 class StudyChanged(Fact):
-    """A study has more instances or other attributes, or has settled; id is a StudyId. Said by ingest (A55)."""
+    """A study has grown, has other attributes or has settled; id is a StudyId. Said by ingest (A55)."""
 
     subject = "study.changed.v1"
 

@@ -34,9 +34,8 @@ def generate_wire(destination: Path) -> None:
 
 def differences(committed: Path, fresh: Path) -> list[str]:
     """Files that exist on one side only or differ."""
-    names = {
-        path.relative_to(side) for side in (committed, fresh) for path in side.rglob("*.py*") if path.suffix in (".py", ".pyi")
-    }
+    names = {path.relative_to(side) for side in (committed, fresh) for path in side.rglob("*.py*")}
+    names = {name for name in names if name.suffix in (".py", ".pyi")}
     return sorted(
         str(name)
         for name in names

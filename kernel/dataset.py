@@ -1,0 +1,261 @@
+"""The structure of a data set (PS3.5 7.1): raw bytes of a few elements, and whether it is whole.
+
+Nothing is decoded. A walk goes from element header to element header, skips every value it is not asked
+for by its length, and so knows at the end whether the last value, sequence or fragment was complete. It
+holds one header or one wanted value at a time: chunks pass through it while they are being stored.
+
+A defined length is trusted and skipped, at any level; only undefined lengths are opened, until their
+delimiter. What the walk therefore cannot see: an error inside a skipped value, and the loss of whole
+elements at the very end, which leaves a complete, shorter data set.
+"""
+
+import zlib
+from collections.abc import Collection, Generator
+from dataclasses import dataclass, field
+from enum import Enum
+from struct import Struct
+
+from kernel.errors import Invalid
+
+Octets = bytes | bytearray | memoryview
+
+PIXEL_DATA = 0x7FE0_0010
+"""The last element whose value anybody here may ask for (SEC-6)."""
+
+MAX_VALUE_BYTES = 16 * 1024
+"""What is kept of one wanted value: the longest indexed VR, ST, holds 1,024 characters (PS3.5 6.2)."""
+
+MAX_DEPTH = 64
+"""Sequences of undefined length inside each other; report templates nest about a dozen (PS3.16)."""
+
+MAX_INFLATED_BYTES = 1 << 30
+"""What a deflated data set may grow to: 1 GiB, above any structured report or segmentation seen (SEC-5)."""
+
+_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+_EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+# PS3.5 A.5, A.6 (JPIP referenced deflate) and A.4.14 (JPIP HTJ2K referenced deflate).
+_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+
+# PS3.5 table 7.1-2: these have a 16-bit length; every other VR, also one yet to come, a 32-bit one.
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_SEQUENCE_VRS = frozenset({b"SQ", b"UN"})  # UN of undefined length is a sequence (PS3.5 6.2.2)
+_FRAGMENT_VRS = frozenset({b"OB", b"OW"})  # encapsulated pixel data (PS3.5 A.4)
+
+_UNDEFINED = 0xFFFF_FFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD  # of group FFFE (PS3.5 7.5)
+_CHUNK = 64 * 1024
+
+
+class Malformed(Invalid):
+    """It is no data set in its transfer syntax, or not a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What was asked for.
+
+    Attributes:
+        values: raw values by tag, as in `0x0008_0018`; absent elements are absent. Of a value longer than
+            `MAX_VALUE_BYTES` the first bytes.
+        pixel_data_offset: where (7FE0,0010) begins, in the inflated data set; None if there is none.
+        length: bytes of the inflated data set.
+    """
+
+    values: dict[int, bytes] = field(default_factory=dict)
+    pixel_data_offset: int | None = None
+    length: int = 0
+
+
+def read_elements(data: Octets, transfer_syntax_uid: str, wanted: Collection[int]) -> Elements:
+    """The wanted top-level elements of a whole data set; raises Malformed."""
+    walk = DataSetWalk(transfer_syntax_uid, wanted)
+    walk.feed(data)
+    return walk.finish()
+
+
+class DataSetWalk:
+    """Walks a data set whose bytes arrive in chunks."""
+
+    def __init__(
+        self,
+        transfer_syntax_uid: str,
+        wanted: Collection[int],
+        *,
+        max_inflated_bytes: int = MAX_INFLATED_BYTES,
+    ) -> None:
+        self._wanted = frozenset(wanted)
+        self._implicit = transfer_syntax_uid == _IMPLICIT_LITTLE
+        self._order = ">" if transfer_syntax_uid == _EXPLICIT_BIG else "<"
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax_uid in _DEFLATED else None
+        self._max_inflated_bytes = max_inflated_bytes
+        self._values: dict[int, bytes] = {}
+        self._pixel_data_offset: int | None = None
+        self._length = 0  # bytes walked or skipped before the carried ones
+        self._carry = bytearray()  # the beginning of a header or of a wanted value
+        self._need = 0  # bytes the walk waits for
+        self._skip = 0  # bytes of an unwanted value that are still to come
+        self._at_top = True
+        self._steps = self._walk()
+        next(self._steps)
+
+    def feed(self, chunk: Octets) -> None:
+        """Takes the next bytes; `chunk` is not kept. Raises Malformed as soon as that is known."""
+        if self._inflater is None:
+            self._advance(memoryview(chunk))
+        else:
+            self._inflate(self._inflater, chunk)
+
+    def finish(self) -> Elements:
+        """What was found; raises Malformed if the data set is empty or ends too early."""
+        if self._inflater is not None and not self._inflater.eof:
+            raise Malformed("the deflated data set ends too early")
+        if self._skip or self._carry:
+            raise Malformed("the data set ends inside an element")
+        if not self._at_top:
+            raise Malformed("the data set ends inside a sequence or a list of fragments")
+        if not self._length:
+            raise Malformed("the data set is empty")
+        return Elements(self._values, self._pixel_data_offset, self._length)
+
+    def _inflate(self, inflater: "zlib._Decompress", chunk: Octets) -> None:
+        if inflater.eof:
+            self._after_deflated(bytes(chunk[:2]))
+            return
+        rest: Octets = chunk
+        while not inflater.eof:
+            try:
+                inflated = inflater.decompress(rest, _CHUNK)
+            except zlib.error as error:
+                raise Malformed("the data set cannot be inflated") from error
+            if self._length + len(self._carry) + len(inflated) > self._max_inflated_bytes:
+                raise Malformed(f"the data set inflates to more than {self._max_inflated_bytes} bytes")
+            self._advance(memoryview(inflated))
+            rest = inflater.unconsumed_tail
+            if not rest and len(inflated) < _CHUNK:
+                break
+        self._after_deflated(inflater.unused_data[:2])
+
+    def _after_deflated(self, rest: bytes) -> None:
+        # PS3.5 A.5: a single NULL pads the deflated bytes to an even number.
+        if rest.strip(b"\0"):
+            raise Malformed("the deflated data set is followed by other bytes")
+
+    def _advance(self, chunk: memoryview) -> None:
+        if self._skip:
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            self._length += skipped
+            chunk = chunk[skipped:]
+        if not chunk:
+            return
+        if self._carry:
+            self._carry += chunk
+            if len(self._carry) < self._need:
+                return
+            chunk, self._carry = memoryview(self._carry), bytearray()
+        elif len(chunk) < self._need:
+            self._carry += chunk
+            return
+        at, self._need = self._steps.send(chunk)
+        self._skip = max(0, at - len(chunk))
+        self._length += min(at, len(chunk))
+        self._carry += chunk[at:]
+
+    def _walk(self) -> Generator[tuple[int, int], memoryview, None]:
+        """Yields where it stands in the bytes it was sent and how many from there on it needs.
+
+        A position beyond the end asks to skip that far.
+        """
+        explicit_header = Struct(self._order + "HH2sH")
+        implicit_header = Struct(self._order + "HHL")
+        long_length = Struct(self._order + "L")
+        wanted, values = self._wanted, self._values
+
+        inside, implicit = _Inside.DATA_SET, self._implicit
+        opened: list[tuple[_Inside, bool]] = []
+        data = yield 0, 8
+        at, end = 0, len(data)
+        while True:
+            if end - at < 8:
+                data = yield at, 8
+                at, end = 0, len(data)
+                continue  # a skip may have ended anywhere in the new bytes
+
+            # Between items stands nothing but items and the end of their sequence (PS3.5 7.5.2, A.4).
+            if inside is not _Inside.DATA_SET:
+                group, element, length = implicit_header.unpack_from(data, at)
+                if group == 0xFFFE and element == _ITEM:
+                    if length != _UNDEFINED:
+                        at += 8 + length
+                        continue
+                    if inside is _Inside.FRAGMENTS:
+                        raise Malformed("a fragment has no length")
+                    opened.append((inside, implicit))
+                    inside = _Inside.DATA_SET
+                elif group == 0xFFFE and element == _SEQUENCE_END and length == 0:
+                    inside, implicit = opened.pop()
+                    self._at_top = not opened
+                else:
+                    raise Malformed(f"({group:04x},{element:04x}) stands where an item belongs")
+                at += 8
+                continue
+
+            vr, start = b"", 8
+            if implicit:
+                group, element, length = implicit_header.unpack_from(data, at)
+            else:
+                group, element, vr, length = explicit_header.unpack_from(data, at)
+            if group == 0xFFFE:
+                length = implicit_header.unpack_from(data, at)[2]
+                if element != _ITEM_END or length or not opened:
+                    raise Malformed(f"({group:04x},{element:04x}) stands where an element belongs")
+                inside, implicit = opened.pop()
+                at += 8
+                continue
+            if not implicit and vr not in _SHORT_VRS:
+                if not (vr.isalpha() and vr.isupper()):
+                    raise Malformed(f"({group:04x},{element:04x}) has no value representation")
+                if end - at < 12:
+                    data = yield at, 12
+                    at, end = 0, len(data)
+                length = long_length.unpack_from(data, at + 8)[0]
+                start = 12
+
+            if not opened:
+                # Groups below 0008 are commands and file meta information (PS3.5 7.1, PS3.10 7.1).
+                if group < 0x0008:
+                    raise Malformed(f"({group:04x},{element:04x}) is no element of a data set")
+                tag = group << 16 | element
+                if tag == PIXEL_DATA and self._pixel_data_offset is None:
+                    self._pixel_data_offset = self._length + at
+                if tag in wanted and length != _UNDEFINED:
+                    if tag in values:
+                        raise Malformed(f"({group:04x},{element:04x}) occurs twice")
+                    kept = start + min(length, MAX_VALUE_BYTES)
+                    if end - at < kept:
+                        data = yield at, kept
+                        at, end = 0, len(data)
+                    values[tag] = bytes(data[at + start : at + kept])
+
+            if length != _UNDEFINED:
+                at += start + length
+                continue
+            if len(opened) >= MAX_DEPTH:
+                raise Malformed(f"sequences are nested more than {MAX_DEPTH} deep")
+            opened.append((inside, implicit))
+            self._at_top = False
+            if implicit or vr in _SEQUENCE_VRS:
+                inside, implicit = _Inside.SEQUENCE, implicit or vr == b"UN"
+            elif vr in _FRAGMENT_VRS:
+                inside = _Inside.FRAGMENTS
+            else:
+                raise Malformed(f"({group:04x},{element:04x}) has no length")
+            at += start
+
+
+class _Inside(Enum):
+    """Where the walk stands."""
+
+    DATA_SET = "among elements"
+    SEQUENCE = "among items"
+    FRAGMENTS = "among fragments of encapsulated pixel data"
