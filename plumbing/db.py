@@ -1,0 +1,311 @@
+"""The database: a pool with time limits, transactions that tell and audit, numbered migrations.
+
+Whatever PostgreSQL does, a caller has its answer or `Unavailable` within 5 s (R8): 2 s for a connection,
+2.5 s for a statement. A connection whose statement was cut off is dropped, never repaired, because repair
+means waiting for a server that may be frozen.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from opentelemetry.propagate import inject
+
+from kernel.clock import Clock
+from kernel.errors import Invalid, ReadroomError, Unavailable
+from kernel.events import FACTS, Fact
+from kernel.ids import NewId
+from plumbing.audit import AuditEntry
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Proxy = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+ACQUIRE_S = 2.0
+"""For a free connection, or for a new one to come up."""
+COMMAND_S = 2.5
+"""For one statement. With ACQUIRE_S it stays below the 5 s of R8."""
+CLOSE_S = 2.0
+"""For the connections to say goodbye when the service stops."""
+WAITERS_PER_CONNECTION = 32
+"""Callers that may wait for a connection; the next one is refused at once, so nothing piles up (R8)."""
+
+_SERVER_SETTINGS = {
+    "jit": "off",  # compiling costs more than our statements
+    "client_connection_check_interval": "500ms",  # a statement nobody waits for any more ends soon
+    "idle_in_transaction_session_timeout": "30s",  # locks of a client that vanished are freed
+}
+
+_LOST = (
+    TimeoutError,
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, crashed
+    asyncpg.InsufficientResourcesError,  # disk full, too many connections
+    asyncpg.ReadOnlySQLTransactionError,  # no longer the primary
+)
+_SENTENCE = "the database does not answer"
+
+
+class Transaction:
+    """What a use case does to the database at once. A service's store subclasses it and adds its SQL.
+
+    Attributes:
+        connection: for the SQL of the subclass. It gives `jsonb` as text.
+        now: the time at which the transaction began.
+        said: whether a fact was said in it.
+    """
+
+    def __init__(self, connection: "Connection", *, now: datetime, new_id: NewId) -> None:
+        self.connection = connection
+        self.now = now
+        self.new_id = new_id
+        self.said = False
+
+    async def say(self, *facts: Fact) -> None:
+        """Puts facts into the outbox: they are published after the commit, or never said at all."""
+        if not self.connection.is_in_transaction():
+            raise RuntimeError("a fact is said in the transaction of its cause")
+        if unknown := [fact for fact in facts if fact.subject not in FACTS]:
+            raise ValueError(f"not a fact of kernel.events: {unknown}")
+        if not facts:
+            return
+        carrier: dict[str, str] = {}
+        inject(carrier)
+        await self.connection.execute(
+            """
+            insert into outbox (event_id, subject, payload, traceparent, said_at)
+            select event_id, subject, payload, $4, $5
+            from unnest($1::uuid[], $2::text[], $3::jsonb[]) with ordinality
+                as said (event_id, subject, payload, position)
+            order by position
+            """,
+            [self.new_id() for _ in facts],
+            [fact.subject for fact in facts],
+            [msgspec.json.encode(fact).decode() for fact in facts],
+            carrier.get("traceparent"),
+            self.now,
+        )
+        self.said = True
+
+    async def audit(self, entry: AuditEntry) -> None:
+        """Writes an audit row; it stands or falls with the transaction."""
+        await self.connection.execute(
+            """
+            insert into audit_rows (at, actor, action, object, outcome, detail)
+            values ($1, $2, $3, $4, $5, $6)
+            """,
+            self.now,
+            entry.actor,
+            entry.action,
+            entry.object,
+            entry.outcome,
+            msgspec.json.encode(entry.detail).decode(),
+        )
+
+    async def heard(self, consumer: str, event_id: UUID) -> bool:
+        """Notes that `consumer` hears this fact; True the first time. Its earlier failures are forgotten."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                with healed as (delete from dead_letters where consumer = $1 and event_id = $2)
+                insert into heard (consumer, event_id, heard_at) values ($1, $2, $3)
+                on conflict do nothing
+                returning true
+                """,
+                consumer,
+                event_id,
+                self.now,
+            )
+        )
+
+
+T = TypeVar("T", bound=Transaction)
+
+
+class Database(Generic[T]):
+    """A service's own database. It comes up and comes back by itself, whenever PostgreSQL does.
+
+    Attributes:
+        spoke: set after a commit that said something; the relay waits for it.
+    """
+
+    def __init__(self, pool: "Pool", transaction: type[T], *, clock: Clock, new_id: NewId, size: int) -> None:
+        self.spoke = asyncio.Event()
+        self._pool = pool
+        self._transaction = transaction
+        self._clock = clock
+        self._new_id = new_id
+        self._waiting = 0
+        self._most_waiting = size * WAITERS_PER_CONNECTION
+
+    @classmethod
+    async def connect(
+        cls, url: str, transaction: type[T], *, clock: Clock, new_id: NewId, pool_size: int = 8
+    ) -> "Database[T]":
+        """Opens the pool. No connection is made before the first is needed, so PostgreSQL may be away."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=pool_size,
+            timeout=ACQUIRE_S,
+            command_timeout=COMMAND_S,
+            server_settings=_SERVER_SETTINGS,
+            reset=_keep,
+        )
+        return cls(pool, transaction, clock=clock, new_id=new_id, size=pool_size)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[T]:
+        """BEGIN … COMMIT at READ COMMITTED; an exception rolls back. Wait for nothing else inside.
+
+        A cut-off COMMIT raises Unavailable although it may have happened: what is repeated must be
+        idempotent.
+        """
+        async with self.statements() as transaction:
+            database_transaction = transaction.connection.transaction()
+            await database_transaction.start()
+            try:
+                yield transaction
+            except Exception as error:
+                if not _lost(error, transaction.connection):
+                    await database_transaction.rollback()
+                raise
+            await database_transaction.commit()
+        if transaction.said:
+            self.spoke.set()
+
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[T]:
+        """Each statement commits by itself: saves two round trips where one statement is all there is."""
+        proxy = await self._acquire()
+        connection = cast("Connection", proxy)  # it has every method of one
+        try:
+            yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
+        except Exception as error:
+            if _lost(error, connection):
+                connection.terminate()
+                raise Unavailable(_SENTENCE) from error
+            raise
+        except BaseException:  # cancelled: perhaps in the middle of a statement
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(proxy)
+
+    async def ready(self) -> bool:
+        """Whether PostgreSQL answers now."""
+        try:
+            async with self.statements() as transaction:
+                await transaction.connection.fetchval("select 1")
+        except ReadroomError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Closes every connection, by force those that do not close in time."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def _acquire(self) -> "Proxy":
+        if self._waiting >= self._most_waiting:
+            raise Unavailable("the database is overloaded")
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=ACQUIRE_S)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise Unavailable(_SENTENCE) from error
+        finally:
+            self._waiting -= 1
+
+
+async def _keep(_connection: object) -> None:
+    """Resets nothing on release, which saves a round trip: nobody here changes a session."""
+
+
+def _lost(error: Exception, connection: "Connection") -> bool:
+    """Whether `error` means that the server, not the statement, is at fault."""
+    return isinstance(error, _LOST) or (isinstance(error, asyncpg.InterfaceError) and _closed(connection))
+
+
+def _closed(connection: "Connection") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already
+        return True
+
+
+_MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_MIGRATION_LOCK = 0x5245_4144_524F_4F4D
+"""Whoever migrates a database holds this advisory lock: "READROOM" in ASCII."""
+
+
+async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
+    """Applies each `NNNN_name.sql` of `folders` that this database has not seen; returns their names.
+
+    Folders in the order given, files by number, each file in a transaction of its own; several processes
+    may do this at once. Raises Invalid for a file that was changed after it was applied, has no number or
+    the number of another; Unavailable if the database does not answer.
+    """
+    files = {name: path.read_text() for folder in folders for name, path in _migrations(folder)}
+    try:
+        connection = await asyncpg.connect(url, timeout=ACQUIRE_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable(_SENTENCE) from error
+    try:
+        await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
+        await connection.execute(
+            """
+            create table if not exists migrations (
+                name text primary key, checksum text not null, applied_at timestamptz not null default now()
+            )
+            """
+        )
+        rows = await connection.fetch("select name, checksum from migrations")
+        applied: dict[str, str] = {row["name"]: row["checksum"] for row in rows}
+        return [name for name, sql in files.items() if await _apply(connection, name, sql, applied.get(name))]
+    finally:
+        await connection.close(timeout=CLOSE_S)
+
+
+def _migrations(folder: Path) -> list[tuple[str, Path]]:
+    """The files of a folder such as `services/access/migrations`, named like `access/0001_users.sql`."""
+    numbers: dict[str, str] = {}
+    for path in folder.glob("*.sql"):
+        match = _MIGRATION.fullmatch(path.name)
+        if not match:
+            raise Invalid(f"migration `{path.name}` has no name like 0001_users.sql")
+        if other := numbers.get(match[1]):
+            raise Invalid(f"migrations `{other}` and `{path.name}` have the same number")
+        numbers[match[1]] = path.name
+    owner = folder.resolve().parent.name
+    return [(f"{owner}/{name}", folder / name) for _, name in sorted(numbers.items())]
+
+
+async def _apply(connection: "Connection", name: str, sql: str, applied: str | None) -> bool:
+    checksum = hashlib.sha256(sql.encode()).hexdigest()
+    if applied is not None:
+        if applied != checksum:
+            raise Invalid(f"migration `{name}` was changed after it was applied")
+        return False
+    try:
+        async with connection.transaction():
+            await connection.execute(sql)
+            await connection.execute(
+                "insert into migrations (name, checksum) values ($1, $2)", name, checksum
+            )
+    except asyncpg.PostgresError as error:
+        raise Invalid(f"migration `{name}` failed: {error}") from error
+    return True
