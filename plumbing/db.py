@@ -17,13 +17,13 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from opentelemetry.propagate import inject
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, ReadroomError, Unavailable
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
 from plumbing.audit import AuditEntry
+from plumbing.telemetry import inject
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -79,8 +79,6 @@ class Transaction:
             raise ValueError(f"not a fact of kernel.events: {unknown}")
         if not facts:
             return
-        carrier: dict[str, str] = {}
-        inject(carrier)
         await self.connection.execute(
             """
             insert into outbox (event_id, subject, payload, traceparent, said_at)
@@ -92,7 +90,7 @@ class Transaction:
             [self.new_id() for _ in facts],
             [fact.subject for fact in facts],
             [msgspec.json.encode(fact).decode() for fact in facts],
-            carrier.get("traceparent"),
+            inject().get("traceparent"),
             self.now,
         )
         self.said = True
