@@ -1,0 +1,83 @@
+"""The random choices that a data directory keeps: ports and passwords, in one file of mode 0600."""
+
+import json
+import random
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import RLock
+
+from kernel.errors import Unavailable
+from plumbing.processes import write_private
+
+
+class Kept:
+    """What was chosen under each name, at the first start or now.
+
+    A port stays reserved while this process lives, also while its server is down: bound without listening,
+    it is given to nobody else, and the server, which binds with SO_REUSEADDR, may still have it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values: dict[str, str | int] = json.loads(path.read_bytes()) if path.exists() else {}
+        self._reserved: dict[str, socket.socket] = {}
+        self._lock = RLock()  # servers start in parallel
+
+    def text(self, name: str, choose: Callable[[], str]) -> str:
+        """Any text."""
+        with self._lock:
+            if name not in self._values:
+                self._keep(name, choose())
+            return str(self._values[name])
+
+    def password(self, name: str) -> str:
+        return self.text(f"{name}_password", lambda: secrets.token_urlsafe(24))
+
+    def port(self, name: str) -> int:
+        """A loopback port. Raises Unavailable if another program has taken it since the last start."""
+        key = f"{name}_port"
+        with self._lock:
+            if name not in self._reserved:
+                if key in self._values:
+                    self._reserve(name, int(self._values[key]))
+                else:
+                    self._keep(key, self._reserve_any(name))
+            return int(self._values[key])
+
+    def release(self) -> None:
+        for reservation in self._reserved.values():
+            reservation.close()
+        self._reserved.clear()
+
+    def _keep(self, key: str, value: str | int) -> None:
+        self._values[key] = value
+        write_private(self._path, json.dumps(self._values, indent=1).encode())
+
+    def _reserve(self, name: str, port: int) -> None:
+        reservation = socket.socket()
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            reservation.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            raise Unavailable(
+                f"port {port} of {name} is taken by another program: "
+                f"end it, or delete `{name}_port` from `{self._path}`"
+            ) from None
+        self._reserved[name] = reservation
+
+    def _reserve_any(self, name: str) -> int:
+        # Below the range of outgoing connections: a client that keeps calling a server that is down would
+        # otherwise, one time in thousands, be given the server's port and connect to itself.
+        outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        for port in random.SystemRandom().sample(range(10_000, max(outgoing, 20_000)), 100):
+            with socket.socket() as probe:  # without SO_REUSEADDR: another's reservation counts too
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            self._reserve(name, port)
+            return port
+        raise Unavailable("there is no free port on the loopback address")

@@ -1,0 +1,1 @@
+"""The services, which never import each other: `python -m services NAME | all | migrate`."""

@@ -1,0 +1,91 @@
+"""What every test may ask for: real servers, a fresh database of a service, certificates.
+
+- `servers`: PostgreSQL, NATS and Valkey, started once for each pytest process.
+- `fresh_database("access")`: the address of an empty, migrated database of its own; any scope may ask.
+- `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
+
+A test that kills servers starts its own: `EmbeddedServers(tmp_path / "data")`.
+"""
+
+import itertools
+import os
+import secrets
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from plumbing.db import migrate
+from plumbing.embedded import DATABASES, EmbeddedServers, run_anywhere
+from plumbing.pki import Pki
+
+ROOT = Path(__file__).parents[1]
+
+KEPT_DATABASES = 50
+"""How many databases of earlier tests stay; each takes 8 MB of disk."""
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """The servers of this pytest process. They spare the waiting for the disk, nothing else."""
+    _remove_leftovers()
+    data = Path(tempfile.gettempdir()) / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
+    started = EmbeddedServers(data, durable=False)
+    started.start()
+    try:
+        yield started
+    finally:
+        started.stop()
+        started.remove()
+
+
+def _remove_leftovers() -> None:
+    """Data of sessions that were killed: their servers died with them."""
+    for folder in Path(tempfile.gettempdir()).glob("readroom-tests-*"):
+        if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
+    """Answers the address of a new database, migrated for the service and empty."""
+    numbers = itertools.count(1)
+    templates: set[str] = set()
+    made: deque[str] = deque()
+
+    def make(service: str) -> str:
+        role, template, name = (
+            f"readroom_{service}",
+            f"template_{service}",
+            f"test_{service}_{next(numbers)}",
+        )
+        if service not in templates:
+            servers.postgres.execute(f"create database {template} owner {role}")
+            folders = [ROOT / "plumbing/migrations", ROOT / "services" / service / "migrations"]
+            run_anywhere(migrate(address(service, template), folders))
+            templates.add(service)
+        servers.postgres.execute(f"create database {name} template {template} owner {role}")
+        made.append(name)
+        if len(made) > KEPT_DATABASES:
+            try:
+                servers.postgres.execute(f"drop database {made[0]}")
+                made.popleft()
+            except asyncpg.ObjectInUseError:  # somebody's still: look at the next one the next time
+                made.rotate(-1)
+        return address(service, name)
+
+    def address(service: str, name: str) -> str:
+        return servers.database_url(service).removesuffix(f"readroom_{service}") + name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates and keys of a whole system."""
+    return Pki.make(tmp_path_factory.mktemp("pki") / "pki", DATABASES, datetime.now(UTC))
