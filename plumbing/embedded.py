@@ -58,6 +58,8 @@ _POSTGRES_SETTINGS = {
     "max_wal_senders": "0",
 }
 
+_SPARING = {"fsync": "off", "max_wal_size": "128MB"}
+
 _NATS_SETTINGS = """\
 server_name: readroom
 listen: "127.0.0.1:{port}"
@@ -181,7 +183,7 @@ class Postgres(EmbeddedServer):
         if not data.exists():
             self._make_cluster(program.with_name("initdb"), home)
         self._clear(data)
-        settings = _POSTGRES_SETTINGS | {"port": str(port)} | ({} if self._durable else {"fsync": "off"})
+        settings = _POSTGRES_SETTINGS | {"port": str(port)} | ({} if self._durable else _SPARING)
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return self._processes.spawn(
             self.name,

@@ -26,15 +26,19 @@ from plumbing.pki import Pki
 
 ROOT = Path(__file__).parents[1]
 
-KEPT_DATABASES = 50
-"""How many databases of earlier tests stay; each takes 8 MB of disk."""
+KEPT_DATABASES = 20
+"""How many databases of earlier tests stay; each takes 8 MB."""
+
+ROOM_BYTES = 4 << 30
+"""What the memory file system must have free to be preferred: a database is cloned there in 50 ms instead
+of 300 ms on a busy disk. Containers often give it 64 MB."""
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[EmbeddedServers]:
     """The servers of this pytest process. They spare the waiting for the disk, nothing else."""
     _remove_leftovers()
-    data = Path(tempfile.gettempdir()) / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
+    data = _room() / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
     started = EmbeddedServers(data, durable=False)
     started.start()
     try:
@@ -44,9 +48,15 @@ def servers() -> Iterator[EmbeddedServers]:
         started.remove()
 
 
+def _room() -> Path:
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES
+    return memory if has_room else Path(tempfile.gettempdir())
+
+
 def _remove_leftovers() -> None:
     """Data of sessions that were killed: their servers died with them."""
-    for folder in Path(tempfile.gettempdir()).glob("readroom-tests-*"):
+    for folder in _room().glob("readroom-tests-*"):
         if not Path(f"/proc/{folder.name.split('-')[2]}").exists():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -69,7 +79,9 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
             folders = [ROOT / "plumbing/migrations", ROOT / "services" / service / "migrations"]
             run_anywhere(migrate(address(service, template), folders))
             templates.add(service)
-        servers.postgres.execute(f"create database {name} template {template} owner {role}")
+        servers.postgres.execute(
+            f"create database {name} template {template} strategy file_copy owner {role}"
+        )
         made.append(name)
         if len(made) > KEPT_DATABASES:
             try:
