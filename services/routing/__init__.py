@@ -1,0 +1,1 @@
+"""Routing: facilities, transmission models, endpoint rules, and the placing of studies as cases."""

@@ -1,0 +1,258 @@
+"""RoutingService: proto to domain and back."""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import grpc
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import Invalid
+from kernel.ids import CaseId, FacilityId, RuleId, parse_id
+from plumbing.rpc import caller
+from services.routing.domain import (
+    HELD_SENTENCES,
+    EndpointRule,
+    Facility,
+    FacilitySettings,
+    Held,
+    HeldKind,
+    Model,
+    PlacedStudy,
+    Placement,
+    Reason,
+    fold,
+)
+from services.routing.usecases import Facilities, Placements, Rules
+from wire.routing.v1 import routing_pb2 as pb
+from wire.routing.v1 import routing_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 500
+# The longest is that of a text of 64 characters; a character folds to at most 3, each of 4 bytes in UTF-8.
+MAX_TOKEN_CHARACTERS = 2048
+
+MODELS = {
+    pb.TRANSMISSION_MODEL_STANDARD: Model.STANDARD,
+    pb.TRANSMISSION_MODEL_HUB: Model.HUB,
+    pb.TRANSMISSION_MODEL_ENDPOINT: Model.ENDPOINT,
+}
+MODEL_VALUES = {model: value for value, model in MODELS.items()}
+REASON_VALUES = {
+    Reason.DIRECT: pb.PLACEMENT_REASON_DIRECT,
+    Reason.RULE: pb.PLACEMENT_REASON_RULE,
+    Reason.NO_VALUE: pb.PLACEMENT_REASON_NO_VALUE,
+    Reason.NO_RULE: pb.PLACEMENT_REASON_NO_RULE,
+    Reason.AMBIGUOUS: pb.PLACEMENT_REASON_AMBIGUOUS,
+    Reason.BY_HAND: pb.PLACEMENT_REASON_BY_HAND,
+}
+HELD_KIND_VALUES = {
+    HeldKind.UNDISTRIBUTED: pb.Held.KIND_UNDISTRIBUTED,
+    HeldKind.STUDY: pb.Held.KIND_STUDY,
+    HeldKind.SERIES: pb.Held.KIND_SERIES,
+}
+
+
+class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
+    """The servicer."""
+
+    def __init__(self, facilities: Facilities, rules: Rules, placements: Placements) -> None:
+        self._facilities = facilities
+        self._rules = rules
+        self._placements = placements
+
+    async def SaveFacility(  # noqa: N802
+        self, request: pb.SaveFacilityRequest, context: Context
+    ) -> pb.SaveFacilityResponse:
+        given = request.facility
+        facility_id = FacilityId(parse_id(given.facility_id, "facility_id")) if given.facility_id else None
+        if given.model not in {pb.TRANSMISSION_MODEL_UNSPECIFIED, *MODELS}:
+            raise Invalid("`model` is not a transmission model", field="model")
+        wanted = FacilitySettings(
+            given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
+        )
+        facility = await self._facilities.save(_actor(), facility_id, wanted)
+        return pb.SaveFacilityResponse(facility=_facility(facility))
+
+    async def ListFacilities(  # noqa: N802
+        self, request: pb.ListFacilitiesRequest, context: Context
+    ) -> pb.ListFacilitiesResponse:
+        limit = _page_size(request.page_size)
+        after = _position(request.page_token, tuple[str, UUID])
+        found = await self._facilities.list(_actor(), after, limit + 1)
+        page, token = _page(found, limit, lambda last: (fold(last.name), last.id))
+        return pb.ListFacilitiesResponse(facilities=map(_facility, page), next_page_token=token)
+
+    async def DescribeFacility(  # noqa: N802
+        self, request: pb.DescribeFacilityRequest, context: Context
+    ) -> pb.DescribeFacilityResponse:
+        facility = await self._facilities.describe(FacilityId(parse_id(request.facility_id, "facility_id")))
+        return pb.DescribeFacilityResponse(facility=_facility(facility))
+
+    async def SaveRule(self, request: pb.SaveRuleRequest, context: Context) -> pb.SaveRuleResponse:  # noqa: N802
+        given = request.rule
+        if given.rule_id:
+            raise Invalid("`rule_id` is given: a rule is removed and added, never changed", field="rule_id")
+        rule = await self._rules.save(
+            _actor(),
+            FacilityId(parse_id(given.endpoint_facility_id, "endpoint_facility_id")),
+            FacilityId(parse_id(given.hub_facility_id, "hub_facility_id")),
+            given.text,
+        )
+        return pb.SaveRuleResponse(rule=_rule(rule))
+
+    async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:  # noqa: N802
+        limit = _page_size(request.page_size)
+        facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
+        after = _position(request.page_token, tuple[str, UUID])
+        found = await self._rules.list(_actor(), facility_id, after, limit + 1)
+        page, token = _page(found, limit, lambda last: (fold(last.text), last.id))
+        return pb.ListRulesResponse(rules=map(_rule, page), next_page_token=token)
+
+    async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
+        await self._rules.remove(_actor(), RuleId(parse_id(request.rule_id, "rule_id")))
+        return pb.RemoveRuleResponse()
+
+    async def DescribePlacement(  # noqa: N802
+        self, request: pb.DescribePlacementRequest, context: Context
+    ) -> pb.DescribePlacementResponse:
+        placement = await self._placements.describe(CaseId(parse_id(request.case_id, "case_id")))
+        return pb.DescribePlacementResponse(placement=_placement(placement))
+
+    async def ListVersions(  # noqa: N802
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        listing = {
+            pb.ListVersionsRequest.KIND_FACILITY: self._facilities.list_versions,
+            pb.ListVersionsRequest.KIND_PLACEMENT: self._placements.list_versions,
+        }.get(request.kind)
+        if listing is None:
+            raise Invalid("`kind` is neither facility nor placement", field="kind")
+        after = parse_id(request.after_id, "after_id") if request.after_id else UUID(int=0)
+        return pb.ListVersionsResponse(
+            versions=[
+                pb.ListVersionsResponse.Version(id=str(each), version=version)
+                for each, version in await listing(after)
+            ]
+        )
+
+    async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
+        limit = _page_size(request.page_size)
+        after = _position(request.page_token, UUID)
+        found = await self._placements.list_held(_actor(), after, limit + 1)
+        page, token = _page(found, limit, lambda last: last.id)
+        return pb.ListHeldResponse(held=map(_held, page), next_page_token=token)
+
+    async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
+        placement = await self._placements.distribute(
+            _actor(),
+            CaseId(parse_id(request.case_id, "case_id")),
+            FacilityId(parse_id(request.facility_id, "facility_id")),
+        )
+        return pb.DistributeResponse(placement=_placement(placement))
+
+
+def _actor() -> str:
+    login = caller().login
+    assert login is not None, "every method that acts is declared for users"
+    return login
+
+
+def _facility(facility: Facility) -> pb.Facility:
+    return pb.Facility(
+        facility_id=str(facility.id),
+        name=facility.name,
+        time_zone=facility.time_zone,
+        model=MODEL_VALUES[facility.model],
+        mapping_tag=facility.mapping_tag or "",
+        version=facility.version,
+    )
+
+
+def _rule(rule: EndpointRule) -> pb.EndpointRule:
+    return pb.EndpointRule(
+        rule_id=str(rule.id),
+        endpoint_facility_id=str(rule.endpoint_facility_id),
+        hub_facility_id=str(rule.hub_facility_id),
+        text=rule.text,
+    )
+
+
+def _placement(placement: Placement) -> pb.Placement:
+    return pb.Placement(
+        case_id=str(placement.case_id),
+        facility_id=str(placement.facility_id),
+        received_via_facility_id=str(placement.received_via_facility_id or ""),
+        study_instance_uid=placement.study_instance_uid,
+        reason=REASON_VALUES[placement.reason],
+        undistributed=placement.undistributed,
+        studies=map(_placed_study, placement.studies),
+        placed_at=_timestamp(placement.placed_at),
+        version=placement.version,
+    )
+
+
+def _placed_study(study: PlacedStudy) -> pb.PlacedStudy:
+    return pb.PlacedStudy(
+        study_id=str(study.id), all_series=study.all_series, series_instance_uids=study.series_instance_uids
+    )
+
+
+def _held(held: Held) -> pb.Held:
+    return pb.Held(
+        kind=HELD_KIND_VALUES[held.kind],
+        case_id=str(held.case_id or ""),
+        study_id=str(held.study_id),
+        series_instance_uid=held.series_instance_uid or "",
+        facility_id=str(held.facility_id),
+        reason=HELD_SENTENCES[held.reason],
+        held_at=_timestamp(held.held_at),
+    )
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp
+
+
+# Pages: a token is the position of the last item of the page before.
+
+Item = TypeVar("Item")
+Position = TypeVar("Position")
+
+
+def _page_size(asked: int) -> int:
+    if not 0 <= asked <= MAX_PAGE_SIZE:
+        raise Invalid(f"`page_size` is out of range: expected 1 to {MAX_PAGE_SIZE}", field="page_size")
+    return asked or DEFAULT_PAGE_SIZE
+
+
+def _page(
+    found: Sequence[Item], limit: int, position: Callable[[Item], object]
+) -> tuple[Sequence[Item], str]:
+    """The page, and the token of the next one if `found` holds more than the page."""
+    page = found[:limit]
+    if len(found) == len(page):
+        return page, ""
+    return page, base64.urlsafe_b64encode(msgspec.json.encode(position(page[-1]))).decode()
+
+
+def _position(token: str, kind: type[Position]) -> Position | None:
+    if not token:
+        return None
+    try:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise ValueError
+        position = base64.b64decode(token, altchars=b"-_", validate=True)
+        if rb"\u0000" in position:  # the database takes no NUL
+            raise ValueError
+        return msgspec.json.decode(position, type=kind)
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise Invalid("`page_token` is not one of ours", field="page_token") from error

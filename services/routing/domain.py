@@ -1,0 +1,440 @@
+"""Which facility owns a received study, and why.
+
+A study that a gateway sends under a calling AE title has a receiving facility; ingest names it. Its model
+decides the rest. At a Standard or an Endpoint facility the study belongs there, all of it. At a Hub the
+first non-empty value of the hub's mapping tag decides for the whole study:
+
+    no value yet, not settled      it waits: a later object may carry the tag (A17)
+    no value, settled              a case of the hub, undistributed
+    a value, no rule has it        a case of the hub, undistributed, at once: the first value has decided
+    a value, rules of one endpoint a case of that endpoint, received via the hub
+    values, rules of several       a case of the hub, undistributed: never an arbitrary choice (A16)
+
+Once placed, a case moves only by hand. Later objects change which series belong to it: a series agrees if
+it has no other value than the one that decided, and a series without a value agrees; any other is held.
+While nobody has distributed a case that had no value, the first value to arrive becomes the deciding one;
+after that, what arrives with a value is held, for nobody looked at it when the case was distributed.
+"""
+
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from kernel.dicom import MAPPING_TAGS, UID
+from kernel.errors import Conflict, Invalid
+from kernel.ids import CaseId, FacilityId, RuleId, StudyId
+
+# What a list on a page shows on one line; VR LO, the longest usual mapping tag, allows 64 (PS3.5 6.2).
+MAX_NAME_CHARACTERS = 64
+MAX_RULE_TEXT_CHARACTERS = 64
+
+# Unicode categories that a person cannot see or that reorder what he sees.
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+class Model(StrEnum):
+    """Transmission model: how a facility receives studies (RTE-1)."""
+
+    STANDARD = "standard"
+    HUB = "hub"
+    ENDPOINT = "endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a user holds a permission: everywhere, or at single facilities."""
+
+    everywhere: bool
+    facility_ids: frozenset[FacilityId] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.everywhere or bool(self.facility_ids)
+
+    def __contains__(self, facility_id: FacilityId) -> bool:
+        return self.everywhere or facility_id in self.facility_ids
+
+    def __or__(self, other: "Reach") -> "Reach":
+        return Reach(self.everywhere or other.everywhere, self.facility_ids | other.facility_ids)
+
+
+# Facilities and their rules
+
+
+@dataclass(frozen=True, slots=True)
+class Facility:
+    """A site that we configure."""
+
+    id: FacilityId
+    name: str
+    time_zone: str
+    model: Model
+    mapping_tag: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRule:
+    """Sends studies of a hub whose mapping value equals a text to an endpoint (RTE-7)."""
+
+    id: RuleId
+    endpoint_facility_id: FacilityId
+    hub_facility_id: FacilityId
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FacilitySettings:
+    """A facility as a person wants it; None leaves to us what he did not say."""
+
+    name: str
+    time_zone: str | None
+    model: Model | None
+    mapping_tag: str | None
+
+
+def fold(text: str) -> str:
+    """What is compared in place of `text`: trimmed and case-folded (A16)."""
+    return text.strip().casefold()
+
+
+def save_facility(
+    wanted: FacilitySettings,
+    current: Facility | None,
+    facility_id: FacilityId,
+    *,
+    is_in_rules: bool,
+    time_zones: Collection[str],
+) -> Facility:
+    """The facility as it will be stored; equal to `current` if nothing changes.
+
+    A new facility is Standard (RTE-2) and in UTC unless told otherwise; an existing one keeps what is not
+    told. Raises Invalid, which names the field, or Conflict where the rules of the facility forbid it.
+    """
+    name = _line(wanted.name, "name", MAX_NAME_CHARACTERS)
+    time_zone = wanted.time_zone or (current.time_zone if current else "UTC")
+    if time_zone not in time_zones:
+        raise Invalid(
+            "`time_zone` is not an IANA time zone: expected a name such as `Europe/Amsterdam`",
+            field="time_zone",
+        )
+    model = wanted.model or (current.model if current else Model.STANDARD)
+    if model is Model.HUB:
+        if not wanted.mapping_tag:
+            raise Invalid(
+                "`mapping_tag` is missing: a hub needs the tag to which its rules apply", field="mapping_tag"
+            )
+        if wanted.mapping_tag not in MAPPING_TAGS:
+            raise Invalid(
+                f"`mapping_tag` cannot be used for rules: expected one of {', '.join(sorted(MAPPING_TAGS))}",
+                field="mapping_tag",
+            )
+    elif wanted.mapping_tag:
+        raise Invalid("`mapping_tag` is for a hub only", field="mapping_tag")
+    if current is None:
+        return Facility(facility_id, name, time_zone, model, wanted.mapping_tag, 1)
+    if is_in_rules and model is not current.model:
+        raise Conflict(
+            f"`model` cannot change: endpoint rules need the facility as {current.model}", field="model"
+        )
+    if is_in_rules and wanted.mapping_tag != current.mapping_tag:
+        raise Conflict(
+            f"`mapping_tag` cannot change: the hub has rules for `{current.mapping_tag}`", field="mapping_tag"
+        )
+    changed = replace(current, name=name, time_zone=time_zone, model=model, mapping_tag=wanted.mapping_tag)
+    return current if changed == current else replace(changed, version=current.version + 1)
+
+
+def new_rule(rule_id: RuleId, endpoint: Facility, hub: Facility, text: str) -> EndpointRule:
+    """A rule that sends what `hub` receives under `text` to `endpoint`.
+
+    Raises Invalid, which names the field, for a wrong model or text. A hub is never an endpoint, so there
+    are no chains (A25).
+    """
+    _model(endpoint, Model.ENDPOINT, "endpoint_facility_id")
+    _model(hub, Model.HUB, "hub_facility_id")
+    text = _line(text, "text", MAX_RULE_TEXT_CHARACTERS)
+    if "\\" in text:
+        raise Invalid("`text` holds a backslash: it parts the values of a tag", field="text")
+    return EndpointRule(rule_id, endpoint.id, hub.id, text)
+
+
+def _model(facility: Facility, model: Model, field: str) -> None:
+    if facility.model is not model:
+        raise Invalid(f"`{field}` is not a facility of model {model.capitalize()}", field=field)
+
+
+def _line(text: str, field: str, limit: int) -> str:
+    text = text.strip()
+    if not 1 <= len(text) <= limit:
+        raise Invalid(f"`{field}` has the wrong length: expected 1 to {limit} characters", field=field)
+    if any(unicodedata.category(character) in _HIDDEN for character in text):
+        raise Invalid(f"`{field}` holds a control character", field=field)
+    return text
+
+
+# A received study, as ingest describes it
+
+
+@dataclass(frozen=True, slots=True)
+class MappingValue:
+    """One value of a mapping tag, with the position at which the study first showed it."""
+
+    keyword: str
+    value: str
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a received study."""
+
+    series_instance_uid: UID
+    mapping_values: tuple[MappingValue, ...]
+
+    def values_of(self, mapping_tag: str) -> set[str]:
+        """Its distinct non-empty values of the tag, in the form in which they are compared."""
+        return {
+            key for each in self.mapping_values if each.keyword == mapping_tag and (key := _key(each.value))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What one facility's gateway sent under one Study Instance UID: the owner's snapshot."""
+
+    id: StudyId
+    version: int
+    study_instance_uid: UID
+    receiving_facility_id: FacilityId
+    settled: bool
+    series: tuple[Series, ...]
+
+    def first_value(self, mapping_tag: str) -> str | None:
+        """The first non-empty value of the tag in order of receipt: it decides for the study (A19)."""
+        values = [
+            (each.ordinal, key)
+            for series in self.series
+            for each in series.mapping_values
+            if each.keyword == mapping_tag and (key := _key(each.value))
+        ]
+        return min(values)[1] if values else None
+
+
+def _key(value: str) -> str:
+    """The form in which mapping values are compared: parts folded, distinct, in one order."""
+    return "\\".join(sorted({folded for part in value.split("\\") if (folded := fold(part))}))
+
+
+def rule_keys(value: str) -> list[str]:
+    """The folded texts of which a rule may have one, so that it matches a mapping value."""
+    return value.split("\\")
+
+
+# Placing
+
+
+class Reason(StrEnum):
+    """Why a case is where it is."""
+
+    DIRECT = "direct"
+    RULE = "rule"
+    NO_VALUE = "no_value"
+    NO_RULE = "no_rule"
+    AMBIGUOUS = "ambiguous"
+    BY_HAND = "by_hand"
+
+
+UNDISTRIBUTED = frozenset({Reason.NO_VALUE, Reason.NO_RULE, Reason.AMBIGUOUS})
+"""The reasons with which a case waits at its hub for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a study belongs: what `place` decides.
+
+    `mapping_tag` and `mapping_value` are what decided; no tag means that it came directly, all of it.
+    """
+
+    facility_id: FacilityId
+    received_via_facility_id: FacilityId | None
+    reason: Reason
+    mapping_tag: str | None = None
+    mapping_value: str | None = None
+
+
+def place(study: Study, facility: Facility, rules: Mapping[str, FacilityId]) -> Destination | None:
+    """Where `study`, received at `facility`, belongs; None: it waits for a value until it is settled.
+
+    `rules` gives the endpoint for a folded text; it is asked for the parts of the deciding value only, so
+    the number of rules does not matter.
+    """
+    if facility.mapping_tag is None:
+        return Destination(facility.id, None, Reason.DIRECT)
+    value = study.first_value(facility.mapping_tag)
+    if value is None:
+        return _at_hub(facility, Reason.NO_VALUE, None) if study.settled else None
+    endpoints = {rules[key] for key in rule_keys(value) if key in rules}
+    if len(endpoints) != 1:
+        return _at_hub(facility, Reason.AMBIGUOUS if endpoints else Reason.NO_RULE, value)
+    return Destination(endpoints.pop(), facility.id, Reason.RULE, facility.mapping_tag, value)
+
+
+def _at_hub(hub: Facility, reason: Reason, value: str | None) -> Destination:
+    return Destination(hub.id, None, reason, hub.mapping_tag, value)
+
+
+class HeldKind(StrEnum):
+    """What waits for a person."""
+
+    UNDISTRIBUTED = "undistributed"
+    STUDY = "study"
+    SERIES = "series"
+
+
+class HeldReason(StrEnum):
+    """Why it waits."""
+
+    NO_VALUE = "no_value"
+    NO_RULE = "no_rule"
+    AMBIGUOUS = "ambiguous"
+    SECOND_STUDY = "second_study"
+    UNKNOWN_FACILITY = "unknown_facility"
+    OTHER_VALUE = "other_value"
+    SEVERAL_VALUES = "several_values"
+    LATE_VALUE = "late_value"
+
+
+HELD_SENTENCES: dict[HeldReason, str] = {
+    HeldReason.NO_VALUE: "the study settled without a value of the mapping tag",
+    HeldReason.NO_RULE: "no endpoint rule of the hub has the mapping value",
+    HeldReason.AMBIGUOUS: "the mapping value matches rules of different endpoints",
+    HeldReason.SECOND_STUDY: "the study already has a case there: this copy came another way",
+    HeldReason.UNKNOWN_FACILITY: "the receiving facility is not known",
+    HeldReason.OTHER_VALUE: "the mapping value of the series is not the one that decided for its study",
+    HeldReason.SEVERAL_VALUES: "the series has several mapping values",
+    HeldReason.LATE_VALUE: "the series has a mapping value, and its study was distributed without one",
+}
+"""What a person reads; the mapping value itself may be patient data and is never part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing of a study that waits for a person; with a series it is that series."""
+
+    kind: HeldKind
+    reason: HeldReason
+    series_instance_uid: UID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Something that waits for a person, as it is listed."""
+
+    id: UUID
+    kind: HeldKind
+    reason: HeldReason
+    case_id: CaseId | None
+    study_id: StudyId
+    series_instance_uid: UID | None
+    facility_id: FacilityId
+    held_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStudy:
+    """A received study that belongs to a case: all its series, or those that agree."""
+
+    id: StudyId
+    all_series: bool
+    series_instance_uids: tuple[UID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStudy:
+    """What routing knows of a received study; without a case it waits or is held.
+
+    Attributes:
+        version: ingest's version that was last applied; 0 is none yet.
+        case_id: the case that it belongs to.
+        mapping_tag: the tag that decided, whatever the hub's tag is now; None if it came directly.
+        mapping_value: the value that decided, folded.
+        placed: what of it belongs to the case.
+    """
+
+    version: int
+    case_id: CaseId | None
+    mapping_tag: str | None
+    mapping_value: str | None
+    placed: PlacedStudy
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which facility owns a study, and why."""
+
+    case_id: CaseId
+    facility_id: FacilityId
+    received_via_facility_id: FacilityId | None
+    study_instance_uid: UID
+    reason: Reason
+    placed_at: datetime
+    version: int
+    studies: tuple[PlacedStudy, ...] = ()
+
+    @property
+    def undistributed(self) -> bool:
+        """Whether it waits at its hub for distribution by hand."""
+        return self.reason in UNDISTRIBUTED
+
+    def distribute(self, endpoint: Facility) -> "Placement":
+        """The case at an endpoint, chosen by a person; its CaseId stays."""
+        if not self.undistributed:
+            raise Conflict("the case is not undistributed", field="case_id")
+        _model(endpoint, Model.ENDPOINT, "facility_id")
+        return replace(
+            self,
+            facility_id=endpoint.id,
+            received_via_facility_id=self.facility_id,
+            reason=Reason.BY_HAND,
+            version=self.version + 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Which series of a placed study belong to its case, and by which value."""
+
+    mapping_value: str | None
+    study: PlacedStudy
+    waiting: tuple[Waiting, ...]
+
+
+def agree(study: Study, mapping_tag: str | None, decided_by: str | None, reason: Reason) -> Agreement:
+    """Parts the series of a placed study into those that agree with its case and those that are held.
+
+    Every series is in exactly one part. `decided_by` is the deciding value known so far; a case that
+    nobody has distributed yet may still find one.
+    """
+    if mapping_tag is None:
+        return Agreement(None, PlacedStudy(study.id, all_series=True), ())
+    value = decided_by
+    waiting = []
+    if reason in UNDISTRIBUTED:
+        value = value or study.first_value(mapping_tag)
+        waiting.append(Waiting(HeldKind.UNDISTRIBUTED, HeldReason(reason.value)))
+    agreeing = []
+    for series in study.series:
+        values = series.values_of(mapping_tag)
+        if values <= {value}:
+            agreeing.append(series.series_instance_uid)
+            continue
+        if len(values) > 1:
+            why = HeldReason.SEVERAL_VALUES
+        else:
+            why = HeldReason.OTHER_VALUE if value else HeldReason.LATE_VALUE
+        waiting.append(Waiting(HeldKind.SERIES, why, series.series_instance_uid))
+    placed = PlacedStudy(study.id, all_series=False, series_instance_uids=tuple(agreeing))
+    return Agreement(value, placed, tuple(waiting))

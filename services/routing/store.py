@@ -1,0 +1,390 @@
+"""Routing's tables: SQL beside the function that runs it, rows to domain values and back."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kernel.dicom import UID
+from kernel.errors import Conflict
+from kernel.ids import CaseId, FacilityId, RuleId, StudyId
+from plumbing.audit import AuditEntry
+from plumbing.db import Transaction
+from services.routing.domain import (
+    EndpointRule,
+    Facility,
+    Held,
+    HeldKind,
+    HeldReason,
+    KnownStudy,
+    Model,
+    PlacedStudy,
+    Placement,
+    Reach,
+    Reason,
+    Study,
+    Waiting,
+    fold,
+)
+from services.routing.usecases import Outcome
+
+
+class RoutingTransaction(Transaction):
+    """A transaction over routing's database."""
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None:
+        """Writes an audit row."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
+
+    # Facilities
+
+    async def facility(self, facility_id: FacilityId) -> Facility | None:
+        row = await self.connection.fetchrow("select * from facilities where facility_id = $1", facility_id)
+        return _facility(row) if row else None
+
+    async def lock_facility(self, facility_id: FacilityId) -> Facility | None:
+        """The facility, which this transaction is going to change."""
+        row = await self.connection.fetchrow(
+            "select * from facilities where facility_id = $1 for no key update", facility_id
+        )
+        return _facility(row) if row else None
+
+    async def hold_facilities(self, facility_ids: Collection[FacilityId]) -> dict[FacilityId, Facility]:
+        """The facilities of these that exist; they cannot change before this transaction ends."""
+        rows = await self.connection.fetch(
+            "select * from facilities where facility_id = any($1) order by facility_id for share",
+            list(facility_ids),
+        )
+        return {row["facility_id"]: _facility(row) for row in rows}
+
+    async def save_facility(self, facility: Facility) -> None:
+        """Inserts or replaces; raises Conflict if another facility has the name."""
+        try:
+            await self.connection.execute(
+                """
+                insert into facilities (facility_id, name, name_key, time_zone, model, mapping_tag, version)
+                values ($1, $2, $3, $4, $5, $6, $7)
+                on conflict (facility_id) do update set name = excluded.name, name_key = excluded.name_key,
+                    time_zone = excluded.time_zone, model = excluded.model,
+                    mapping_tag = excluded.mapping_tag, version = excluded.version
+                """,
+                facility.id,
+                facility.name,
+                fold(facility.name),
+                facility.time_zone,
+                facility.model,
+                facility.mapping_tag,
+                facility.version,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("`name` is the name of another facility", field="name") from error
+
+    async def facilities(self, reach: Reach, after: tuple[str, UUID] | None, limit: int) -> list[Facility]:
+        """Facilities within reach, by name, after the one with this folded name and id."""
+        rows = await self.connection.fetch(
+            """
+            select * from facilities
+            where ($1 or facility_id = any($2)) and (name_key, facility_id) > ($3, $4)
+            order by name_key, facility_id limit $5
+            """,
+            reach.everywhere,
+            list(reach.facility_ids),
+            *(after or ("", UUID(int=0))),
+            limit,
+        )
+        return [_facility(row) for row in rows]
+
+    async def facility_versions(self, after: UUID, limit: int) -> list[tuple[UUID, int]]:
+        rows = await self.connection.fetch(
+            "select facility_id, version from facilities where facility_id > $1 order by 1 limit $2",
+            after,
+            limit,
+        )
+        return [(row["facility_id"], row["version"]) for row in rows]
+
+    # Endpoint rules
+
+    async def is_in_rules(self, facility_id: FacilityId) -> bool:
+        """Whether a rule names the facility, as its hub or as its endpoint."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                select exists (select from endpoint_rules where hub_facility_id = $1)
+                    or exists (select from endpoint_rules where endpoint_facility_id = $1)
+                """,
+                facility_id,
+            )
+        )
+
+    async def insert_rule(self, rule: EndpointRule) -> None:
+        """Raises Conflict if the hub has a rule with the same folded text."""
+        try:
+            await self.connection.execute(
+                """
+                insert into endpoint_rules (rule_id, hub_facility_id, endpoint_facility_id, text, text_key)
+                values ($1, $2, $3, $4, $5)
+                """,
+                rule.id,
+                rule.hub_facility_id,
+                rule.endpoint_facility_id,
+                rule.text,
+                fold(rule.text),
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("`text` is the text of another rule of the hub", field="text") from error
+
+    async def rule(self, rule_id: RuleId) -> EndpointRule | None:
+        row = await self.connection.fetchrow(
+            "select * from endpoint_rules where rule_id = $1 for update", rule_id
+        )
+        return _rule(row) if row else None
+
+    async def delete_rule(self, rule_id: RuleId) -> None:
+        await self.connection.execute("delete from endpoint_rules where rule_id = $1", rule_id)
+
+    async def rules(
+        self, facility_id: FacilityId, after: tuple[str, UUID] | None, limit: int
+    ) -> list[EndpointRule]:
+        """Rules of a hub or of an endpoint, by text, after the one with this folded text and id."""
+        rows = await self.connection.fetch(
+            """
+            select * from endpoint_rules
+            where (hub_facility_id = $1 or endpoint_facility_id = $1) and (text_key, rule_id) > ($2, $3)
+            order by text_key, rule_id limit $4
+            """,
+            facility_id,
+            *(after or ("", UUID(int=0))),
+            limit,
+        )
+        return [_rule(row) for row in rows]
+
+    async def endpoints(self, hub_facility_id: FacilityId, keys: Sequence[str]) -> dict[str, FacilityId]:
+        """The endpoint of each of these folded texts that a rule of the hub has: one look-up by index."""
+        rows = await self.connection.fetch(
+            """
+            select text_key, endpoint_facility_id from endpoint_rules
+            where hub_facility_id = $1 and text_key = any($2)
+            """,
+            hub_facility_id,
+            keys,
+        )
+        return {row["text_key"]: row["endpoint_facility_id"] for row in rows}
+
+    # Received studies and placements
+
+    async def lock_study(self, study_id: StudyId) -> KnownStudy:
+        """What is known of a received study; until this transaction ends nobody else places it."""
+        await self.connection.execute(
+            "insert into received_studies (study_id, study_version) values ($1, 0) on conflict do nothing",
+            study_id,
+        )
+        row = await self.connection.fetchrow(
+            "select * from received_studies where study_id = $1 for update", study_id
+        )
+        assert row is not None
+        return KnownStudy(
+            row["study_version"], row["case_id"], row["mapping_tag"], row["mapping_value"], _placed_study(row)
+        )
+
+    async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
+        await self.connection.execute(
+            """
+            update received_studies set study_version = $2, case_id = $3, mapping_tag = $4,
+                mapping_value = $5, all_series = $6, series_instance_uids = $7
+            where study_id = $1
+            """,
+            study_id,
+            known.version,
+            known.case_id,
+            known.mapping_tag,
+            known.mapping_value,
+            known.placed.all_series,
+            known.placed.series_instance_uids,
+        )
+
+    async def known_versions(self, study_ids: Sequence[StudyId]) -> dict[StudyId, int]:
+        rows = await self.connection.fetch(
+            "select study_id, study_version from received_studies where study_id = any($1)", study_ids
+        )
+        return {row["study_id"]: row["study_version"] for row in rows}
+
+    async def insert_placement(self, placement: Placement) -> CaseId:
+        """The CaseId that the study has at the facility: this placement's, or that of a live case."""
+        inserted = await self.connection.fetchval(
+            """
+            insert into placements (case_id, facility_id, received_via_facility_id, study_instance_uid,
+                reason, placed_at, version)
+            values ($1, $2, $3, $4, $5, $6, $7)
+            on conflict (facility_id, study_instance_uid) do nothing returning case_id
+            """,
+            placement.case_id,
+            placement.facility_id,
+            placement.received_via_facility_id,
+            placement.study_instance_uid,
+            placement.reason,
+            placement.placed_at,
+            placement.version,
+        )
+        return CaseId(
+            inserted
+            or await self.connection.fetchval(
+                "select case_id from placements where facility_id = $1 and study_instance_uid = $2",
+                placement.facility_id,
+                placement.study_instance_uid,
+            )
+        )
+
+    async def lock_placement(self, case_id: CaseId) -> Placement | None:
+        """The placement, without its studies, which this transaction may change."""
+        row = await self.connection.fetchrow(
+            "select * from placements where case_id = $1 for update", case_id
+        )
+        return _placement(row) if row else None
+
+    async def update_placement(self, placement: Placement) -> None:
+        """Raises Conflict if the facility already has a case of the study."""
+        try:
+            await self.connection.execute(
+                """
+                update placements
+                set facility_id = $2, received_via_facility_id = $3, reason = $4, version = $5
+                where case_id = $1
+                """,
+                placement.case_id,
+                placement.facility_id,
+                placement.received_via_facility_id,
+                placement.reason,
+                placement.version,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("the facility already has a case of the study", field="facility_id") from error
+
+    async def placement(self, case_id: CaseId) -> Placement | None:
+        """The placement with its studies, as one statement sees them."""
+        rows = await self.connection.fetch(
+            """
+            select * from placements join received_studies study using (case_id)
+            where case_id = $1 order by study_id
+            """,
+            case_id,
+        )
+        return _placement(rows[0], [_placed_study(row) for row in rows]) if rows else None
+
+    async def placement_versions(self, after: UUID, limit: int) -> list[tuple[UUID, int]]:
+        rows = await self.connection.fetch(
+            "select case_id, version from placements where case_id > $1 order by 1 limit $2", after, limit
+        )
+        return [(row["case_id"], row["version"]) for row in rows]
+
+    # What is held
+
+    async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None:
+        """Makes these the only things of the study that wait; what waited before keeps its place."""
+        await self.connection.execute(
+            """
+            delete from held using (select $1::uuid as id) study
+            where held.study_id = study.id and not exists (
+                select from unnest($2::text[], $3::text[]) as still (kind, series_instance_uid)
+                where still.kind = held.kind
+                    and still.series_instance_uid is not distinct from held.series_instance_uid)
+            """,
+            study.id,
+            [each.kind for each in waiting],
+            [each.series_instance_uid for each in waiting],
+        )
+        await self.connection.executemany(
+            """
+            insert into held (held_id, study_id, kind, series_instance_uid, case_id, facility_id, reason,
+                held_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            on conflict (study_id, kind, series_instance_uid) do update
+                set case_id = excluded.case_id, reason = excluded.reason
+            """,
+            [
+                (
+                    self.new_id(),
+                    study.id,
+                    each.kind,
+                    each.series_instance_uid,
+                    case_id,
+                    study.receiving_facility_id,
+                    each.reason,
+                    self.now,
+                )
+                for each in waiting
+            ],
+        )
+
+    async def release_undistributed(self, case_id: CaseId) -> None:
+        await self.connection.execute(
+            "delete from held where case_id = $1 and kind = $2", case_id, HeldKind.UNDISTRIBUTED
+        )
+
+    async def held(self, reach: Reach, after: UUID | None, limit: int) -> list[Held]:
+        """What waits within reach, oldest first, after this one."""
+        rows = await self.connection.fetch(
+            """
+            select * from held where ($1 or facility_id = any($2)) and held_id > $3 order by held_id limit $4
+            """,
+            reach.everywhere,
+            list(reach.facility_ids),
+            after or UUID(int=0),
+            limit,
+        )
+        return [
+            Held(
+                row["held_id"],
+                HeldKind(row["kind"]),
+                HeldReason(row["reason"]),
+                row["case_id"],
+                row["study_id"],
+                row["series_instance_uid"],
+                row["facility_id"],
+                row["held_at"],
+            )
+            for row in rows
+        ]
+
+    async def held_counts(self) -> dict[HeldKind, int]:
+        rows = await self.connection.fetch("select kind, count(*) from held group by kind")
+        counts = {row["kind"]: row["count"] for row in rows}
+        return {kind: counts.get(kind, 0) for kind in HeldKind}
+
+
+Row = asyncpg.Record | Mapping[str, Any]
+
+
+def _facility(row: Row) -> Facility:
+    return Facility(
+        row["facility_id"],
+        row["name"],
+        row["time_zone"],
+        Model(row["model"]),
+        row["mapping_tag"],
+        row["version"],
+    )
+
+
+def _rule(row: Row) -> EndpointRule:
+    return EndpointRule(row["rule_id"], row["endpoint_facility_id"], row["hub_facility_id"], row["text"])
+
+
+def _placed_study(row: Row) -> PlacedStudy:
+    uids = tuple(UID(uid) for uid in row["series_instance_uids"])
+    return PlacedStudy(row["study_id"], row["all_series"], uids)
+
+
+def _placement(row: Row, studies: Sequence[PlacedStudy] = ()) -> Placement:
+    return Placement(
+        row["case_id"],
+        row["facility_id"],
+        row["received_via_facility_id"],
+        UID(row["study_instance_uid"]),
+        Reason(row["reason"]),
+        row["placed_at"],
+        row["version"],
+        tuple(studies),
+    )

@@ -1,0 +1,85 @@
+"""Received studies and facilities with defaults, and ports of routing that answer what they are told."""
+
+import itertools
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from kernel.dicom import UID
+from kernel.ids import FacilityId, StudyId
+from services.routing.domain import Facility, MappingValue, Model, Reach, Series, Study
+
+TAG = "InstitutionName"
+EVERYWHERE = Reach(everywhere=True)
+
+_numbers = itertools.count(1)
+
+
+def a_uid() -> UID:
+    return UID(f"1.2.826.0.1.{next(_numbers)}")
+
+
+def a_facility(model: Model = Model.STANDARD, **changes: object) -> Facility:
+    values: dict[str, object] = {
+        "id": FacilityId(uuid4()),
+        "name": f"Facility {next(_numbers)}",
+        "time_zone": "UTC",
+        "model": model,
+        "mapping_tag": TAG if model is Model.HUB else None,
+        "version": 1,
+        **changes,
+    }
+    return Facility(**values)  # type: ignore[arg-type]
+
+
+def a_study(
+    at: FacilityId,
+    *objects: tuple[str, str | None],
+    study_id: StudyId | None = None,
+    study_instance_uid: str | None = None,
+    version: int = 1,
+    settled: bool = False,
+    tag: str = TAG,
+) -> Study:
+    """The snapshot of a study that received `objects`, each a Series Instance UID and a value, in order."""
+    series: dict[str, list[MappingValue]] = {}
+    for ordinal, (uid, value) in enumerate(objects, 1):
+        values = series.setdefault(uid, [])
+        if value and value.strip() and value not in [each.value for each in values]:
+            values.append(MappingValue(tag, value, ordinal))
+    return Study(
+        study_id or StudyId(uuid4()),
+        version,
+        UID(study_instance_uid) if study_instance_uid else a_uid(),
+        at,
+        settled,
+        tuple(Series(UID(uid), tuple(values)) for uid, values in series.items()),
+    )
+
+
+@dataclass
+class Permissions:
+    """Where the acting user holds which permission."""
+
+    held: dict[str, Reach] = field(default_factory=dict)
+
+    async def check_permission(self, permission: str) -> Reach:
+        return self.held.get(permission, Reach(everywhere=False))
+
+
+@dataclass
+class Archive:
+    """What ingest has, as far as routing asks: the newest snapshot of each study."""
+
+    studies: dict[StudyId, Study] = field(default_factory=dict)
+    page: int = 2
+
+    def add(self, study: Study) -> Study:
+        self.studies[study.id] = study
+        return study
+
+    async def describe_study(self, study_id: StudyId) -> Study | None:
+        return self.studies.get(study_id)
+
+    async def list_versions(self, after: StudyId | None) -> list[tuple[UUID, int]]:
+        ids = sorted(each for each in self.studies if after is None or each > after)
+        return [(each, self.studies[each].version) for each in ids[: self.page]]
