@@ -63,7 +63,16 @@ _SPARING = {"fsync": "off", "max_wal_size": "128MB"}
 _NATS_SETTINGS = """\
 server_name: readroom
 listen: "127.0.0.1:{port}"
-authorization {{ user: "readroom", password: "{password}" }}
+system_account: SYSTEM
+accounts {{
+  SYSTEM {{ exports: [{{ service: "$SYS.REQ.SERVER.PING.JSZ" }}] }}
+  READROOM {{
+    jetstream: enabled
+    users: [{{ user: "readroom", password: "{password}" }}]
+    # Lets a service see at its start that the server syncs always.
+    imports: [{{ service: {{ account: SYSTEM, subject: "$SYS.REQ.SERVER.PING.JSZ" }} }}]
+  }}
+}}
 jetstream {{ store_dir: "{store}", sync_interval: always }}
 """
 

@@ -1,0 +1,432 @@
+"""The bus: facts travel over JetStream, and each is applied once.
+
+NATS is transport and PostgreSQL the record: whatever the bus loses, the outbox sends again (`outbox.py`).
+`Bus` is the connection, which lives as long as the process whatever NATS does. `Consumer` hears facts:
+fetch the snapshot, then BEGIN → heard → apply → COMMIT → acknowledge. A fact that cannot be applied is
+tried again after a growing delay; after MAX_FAILURES it is a dead letter, and the others were never held up.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import NAMESPACE_OID, UUID, uuid5
+from weakref import WeakValueDictionary
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import AckPolicy, ConsumerConfig, Header, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Histogram
+
+from kernel.clock import Clock
+from kernel.errors import ReadroomError, Unavailable
+from kernel.events import FACTS, Fact
+from plumbing import log, telemetry
+from plumbing.db import Database, Transaction
+
+STREAM = "FACTS"
+KEPT_S = 7 * 24 * 3600
+"""How long the stream and the outbox keep what was published."""
+_DUPLICATE_WINDOW_S = 120.0
+"""How long the stream recognises an event id it has: longer than a relay needs to come back and repeat."""
+
+_ANSWER_S = 2.0
+"""For NATS to answer a request; a publication is acknowledged after one sync of its disk."""
+_PULL_S = 2.0
+"""How long a pull waits at the server. A server that restarts forgets it, so it is also the longest pause."""
+_RETRY_S = 0.5
+_PING_S = 5
+"""A frozen NATS is noticed after two pings."""
+
+_ACK_WAIT_S = 10.0
+"""After this long without a sign of life a fact in work is given to another; signs come at a third of it."""
+CONCURRENCY = 8
+"""Facts in work at once. Most of the time they wait for their owner's answer."""
+MAX_FAILURES = 8
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 15.0
+_MAX_LETTER_CHARACTERS = 4000
+
+HEARD = Counter("readroom_facts_heard", "Facts heard, by what became of them", ["subject", "outcome"])
+DELAY = Histogram(
+    "readroom_fact_delay_seconds",
+    "From the publication of a fact to the commit of its effect",
+    ["subject"],
+    # P10 wants a case on the worklist within 150 ms; the last ones are an outage.
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 5, 30, 300),
+)
+
+_log = log.get()
+
+
+class Bus:
+    """A connection to NATS that comes up and comes back by itself, whenever NATS does.
+
+    Each call that needs NATS raises Unavailable while it does not answer.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._client: Client | None = None
+        self._difficulty = ""
+        self._syncs = False
+        self._checking = asyncio.Lock()
+        self._life = asyncio.create_task(self._live())
+
+    @classmethod
+    async def connect(cls, url: str, name: str) -> "Bus":
+        """Begins to connect, and does not wait: NATS may be away."""
+        return cls(url, name)
+
+    async def ready(self) -> bool:
+        """Whether NATS answers now, syncs always, and has the stream."""
+        try:
+            await self.stream_created_at()
+        except ReadroomError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._life.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._life
+
+    async def stream_created_at(self) -> datetime:
+        """When the stream was made; it is made now if it is absent or lacks a subject."""
+        wanted = sorted({f"{subject.split('.')[0]}.>" for subject in FACTS})
+        with self._answering() as client:
+            await self._check_sync(client)
+            jetstream = client.jetstream(timeout=_ANSWER_S)
+            try:
+                info = await jetstream.stream_info(STREAM)
+                lacking = set(wanted) - set(info.config.subjects or ())
+                if lacking:
+                    info.config.subjects = sorted({*wanted, *(info.config.subjects or ())})
+                    info = await jetstream.update_stream(info.config)
+            except NotFoundError:
+                info = await jetstream.add_stream(
+                    StreamConfig(
+                        name=STREAM,
+                        subjects=wanted,
+                        storage=StorageType.FILE,
+                        max_age=KEPT_S,
+                        duplicate_window=_DUPLICATE_WINDOW_S,
+                    )
+                )
+                _log.warning("the stream was made", stream=STREAM)
+            assert info.created is not None
+            return info.created
+
+    async def publish(self, subject: str, payload: bytes, event_id: UUID, headers: dict[str, str]) -> None:
+        """Publishes and waits until the stream has it. The stream keeps an event id it has just seen once."""
+        with self._answering() as client:
+            await client.jetstream().publish(
+                subject,
+                payload,
+                timeout=_ANSWER_S,
+                stream=STREAM,
+                headers={**headers, Header.MSG_ID: str(event_id)},
+            )
+
+    @asynccontextmanager
+    async def pulling(self, consumer: str, subjects: Sequence[str]) -> AsyncIterator["Pull"]:
+        """Pulls for a durable consumer, made if it is absent, of the facts with these subjects."""
+        config = ConsumerConfig(
+            name=consumer,
+            durable_name=consumer,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=_ACK_WAIT_S,
+            max_deliver=-1,  # failures are counted in the database, and Unavailable is none
+            max_ack_pending=-1,  # facts that wait for another try hold up nobody
+            filter_subjects=list(subjects),
+        )
+        await self.stream_created_at()
+        with self._answering() as client:
+            await client.jetstream(timeout=_ANSWER_S).add_consumer(STREAM, config)
+            inbox = client.new_inbox()
+            subscription = await client.subscribe(inbox)
+            try:
+                yield Pull(client, subscription, consumer)
+            finally:
+                with suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
+
+    @contextmanager
+    def _answering(self) -> Iterator[Client]:
+        """The client if it is connected; its errors become Unavailable."""
+        if self._client is None or not self._client.is_connected:
+            raise Unavailable("the bus is not connected")
+        try:
+            yield self._client
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Unavailable("the bus does not answer") from error
+
+    async def _check_sync(self, client: Client) -> None:
+        """Refuses a server that acknowledges before it syncs, because a power cut then loses facts.
+
+        An ordinary account sees the server's settings only where the system account exports them to it:
+        `exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}]` there, the import of it in ours.
+        """
+        async with self._checking:
+            if self._syncs:
+                return
+            try:
+                answer = await client.request("$SYS.REQ.SERVER.PING.JSZ", b"", timeout=_ANSWER_S)
+            except nats.errors.NoRespondersError:
+                _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
+            else:
+                config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
+                if not config.get("sync_always"):
+                    raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
+            self._syncs = True
+
+    async def _live(self) -> None:
+        """Keeps a client. A client reconnects by itself, but ends for good when the server refuses it."""
+        declared_as_int: dict[str, Any] = {"reconnect_time_wait": _RETRY_S, "connect_timeout": _ANSWER_S}
+        while True:
+            closed = asyncio.Event()
+            client = Client()
+            try:
+                await client.connect(
+                    self._url,
+                    name=self._name,
+                    max_reconnect_attempts=-1,
+                    ping_interval=_PING_S,
+                    error_cb=self._note_difficulty,
+                    disconnected_cb=self._note_loss,
+                    closed_cb=_setter(closed),
+                    **declared_as_int,
+                )
+                self._client, self._difficulty = client, ""
+                await closed.wait()
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                await self._note_difficulty(error)
+            finally:
+                self._client = None
+                with suppress(nats.errors.Error, OSError, TimeoutError):
+                    async with asyncio.timeout(_ANSWER_S):
+                        await client.close()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _note_difficulty(self, error: Exception) -> None:
+        cause = str(error) or type(error).__name__
+        if cause != self._difficulty:  # it is met again with each attempt to connect
+            self._difficulty = cause
+            _log.warning("NATS cannot be reached", cause=cause)
+
+    async def _note_loss(self) -> None:
+        self._syncs = False  # the next server may have other settings
+        if self._client and not self._client.is_closed:
+            _log.warning("NATS is away")
+
+
+class Pull:
+    """Takes one message after the other from a durable consumer."""
+
+    def __init__(self, client: Client, subscription: Subscription, consumer: str) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
+        self._request = msgspec.json.encode({"batch": 1, "expires": int(_PULL_S * 1e9)})
+
+    async def next(self) -> Msg | None:
+        """The next message, or None if none came for a while. Raises Unavailable if the pull was lost."""
+        await self._client.publish(self._subject, self._request, reply=self._subscription.subject)
+        message = await self._subscription.next_msg(timeout=_PULL_S + _RETRY_S)
+        status = (message.headers or {}).get(Header.STATUS)
+        if status is None:
+            return message
+        if status == "408":  # nothing came
+            return None
+        raise Unavailable(f"the bus refuses a pull with status {status}")
+
+
+def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def note() -> None:
+        event.set()
+
+    return note
+
+
+T = TypeVar("T", bound=Transaction)
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Hearing(Generic[T, S]):
+    """What a service does about one kind of fact.
+
+    Attributes:
+        fact: the kind.
+        fetch: asks the owner for the snapshot, before the transaction is opened.
+        apply: writes what is newer, in the transaction that notes the fact as heard.
+    """
+
+    fact: type[Fact]
+    fetch: Callable[[Fact], Awaitable[S]]
+    apply: Callable[[T, Fact, S], Awaitable[None]]
+
+
+class Consumer(Generic[T]):
+    """Hears the facts a service listens to, as a durable consumer with the service's name.
+
+    Facts about one thing are worked on one after the other, others side by side.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        database: Database[T],
+        name: str,
+        hearings: Sequence[Hearing[T, Any]],
+        clock: Clock,
+        *,
+        first_delay_s: float = _FIRST_DELAY_S,
+    ) -> None:
+        self._bus = bus
+        self._database = database
+        self._name = name
+        self._hearings = {hearing.fact.subject: hearing for hearing in hearings}
+        self._clock = clock
+        self._first_delay_s = first_delay_s
+        self._lanes: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self) -> None:
+        """Hears until it is cancelled, whatever becomes of NATS, the stream and the consumer."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(CONCURRENCY):
+                workers.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                async with self._bus.pulling(self._name, list(self._hearings)) as pull:
+                    while True:
+                        if message := await pull.next():
+                            await self._hear(message)
+            except Unavailable as error:
+                _log.debug("pulls again", consumer=self._name, cause=error.sentence)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _hear(self, message: Msg) -> None:
+        headers = {name: str(value) for name, value in (message.headers or {}).items()}
+        event_id = headers.get(Header.MSG_ID)
+        with (
+            telemetry.span(f"hear {message.subject}", SpanKind.CONSUMER, telemetry.extract(headers)),
+            log.bound(consumer=self._name, subject=message.subject, event_id=event_id),
+        ):
+            async with _in_progress(message):
+                try:
+                    outcome = await self._settle(message, event_id)
+                except Unavailable as error:
+                    _log.info("a fact has to wait", cause=error.sentence)
+                    await message.nak(delay=self._delay_s(message))
+                    outcome = "waits"
+        HEARD.labels(message.subject, outcome).inc()
+
+    async def _settle(self, message: Msg, event_id: str | None) -> str:
+        """Applies the fact or counts the failure, and tells NATS; returns what became of it."""
+        hearing = self._hearings.get(message.subject)
+        if hearing is None:
+            raise Unavailable("only a newer version of this service hears this fact")
+        try:
+            known_as = UUID(event_id or "")
+            fact = msgspec.json.decode(message.data, type=hearing.fact)
+        except (ValueError, msgspec.MsgspecError) as error:
+            unreadable = uuid5(
+                NAMESPACE_OID, f"{message.metadata.timestamp} {message.metadata.sequence.stream}"
+            )
+            return await self._fail(message, unreadable, error, max_failures=1)
+        try:
+            async with self._lanes.setdefault(fact.id, asyncio.Lock()):
+                applied = await self._apply(hearing, fact, known_as)
+        except Unavailable:
+            raise
+        except Exception as error:
+            return await self._fail(message, known_as, error, max_failures=MAX_FAILURES)
+        with suppress(nats.errors.Error, TimeoutError):  # then it comes again, and is known
+            await message.ack_sync(timeout=_ANSWER_S)
+        if applied:
+            # Both times are the machines': the injected clock may be moved by a demo.
+            DELAY.labels(message.subject).observe(time.time() - message.metadata.timestamp.timestamp())
+        return "applied" if applied else "repeated"
+
+    async def _apply(self, hearing: Hearing[T, Any], fact: Fact, event_id: UUID) -> bool:
+        snapshot = await hearing.fetch(fact)
+        async with self._database.transaction() as transaction:
+            first_time = await transaction.heard(self._name, event_id)
+            if first_time:
+                await hearing.apply(transaction, fact, snapshot)
+        return first_time
+
+    async def _fail(self, message: Msg, event_id: UUID, error: Exception, *, max_failures: int) -> str:
+        """Counts a failure in `dead_letters`: the fact comes again later, or never after the last."""
+        sentence = error.sentence if isinstance(error, ReadroomError) else log.describe(error)
+        async with self._database.statements() as transaction:
+            died = await transaction.connection.fetchval(
+                """
+                insert into dead_letters as letter (
+                    consumer, event_id, subject, payload, error, sentence, failures,
+                    first_failed_at, last_failed_at, died_at
+                )
+                values ($1, $2, $3, $4, $5, $6, 1, $7, $7, case when $8 <= 1 then $7 end)
+                on conflict (consumer, event_id) do update set
+                    error = excluded.error,
+                    sentence = excluded.sentence,
+                    failures = letter.failures + 1,
+                    last_failed_at = excluded.last_failed_at,
+                    died_at = case when letter.failures + 1 >= $8 then excluded.last_failed_at end
+                returning died_at is not null
+                """,
+                self._name,
+                event_id,
+                message.subject,
+                message.data.decode(errors="backslashreplace").replace("\0", "")[:_MAX_LETTER_CHARACTERS],
+                f"{type(error).__module__}.{type(error).__qualname__}",
+                sentence[:_MAX_LETTER_CHARACTERS],
+                transaction.now,
+                max_failures,
+            )
+        if died:
+            _log.error("a fact is dead", exc_info=error)
+            await message.term()
+            return "died"
+        _log.warning("a fact cannot be applied yet", exc_info=error)
+        await message.nak(delay=self._delay_s(message))
+        return "failed"
+
+    def _delay_s(self, message: Msg) -> float:
+        doublings = min(message.metadata.num_delivered - 1, 16)
+        return min(self._first_delay_s * 2.0**doublings, _LONGEST_DELAY_S)
+
+
+@asynccontextmanager
+async def _in_progress(message: Msg) -> AsyncIterator[None]:
+    """Tells NATS that the message is in work, so that nobody else is given it meanwhile.
+
+    If the work is cancelled, the message is handed back at once.
+    """
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_ACK_WAIT_S / 3)
+            with suppress(nats.errors.Error):
+                await message.in_progress()
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    except asyncio.CancelledError:
+        with suppress(nats.errors.Error):
+            await message.nak()
+        raise
+    finally:
+        telling.cancel()

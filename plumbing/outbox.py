@@ -1,0 +1,167 @@
+"""The outbox: what a transaction said is published after its commit, whatever becomes of NATS.
+
+Rows are claimed by their state, never by `id > last`: ids become visible out of order. A row is marked in
+the transaction that claimed it, after the stream acknowledged it; if that is cut off the row is published
+again, and the stream or the hearer recognises its event id. When the stream was lost and made again, the
+rows of the last 7 days become unpublished (R10).
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from prometheus_client import Counter, Gauge
+
+from kernel.clock import Clock
+from kernel.errors import Unavailable
+from plumbing import log
+from plumbing.bus import KEPT_S, STREAM, Bus
+from plumbing.db import Database, Transaction
+
+BATCH = 256
+"""Rows claimed at once: their acknowledgements overlap, and a batch stays well below a second."""
+POLL_S = 1.0
+"""The safety net: the commit itself wakes the relay."""
+TEND_S = 5.0
+"""Between looks at the stream's creation time, the depth of the outbox, and what is too old."""
+_KEPT = timedelta(seconds=KEPT_S)
+_HEARD_KEPT = 2 * _KEPT + timedelta(days=1)
+"""A row is sent again up to 7 days after its publication, and the stream keeps that for 7 days more."""
+_PRUNE = {
+    _KEPT: """
+        delete from outbox
+        where id = any(array(select id from outbox where published_at < $1 limit $2))
+        """,
+    _HEARD_KEPT: """
+        delete from heard
+        where ctid = any(array(select ctid from heard where heard_at < $1 limit $2))
+        """,
+}
+_PRUNED_AT_ONCE = 5_000
+_RESEND_S = 60.0
+"""For the one statement that makes 7 days of rows unpublished."""
+
+DEPTH = Gauge("readroom_outbox_facts", "Facts that wait to be published")
+PUBLISHED = Counter("readroom_facts_published", "Facts that the stream acknowledged", ["subject"])
+
+_log = log.get()
+T = TypeVar("T", bound=Transaction)
+
+
+class Relay(Generic[T]):
+    """Publishes a database's outbox. Several relays of one database share the work."""
+
+    def __init__(self, database: Database[T], bus: Bus, clock: Clock) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._tended_at = -TEND_S
+        self._waiting_for = ""
+
+    async def run(self) -> None:
+        """Publishes until it is cancelled."""
+        while True:
+            self._database.spoke.clear()
+            try:
+                await self._tend()
+                claimed = await self._publish()
+            except Unavailable as error:
+                self._note(error.sentence)
+                self._tended_at = -TEND_S  # perhaps the stream is gone
+                await asyncio.sleep(POLL_S)
+                continue
+            self._note("")
+            if claimed < BATCH:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await self._database.spoke.wait()
+
+    def _note(self, waiting_for: str) -> None:
+        if waiting_for != self._waiting_for:
+            self._waiting_for = waiting_for
+            _log.warning("the outbox waits" if waiting_for else "the outbox drains", cause=waiting_for)
+
+    async def _publish(self) -> int:
+        """Publishes a batch; returns how many rows were claimed. Raises Unavailable if one was not taken."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.connection.fetch(
+                """
+                select id, event_id, subject, payload, traceparent
+                from outbox
+                where published_at is null
+                order by id
+                limit $1
+                for update skip locked
+                """,
+                BATCH,
+            )
+            answers = await asyncio.gather(
+                *(
+                    self._bus.publish(
+                        row["subject"],
+                        row["payload"].encode(),
+                        row["event_id"],
+                        {"traceparent": row["traceparent"]} if row["traceparent"] else {},
+                    )
+                    for row in rows
+                ),
+                return_exceptions=True,
+            )
+            taken = [row for row, answer in zip(rows, answers, strict=True) if answer is None]
+            if taken:
+                await transaction.connection.execute(
+                    "update outbox set published_at = $1 where id = any($2)",
+                    transaction.now,
+                    [row["id"] for row in taken],
+                )
+        for row in taken:
+            PUBLISHED.labels(row["subject"]).inc()
+        _raise_first(answers)
+        return len(rows)
+
+    async def _tend(self) -> None:
+        if time.monotonic() - self._tended_at < TEND_S:
+            return
+        async with self._database.statements() as transaction:
+            DEPTH.set(
+                await transaction.connection.fetchval(
+                    "select count(*) from outbox where published_at is null"
+                )
+            )
+        created_at = await self._bus.stream_created_at()
+        async with self._database.transaction() as transaction:
+            # The row is locked by the insert, so that of several relays one finds the stream changed.
+            known = await transaction.connection.fetchval(
+                """
+                insert into bus_state as state (stream, created_at) values ($1, $2)
+                on conflict (stream) do update set created_at = state.created_at
+                returning created_at
+                """,
+                STREAM,
+                created_at,
+            )
+            if known != created_at:
+                await transaction.connection.execute(
+                    "update bus_state set created_at = $2 where stream = $1", STREAM, created_at
+                )
+                told = await transaction.connection.execute(
+                    "update outbox set published_at = null where published_at > $1",
+                    transaction.now - _KEPT,
+                    timeout=_RESEND_S,
+                )
+                _log.warning("the stream was made again: the outbox fills it", facts=int(told.split()[-1]))
+            await self._prune(transaction)
+        self._tended_at = time.monotonic()
+
+    async def _prune(self, transaction: T) -> None:
+        for kept, statement in _PRUNE.items():
+            await transaction.connection.execute(statement, transaction.now - kept, _PRUNED_AT_ONCE)
+
+
+def _raise_first(answers: Sequence[BaseException | None]) -> None:
+    for answer in answers:
+        if answer is not None:
+            raise answer
