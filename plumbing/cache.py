@@ -1,0 +1,64 @@
+"""Valkey, for what may be lost: rate windows. It holds no patient data and protects nothing alone.
+
+While it does not answer, each process counts for itself: a limit becomes looser, never a wait.
+"""
+
+import asyncio
+from collections import Counter
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from kernel.clock import Clock
+from plumbing import log
+
+# Nobody waits longer than this for a counter.
+_ANSWER_WITHIN_S = 0.2
+# And while Valkey is away, only one call in this time tries it.
+_ASK_AGAIN_AFTER_S = 1.0
+_MAX_LOCAL_KEYS = 10_000
+
+_log = log.get()
+
+
+class RateWindow:
+    """Counts what happens under a key in windows of fixed length."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=_ANSWER_WITHIN_S,
+            socket_connect_timeout=_ANSWER_WITHIN_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._clock = clock
+        self._away_until_s = 0.0
+        self._local: Counter[tuple[str, int]] = Counter()
+
+    async def allow(self, key: str, limit: int, window_s: int) -> bool:
+        """Counts one under `key`; whether there are at most `limit` in the current window of `window_s` seconds."""
+        now_s = self._clock.now().timestamp()
+        window = int(now_s // window_s)
+        if now_s >= self._away_until_s:
+            try:
+                return await self._count(f"rate:{key}:{window_s}:{window}", window_s) <= limit
+            except (RedisError, OSError, TimeoutError) as error:
+                self._away_until_s = now_s + _ASK_AGAIN_AFTER_S
+                _log.warning("the cache does not answer: counting alone", exc_info=error)
+        return self._count_alone((f"{key}:{window_s}", window)) <= limit
+
+    async def _count(self, key: str, window_s: int) -> int:
+        async with asyncio.timeout(_ANSWER_WITHIN_S), self._redis.pipeline(transaction=False) as pipeline:
+            count, _ = await pipeline.incr(key).expire(key, 2 * window_s).execute()
+            return int(count)
+
+    def _count_alone(self, key: tuple[str, int]) -> int:
+        if len(self._local) >= _MAX_LOCAL_KEYS and key not in self._local:
+            self._local.clear()
+        self._local[key] += 1
+        return self._local[key]
+
+    async def close(self) -> None:
+        await self._redis.aclose()

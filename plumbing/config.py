@@ -1,0 +1,162 @@
+"""Settings: a frozen value, read once from the environment; a bad value names its key."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, FilePath, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from kernel.errors import Invalid
+from plumbing.tls import TLSFiles
+
+
+def _host_and_port(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("expected HOST:PORT")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+"""`host:port`; an IPv6 host stands in brackets. Port 0 lets the system choose."""
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"expected a URL that starts with {schemes[0]}://")
+        return value
+
+    return AfterValidator(check)
+
+
+class Settings(BaseSettings):
+    """What a process is told. A subclass sets `env_prefix` in its `model_config`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only `load` reads an environment, and it is given one."""
+        return (init_settings,)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings_type: type[S], environ: Mapping[str, str]) -> S:
+    """The settings in `environ`: the key of a field is the prefix and its name in capitals.
+
+    A secret may stand in a file instead, named by the same key with `_FILE`; the end of line is not part
+    of it. Raises Invalid, which names every key at fault and repeats no value.
+    """
+    values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
+    problems: list[str] = []
+    for name, field in settings_type.model_fields.items():
+        key = keys[name] = f"{settings_type.model_config['env_prefix']}{name}".upper()
+        file_key = f"{key}_FILE"
+        is_secret = field.annotation is SecretStr
+        if is_secret and file_key in environ:
+            if key in environ:
+                problems.append(f"`{key}` and `{file_key}` are both set: expected one of them")
+            try:
+                values[name] = Path(environ[file_key]).read_text().rstrip("\r\n")
+            except (OSError, UnicodeDecodeError):
+                problems.append(f"`{file_key}` names a file that cannot be read")
+        elif key in environ:
+            values[name] = environ[key]
+    if not problems:
+        try:
+            return settings_type(**values)
+        except ValidationError as error:
+            problems = [
+                f"`{keys.get(str(detail['loc'][0]), '?')}` {_cause(detail['type'], detail['msg'])}"
+                if detail["loc"]
+                else detail["msg"].removeprefix("Value error, ")
+                for detail in error.errors(include_input=False, include_url=False)
+            ]
+    raise Invalid("; ".join(problems))
+
+
+def _cause(kind: str, message: str) -> str:
+    if kind == "missing":
+        return "is not set"
+    text = message.removeprefix("Value error, ")
+    return f"is not valid: {text[:1].lower()}{text[1:]}"
+
+
+class ServiceSettings(Settings):
+    """What every service is told.
+
+    Attributes:
+        listen: where gRPC is served.
+        http_listen: where `/metrics`, `/healthz` and `/readyz` are served, in plain text: keep it inside.
+        database_url: `postgresql://`; a socket's folder stands in `?host=`.
+        nats_url: `nats://user:password@host:port`.
+        cache_url: `redis://`, or `unix://` and the path of a socket.
+        tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
+        token_public_key: PEM of the Ed25519 key that user tokens are verified with.
+        clock_offset_file: holds the seconds that a demo has moved time by; only on one machine.
+        otlp_endpoint: where traces go; without it they go nowhere.
+    """
+
+    listen: Address
+    http_listen: Address
+    database_url: Annotated[SecretStr, _url("postgresql", "postgres")]
+    nats_url: Annotated[SecretStr, _url("nats", "tls")]
+    cache_url: Annotated[SecretStr, _url("redis", "rediss", "unix")]
+    tls_certificate: FilePath
+    tls_key: FilePath
+    tls_ca: FilePath
+    token_public_key: FilePath
+    clock_offset_file: Path | None = None
+    otlp_endpoint: str | None = None
+
+    @property
+    def tls(self) -> TLSFiles:
+        return TLSFiles(self.tls_certificate, self.tls_key, self.tls_ca)
+
+    @model_validator(mode="after")
+    def _time_moves_on_one_machine_only(self) -> Self:
+        if self.clock_offset_file is not None:
+            for name in type(self).model_fields:
+                if name.endswith(("listen", "_address", "_url")) and not _is_local(getattr(self, name)):
+                    key = f"{self.model_config['env_prefix']}{name}".upper()
+                    raise ValueError(f"`{key}` is not a loopback address: a clock offset is refused")
+        return self
+
+
+def _is_local(address: str | SecretStr | None) -> bool:
+    """Whether every host that `address` names is a loopback address or a socket of this machine."""
+    if address is None:
+        return True
+    text = address.get_secret_value() if isinstance(address, SecretStr) else address
+    if text.startswith("unix:"):
+        return True
+    url = urlsplit(text if "://" in text else f"//{text}")
+    # PostgreSQL takes several hosts, and hosts in the query.
+    places = url.netloc.rpartition("@")[2].split(",")
+    hosts = [place.rpartition(":")[0] if ":" in place.rpartition("]")[2] else place for place in places]
+    hosts += ",".join(parse_qs(url.query).get("host", [])).split(",")
+    named = [host.strip("[]") for host in hosts if host]
+    return bool(named) and all(map(_is_loopback, named))
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

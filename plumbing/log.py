@@ -1,0 +1,165 @@
+"""Structured logs: JSON, or lines for a person at a terminal; never patient data (SEC-12).
+
+`with bound(...)` once where a request begins; every line within it carries what was bound. The redaction
+works from an allow-list: text passes under the keys of `TEXT_KEYS` only, numbers, booleans and our own ids
+under every key that does not sound like a person or a secret. An exception is told by its kind and place:
+its message may quote what it choked on.
+"""
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from kernel.dicom import INDEXED_ATTRIBUTES
+from kernel.errors import ReadroomError
+
+REDACTED = "[redacted]"
+
+TEXT_KEYS = frozenset(
+    """
+    event level timestamp service logger exception request_id
+    method peer remote word field login actor
+    address listener path status state how kind reason action outcome cause
+    subject consumer stream event_id task part
+    ae_title calling_ae_title called_ae_title sop_class_uid transfer_syntax_uid
+    gateway facility study case transfer pack folder version command
+    """.split()  # noqa: SIM905 - reads as the list it is
+)
+"""The keys under which text is logged. Add a key only if what stands under it can never tell of a patient."""
+
+# A key that holds an indexed attribute, or sounds like a person's data or a secret, hides whatever it holds.
+_PERSONAL = frozenset(a.keyword.lower() for a in INDEXED_ATTRIBUTES) - {"modality", "seriesnumber"}
+_SUSPECT = re.compile(r"patient|birth|accession|physician|password|secret|token|privatekey|authorization|otp")
+_PLAIN = (int, float, UUID, datetime, timedelta, type(None))
+_MAX_CHARACTERS = 2000
+
+# Their messages name what is in the code, never a value that came from outside.
+_OUTSPOKEN = (
+    ReadroomError,
+    TypeError,
+    AttributeError,
+    NameError,
+    ImportError,
+    NotImplementedError,
+    asyncpg.SyntaxOrAccessError,
+)
+
+_context: ContextVar[Mapping[str, object] | None] = ContextVar("log", default=None)
+
+
+def get() -> FilteringBoundLogger:
+    """A logger; it takes its shape at its first line."""
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+@contextmanager
+def bound(**context: object) -> Iterator[None]:
+    """Every line logged within carries `context`, beside what was bound around it."""
+    token = _context.set({**(_context.get() or {}), **context})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
+    """Replaces what may not be logged; see the module."""
+    return {key: _redacted(key, value) for key, value in event.items()}
+
+
+def _redacted(key: str, value: object) -> object:
+    if key not in TEXT_KEYS:
+        flat = key.replace("_", "").lower()
+        if flat in _PERSONAL or _SUSPECT.search(flat):
+            return REDACTED
+    if isinstance(value, _PLAIN) or (isinstance(value, Enum) and not isinstance(value, str)):
+        return value
+    if isinstance(value, str) and key in TEXT_KEYS:
+        return value if len(value) <= _MAX_CHARACTERS or key == "exception" else value[:_MAX_CHARACTERS]
+    return REDACTED
+
+
+def describe(error: BaseException) -> str:
+    """The error, its causes, and the places they passed, innermost last; no local variable, no value."""
+    told: list[str] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        passed = traceback.extract_tb(link.__traceback__)
+        told.append("\n".join([_kind(link), *(f"  {at.filename}:{at.lineno} {at.name}" for at in passed)]))
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "\ncaused by ".join(told)
+
+
+def _kind(error: BaseException) -> str:
+    hints = [
+        f"{name}={value}"
+        for name in ("errno", "sqlstate", "constraint_name")
+        if (value := getattr(error, name, None)) is not None
+    ]
+    message = f": {error}" if isinstance(error, _OUTSPOKEN) else ""
+    return " ".join([f"{type(error).__module__}.{type(error).__qualname__}{message}", *hints])
+
+
+def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    context = _context.get()
+    return {**context, **event} if context else event
+
+
+def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    error = sys.exception() if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["exception"] = describe(error)
+    return event
+
+
+def _serialize(event: Any, **_: object) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)
+
+
+class _FromLibraries(logging.Handler):
+    """Lines of the libraries: the sentence as they wrote it, without the values they put into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get().log(record.levelno, str(record.msg), logger=record.name, exc_info=record.exc_info)
+
+
+def configure(service: str, *, terminal: bool | None = None, level: int = logging.INFO) -> None:
+    """Shapes every logger of this process; lines go to stderr."""
+    processors: list[Any] = [
+        _add_context,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _describe_exception,
+        redact,
+    ]
+    if sys.stderr.isatty() if terminal is None else terminal:
+        processors.append(structlog.dev.ConsoleRenderer())
+        factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        processors.append(structlog.processors.JSONRenderer(serializer=_serialize))
+        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    structlog.configure(
+        processors=processors,
+        logger_factory=factory,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
+    _context.set({"service": service})

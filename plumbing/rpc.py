@@ -1,0 +1,363 @@
+"""gRPC: servers that know who calls and what he may, and long-lived channels that carry it on.
+
+A server wraps each method once, when it is added; what a call needs then is looked up in nothing but its
+own closure. Every call: allow-list by the certificate's URI, user token where one is due, deadline, one
+table from errors to statuses, one log line, one observation, one span.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # type: ignore[import-untyped]
+from opentelemetry.trace import SpanKind
+
+from kernel.clock import Clock
+from kernel.errors import Invalid, ReadroomError, Unavailable
+from plumbing import callers, log, status, telemetry, tls, tokens
+from plumbing.callers import Acting, Allowed, Caller, Peer, caller
+from plumbing.tls import TLSFiles
+
+__all__ = ["Caller", "Server", "TLSFiles", "caller", "connect"]
+
+MAX_REQUEST_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 4 << 20
+# A deadline beyond these is refused: whoever waits longer than a minute has gone (streams carry studies).
+MAX_UNARY_S = 60
+MAX_STREAM_S = 3600
+
+_COMMON_OPTIONS = [
+    # A peer that vanished without a word is noticed after 25 s.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+_SERVER_OPTIONS = [
+    *_COMMON_OPTIONS,
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A second process on the same port is an error, not a rival.
+    ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+]
+_CHANNEL_OPTIONS = [
+    *_COMMON_OPTIONS,
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Never through a proxy that the environment names.
+    ("grpc.enable_http_proxy", 0),
+]
+
+_BEARER = "Bearer "
+
+_log = log.get()
+
+_Behavior = Callable[[Any, Any], Any]
+_Handlers = dict[str, "grpc.RpcMethodHandler[Any, Any]"]
+
+
+class _Unexpected(Exception):
+    """Something without a word happened; the log has it, the caller does not."""
+
+
+class Server:
+    """A gRPC server behind mutual TLS.
+
+    Args:
+        name: the service's own name, the audience of user tokens shown to it.
+        listen: `host:port`.
+        tls: its identity, and the CA of the peers it lets in.
+        verifier: of user tokens; without one no method can be called for a user.
+        clock: how long calls take is read from it.
+    """
+
+    def __init__(
+        self, name: str, listen: str, tls: TLSFiles, verifier: tokens.Verifier | None, clock: Clock
+    ) -> None:
+        self._name = name
+        self._listen = listen
+        self._tls = tls
+        self._verifier = verifier
+        self._clock = clock
+        self._handlers: _Handlers = {}
+        self._services: list[str] = []
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    def add(
+        self, register: Callable[[Any, grpc.aio.Server], None], servicer: object, service_full_name: str
+    ) -> None:
+        """Serves `servicer`; `register` is the generated `add_…Servicer_to_server`."""
+        self._add(register, servicer, service_full_name, callers.allow_list(service_full_name))
+
+    def _add(
+        self,
+        register: Callable[[Any, Any], None],
+        servicer: object,
+        service: str,
+        allow_list: Mapping[str, Allowed],
+    ) -> None:
+        generated = _Recorder()
+        register(servicer, generated)
+        for method, allowed in allow_list.items():
+            path = f"/{service}/{method}"
+            self._handlers[path] = self._guarded(path, generated.handlers[method], allowed)
+        self._services.append(service)
+
+    async def start(self) -> int:
+        """Begins to serve; answers the port. Raises Unavailable if it cannot listen."""
+        self._add(
+            health_pb2_grpc.add_HealthServicer_to_server,
+            self._health,
+            health.SERVICE_NAME,
+            {method: Allowed(method, anybody=True) for method in ("Check", "Watch")},
+        )
+        self._add(
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
+            reflection.aio.ReflectionServicer([*self._services, reflection.SERVICE_NAME]),
+            reflection.SERVICE_NAME,
+            {method: Allowed(method, service=frozenset({"bff"})) for method in ("ServerReflectionInfo",)},
+        )
+        server = grpc.aio.server(handlers=[_Lookup(self._handlers)], options=_SERVER_OPTIONS)
+        try:
+            port = server.add_secure_port(self._listen, tls.grpc_server_credentials(self._tls))
+        except RuntimeError as error:
+            raise Unavailable(f"cannot listen on `{self._listen}`: taken, or not ours") from error
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace: float = 2.0) -> None:
+        """Takes no more calls, and ends those that have not ended by themselves after `grace` seconds."""
+        if self._server is not None:
+            await self._health.enter_graceful_shutdown()
+            await self._server.stop(grace)
+
+    def _guarded(self, path: str, handler: Any, allowed: Allowed) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The generated handler, with its behavior behind everything that a call must pass."""
+        shape = next(shape for shape in _SHAPES if getattr(handler, shape) is not None)
+        behavior: _Behavior = getattr(handler, shape)
+        guard = _Guard(path, allowed, self._name, self._verifier, self._clock, shape.endswith("stream"))
+
+        async def unary(request: Any, context: Any) -> Any:
+            try:
+                with guard.passed(context):
+                    return await behavior(request, context)
+            except ReadroomError as error:
+                await context.abort(*status.to_status(error))
+            except _Unexpected:
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+        async def streaming(request: Any, context: Any) -> None:
+            try:
+                with guard.passed(context):
+                    answers = behavior(request, context)
+                    if not inspect.isasyncgen(answers):
+                        await answers
+                        return
+                    async with aclosing(answers):
+                        async for answer in answers:
+                            await context.write(answer)
+            except ReadroomError as error:
+                await context.abort(*status.to_status(error))
+            except _Unexpected:
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+
+        guarded: "grpc.RpcMethodHandler[Any, Any]" = handler._replace(
+            **{shape: streaming if handler.response_streaming else unary}
+        )
+        return guarded
+
+
+_SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+class _Recorder:
+    """Stands in for a server while generated code registers a servicer, and keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.handlers: _Handlers = {}
+
+    def add_generic_rpc_handlers(self, _handlers: object) -> None:
+        """The same handlers in another wrapping."""
+
+    def add_registered_method_handlers(self, _service: str, handlers: _Handlers) -> None:
+        self.handlers.update(handlers)
+
+
+class _Lookup(grpc.GenericRpcHandler):
+    """Finds a method by its path; an unknown one is UNIMPLEMENTED."""
+
+    def __init__(self, handlers: _Handlers) -> None:
+        self._handlers = handlers
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        return self._handlers.get(details.method)
+
+
+class _Guard:
+    """What every call of one method passes before and after its behavior."""
+
+    def __init__(
+        self,
+        path: str,
+        allowed: Allowed,
+        own_name: str,
+        verifier: tokens.Verifier | None,
+        clock: Clock,
+        is_stream: bool,
+    ) -> None:
+        self._path = path
+        self._allowed = allowed
+        self._own_name = own_name
+        self._verifier = verifier
+        self._clock = clock
+        self._max_s = MAX_STREAM_S if is_stream else MAX_UNARY_S
+
+    @contextmanager
+    def passed(self, context: Any) -> Iterator[None]:
+        """Lets the call in, and tells how it ended.
+
+        Raises a word, or _Unexpected in place of what has none.
+        """
+        began = self._clock.now()
+        headers = dict(context.invocation_metadata())
+        peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
+        ended, field = "ok", None
+        with (
+            telemetry.span(self._path, SpanKind.SERVER, telemetry.extract(headers)) as span,
+            log.bound(method=self._path, peer=peer.name, request_id=telemetry.request_id(span)),
+        ):
+            try:
+                callers.current.set(self._admit(peer, headers, context.time_remaining()))
+                yield
+            except asyncio.CancelledError:
+                ended = "Cancelled"
+                raise
+            except grpc.aio.AbortError:
+                ended = "Aborted"
+                raise
+            except Exception as error:
+                said = status.word(error)
+                if said is None:
+                    ended = "Unexpected"
+                    _log.exception("unexpected error")
+                    raise _Unexpected from error
+                ended, field = type(said).__name__, said.field
+                if said is not error:
+                    _log.warning("a part does not answer", exc_info=error)
+                raise said from error
+            finally:
+                seconds = (self._clock.now() - began).total_seconds()
+                telemetry.CALLS.labels(self._path, ended).observe(seconds)
+                _log.info("served", word=ended, field=field, ms=round(seconds * 1000, 2))
+
+    def _admit(self, peer: Peer, headers: Mapping[str, Any], time_left_s: float | None) -> Caller:
+        bearer = headers.get("authorization")
+        acting = self._allowed.acting(peer, has_token=bearer is not None)
+        if acting is Acting.FOR_ITSELF:
+            admitted = Caller(peer.name, gateway_id=peer.gateway_id)
+        else:
+            if self._verifier is None or bearer is None or not bearer.startswith(_BEARER):
+                raise tokens.refused()
+            token = bearer[len(_BEARER) :]
+            claims = self._verifier.verify(token, (self._own_name, peer.name))
+            admitted = Caller(peer.name, claims.login, claims.session, token)
+        if time_left_s is None or time_left_s > self._max_s:
+            raise Invalid(f"the call needs a deadline of at most {self._max_s} s")
+        return admitted
+
+
+def connect(
+    address: str,
+    server_name: str,
+    tls_files: TLSFiles,
+    *,
+    deadline_s: float = 3.0,
+    token: Callable[[], str | None] | None = None,
+) -> grpc.aio.Channel:
+    """A long-lived channel to the service `server_name`, which must show the certificate of that name.
+
+    Errors come back as the words they left as; a service that does not answer is Unavailable. A unary
+    call has `deadline_s` unless it says otherwise with `timeout`, a stream has MAX_STREAM_S.
+
+    Args:
+        address: `host:port`.
+        server_name: as in its certificate's DNS name `<server_name>.readroom`.
+        tls_files: who calls.
+        deadline_s: for unary calls.
+        token: answers the user token for each call; by default that of the call being served, if any.
+    """
+    inner = grpc.aio.secure_channel(
+        address,
+        tls.grpc_channel_credentials(tls_files),
+        options=[*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", f"{server_name}.readroom")],
+    )
+    return cast("grpc.aio.Channel", _Channel(inner, server_name, deadline_s, token or _forwarded))
+
+
+def _forwarded() -> str | None:
+    serving = callers.current.get(None)
+    return serving.token if serving else None
+
+
+class _Channel:
+    """A grpc.aio channel whose calls carry token and trace, have deadlines, and fail with words."""
+
+    def __init__(
+        self, inner: grpc.aio.Channel, server_name: str, deadline_s: float, token: Callable[[], str | None]
+    ) -> None:
+        self._inner = inner
+        self._server_name = server_name
+        self._deadline_s = deadline_s
+        self._token = token
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def __aenter__(self) -> "_Channel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._inner.close()
+
+    def unary_unary(self, method: str, *codec: Any, **more: Any) -> Callable[..., Awaitable[Any]]:
+        inner = self._inner.unary_unary(method, *codec, **more)
+
+        async def call(request: Any, *, timeout: float | None = None) -> Any:
+            with telemetry.span(method, SpanKind.CLIENT):
+                try:
+                    return await inner(request, timeout=timeout or self._deadline_s, metadata=self._headers())
+                except grpc.aio.AioRpcError as error:
+                    raise status.from_status(error, self._server_name) from error
+
+        return call
+
+    def unary_stream(self, method: str, *codec: Any, **more: Any) -> Callable[..., AsyncIterator[Any]]:
+        inner = self._inner.unary_stream(method, *codec, **more)
+
+        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
+            answers = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
+            try:
+                async for answer in answers:
+                    yield answer
+            except grpc.aio.AioRpcError as error:
+                raise status.from_status(error, self._server_name) from error
+            finally:
+                answers.cancel()
+
+        return call
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        token = self._token()
+        trace = tuple(telemetry.inject().items())
+        return (*trace, ("authorization", f"{_BEARER}{token}")) if token else trace

@@ -1,0 +1,193 @@
+"""One process: settings, the application, its servers and tasks, until SIGTERM or until something ends.
+
+Beside them HTTP for whoever operates it: `/metrics`, `/healthz` (the loop turns), `/readyz` (every part
+answers).
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from kernel.clock import Clock, MonotonicClock, OffsetClock
+from kernel.errors import ReadroomError, Unavailable
+from kernel.ids import UUID7, NewId
+from plumbing import config, log, rpc, telemetry
+
+S = TypeVar("S", bound=config.ServiceSettings)
+
+# The process is gone 5 s after SIGTERM: calls have this long to end, then tasks, then resources.
+_CALLS_END_WITHIN_S = 2.0
+_TASKS_END_WITHIN_S = 1.0
+_RESOURCES_END_WITHIN_S = 1.5
+# A probe that waits longer has failed.
+_READY_WITHIN_S = 1.0
+
+_log = log.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a process consists of.
+
+    Attributes:
+        servers: started in this order.
+        tasks: what runs beside them for as long as the process lives; one that ends ends the process.
+        ready: by the part's name, what answers whether it works now.
+    """
+
+    servers: Sequence[rpc.Server]
+    tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+    ready: Mapping[str, Callable[[], Awaitable[bool]]] = field(default_factory=dict)
+
+
+def run(
+    name: str,
+    settings_type: type[S],
+    build: Callable[[S, Clock, NewId, AsyncExitStack], Awaitable[Application]],
+    environ: Mapping[str, str],
+) -> int:
+    """Runs the process `name` and answers its exit code.
+
+    `build` constructs everything and registers what must be closed with the stack it is given.
+    0 after SIGTERM or SIGINT; 1 if something ended by itself, with the reason in one line on stderr.
+    """
+    log.configure(name)
+    try:
+        asyncio.run(_serve(name, config.load(settings_type, environ), build))
+    except ReadroomError as error:
+        reason = error.sentence
+    except Exception:
+        _log.exception("unexpected error")
+        reason = "unexpected error, see the log"
+    else:
+        return 0
+    sys.stderr.write(f"{name}: {reason}\n")
+    return 1
+
+
+async def _serve(
+    name: str,
+    settings: S,
+    build: Callable[[S, Clock, NewId, AsyncExitStack], Awaitable[Application]],
+) -> None:
+    """Serves until a signal; raises what else ended it."""
+    work = asyncio.create_task(_work(name, settings, build))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _cancel_once, work)
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+def _cancel_once(work: asyncio.Task[None]) -> None:
+    if not work.cancelling():
+        work.cancel()
+
+
+async def _work(
+    name: str,
+    settings: S,
+    build: Callable[[S, Clock, NewId, AsyncExitStack], Awaitable[Application]],
+) -> None:
+    clock = clock_of(settings.clock_offset_file)
+    resources = AsyncExitStack()
+    servers: list[rpc.Server] = []
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        resources.callback(telemetry.configure(name, settings.otlp_endpoint))
+        application = await build(settings, clock, UUID7(clock), resources)
+        for server in application.servers:
+            servers.append(server)
+            await server.start()
+        await resources.enter_async_context(_probes(settings.http_listen, application.ready))
+        tasks += [
+            asyncio.create_task(_for_life(part, start), name=part)
+            for part, start in application.tasks.items()
+        ]
+        _log.info("serving", address=settings.listen)
+        never = asyncio.get_running_loop().create_future()
+        ended, _ = await asyncio.wait([never, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        await asyncio.gather(*(server.stop(_CALLS_END_WITHIN_S) for server in servers))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_TASKS_END_WITHIN_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RESOURCES_END_WITHIN_S):
+                await resources.aclose()
+
+
+async def _for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs what may not end while the process lives; raises Unavailable, which names it, when it does."""
+    try:
+        await start()
+    except ReadroomError as error:
+        raise Unavailable(f"`{part}` ended: {error.sentence}") from error
+    except Exception as error:
+        _log.exception("unexpected error", task=part)
+        raise Unavailable(f"`{part}` ended: unexpected error, see the log") from error
+    raise Unavailable(f"`{part}` ended")
+
+
+def clock_of(offset_file: Path | None) -> Clock:
+    """The process's clock: the system's, or the system's moved by the seconds that stand in the file.
+
+    The file is read at each question, so that a demo can move time while it runs; an absent one is zero.
+    """
+    if offset_file is None:
+        return MonotonicClock()
+
+    def offset() -> timedelta:
+        try:
+            return timedelta(seconds=float(offset_file.read_text() or 0))
+        except FileNotFoundError:
+            return timedelta()
+
+    return MonotonicClock(OffsetClock(MonotonicClock(), offset).now)
+
+
+@asynccontextmanager
+async def _probes(listen: str, ready: Mapping[str, Callable[[], Awaitable[bool]]]) -> AsyncIterator[None]:
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        answers = await asyncio.gather(*map(_answers, ready.values()))
+        parts = dict(zip(ready, answers, strict=True))
+        return web.json_response(parts, status=200 if all(answers) else 503)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(middlewares=[telemetry.http_spans])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    host, _, port = listen.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        raise Unavailable(f"cannot listen on `{listen}`: taken, or not an address of ours") from error
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _answers(ask: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            return await ask()
+    except Exception:
+        return False

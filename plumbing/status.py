@@ -1,0 +1,67 @@
+"""The one table between the words of `kernel.errors` and gRPC's status codes, in both directions."""
+
+import asyncpg
+import grpc
+
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    ReadroomError,
+    Unauthenticated,
+    Unavailable,
+)
+
+CODES: dict[type[ReadroomError], grpc.StatusCode] = {
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Denied: grpc.StatusCode.PERMISSION_DENIED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Conflict: grpc.StatusCode.ABORTED,
+    Expired: grpc.StatusCode.FAILED_PRECONDITION,
+    Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+}
+"""One code a word, so that a code is enough to know the word again."""
+
+_WORDS = {code: word for word, code in CODES.items()}
+
+FIELD_KEY = "readroom-field"
+"""Trailing metadata of every error of ours: the field at fault, or empty."""
+
+# A sentence travels in a header, and gRPC refuses headers of more than 8 KiB.
+_MAX_SENTENCE_CHARACTERS = 1000
+
+_AWAY = (TimeoutError, ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+
+def word(error: BaseException) -> ReadroomError | None:
+    """The error as a word, if there is one for it: a part that does not answer is Unavailable."""
+    if isinstance(error, ReadroomError):
+        return error
+    if isinstance(error, _AWAY):
+        return Unavailable("a part of the system does not answer")
+    return None
+
+
+def to_status(error: ReadroomError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str]]]:
+    """Code, details and trailing metadata."""
+    field = (error.field or "").encode("ascii", "replace").decode()
+    return CODES[type(error)], error.sentence[:_MAX_SENTENCE_CHARACTERS], ((FIELD_KEY, field),)
+
+
+def from_status(error: grpc.aio.AioRpcError, server_name: str) -> Exception:
+    """The word the server said, or the one for what came between; else the error itself."""
+    field = error.trailing_metadata().get(FIELD_KEY)
+    said = _WORDS.get(error.code())
+    if field is not None and said is not None:
+        return said(error.details() or "", field=str(field) or None)
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"`{server_name}` does not answer")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Exhausted(f"a message to or from `{server_name}` is too large")
+    return error

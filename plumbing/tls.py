@@ -1,0 +1,66 @@
+"""Mutual TLS: versions 1.2 and 1.3, authenticated encryption only (SEC-1; PS3.15 B.12 and RFC 9325).
+
+gRPC brings its own TLS with the same floor: TLS 1.2, AEAD suites only. Its list can be replaced from the
+environment, so `grpc_server_credentials` and `grpc_channel_credentials` refuse to start where somebody did.
+"""
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from kernel.errors import Invalid
+
+# RFC 9325 4.2; the suites of TLS 1.3 are all AEAD and not chosen here.
+_TLS_1_2_SUITES = "ECDHE+AESGCM"
+_GRPC_SUITES_KEY = "GRPC_SSL_CIPHER_SUITES"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """An identity and whom it trusts: PEM files."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+def server_context(files: TLSFiles) -> ssl.SSLContext:
+    """A server that demands a client certificate of the CA."""
+    return _context(ssl.PROTOCOL_TLS_SERVER, files)
+
+
+def client_context(files: TLSFiles) -> ssl.SSLContext:
+    """A client that shows its certificate and demands the host name it asked for."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, files)
+
+
+def _context(protocol: int, files: TLSFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_SUITES)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(files.certificate, files.key)
+    context.load_verify_locations(files.ca)
+    return context
+
+
+def grpc_server_credentials(files: TLSFiles) -> grpc.ServerCredentials:
+    """The same for a gRPC server."""
+    key, certificate, ca = _read(files)
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
+
+
+def grpc_channel_credentials(files: TLSFiles) -> grpc.ChannelCredentials:
+    """The same for a gRPC channel."""
+    key, certificate, ca = _read(files)
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+def _read(files: TLSFiles) -> tuple[bytes, bytes, bytes]:
+    if _GRPC_SUITES_KEY in os.environ:
+        raise Invalid(f"`{_GRPC_SUITES_KEY}` is set: the cipher suites are not a setting")
+    return files.key.read_bytes(), files.certificate.read_bytes(), files.ca.read_bytes()
