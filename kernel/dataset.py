@@ -10,7 +10,7 @@ elements at the very end, which leaves a complete, shorter data set.
 """
 
 import zlib
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from struct import Struct
@@ -44,6 +44,8 @@ _FRAGMENT_VRS = frozenset({b"OB", b"OW"})  # encapsulated pixel data (PS3.5 A.4)
 _UNDEFINED = 0xFFFF_FFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD  # of group FFFE (PS3.5 7.5)
 _CHUNK = 64 * 1024
+# After the deflated bytes: a NULL that pads them (PS3.5 A.5), and the 8 bytes of RFC 1952 some writers add.
+_MAX_TRAILER_BYTES = 9
 
 
 class Malformed(Invalid):
@@ -98,6 +100,11 @@ class DataSetWalk:
         self._steps = self._walk()
         next(self._steps)
 
+    @property
+    def values(self) -> Mapping[int, bytes]:
+        """The wanted values found so far, by tag."""
+        return self._values
+
     def feed(self, chunk: Octets) -> None:
         """Takes the next bytes; `chunk` is not kept. Raises Malformed as soon as that is known."""
         if self._inflater is None:
@@ -118,11 +125,8 @@ class DataSetWalk:
         return Elements(self._values, self._pixel_data_offset, self._length)
 
     def _inflate(self, inflater: "zlib._Decompress", chunk: Octets) -> None:
-        if inflater.eof:
-            self._after_deflated(bytes(chunk[:2]))
-            return
         rest: Octets = chunk
-        while not inflater.eof:
+        while True:
             try:
                 inflated = inflater.decompress(rest, _CHUNK)
             except zlib.error as error:
@@ -131,13 +135,9 @@ class DataSetWalk:
                 raise Malformed(f"the data set inflates to more than {self._max_inflated_bytes} bytes")
             self._advance(memoryview(inflated))
             rest = inflater.unconsumed_tail
-            if not rest and len(inflated) < _CHUNK:
+            if inflater.eof or (not rest and len(inflated) < _CHUNK):
                 break
-        self._after_deflated(inflater.unused_data[:2])
-
-    def _after_deflated(self, rest: bytes) -> None:
-        # PS3.5 A.5: a single NULL pads the deflated bytes to an even number.
-        if rest.strip(b"\0"):
+        if len(inflater.unused_data) > _MAX_TRAILER_BYTES:
             raise Malformed("the deflated data set is followed by other bytes")
 
     def _advance(self, chunk: memoryview) -> None:
@@ -222,20 +222,20 @@ class DataSetWalk:
                 start = 12
 
             if not opened:
-                # Groups below 0008 are commands and file meta information (PS3.5 7.1, PS3.10 7.1).
-                if group < 0x0008:
+                # Commands (PS3.7 6.3.1) and file meta information (PS3.10 7.1) are not part of it.
+                if group in (0x0000, 0x0002):
                     raise Malformed(f"({group:04x},{element:04x}) is no element of a data set")
                 tag = group << 16 | element
                 if tag == PIXEL_DATA and self._pixel_data_offset is None:
                     self._pixel_data_offset = self._length + at
                 if tag in wanted and length != _UNDEFINED:
-                    if tag in values:
-                        raise Malformed(f"({group:04x},{element:04x}) occurs twice")
                     kept = start + min(length, MAX_VALUE_BYTES)
                     if end - at < kept:
                         data = yield at, kept
                         at, end = 0, len(data)
-                    values[tag] = bytes(data[at + start : at + kept])
+                    value = bytes(data[at + start : at + kept])
+                    if values.setdefault(tag, value) != value:
+                        raise Malformed(f"({group:04x},{element:04x}) occurs twice with different values")
 
             if length != _UNDEFINED:
                 at += start + length
