@@ -146,13 +146,6 @@ class CertificateAuthority:
         return certificate.public_bytes(Encoding.PEM)
 
 
-def signing_request() -> tuple[bytes, bytes]:
-    """A request for a certificate on a new key, and the key; the signer gives the names."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder(_name("gateway")).sign(key, hashes.SHA256())
-    return request.public_bytes(Encoding.PEM), _private_pem(key)
-
-
 def token_key() -> tuple[bytes, bytes]:
     """A new Ed25519 key of a token issuer: the private and the public part in PEM."""
     key = ed25519.Ed25519PrivateKey.generate()

@@ -186,8 +186,18 @@ class ProcessTable:
             self.close()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        return self._lock is not None
+
     def close(self) -> None:
-        """Gives the directory back; the children must have been ended."""
+        """Gives the directory back; ends whatever child is left, which is none after an orderly stop."""
+        _spawner.submit(self._close).result()  # after every start under way
+
+    def _close(self) -> None:
+        for child in list(self._children.values()):
+            child.end(signal.SIGKILL, LEFTOVER_GRACE_S)
+            self.forget(child)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -216,6 +226,8 @@ class ProcessTable:
         account: Account | None,
         death_signal: int,
     ) -> Child:
+        if not self.is_open:
+            raise Unavailable(f"`{self._folder}` was given back: {name} does not start")
         logs = self._folder / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
         path = logs / f"{name}.log"
@@ -247,13 +259,15 @@ class ProcessTable:
 
     def wait_for_an_end(self, within_s: float | None = None) -> Child | None:
         """Waits until a child ends that nobody forgot; None if none did in time."""
-        watched = {os.pidfd_open(child.pid): child for child in self._children.values()}
+        watched = {
+            os.pidfd_open(child.pid): child for child in self._children.values() if child.exit_code is None
+        }
         try:
-            ended, _, _ = select.select(list(watched), [], [], within_s)
-            return watched[ended[0]] if ended else None
+            select.select(list(watched), [], [], within_s)
         finally:
             for descriptor in watched:
                 os.close(descriptor)
+        return next((child for child in self._children.values() if child.exit_code is not None), None)
 
     def _write(self) -> None:
         with self._writing:

@@ -4,7 +4,7 @@
 - `fresh_database("access")`: the address of an empty, migrated database of its own; any scope may ask.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
-A test that kills servers starts its own: `EmbeddedServers(tmp_path / "data")`.
+A test that kills servers or services starts its own: `LocalSystem(tmp_path / "data")` of `services.local`.
 """
 
 import itertools
@@ -21,8 +21,10 @@ import asyncpg
 import pytest
 
 from plumbing.db import migrate
-from plumbing.embedded import DATABASES, EmbeddedServers, run_anywhere
+from plumbing.embedded import EmbeddedServers
+from plumbing.embedded.postgres import run_anywhere
 from plumbing.pki import Pki
+from services import SERVICES
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +41,7 @@ def servers() -> Iterator[EmbeddedServers]:
     """The servers of this pytest process. They spare the waiting for the disk, nothing else."""
     _remove_leftovers()
     data = _room() / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
-    started = EmbeddedServers(data, durable=False)
+    started = EmbeddedServers(data, SERVICES, durable=False)
     started.start()
     try:
         yield started
@@ -100,4 +102,4 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """Certificates and keys of a whole system."""
-    return Pki.make(tmp_path_factory.mktemp("pki") / "pki", DATABASES, datetime.now(UTC))
+    return Pki.make(tmp_path_factory.mktemp("pki") / "pki", SERVICES, datetime.now(UTC))

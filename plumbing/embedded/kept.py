@@ -5,6 +5,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 
@@ -21,9 +22,18 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._values: dict[str, str | int] = json.loads(path.read_bytes()) if path.exists() else {}
         self._reserved: dict[str, socket.socket] = {}
         self._lock = RLock()  # servers start in parallel
+
+    @cached_property
+    def _values(self) -> dict[str, str | int]:
+        try:
+            values: dict[str, str | int] = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as failure:
+            raise Unavailable(f"`{self._path}` is damaged: {failure}") from None
+        return values
 
     def text(self, name: str, choose: Callable[[], str]) -> str:
         """Any text."""

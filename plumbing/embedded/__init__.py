@@ -1,0 +1,93 @@
+"""Real PostgreSQL, NATS with JetStream and Valkey on this machine, for a laptop, the demo and the tests.
+
+    servers = EmbeddedServers(Path("data"), ["access"])
+    servers.start()                     # all three, in parallel
+    servers.database_url("access")      # postgresql://readroom_access:…@127.0.0.1:…/readroom_access
+    servers.nats.kill(); servers.nats.start()
+    servers.stop()
+
+Everything is on loopback with random passwords. Ports and passwords are chosen at the first start and kept
+(`kept.py`), so that a restarted server is found where it was. Children end with this process; what a killed
+process left over is ended by the next start (`processes.py`).
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from plumbing.embedded import binaries
+from plumbing.embedded.kept import Kept
+from plumbing.embedded.postgres import Postgres
+from plumbing.embedded.servers import EmbeddedServer, Nats, Valkey
+from plumbing.processes import ProcessTable
+
+
+class EmbeddedServers:
+    """The three servers of one data directory, and in them a database `readroom_SERVICE` for each service.
+
+    `durable=False` spares PostgreSQL the waiting for the disk: a power cut may then destroy the data, the
+    death of any process still loses nothing.
+    """
+
+    def __init__(self, data_dir: Path, services: Sequence[str], *, durable: bool = True) -> None:
+        self.data_dir = data_dir.absolute()
+        self.processes = ProcessTable(self.data_dir)
+        self.kept = Kept(self.data_dir / "kept.json")
+        self.postgres = Postgres(self.data_dir, self.processes, self.kept, durable=durable)
+        self.nats = Nats(self.data_dir, self.processes, self.kept)
+        self.valkey = Valkey(self.data_dir, self.processes, self.kept)
+        self._services = services
+
+    def open(self) -> None:
+        """Takes the directory, made if missing, and ends what an earlier start left over; starts nothing."""
+        if not self.processes.is_open:
+            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            # Root's PostgreSQL passes through the directory to its own data; every secret in it is 0600.
+            binaries.make_folder(self.data_dir, 0o711 if os.geteuid() == 0 else 0o700)
+            self.processes.open()
+
+    def start(self) -> None:
+        """Starts all three and returns when they answer and every service has its database."""
+        self.open()
+        try:
+            with ThreadPoolExecutor(max_workers=3) as starters:
+                for start in [starters.submit(server.start) for server in self.servers]:
+                    start.result()
+            self.postgres.create_databases(self._services)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends all three and gives the directory back."""
+        if self.processes.is_open:
+            with ThreadPoolExecutor(max_workers=3) as stoppers:
+                for stop in [stoppers.submit(server.stop) for server in self.servers]:
+                    stop.result()
+            self.kept.release()
+            self.processes.close()
+
+    def remove(self) -> None:
+        """Deletes all data of stopped servers, also those that are not in the data directory."""
+        if self.data_dir.exists():
+            shutil.rmtree(self.postgres.home, ignore_errors=True)
+            shutil.rmtree(self.data_dir)
+
+    @property
+    def servers(self) -> tuple[EmbeddedServer, ...]:
+        return self.postgres, self.nats, self.valkey
+
+    def database_url(self, service: str) -> str:
+        """The address of a service's database, for its own role."""
+        role = f"readroom_{service}"
+        return self.postgres.url(role, role, self.kept.password(role))
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://readroom:{self.nats.password}@127.0.0.1:{self.nats.port}"
+
+    @property
+    def cache_url(self) -> str:
+        return f"redis://:{self.valkey.password}@127.0.0.1:{self.valkey.port}/0"

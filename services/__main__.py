@@ -1,0 +1,147 @@
+"""`python -m services`: what a pod runs, and everything at once on a laptop.
+
+    python -m services NAME                                 one service; settings are in the environment
+    python -m services migrate [--first-admin LOGIN]        the databases that the environment names
+    python -m services all [--data DIR] [--first-admin LOGIN]
+
+`all` starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts one child
+process per service, writes DIR/endpoints.json (its keys: `plumbing/endpoints.py`) and runs until Ctrl-C or
+SIGTERM. If a child ends by itself, all end, the reason is printed and the exit code is 1.
+"""
+
+import argparse
+import asyncio
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from kernel.errors import Invalid, ReadroomError
+from services import SERVICES
+
+ROOT = Path(__file__).parents[1]
+
+
+class _ToldToStop(BaseException):
+    """SIGINT, SIGTERM or SIGHUP came."""
+
+
+def run_service(name: str) -> int:
+    code: int = importlib.import_module(f"services.{name}.main").main(os.environ)
+    return code
+
+
+def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
+    """Brings each database to the newest form. Two at once do no harm, nor does one that is up to date."""
+    from plumbing.db import migrate as migrate_database
+
+    async def bring_up(service: str, url: str) -> None:
+        folders = [ROOT / "plumbing" / "migrations", ROOT / "services" / service / "migrations"]
+        for applied in await migrate_database(url, folders):
+            print(f"{service}: {applied}")
+
+    async def everything() -> None:
+        if not urls:
+            keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
+            raise Invalid(f"no database is named: set one of {keys}")
+        await asyncio.gather(*(bring_up(service, url) for service, url in urls.items()))
+        if first_admin:
+            if "access" not in urls:
+                raise Invalid("`--first-admin` needs `READROOM_ACCESS_DATABASE_URL`")
+            access = importlib.import_module("services.access.main")
+            await access.create_first_admin(urls["access"], first_admin)
+
+    urls = _database_urls(environ)
+    asyncio.run(everything())
+    return 0
+
+
+def _database_urls(environ: Mapping[str, str]) -> dict[str, str]:
+    from pydantic import SecretStr
+    from pydantic_settings import SettingsConfigDict
+
+    from plumbing import config
+
+    def url_of(service: str) -> str:
+        class Database(config.Settings):
+            model_config = SettingsConfigDict(env_prefix=f"READROOM_{service}_".upper())
+            database_url: SecretStr
+
+        return config.load(Database, environ).database_url.get_secret_value()
+
+    keys = {name: f"READROOM_{name}_DATABASE_URL".upper() for name in SERVICES}
+    return {name: url_of(name) for name, key in keys.items() if key in environ or f"{key}_FILE" in environ}
+
+
+def run_all(data_dir: Path, first_admin: str | None) -> int:
+    """Runs the whole system until told to stop (0) or until a part of it ends (1)."""
+    from services.local import LocalSystem
+
+    def told_to_stop(_number: int, _frame: FrameType | None) -> None:
+        raise _ToldToStop
+
+    _when_told_to_stop(told_to_stop)
+    system = LocalSystem(data_dir, first_admin=first_admin)
+    try:
+        begin = time.monotonic()
+        system.start()
+        print(_where_things_are(system.data_dir, time.monotonic() - begin), flush=True)
+        reason = system.wait_for_an_end()
+    except _ToldToStop:
+        return 0
+    finally:
+        _when_told_to_stop(signal.SIG_IGN)  # it is stopping already
+        system.stop()
+    print(f"stopped: {reason}", file=sys.stderr)
+    return 1
+
+
+def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _where_things_are(data_dir: Path, seconds: float) -> str:
+    from plumbing.endpoints import FILE, Endpoints
+
+    endpoints = Endpoints.read(data_dir)
+    addresses = {
+        **endpoints.services,
+        "DICOM over TLS": endpoints.dicom,
+        "gateways": endpoints.gateways,
+    }
+    lines = [f"  {name:<16}{address}" for name, address in addresses.items()]
+    lines += [f"  {'logs':<16}{data_dir / 'logs'}", f"  {'all addresses':<16}{data_dir / FILE}"]
+    return "\n".join([f"Readroom is ready after {seconds:.1f} s. Ctrl-C ends it.", *lines])
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m services", description="Runs the services of Readroom.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in SERVICES:
+        commands.add_parser(name, help=f"run {name}; its settings are READROOM_{name.upper()}_… variables")
+    first_admin = argparse.ArgumentParser(add_help=False)
+    first_admin.add_argument(
+        "--first-admin", metavar="LOGIN", help="create this administrator if there is no user yet"
+    )
+    commands.add_parser("migrate", parents=[first_admin], help="migrate READROOM_…_DATABASE_URL databases")
+    everything = commands.add_parser("all", parents=[first_admin], help="run everything on this machine")
+    everything.add_argument("--data", metavar="DIR", type=Path, default=Path("data"), help="default: data")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "all":
+            return run_all(chosen.data, chosen.first_admin)
+        if chosen.command == "migrate":
+            return migrate(os.environ, chosen.first_admin)
+        return run_service(chosen.command)
+    except ReadroomError as error:
+        print(error.sentence, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

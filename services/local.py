@@ -1,0 +1,257 @@
+"""The whole system on this machine: embedded servers, certificates, and one child process per service.
+
+    system = LocalSystem(Path("data"))
+    system.start()
+    system.kill_service("ingest"); system.start_service("ingest")
+    system.servers.nats.kill(); system.servers.nats.start()
+    system.stop()
+
+A child runs the very command a pod runs, configured by its environment alone. Addresses, authorities and
+data stay the same over restarts, of a service and of everything. Where things are: `plumbing/endpoints.py`.
+"""
+
+import http.client
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kernel.errors import Unavailable
+from plumbing.embedded import EmbeddedServers
+from plumbing.endpoints import Endpoints
+from plumbing.pki import Pki
+from plumbing.processes import Child, until, write_private
+from services import SERVICES
+
+ROOT = Path(__file__).parents[1]
+
+READY_LIMIT_S = 30.0
+"""How long a service may take until it is ready, on a machine that is busy with other things."""
+
+STOP_LIMIT_S = 3.0
+"""How long services may take to end when asked to; with the servers' 2 s everything is gone after 5 s."""
+
+MIGRATE = "migrate"
+
+
+class LocalSystem:
+    """A system on one data directory.
+
+    Args:
+        data_dir: made if missing; one system at a time has it.
+        first_admin: login of the administrator to create if there is no user yet.
+        durable: False spares PostgreSQL the waiting for the disk, see `EmbeddedServers`.
+        commands: what to run instead of `python -m services NAME`, by name; `migrate` is one of them.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        first_admin: str | None = None,
+        durable: bool = True,
+        commands: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.absolute()
+        self.servers = EmbeddedServers(self.data_dir, SERVICES, durable=durable)
+        admin = ["--first-admin", first_admin] if first_admin else []
+        own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE)}
+        own[MIGRATE] += admin
+        self._commands: Mapping[str, Sequence[str]] = commands or own
+        self._services: dict[str, Child] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The services of this system."""
+        return [name for name in self._commands if name != MIGRATE]
+
+    @property
+    def pki(self) -> Pki:
+        return Pki(self.data_dir / "pki")
+
+    def start(self) -> None:
+        """Starts everything; returns when every service is ready. Nothing stays if something fails."""
+        self.prepare()
+        try:
+            for name in self.names:
+                self._spawn(name)
+            for name in self.names:
+                self._wait_until_ready(name)
+            self.endpoints().write(self.data_dir)
+        except BaseException:
+            self.stop()
+            raise
+
+    def prepare(self) -> None:
+        """Starts the servers, makes certificates and migrates the databases; services may start then."""
+        self.servers.open()
+        try:
+            with ThreadPoolExecutor(max_workers=1) as starter:
+                starting = starter.submit(self.servers.start)
+                Pki.make(self.data_dir / "pki", SERVICES, datetime.now(UTC))
+                starting.result()
+            if not self._revision_key.exists():
+                write_private(self._revision_key, secrets.token_hex(32).encode())
+            if MIGRATE in self._commands:
+                self._migrate()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_service(self, name: str) -> None:
+        """Starts one service and returns when it is ready."""
+        self._spawn(name)
+        self._wait_until_ready(name)
+
+    def stop_service(self, name: str) -> None:
+        """Asks a service to end, and insists after a while."""
+        self._end(name, signal.SIGTERM)
+
+    def kill_service(self, name: str, signal_number: int = signal.SIGKILL) -> None:
+        """Sends a signal and waits for the end; by default without warning."""
+        self._end(name, signal_number)
+
+    def restart_service(self, name: str) -> None:
+        self.stop_service(name)
+        self.start_service(name)
+
+    def service_pid(self, name: str) -> int:
+        return self._services[name].pid
+
+    def wait_for_an_end(self, within_s: float | None = None) -> str | None:
+        """Waits until a server or service ends by itself; answers what and why, None if none did in time."""
+        child = self.servers.processes.wait_for_an_end(within_s)
+        return _obituary(child) if child else None
+
+    def stop(self) -> None:
+        """Ends everything, services first."""
+        if not self.servers.processes.is_open:
+            return
+        Endpoints.remove(self.data_dir)
+        with ThreadPoolExecutor(max_workers=len(SERVICES)) as enders:
+            list(enders.map(self.stop_service, list(self._services)))
+        self.servers.stop()
+
+    def endpoints(self) -> Endpoints:
+        """Where things are."""
+        caller = self.pki.tls("bff")
+        return Endpoints(
+            services={name: self._address(name) for name in self.names},
+            http={name: self._address(name, "http") for name in self.names},
+            dicom=self._address("ingest", "dicom"),
+            gateways=self._address("ingest", "gateways"),
+            service_ca=self.pki.service_ca,
+            gateway_ca=self.pki.gateway_ca,
+            caller_certificate=caller.certificate,
+            caller_key=caller.key,
+            issuer_key=self.pki.token_key,
+            clock_offset_file=self._clock_offset_file,
+        )
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What the command of this name is told beside our own environment."""
+        if name == MIGRATE:
+            return {_key(s, "database_url"): self.servers.database_url(s) for s in SERVICES}
+        identity = self.pki.tls(name)
+        settings = {
+            "listen": self._address(name),
+            "http_listen": self._address(name, "http"),
+            "database_url": self.servers.database_url(name),
+            "nats_url": self.servers.nats_url,
+            "cache_url": self.servers.cache_url,
+            "tls_certificate": identity.certificate,
+            "tls_key": identity.key,
+            "tls_ca": identity.ca,
+            "token_public_key": self.pki.token_public_key,
+            "clock_offset_file": self._clock_offset_file,
+        }
+        return {_key(name, field): str(value) for field, value in (settings | self._own(name)).items()}
+
+    def _own(self, name: str) -> dict[str, str | Path]:
+        """The settings that only this service has: its peers, and ingest's edges."""
+        peers = {"ingest": ["access"], "routing": ["ingest", "access"], "access": ["ingest", "routing"]}
+        own: dict[str, str | Path] = {f"{peer}_address": self._address(peer) for peer in peers[name]}
+        if name == "access":
+            own["revision_key_file"] = self._revision_key
+        if name == "ingest":
+            gateways = self.pki.gateway_tls(name)
+            own |= {
+                "pack_directory": self.data_dir / "packs",
+                "dicom_listen": self._address(name, "dicom"),
+                "gateway_listen": self._address(name, "gateways"),
+                "gateway_certificate": gateways.certificate,
+                "gateway_key": gateways.key,
+                "gateway_ca": gateways.ca,
+                "gateway_ca_key": self.pki.gateway_ca_key,
+            }
+        return own
+
+    @property
+    def _revision_key(self) -> Path:
+        return self.data_dir / "revision.key"
+
+    @property
+    def _clock_offset_file(self) -> Path:
+        return self.data_dir / "clock-offset"
+
+    def _address(self, name: str, edge: str = "grpc") -> str:
+        return f"127.0.0.1:{self.servers.kept.port(f'{name}_{edge}')}"
+
+    def _spawn(self, name: str) -> Child:
+        running = self._services.get(name)
+        if running and running.exit_code is None:
+            return running
+        child = self.servers.processes.spawn(
+            name,
+            self._commands[name],
+            environment={**os.environ, **self.environment(name)},
+            folder=ROOT,
+        )
+        self._services[name] = child
+        return child
+
+    def _wait_until_ready(self, name: str) -> None:
+        child, address = self._services[name], self._address(name, "http")
+        if not until(lambda: child.exit_code is not None or _is_ready(address), READY_LIMIT_S):
+            raise Unavailable(f"{name} is not ready after {READY_LIMIT_S:.0f} s: see `{child.log}`")
+        if child.exit_code is not None:
+            raise Unavailable(_obituary(child))
+
+    def _migrate(self) -> None:
+        child = self._spawn(MIGRATE)
+        child.wait(READY_LIMIT_S)
+        if child.exit_code != 0:
+            raise Unavailable(_obituary(child))
+        self._end(MIGRATE, signal.SIGKILL)
+
+    def _end(self, name: str, signal_number: int) -> None:
+        if child := self._services.pop(name, None):
+            child.end(signal_number, STOP_LIMIT_S)
+            self.servers.processes.forget(child)
+
+
+def _key(service: str, field: str) -> str:
+    return f"READROOM_{service}_{field}".upper()
+
+
+def _obituary(child: Child) -> str:
+    code = child.exit_code
+    if code is None:
+        return f"{child.name} did not end in time: see `{child.log}`"
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"{child.name} {how}: {child.last_words()}"
+
+
+def _is_ready(address: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=2.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
