@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -191,11 +191,11 @@ class Database(Generic[T]):
             yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
         except Exception as error:
             if _lost(error, connection):
-                connection.terminate()
+                _drop(connection)
                 raise Unavailable(_SENTENCE) from error
             raise
         except BaseException:  # cancelled: perhaps in the middle of a statement
-            connection.terminate()
+            _drop(connection)
             raise
         finally:
             await self._pool.release(proxy)
@@ -238,11 +238,17 @@ def _lost(error: Exception, connection: "Connection") -> bool:
     return isinstance(error, _LOST) or (isinstance(error, asyncpg.InterfaceError) and _closed(connection))
 
 
+# A connection that PostgreSQL closed is back in the pool already, and refuses every call.
 def _closed(connection: "Connection") -> bool:
     try:
         return connection.is_closed()
-    except asyncpg.InterfaceError:  # the pool has taken it back already
+    except asyncpg.InterfaceError:
         return True
+
+
+def _drop(connection: "Connection") -> None:
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")

@@ -1,0 +1,311 @@
+"""The database: transactions that tell and audit, time limits, migrations."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+
+from kernel.errors import Invalid, Unavailable
+from kernel.events import StudyChanged, StudyReceived
+from plumbing.audit import AuditEntry
+from plumbing.db import WAITERS_PER_CONNECTION, Database, Transaction, migrate
+from plumbing.embedded import EmbeddedServers
+from tests.plumbing.telling import CLOCK, Ledger, a_database, empty_database, new_id
+from tests.wait import eventually
+
+
+@pytest.fixture
+async def database(servers: EmbeddedServers) -> AsyncIterator[Database[Ledger]]:
+    async with a_database(servers) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    """Only PostgreSQL runs, and a test may do with it what it likes."""
+    made = EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", [], durable=False)
+    made.open()
+    made.postgres.start()
+    yield made
+    made.stop()
+    made.remove()
+
+
+async def rows(database: Database[Ledger], table: str) -> list[asyncpg.Record]:
+    async with database.statements() as statements:
+        return await statements.connection.fetch(f"table {table}")
+
+
+async def test_what_is_said_stands_with_its_transaction_and_wakes_the_relay(
+    database: Database[Ledger],
+) -> None:
+    study = new_id()
+    async with database.transaction() as transaction:
+        await transaction.say(StudyReceived(study, 1), StudyChanged(study, 2))
+        assert not database.spoke.is_set()
+    assert database.spoke.is_set()
+    first, second = await rows(database, "outbox")
+    assert (first["subject"], second["subject"]) == ("study.received.v1", "study.changed.v1")
+    assert msgspec.json.decode(second["payload"], type=StudyChanged) == StudyChanged(study, 2)
+    assert first["event_id"] != second["event_id"]
+    assert first["said_at"] == transaction.now
+    assert first["published_at"] is None
+
+
+async def test_a_transaction_that_fails_leaves_nothing_and_says_nothing(database: Database[Ledger]) -> None:
+    async def fail() -> None:
+        async with database.transaction() as transaction:
+            await transaction.write(StudyReceived(new_id(), 1))
+            await transaction.say(StudyReceived(new_id(), 1))
+            await transaction.audit(AuditEntry("alice", "case.distributed", "case:1", "done"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    for table in ("ledger", "outbox", "audit_rows"):
+        assert await rows(database, table) == []
+    assert not database.spoke.is_set()
+
+
+async def test_a_fact_is_not_said_without_a_transaction(database: Database[Ledger]) -> None:
+    async with database.statements() as statements:
+        with pytest.raises(RuntimeError):
+            await statements.say(StudyReceived(new_id(), 1))
+
+
+async def test_an_audit_row_says_who_did_what_to_what(database: Database[Ledger]) -> None:
+    async with database.transaction() as transaction:
+        await transaction.audit(AuditEntry("alice", "case.distributed", "case:1", "refused", {"held": 2}))
+    [row] = await rows(database, "audit_rows")
+    assert (row["actor"], row["action"], row["object"], row["outcome"]) == (
+        "alice",
+        "case.distributed",
+        "case:1",
+        "refused",
+    )
+    assert msgspec.json.decode(row["detail"]) == {"held": 2}
+    assert row["at"] == transaction.now
+
+
+async def test_a_fact_is_heard_for_the_first_time_once_by_each_consumer(database: Database[Ledger]) -> None:
+    event = new_id()
+    async with database.transaction() as transaction:
+        assert await transaction.heard("routing", event)
+        assert not await transaction.heard("routing", event)
+        assert await transaction.heard("access", event)
+
+
+async def test_a_broken_constraint_passes_as_it_is(database: Database[Ledger]) -> None:
+    study = new_id()
+
+    async def insert_twice() -> None:
+        async with database.transaction() as transaction:
+            for _ in range(2):
+                await transaction.connection.execute("insert into ledger values ($1, 1, 1)", study)
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await insert_twice()
+    assert await rows(database, "ledger") == []
+
+
+async def test_a_cancelled_caller_gives_its_connection_back_and_its_statement_ends(
+    servers: EmbeddedServers,
+) -> None:
+    async with a_database(servers, pool_size=2) as database:
+
+        async def sleep(seconds: int) -> None:
+            async with database.transaction() as transaction:
+                await transaction.connection.execute("select pg_sleep($1)", seconds, timeout=60)
+
+        async def asleep() -> int:
+            async with database.statements() as statements:
+                return int(
+                    await statements.connection.fetchval(
+                        """
+                        select count(*) from pg_stat_activity
+                        where query like 'select pg_sleep%' and state = 'active'
+                            and datname = current_database()
+                        """
+                    )
+                )
+
+        async def nobody_sleeps() -> bool:
+            return await asleep() == 0
+
+        for _ in range(10):
+            sleeper = asyncio.create_task(sleep(60))
+            await eventually(asleep)
+            others = [asyncio.create_task(sleep(60)) for _ in range(3)]
+            await asyncio.sleep(0)
+            for task in (sleeper, *others):
+                task.cancel()
+            await asyncio.gather(sleeper, *others, return_exceptions=True)
+        await eventually(nobody_sleeps)
+        await asyncio.gather(*(sleep(0) for _ in range(4)))
+
+
+async def test_too_many_callers_are_refused_at_once(servers: EmbeddedServers) -> None:
+    async with a_database(servers, pool_size=1) as database:
+        release = asyncio.Event()
+
+        async def hold() -> None:
+            async with database.statements():
+                await release.wait()
+
+        holding = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(hold()) for _ in range(WAITERS_PER_CONNECTION)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="overloaded"):
+            async with database.statements():
+                pass
+        release.set()
+        await asyncio.gather(holding, *waiting)
+
+
+@pytest.mark.proves("R8", part="the database pool")
+async def test_a_frozen_database_is_unavailable_within_5_s_without_a_pile_up(
+    own_servers: EmbeddedServers,
+) -> None:
+    async with a_database(own_servers) as database:
+        longest = 0.0
+
+        async def call() -> str:
+            nonlocal longest
+            begin = time.monotonic()
+            try:
+                async with database.transaction() as transaction:
+                    await transaction.connection.fetchval("select 1")
+                return "answered"
+            except Unavailable:
+                return "unavailable"
+            finally:
+                longest = max(longest, time.monotonic() - begin)
+
+        assert {await call() for _ in range(3)} == {"answered"}
+        tasks_before = len(asyncio.all_tasks())
+        own_servers.postgres.freeze()
+        try:
+            for _ in range(3):  # with idle connections, with broken ones, with none
+                answers = await asyncio.gather(*(call() for _ in range(500)))
+                assert set(answers) == {"unavailable"}
+            assert not await database.ready()
+        finally:
+            own_servers.postgres.thaw()
+        assert longest < 5
+        await eventually(database.ready, within=10)
+        assert set(await asyncio.gather(*(call() for _ in range(100)))) == {"answered"}
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks_before)
+
+
+async def test_a_statement_in_work_when_the_database_freezes_is_given_up(
+    own_servers: EmbeddedServers,
+) -> None:
+    async with a_database(own_servers, pool_size=1) as database:
+
+        async def write_while_it_freezes() -> None:
+            async with database.transaction() as transaction:
+                await transaction.write(StudyReceived(new_id(), 1))
+                own_servers.postgres.freeze()
+                await transaction.write(StudyReceived(new_id(), 1))
+
+        begin = time.monotonic()
+        try:
+            with pytest.raises(Unavailable):
+                await write_while_it_freezes()
+            assert time.monotonic() - begin < 5
+        finally:
+            own_servers.postgres.thaw()
+        await eventually(database.ready, within=10)
+        assert await rows(database, "ledger") == []
+
+
+async def test_the_database_may_be_away_at_the_start_and_go_and_come(own_servers: EmbeddedServers) -> None:
+    url = empty_database(own_servers)
+    own_servers.postgres.stop()
+    database = await Database.connect(url, Transaction, clock=CLOCK, new_id=new_id)
+    try:
+        assert not await database.ready()
+        with pytest.raises(Unavailable):
+            await migrate(url, [])
+        own_servers.postgres.start()
+        assert await database.ready()
+        own_servers.postgres.kill()
+        assert not await database.ready()
+        with pytest.raises(Unavailable):
+            async with database.transaction():
+                pass
+        own_servers.postgres.start()
+        assert await database.ready()
+    finally:
+        await database.close()
+        own_servers.postgres.start()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "access" / "migrations"
+    made.mkdir(parents=True)
+    (made / "0002_cases.sql").write_text("create table cases (id int); insert into cases values (1);")
+    (made / "0001_users.sql").write_text("create table users (id int);")
+    return made
+
+
+async def test_each_migration_is_applied_once_in_order_by_whoever_comes_first(
+    servers: EmbeddedServers, folder: Path
+) -> None:
+    url = empty_database(servers)
+    answers = await asyncio.gather(*(migrate(url, [folder]) for _ in range(4)))
+    assert max(answers, key=len) == ["access/0001_users.sql", "access/0002_cases.sql"]
+    assert sum(map(len, answers)) == 2
+    (folder / "0003_more.sql").write_text("alter table cases add version int;")
+    assert await migrate(url, [folder]) == ["access/0003_more.sql"]
+
+
+async def test_folders_are_applied_in_the_order_given(servers: EmbeddedServers, tmp_path: Path) -> None:
+    first, second = tmp_path / "plumbing", tmp_path / "access"
+    for owner, sql in ((first, "create table a ();"), (second, "alter table a add b int;")):
+        (owner / "migrations").mkdir(parents=True)
+        (owner / "migrations" / "0001_a.sql").write_text(sql)
+    applied = await migrate(empty_database(servers), [first / "migrations", second / "migrations"])
+    assert applied == ["plumbing/0001_a.sql", "access/0001_a.sql"]
+
+
+async def test_a_migration_changed_after_it_was_applied_is_refused_by_name(
+    servers: EmbeddedServers, folder: Path
+) -> None:
+    url = empty_database(servers)
+    await migrate(url, [folder])
+    (folder / "0001_users.sql").write_text("create table users (id bigint);")
+    (folder / "0003_more.sql").write_text("create table more ();")
+    with pytest.raises(Invalid, match=r"`access/0001_users.sql` was changed after it was applied"):
+        await migrate(url, [folder])
+
+
+async def test_a_migration_that_fails_leaves_nothing_of_itself(
+    servers: EmbeddedServers, folder: Path
+) -> None:
+    url = empty_database(servers)
+    (folder / "0002_cases.sql").write_text("create table cases (id int); insert into nowhere values (1);")
+    with pytest.raises(Invalid, match=r"`access/0002_cases.sql` failed: .*nowhere"):
+        await migrate(url, [folder])
+    (folder / "0002_cases.sql").write_text("create table cases (id int);")
+    assert await migrate(url, [folder]) == ["access/0002_cases.sql"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("0002_other.sql", "have the same number"),
+        ("more.sql", "has no name like"),
+        ("3_a.sql", "has no name"),
+    ],
+)
+async def test_a_migration_with_a_wrong_name_is_refused(folder: Path, name: str, sentence: str) -> None:
+    (folder / name).write_text("")
+    with pytest.raises(Invalid, match=sentence):
+        await migrate("postgresql://nobody@127.0.0.1:1/none", [folder])
