@@ -1,0 +1,85 @@
+"""Commands on cases: the worklist, and fetching images."""
+
+from pathlib import Path
+
+import click
+
+from readroom import names
+from readroom.acting import acting
+from readroom.client import Readroom
+from readroom.fetch import fetch_case, fetch_instance
+from readroom.meter import bar
+from readroom.pages import every, first
+from readroom.show import Column, Output, instant
+from readroom.words import LEVELS
+from wire.access.v1.access_pb2 import Case, ListCasesRequest
+
+CASE = (
+    Column[Case]("received_at", lambda c: instant(c.received_at)),
+    Column[Case]("facility", lambda c: c.facility_name),
+    Column[Case]("patient_name", lambda c: c.patient_name),
+    Column[Case]("patient_id", lambda c: c.patient_id),
+    Column[Case]("study_date", lambda c: c.study_date or None),
+    Column[Case]("modalities_in_study", lambda c: list(c.modalities_in_study)),
+    Column[Case]("study_description", lambda c: c.study_description or None),
+    Column[Case]("instance_count", lambda c: c.instance_count),
+    Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
+    Column[Case]("level", lambda c: LEVELS.word(c.level)),
+    Column[Case]("case_id", lambda c: c.case_id),
+    Column[Case]("undistributed", lambda c: c.undistributed, json_only=True),
+    Column[Case]("facility_id", lambda c: c.facility_id, json_only=True),
+    Column[Case]("study_instance_uid", lambda c: c.study_instance_uid, json_only=True),
+    Column[Case]("accession_number", lambda c: c.accession_number or None, json_only=True),
+    Column[Case]("patient_birth_date", lambda c: c.patient_birth_date or None, json_only=True),
+    Column[Case]("patient_sex", lambda c: c.patient_sex or None, json_only=True),
+    Column[Case]("study_time", lambda c: c.study_time or None, json_only=True),
+    Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
+    Column[Case]("series_count", lambda c: c.series_count, json_only=True),
+)
+
+
+@click.group()
+def case() -> None:
+    """Studies at their facilities, as you may see them."""
+
+
+@case.command("list")
+@click.option("--facility", help="Only cases of this facility.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.  [default: all]")
+@acting
+async def list_cases(readroom: Readroom, out: Output, facility: str | None, limit: int | None) -> None:
+    """List your worklist, newest first."""
+    # Not everybody may list facilities to find an id by name; everybody may read the names on his worklist.
+    by_id = facility if facility and names.is_id(facility) else ""
+    by_name = facility if facility and not by_id else None
+    request = ListCasesRequest(page_size=min(limit or 500, 500), facility_id=by_id)
+    found = every(readroom.access.ListCases, request, lambda page: page.cases)
+    wanted = (c async for c in found if by_name is None or names.same(c.facility_name, by_name))
+    out.items(CASE, await first(wanted, limit))
+
+
+@case.command("fetch")
+@click.argument("case_id")
+@click.option(
+    "--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder; is made."
+)
+@click.option("--instance", metavar="UID", help="Only this SOP Instance UID.  [default: all]")
+@acting
+async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instance: str | None) -> None:
+    """Fetch the images of a case, each checked against its digest.
+
+    A file is named by its SOP Instance UID and gets its name when it is whole.
+    """
+    with bar("fetching") as meter:
+        if instance:
+            paths = await fetch_instance(readroom, case_id, instance, to, meter)
+        else:
+            paths = await fetch_case(readroom, case_id, to, meter)
+    out.done(
+        f"{len(paths)} instances are in `{to}`",
+        instance_count=len(paths),
+        files=[str(path) for path in paths],
+    )
+
+
+COMMANDS = (case,)

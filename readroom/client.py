@@ -1,0 +1,64 @@
+"""The three services, called as one user: every call carries a token of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from plumbing import rpc, tokens
+from plumbing.endpoints import Endpoints
+from plumbing.runtime import clock_of
+from readroom.session import Session, read_private
+from wire.access.v1.access_pb2_grpc import AccessServiceStub
+from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
+
+if TYPE_CHECKING:  # generated for type checkers only
+    from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+    from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from wire.routing.v1.routing_pb2_grpc import RoutingServiceAsyncStub
+
+DEADLINE_S = 10.0
+"""How long one call may take: a person waits, so longer than a service would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readroom:
+    """The services as one user has them."""
+
+    access: "AccessServiceAsyncStub"
+    ingest: "IngestServiceAsyncStub"
+    routing: "RoutingServiceAsyncStub"
+
+
+@asynccontextmanager
+async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readroom]:
+    """Channels to the services, for as long as the block runs."""
+    issuer_key = read_private(endpoints.issuer_key)
+    clock = clock_of(endpoints.clock_offset_file)
+    caller = rpc.TLSFiles(endpoints.caller_certificate, endpoints.caller_key, endpoints.service_ca)
+
+    async with AsyncExitStack() as channels:
+
+        async def channel(name: str) -> grpc.aio.Channel:
+            def token() -> str:
+                return tokens.mint(
+                    issuer_key,
+                    login=session.login,
+                    session=session.session,
+                    audience=name,
+                    now=clock.now(),
+                )
+
+            address = endpoints.services[name]
+            return await channels.enter_async_context(
+                rpc.connect(address, name, caller, deadline_s=DEADLINE_S, token=token)
+            )
+
+        yield Readroom(
+            access=AccessServiceStub(await channel("access")),
+            ingest=IngestServiceStub(await channel("ingest")),
+            routing=RoutingServiceStub(await channel("routing")),
+        )

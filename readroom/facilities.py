@@ -1,0 +1,216 @@
+"""Commands on what routing owns: facilities, endpoint rules, and what waits for a person."""
+
+import asyncio
+
+import click
+
+from kernel.errors import NotFound, Unavailable
+from readroom import names
+from readroom.acting import acting
+from readroom.client import Readroom
+from readroom.pages import every
+from readroom.show import Column, Output, instant
+from readroom.words import HELD, MODELS, REASONS
+from wire.access.v1.access_pb2 import CheckPermissionRequest
+from wire.routing.v1.routing_pb2 import (
+    DistributeRequest,
+    EndpointRule,
+    Facility,
+    Held,
+    ListHeldRequest,
+    ListRulesRequest,
+    Placement,
+    RemoveRuleRequest,
+    SaveFacilityRequest,
+    SaveRuleRequest,
+)
+
+KNOWN_WITHIN_S = 10
+"""How long a new facility may take to be known everywhere; it takes well under a second."""
+
+_ASK_EVERY_S = 0.05
+
+FACILITY = (
+    Column[Facility]("name", lambda f: f.name),
+    Column[Facility]("model", lambda f: MODELS.word(f.model)),
+    Column[Facility]("mapping_tag", lambda f: f.mapping_tag or None),
+    Column[Facility]("time_zone", lambda f: f.time_zone),
+    Column[Facility]("facility_id", lambda f: f.facility_id),
+    Column[Facility]("version", lambda f: f.version, json_only=True),
+)
+
+
+async def save_facility(readroom: Readroom, facility: Facility) -> Facility:
+    """Saves a facility and waits until access knows it, so that the next command may name it."""
+    stored = (await readroom.routing.SaveFacility(SaveFacilityRequest(facility=facility))).facility
+    asked = CheckPermissionRequest(permission="facility.admin", facility_id=stored.facility_id)
+    try:
+        async with asyncio.timeout(KNOWN_WITHIN_S):
+            while True:
+                try:
+                    await readroom.access.CheckPermission(asked)
+                    return stored
+                except NotFound:
+                    await asyncio.sleep(_ASK_EVERY_S)
+    except TimeoutError:
+        raise Unavailable(
+            f"facility `{stored.name}` is saved, but access has not heard of it for {KNOWN_WITHIN_S} s"
+        ) from None
+
+
+@click.group()
+def facility() -> None:
+    """Sites, and how they receive studies."""
+
+
+_model = click.option(
+    "--model", type=click.Choice(MODELS.sayable), help="How it receives studies.  [default: standard]"
+)
+_time_zone = click.option(
+    "--time-zone", default="", help="IANA time zone in which its days end.  [default: UTC]"
+)
+_mapping_tag = click.option("--mapping-tag", default="", help="Keyword of a hub's tag, as InstitutionName.")
+
+
+@facility.command("create")
+@click.argument("name")
+@_model
+@_time_zone
+@_mapping_tag
+@acting
+async def create_facility(
+    readroom: Readroom, out: Output, name: str, model: str | None, time_zone: str, mapping_tag: str
+) -> None:
+    """Create a facility."""
+    wanted = Facility(name=name, time_zone=time_zone, mapping_tag=mapping_tag)
+    if model:
+        wanted.model = MODELS.number(model)
+    out.item(FACILITY, await save_facility(readroom, wanted))
+
+
+@facility.command("change")
+@click.argument("facility")
+@click.option("--name", help="Its new name.")
+@_model
+@_time_zone
+@_mapping_tag
+@acting
+async def change_facility(
+    readroom: Readroom,
+    out: Output,
+    facility: str,
+    name: str | None,
+    model: str | None,
+    time_zone: str,
+    mapping_tag: str,
+) -> None:
+    """Change a facility; what is not named stays."""
+    wanted = await names.facility(readroom, facility)
+    if model and MODELS.number(model) != wanted.model:
+        wanted.model = MODELS.number(model)
+        wanted.mapping_tag = ""  # belongs to a hub
+    wanted.name = name or wanted.name
+    wanted.time_zone = time_zone or wanted.time_zone
+    wanted.mapping_tag = mapping_tag or wanted.mapping_tag
+    out.item(FACILITY, await save_facility(readroom, wanted))
+
+
+@facility.command("list")
+@acting
+async def list_facilities(readroom: Readroom, out: Output) -> None:
+    """List the facilities."""
+    out.items(FACILITY, [f async for f in names.facilities(readroom)])
+
+
+@click.group()
+def rule() -> None:
+    """Endpoint rules: a hub and a text, and the facility that receives what matches."""
+
+
+async def rule_table(readroom: Readroom) -> tuple[Column[EndpointRule], ...]:
+    """The columns of a rule."""
+    name = await names.facility_name(readroom)
+    return (
+        Column("hub", lambda r: name(r.hub_facility_id)),
+        Column("text", lambda r: r.text),
+        Column("endpoint", lambda r: name(r.endpoint_facility_id)),
+        Column("rule_id", lambda r: r.rule_id),
+    )
+
+
+@rule.command("create")
+@click.argument("endpoint")
+@click.option("--hub", required=True, help="The hub whose studies the rule looks at.")
+@click.option("--text", required=True, help="The value of the hub's mapping tag that matches.")
+@acting
+async def create_rule(readroom: Readroom, out: Output, endpoint: str, hub: str, text: str) -> None:
+    """Send studies of a hub whose mapping tag says TEXT to ENDPOINT."""
+    wanted = EndpointRule(
+        endpoint_facility_id=await names.facility_id(readroom, endpoint),
+        hub_facility_id=await names.facility_id(readroom, hub),
+        text=text,
+    )
+    stored = (await readroom.routing.SaveRule(SaveRuleRequest(rule=wanted))).rule
+    out.item(await rule_table(readroom), stored)
+
+
+@rule.command("list")
+@click.argument("facility")
+@acting
+async def list_rules(readroom: Readroom, out: Output, facility: str) -> None:
+    """List the rules of a hub or of an endpoint."""
+    request = ListRulesRequest(facility_id=await names.facility_id(readroom, facility))
+    rules = [r async for r in every(readroom.routing.ListRules, request, lambda page: page.rules)]
+    out.items(await rule_table(readroom), rules)
+
+
+@rule.command("remove")
+@click.argument("rule_id")
+@acting
+async def remove_rule(readroom: Readroom, out: Output, rule_id: str) -> None:
+    """Remove a rule; placed cases stay where they are."""
+    await readroom.routing.RemoveRule(RemoveRuleRequest(rule_id=rule_id))
+    out.done(f"rule {rule_id} is removed", rule_id=rule_id)
+
+
+@click.group()
+def held() -> None:
+    """What waits for a person."""
+
+
+@held.command("list")
+@acting
+async def list_held(readroom: Readroom, out: Output) -> None:
+    """List undistributed cases, held studies and held series."""
+    name = await names.facility_name(readroom)
+    table = (
+        Column[Held]("held_at", lambda h: instant(h.held_at)),
+        Column[Held]("kind", lambda h: HELD.word(h.kind)),
+        Column[Held]("facility", lambda h: name(h.facility_id)),
+        Column[Held]("reason", lambda h: h.reason),
+        Column[Held]("case_id", lambda h: h.case_id or None),
+        Column[Held]("study_id", lambda h: h.study_id or None, json_only=True),
+        Column[Held]("series_instance_uid", lambda h: h.series_instance_uid or None, json_only=True),
+    )
+    out.items(table, [h async for h in every(readroom.routing.ListHeld, ListHeldRequest(), lambda p: p.held)])
+
+
+@click.command()
+@click.argument("case_id")
+@click.argument("facility")
+@acting
+async def distribute(readroom: Readroom, out: Output, case_id: str, facility: str) -> None:
+    """Move an undistributed case from its hub to an endpoint facility."""
+    request = DistributeRequest(case_id=case_id, facility_id=await names.facility_id(readroom, facility))
+    placement = (await readroom.routing.Distribute(request)).placement
+    name = await names.facility_name(readroom)
+    table = (
+        Column[Placement]("case_id", lambda p: p.case_id),
+        Column[Placement]("facility", lambda p: name(p.facility_id)),
+        Column[Placement]("received_via", lambda p: name(p.received_via_facility_id) or None),
+        Column[Placement]("reason", lambda p: REASONS.word(p.reason)),
+    )
+    out.item(table, placement)
+
+
+COMMANDS = (facility, rule, held, distribute)

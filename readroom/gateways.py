@@ -1,0 +1,102 @@
+"""Commands on gateways, and on what was refused."""
+
+from pathlib import Path
+
+import click
+
+from kernel.errors import Invalid
+from readroom import names
+from readroom.acting import acting
+from readroom.client import Readroom
+from readroom.enrol import CONFIGURATION, enrol_gateway
+from readroom.pages import every, first
+from readroom.show import Column, Output, Table, instant
+from readroom.words import REFUSED
+from wire.ingest.v1.ingest_pb2 import Gateway, ListRefusalsRequest, Refusal, RevokeGatewayRequest
+
+
+@click.group()
+def gateway() -> None:
+    """Our software at the sites."""
+
+
+async def gateway_table(readroom: Readroom) -> Table[Gateway]:
+    """The columns of a gateway."""
+    name = await names.facility_name(readroom)
+    return (
+        Column("name", lambda g: g.name),
+        Column("ae_titles", lambda g: [f"{b.ae_title}={name(b.facility_id)}" for b in g.ae_titles]),
+        Column("enrolled_at", lambda g: instant(g.enrolled_at)),
+        Column("revoked_at", lambda g: instant(g.revoked_at) if g.HasField("revoked_at") else None),
+        Column("gateway_id", lambda g: g.gateway_id),
+        Column("certificate_sha256", lambda g: g.certificate_sha256, json_only=True),
+    )
+
+
+@gateway.command("enrol")
+@click.argument("name")
+@click.option(
+    "--ae-title",
+    "ae_titles",
+    multiple=True,
+    required=True,
+    metavar="TITLE=FACILITY",
+    help="A calling AE title and its receiving facility; may be repeated.",
+)
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to make for the gateway.")
+@acting
+async def enrol(readroom: Readroom, out: Output, name: str, ae_titles: tuple[str, ...], to: Path) -> None:
+    """Enrol a gateway: its key is made here and never leaves; `python -m gateway` runs it."""
+    facility_ids = {}
+    for text in ae_titles:
+        title, equals, facility = text.rpartition("=")
+        if not equals or not title:
+            raise Invalid(f"`{text}` is not an AE title with its facility: expected TITLE=FACILITY")
+        facility_ids[title] = await names.facility_id(readroom, facility)
+    enrolled = await enrol_gateway(readroom, name, facility_ids, to)
+    out.item(await gateway_table(readroom), enrolled)
+    if not out.as_json:
+        out.done(f"run it with: python -m gateway --config {to / CONFIGURATION}")
+
+
+@gateway.command("revoke")
+@click.argument("gateway")
+@acting
+async def revoke(readroom: Readroom, out: Output, gateway: str) -> None:
+    """Revoke a gateway: its associations end, its AE titles become free."""
+    request = RevokeGatewayRequest(gateway_id=await names.gateway_id(readroom, gateway))
+    out.item(await gateway_table(readroom), (await readroom.ingest.RevokeGateway(request)).gateway)
+
+
+@gateway.command("list")
+@acting
+async def list_gateways(readroom: Readroom, out: Output) -> None:
+    """List the gateways, live and revoked."""
+    out.items(await gateway_table(readroom), [g async for g in names.gateways(readroom)])
+
+
+@click.command()
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
+)
+@acting
+async def refusals(readroom: Readroom, out: Output, limit: int) -> None:
+    """List refused associations and instances, newest first."""
+    name = {g.gateway_id: g.name async for g in names.gateways(readroom)}
+    table = (
+        Column[Refusal]("refused_at", lambda r: instant(r.refused_at)),
+        Column[Refusal]("kind", lambda r: REFUSED.word(r.kind)),
+        Column[Refusal]("calling_ae_title", lambda r: r.calling_ae_title or None),
+        Column[Refusal]("gateway", lambda r: name.get(r.gateway_id, r.gateway_id) or None),
+        Column[Refusal]("remote_address", lambda r: r.remote_address),
+        Column[Refusal]("status", lambda r: f"{r.status:04X}" if r.status else None),
+        Column[Refusal]("reason", lambda r: r.reason),
+        Column[Refusal]("sop_instance_uid", lambda r: r.sop_instance_uid or None, json_only=True),
+        Column[Refusal]("certificate_sha256", lambda r: r.certificate_sha256 or None, json_only=True),
+    )
+    request = ListRefusalsRequest(page_size=min(limit, 500))
+    found = every(readroom.ingest.ListRefusals, request, lambda page: page.refusals)
+    out.items(table, await first(found, limit))
+
+
+COMMANDS = (gateway, refusals)

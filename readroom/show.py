@@ -1,0 +1,110 @@
+"""What is printed: plain tables for people, JSON for machines, and nothing that a terminal would obey."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.cells import cell_len
+
+T = TypeVar("T")
+
+Value = str | int | bool | datetime | None | list[str]
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """One column of a table.
+
+    Attributes:
+        key: its key in JSON, which stays as it is; in capitals it heads the column.
+        value: reads it from an item.
+        json_only: too wide, or of too little use, for a table.
+    """
+
+    key: str
+    value: Callable[[T], Value]
+    json_only: bool = False
+
+
+Table = Sequence[Column[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command says what it has to say."""
+
+    as_json: bool = False
+
+    def items(self, table: Table[T], items: Iterable[T]) -> None:
+        """Several things: a table, or an array of objects."""
+        if self.as_json:
+            _print_json([_object(table, item) for item in items])
+        else:
+            _print_table(table, items)
+
+    def item(self, table: Table[T], item: T) -> None:
+        """One thing: a table of one row, or an object."""
+        if self.as_json:
+            _print_json(_object(table, item))
+        else:
+            _print_table(table, [item])
+
+    def done(self, sentence: str, **values: Value) -> None:
+        """Something that leaves nothing to show: a sentence, or an object of `values`."""
+        if self.as_json:
+            _print_json(values)
+        else:
+            click.echo(harmless(sentence))
+
+
+def harmless(text: str) -> str:
+    """`text` with everything escaped that a terminal might obey instead of show.
+
+    Escape and other control characters, line breaks, marks that reverse the direction of writing: text of
+    a DICOM object is whatever a sender put there.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def instant(timestamp: Timestamp) -> datetime:
+    """A timestamp of the wire, in UTC."""
+    return timestamp.ToDatetime(UTC)
+
+
+def _object(table: Table[T], item: T) -> dict[str, Value]:
+    return {column.key: column.value(item) for column in table}
+
+
+def _print_json(value: object) -> None:
+    # In ASCII, as `dumps` does by default: whatever a sender wrote leaves here as an escape.
+    click.echo(json.dumps(value, indent=2, default=datetime.isoformat))
+
+
+def _print_table(table: Table[T], items: Iterable[T]) -> None:
+    columns = [column for column in table if not column.json_only]
+    rows = [[column.key.upper().replace("_", " ") for column in columns]]
+    rows += [[_cell(column.value(item)) for column in columns] for item in items]
+    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(columns))]
+    for row in rows:
+        line = "  ".join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        )
+        click.echo(line.rstrip())
+
+
+def _cell(value: Value) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return harmless(", ".join(value))
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case _:
+            return harmless(str(value))

@@ -1,0 +1,311 @@
+"""Commands on what access owns beside cases: users, privileges, folders and grants."""
+
+import click
+
+from kernel.errors import Invalid
+from readroom import names
+from readroom.acting import acting
+from readroom.client import Readroom
+from readroom.show import Column, Output, Table, instant
+from readroom.words import LEVELS, READ_TYPES, ROLES
+from wire.access.v1.access_pb2 import (
+    Folder,
+    GrantCaseRequest,
+    ListPrivilegesRequest,
+    PermissionGrant,
+    Privilege,
+    PutInFolderRequest,
+    RemoveFromFolderRequest,
+    RevokeGrantRequest,
+    SaveFolderRequest,
+    SavePrivilegeRequest,
+    SaveUserRequest,
+    User,
+)
+
+
+@click.group()
+def user() -> None:
+    """Accounts, their roles and permissions."""
+
+
+async def user_table(readroom: Readroom) -> Table[User]:
+    """The columns of a user."""
+    name = await names.facility_name(readroom)
+
+    def permission(grant: PermissionGrant) -> str:
+        return f"{grant.permission}@{name(grant.facility_id)}" if grant.facility_id else grant.permission
+
+    return (
+        Column("login", lambda u: u.login),
+        Column("name", lambda u: u.name),
+        Column("role", lambda u: ROLES.word(u.role)),
+        Column("active", lambda u: u.active),
+        Column("home_facility", lambda u: name(u.home_facility_id) or None),
+        Column("permissions", lambda u: [permission(grant) for grant in u.permissions]),
+        Column("user_id", lambda u: u.user_id, json_only=True),
+        Column("version", lambda u: u.version, json_only=True),
+    )
+
+
+async def permission_grants(readroom: Readroom, permissions: tuple[str, ...]) -> list[PermissionGrant]:
+    """What `PERMISSION` and `PERMISSION@FACILITY` mean."""
+    grants = []
+    for text in permissions:
+        permission, _, facility = text.partition("@")
+        facility_id = await names.facility_id(readroom, facility) if facility else ""
+        grants.append(PermissionGrant(permission=permission, facility_id=facility_id))
+    return grants
+
+
+_role = click.Choice(ROLES.sayable)
+_permission = click.option(
+    "--permission",
+    "permissions",
+    multiple=True,
+    metavar="PERMISSION[@FACILITY]",
+    help="Replaces what the user holds; may be repeated.  [default for a new user: his role's]",
+)
+_home = click.option("--home", default="", help="The facility the user belongs to.")
+
+
+@user.command("create")
+@click.argument("login")
+@click.option("--name", required=True, help="Display name.")
+@click.option("--role", type=_role, required=True)
+@_home
+@_permission
+@acting
+async def create_user(
+    readroom: Readroom, out: Output, login: str, name: str, role: str, home: str, permissions: tuple[str, ...]
+) -> None:
+    """Create a user."""
+    wanted = User(login=login, name=name, role=ROLES.number(role), active=True)
+    await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions))
+
+
+@user.command("change")
+@click.argument("login")
+@click.option("--name", help="Display name.")
+@click.option("--role", type=_role)
+@click.option("--active/--inactive", default=None, help="Whether the account may do anything at all.")
+@_home
+@_permission
+@click.option("--no-permissions", is_flag=True, help="Take every permission away.")
+@acting
+async def change_user(
+    readroom: Readroom,
+    out: Output,
+    login: str,
+    name: str | None,
+    role: str | None,
+    active: bool | None,
+    home: str,
+    permissions: tuple[str, ...],
+    no_permissions: bool,
+) -> None:
+    """Change a user; what is not named stays."""
+    if permissions and no_permissions:
+        raise Invalid("`--permission` and `--no-permissions` exclude each other")
+    wanted = await names.user(readroom, login)
+    wanted.name = name or wanted.name
+    wanted.role = ROLES.number(role) if role else wanted.role
+    wanted.active = wanted.active if active is None else active
+    await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions) or no_permissions)
+
+
+async def _save_user(
+    readroom: Readroom, out: Output, wanted: User, home: str, permissions: tuple[str, ...], *, replace: bool
+) -> None:
+    if home:
+        wanted.home_facility_id = await names.facility_id(readroom, home)
+    if replace:
+        del wanted.permissions[:]
+        wanted.permissions.extend(await permission_grants(readroom, permissions))
+    saved = await readroom.access.SaveUser(SaveUserRequest(user=wanted, set_permissions=replace))
+    out.item(await user_table(readroom), saved.user)
+
+
+@user.command("list")
+@acting
+async def list_users(readroom: Readroom, out: Output) -> None:
+    """List the users."""
+    out.items(await user_table(readroom), [u async for u in names.users(readroom)])
+
+
+@click.group()
+def privilege() -> None:
+    """What a user may do at a facility."""
+
+
+async def privilege_table(readroom: Readroom) -> Table[Privilege]:
+    """The columns of a privilege."""
+    name = await names.facility_name(readroom)
+    return (
+        Column("facility", lambda p: name(p.facility_id)),
+        Column("level", lambda p: LEVELS.word(p.level)),
+        Column("effective_level", lambda p: LEVELS.word(p.effective_level)),
+        Column("expires_on", lambda p: p.expires_on or None),
+        Column("expires_at", lambda p: instant(p.expires_at) if p.HasField("expires_at") else None),
+        Column("read_types", lambda p: [READ_TYPES.word(t) for t in p.read_types]),
+        Column("facility_id", lambda p: p.facility_id, json_only=True),
+        Column("user_id", lambda p: p.user_id, json_only=True),
+    )
+
+
+@privilege.command("set")
+@click.argument("login")
+@click.argument("facility")
+@click.argument("level", type=click.Choice(LEVELS.sayable))
+@click.option(
+    "--expires", default="", metavar="YYYY-MM-DD", help="With report only: from this date it is draft."
+)
+@click.option(
+    "--read-types",
+    default="",
+    metavar="TYPE[,TYPE]",
+    help=f"With report only: {', '.join(READ_TYPES.sayable)}.  [default: final]",
+)
+@acting
+async def set_privilege(
+    readroom: Readroom, out: Output, login: str, facility: str, level: str, expires: str, read_types: str
+) -> None:
+    """Set the one privilege of LOGIN at FACILITY."""
+    types = [word.strip() for word in read_types.split(",") if word.strip()]
+    if unknown := [word for word in types if word not in READ_TYPES.sayable]:
+        raise Invalid(f"`{unknown[0]}` is not a read type: expected one of {', '.join(READ_TYPES.sayable)}")
+    wanted = Privilege(
+        user_id=await names.user_id(readroom, login),
+        facility_id=await names.facility_id(readroom, facility),
+        level=LEVELS.number(level),
+        expires_on=expires,
+        read_types=[READ_TYPES.number(word) for word in types],
+    )
+    saved = await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))
+    out.item(await privilege_table(readroom), saved.privilege)
+
+
+@privilege.command("list")
+@click.argument("login")
+@acting
+async def list_privileges(readroom: Readroom, out: Output, login: str) -> None:
+    """List the privileges of LOGIN, and what they amount to now."""
+    request = ListPrivilegesRequest(user_id=await names.user_id(readroom, login))
+    answer = await readroom.access.ListPrivileges(request)
+    out.items(await privilege_table(readroom), answer.privileges)
+
+
+@click.group()
+def folder() -> None:
+    """Shared folders: cases shown to members."""
+
+
+async def folder_table(readroom: Readroom) -> Table[Folder]:
+    """The columns of a folder."""
+    login = await names.user_login(readroom)
+    return (
+        Column("name", lambda f: f.name),
+        Column("members", lambda f: [login(member) for member in f.member_user_ids]),
+        Column("folder_id", lambda f: f.folder_id),
+    )
+
+
+@folder.command("create")
+@click.argument("name")
+@click.option("--member", "members", multiple=True, metavar="LOGIN", help="May be repeated.")
+@acting
+async def create_folder(readroom: Readroom, out: Output, name: str, members: tuple[str, ...]) -> None:
+    """Create a folder."""
+    await _save_folder(readroom, out, Folder(name=name), add=members, remove=())
+
+
+@folder.command("change")
+@click.argument("folder")
+@click.option("--name", help="Its new name.")
+@click.option("--add", multiple=True, metavar="LOGIN", help="A new member; may be repeated.")
+@click.option("--remove", multiple=True, metavar="LOGIN", help="No longer a member; may be repeated.")
+@acting
+async def change_folder(
+    readroom: Readroom,
+    out: Output,
+    folder: str,
+    name: str | None,
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+) -> None:
+    """Change a folder's name or members."""
+    wanted = await names.folder(readroom, folder)
+    wanted.name = name or wanted.name
+    await _save_folder(readroom, out, wanted, add, remove)
+
+
+async def _save_folder(
+    readroom: Readroom, out: Output, wanted: Folder, add: tuple[str, ...], remove: tuple[str, ...]
+) -> None:
+    members = dict.fromkeys(wanted.member_user_ids)
+    members |= dict.fromkeys([await names.user_id(readroom, login) for login in add])
+    for login in remove:
+        members.pop(await names.user_id(readroom, login), None)
+    del wanted.member_user_ids[:]
+    wanted.member_user_ids.extend(members)
+    saved = await readroom.access.SaveFolder(SaveFolderRequest(folder=wanted))
+    out.item(await folder_table(readroom), saved.folder)
+
+
+@folder.command("list")
+@acting
+async def list_folders(readroom: Readroom, out: Output) -> None:
+    """List the folders."""
+    out.items(await folder_table(readroom), [f async for f in names.folders(readroom)])
+
+
+@folder.command("put")
+@click.argument("folder")
+@click.argument("case_id")
+@acting
+async def put_in_folder(readroom: Readroom, out: Output, folder: str, case_id: str) -> None:
+    """Show a case to the folder's members."""
+    request = PutInFolderRequest(folder_id=await names.folder_id(readroom, folder), case_id=case_id)
+    answer = await readroom.access.PutInFolder(request)
+    out.done(f"case {case_id} is in folder `{folder}`", case_id=case_id, revision=answer.revision)
+
+
+@folder.command("remove")
+@click.argument("folder")
+@click.argument("case_id")
+@acting
+async def remove_from_folder(readroom: Readroom, out: Output, folder: str, case_id: str) -> None:
+    """Take a case out of the folder."""
+    request = RemoveFromFolderRequest(folder_id=await names.folder_id(readroom, folder), case_id=case_id)
+    answer = await readroom.access.RemoveFromFolder(request)
+    out.done(f"case {case_id} is not in folder `{folder}`", case_id=case_id, revision=answer.revision)
+
+
+@click.group()
+def grant() -> None:
+    """Single cases shown to single users."""
+
+
+@grant.command("create")
+@click.argument("case_id")
+@click.argument("login")
+@acting
+async def create_grant(readroom: Readroom, out: Output, case_id: str, login: str) -> None:
+    """Show one case to one user."""
+    request = GrantCaseRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
+    answer = await readroom.access.GrantCase(request)
+    out.done(f"`{login}` sees case {case_id}", case_id=case_id, revision=answer.revision)
+
+
+@grant.command("revoke")
+@click.argument("case_id")
+@click.argument("login")
+@acting
+async def revoke_grant(readroom: Readroom, out: Output, case_id: str, login: str) -> None:
+    """End that."""
+    request = RevokeGrantRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
+    answer = await readroom.access.RevokeGrant(request)
+    out.done(f"the grant of case {case_id} to `{login}` is gone", case_id=case_id, revision=answer.revision)
+
+
+COMMANDS = (user, privilege, folder, grant)

@@ -1,0 +1,51 @@
+"""Enumerations of the contracts as words a person types: `ROLE_FACILITY_USER` is `facility-user`."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from wire.access.v1.access_pb2 import Level, Path, ReadType, Role
+from wire.ingest.v1.ingest_pb2 import Refusal
+from wire.routing.v1.routing_pb2 import Held, PlacementReason, TransmissionModel
+
+
+class _Enum(Protocol):
+    """What a generated enumeration offers."""
+
+    def items(self) -> Iterable[tuple[str, int]]: ...
+
+
+class Words:
+    """The values of one enumeration by word, and back.
+
+    `unspecified` is the word for 0; without it 0 can be shown, as nothing, but not said.
+    """
+
+    def __init__(self, enum: _Enum, prefix: str, unspecified: str = "") -> None:
+        self._words = {
+            number: name.removeprefix(prefix).lower().replace("_", "-") if number else unspecified
+            for name, number in enum.items()
+        }
+        self._numbers = {word: number for number, word in self._words.items() if word}
+
+    @property
+    def sayable(self) -> list[str]:
+        """The words, in the order of the contract."""
+        return list(self._numbers)
+
+    def number(self, word: str) -> Any:
+        """The value that `word` stands for, of the enumeration's own type."""
+        return self._numbers[word]
+
+    def word(self, number: int) -> str:
+        """The word for a value; one that is newer than this program is shown as its number."""
+        return self._words.get(number, str(number))
+
+
+LEVELS = Words(Level, "LEVEL_", "none")
+PATHS = Words(Path, "PATH_")
+READ_TYPES = Words(ReadType, "READ_TYPE_")
+ROLES = Words(Role, "ROLE_")
+MODELS = Words(TransmissionModel, "TRANSMISSION_MODEL_")
+REASONS = Words(PlacementReason, "PLACEMENT_REASON_")
+HELD = Words(Held.Kind, "KIND_")
+REFUSED = Words(Refusal.Kind, "KIND_")
