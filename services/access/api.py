@@ -1,0 +1,390 @@
+"""AccessService: proto to domain and back."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import grpc
+import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import Invalid
+from kernel.ids import CaseId, FacilityId, FolderId, UserId, parse_id
+from plumbing.rpc import Server, caller
+from services.access.administration import Folders, HeldPrivilege, Users
+from services.access.caseindex import ListedCase, Position
+from services.access.domain import (
+    Decision,
+    Folder,
+    Level,
+    Path,
+    Permission,
+    PermissionGrant,
+    ReadType,
+    Role,
+    Side,
+    User,
+    checked_privilege,
+)
+from services.access.manager import UserSettings
+from services.access.revision import RevisionTokens
+from services.access.usecases import Sight
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1 import access_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_PAGE_SIZE = 100
+DEFAULT_WORKLIST_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+# The longest holds a folder's name of 64 characters, each of which folds to at most 3 of 4 bytes.
+MAX_TOKEN_CHARACTERS = 2048
+
+ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
+READ_TYPE_VALUES = {read_type: pb.ReadType.Value(f"READ_TYPE_{read_type.name}") for read_type in ReadType}
+LEVEL_VALUES = {
+    Level.NONE: pb.LEVEL_UNSPECIFIED,
+    Level.VIEW: pb.LEVEL_VIEW,
+    Level.DRAFT: pb.LEVEL_DRAFT,
+    Level.REPORT: pb.LEVEL_REPORT,
+}
+ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
+READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
+LEVELS: dict[int, Level] = {value: level for level, value in LEVEL_VALUES.items()}
+SIDE_VALUES = {
+    Side.NONE: pb.SIDE_UNSPECIFIED,
+    Side.GROUP: pb.SIDE_GROUP,
+    Side.FACILITY: pb.SIDE_FACILITY,
+}
+PATH_VALUES = {
+    Path.PRIVILEGE: pb.PATH_PRIVILEGE,
+    Path.GRANT: pb.PATH_GRANT,
+    Path.FOLDER: pb.PATH_FOLDER,
+}
+
+
+class AccessApi(access_pb2_grpc.AccessServiceServicer):
+    """The servicer."""
+
+    def __init__(self, sight: Sight, users: Users, folders: Folders, revisions: RevisionTokens) -> None:
+        self._sight = sight
+        self._users = users
+        self._folders = folders
+        self._revisions = revisions
+
+    # Users and privileges
+
+    async def SaveUser(self, request: pb.SaveUserRequest, context: Context) -> pb.SaveUserResponse:  # noqa: N802
+        given = request.user
+        settings = UserSettings(
+            user_id=UserId(parse_id(given.user_id, "user_id")) if given.user_id else None,
+            login=given.login,
+            name=given.name,
+            role=_one_of(ROLES, given.role, "role") if given.role else None,
+            active=given.active,
+            home_facility_id=_facility_id(given.home_facility_id, "home_facility_id"),
+            permissions=frozenset(map(_granted, given.permissions)) if request.set_permissions else None,
+        )
+        user, revision = await self._users.save_user(_actor(), settings)
+        return pb.SaveUserResponse(user=_user(user), revision=self._revisions.token(revision))
+
+    async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:  # noqa: N802
+        limit = _page_size(request.page_size, DEFAULT_PAGE_SIZE)
+        after = _position(request.page_token, str) or ""
+        found = await self._users.list_users(_actor(), after, limit + 1)
+        page, token = _page(found, limit, lambda last: last.login)
+        return pb.ListUsersResponse(users=map(_user, page), next_page_token=token)
+
+    async def SavePrivilege(  # noqa: N802
+        self, request: pb.SavePrivilegeRequest, context: Context
+    ) -> pb.SavePrivilegeResponse:
+        given = request.privilege
+        privilege = checked_privilege(
+            _one_of(LEVELS, given.level, "level"),
+            _date(given.expires_on, "expires_on") if given.expires_on else None,
+            frozenset(_one_of(READ_TYPES, value, "read_types") for value in given.read_types),
+        )
+        held, revision = await self._users.save_privilege(
+            _actor(),
+            UserId(parse_id(given.user_id, "user_id")),
+            FacilityId(parse_id(given.facility_id, "facility_id")),
+            privilege,
+        )
+        return pb.SavePrivilegeResponse(privilege=_privilege(held), revision=self._revisions.token(revision))
+
+    async def ListPrivileges(  # noqa: N802
+        self, request: pb.ListPrivilegesRequest, context: Context
+    ) -> pb.ListPrivilegesResponse:
+        held = await self._users.list_privileges(_actor(), UserId(parse_id(request.user_id, "user_id")))
+        return pb.ListPrivilegesResponse(privileges=map(_privilege, held))
+
+    # Folders and grants
+
+    async def SaveFolder(self, request: pb.SaveFolderRequest, context: Context) -> pb.SaveFolderResponse:  # noqa: N802
+        given = request.folder
+        folder, revision = await self._folders.save_folder(
+            _actor(),
+            FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
+            given.name,
+            frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
+        )
+        return pb.SaveFolderResponse(folder=_folder(folder), revision=self._revisions.token(revision))
+
+    async def ListFolders(self, request: pb.ListFoldersRequest, context: Context) -> pb.ListFoldersResponse:  # noqa: N802
+        limit = _page_size(request.page_size, DEFAULT_PAGE_SIZE)
+        after = _position(request.page_token, str) or ""
+        found = await self._folders.list_folders(_actor(), after, limit + 1)
+        page, token = _page(found, limit, lambda last: last.folded_name)
+        return pb.ListFoldersResponse(folders=map(_folder, page), next_page_token=token)
+
+    async def PutInFolder(self, request: pb.PutInFolderRequest, context: Context) -> pb.PutInFolderResponse:  # noqa: N802
+        revision = await self._folders.put_in_folder(
+            _actor(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
+        )
+        return pb.PutInFolderResponse(revision=self._revisions.token(revision))
+
+    async def RemoveFromFolder(  # noqa: N802
+        self, request: pb.RemoveFromFolderRequest, context: Context
+    ) -> pb.RemoveFromFolderResponse:
+        revision = await self._folders.remove_from_folder(
+            _actor(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
+        )
+        return pb.RemoveFromFolderResponse(revision=self._revisions.token(revision))
+
+    async def GrantCase(self, request: pb.GrantCaseRequest, context: Context) -> pb.GrantCaseResponse:  # noqa: N802
+        revision = await self._folders.grant_case(
+            _actor(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+        )
+        return pb.GrantCaseResponse(revision=self._revisions.token(revision))
+
+    async def RevokeGrant(self, request: pb.RevokeGrantRequest, context: Context) -> pb.RevokeGrantResponse:  # noqa: N802
+        revision = await self._folders.revoke_grant(
+            _actor(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+        )
+        return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
+
+    # Sight
+
+    async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # noqa: N802
+        decision = await self._sight.check(
+            _actor(),
+            _case_id(request.case_id),
+            images=request.images,
+            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+        )
+        return pb.CheckResponse(decision=_decision(decision))
+
+    async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
+        case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
+        decisions = await self._sight.check_many(_actor(), case_ids)
+        return pb.CheckManyResponse(decisions=map(_decision, decisions))
+
+    async def CheckPermission(  # noqa: N802
+        self, request: pb.CheckPermissionRequest, context: Context
+    ) -> pb.CheckPermissionResponse:
+        allowed, singly = await self._sight.check_permission(
+            _actor(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
+        )
+        return pb.CheckPermissionResponse(allowed=allowed, facility_ids=sorted(map(str, singly)))
+
+    async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
+        limit = _page_size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
+        found = await self._sight.list_cases(
+            _actor(),
+            _position(request.page_token, Position),
+            limit + 1,
+            facility_id=_facility_id(request.facility_id, "facility_id"),
+            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+        )
+        page, token = _page(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
+        return pb.ListCasesResponse(cases=[_case(*each) for each in page], next_page_token=token)
+
+
+def serve(server: Server, sight: Sight, users: Users, folders: Folders, revisions: RevisionTokens) -> None:
+    """Adds AccessService to a server."""
+    server.add(
+        access_pb2_grpc.add_AccessServiceServicer_to_server,
+        AccessApi(sight, users, folders, revisions),
+        pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    )
+
+
+def _actor() -> str:
+    login = caller().login
+    assert login is not None, "every method is declared for users"
+    return login
+
+
+# What comes in
+
+
+def _case_id(text: str) -> CaseId:
+    return CaseId(parse_id(text, "case_id"))
+
+
+def _facility_id(text: str, field: str) -> FacilityId | None:
+    return FacilityId(parse_id(text, field)) if text else None
+
+
+def _granted(given: pb.PermissionGrant) -> PermissionGrant:
+    return PermissionGrant(_permission(given.permission), _facility_id(given.facility_id, "facility_id"))
+
+
+def _permission(text: str) -> Permission:
+    try:
+        return Permission(text)
+    except ValueError:
+        raise Invalid("`permission` is not a permission", field="permission") from None
+
+
+def _date(text: str, field: str) -> date:
+    try:
+        if len(text) != 10:
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Invalid(f"`{field}` is not a date: expected YYYY-MM-DD", field=field) from None
+
+
+Meaning = TypeVar("Meaning")
+
+
+def _one_of(meanings: dict[int, Meaning], value: int, field: str) -> Meaning:
+    if value not in meanings:
+        raise Invalid(f"`{field}` has no value {value}", field=field)
+    return meanings[value]
+
+
+# What goes out
+
+
+def _user(user: User) -> pb.User:
+    return pb.User(
+        user_id=str(user.id),
+        login=user.login,
+        name=user.name,
+        role=ROLE_VALUES[user.role],
+        active=user.active,
+        permissions=[
+            pb.PermissionGrant(permission=grant.permission, facility_id=str(grant.facility_id or ""))
+            for grant in sorted(user.permissions, key=lambda g: (g.permission, str(g.facility_id or "")))
+        ],
+        home_facility_id=str(user.home_facility_id or ""),
+        version=user.version,
+    )
+
+
+def _privilege(held: HeldPrivilege) -> pb.Privilege:
+    privilege = held.privilege
+    return pb.Privilege(
+        user_id=str(held.user_id),
+        facility_id=str(held.facility_id),
+        level=LEVEL_VALUES[privilege.level],
+        expires_on=privilege.expires_on.isoformat() if privilege.expires_on else "",
+        read_types=_read_types(privilege.read_types),
+        effective_level=LEVEL_VALUES[held.effective_level],
+        expires_at=_timestamp(held.expires_at) if held.expires_at else None,
+    )
+
+
+def _folder(folder: Folder) -> pb.Folder:
+    return pb.Folder(
+        folder_id=str(folder.id), name=folder.name, member_user_ids=sorted(map(str, folder.members))
+    )
+
+
+def _decision(decision: Decision) -> pb.Decision:
+    if not decision.allowed:
+        return pb.Decision()
+    return pb.Decision(
+        allowed=True,
+        level=LEVEL_VALUES[decision.level],
+        images=decision.images,
+        reports=decision.reports,
+        paths=[PATH_VALUES[path] for path in decision.paths],
+        side=SIDE_VALUES[decision.side],
+        read_types=_read_types(decision.read_types),
+        facility_id=str(decision.facility_id),
+        user_version=decision.user_version,
+        studies=[
+            pb.ConfirmedStudy(
+                study_id=str(study.study_id),
+                all_series=study.series_instance_uids is None,
+                series_instance_uids=study.series_instance_uids or (),
+            )
+            for study in decision.studies
+        ],
+    )
+
+
+def _case(case: ListedCase, level: Level) -> pb.Case:
+    summary = case.summary
+    attributes = summary.attributes
+    return pb.Case(
+        case_id=str(case.case_id),
+        facility_id=str(case.facility_id),
+        facility_name=case.facility_name,
+        received_at=_timestamp(case.received_at),
+        patient_name=attributes.patient_name,
+        patient_id=attributes.patient_id,
+        patient_birth_date=attributes.patient_birth_date,
+        patient_sex=attributes.patient_sex,
+        study_instance_uid=case.study_instance_uid,
+        study_date=attributes.study_date,
+        study_time=attributes.study_time,
+        study_description=attributes.study_description,
+        accession_number=attributes.accession_number,
+        referring_physician_name=attributes.referring_physician_name,
+        modalities_in_study=summary.modalities_in_study,
+        series_count=summary.series_count,
+        instance_count=summary.instance_count,
+        study_status_id=summary.study_status_id,
+        undistributed=case.undistributed,
+        level=LEVEL_VALUES[level],
+    )
+
+
+def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
+    return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp
+
+
+# Pages: a token is the position of the last item of the page before.
+
+Item = TypeVar("Item")
+Place = TypeVar("Place")
+
+
+def _page_size(asked: int, default: int) -> int:
+    if not 0 <= asked <= MAX_PAGE_SIZE:
+        raise Invalid(f"`page_size` is out of range: expected 1 to {MAX_PAGE_SIZE}", field="page_size")
+    return asked or default
+
+
+def _page(found: Sequence[Item], limit: int, place: Callable[[Item], object]) -> tuple[Sequence[Item], str]:
+    """The page, and the token of the next one if `found` holds more than the page."""
+    page = found[:limit]
+    if len(found) == len(page):
+        return page, ""
+    return page, base64.urlsafe_b64encode(msgspec.json.encode(place(page[-1]))).decode()
+
+
+def _position(token: str, kind: type[Place]) -> Place | None:
+    if not token:
+        return None
+    try:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise ValueError
+        position = base64.b64decode(token, altchars=b"-_", validate=True)
+        if rb"\u0000" in position:  # the database takes no NUL
+            raise ValueError
+        return msgspec.json.decode(position, type=kind)
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise Invalid("`page_token` is not one of ours", field="page_token") from error

@@ -1,0 +1,152 @@
+# ruff: noqa: S608  statements are put together from constants of this file
+"""The tables of the case index, written from what their owners say; nothing here answers a user."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from kernel.ids import CaseId, FacilityId, StudyId
+from plumbing.db import Transaction
+from services.access.caseindex import IndexedCase, Placement, ReceivedStudy, StudyAttributes
+from services.access.domain import ConfirmedStudy
+
+
+class CaseStore(Transaction):
+    """Keeps the case index."""
+
+    async def lock_case(self, case_id: CaseId) -> IndexedCase | None:
+        """The case as indexed; until the end of the transaction nobody else indexes it, also if absent."""
+        await self.connection.execute("select pg_advisory_xact_lock($1)", case_id.int & (1 << 63) - 1)
+        row = await self.connection.fetchrow("select * from cases where case_id = $1", case_id)
+        if row is None:
+            return None
+        studies = await self.connection.fetch(
+            "select * from case_studies where case_id = $1 order by study_id", case_id
+        )
+        placement = Placement(
+            case_id=case_id,
+            facility_id=row["facility_id"],
+            study_instance_uid=row["study_instance_uid"],
+            undistributed=row["undistributed"],
+            studies=tuple(_confirmed_study(study) for study in studies),
+            placed_at=row["placed_at"],
+            version=row["placement_version"],
+        )
+        heard = (
+            msgspec.json.decode(study["snapshot"], type=ReceivedStudy)
+            for study in studies
+            if study["snapshot"]
+        )
+        return IndexedCase(placement, row["received_at"], tuple(heard))
+
+    async def save_case(self, case: IndexedCase) -> None:
+        """Inserts or replaces the entry of a locked case; `received_at` stays as it was first."""
+        placement, summary = case.placement, case.summary()
+        columns: dict[str, Any] = {
+            "case_id": placement.case_id,
+            "facility_id": placement.facility_id,
+            "study_instance_uid": placement.study_instance_uid,
+            "undistributed": placement.undistributed,
+            "placed_at": placement.placed_at,
+            "placement_version": placement.version,
+            "modalities_in_study": summary.modalities_in_study,
+            "series_count": summary.series_count,
+            "instance_count": summary.instance_count,
+            "study_status_id": summary.study_status_id,
+        } | {keyword: getattr(summary.attributes, keyword) for keyword in StudyAttributes.__slots__}
+        numbered = [f"${number}" for number in range(1, len(columns) + 2)]
+        await self.connection.execute(
+            f"""
+            insert into cases ({", ".join(columns)}, received_at, version) values ({", ".join(numbered)}, 1)
+            on conflict (case_id) do update set version = cases.version + 1,
+                {", ".join(f"{column} = excluded.{column}" for column in columns)}
+            """,
+            *columns.values(),
+            case.received_at,
+        )
+        heard = {study.id: study for study in case.studies}
+        await self.connection.execute(
+            "delete from case_studies where case_id = $1 and study_id <> all($2)",
+            placement.case_id,
+            [study.study_id for study in placement.studies],
+        )
+        await self.connection.executemany(
+            """
+            insert into case_studies (case_id, study_id, series_instance_uids, version, snapshot)
+            values ($1, $2, $3, $4, $5)
+            on conflict (case_id, study_id) do update set version = excluded.version,
+                series_instance_uids = excluded.series_instance_uids, snapshot = excluded.snapshot
+            """,
+            [
+                (
+                    placement.case_id,
+                    study.study_id,
+                    study.series_instance_uids,
+                    heard[study.study_id].version if study.study_id in heard else None,
+                    msgspec.json.encode(heard[study.study_id]).decode() if study.study_id in heard else None,
+                )
+                for study in placement.studies
+            ],
+        )
+
+    async def forget_case(self, case_id: CaseId) -> bool:
+        """Whether it was known."""
+        await self.connection.execute("delete from case_studies where case_id = $1", case_id)
+        status = await self.connection.execute("delete from cases where case_id = $1", case_id)
+        return status == "DELETE 1"
+
+    async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None:
+        """Notes that these studies are about to be indexed; none of their series belongs yet."""
+        await self.connection.execute(
+            """
+            insert into case_studies (case_id, study_id, series_instance_uids)
+            select $1, study_id, '{}' from unnest($2::uuid[]) as expected (study_id) on conflict do nothing
+            """,
+            case_id,
+            study_ids,
+        )
+
+    async def studies_of(self, case_id: CaseId) -> list[StudyId]:
+        rows = await self.connection.fetch("select study_id from case_studies where case_id = $1", case_id)
+        return [row["study_id"] for row in rows]
+
+    async def cases_of(self, study_id: StudyId) -> list[CaseId]:
+        rows = await self.connection.fetch(
+            "select case_id from case_studies where study_id = $1 order by case_id", study_id
+        )
+        return [row["case_id"] for row in rows]
+
+    async def stale_facilities(self, versions: Mapping[UUID, int]) -> list[FacilityId]:
+        """Those of which an older version is known, or none."""
+        return await self._stale(
+            "left join facilities known on known.facility_id = told.id", "version", versions
+        )
+
+    async def stale_cases(self, versions: Mapping[UUID, int]) -> list[CaseId]:
+        """Those of which an older placement is known, or none."""
+        return await self._stale(
+            "left join cases known on known.case_id = told.id", "placement_version", versions
+        )
+
+    async def stale_studies(self, versions: Mapping[UUID, int]) -> list[StudyId]:
+        """The studies of known cases of which an older version is known, or none."""
+        return await self._stale("join case_studies known on known.study_id = told.id", "version", versions)
+
+    async def _stale(self, join: str, version: str, versions: Mapping[UUID, int]) -> list[Any]:
+        rows = await self.connection.fetch(
+            f"""
+            select distinct told.id from unnest($1::uuid[], $2::bigint[]) as told (id, version)
+            {join} where known.{version} is null or known.{version} < told.version
+            """,
+            list(versions),
+            list(versions.values()),
+        )
+        return [row["id"] for row in rows]
+
+
+def _confirmed_study(row: asyncpg.Record) -> ConfirmedStudy:
+    uids = row["series_instance_uids"]
+    return ConfirmedStudy(row["study_id"], None if uids is None else tuple(uids))

@@ -1,0 +1,123 @@
+"""Routing and ingest, which access asks while it hears their facts. It asks nobody while serving."""
+
+from collections.abc import Mapping
+from datetime import UTC
+from uuid import UUID
+
+import grpc
+
+from kernel.errors import NotFound
+from kernel.ids import CaseId, FacilityId, StudyId
+from services.access.caseindex import Placement, ReceivedSeries, ReceivedStudy, StudyAttributes
+from services.access.domain import ConfirmedStudy, Facility
+from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.routing.v1 import routing_pb2, routing_pb2_grpc
+
+# The attributes of a study that the index keeps, by DICOM keyword (PS3.6).
+_KEYWORDS = {
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "patient_birth_date": "PatientBirthDate",
+    "patient_sex": "PatientSex",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "study_description": "StudyDescription",
+    "accession_number": "AccessionNumber",
+    "referring_physician_name": "ReferringPhysicianName",
+}
+
+
+class RoutingClient:
+    """Asks routing for facilities and placements."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._routing = routing_pb2_grpc.RoutingServiceStub(channel)
+
+    async def describe_placement(self, case_id: CaseId) -> Placement | None:
+        try:
+            answer = await self._routing.DescribePlacement(
+                routing_pb2.DescribePlacementRequest(case_id=str(case_id))
+            )
+        except NotFound:
+            return None
+        placement = answer.placement
+        return Placement(
+            case_id=CaseId(UUID(placement.case_id)),
+            facility_id=FacilityId(UUID(placement.facility_id)),
+            study_instance_uid=placement.study_instance_uid,
+            undistributed=placement.undistributed,
+            studies=tuple(map(_confirmed_study, placement.studies)),
+            placed_at=placement.placed_at.ToDatetime(UTC),
+            version=placement.version,
+        )
+
+    async def describe_facility(self, facility_id: FacilityId) -> Facility | None:
+        try:
+            answer = await self._routing.DescribeFacility(
+                routing_pb2.DescribeFacilityRequest(facility_id=str(facility_id))
+            )
+        except NotFound:
+            return None
+        facility = answer.facility
+        return Facility(
+            FacilityId(UUID(facility.facility_id)), facility.name, facility.time_zone, facility.version
+        )
+
+    async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return await self._versions(routing_pb2.ListVersionsRequest.KIND_FACILITY, after)
+
+    async def placement_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return await self._versions(routing_pb2.ListVersionsRequest.KIND_PLACEMENT, after)
+
+    async def _versions(
+        self, kind: routing_pb2.ListVersionsRequest.Kind.ValueType, after: UUID | None
+    ) -> list[tuple[UUID, int]]:
+        request = routing_pb2.ListVersionsRequest(kind=kind, after_id=str(after or ""))
+        answer = await self._routing.ListVersions(request)
+        return [(UUID(version.id), version.version) for version in answer.versions]
+
+
+class IngestClient:
+    """Asks ingest for what it received."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
+
+    async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None:
+        try:
+            answer = await self._ingest.DescribeStudy(ingest_pb2.DescribeStudyRequest(study_id=str(study_id)))
+        except NotFound:
+            return None
+        study = answer.study
+        return ReceivedStudy(
+            id=StudyId(UUID(study.study_id)),
+            received_at=study.received_at.ToDatetime(UTC),
+            settled=study.settled,
+            attributes=_attributes(study.attributes),
+            series=tuple(
+                ReceivedSeries(
+                    each.series_instance_uid, _text(each.attributes.get("Modality", "")), each.instance_count
+                )
+                for each in study.series
+            ),
+            version=study.version,
+        )
+
+    async def study_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
+        answer = await self._ingest.ListVersions(request)
+        return [(UUID(version.study_id), version.version) for version in answer.versions]
+
+
+def _confirmed_study(study: routing_pb2.PlacedStudy) -> ConfirmedStudy:
+    uids = None if study.all_series else tuple(study.series_instance_uids)
+    return ConfirmedStudy(StudyId(UUID(study.study_id)), uids)
+
+
+def _attributes(attributes: Mapping[str, str]) -> StudyAttributes:
+    return StudyAttributes(**{name: _text(attributes.get(key, "")) for name, key in _KEYWORDS.items()})
+
+
+def _text(value: str) -> str:
+    """A value as the database takes it: NUL is DICOM padding (PS3.5 6.2) and no text."""
+    return value.replace("\0", "")

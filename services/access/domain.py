@@ -1,0 +1,450 @@
+"""Who may see what: roles, privileges and the decision.
+
+A user's privilege at a facility is a stored row. What it amounts to is computed at decision time:
+
+    effective level = min(level after expiry, ceiling of the role)            (A1)
+
+A user sees a case by one of three paths, and nothing forbids what one of them opens (A6):
+
+    privilege   his effective level at the owning facility is at least VIEW
+    grant       the case was shown to him                   gives VIEW only
+    folder      a folder that he is a member of holds it    gives VIEW only
+
+A role whose ceiling is NONE opens no path at all: an operator supports the installation and sees no study.
+Whether a path opens never depends on the time, for expiry lowers REPORT to DRAFT and no further.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from enum import IntEnum, StrEnum
+from typing import Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+from kernel.errors import Invalid, NotFound, Unauthenticated
+from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
+
+# One line of a list on a page.
+MAX_USER_NAME_CHARACTERS = 128
+MAX_FOLDER_NAME_CHARACTERS = 64
+
+_LOGIN = re.compile(r"[a-z0-9._@-]{1,64}", re.ASCII)
+
+
+class Level(IntEnum):
+    """The level of a privilege, or what it amounts to (ACC-1)."""
+
+    NONE = 0
+    VIEW = 1
+    DRAFT = 2
+    REPORT = 3
+
+
+class Side(StrEnum):
+    """Decides who may obtain anything of a pre-read (A32)."""
+
+    NONE = "none"
+    GROUP = "group"
+    FACILITY = "facility"
+
+
+class ReadType(StrEnum):
+    """A kind of report (REP-1)."""
+
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    OTHER = "other"
+    PRE_READ = "pre_read"
+
+
+class Path(StrEnum):
+    """A way by which a user sees a case."""
+
+    PRIVILEGE = "privilege"
+    GRANT = "grant"
+    FOLDER = "folder"
+
+
+class Permission(StrEnum):
+    """A switch on an account (A63)."""
+
+    VIEW_IMAGES = "study.view_images"
+    VIEW_REPORT = "report.view"
+    DELETE_STUDY = "study.delete"
+    CORRECT_STUDY = "study.correct"
+    UPLOAD_STUDY = "study.upload"
+    ASSIGN_CASE = "case.assign"
+    BREAK_LOCK = "lock.break"
+    CREATE_SHARE = "share.create"
+    ADMINISTER_SHARES = "share.admin"
+    ADMINISTER_ACCESS = "access.admin"
+    ADMINISTER_FACILITIES = "facility.admin"
+    ADMINISTER_GATEWAYS = "gateway.admin"
+    READ_AUDIT = "audit.read"
+    OPERATOR = "operator"
+
+
+class Role(StrEnum):
+    """Decides side, ceiling and default permissions."""
+
+    ADMINISTRATOR = "administrator"
+    RADIOLOGIST = "radiologist"
+    RADIOLOGY_ASSISTANT = "radiology_assistant"
+    TRANSCRIPTIONIST = "transcriptionist"
+    RADIOLOGY_SUPPORT = "radiology_support"
+    FACILITY_MANAGER = "facility_manager"
+    FACILITY_USER = "facility_user"
+    REFERRING_PHYSICIAN = "referring_physician"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTerms:
+    """What a role means.
+
+    Attributes:
+        side: whom he works for (A32).
+        ceiling: no privilege of his amounts to more (A1).
+        defaults: permissions of a new user, everywhere.
+        at_home: permissions of a new user at his home facility only; who has any must have a home.
+    """
+
+    side: Side
+    ceiling: Level
+    defaults: frozenset[Permission]
+    at_home: frozenset[Permission] = frozenset()
+
+
+_IMAGES_AND_REPORTS = frozenset({Permission.VIEW_IMAGES, Permission.VIEW_REPORT})
+
+# A63, with the ceilings of A1 and the sides of A32.
+ROLES: Mapping[Role, RoleTerms] = {
+    Role.ADMINISTRATOR: RoleTerms(
+        Side.GROUP,
+        Level.REPORT,
+        _IMAGES_AND_REPORTS | {Permission.ASSIGN_CASE, Permission.BREAK_LOCK, Permission.ADMINISTER_SHARES},
+    ),
+    Role.RADIOLOGIST: RoleTerms(Side.GROUP, Level.REPORT, _IMAGES_AND_REPORTS | {Permission.CREATE_SHARE}),
+    Role.RADIOLOGY_ASSISTANT: RoleTerms(Side.GROUP, Level.DRAFT, _IMAGES_AND_REPORTS),
+    Role.TRANSCRIPTIONIST: RoleTerms(Side.GROUP, Level.DRAFT, _IMAGES_AND_REPORTS),
+    Role.RADIOLOGY_SUPPORT: RoleTerms(Side.GROUP, Level.VIEW, _IMAGES_AND_REPORTS | {Permission.ASSIGN_CASE}),
+    Role.FACILITY_MANAGER: RoleTerms(
+        Side.FACILITY,
+        Level.VIEW,
+        _IMAGES_AND_REPORTS | {Permission.CREATE_SHARE},
+        at_home=frozenset({Permission.ADMINISTER_SHARES, Permission.ADMINISTER_ACCESS}),
+    ),
+    Role.FACILITY_USER: RoleTerms(Side.FACILITY, Level.VIEW, _IMAGES_AND_REPORTS | {Permission.UPLOAD_STUDY}),
+    Role.REFERRING_PHYSICIAN: RoleTerms(Side.FACILITY, Level.VIEW, frozenset({Permission.VIEW_REPORT})),
+    Role.OPERATOR: RoleTerms(Side.NONE, Level.NONE, frozenset({Permission.OPERATOR})),
+}
+
+
+# Users and what they are compiled to
+
+
+@dataclass(frozen=True, slots=True)
+class Facility:
+    """What access keeps of a facility of routing."""
+
+    id: FacilityId
+    name: str
+    time_zone: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionGrant:
+    """A permission that a user holds, at one facility or (None) at every one."""
+
+    permission: Permission
+    facility_id: FacilityId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account."""
+
+    id: UserId
+    login: str
+    name: str
+    role: Role
+    active: bool
+    permissions: frozenset[PermissionGrant]
+    home_facility_id: FacilityId | None
+    version: int
+
+    def __post_init__(self) -> None:
+        if ROLES[self.role].at_home and self.home_facility_id is None:
+            raise Invalid(
+                f"a user of role `{self.role}` needs the facility that he belongs to",
+                field="home_facility_id",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """The stored level of a user at a facility, and how far it goes."""
+
+    level: Level
+    expires_on: date | None = None
+    read_types: frozenset[ReadType] = frozenset()
+
+
+NO_PRIVILEGE = Privilege(Level.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a privilege amounts to under its role's ceiling.
+
+    Attributes:
+        level: before `expires_at`, or for ever without one.
+        reverts_to: from `expires_at` on, that instant included (A2).
+        read_types: what he may complete while the level is REPORT.
+    """
+
+    level: Level
+    reverts_to: Level
+    expires_at: datetime | None
+    read_types: frozenset[ReadType]
+
+    def at(self, now: datetime) -> Level:
+        """The effective level at an instant."""
+        return self.level if self.expires_at is None or now < self.expires_at else self.reverts_to
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledUser:
+    """An account with everything about him that a decision needs and that does not hang on a case.
+
+    Valid only while `version` is the one that the statement which fetches the case reads.
+
+    Attributes:
+        standings: what he is at each facility at which he is more than nothing.
+        facilities: the facilities whose cases he sees by privilege.
+        grantee: his id where grants of single cases count for him, else None.
+        folders: the folders whose cases he sees.
+    """
+
+    id: UserId
+    login: str
+    version: int
+    role: Role
+    standings: Mapping[FacilityId, Standing]
+    permissions: frozenset[PermissionGrant]
+    facilities: tuple[FacilityId, ...]
+    grantee: UserId | None
+    folders: tuple[FolderId, ...]
+
+    def level_at(self, facility_id: FacilityId, now: datetime) -> Level:
+        """His effective level at a facility."""
+        standing = self.standings.get(facility_id)
+        return Level.NONE if standing is None else standing.at(now)
+
+    def holds(self, permission: Permission, facility_id: FacilityId | None = None) -> bool:
+        """Whether he holds a permission at a facility; without one, at every facility."""
+        return (
+            PermissionGrant(permission) in self.permissions
+            or PermissionGrant(permission, facility_id) in self.permissions
+        )
+
+    def holds_singly(self, permission: Permission) -> frozenset[FacilityId]:
+        """The facilities for which he was given a permission singly."""
+        return frozenset(
+            held.facility_id
+            for held in self.permissions
+            if held.permission is permission and held.facility_id is not None
+        )
+
+
+def expiry_instant(expires_on: date, time_zone: str) -> datetime:
+    """The instant from which a privilege is expired: 00:00 of the date in the facility's zone (A2).
+
+    Where that hour is skipped or happens twice, the earlier instant counts.
+    """
+    return datetime.combine(expires_on, time.min, ZoneInfo(time_zone)).astimezone(UTC)
+
+
+def stand(privilege: Privilege, role: Role, time_zone: str) -> Standing:
+    """What a privilege amounts to for a role (A1, ACC-8, ACC-10, ACC-12)."""
+    ceiling = ROLES[role].ceiling
+    return Standing(
+        level=min(privilege.level, ceiling),
+        reverts_to=min(privilege.level, Level.DRAFT, ceiling),
+        expires_at=None if privilege.expires_on is None else expiry_instant(privilege.expires_on, time_zone),
+        read_types=privilege.read_types if min(privilege.level, ceiling) is Level.REPORT else frozenset(),
+    )
+
+
+def compile_user(
+    user: User, privileges: Iterable[tuple[Facility, Privilege]], folders: Iterable[FolderId]
+) -> CompiledUser:
+    """Everything about a user that decisions need."""
+    standings = {f.id: stand(privilege, user.role, f.time_zone) for f, privilege in privileges}
+    sees = ROLES[user.role].ceiling >= Level.VIEW
+    return CompiledUser(
+        id=user.id,
+        login=user.login,
+        version=user.version,
+        role=user.role,
+        standings=standings,
+        permissions=user.permissions,
+        facilities=tuple(f for f, standing in standings.items() if standing.reverts_to >= Level.VIEW),
+        grantee=user.id if sees else None,
+        folders=tuple(folders) if sees else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A set of cases shown to a set of users."""
+
+    id: FolderId
+    name: str
+    members: frozenset[UserId]
+
+    @property
+    def folded_name(self) -> str:
+        """What makes the name unique, without regard to case."""
+        return self.name.casefold()
+
+
+# The decision
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedStudy:
+    """A received study of a case, with the series that belong to it; None means every series."""
+
+    study_id: StudyId
+    series_instance_uids: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one statement found between a user and a case that he sees: the open paths, never none.
+
+    Attributes:
+        studies: read only where images are asked for.
+    """
+
+    case_id: CaseId
+    facility_id: FacilityId
+    by_privilege: bool
+    by_grant: bool
+    by_folder: bool
+    studies: tuple[ConfirmedStudy, ...] = ()
+
+
+A = TypeVar("A", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[A]):
+    """What one statement found for a user, with his version and the revision in the same snapshot."""
+
+    user_version: int
+    revision: int
+    found: A
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a user may do with a case now. Without sight nothing is set: absent and unseen are alike."""
+
+    allowed: bool = False
+    level: Level = Level.NONE
+    images: bool = False
+    reports: bool = False
+    paths: tuple[Path, ...] = ()
+    side: Side = Side.NONE
+    read_types: frozenset[ReadType] = frozenset()
+    facility_id: FacilityId | None = None
+    user_version: int = 0
+    studies: tuple[ConfirmedStudy, ...] = ()
+
+
+NO_SIGHT = Decision()
+
+
+def decide(user: CompiledUser, sighting: Sighting | None, now: datetime) -> Decision:
+    """What the user may do with the case that was sighted; None is a case absent or unseen (A4, A6)."""
+    if sighting is None:
+        return NO_SIGHT
+    facility_id = sighting.facility_id
+    level = user.level_at(facility_id, now)
+    images = user.holds(Permission.VIEW_IMAGES, facility_id)
+    paths = (
+        (Path.PRIVILEGE, sighting.by_privilege),
+        (Path.GRANT, sighting.by_grant),
+        (Path.FOLDER, sighting.by_folder),
+    )
+    return Decision(
+        allowed=True,
+        level=max(level, Level.VIEW),
+        images=images,
+        reports=user.holds(Permission.VIEW_REPORT, facility_id),
+        paths=tuple(path for path, is_open in paths if is_open),
+        side=ROLES[user.role].side,
+        read_types=user.standings[facility_id].read_types if level is Level.REPORT else frozenset(),
+        facility_id=facility_id,
+        user_version=user.version,
+        studies=sighting.studies if images else (),
+    )
+
+
+# What a person may type
+
+
+def canonical_login(login: str) -> str:
+    """The one spelling of a login: without regard to case, and free of `$`, quotes and blanks (A11)."""
+    canonical = login.lower()
+    if not _LOGIN.fullmatch(canonical):
+        raise Invalid("`login` must be 1 to 64 of letters, digits and `._@-`", field="login")
+    return canonical
+
+
+def acting_login(login: str) -> str:
+    """The login of who acts; raises Unauthenticated for what can be nobody's."""
+    canonical = login.lower()
+    if not _LOGIN.fullmatch(canonical):
+        raise no_active_user()
+    return canonical
+
+
+def checked_name(name: str, max_characters: int) -> str:
+    """A name without surrounding blanks that shows on one line."""
+    trimmed = name.strip()
+    if not 1 <= len(trimmed) <= max_characters or not trimmed.isprintable():
+        raise Invalid(f"`name` must be 1 to {max_characters} printable characters", field="name")
+    return trimmed
+
+
+def checked_privilege(level: Level, expires_on: date | None, read_types: frozenset[ReadType]) -> Privilege:
+    """The privilege as it is stored; REPORT without read types means FINAL (A36)."""
+    if level is not Level.REPORT and expires_on is not None:
+        raise Invalid("only a privilege of level REPORT may expire", field="expires_on")
+    if level is not Level.REPORT and read_types:
+        raise Invalid("only a privilege of level REPORT has read types", field="read_types")
+    if ReadType.PRE_READ in read_types:
+        raise Invalid("pre-read is not active at this facility", field="read_types")
+    if level is Level.REPORT and not read_types:
+        read_types = frozenset({ReadType.FINAL})
+    return Privilege(level, expires_on, read_types)
+
+
+def no_user(user_id: UserId) -> NotFound:
+    """The answer for a user who does not exist or is not the caller's to know."""
+    return NotFound(f"no user `{user_id}`", field="user_id")
+
+
+def no_case(case_id: CaseId) -> NotFound:
+    """The answer for a case that does not exist or that the caller does not see."""
+    return NotFound(f"no case `{case_id}`", field="case_id")
+
+
+def no_active_user() -> Unauthenticated:
+    """The answer for an acting user who does not exist or is deactivated."""
+    return Unauthenticated("no active user has this login")

@@ -1,0 +1,71 @@
+"""What access hears: facilities and placements from routing, studies from ingest; and the hourly healing."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from kernel.errors import ReadroomError
+from kernel.events import (
+    CaseMoved,
+    CasePlaced,
+    CaseUndistributed,
+    FacilityChanged,
+    Fact,
+    StudyChanged,
+    StudyReceived,
+)
+from kernel.ids import CaseId, FacilityId, StudyId
+from plumbing import log
+from plumbing.bus import Hearing
+from services.access.caseindex import ReceivedStudy
+from services.access.domain import Facility
+from services.access.usecases import CaseIndex, Snapshots
+
+HEAL_INTERVAL_S = 3600
+"""How long a lost fact stays lost."""
+
+RETRY_S = 60
+"""How soon healing is tried again when an owner does not answer."""
+
+_log = log.get()
+
+
+def hearings(index: CaseIndex) -> Sequence[Hearing[Any, Any]]:
+    """For each fact heard: whom to ask, and what to do with the answer."""
+
+    async def fetch_case(fact: Fact) -> Snapshots:
+        return await index.fetch_case(CaseId(fact.id))
+
+    async def index_case(transaction: Any, fact: Fact, snapshots: Snapshots) -> None:
+        await index.index_case(transaction, CaseId(fact.id), snapshots)
+
+    async def fetch_study(fact: Fact) -> ReceivedStudy | None:
+        return await index.fetch_study(StudyId(fact.id))
+
+    async def index_study(transaction: Any, _fact: Fact, study: ReceivedStudy | None) -> None:
+        await index.index_study(transaction, study)
+
+    async def fetch_facility(fact: Fact) -> Facility | None:
+        return await index.fetch_facility(FacilityId(fact.id))
+
+    async def index_facility(transaction: Any, _fact: Fact, facility: Facility | None) -> None:
+        await index.index_facility(transaction, facility)
+
+    return [
+        *(Hearing(fact, fetch_case, index_case) for fact in (CasePlaced, CaseUndistributed, CaseMoved)),
+        *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
+        Hearing(FacilityChanged, fetch_facility, index_facility),
+    ]
+
+
+async def heal(index: CaseIndex) -> None:
+    """Catches up with the owners at the start and every hour."""
+    while True:
+        pause_s = HEAL_INTERVAL_S
+        try:
+            if healed := await index.heal():
+                _log.info("facts healed", count=healed)
+        except ReadroomError as error:
+            pause_s = RETRY_S
+            _log.warning("healing has to wait", cause=error.sentence)
+        await asyncio.sleep(pause_s)

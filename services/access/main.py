@@ -1,0 +1,91 @@
+"""Access as a process: `python -m services access`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock, MonotonicClock
+from kernel.ids import UUID7, NewId
+from plumbing import rpc, runtime
+from plumbing.bus import Bus, Consumer
+from plumbing.config import Address, ServiceSettings
+from plumbing.db import Database
+from plumbing.outbox import Relay
+from plumbing.tokens import Verifier
+from services.access import api, events
+from services.access.administration import Folders, Users
+from services.access.clients import IngestClient, RoutingClient
+from services.access.revision import RevisionTokens
+from services.access.store import AccessTransaction
+from services.access.usecases import CaseIndex, Sight
+
+NAME = "access"
+
+
+class Settings(ServiceSettings):
+    """What access is told beyond what every service is.
+
+    Attributes:
+        ingest_address, routing_address: gRPC addresses of the services whose facts it hears.
+        revision_key: encrypts revision tokens; at least 32 characters, the same at each instance.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_ACCESS_")
+
+    ingest_address: Address
+    routing_address: Address
+    revision_key: SecretStr
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    revisions = RevisionTokens(settings.revision_key.get_secret_value())
+    database = await Database.connect(
+        settings.database_url.get_secret_value(), AccessTransaction, clock=clock, new_id=new_id
+    )
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    resources.push_async_callback(bus.close)
+    to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
+    resources.push_async_callback(to_routing.close)
+    to_ingest = rpc.connect(settings.ingest_address, "ingest", settings.tls)
+    resources.push_async_callback(to_ingest.close)
+
+    sight = Sight(database, clock)
+    users = Users(database, new_id)
+    folders = Folders(database, new_id)
+    index = CaseIndex(database, RoutingClient(to_routing), IngestClient(to_ingest))
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    api.serve(server, sight, users, folders, revisions)
+    return runtime.Application(
+        servers=[server],
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(index), clock).run,
+            "heal": partial(events.heal, index),
+        },
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+async def create_first_admin(database_url: str, login: str) -> bool:
+    """Creates the first user, who holds `access.admin`; False if there is any user already (A63)."""
+    clock = MonotonicClock()
+    new_id = UUID7(clock)
+    database = await Database.connect(
+        database_url, AccessTransaction, clock=clock, new_id=new_id, pool_size=1
+    )
+    try:
+        return await Users(database, new_id).create_first_administrator(login) is not None
+    finally:
+        await database.close()
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(NAME, Settings, build, environ)

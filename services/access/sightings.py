@@ -1,0 +1,189 @@
+# ruff: noqa: S608  statements are put together from constants of this file
+"""The statements over cases that answer a user.
+
+Each takes the same four parameters first and reads cases only through `_SIGHTED`, which says by which
+paths the user sees a case, and `_VISIBLE`, which demands one of them. Each answers the user's version and
+the revision from the same snapshot as the cases, so that whoever asked with a user compiled at another
+version knows that the answer does not count.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from kernel.ids import CaseId, FacilityId
+from plumbing.db import Transaction
+from services.access.caseindex import CaseSummary, ListedCase, Position, StudyAttributes
+from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Sighting
+
+# $1 login, $2 facilities he sees by privilege, $3 his id where grants count for him, $4 his folders
+_SIGHTED = """(
+    select c.*,
+        c.facility_id = any($2::uuid[]) as by_privilege,
+        exists (select from case_grants g where g.case_id = c.case_id and g.user_id = $3::uuid) as by_grant,
+        exists (
+            select from folder_cases f where f.case_id = c.case_id and f.folder_id = any($4::uuid[])
+        ) as by_folder
+    from cases c
+) sighted"""
+_VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder)"
+
+_SIGHT = f"""
+    select u.version, revision.value as revision, sighted.case_id, sighted.facility_id,
+        sighted.by_privilege, sighted.by_grant, sighted.by_folder,
+        case when $6 then (
+            select jsonb_agg(
+                jsonb_build_object('study_id', s.study_id, 'series_instance_uids', s.series_instance_uids)
+                order by s.study_id
+            )
+            from case_studies s where s.case_id = sighted.case_id
+        ) end as studies
+    from users u
+    cross join revision
+    cross join unnest($5::uuid[]) with ordinality as asked (case_id, position)
+    left join {_SIGHTED} on sighted.case_id = asked.case_id and {_VISIBLE}
+    where u.login = $1
+    order by asked.position
+"""
+
+# Each path is a branch of its own that an index serves in order, each cut off at the page; what they
+# offer passes the same predicate as a check. $5 and $6: after this position; $7: rows; $8: facility.
+_LIST = f"""
+    with page as (
+        (
+            select offered.case_id, offered.received_at
+            from unnest($2::uuid[]) as seen (facility_id)
+            cross join lateral (
+                select c.case_id, c.received_at from cases c
+                where c.facility_id = seen.facility_id and (c.received_at, c.case_id) < ($5, $6)
+                order by c.received_at desc, c.case_id desc limit $7
+            ) offered
+            order by received_at desc, case_id desc limit $7
+        ) union (
+            select g.case_id, g.received_at from case_grants g
+            where g.user_id = $3::uuid and (g.received_at, g.case_id) < ($5, $6)
+                and ($8::uuid is null or $8 = (select c.facility_id from cases c where c.case_id = g.case_id))
+            order by g.received_at desc, g.case_id desc limit $7
+        ) union (
+            select offered.case_id, offered.received_at
+            from unnest($4::uuid[]) as his (folder_id)
+            cross join lateral (
+                select f.case_id, f.received_at from folder_cases f
+                where f.folder_id = his.folder_id and (f.received_at, f.case_id) < ($5, $6)
+                    and ($8::uuid is null or $8 = (
+                        select c.facility_id from cases c where c.case_id = f.case_id
+                    ))
+                order by f.received_at desc, f.case_id desc limit $7
+            ) offered
+            order by received_at desc, case_id desc limit $7
+        )
+        order by received_at desc, case_id desc limit $7
+    )
+    select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
+        sighted.*
+    from users u
+    cross join revision
+    left join (page join {_SIGHTED} using (case_id)) on {_VISIBLE}
+    left join facilities f on f.facility_id = sighted.facility_id
+    where u.login = $1
+    order by sighted.received_at desc, sighted.case_id desc
+"""
+
+_ADMINISTERED = f"""
+    select sighted.facility_id from users u
+    cross join {_SIGHTED}
+    where u.login = $1 and sighted.case_id = $5
+        and ({_VISIBLE} or $6 or sighted.facility_id = any($7::uuid[]))
+"""
+
+_NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
+
+
+class Sightings(Transaction):
+    """Reads cases as a user sees them."""
+
+    async def sight(
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, with_studies: bool
+    ) -> Answer[list[Sighting | None]] | None:
+        """Each case as the user sees it, in the order asked; None if the user is gone."""
+        rows = await self.connection.fetch(_SIGHT, *_paths(user), case_ids, with_studies)
+        if not rows:
+            return None
+        return Answer(rows[0]["version"], rows[0]["revision"], [_sighting(row) for row in rows])
+
+    async def list_cases(
+        self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
+    ) -> Answer[list[tuple[ListedCase, Sighting]]] | None:
+        """The cases that the user sees, newest first; None if the user is gone."""
+        login, facilities, grantee, folders = _paths(user)
+        if facility_id is not None:
+            facilities = tuple(f for f in facilities if f == facility_id)
+        after = after or _NEWEST
+        rows = await self.connection.fetch(
+            _LIST, login, facilities, grantee, folders, after.received_at, after.case_id, limit, facility_id
+        )
+        if not rows:
+            return None
+        listed = [(_listed_case(row), found) for row in rows if (found := _sighting(row, listed=True))]
+        return Answer(rows[0]["user_version"], rows[0]["revision"], listed)
+
+    async def knows_facility(self, user: CompiledUser, facility_id: FacilityId | None) -> Answer[bool] | None:
+        """Whether a facility exists, True without one; None if the user is gone."""
+        row = await self.connection.fetchrow(
+            """
+            select u.version, revision.value as revision,
+                $2::uuid is null or exists (select from facilities where facility_id = $2) as is_known
+            from users u cross join revision where u.login = $1
+            """,
+            user.login,
+            facility_id,
+        )
+        return Answer(row["version"], row["revision"], row["is_known"]) if row else None
+
+    async def owning_facility(
+        self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
+    ) -> FacilityId | None:
+        """The owner of a case that the user sees or whose facility he administers."""
+        facility_id: FacilityId | None = await self.connection.fetchval(
+            _ADMINISTERED, *_paths(user), case_id, everywhere, list(facilities)
+        )
+        return facility_id
+
+
+def _paths(user: CompiledUser) -> tuple[str, Sequence[UUID], UUID | None, Sequence[UUID]]:
+    return user.login, user.facilities, user.grantee, user.folders
+
+
+def _sighting(row: asyncpg.Record, *, listed: bool = False) -> Sighting | None:
+    if row["case_id"] is None:
+        return None
+    studies = None if listed else row["studies"]
+    return Sighting(
+        case_id=row["case_id"],
+        facility_id=row["facility_id"],
+        by_privilege=row["by_privilege"],
+        by_grant=row["by_grant"],
+        by_folder=row["by_folder"],
+        studies=() if studies is None else tuple(msgspec.json.decode(studies, type=list[ConfirmedStudy])),
+    )
+
+
+def _listed_case(row: asyncpg.Record) -> ListedCase:
+    return ListedCase(
+        case_id=row["case_id"],
+        facility_id=row["facility_id"],
+        facility_name=row["facility_name"],
+        received_at=row["received_at"],
+        study_instance_uid=row["study_instance_uid"],
+        undistributed=row["undistributed"],
+        summary=CaseSummary(
+            attributes=StudyAttributes(**{keyword: row[keyword] for keyword in StudyAttributes.__slots__}),
+            modalities_in_study=tuple(row["modalities_in_study"]),
+            series_count=row["series_count"],
+            instance_count=row["instance_count"],
+            study_status_id=row["study_status_id"],
+        ),
+    )

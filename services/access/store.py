@@ -1,0 +1,372 @@
+# ruff: noqa: S608  statements are put together from constants of this file
+"""Access's tables: SQL beside the function that runs it, rows to domain values and back."""
+
+from collections.abc import Collection
+from datetime import date
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from kernel.errors import Conflict
+from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from plumbing.audit import AuditEntry
+from services.access.casestore import CaseStore
+from services.access.domain import (
+    NO_PRIVILEGE,
+    CompiledUser,
+    Facility,
+    Folder,
+    Level,
+    Permission,
+    PermissionGrant,
+    Privilege,
+    ReadType,
+    Role,
+    User,
+    compile_user,
+)
+from services.access.sightings import Sightings
+
+# Whoever administers users holds this advisory lock, so that nobody loses the right to do what he is doing.
+_ADMINISTRATION_LOCK = 0x4143_4345_5353  # "ACCESS" in ASCII
+
+_PERMISSIONS = """coalesce((
+    select jsonb_agg(jsonb_build_array(p.permission, p.facility_id)) from permissions p
+    where p.user_id = u.user_id
+), '[]') as permissions"""
+
+_COMPILED = f"""
+    select u.*, {_PERMISSIONS},
+        array(select m.folder_id from folder_members m where m.user_id = u.user_id) as folders,
+        coalesce((
+            select jsonb_agg(jsonb_build_array(
+                f.facility_id, f.name, f.time_zone, f.version, p.level, p.expires_on, p.read_types
+            ))
+            from privileges p join facilities f using (facility_id) where p.user_id = u.user_id
+        ), '[]') as privileges
+    from users u where u.login = $1
+"""
+
+
+class AccessTransaction(Sightings, CaseStore):
+    """A transaction over access's database."""
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None:
+        """Writes an audit row."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
+
+    async def lock_administration(self) -> None:
+        """Administrative acts go one at a time."""
+        await self.connection.execute("select pg_advisory_xact_lock($1)", _ADMINISTRATION_LOCK)
+
+    async def revision(self) -> int:
+        value: int = await self.connection.fetchval("select value from revision")
+        return value
+
+    async def bump_revision(self) -> int:
+        """The next revision. The last statement of its transaction: the row stays locked until the end."""
+        value: int = await self.connection.fetchval("update revision set value = value + 1 returning value")
+        return value
+
+    # Users
+
+    async def compiled_user(self, login: str) -> CompiledUser | None:
+        """The user with everything that decisions need, in one snapshot; None if absent or deactivated."""
+        row = await self.connection.fetchrow(_COMPILED, login)
+        if row is None or not row["active"]:
+            return None
+        privileges = msgspec.json.decode(row["privileges"], type=list[_PrivilegeRow])
+        standing = (
+            (
+                Facility(FacilityId(p.facility_id), p.name, p.time_zone, p.version),
+                Privilege(p.level, p.expires_on, p.read_types),
+            )
+            for p in privileges
+        )
+        return compile_user(_user(row), standing, row["folders"])
+
+    async def user(self, user_id: UserId) -> User | None:
+        row = await self.connection.fetchrow(
+            f"select u.*, {_PERMISSIONS} from users u where u.user_id = $1", user_id
+        )
+        return _user(row) if row else None
+
+    async def users(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[User]:
+        """Users by login, after this one; of these home facilities, or (None) all."""
+        rows = await self.connection.fetch(
+            f"""
+            select u.*, {_PERMISSIONS} from users u
+            where login > $1 and ($2::uuid[] is null or home_facility_id = any($2))
+            order by login limit $3
+            """,
+            after,
+            None if homes is None else list(homes),
+            limit,
+        )
+        return [_user(row) for row in rows]
+
+    async def known_users(self, user_ids: Collection[UserId]) -> set[UserId]:
+        """Those that exist."""
+        rows = await self.connection.fetch(
+            "select user_id from users where user_id = any($1)", list(user_ids)
+        )
+        return {row["user_id"] for row in rows}
+
+    async def there_are_users(self) -> bool:
+        return bool(await self.connection.fetchval("select exists (select from users)"))
+
+    async def somebody_administers(self) -> bool:
+        """Whether an active user holds `access.admin` everywhere."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                select exists (
+                    select from permissions join users using (user_id)
+                    where permission = $1 and facility_id is null and active
+                )
+                """,
+                Permission.ADMINISTER_ACCESS,
+            )
+        )
+
+    async def save_user(self, user: User) -> None:
+        """Inserts or replaces a user and his permissions; raises Conflict if another has the login."""
+        try:
+            await self.connection.execute(
+                """
+                insert into users (user_id, login, name, role, active, home_facility_id, version)
+                values ($1, $2, $3, $4, $5, $6, $7)
+                on conflict (user_id) do update set name = excluded.name, role = excluded.role,
+                    active = excluded.active, home_facility_id = excluded.home_facility_id,
+                    version = excluded.version
+                """,
+                user.id,
+                user.login,
+                user.name,
+                user.role,
+                user.active,
+                user.home_facility_id,
+                user.version,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("`login` is the login of another user", field="login") from error
+        await self.connection.execute("delete from permissions where user_id = $1", user.id)
+        await self.connection.executemany(
+            "insert into permissions (user_id, permission, facility_id) values ($1, $2, $3)",
+            [(user.id, grant.permission, grant.facility_id) for grant in user.permissions],
+        )
+
+    async def bump_users(self, user_ids: Collection[UserId]) -> list[tuple[UserId, int]]:
+        """Ends the validity of what these users were compiled to; answers their versions."""
+        rows = await self.connection.fetch(
+            "update users set version = version + 1 where user_id = any($1) returning user_id, version",
+            list(user_ids),
+        )
+        return [(row["user_id"], row["version"]) for row in rows]
+
+    # Privileges
+
+    async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege:
+        row = await self.connection.fetchrow(
+            "select * from privileges where user_id = $1 and facility_id = $2", user_id, facility_id
+        )
+        return _privilege(row) if row else NO_PRIVILEGE
+
+    async def privileges(self, user_id: UserId) -> list[tuple[Facility, Privilege]]:
+        """The user's privileges above none, by facility."""
+        rows = await self.connection.fetch(
+            """
+            select * from privileges join facilities using (facility_id)
+            where user_id = $1 order by name, facility_id
+            """,
+            user_id,
+        )
+        return [(_facility(row), _privilege(row)) for row in rows]
+
+    async def save_privilege(self, user_id: UserId, facility_id: FacilityId, privilege: Privilege) -> None:
+        if privilege.level is Level.NONE:
+            await self.connection.execute(
+                "delete from privileges where user_id = $1 and facility_id = $2", user_id, facility_id
+            )
+            return
+        await self.connection.execute(
+            """
+            insert into privileges (user_id, facility_id, level, expires_on, read_types)
+            values ($1, $2, $3, $4, $5)
+            on conflict (user_id, facility_id) do update set level = excluded.level,
+                expires_on = excluded.expires_on, read_types = excluded.read_types
+            """,
+            user_id,
+            facility_id,
+            privilege.level,
+            privilege.expires_on,
+            sorted(privilege.read_types),
+        )
+
+    # Facilities
+
+    async def facility(self, facility_id: FacilityId) -> Facility | None:
+        row = await self.connection.fetchrow("select * from facilities where facility_id = $1", facility_id)
+        return _facility(row) if row else None
+
+    async def known_facilities(self, facility_ids: Collection[FacilityId]) -> set[FacilityId]:
+        """Those that exist."""
+        rows = await self.connection.fetch(
+            "select facility_id from facilities where facility_id = any($1)", list(facility_ids)
+        )
+        return {row["facility_id"] for row in rows}
+
+    async def save_facility(self, facility: Facility) -> None:
+        await self.connection.execute(
+            """
+            insert into facilities (facility_id, name, time_zone, version) values ($1, $2, $3, $4)
+            on conflict (facility_id) do update set name = excluded.name, time_zone = excluded.time_zone,
+                version = excluded.version
+            """,
+            facility.id,
+            facility.name,
+            facility.time_zone,
+            facility.version,
+        )
+
+    async def users_at(self, facility_id: FacilityId) -> list[UserId]:
+        """The users who have a privilege at a facility."""
+        rows = await self.connection.fetch(
+            "select user_id from privileges where facility_id = $1", facility_id
+        )
+        return [row["user_id"] for row in rows]
+
+    # Folders and grants
+
+    async def folder(self, folder_id: FolderId) -> Folder | None:
+        row = await self.connection.fetchrow(
+            """
+            select *, array(select user_id from folder_members m where m.folder_id = f.folder_id) as members
+            from folders f where folder_id = $1
+            """,
+            folder_id,
+        )
+        return _folder(row) if row else None
+
+    async def folders(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[Folder]:
+        """Folders by folded name, after this one, with their members of these homes, or (None) all."""
+        rows = await self.connection.fetch(
+            """
+            select *, array(
+                select user_id from folder_members m join users u using (user_id)
+                where m.folder_id = f.folder_id and ($2::uuid[] is null or u.home_facility_id = any($2))
+            ) as members
+            from folders f where name_folded > $1 order by name_folded limit $3
+            """,
+            after,
+            None if homes is None else list(homes),
+            limit,
+        )
+        return [_folder(row) for row in rows]
+
+    async def save_folder(self, folder: Folder) -> None:
+        """Inserts or replaces a folder and its members; raises Conflict if another has the name."""
+        try:
+            await self.connection.execute(
+                """
+                insert into folders (folder_id, name, name_folded) values ($1, $2, $3)
+                on conflict (folder_id) do update set name = excluded.name, name_folded = excluded.name_folded
+                """,
+                folder.id,
+                folder.name,
+                folder.folded_name,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("`name` is the name of another folder", field="name") from error
+        await self.connection.execute("delete from folder_members where folder_id = $1", folder.id)
+        await self.connection.executemany(
+            "insert into folder_members (folder_id, user_id) values ($1, $2)",
+            [(folder.id, user_id) for user_id in folder.members],
+        )
+
+    async def put_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool:
+        """Whether it was not there before."""
+        status = await self.connection.execute(
+            """
+            insert into folder_cases (folder_id, case_id, received_at)
+            select $1, case_id, received_at from cases where case_id = $2 on conflict do nothing
+            """,
+            folder_id,
+            case_id,
+        )
+        return status == "INSERT 0 1"
+
+    async def remove_from_folder(self, folder_id: FolderId, case_id: CaseId) -> bool:
+        """Whether it was there."""
+        status = await self.connection.execute(
+            "delete from folder_cases where folder_id = $1 and case_id = $2", folder_id, case_id
+        )
+        return status == "DELETE 1"
+
+    async def grant_case(self, user_id: UserId, case_id: CaseId) -> bool:
+        """Whether the grant is new."""
+        status = await self.connection.execute(
+            """
+            insert into case_grants (user_id, case_id, received_at)
+            select $1, case_id, received_at from cases where case_id = $2 on conflict do nothing
+            """,
+            user_id,
+            case_id,
+        )
+        return status == "INSERT 0 1"
+
+    async def revoke_grant(self, user_id: UserId, case_id: CaseId) -> bool:
+        """Whether there was one."""
+        status = await self.connection.execute(
+            "delete from case_grants where user_id = $1 and case_id = $2", user_id, case_id
+        )
+        return status == "DELETE 1"
+
+    async def bump_case(self, case_id: CaseId) -> int:
+        """The next version of a case, because who sees it changed."""
+        version: int = await self.connection.fetchval(
+            "update cases set version = version + 1 where case_id = $1 returning version", case_id
+        )
+        return version
+
+
+class _PrivilegeRow(msgspec.Struct, array_like=True):
+    facility_id: UUID
+    name: str
+    time_zone: str
+    version: int
+    level: Level
+    expires_on: date | None
+    read_types: frozenset[ReadType]
+
+
+def _user(row: asyncpg.Record) -> User:
+    permissions = msgspec.json.decode(row["permissions"], type=list[tuple[Permission, UUID | None]])
+    return User(
+        id=row["user_id"],
+        login=row["login"],
+        name=row["name"],
+        role=Role(row["role"]),
+        active=row["active"],
+        permissions=frozenset(
+            PermissionGrant(p, None if f is None else FacilityId(f)) for p, f in permissions
+        ),
+        home_facility_id=row["home_facility_id"],
+        version=row["version"],
+    )
+
+
+def _facility(row: asyncpg.Record) -> Facility:
+    return Facility(row["facility_id"], row["name"], row["time_zone"], row["version"])
+
+
+def _privilege(row: asyncpg.Record) -> Privilege:
+    return Privilege(Level(row["level"]), row["expires_on"], frozenset(map(ReadType, row["read_types"])))
+
+
+def _folder(row: asyncpg.Record) -> Folder:
+    return Folder(row["folder_id"], row["name"], frozenset(row["members"]))

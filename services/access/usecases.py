@@ -1,0 +1,312 @@
+"""What users ask, and how owners' facts fill the case index."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from kernel.clock import Clock
+from kernel.errors import Invalid, NotFound, Unavailable
+from kernel.events import Fact, UserChanged
+from kernel.ids import CaseId, FacilityId, StudyId, UserId
+from services.access.caseindex import IndexedCase, ListedCase, Placement, Position, ReceivedStudy
+from services.access.domain import (
+    Answer,
+    CompiledUser,
+    Decision,
+    Facility,
+    Level,
+    Permission,
+    Sighting,
+    acting_login,
+    decide,
+    no_active_user,
+)
+
+MAX_CHECKED_CASES = 1000
+"""What one CheckMany answers."""
+
+MAX_COMPILED_USERS = 2000
+"""Kept compiled; one with 50 facilities takes about 20 kB."""
+
+VERSIONS_PAGE = 500
+"""What a page of an owner's versions holds; a page with fewer is the last."""
+
+# Between compiling a user and asking, an administrator may change him; nobody does that so often.
+_ATTEMPTS = 5
+
+A = TypeVar("A")
+Versions = Sequence[tuple[UUID, int]]
+
+
+class Transaction(Protocol):
+    """What access's store does within one transaction; `store.py` says more."""
+
+    async def say(self, *facts: Fact) -> None: ...
+    async def bump_revision(self) -> int: ...
+    async def lock_administration(self) -> None: ...
+
+    async def compiled_user(self, login: str) -> CompiledUser | None: ...
+    async def bump_users(self, user_ids: Sequence[UserId]) -> Sequence[tuple[UserId, int]]: ...
+    async def facility(self, facility_id: FacilityId) -> Facility | None: ...
+    async def save_facility(self, facility: Facility) -> None: ...
+    async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
+
+    async def sight(
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, with_studies: bool
+    ) -> Answer[Sequence[Sighting | None]] | None: ...
+    async def list_cases(
+        self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
+    ) -> Answer[Sequence[tuple[ListedCase, Sighting]]] | None: ...
+    async def knows_facility(
+        self, user: CompiledUser, facility_id: FacilityId | None
+    ) -> Answer[bool] | None: ...
+
+    async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
+    async def save_case(self, case: IndexedCase) -> None: ...
+    async def forget_case(self, case_id: CaseId) -> bool: ...
+    async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
+    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
+    async def cases_of(self, study_id: StudyId) -> Sequence[CaseId]: ...
+    async def stale_facilities(self, versions: Mapping[UUID, int]) -> Sequence[FacilityId]: ...
+    async def stale_cases(self, versions: Mapping[UUID, int]) -> Sequence[CaseId]: ...
+    async def stale_studies(self, versions: Mapping[UUID, int]) -> Sequence[StudyId]: ...
+
+
+class Database(Protocol):
+    """Opens transactions, and connections on which each statement commits by itself."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Routing(Protocol):
+    """The service routing, asked by access itself; None means gone."""
+
+    async def describe_placement(self, case_id: CaseId) -> Placement | None: ...
+    async def describe_facility(self, facility_id: FacilityId) -> Facility | None: ...
+    async def facility_versions(self, after: UUID | None) -> Versions: ...
+    async def placement_versions(self, after: UUID | None) -> Versions: ...
+
+
+class Ingest(Protocol):
+    """The service ingest, asked by access itself; None means gone."""
+
+    async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None: ...
+    async def study_versions(self, after: UUID | None) -> Versions: ...
+
+
+class Sight:
+    """What users ask.
+
+    A user is kept compiled, and the statement that reads the cases reads his version too. If it is
+    another, its answer does not count: he is compiled again and the statement repeated. So correctness
+    rests on that statement alone, never on what is kept and never on a fact.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._compiled: dict[str, CompiledUser] = {}
+
+    async def check(self, login: str, case_id: CaseId, *, images: bool, at_least: int) -> Decision:
+        """What the user may do with a case now."""
+        user, (sighting,) = await self._ask(
+            login, lambda t, user: t.sight(user, [case_id], with_studies=images), at_least
+        )
+        return decide(user, sighting, self._clock.now())
+
+    async def check_many(self, login: str, case_ids: Sequence[CaseId]) -> list[Decision]:
+        """What the user may do with each case now, in the order asked."""
+        if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
+            raise Invalid(f"`case_ids` must name 1 to {MAX_CHECKED_CASES} cases", field="case_ids")
+        user, sightings = await self._ask(login, lambda t, user: t.sight(user, case_ids, with_studies=False))
+        now = self._clock.now()
+        return [decide(user, sighting, now) for sighting in sightings]
+
+    async def check_permission(
+        self, login: str, permission: Permission, facility_id: FacilityId | None
+    ) -> tuple[bool, frozenset[FacilityId]]:
+        """Whether the user holds a permission there; without a facility also where he holds it singly."""
+        user, is_known = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
+        if not is_known:
+            raise NotFound(f"no facility `{facility_id}`", field="facility_id")
+        singly = user.holds_singly(permission) if facility_id is None else frozenset()
+        return user.holds(permission, facility_id), singly
+
+    async def list_cases(
+        self,
+        login: str,
+        after: Position | None,
+        limit: int,
+        *,
+        facility_id: FacilityId | None,
+        at_least: int,
+    ) -> list[tuple[ListedCase, Level]]:
+        """The cases that the user sees and what he may do with them, newest first."""
+        user, listed = await self._ask(
+            login, lambda t, user: t.list_cases(user, after, limit, facility_id), at_least
+        )
+        now = self._clock.now()
+        return [(case, decide(user, sighting, now).level) for case, sighting in listed]
+
+    async def _ask(
+        self,
+        login: str,
+        ask: Callable[[Transaction, CompiledUser], Awaitable[Answer[A] | None]],
+        at_least: int = 0,
+    ) -> tuple[CompiledUser, A]:
+        """Asks with the user compiled at the very version that the statement read."""
+        async with self._database.statements() as statements:
+            for _ in range(_ATTEMPTS):
+                user = self._compiled.get(login) or await self._compile(statements, login)
+                answer = await ask(statements, user)
+                if answer is not None and answer.user_version == user.version:
+                    if answer.revision < at_least:
+                        raise Unavailable("the revision asked for has not arrived here")
+                    return user, answer.found
+                self._compiled.pop(login, None)
+        raise Unavailable("the user is being changed")
+
+    async def _compile(self, statements: Transaction, login: str) -> CompiledUser:
+        user = await statements.compiled_user(acting_login(login))
+        if user is None:
+            raise no_active_user()
+        if len(self._compiled) >= MAX_COMPILED_USERS:
+            del self._compiled[next(iter(self._compiled))]
+        self._compiled[login] = user
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """What the owners said of a case: its placement (None: gone) and its studies."""
+
+    placement: Placement | None
+    studies: tuple[ReceivedStudy, ...]
+
+
+class CaseIndex:
+    """Keeps the index of cases, and what access knows of facilities, as their owners tell.
+
+    Each `fetch_…` asks the owner and comes before the transaction; each verb writes only what is newer.
+    """
+
+    def __init__(self, database: Database, routing: Routing, ingest: Ingest) -> None:
+        self._database = database
+        self._routing = routing
+        self._ingest = ingest
+
+    async def fetch_case(self, case_id: CaseId) -> Snapshots:
+        """What the owners say; of a case that we know both are asked at once.
+
+        The studies are noted before ingest is asked: a change of theirs that is told after the answer
+        finds the note and waits for the entry, instead of passing for one of a study that is not ours.
+        """
+        async with self._database.statements() as statements:
+            known = await statements.studies_of(case_id)
+        placement, studies = await asyncio.gather(
+            self._routing.describe_placement(case_id), self._describe_studies(known)
+        )
+        if placement is not None:
+            unknown = [study.study_id for study in placement.studies if study.study_id not in known]
+            if unknown:
+                async with self._database.statements() as statements:
+                    await statements.expect_studies(case_id, unknown)
+                studies += await self._describe_studies(unknown)
+        return Snapshots(placement, tuple(studies))
+
+    async def _describe_studies(self, study_ids: Sequence[StudyId]) -> list[ReceivedStudy]:
+        told = await asyncio.gather(*map(self._ingest.describe_study, study_ids))
+        return [study for study in told if study is not None]
+
+    async def index_case(self, transaction: Transaction, case_id: CaseId, snapshots: Snapshots) -> None:
+        """Adds or changes the entry of a case. A move changes sight; an arrival does not count as that."""
+        known = await transaction.lock_case(case_id)
+        if snapshots.placement is None:
+            if await transaction.forget_case(case_id):
+                await transaction.bump_revision()
+            return
+        if known is None:
+            await transaction.save_case(IndexedCase.first(snapshots.placement, snapshots.studies))
+            return
+        heard = known.hear(snapshots.placement, snapshots.studies)
+        if heard == known:
+            return
+        await transaction.save_case(heard)
+        if heard.placement.facility_id != known.placement.facility_id:
+            await transaction.bump_revision()
+
+    async def fetch_study(self, study_id: StudyId) -> ReceivedStudy | None:
+        """What ingest says of a study; None if it is gone or belongs to no known case."""
+        async with self._database.statements() as statements:
+            if not await statements.cases_of(study_id):
+                return None
+        return await self._ingest.describe_study(study_id)
+
+    async def index_study(self, transaction: Transaction, study: ReceivedStudy | None) -> None:
+        """Changes the entries of the cases that a study belongs to."""
+        if study is None:
+            return
+        for case_id in await transaction.cases_of(study.id):
+            known = await transaction.lock_case(case_id)
+            if known is None:
+                raise Unavailable("the case of this study is being indexed")
+            if (heard := known.hear(None, [study])) != known:
+                await transaction.save_case(heard)
+
+    async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:
+        """What routing says of a facility."""
+        return await self._routing.describe_facility(facility_id)
+
+    async def index_facility(self, transaction: Transaction, facility: Facility | None) -> None:
+        """Keeps a facility. Another time zone moves the instants at which privileges there expire."""
+        if facility is None:
+            return  # routing removes no facility
+        await transaction.lock_administration()
+        known = await transaction.facility(facility.id)
+        if known is not None and known.version >= facility.version:
+            return
+        await transaction.save_facility(facility)
+        if known is not None and known.time_zone != facility.time_zone:
+            users = await transaction.bump_users(await transaction.users_at(facility.id))
+            await transaction.say(*(UserChanged(user_id, version) for user_id, version in users))
+            await transaction.bump_revision()
+
+    async def heal(self) -> int:
+        """Hears what facts should have told: whatever an owner has at a newer version. Answers how much."""
+        routing, ingest = self._routing, self._ingest
+        facilities = await self._stale(routing.facility_versions, lambda t, told: t.stale_facilities(told))
+        for facility_id in map(FacilityId, facilities):
+            facility = await self.fetch_facility(facility_id)
+            async with self._database.transaction() as transaction:
+                await self.index_facility(transaction, facility)
+        cases = await self._stale(routing.placement_versions, lambda t, told: t.stale_cases(told))
+        for case_id in map(CaseId, cases):
+            snapshots = await self.fetch_case(case_id)
+            async with self._database.transaction() as transaction:
+                await self.index_case(transaction, case_id, snapshots)
+        studies = await self._stale(ingest.study_versions, lambda t, told: t.stale_studies(told))
+        for study_id in map(StudyId, studies):
+            study = await self.fetch_study(study_id)
+            async with self._database.transaction() as transaction:
+                await self.index_study(transaction, study)
+        return len(facilities) + len(cases) + len(studies)
+
+    async def _stale(
+        self,
+        page_after: Callable[[UUID | None], Awaitable[Versions]],
+        compare: Callable[[Transaction, Mapping[UUID, int]], Awaitable[Sequence[UUID]]],
+    ) -> list[UUID]:
+        """The ids of which an owner has a newer version than we have."""
+        stale: list[UUID] = []
+        after = None
+        while page := await page_after(after):
+            async with self._database.statements() as statements:
+                stale += await compare(statements, dict(page))
+            if len(page) < VERSIONS_PAGE:
+                break
+            after = page[-1][0]
+        return stale
