@@ -259,14 +259,17 @@ class ProcessTable:
 
     def wait_for_an_end(self, within_s: float | None = None) -> Child | None:
         """Waits until a child ends that nobody forgot; None if none did in time."""
-        watched = {
-            os.pidfd_open(child.pid): child for child in self._children.values() if child.exit_code is None
-        }
+        if ended := self._ended():
+            return ended
+        watched = [os.pidfd_open(child.pid) for child in self._children.values()]
         try:
-            select.select(list(watched), [], [], within_s)
+            select.select(watched, [], [], within_s)
         finally:
             for descriptor in watched:
                 os.close(descriptor)
+        return self._ended()
+
+    def _ended(self) -> Child | None:
         return next((child for child in self._children.values() if child.exit_code is not None), None)
 
     def _write(self) -> None:

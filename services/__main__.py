@@ -19,9 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from kernel.errors import Invalid, ReadroomError
 from services import SERVICES
+
+if TYPE_CHECKING:
+    from services.local import LocalSystem
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,15 +81,13 @@ def _database_urls(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: url_of(name) for name, key in keys.items() if key in environ or f"{key}_FILE" in environ}
 
 
-def run_all(data_dir: Path, first_admin: str | None) -> int:
+def run_all(system: "LocalSystem") -> int:
     """Runs the whole system until told to stop (0) or until a part of it ends (1)."""
-    from services.local import LocalSystem
 
     def told_to_stop(_number: int, _frame: FrameType | None) -> None:
         raise _ToldToStop
 
     _when_told_to_stop(told_to_stop)
-    system = LocalSystem(data_dir, first_admin=first_admin)
     try:
         begin = time.monotonic()
         system.start()
@@ -134,7 +136,9 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "all":
-            return run_all(chosen.data, chosen.first_admin)
+            from services.local import LocalSystem  # not for a pod
+
+            return run_all(LocalSystem(chosen.data, first_admin=chosen.first_admin))
         if chosen.command == "migrate":
             return migrate(os.environ, chosen.first_admin)
         return run_service(chosen.command)

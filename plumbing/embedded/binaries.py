@@ -136,9 +136,8 @@ def within_reach(postgres: Path, account: Account) -> Path:
     if reaches(account, postgres):
         return postgres
     home = postgres.parent.parent
-    status = postgres.stat()
-    # One copy for each build of the server, whoever installed it where.
-    build = hashlib.sha256(f"{home.parent.name} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+    with postgres.open("rb") as file:
+        build = hashlib.file_digest(file, "sha256").hexdigest()  # whoever installed it where
     copy = private_folder(account) / f"postgresql-{build[:16]}"
     target = copy / home.parent.name / home.name
     if not copy.exists():
