@@ -1,0 +1,145 @@
+"""Listens, and gives every connection a thread; the accept loop itself waits for nobody (SEC-3)."""
+
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from plumbing import log
+from plumbing.dimse.association import Association
+from plumbing.dimse.handler import AcceptorHandler, AssociationHandler, Limits
+
+_log = log.get()
+
+_BACKLOG = 128
+_PAUSE_S = 0.1  # after a failed accept, as when file descriptors have run out
+
+
+class Acceptor:
+    """Accepts associations on one address; every connection speaks TLS if there is a context."""
+
+    def __init__(
+        self,
+        listen: str,
+        *,
+        context: ssl.SSLContext | None,
+        handler: AcceptorHandler,
+        called_ae_titles: Collection[str] | None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        """`listen` is `host:port`; `called_ae_titles` None leaves the judgement to the handler."""
+        host, _, port = listen.rpartition(":")
+        self._address = (host.strip("[]"), int(port))
+        self._context = context
+        self._handler = handler
+        self._called_ae_titles = called_ae_titles
+        self._limits = limits
+        self._listener: socket.socket | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._open: dict[Association, threading.Thread] = {}
+        self._by_address: Counter[str] = Counter()
+
+    def start(self) -> int:
+        """Listens from here on; answers the port."""
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        listener = socket.create_server(self._address, family=family, backlog=_BACKLOG)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), name="dimse accept", daemon=True).start()
+        port: int = listener.getsockname()[1]
+        return port
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ends all associations and waits for them, at most `timeout_s` together."""
+        self._stopping = True
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept loop
+            self._listener.close()
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            threads = dict(self._open)
+        for association in threads:
+            association.abort()
+        for thread in threads.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def abort(self, predicate: Callable[[AssociationHandler], bool]) -> int:
+        """Aborts the established associations whose handler answers true; says how many."""
+        with self._lock:
+            associations = list(self._open)
+        aborted = 0
+        for association in associations:
+            handler = association.handler
+            if handler is not None and predicate(handler):
+                association.abort()
+                aborted += 1
+        return aborted
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._stopping:
+            try:
+                connection, address = listener.accept()
+            except OSError:
+                if not self._stopping:
+                    _log.exception("a connection could not be accepted")
+                    time.sleep(_PAUSE_S)
+                continue
+            try:
+                self._open_association(connection, address[0], address[1])
+            except Exception:  # no thread to be had, for one
+                _log.exception("a connection could not be served")
+                connection.close()
+
+    def _open_association(self, connection: socket.socket, host: str, port: int) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        association = Association(
+            connection,
+            f"{host}:{port}",
+            context=self._context,
+            handler=self._handler,
+            called_ae_titles=self._called_ae_titles,
+            limits=self._limits,
+            admit=self._has_room,
+        )
+        thread = threading.Thread(
+            target=self._serve, args=(association, host), name=f"dimse {host}:{port}", daemon=True
+        )
+        with self._lock:
+            crowded = (
+                len(self._open) >= self._limits.connections
+                or self._by_address[host] >= self._limits.connections_per_address
+            )
+            if not crowded:
+                self._open[association] = thread
+                self._by_address[host] += 1
+        if crowded:
+            connection.close()
+            _log.warning("a connection was closed: too many are open", remote=f"{host}:{port}")
+            return
+        try:
+            thread.start()
+        except BaseException:
+            self._forget(association, host)
+            raise
+
+    def _serve(self, association: Association, host: str) -> None:
+        try:
+            association.serve()
+        finally:
+            self._forget(association, host)
+
+    def _forget(self, association: Association, host: str) -> None:
+        with self._lock:
+            del self._open[association]
+            self._by_address[host] -= 1
+            if not self._by_address[host]:
+                del self._by_address[host]
+
+    def _has_room(self, asking: Association) -> bool:
+        with self._lock:
+            established = sum(a.handler is not None for a in self._open if a is not asking)
+        return established < self._limits.associations

@@ -1,0 +1,123 @@
+"""What the receive path asks of who uses it, and what it tells."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Refusal = Literal["handshake", "association"]
+End = Literal["released", "aborted", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of this process one listener may take (SEC-3, SEC-5).
+
+    Attributes:
+        connections: open at once, handshaking ones included; more are closed unanswered.
+        connections_per_address: the same from one remote address. Silent ones end after `handshake_s`.
+        associations: established at once; more are rejected as a local limit (2,3,2).
+        handshake_s: from the first byte of TCP to the last of the association request.
+        idle_s: between two messages. Ultrasound keeps an association open for a whole examination.
+        stalled_s: within a message, and for the peer to take an answer; below the 60 s of R5.
+        max_data_set_bytes: a longer data set is read to its end and refused.
+    """
+
+    connections: int = 512
+    connections_per_address: int = 64
+    associations: int = 256
+    handshake_s: float = 10.0
+    idle_s: float = 600.0
+    stalled_s: float = 30.0
+    max_data_set_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationRequest:
+    """Who asks. Both titles are AE titles by `kernel.dicom.parse_ae_title`.
+
+    Attributes:
+        certificate_der: the peer's certificate, already verified; None on a plain listener.
+        remote: `address:port`.
+        transfer_id: primary field of User Identity type 1 (PS3.7 D.3.3.7), as it came: at most 256
+            characters, not yet an id.
+    """
+
+    calling_ae_title: str
+    called_ae_title: str
+    certificate_der: bytes | None
+    remote: str
+    transfer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommand:
+    """One C-STORE request whose data set follows. UIDs matched `^[0-9.]{1,64}$` (SEC-4)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    message_id: int
+
+
+class Rejected(Exception):
+    """Rejects an association: result, source, reason (PS3.8 9.3.4)."""
+
+    def __init__(self, result: int, source: int, reason: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.result, self.source, self.reason, self.sentence = result, source, reason, sentence
+
+
+CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+
+class Refused(Exception):
+    """Refuses an instance: a C-STORE status (PS3.4 B.2.3, PS3.7 9.1.1.1.9) and its comment (VR LO)."""
+
+    def __init__(self, status: int, comment: str) -> None:
+        super().__init__(comment)
+        self.status, self.comment = status, comment
+
+
+class InstanceSink(Protocol):
+    """Takes one data set. Exactly one of `finish` and `discard` is called, once, as the last call.
+
+    `write` and `finish` may raise Refused; `discard` follows a `write` that raised, never a `finish`.
+    Any other exception is answered as a processing failure (0x0110).
+    """
+
+    def write(self, chunk: memoryview) -> None:
+        """The next bytes; they are overwritten after it returns."""
+        ...
+
+    def finish(self) -> tuple[int, str]:
+        """The data set is complete. Status and comment of the answer, which is sent after this returns."""
+        ...
+
+    def discard(self) -> None:
+        """It will never be complete, or is not wanted."""
+        ...
+
+
+class AssociationHandler(Protocol):
+    """One association; called from its thread only."""
+
+    def store(self, command: StoreCommand) -> InstanceSink:
+        """A data set will follow. May raise Refused: the data set is then read and dropped."""
+        ...
+
+    def ended(self, how: End) -> None:
+        """The last call."""
+        ...
+
+
+class AcceptorHandler(Protocol):
+    """One listener; called from many threads."""
+
+    def associate(self, request: AssociationRequest) -> AssociationHandler:
+        """Accepts, or raises Rejected."""
+        ...
+
+    def refused(self, kind: Refusal, reason: str, request: AssociationRequest | None, remote: str) -> None:
+        """A connection came to nothing. `reason` is one sentence; `request` is None if none was read."""
+        ...

@@ -1,0 +1,199 @@
+"""Association negotiation (PS3.8 9.3.2, 9.3.3; PS3.7 D.3): what is asked, what is accepted.
+
+The encoding of the A-ASSOCIATE PDUs is pynetdicom's. Role selection and asynchronous operations are not
+answered, which means the defaults: the peer is the only requestor, one operation at a time (PS3.7 D.3.3.3,
+D.3.3.4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom._uid_dict import UID_dictionary
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_items import (
+    ApplicationContextItem,
+    ImplementationClassUIDSubItem,
+    ImplementationVersionNameSubItem,
+    MaximumLengthSubItem,
+    PresentationContextItemAC,
+    TransferSyntaxSubItem,
+    UserIdentitySubItemAC,
+    UserIdentitySubItemRQ,
+    UserInformationItem,
+)
+from pynetdicom.presentation import StoragePresentationContexts
+
+MAX_PDU_LENGTH = 128 * 1024
+"""What we announce to receive (PS3.8 D.1): with 128 KiB no sender has to wait for an acknowledgement."""
+
+IMPLEMENTATION_CLASS_UID = "2.25.283018493187209127646411276512307218593"
+IMPLEMENTATION_VERSION_NAME = "READROOM"
+
+VERIFICATION = "1.2.840.10008.1.1"
+_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+_EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+
+# Protocols and inventories among the storage classes (PS3.4 GG.3).
+_NON_PATIENT_OBJECTS = ("1.2.840.10008.5.1.4.1.1.200.", "1.2.840.10008.5.1.4.1.1.201.")
+
+# PS3.8 9.3.3.2: result of one presentation context.
+_ACCEPTED, _ABSTRACT_SYNTAX, _TRANSFER_SYNTAXES = 0, 3, 4
+
+
+def _storage_classes() -> frozenset[str]:
+    """Composite storage SOP classes of PS3.4 B.5 and the retired ones, which old modalities still send.
+
+    Not those of non-patient objects (PS3.4 GG): a hanging protocol belongs to no study.
+    """
+    current = {str(context.abstract_syntax) for context in StoragePresentationContexts}
+    named = {
+        uid
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and "Storage" in name and uid.startswith("1.2.840.10008.5.1.4.1.1.")
+    }
+    return frozenset(
+        uid
+        for uid in current | named
+        if not uid.startswith(("1.2.840.10008.5.1.4.1.1.200.", "1.2.840.10008.5.1.4.1.1.201."))
+    )
+
+
+STORAGE_CLASSES = _storage_classes()
+
+TRANSFER_SYNTAXES = frozenset(
+    uid
+    for uid, (_, kind, *_) in UID_dictionary.items()
+    # PS3.5 10 and A. Not a data set: MIME and XML (1.2.6), real-time video (1.2.7), Papyrus (1.20).
+    if kind == "Transfer Syntax" and not uid.startswith(("1.2.840.10008.1.2.6.", "1.2.840.10008.1.2.7."))
+    if uid != "1.2.840.10008.1.20"
+)
+
+
+class Unreadable(Exception):
+    """It is no A-ASSOCIATE-RQ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A presentation context as answered; `transfer_syntax_uid` is what its data sets come in."""
+
+    context_id: int
+    abstract_syntax_uid: str
+    transfer_syntax_uid: str
+    result: int
+
+    @property
+    def accepted(self) -> bool:
+        return self.result == _ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An A-ASSOCIATE-RQ. The titles are as they came, without padding."""
+
+    protocol_version: int
+    application_context: str
+    calling_ae_title: str
+    called_ae_title: str
+    contexts: Sequence[Context]
+    identity: str | None
+    identity_wants_answer: bool
+
+
+_MAX_IDENTITY_CHARACTERS = 256
+
+
+def read_proposal(pdu: bytes) -> Proposal:
+    """The proposal in a whole A-ASSOCIATE-RQ PDU, its contexts already answered; raises Unreadable."""
+    try:
+        request = A_ASSOCIATE_RQ()
+        request.decode(pdu)
+        return _proposal(request)
+    except Exception as error:  # whatever pynetdicom's decoder makes of hostile bytes
+        raise Unreadable from error
+
+
+def _proposal(request: A_ASSOCIATE_RQ) -> Proposal:
+    items = request.presentation_context
+    contexts = [
+        _answer(
+            item.presentation_context_id or 0,
+            str(item.abstract_syntax),
+            [str(u) for u in item.transfer_syntax],
+        )
+        for item in items
+    ]
+    ids = {context.context_id for context in contexts}
+    # Odd and different, so at most 128 (PS3.8 9.3.2.2).
+    if not ids or len(ids) != len(contexts) or any(context_id % 2 == 0 for context_id in ids):
+        raise Unreadable
+    identity, wants_answer = None, False
+    information = request.user_information
+    for item in information.user_data if information else ():
+        if isinstance(item, UserIdentitySubItemRQ) and item.user_identity_type == 1:
+            identity = (item.primary_field or b"").decode("utf-8", "replace")[:_MAX_IDENTITY_CHARACTERS]
+            wants_answer = bool(item.positive_response_requested)
+    return Proposal(
+        protocol_version=request.protocol_version,
+        application_context=str(request.application_context_name),
+        calling_ae_title=request.calling_ae_title.strip(" "),
+        called_ae_title=request.called_ae_title.strip(" "),
+        contexts=contexts,
+        identity=identity,
+        identity_wants_answer=wants_answer,
+    )
+
+
+def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str]) -> Context:
+    """Accepts the first transfer syntax we know: the sender's own order is the best guess at how it keeps it.
+
+    One exception: of the uncompressed pair, the explicit one, which keeps the VRs of private elements.
+    """
+    known = [uid for uid in proposed if uid in TRANSFER_SYNTAXES]
+    if abstract_syntax not in STORAGE_CLASSES and abstract_syntax != VERIFICATION:
+        return Context(context_id, abstract_syntax, _IMPLICIT_LITTLE, _ABSTRACT_SYNTAX)
+    if not known:
+        return Context(context_id, abstract_syntax, _IMPLICIT_LITTLE, _TRANSFER_SYNTAXES)
+    chosen = known[0]
+    if chosen == _IMPLICIT_LITTLE and _EXPLICIT_LITTLE in known:
+        chosen = _EXPLICIT_LITTLE
+    return Context(context_id, abstract_syntax, chosen, _ACCEPTED)
+
+
+def write_acceptance(proposal: Proposal) -> bytes:
+    """The A-ASSOCIATE-AC PDU that answers `proposal`."""
+    application = ApplicationContextItem()
+    application.application_context_name = proposal.application_context
+    contexts = []
+    for context in proposal.contexts:
+        syntax = TransferSyntaxSubItem()
+        syntax.transfer_syntax_name = context.transfer_syntax_uid
+        item = PresentationContextItemAC()
+        item.presentation_context_id = context.context_id
+        item.result_reason = context.result
+        item.transfer_syntax_sub_item = [syntax]
+        contexts.append(item)
+    information = UserInformationItem()
+    information.user_data = _user_data(proposal)
+    acceptance = A_ASSOCIATE_AC()
+    acceptance.reserved_aet = proposal.called_ae_title
+    acceptance.reserved_aec = proposal.calling_ae_title
+    acceptance.variable_items = [application, *contexts, information]
+    return acceptance.encode()
+
+
+def _user_data(proposal: Proposal) -> list[Any]:
+    length = MaximumLengthSubItem()
+    length.maximum_length_received = MAX_PDU_LENGTH
+    implementation = ImplementationClassUIDSubItem()
+    implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    version = ImplementationVersionNameSubItem()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    items: list[Any] = [length, implementation, version]
+    if proposal.identity is not None and proposal.identity_wants_answer:
+        identity = UserIdentitySubItemAC()
+        identity.server_response = b""  # types 1 and 2 answer with an empty field (PS3.7 D.3.3.7.2)
+        items.append(identity)
+    return items
