@@ -1,0 +1,1 @@
+"""Ingest receives studies durably and hands out what access allows."""

@@ -1,0 +1,244 @@
+"""IngestService and GatewayService: proto to domain and back."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import Invalid
+from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
+from plumbing.rpc import caller
+from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
+from services.ingest.usecases import Gateways, Images, Studies
+from wire.ingest.v1 import ingest_pb2 as pb
+from wire.ingest.v1 import ingest_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Item = TypeVar("Item")
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 500
+
+KIND_VALUES = {
+    RefusalKind.HANDSHAKE: pb.Refusal.KIND_HANDSHAKE,
+    RefusalKind.ASSOCIATION: pb.Refusal.KIND_ASSOCIATION,
+    RefusalKind.INSTANCE: pb.Refusal.KIND_INSTANCE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """What an enrolled gateway is told: where to send, and whom to trust."""
+
+    dicom: str
+    gateway: str
+    called_ae_title: str
+    ca_pem: str
+
+
+class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
+    """What users and services call."""
+
+    def __init__(self, gateways: Gateways, studies: Studies, images: Images, addresses: Addresses) -> None:
+        self._gateways = gateways
+        self._studies = studies
+        self._images = images
+        self._addresses = addresses
+
+    async def EnrolGateway(  # noqa: N802
+        self, request: pb.EnrolGatewayRequest, context: Context
+    ) -> pb.EnrolGatewayResponse:
+        titles = [
+            (each.ae_title, FacilityId(parse_id(each.facility_id, "ae_titles.facility_id")))
+            for each in request.ae_titles
+        ]
+        gateway, certificate_pem = await self._gateways.enrol(
+            _actor(), request.name, titles, request.certificate_request_pem
+        )
+        return pb.EnrolGatewayResponse(
+            gateway=_gateway(gateway),
+            certificate_pem=certificate_pem.decode(),
+            ca_pem=self._addresses.ca_pem,
+            dicom_address=self._addresses.dicom,
+            gateway_address=self._addresses.gateway,
+            called_ae_title=self._addresses.called_ae_title,
+        )
+
+    async def RevokeGateway(  # noqa: N802
+        self, request: pb.RevokeGatewayRequest, context: Context
+    ) -> pb.RevokeGatewayResponse:
+        gateway_id = GatewayId(parse_id(request.gateway_id, "gateway_id"))
+        return pb.RevokeGatewayResponse(gateway=_gateway(await self._gateways.revoke(_actor(), gateway_id)))
+
+    async def ListGateways(  # noqa: N802
+        self, request: pb.ListGatewaysRequest, context: Context
+    ) -> pb.ListGatewaysResponse:
+        limit = _page_size(request.page_size)
+        found = await self._gateways.list(_position(request.page_token), limit + 1)
+        page, token = _page(found, limit, lambda last: last.gateway_id)
+        return pb.ListGatewaysResponse(gateways=map(_gateway, page), next_page_token=token)
+
+    async def ListRefusals(  # noqa: N802
+        self, request: pb.ListRefusalsRequest, context: Context
+    ) -> pb.ListRefusalsResponse:
+        limit = _page_size(request.page_size)
+        found = await self._gateways.list_refusals(_position(request.page_token), limit + 1)
+        page, token = _page(found, limit, lambda last: last.refusal_id)
+        return pb.ListRefusalsResponse(refusals=map(_refusal, page), next_page_token=token)
+
+    async def DescribeStudy(  # noqa: N802
+        self, request: pb.DescribeStudyRequest, context: Context
+    ) -> pb.DescribeStudyResponse:
+        study = await self._studies.describe(StudyId(parse_id(request.study_id, "study_id")))
+        return pb.DescribeStudyResponse(study=_study(study))
+
+    async def ListVersions(  # noqa: N802
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        given = request.after_study_id
+        after = StudyId(parse_id(given, "after_study_id")) if given else None
+        return pb.ListVersionsResponse(
+            versions=[
+                pb.ListVersionsResponse.Version(study_id=str(study_id), version=version)
+                for study_id, version in await self._studies.list_versions(after)
+            ]
+        )
+
+    async def StreamInstance(  # noqa: N802
+        self, request: pb.StreamInstanceRequest, context: Context
+    ) -> AsyncIterator[pb.StreamInstanceResponse]:
+        case_id = CaseId(parse_id(request.case_id, "case_id"))
+        (stored,) = await self._images.of_case(_actor(), case_id, request.sop_instance_uid)
+        yield pb.StreamInstanceResponse(header=_header(stored))
+        async for chunk in self._images.read(stored):
+            yield pb.StreamInstanceResponse(chunk=chunk)
+
+    async def StreamStudy(  # noqa: N802
+        self, request: pb.StreamStudyRequest, context: Context
+    ) -> AsyncIterator[pb.StreamStudyResponse]:
+        found = await self._images.of_case(_actor(), CaseId(parse_id(request.case_id, "case_id")))
+        length = sum(stored.place.file_length for stored in found)
+        yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
+        for stored in found:
+            yield pb.StreamStudyResponse(header=_header(stored))
+            async for chunk in self._images.read(stored):
+                yield pb.StreamStudyResponse(chunk=chunk)
+
+
+class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
+    """What gateways call, on a listener of their own."""
+
+    def __init__(self, gateways: Gateways) -> None:
+        self._gateways = gateways
+
+    async def BeginTransfer(  # noqa: N802
+        self, request: pb.BeginTransferRequest, context: Context
+    ) -> pb.BeginTransferResponse:
+        gateway_id = caller().gateway_id
+        assert gateway_id is not None, "the contract lets gateways in only"
+        await self._gateways.begin_transfer(
+            GatewayId(gateway_id),
+            TransferId(parse_id(request.transfer_id, "transfer_id")),
+            request.study_instance_uid,
+            request.calling_ae_title,
+            request.age.ToTimedelta(),
+        )
+        return pb.BeginTransferResponse()
+
+
+def _actor() -> str:
+    login = caller().login
+    assert login is not None, "the contract lets users in only"
+    return login
+
+
+def _page_size(given: int) -> int:
+    if not 0 <= given <= MAX_PAGE_SIZE:
+        raise Invalid(f"`page_size` must lie between 1 and {MAX_PAGE_SIZE}", field="page_size")
+    return given or DEFAULT_PAGE_SIZE
+
+
+def _position(token: str) -> UUID | None:
+    return parse_id(token, "page_token") if token else None
+
+
+def _page(found: Sequence[Item], limit: int, key: Callable[[Item], UUID]) -> tuple[Sequence[Item], str]:
+    page = found[:limit]
+    return page, str(key(page[-1])) if len(found) > limit else ""
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp
+
+
+def _gateway(gateway: Gateway) -> pb.Gateway:
+    return pb.Gateway(
+        gateway_id=str(gateway.gateway_id),
+        name=gateway.name,
+        ae_titles=[
+            pb.AETitleBinding(ae_title=each.ae_title, facility_id=str(each.facility_id))
+            for each in gateway.bindings
+        ],
+        enrolled_at=_timestamp(gateway.enrolled_at),
+        revoked_at=_timestamp(gateway.revoked_at) if gateway.revoked_at else None,
+        certificate_sha256=gateway.certificate_sha256,
+        version=gateway.version,
+    )
+
+
+def _refusal(recorded: RecordedRefusal) -> pb.Refusal:
+    refusal = recorded.refusal
+    return pb.Refusal(
+        refused_at=_timestamp(recorded.refused_at),
+        kind=KIND_VALUES[refusal.kind],
+        reason=refusal.reason,
+        certificate_sha256=refusal.certificate_sha256,
+        calling_ae_title=refusal.calling_ae_title,
+        remote_address=refusal.remote_address,
+        gateway_id=str(refusal.gateway_id or ""),
+        sop_instance_uid=refusal.sop_instance_uid,
+        status=refusal.status,
+    )
+
+
+def _study(study: Study) -> pb.Study:
+    return pb.Study(
+        study_id=str(study.study_id),
+        version=study.version,
+        study_instance_uid=study.study_instance_uid,
+        receiving_facility_id=str(study.receiving_facility_id),
+        gateway_id=str(study.gateway_id),
+        calling_ae_title=study.calling_ae_title,
+        received_at=_timestamp(study.received_at),
+        settled=study.settled,
+        attributes=study.attributes,
+        series=[
+            pb.Series(
+                series_instance_uid=each.series_instance_uid,
+                attributes=each.attributes,
+                instance_count=each.instance_count,
+                mapping_values=[
+                    pb.MappingValue(keyword=value.keyword, value=value.value, ordinal=value.ordinal)
+                    for value in each.mapping_values
+                ],
+            )
+            for each in study.series
+        ],
+    )
+
+
+def _header(stored: StoredInstance) -> pb.InstanceHeader:
+    return pb.InstanceHeader(
+        sop_instance_uid=stored.instance.sop_instance_uid,
+        sop_class_uid=stored.instance.sop_class_uid,
+        series_instance_uid=stored.instance.series_instance_uid,
+        transfer_syntax_uid=stored.instance.transfer_syntax_uid,
+        length=stored.place.file_length,
+        sha256=stored.sha256.hex(),
+    )

@@ -1,0 +1,38 @@
+"""The service that ingest asks: access, for permissions and for what a user may fetch."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import grpc
+
+from kernel.ids import CaseId, FacilityId, StudyId
+from services.ingest.domain import ConfirmedStudy, Reach
+from wire.access.v1 import access_pb2, access_pb2_grpc
+
+
+class AccessClient:
+    """Asks access on behalf of the acting user, whose token the channel forwards."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._access = access_pb2_grpc.AccessServiceStub(channel)
+
+    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
+        request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
+        return bool((await self._access.CheckPermission(request)).allowed)
+
+    async def reach(self, permission: str) -> Reach:
+        answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
+        return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+
+    async def images(self, case_id: CaseId) -> Sequence[ConfirmedStudy] | None:
+        request = access_pb2.CheckRequest(case_id=str(case_id), images=True)
+        decision = (await self._access.Check(request)).decision
+        if not (decision.allowed and decision.images) or decision.being_deleted:
+            return None
+        return [
+            ConfirmedStudy(
+                StudyId(UUID(study.study_id)),
+                None if study.all_series else frozenset(study.series_instance_uids),
+            )
+            for study in decision.studies
+        ]

@@ -1,0 +1,372 @@
+"""DICOM over mutual TLS: who may associate, and what becomes of each C-STORE.
+
+The association's thread feeds each data set to a walk that checks its structure and finds what is
+indexed, to SHA-256, and to the pack of its study. Until the UIDs are known the bytes are held; nothing
+else is, however large the instance. No pixel is looked at (SEC-6).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+from kernel.clock import Clock
+from kernel.dataset import DataSetWalk, Malformed
+from kernel.dicom import INDEXED_ATTRIBUTES, MAX_ATTRIBUTE_CHARACTERS, UID, Level, parse_uid
+from kernel.errors import (
+    Denied,
+    Exhausted,
+    Invalid,
+    NotFound,
+    ReadroomError,
+    Unavailable,
+)
+from kernel.ids import GatewayId
+from plumbing import dimse, log
+from plumbing.dimse import Acceptor, AssociationRequest, StoreCommand
+from services.ingest.domain import (
+    ANSWERS,
+    Description,
+    Instance,
+    Refusal,
+    RefusalKind,
+    Refused,
+    StoreStatus,
+)
+from services.ingest.packs import Packs
+from services.ingest.reception import Receipt, Reception
+from services.ingest.usecases import Gateways, Studies
+
+R = TypeVar("R")
+
+MAX_HEAD_BYTES = 16 * 1024 * 1024
+"""Held of a data set whose UIDs have not come; in order of tags they come within the first kilobytes."""
+
+ADMIT_S = 4.0
+"""For the database to say who an association comes from."""
+REFUSE_S = 2.0
+
+SPECIFIC_CHARACTER_SET = 0x0008_0005
+SOP_CLASS_UID = 0x0008_0016
+SOP_INSTANCE_UID = 0x0008_0018
+STUDY_INSTANCE_UID = 0x0020_000D
+SERIES_INSTANCE_UID = 0x0020_000E
+_IDENTITY = {SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID}
+WANTED = frozenset({SPECIFIC_CHARACTER_SET, *_IDENTITY, *(a.tag for a in INDEXED_ATTRIBUTES)})
+
+# PS3.8 table 9-21 (result, source, reason).
+REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
+    Denied: (1, 1, 3),  # permanent, calling AE title not recognized (A22)
+    NotFound: (1, 1, 1),  # permanent, no reason given: the named transfer is not the gateway's
+    Invalid: (1, 1, 1),
+    Exhausted: (2, 3, 2),  # transient, local limit exceeded
+    Unavailable: (2, 3, 1),  # transient, temporary congestion
+}
+
+INSTANCES = Counter("readroom_ingest_instances", "C-STOREs answered, by what they were answered", ["status"])
+BYTES = Counter("readroom_ingest_bytes", "Bytes of stored data sets")
+STORE_SECONDS = Histogram(
+    "readroom_ingest_store_seconds",
+    "From the last byte of a data set to its answer",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+ASSOCIATIONS = Gauge("readroom_ingest_associations", "Open associations")
+REFUSED = Counter("readroom_ingest_refusals", "Associations refused, by kind", ["kind"])
+
+_log = log.get()
+
+
+class EventLoopBridge:
+    """The way from an association's thread to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def wait(self, coroutine: Coroutine[Any, Any, R], seconds: float) -> R:
+        """What the coroutine answers; raises Unavailable if it takes longer."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            coroutine.close()
+            raise Unavailable("the service is stopping") from error
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            future.cancel()
+            raise Unavailable("no answer in time") from error
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Runs the function there, some time."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+
+class Sink:
+    """One C-STORE: bytes in, a status out. A refused one is told once, by `dimse.Refused`."""
+
+    def __init__(self, association: "Association", command: StoreCommand) -> None:
+        self._association = association
+        self._command = command
+        self._walk = DataSetWalk(command.transfer_syntax_uid, WANTED)
+        self._digest = hashlib.sha256()
+        self._head = bytearray()
+        self._length = 0
+        self._receipt: Receipt | None = None
+
+    def write(self, chunk: memoryview) -> None:
+        """Takes the next bytes."""
+        with self._answering():
+            self._take(chunk)
+
+    def finish(self) -> tuple[int, str]:
+        """The data set is complete: status and comment for its response."""
+        began = self._association.clock.now()
+        try:
+            with self._answering():
+                status = self._complete()
+                if ANSWERS[status].status:
+                    raise Refused(status)
+        except dimse.Refused:
+            self.discard()
+            raise
+        self._association.count(status, self._length)
+        STORE_SECONDS.observe((self._association.clock.now() - began).total_seconds())
+        return ANSWERS[status].status, ANSWERS[status].comment
+
+    def discard(self) -> None:
+        """Nothing of it stays (R5)."""
+        receipt, self._receipt = self._receipt, None
+        if receipt is not None:
+            receipt.discard()
+
+    def _take(self, chunk: memoryview) -> None:
+        self._length += len(chunk)
+        self._digest.update(chunk)
+        try:
+            self._walk.feed(chunk)
+        except Malformed as error:
+            raise Refused(StoreStatus.MALFORMED) from error
+        if self._receipt is not None:
+            self._receipt.write(chunk)
+            return
+        self._head += chunk
+        if self._walk.values.keys() >= _IDENTITY:
+            self._begin()
+        elif len(self._head) > MAX_HEAD_BYTES:
+            raise Refused(StoreStatus.UNINDEXABLE)
+
+    def _begin(self) -> Receipt:
+        instance = identify(self._command, self._walk.values)
+        self._receipt = receipt = self._association.reception.begin(instance)
+        receipt.write(self._head)
+        self._head = bytearray()
+        return receipt
+
+    def _complete(self) -> StoreStatus:
+        try:
+            values = self._walk.finish().values
+        except Malformed as error:
+            raise Refused(StoreStatus.TRUNCATED) from error
+        receipt = self._receipt or self._begin()
+        status = receipt.complete(self._digest.digest(), self._association.describe(values))
+        self._receipt = None  # the reception has dealt with what is left of it
+        return status
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turns what is raised into the answer to the peer, and lists it where the table says so."""
+        try:
+            yield
+        except Refused as refused:
+            status = refused.status
+        except (OSError, Unavailable) as error:
+            _log.warning("an instance cannot be stored", exc_info=error)
+            status = StoreStatus.OUT_OF_RESOURCES
+        else:
+            return
+        self._association.count(status, self._length)
+        self._association.reception.refuse(self._command.sop_instance_uid, status)
+        raise dimse.Refused(ANSWERS[status].status, ANSWERS[status].comment)
+
+
+def identify(command: StoreCommand, values: Mapping[int, bytes]) -> Instance:
+    """The UIDs, as command and data set agree on them; raises Refused."""
+    told = (_uid(values, SOP_CLASS_UID), _uid(values, SOP_INSTANCE_UID))
+    if told != (command.sop_class_uid, command.sop_instance_uid):
+        raise Refused(StoreStatus.DATA_SET_MISMATCH)
+    try:
+        return Instance(
+            UID(command.sop_class_uid),
+            UID(command.sop_instance_uid),
+            parse_uid(_uid(values, STUDY_INSTANCE_UID), "study_instance_uid"),
+            parse_uid(_uid(values, SERIES_INSTANCE_UID), "series_instance_uid"),
+            UID(command.transfer_syntax_uid),
+        )
+    except Invalid as error:
+        raise Refused(StoreStatus.UNINDEXABLE) from error
+
+
+def _uid(values: Mapping[int, bytes], tag: int) -> str:
+    return values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
+
+
+# PS3.5 6.1.2.3: Specific Character Set applies to these.
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+
+
+def describe(values: Mapping[int, bytes]) -> Description:
+    """Decodes what is indexed: to Unicode, without padding, control characters and empty values."""
+    declared = values.get(SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
+    encodings = convert_encodings([term.strip(" \0") for term in declared])
+    kept: dict[Level | None, dict[str, str]] = {Level.STUDY: {}, Level.SERIES: {}, None: {}}
+    for attribute in INDEXED_ATTRIBUTES:
+        raw = values.get(attribute.tag)
+        if not raw:
+            continue
+        if attribute.vr in _TEXT_VRS:
+            delimiters = PN_DELIMS if attribute.vr == "PN" else TEXT_VR_DELIMS
+            text = decode_bytes(raw, encodings, delimiters)
+        else:
+            text = raw.decode("ascii", "replace")
+        padding = " ^" if attribute.vr == "PN" else " "
+        printable = "".join(c if c.isprintable() else " " for c in text)
+        parts = [part.strip(" ").rstrip(padding) for part in printable.split("\\")]
+        if any(parts):
+            kept[attribute.level][attribute.keyword] = "\\".join(parts)[:MAX_ATTRIBUTE_CHARACTERS]
+            if attribute.mapping:
+                kept[None][attribute.keyword] = kept[attribute.level][attribute.keyword]
+    return Description(kept[Level.STUDY], kept[Level.SERIES], kept[None])
+
+
+class Association:
+    """An association that was accepted."""
+
+    def __init__(self, reception: Reception, clock: Clock, listener: "Listener") -> None:
+        self.reception = reception
+        self.clock = clock
+        self._listener = listener
+        self._raw: Mapping[int, bytes] = {}
+        self._description = Description({}, {}, {})
+        self._counts: dict[str, int] = {}
+        self._bytes = 0
+
+    @property
+    def gateway_id(self) -> GatewayId:
+        """Whose it is."""
+        return self.reception.sender.gateway_id
+
+    def store(self, command: StoreCommand) -> Sink:
+        """Begins a C-STORE."""
+        return Sink(self, command)
+
+    def ended(self, how: str) -> None:
+        """Released, aborted or lost: every instance acknowledged stays (R5)."""
+        self._listener.closed(self)
+        self.reception.end()
+        sender = self.reception.sender
+        _log.info(
+            "association ended",
+            how=how,
+            gateway=str(sender.gateway_id),
+            calling_ae_title=sender.calling_ae_title,
+            transfer=str(sender.transfer_id),
+            bytes=self._bytes,
+            **self._counts,
+        )
+
+    def describe(self, values: Mapping[int, bytes]) -> Description:
+        """The description; instances of one series have the same, so the last one is kept at hand."""
+        raw = {tag: value for tag, value in values.items() if tag != SOP_INSTANCE_UID}
+        if raw != self._raw:
+            self._raw, self._description = raw, describe(values)
+        return self._description
+
+    def count(self, status: StoreStatus, length: int) -> None:
+        """Notes an answer."""
+        INSTANCES.labels(status.value).inc()
+        key = status.name.lower()
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if status is StoreStatus.STORED:
+            BYTES.inc(length)
+            self._bytes += length
+
+
+class Listener:
+    """Decides who may associate; what plumbing's acceptor asks and tells."""
+
+    def __init__(
+        self,
+        gateways: Gateways,
+        studies: Studies,
+        packs: Packs,
+        loop: EventLoopBridge,
+        clock: Clock,
+    ) -> None:
+        self._gateways = gateways
+        self._studies = studies
+        self._packs = packs
+        self._loop = loop
+        self._clock = clock
+        self._open: set[Association] = set()
+
+    def associate(self, request: AssociationRequest) -> Association:
+        """Admits the association, or raises Rejected (SEC-2)."""
+        sha256 = hashlib.sha256(request.certificate_der or b"").hexdigest()
+        admission = self._gateways.admit(
+            sha256, request.calling_ae_title, request.transfer_id, request.remote
+        )
+        try:
+            sender = self._loop.wait(admission, ADMIT_S)
+        except ReadroomError as error:
+            raise dimse.Rejected(*REJECTIONS[type(error)], error.sentence) from error
+        reception = Reception(sender, self._studies, self._gateways, self._packs, self._loop, self._clock)
+        association = Association(reception, self._clock, self)
+        self._open.add(association)
+        ASSOCIATIONS.inc()
+        return association
+
+    def refused(self, kind: str, reason: str, request: AssociationRequest | None, remote: str) -> None:
+        """A connection came to nothing: it is listed and audited."""
+        REFUSED.labels(kind).inc()
+        certificate = request.certificate_der if request else None
+        refusal = Refusal(
+            RefusalKind(kind),
+            reason,
+            remote,
+            hashlib.sha256(certificate).hexdigest() if certificate else "",
+            request.calling_ae_title if request else "",
+        )
+        try:
+            self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
+        except Unavailable:
+            _log.warning("a refusal cannot be listed", kind=kind, remote=remote)
+
+    def closed(self, association: Association) -> None:
+        """It is not open any more."""
+        self._open.discard(association)
+        ASSOCIATIONS.dec()
+
+    def gateways(self) -> Collection[GatewayId]:
+        """Whose associations are open."""
+        return {association.gateway_id for association in self._open.copy()}
+
+
+class OpenAssociations:
+    """The open associations of this process."""
+
+    def __init__(self, acceptor: Acceptor, listener: Listener) -> None:
+        self._acceptor = acceptor
+        self._listener = listener
+
+    def gateways(self) -> Collection[GatewayId]:
+        return self._listener.gateways()
+
+    def abort(self, gateway_ids: Collection[GatewayId]) -> None:
+        """Ends every association of these gateways."""
+        self._acceptor.abort(
+            lambda handler: isinstance(handler, Association) and handler.gateway_id in gateway_ids
+        )

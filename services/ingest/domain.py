@@ -1,0 +1,363 @@
+"""What ingest decides: who may send, what a C-STORE is answered, and how a study is described.
+
+A study is received as instances. Each instance is new, a duplicate (same bytes: success without effect)
+or a conflict (other bytes under its UID: refused for good). What is served never changes (R4, A27).
+"""
+
+import hashlib
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from kernel.dicom import UID, AETitle, parse_ae_title
+from kernel.errors import Conflict, Invalid
+from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
+
+MAX_NAME_CHARACTERS = 64
+"""A gateway's display name fits a column of a table."""
+MAX_TITLES = 256
+"""AE titles of one gateway: a multi-facility gateway serves tens of facilities, not hundreds (GWY-20)."""
+MAX_CERTIFICATE_REQUEST_BYTES = 16 * 1024
+"""A PKCS#10 request with a 4,096-bit RSA key takes 2 KiB."""
+MAX_TRANSFER_AGE = timedelta(days=90)
+"""Older queue entries are an error of the gateway's clock: it keeps what it could not send for weeks."""
+MAX_MAPPING_VALUES = 8
+"""Distinct values kept per series and mapping tag: two already hold the series, more tell nothing (A19)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AETitleBinding:
+    """A calling AE title and the facility that receives what is sent under it (A62)."""
+
+    ae_title: AETitle
+    facility_id: FacilityId
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Our software at a site: one certificate, one or more calling AE titles (A62)."""
+
+    gateway_id: GatewayId
+    name: str
+    bindings: tuple[AETitleBinding, ...]
+    certificate_sha256: str
+    enrolled_at: datetime
+    revoked_at: datetime | None = None
+    version: int = 1
+
+    def revoke(self, now: datetime) -> "Gateway":
+        """The gateway as it is from now on: its certificate is refused and its titles are free."""
+        if self.revoked_at is not None:
+            raise Conflict("the gateway is revoked already", field="gateway_id")
+        return replace(self, revoked_at=now, version=self.version + 1)
+
+    def receives_for(self, calling_ae_title: str) -> FacilityId | None:
+        """The facility bound to the title; none if the gateway is revoked or the title is not its own."""
+        if self.revoked_at is not None:
+            return None
+        return next((b.facility_id for b in self.bindings if b.ae_title == calling_ae_title), None)
+
+
+def enrolment(
+    name: str, bindings: list[tuple[str, FacilityId]], request_pem: str
+) -> tuple[AETitleBinding, ...]:
+    """The titles a new gateway will have; raises Invalid, which names the field at fault."""
+    if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        raise Invalid(f"`name` must have 1 to {MAX_NAME_CHARACTERS} printable characters", field="name")
+    if not 1 <= len(bindings) <= MAX_TITLES:
+        raise Invalid(f"`ae_titles` must name 1 to {MAX_TITLES} calling AE titles", field="ae_titles")
+    if not 1 <= len(request_pem) <= MAX_CERTIFICATE_REQUEST_BYTES:
+        raise Invalid(
+            f"`certificate_request_pem` must have 1 to {MAX_CERTIFICATE_REQUEST_BYTES} bytes",
+            field="certificate_request_pem",
+        )
+    result = tuple(AETitleBinding(parse_ae_title(t, "ae_titles.ae_title"), f) for t, f in bindings)
+    titles = [b.ae_title for b in result]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise Invalid(f"the AE title `{title}` is named twice", field="ae_titles.ae_title")
+    return result
+
+
+def certificate_sha256(pem: bytes) -> str:
+    """The fingerprint by which a gateway is known: SHA-256 of the certificate's DER form."""
+    body = b"".join(line for line in pem.splitlines() if not line.startswith(b"-----"))
+    return hashlib.sha256(b64decode(body)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A gateway's queue entry for one study, kept across its retries (A26)."""
+
+    transfer_id: TransferId
+    gateway_id: GatewayId
+    calling_ae_title: AETitle
+    study_instance_uid: UID
+    begun_at: datetime
+
+
+def transfer_begun_at(age: timedelta, now: datetime) -> datetime:
+    """When the entry began by our clock; the gateway's clock only measures its age (A26)."""
+    if not timedelta(0) <= age <= MAX_TRANSFER_AGE:
+        raise Invalid(f"`age` must lie between 0 and {MAX_TRANSFER_AGE.days} days", field="age")
+    return now - age
+
+
+class RefusalKind(StrEnum):
+    """What was refused."""
+
+    HANDSHAKE = "handshake"
+    ASSOCIATION = "association"
+    INSTANCE = "instance"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An association or an instance that was not accepted, and why (A22, A62). No patient data."""
+
+    kind: RefusalKind
+    reason: str
+    remote_address: str
+    certificate_sha256: str = ""
+    calling_ae_title: str = ""
+    gateway_id: GatewayId | None = None
+    sop_instance_uid: str = ""
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRefusal:
+    """A refusal in the list."""
+
+    refusal_id: UUID
+    refused_at: datetime
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who an association was accepted from: certificate, calling AE title and facility belong together."""
+
+    gateway_id: GatewayId
+    certificate_sha256: str
+    calling_ae_title: AETitle
+    receiving_facility_id: FacilityId
+    transfer_id: TransferId
+    transfer_study_instance_uid: UID | None
+    remote_address: str
+
+
+class StoreStatus(StrEnum):
+    """What a C-STORE is answered."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    OUT_OF_RESOURCES = "out of resources"
+    DATA_SET_MISMATCH = "data set mismatch"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    UNINDEXABLE = "unindexable"
+    CONFLICT = "conflict"
+    OTHER_STUDY = "other study"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A row of the table of C-STORE responses.
+
+    Attributes:
+        status: (0000,0900) Status.
+        comment: (0000,0902) Error Comment, at most 64 characters (VR LO).
+        recorded: whether the refusal is listed and audited; shortages of ours are alerts instead.
+    """
+
+    status: int
+    comment: str = ""
+    recorded: bool = True
+
+
+ANSWERS: Mapping[StoreStatus, Answer] = {
+    # PS3.7 C.1.1: success.
+    StoreStatus.STORED: Answer(0x0000, recorded=False),
+    StoreStatus.DUPLICATE: Answer(0x0000, recorded=False),
+    # PS3.4 table B.2-1: refused, out of resources (A7xx). The only family worth sending again unchanged.
+    StoreStatus.OUT_OF_RESOURCES: Answer(0xA700, "cannot be stored now: send again later", recorded=False),
+    # PS3.4 table B.2-1: error, data set does not match SOP class (A9xx).
+    StoreStatus.DATA_SET_MISMATCH: Answer(0xA900, "SOP class or instance UID differs from the command"),
+    # PS3.4 table B.2-1: error, cannot understand (Cxxx); the last three digits are ours.
+    StoreStatus.MALFORMED: Answer(0xC001, "the data set is malformed"),
+    StoreStatus.TRUNCATED: Answer(0xC002, "the data set is truncated"),
+    StoreStatus.UNINDEXABLE: Answer(0xC003, "no valid study or series instance UID"),
+    StoreStatus.CONFLICT: Answer(0xC111, "other bytes under a stored UID: delete in the cloud first"),
+    StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of the announced transfer"),
+}
+
+
+class Refused(Exception):
+    """An instance is answered with a failure; raised where it is found, caught where it is answered."""
+
+    def __init__(self, status: StoreStatus) -> None:
+        super().__init__(status.value)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is indexed of an instance, decoded to Unicode, padding stripped, empty values left out.
+
+    Attributes:
+        study: study-level attributes by keyword.
+        series: series-level attributes by keyword.
+        mapping: values of mapping tags by keyword; every distinct one in a series is kept (RTE-5, A19).
+    """
+
+    study: Mapping[str, str]
+    series: Mapping[str, str]
+    mapping: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The identity of an instance, as command and data set agree on it."""
+
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    study_instance_uid: UID
+    series_instance_uid: UID
+    transfer_syntax_uid: UID
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes are: an entry of a pack.
+
+    Attributes:
+        offset: of the entry's first header block.
+        prefix_length: bytes of preamble, magic and file meta before the data set.
+        data_set_length: bytes of the data set.
+        end: offset of the entry behind it.
+    """
+
+    pack_id: PackId
+    offset: int
+    prefix_length: int
+    data_set_length: int
+    end: int
+
+    @property
+    def file_length(self) -> int:
+        """Length of the Part 10 file."""
+        return self.prefix_length + self.data_set_length
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance of the index, with the place of its bytes."""
+
+    instance: Instance
+    sha256: bytes
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a pack's entry says of its file, beside the file itself."""
+
+    study_id: StudyId
+    sender: Sender
+    received_at: datetime
+    sha256: bytes
+
+
+class Verdict(StrEnum):
+    """What the index made of an instance whose bytes are durable."""
+
+    FIRST = "first"
+    """New, and the first of its study."""
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    ABSENT = "absent"
+    """No such study yet, and it was not to be created."""
+    OTHER_STUDY_ID = "other"
+    """The study is live under another StudyId than the entry says: write the entry's header anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappingValue:
+    """A distinct value of a mapping tag in a series, and where in the study's order it was first seen."""
+
+    keyword: str
+    value: str
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series of a received study."""
+
+    series_instance_uid: UID
+    attributes: Mapping[str, str]
+    instance_count: int
+    mapping_values: tuple[MappingValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What one facility's gateway sent under one Study Instance UID."""
+
+    study_id: StudyId
+    version: int
+    study_instance_uid: UID
+    receiving_facility_id: FacilityId
+    gateway_id: GatewayId
+    calling_ae_title: AETitle
+    received_at: datetime
+    settled: bool
+    attributes: Mapping[str, str]
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where the acting user holds a permission."""
+
+    everywhere: bool
+    facilities: frozenset[FacilityId] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.everywhere or bool(self.facilities)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedStudy:
+    """A study of a case with the series that belong to it; `series` is none where all do."""
+
+    study_id: StudyId
+    series: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ingest holds itself to; settings, with defaults that suit most sites.
+
+    Attributes:
+        settle_after: quiet after the last release before a study is called settled (A55).
+        quarantine_instances: refused instances kept per gateway (A27).
+        quarantine_bytes: bytes of them kept per gateway.
+        refusals_kept: rows of the list of refusals; the oldest go first.
+        refusals_kept_for: their age.
+        associations_per_minute: of one gateway (SEC-3).
+        refusals_per_minute: recorded of one remote address; beyond it they are only counted.
+    """
+
+    settle_after: timedelta = timedelta(seconds=5)
+    quarantine_instances: int = 1_000
+    quarantine_bytes: int = 4 * 2**30
+    refusals_kept: int = 100_000
+    refusals_kept_for: timedelta = timedelta(days=90)
+    associations_per_minute: int = 600
+    refusals_per_minute: int = 30

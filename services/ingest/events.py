@@ -1,0 +1,1 @@
+"""Ingest hears no facts: what it stores depends on nobody."""

@@ -1,0 +1,149 @@
+"""The process: settings, and every constructor in order."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import FilePath
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.dicom import parse_ae_title
+from kernel.ids import NewId
+from plumbing import dimse, rpc, runtime
+from plumbing.bus import Bus
+from plumbing.cache import RateWindow
+from plumbing.config import Address, ServiceSettings
+from plumbing.db import Database
+from plumbing.outbox import Relay
+from plumbing.pki import CertificateAuthority
+from plumbing.runtime import Application
+from plumbing.tls import TLSFiles, server_context
+from plumbing.tokens import Verifier
+from services.ingest.api import Addresses, GatewayApi, IngestApi
+from services.ingest.clients import AccessClient
+from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
+from services.ingest.domain import Limits
+from services.ingest.packs import Packs
+from services.ingest.store import IngestTransaction
+from services.ingest.usecases import Gateways, Images, Studies
+from wire.ingest.v1 import ingest_pb2_grpc
+
+
+class Settings(ServiceSettings):
+    """What ingest is told beside what every service is told.
+
+    Attributes:
+        pack_directory: where packs are; one ingest process owns it.
+        dicom_listen: where gateways send.
+        gateway_certificate, gateway_key: what both listeners for gateways show, signed by the gateway CA.
+        gateway_listen: where gateways announce transfers.
+        gateway_ca, gateway_ca_key: the authority that signs gateways.
+        dicom_public_address, gateway_public_address: what an enrolled gateway is told to connect to,
+            where it is not the address listened on.
+        called_ae_title: the one title this server answers to.
+        access_address: where access is.
+        settle_after_s: quiet before a study is called settled (A55).
+        max_instance_bytes: larger data sets are refused.
+        max_associations: at once; more are rejected as a local limit.
+        associations_per_minute: of one gateway.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_INGEST_")
+
+    pack_directory: Path
+    dicom_listen: Address
+    gateway_certificate: FilePath
+    gateway_key: FilePath
+    gateway_listen: Address
+    gateway_ca: FilePath
+    gateway_ca_key: FilePath
+    dicom_public_address: Address | None = None
+    gateway_public_address: Address | None = None
+    called_ae_title: str = "READROOM"
+    access_address: Address
+    settle_after_s: float = 5.0
+    max_instance_bytes: int = 8 << 30
+    max_associations: int = 256
+    associations_per_minute: int = 600
+
+
+async def build(settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack) -> Application:
+    """Constructs ingest; `resources` closes what it opened, last first."""
+    limits = Limits(
+        settle_after=timedelta(seconds=settings.settle_after_s),
+        associations_per_minute=settings.associations_per_minute,
+    )
+    called_ae_title = parse_ae_title(settings.called_ae_title, "called_ae_title")
+    gateway_tls = TLSFiles(settings.gateway_certificate, settings.gateway_key, settings.gateway_ca)
+    authority = CertificateAuthority.load(
+        settings.gateway_ca.read_bytes(), settings.gateway_ca_key.read_bytes()
+    )
+
+    packs = Packs(settings.pack_directory, new_id)
+    resources.callback(packs.close)
+    database = await Database.connect(
+        settings.database_url.get_secret_value(), IngestTransaction, clock=clock, new_id=new_id, pool_size=16
+    )
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), "ingest")
+    resources.push_async_callback(bus.close)
+    rates = RateWindow(settings.cache_url.get_secret_value(), clock)
+    resources.push_async_callback(rates.close)
+    channel = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(channel.close)
+    access = AccessClient(channel)
+
+    gateways = Gateways(database, access, authority, rates, limits, new_id)
+    studies = Studies(database, packs, limits, new_id)
+    images = Images(database, access, packs)
+    await studies.recover()
+
+    listener = Listener(gateways, studies, packs, EventLoopBridge(asyncio.get_running_loop()), clock)
+    acceptor = dimse.Acceptor(
+        settings.dicom_listen,
+        context=server_context(gateway_tls),
+        handler=listener,
+        called_ae_titles=[called_ae_title],
+        limits=dimse.Limits(
+            associations=settings.max_associations, max_data_set_bytes=settings.max_instance_bytes
+        ),
+    )
+    acceptor.start()
+    # In a thread: ending associations still ask this event loop.
+    resources.push_async_callback(asyncio.to_thread, acceptor.stop)
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server("ingest", settings.listen, settings.tls, verifier, clock)
+    addresses = Addresses(
+        settings.dicom_public_address or settings.dicom_listen,
+        settings.gateway_public_address or settings.gateway_listen,
+        called_ae_title,
+        authority.certificate_pem.decode(),
+    )
+    server.add(
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server,
+        IngestApi(gateways, studies, images, addresses),
+        "wire.ingest.v1.IngestService",
+    )
+    gateway_server = rpc.Server("ingest", settings.gateway_listen, gateway_tls, None, clock)
+    gateway_server.add(
+        ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
+        GatewayApi(gateways),
+        "wire.ingest.v1.GatewayService",
+    )
+    return Application(
+        servers=[server, gateway_server],
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
+        },
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Runs ingest; the exit code."""
+    return runtime.run("ingest", Settings, build, environ)

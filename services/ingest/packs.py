@@ -1,0 +1,326 @@
+"""Packs: append-only files of the instances that one association sent of one study.
+
+A pack is an uncompressed tar (POSIX pax). `tar -tvf`, `tar -xf` and Python's tarfile read it, also while
+it is being written. Each entry is one DICOM Part 10 file, laid out so that all but its header can be
+written while the instance arrives:
+
+    512  pax header block      written last, when length and SHA-256 are known
+    1024 pax records           READROOM.study, .receiving_facility, .gateway, .calling_ae_title, .transfer,
+                               .received_at, .sha256 (of the data set as received); `size` above 8 GiB
+    512  ustar header block    the file's name is its SHA-256, never text from outside (SEC-4)
+    128  preamble, zeroed; "DICM"; file meta information; the data set as it was received
+         zeros up to the next multiple of 512
+
+One process owns a pack directory. What the index did not commit is cut off when the pack is sealed, and
+at start (R3, R5).
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from struct import pack
+from uuid import UUID
+
+from prometheus_client import Counter
+
+from kernel.errors import Conflict, Unavailable
+from kernel.ids import NewId, PackId
+from plumbing import log
+from plumbing.dimse.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from services.ingest.domain import Instance, Label, Place, StoredInstance
+
+BLOCK = 512
+RECORDS_LENGTH = 2 * BLOCK
+HEADER_LENGTH = BLOCK + RECORDS_LENGTH + BLOCK
+END_OF_ARCHIVE = bytes(2 * BLOCK)
+CHUNK_BYTES = 512 * 1024
+"""The largest chunk of StreamInstance."""
+MAX_USTAR_SIZE = 8**11 - 1
+"""Eleven octal digits; above it the pax record `size` speaks."""
+
+DAMAGED = Counter(
+    "readroom_ingest_damaged_packs", "Alert: reads or checks that found bytes of a pack missing or wrong"
+)
+
+_log = log.get()
+
+
+def file_meta(instance: Instance) -> bytes:
+    """Preamble, magic and file meta information of a Part 10 file (PS3.10 7.1), preamble zeroed (SEC-7)."""
+    elements = b"".join(
+        (
+            pack("<HH2sHL", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01",
+            _text(0x0002, b"UI", instance.sop_class_uid),
+            _text(0x0003, b"UI", instance.sop_instance_uid),
+            _text(0x0010, b"UI", instance.transfer_syntax_uid),
+            _text(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _text(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    return bytes(128) + b"DICM" + pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
+
+
+def _text(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    if len(value) % 2:
+        value += b"\x00" if vr == b"UI" else b" "
+    return pack("<HH2sH", 0x0002, element, vr, len(value)) + value
+
+
+def _records(label: Label, size: int) -> bytes:
+    """The pax records, filled up to their fixed length with a comment."""
+    told = {
+        "READROOM.study": str(label.study_id),
+        "READROOM.receiving_facility": str(label.sender.receiving_facility_id),
+        "READROOM.gateway": str(label.sender.gateway_id),
+        "READROOM.calling_ae_title": label.sender.calling_ae_title,
+        "READROOM.transfer": str(label.sender.transfer_id),
+        "READROOM.received_at": label.received_at.isoformat(timespec="microseconds"),
+        "READROOM.sha256": label.sha256.hex(),
+    }
+    if size > MAX_USTAR_SIZE:
+        told["size"] = str(size)
+    records = b"".join(_record(key, value) for key, value in told.items())
+    # A record's length counts its own digits: three here, whatever is left of 1,024.
+    return records + _record("comment", "-" * (RECORDS_LENGTH - len(records) - len("123 comment=\n")))
+
+
+def _record(key: str, value: str) -> bytes:
+    tail = f" {key}={value}\n".encode()
+    length = len(tail) + 2
+    while len(str(length)) + len(tail) != length:
+        length = len(str(length)) + len(tail)
+    return str(length).encode() + tail
+
+
+def _block(name: str, size: int, kind: bytes, modified_at: datetime) -> bytes:
+    """One ustar header block (POSIX.1-2017, pax, ustar interchange format)."""
+    block = bytearray(BLOCK)
+    block[0 : len(name)] = name.encode("ascii")
+    block[100:108] = b"0000600\x00"
+    block[108:116] = block[116:124] = b"0000000\x00"
+    block[124:136] = f"{size if size <= MAX_USTAR_SIZE else 0:011o}\x00".encode()
+    block[136:148] = f"{int(modified_at.timestamp()):011o}\x00".encode()
+    block[148:156] = b" " * 8
+    block[156:157] = kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = f"{sum(block):06o}\x00 ".encode()
+    return bytes(block)
+
+
+def header(label: Label, size: int) -> bytes:
+    """The header of an entry: always HEADER_LENGTH bytes."""
+    name = label.sha256.hex()
+    return (
+        _block(f"PaxHeaders/{name}", RECORDS_LENGTH, b"x", label.received_at)
+        + _records(label, size)
+        + _block(f"{name}.dcm", size, b"0", label.received_at)
+    )
+
+
+class Entry:
+    """An entry while it is being written. Nothing of it counts until the index has committed its place."""
+
+    def __init__(self, pack: "OpenPack", instance: Instance) -> None:
+        self._pack = pack
+        self._prefix = file_meta(instance)
+        self._data_set_length = 0
+        self._offset = pack.end
+        self._position = self._offset + HEADER_LENGTH
+        self._write(self._prefix)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Appends bytes of the data set."""
+        self._write(chunk)
+        self._data_set_length += len(chunk)
+
+    def complete(self, label: Label) -> Place:
+        """Writes the header and makes the entry durable: `fdatasync`, and `fsync` of a new name (R1)."""
+        size = len(self._prefix) + self._data_set_length
+        end = -(-self._position // BLOCK) * BLOCK
+        self._write(bytes(end - self._position))
+        _write_all(self._pack.descriptor, header(label, size), self._offset)
+        self._pack.sync()
+        return Place(self._pack.pack_id, self._offset, len(self._prefix), self._data_set_length, end)
+
+    def keep(self, place: Place) -> None:
+        """The index has committed the place: the next entry follows it."""
+        self._pack.end = place.end
+
+    def discard(self) -> None:
+        """Cuts the entry off again."""
+        self._pack.cut()
+
+    def _write(self, chunk: bytes | bytearray | memoryview) -> None:
+        _write_all(self._pack.descriptor, chunk, self._position)
+        self._position += len(chunk)
+
+
+def _write_all(descriptor: int, data: bytes | bytearray | memoryview, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        view, position = view[written:], position + written
+
+
+class OpenPack:
+    """A pack while its association lives; one thread writes it."""
+
+    def __init__(self, pack_id: PackId, path: Path) -> None:
+        self.pack_id = pack_id
+        self.end = 0
+        self._folder: Path | None = path.parent
+        self.descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no entry was kept."""
+        return self.end == 0
+
+    def entry(self, instance: Instance) -> Entry:
+        """Begins the next entry."""
+        try:
+            return Entry(self, instance)
+        except OSError:
+            self.cut()
+            raise
+
+    def cut(self) -> None:
+        """Cuts off what no kept entry covers."""
+        os.ftruncate(self.descriptor, self.end)
+
+    def sync(self) -> None:
+        """What was written survives a power cut, and so does the file's name."""
+        os.fdatasync(self.descriptor)
+        if self._folder is not None:
+            _sync_folder(self._folder)
+            self._folder = None
+
+    def close(self) -> None:
+        """Ends writing; `Packs.seal` says where the pack ends."""
+        os.close(self.descriptor)
+
+
+class Packs:
+    """A directory of packs, and of quarantined files, owned by this process."""
+
+    def __init__(self, directory: Path, new_id: NewId) -> None:
+        self._directory = directory
+        self._quarantine = directory / "quarantine"
+        self._new_id = new_id
+        self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise Conflict(f"another ingest process owns the pack directory `{directory}`") from error
+
+    def close(self) -> None:
+        """Gives the directory up."""
+        os.close(self._lock)
+
+    def create(self) -> OpenPack:
+        """A new, empty pack."""
+        pack_id = PackId(self._new_id())
+        path = self._path(pack_id)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(self._directory)
+        return OpenPack(pack_id, path)
+
+    def list(self) -> list[PackId]:
+        """Every pack of the directory."""
+        return [PackId(UUID(path.stem)) for path in self._directory.glob("[0-9a-f][0-9a-f]/*.tar")]
+
+    def seal(self, pack_id: PackId, committed_end: int) -> None:
+        """Ends a pack where the index says; an empty one is unlinked. Missing bytes raise the alert."""
+        path = self._path(pack_id)
+        if committed_end == 0:
+            path.unlink(missing_ok=True)
+            return
+        length = path.stat().st_size if path.exists() else 0
+        if length < committed_end:
+            DAMAGED.inc()
+            _log.error("a pack is shorter than the index says", pack=str(pack_id))
+        elif length != committed_end + len(END_OF_ARCHIVE):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.ftruncate(descriptor, committed_end)
+                _write_all(descriptor, END_OF_ARCHIVE, committed_end)
+            finally:
+                os.close(descriptor)
+
+    def read(self, stored: StoredInstance) -> Iterator[bytes]:
+        """The Part 10 file in chunks. The last one comes only if the data set's SHA-256 is right.
+
+        Raises Unavailable if the pack is missing or short, or does not hold what the index says.
+        """
+        try:
+            yield from self._read(stored)
+        except OSError as error:
+            DAMAGED.inc()
+            _log.error("an instance cannot be read", pack=str(stored.place.pack_id), exc_info=error)
+            raise Unavailable("the instance cannot be read") from error
+
+    def _read(self, stored: StoredInstance) -> Iterator[bytes]:
+        place = stored.place
+        start = place.offset + HEADER_LENGTH
+        digest = hashlib.sha256()
+        with self._path(place.pack_id).open("rb", buffering=0) as file:
+            for at in range(0, place.file_length, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, place.file_length - at)
+                chunk = os.pread(file.fileno(), length, start + at)
+                digest.update(memoryview(chunk)[max(0, place.prefix_length - at) :])
+                if len(chunk) != length:
+                    raise OSError(errno.EIO, "the pack is too short")
+                if at + length == place.file_length and digest.digest() != stored.sha256:
+                    raise OSError(errno.EIO, "the pack holds other bytes")
+                yield chunk
+
+    def quarantine(self, place: Place, sha256: bytes) -> None:
+        """Copies an entry's file to the quarantine, durably, once per digest (A27)."""
+        target = self._quarantine / f"{sha256.hex()}.dcm"
+        partial = self._quarantine / f"{self._new_id()}.partial"
+        with self._path(place.pack_id).open("rb") as source, partial.open("wb") as sink:
+            source.seek(place.offset + HEADER_LENGTH)
+            remaining = place.file_length
+            while remaining and (chunk := source.read(min(CHUNK_BYTES, remaining))):
+                sink.write(chunk)
+                remaining -= len(chunk)
+            sink.flush()
+            os.fdatasync(sink.fileno())
+        partial.replace(target)
+        _sync_folder(self._quarantine)
+
+    def quarantined(self) -> set[bytes]:
+        """The digests of the quarantine; what a crash left unfinished goes."""
+        for path in self._quarantine.glob("*.partial"):
+            path.unlink()
+        return {bytes.fromhex(path.stem) for path in self._quarantine.glob("*.dcm")}
+
+    def release(self, sha256: bytes) -> None:
+        """Removes a file from the quarantine."""
+        (self._quarantine / f"{sha256.hex()}.dcm").unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """What the file system has left."""
+        return shutil.disk_usage(self._directory).free
+
+    def _path(self, pack_id: PackId) -> Path:
+        # The last two digits of a UUIDv7 are random: 256 folders fill evenly.
+        name = str(pack_id)
+        return self._directory / name[-2:] / f"{name}.tar"
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,224 @@
+"""What one association sends, from its first byte to its answer; synchronous, in the association's thread.
+
+A data set is streamed into the pack of its study, made durable, and only then indexed; the index decides
+new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fails before leaves nothing.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from kernel.clock import Clock
+from kernel.dicom import UID
+from kernel.errors import Unavailable
+from kernel.ids import PackId, StudyId
+from services.ingest.domain import (
+    ANSWERS,
+    Description,
+    Instance,
+    Label,
+    Place,
+    Refusal,
+    RefusalKind,
+    Refused,
+    Sender,
+    StoredInstance,
+    StoreStatus,
+    Verdict,
+)
+from services.ingest.usecases import Gateways, Studies
+
+R = TypeVar("R")
+
+INDEX_S = 4.5
+"""For the index to answer: an instance is refused within 5 s of its last byte (R8)."""
+IDENTIFY_S = 2.0
+"""For the StudyId, while the instance is still arriving."""
+REFUSE_S = 2.0
+"""For the list of refusals; a refusal is answered without it."""
+MAX_OPEN_PACKS = 16
+"""Of one association: a queue entry is one study, a modality that mixes studies sends a few at a time."""
+
+
+class Entry(Protocol):
+    """An entry of a pack while it is being written; raises OSError."""
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None: ...
+    def complete(self, label: Label) -> Place: ...
+    def keep(self, place: Place) -> None: ...
+    def discard(self) -> None: ...
+
+
+class Pack(Protocol):
+    """A pack while this association writes it."""
+
+    @property
+    def pack_id(self) -> PackId: ...
+    @property
+    def is_empty(self) -> bool: ...
+    def entry(self, instance: Instance) -> Entry: ...
+    def close(self) -> None: ...
+
+
+class PackDirectory(Protocol):
+    """Where new packs come from."""
+
+    def create(self) -> Pack: ...
+
+
+class EventLoop(Protocol):
+    """The way from the association's thread to the event loop."""
+
+    def wait(self, coroutine: Coroutine[Any, Any, R], seconds: float) -> R:
+        """What the coroutine answers; raises Unavailable if it takes longer."""
+        ...
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None: ...
+
+
+class _OpenStudy:
+    """A study this association is sending."""
+
+    def __init__(self, study_id: StudyId, pack: Pack) -> None:
+        self.study_id = study_id
+        self.pack = pack
+        self.described: dict[UID, Description] = {}
+
+
+class Receipt:
+    """One instance on its way into a pack."""
+
+    def __init__(self, reception: "Reception", instance: Instance, study: _OpenStudy) -> None:
+        self._reception = reception
+        self._instance = instance
+        self._study = study
+        self._entry = study.pack.entry(instance)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Takes the next bytes of the data set; raises OSError."""
+        self._entry.write(chunk)
+
+    def discard(self) -> None:
+        """It did not arrive whole, or is refused: nothing of it is left (R5)."""
+        self._entry.discard()
+
+    def complete(self, sha256: bytes, description: Description) -> StoreStatus:
+        """Makes it durable and indexes it; what is answered."""
+        try:
+            status = self._complete(sha256, description)
+        except (OSError, Unavailable):
+            # Whether the bytes are durable, or the index row is committed, is not known: the pack takes
+            # no more, and is cut where the index says once it can say so.
+            self._reception.release(self._instance.study_instance_uid)
+            return StoreStatus.OUT_OF_RESOURCES
+        if status is not StoreStatus.STORED:
+            self._entry.discard()
+        return status
+
+    def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
+        reception, study, instance = self._reception, self._study, self._instance
+        known = study.described.get(instance.series_instance_uid)
+        label = Label(study.study_id, reception.sender, reception.clock.now(), sha256)
+        verdict, live_id, stored = self._index(label, None if known == description else description)
+        if verdict is Verdict.OTHER_STUDY_ID and study.pack.is_empty:
+            # Another association was first: the same entry under the StudyId that is live.
+            study.study_id = live_id
+            label = Label(live_id, reception.sender, label.received_at, sha256)
+            verdict, live_id, stored = self._index(label, description)
+        match verdict:
+            case Verdict.FIRST | Verdict.NEW:
+                self._entry.keep(stored.place)
+                study.described[instance.series_instance_uid] = description
+                return StoreStatus.STORED
+            case Verdict.DUPLICATE:
+                return StoreStatus.DUPLICATE
+            case Verdict.CONFLICT:
+                reception.quarantine(study.study_id, stored)
+                return StoreStatus.CONFLICT
+            case _:
+                raise Unavailable("the study is live under another id")
+
+    def _index(
+        self, label: Label, description: Description | None
+    ) -> tuple[Verdict, StudyId, StoredInstance]:
+        stored = StoredInstance(self._instance, label.sha256, self._entry.complete(label))
+        verdict, live_id = self._reception.index(label.study_id, stored, description)
+        return verdict, live_id, stored
+
+
+class Reception:
+    """What one association sends."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        studies: Studies,
+        gateways: Gateways,
+        packs: PackDirectory,
+        loop: EventLoop,
+        clock: Clock,
+    ) -> None:
+        self.sender = sender
+        self.clock = clock
+        self._studies = studies
+        self._gateways = gateways
+        self._packs = packs
+        self._loop = loop
+        self._open: dict[UID, _OpenStudy] = {}
+
+    def begin(self, instance: Instance) -> Receipt:
+        """Opens the pack of the instance's study; raises Refused, OSError or Unavailable."""
+        uid = instance.study_instance_uid
+        if self.sender.transfer_study_instance_uid not in (None, uid):
+            raise Refused(StoreStatus.OTHER_STUDY)
+        study = self._open.pop(uid, None)
+        if study is None:
+            if len(self._open) >= MAX_OPEN_PACKS:
+                self.release(next(iter(self._open)))
+            study_id = self._loop.wait(
+                self._studies.identify(self.sender.receiving_facility_id, uid), IDENTIFY_S
+            )
+            study = _OpenStudy(study_id, self._packs.create())
+        self._open[uid] = study  # last in, least recently used first out
+        return Receipt(self, instance, study)
+
+    def refuse(self, sop_instance_uid: str, status: StoreStatus) -> None:
+        """Lists and audits a refused instance, where the table says so and the database answers."""
+        answer = ANSWERS[status]
+        if not answer.recorded:
+            return
+        sender = self.sender
+        refusal = Refusal(
+            RefusalKind.INSTANCE,
+            status.value,
+            sender.remote_address,
+            sender.certificate_sha256,
+            sender.calling_ae_title,
+            sender.gateway_id,
+            sop_instance_uid,
+            answer.status,
+        )
+        try:
+            self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
+        except Unavailable:
+            return
+
+    def index(
+        self, study_id: StudyId, stored: StoredInstance, description: Description | None
+    ) -> tuple[Verdict, StudyId]:
+        """What the index makes of durable bytes."""
+        return self._loop.wait(self._studies.receive(study_id, self.sender, stored, description), INDEX_S)
+
+    def quarantine(self, study_id: StudyId, stored: StoredInstance) -> None:
+        """Keeps refused bytes, if there is room."""
+        self._loop.wait(self._studies.quarantine(study_id, self.sender, stored), INDEX_S)
+
+    def release(self, study_instance_uid: UID) -> None:
+        """No more instances go into the study's pack."""
+        study = self._open.pop(study_instance_uid)
+        study.pack.close()
+        self._loop.call(self._studies.release, study.pack.pack_id, study.study_id)
+
+    def end(self) -> None:
+        """The association has ended."""
+        for study_instance_uid in list(self._open):
+            self.release(study_instance_uid)

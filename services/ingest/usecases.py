@@ -1,0 +1,523 @@
+"""What ingest does: administrators enrol gateways, gateways announce and send, users fetch images."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+from uuid import UUID
+
+from kernel.dicom import UID, parse_ae_title, parse_uid
+from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
+from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
+from kernel.ids import CaseId, FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from services.ingest.domain import (
+    MAX_TRANSFER_AGE,
+    ConfirmedStudy,
+    Description,
+    Gateway,
+    Limits,
+    Place,
+    Reach,
+    RecordedRefusal,
+    Refusal,
+    Sender,
+    StoredInstance,
+    Study,
+    Transfer,
+    Verdict,
+    certificate_sha256,
+    enrolment,
+    transfer_begun_at,
+)
+
+GATEWAY_ADMIN = "gateway.admin"
+VERSIONS_PAGE = 500
+"""What a page of versions holds; a page with fewer is the last."""
+CHANGES_S = 1.0
+"""A changing study is told at most this often, and revoked gateways are looked for (A55, SEC-2)."""
+PRUNE_S = 60.0
+RECOVERY_PAGE = 1_000
+"""Packs asked about in one statement after a start."""
+
+Outcome = Literal["done", "refused"]
+
+
+class Transaction(Protocol):
+    """What ingest's store does within one transaction; `store.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None: ...
+
+    async def insert_gateway(self, gateway: Gateway) -> None: ...
+    async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
+    async def revoke_gateway(self, gateway: Gateway) -> None: ...
+    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
+    async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None: ...
+    async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Gateway]: ...
+    async def revoked(self, gateway_ids: Collection[GatewayId]) -> Collection[GatewayId]: ...
+
+    async def insert_refusal(self, recorded: RecordedRefusal) -> None: ...
+    async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]: ...
+    async def prune_refusals(self, older_than: datetime, keep: int) -> None: ...
+
+    async def begin_transfer(self, transfer: Transfer) -> Transfer: ...
+    async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
+    async def prune_transfers(self, older_than: datetime) -> None: ...
+
+    async def find_study(self, facility_id: FacilityId, study_instance_uid: UID) -> StudyId | None: ...
+    async def receive(
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        description: Description | None,
+        *,
+        create: bool,
+    ) -> tuple[Verdict, StudyId]: ...
+    async def seal_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
+    async def seal_open_packs(self) -> None: ...
+    async def sealed_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
+    async def prune_packs(self, older_than: datetime) -> None: ...
+    async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
+    async def settle(self, sealed_before: datetime) -> Mapping[StudyId, int]: ...
+    async def study(self, study_id: StudyId) -> Study | None: ...
+    async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
+
+    async def quarantine_has_room(
+        self, sender: Sender, sha256: bytes, length: int, limits: Limits
+    ) -> bool: ...
+    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None: ...
+    async def quarantined(self) -> Collection[bytes]: ...
+
+    async def instances(
+        self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None
+    ) -> Sequence[StoredInstance]: ...
+
+
+class Database(Protocol):
+    """Opens transactions, or single statements that commit by themselves."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Access(Protocol):
+    """The service access, asked on behalf of the acting user."""
+
+    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
+        """Whether he holds it there; raises NotFound for an unknown facility."""
+        ...
+
+    async def reach(self, permission: str) -> Reach: ...
+
+    async def images(self, case_id: CaseId) -> Sequence[ConfirmedStudy] | None:
+        """The studies of the case whose images he may fetch; None if he may not, or sees no such case."""
+        ...
+
+
+class Authority(Protocol):
+    """The certificate authority of gateways."""
+
+    def sign(self, csr_pem: bytes, uri: str, now: datetime) -> bytes:
+        """The certificate in PEM; raises Invalid for a bad request."""
+        ...
+
+
+class RateWindow(Protocol):
+    """Counts what happens in a window of time."""
+
+    async def allow(self, key: str, limit: int, window_s: int) -> bool: ...
+
+
+class Associations(Protocol):
+    """The open associations of this process."""
+
+    def gateways(self) -> Collection[GatewayId]: ...
+    def abort(self, gateway_ids: Collection[GatewayId]) -> None: ...
+
+
+class Files(Protocol):
+    """The bytes; each method waits for the disk."""
+
+    def list(self) -> Sequence[PackId]: ...
+    def seal(self, pack_id: PackId, committed_end: int) -> None: ...
+    def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
+    def quarantine(self, place: Place, sha256: bytes) -> None: ...
+    def quarantined(self) -> Collection[bytes]: ...
+    def release(self, sha256: bytes) -> None: ...
+
+
+class Gateways:
+    """Our software at the sites: who may send, under which titles, for which facility."""
+
+    def __init__(
+        self,
+        database: Database,
+        access: Access,
+        authority: Authority,
+        rates: RateWindow,
+        limits: Limits,
+        new_id: NewId,
+    ) -> None:
+        self._database = database
+        self._access = access
+        self._authority = authority
+        self._rates = rates
+        self._limits = limits
+        self._new_id = new_id
+
+    async def enrol(
+        self, actor: str, name: str, titles: list[tuple[str, FacilityId]], request_pem: str
+    ) -> tuple[Gateway, bytes]:
+        """A new gateway and its certificate in PEM. Two live gateways never share a title."""
+        bindings = enrolment(name, titles, request_pem)
+        gateway_id = GatewayId(self._new_id())
+        await self._require(actor, "gateway.enrolled", gateway_id, [b.facility_id for b in bindings])
+        async with self._database.transaction() as transaction:
+            certificate_pem = self._sign(request_pem, gateway_id, transaction.now)
+            sha256 = certificate_sha256(certificate_pem)
+            gateway = Gateway(gateway_id, name.strip(), bindings, sha256, transaction.now)
+            await transaction.insert_gateway(gateway)
+            await transaction.say(GatewayChanged(gateway_id, gateway.version))
+            await transaction.record(actor, "gateway.enrolled", f"gateway:{gateway_id}", "done")
+        return gateway, certificate_pem
+
+    async def revoke(self, actor: str, gateway_id: GatewayId) -> Gateway:
+        """Its certificate is refused from now on, and its titles are free."""
+        async with self._database.statements() as statements:
+            known = await statements.gateway(gateway_id)
+        missing = NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
+        if known is None:
+            raise missing
+        try:
+            await self._require(actor, "gateway.revoked", gateway_id, [b.facility_id for b in known.bindings])
+        except Denied:
+            raise missing from None
+        async with self._database.transaction() as transaction:
+            locked = await transaction.lock_gateway(gateway_id)
+            assert locked is not None
+            gateway = locked.revoke(transaction.now)
+            await transaction.revoke_gateway(gateway)
+            await transaction.say(GatewayChanged(gateway_id, gateway.version))
+            await transaction.record(actor, "gateway.revoked", f"gateway:{gateway_id}", "done")
+        return gateway
+
+    async def list(self, before: UUID | None, limit: int) -> Sequence[Gateway]:
+        """Gateways of which the actor administers every facility, newest first."""
+        reach = await self._reach()
+        async with self._database.statements() as statements:
+            return await statements.gateways(reach, before, limit)
+
+    async def list_refusals(self, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]:
+        """Refusals of such gateways; those of unknown senders for who administers every facility."""
+        reach = await self._reach()
+        async with self._database.statements() as statements:
+            return await statements.refusals(reach, before, limit)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Lists and audits a refusal; of one address a few a minute, so that a scanner fills no disk."""
+        host = refusal.remote_address.rpartition(":")[0]
+        if not await self._rates.allow(f"refusals:{host}", self._limits.refusals_per_minute, 60):
+            return
+        async with self._database.transaction() as transaction:
+            if refusal.gateway_id is None and refusal.certificate_sha256:
+                gateway = await transaction.gateway_of_certificate(refusal.certificate_sha256)
+                refusal = replace(refusal, gateway_id=gateway.gateway_id if gateway else None)
+            actor = f"gateway:{refusal.gateway_id}" if refusal.gateway_id else "unknown"
+            recorded = RecordedRefusal(self._new_id(), transaction.now, refusal)
+            await transaction.insert_refusal(recorded)
+            await transaction.record(
+                actor,
+                f"{refusal.kind}.refused",
+                f"refusal:{recorded.refusal_id}",
+                "refused",
+                reason=refusal.reason,
+            )
+
+    async def admit(
+        self, certificate_sha256: str, calling_ae_title: str, transfer_id: str | None, remote_address: str
+    ) -> Sender:
+        """Who sends, if certificate, calling AE title and facility belong together (A22, SEC-2).
+
+        Raises Denied; NotFound or Invalid for a transfer it did not begin; Exhausted if it comes too often.
+        """
+        async with self._database.statements() as statements:
+            gateway = await statements.gateway_of_certificate(certificate_sha256)
+            if gateway is None:
+                raise Denied("the certificate belongs to no gateway")
+            if gateway.revoked_at is not None:
+                raise Denied("the gateway is revoked")
+            facility_id = gateway.receives_for(calling_ae_title)
+            if facility_id is None:
+                raise Denied("the calling AE title is not one of the gateway's")
+            transfer = None
+            if transfer_id is not None:
+                transfer = await statements.transfer(TransferId(parse_id(transfer_id, "transfer_id")))
+                if (
+                    transfer is None
+                    or transfer.gateway_id != gateway.gateway_id
+                    or transfer.calling_ae_title != calling_ae_title
+                ):
+                    raise NotFound("the named transfer was not begun by this gateway under this title")
+        if not await self._rates.allow(
+            f"associations:{gateway.gateway_id}", self._limits.associations_per_minute, 60
+        ):
+            raise Exhausted("the gateway opens too many associations")
+        return Sender(
+            gateway.gateway_id,
+            certificate_sha256,
+            parse_ae_title(calling_ae_title, "calling_ae_title"),
+            facility_id,
+            transfer.transfer_id if transfer else TransferId(self._new_id()),
+            transfer.study_instance_uid if transfer else None,
+            remote_address,
+        )
+
+    async def begin_transfer(
+        self,
+        gateway_id: GatewayId,
+        transfer_id: TransferId,
+        study_instance_uid: str,
+        title: str,
+        age: timedelta,
+    ) -> None:
+        """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26)."""
+        calling_ae_title = parse_ae_title(title, "calling_ae_title")
+        uid = parse_uid(study_instance_uid, "study_instance_uid")
+        async with self._database.transaction() as transaction:
+            gateway = await transaction.gateway(gateway_id)
+            if gateway is None or gateway.revoked_at is not None:
+                raise Denied("the gateway is not enrolled, or is revoked")
+            if gateway.receives_for(calling_ae_title) is None:
+                raise Denied(f"`{calling_ae_title}` is not an AE title of this gateway")
+            begun_at = transfer_begun_at(age, transaction.now)
+            wanted = Transfer(transfer_id, gateway_id, calling_ae_title, uid, begun_at)
+            known = await transaction.begin_transfer(wanted)
+            if (known.gateway_id, known.calling_ae_title, known.study_instance_uid) != (
+                gateway_id,
+                calling_ae_title,
+                uid,
+            ):
+                raise Conflict("`transfer_id` is the transfer of another study", field="transfer_id")
+
+    async def abort_revoked(self, associations: Associations) -> None:
+        """Ends the open associations of gateways that were revoked, wherever that was done (SEC-2)."""
+        if not (open_ := associations.gateways()):
+            return
+        async with self._database.statements() as statements:
+            revoked = await statements.revoked(open_)
+        if revoked:
+            associations.abort(revoked)
+
+    async def prune(self) -> None:
+        """Lets go of what has outlived its use."""
+        async with self._database.transaction() as transaction:
+            now = transaction.now
+            await transaction.prune_refusals(now - self._limits.refusals_kept_for, self._limits.refusals_kept)
+            await transaction.prune_transfers(now - MAX_TRANSFER_AGE)
+            await transaction.prune_packs(now - timedelta(hours=1))
+
+    def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
+        try:
+            return self._authority.sign(
+                request_pem.encode("ascii", "replace"), f"spiffe://readroom/gateway/{gateway_id}", now
+            )
+        except Invalid as error:
+            raise Invalid(error.sentence, field="certificate_request_pem") from error
+
+    async def _require(
+        self, actor: str, action: str, gateway_id: GatewayId, facility_ids: Sequence[FacilityId]
+    ) -> None:
+        for facility_id in dict.fromkeys(facility_ids):
+            try:
+                allowed = await self._access.holds(GATEWAY_ADMIN, facility_id)
+            except NotFound:
+                raise NotFound(f"`{facility_id}` is not a facility", field="ae_titles.facility_id") from None
+            if not allowed:
+                async with self._database.transaction() as transaction:
+                    await transaction.record(
+                        actor, action, f"gateway:{gateway_id}", "refused", facility=str(facility_id)
+                    )
+                raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed at `{facility_id}`")
+
+    async def _reach(self) -> Reach:
+        reach = await self._access.reach(GATEWAY_ADMIN)
+        if not reach:
+            raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed")
+        return reach
+
+
+class Studies:
+    """Received studies: each instance counts once, and whoever needs to know is told."""
+
+    def __init__(self, database: Database, files: Files, limits: Limits, new_id: NewId) -> None:
+        self._database = database
+        self._files = files
+        self._limits = limits
+        self._new_id = new_id
+        self._changed: set[StudyId] = set()
+        self._released: dict[PackId, StudyId] = {}
+        self._wake = asyncio.Event()
+
+    async def identify(self, facility_id: FacilityId, study_instance_uid: UID) -> StudyId:
+        """The live StudyId at the facility, or the one the study will have if it becomes durable."""
+        async with self._database.statements() as statements:
+            known = await statements.find_study(facility_id, study_instance_uid)
+        return known or StudyId(self._new_id())
+
+    async def receive(
+        self, study_id: StudyId, sender: Sender, stored: StoredInstance, description: Description | None
+    ) -> tuple[Verdict, StudyId]:
+        """Indexes an instance whose bytes are durable: one statement, but for the first of a study.
+
+        An Unavailable leaves open whether it was committed.
+        """
+        async with self._database.statements() as statements:
+            verdict, live_id = await statements.receive(study_id, sender, stored, description, create=False)
+        if verdict is Verdict.ABSENT:
+            async with self._database.transaction() as transaction:
+                verdict, live_id = await transaction.receive(
+                    study_id, sender, stored, description, create=True
+                )
+                if verdict is Verdict.FIRST:
+                    await transaction.say(StudyReceived(live_id, 1))
+        if verdict is Verdict.NEW:
+            self._changed.add(live_id)
+        return verdict, live_id
+
+    async def quarantine(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None:
+        """Keeps refused bytes once per digest, while the gateway's share of the quarantine lasts (A27)."""
+        async with self._database.statements() as statements:
+            room = await statements.quarantine_has_room(
+                sender, stored.sha256, stored.place.file_length, self._limits
+            )
+        if room:
+            await asyncio.to_thread(self._files.quarantine, stored.place, stored.sha256)
+            async with self._database.transaction() as transaction:
+                await transaction.insert_quarantined(study_id, sender, stored)
+
+    def release(self, pack_id: PackId, study_id: StudyId) -> None:
+        """An association has ended with this pack: it is sealed, and the study is told, at once."""
+        self._released[pack_id] = study_id
+        self._wake.set()
+
+    async def upkeep(self, *, everything: bool = True) -> None:
+        """Seals released packs, tells changes, settles what is quiet (A55).
+
+        With `everything` false, only studies whose association has just ended are told.
+        """
+        released = dict(self._released)
+        telling = self._changed if everything else self._changed & set(released.values())
+        self._changed = self._changed - telling
+        try:
+            async with self._database.transaction() as transaction:
+                ends = await transaction.seal_packs(released)
+                changes = dict(await transaction.bump(telling))
+                if everything:
+                    changes |= await transaction.settle(transaction.now - self._limits.settle_after)
+                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
+        except BaseException:
+            self._changed |= telling
+            raise
+        for pack_id, end in ends.items():
+            del self._released[pack_id]
+            await asyncio.to_thread(self._files.seal, pack_id, end)
+
+    async def run(self, gateways: Gateways, associations: Associations) -> None:
+        """Looks after studies and associations for as long as the service lives."""
+        loop = asyncio.get_running_loop()
+        due = pruned = loop.time()
+        while True:
+            everything = loop.time() >= due
+            self._wake.clear()
+            try:
+                await self.upkeep(everything=everything)
+                if everything:
+                    due = loop.time() + CHANGES_S
+                    await gateways.abort_revoked(associations)
+                if loop.time() >= pruned:
+                    pruned = loop.time() + PRUNE_S
+                    await gateways.prune()
+            except Unavailable:
+                due = loop.time() + CHANGES_S  # facts and seals wait; the next second tries again
+                await asyncio.sleep(0.1)
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.0, due - loop.time()))
+            except TimeoutError:
+                continue
+
+    async def recover(self) -> None:
+        """After a start: every pack ends where the index says, and what nobody committed is gone (R3, R5)."""
+        async with self._database.transaction() as transaction:
+            await transaction.seal_open_packs()
+        pack_ids = await asyncio.to_thread(self._files.list)
+        for begin in range(0, len(pack_ids), RECOVERY_PAGE):
+            page = pack_ids[begin : begin + RECOVERY_PAGE]
+            async with self._database.statements() as statements:
+                sealed = await statements.sealed_packs(page)
+            for pack_id in page:
+                await asyncio.to_thread(self._files.seal, pack_id, sealed.get(pack_id, 0))
+        async with self._database.statements() as statements:
+            known = await statements.quarantined()
+        for sha256 in set(await asyncio.to_thread(self._files.quarantined)) - set(known):
+            await asyncio.to_thread(self._files.release, sha256)
+
+    async def describe(self, study_id: StudyId) -> Study:
+        """The snapshot for whoever heard a fact; raises NotFound if the study is gone."""
+        async with self._database.transaction() as transaction:
+            study = await transaction.study(study_id)
+        if study is None:
+            raise NotFound("`study_id` is not a received study", field="study_id")
+        return study
+
+    async def list_versions(self, after: StudyId | None) -> Sequence[tuple[StudyId, int]]:
+        """The next page of all studies and their versions."""
+        async with self._database.statements() as statements:
+            return await statements.versions(after, VERSIONS_PAGE)
+
+
+class Images:
+    """What users fetch: only what access's Decision names, and each fetch leaves an audit row."""
+
+    def __init__(self, database: Database, access: Access, files: Files) -> None:
+        self._database = database
+        self._access = access
+        self._files = files
+
+    async def of_case(
+        self, actor: str, case_id: CaseId, sop_instance_uid: str | None = None
+    ) -> Sequence[StoredInstance]:
+        """The case's instances, or the one named. No case, no sight and no images answer alike (A4)."""
+        uid = parse_uid(sop_instance_uid, "sop_instance_uid") if sop_instance_uid is not None else None
+        found: Sequence[StoredInstance] = ()
+        studies = await self._access.images(case_id)
+        async with self._database.transaction() as transaction:
+            if studies:
+                found = await transaction.instances(studies, uid)
+            await transaction.record(
+                actor,
+                "case.images_fetched",
+                f"case:{case_id}",
+                "done" if found else "refused",
+                instances=len(found),
+            )
+        if not found:
+            raise NotFound("there are no such images")
+        return found
+
+    async def read(self, stored: StoredInstance) -> AsyncIterator[bytes]:
+        """The Part 10 file in chunks; the next is read while the last is on its way."""
+        chunks = self._files.read(stored)
+        ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+        try:
+            while (chunk := await ahead) is not None:
+                ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+                yield chunk
+        finally:
+            await asyncio.gather(ahead, return_exceptions=True)
