@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "results.json"
 TABLE = Path(__file__).parent / "README.md"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What was measured, against whom.
 
@@ -31,13 +31,13 @@ class Result:
     what: str
     ours: float
     unit: str
-    peer: float | None
-    peer_name: str
-    ratio: float | None
-    goal: str
-    met: bool | None
     runs: int
     spread: str
+    peer: float | None = None
+    peer_name: str = ""
+    ratio: float | None = None
+    goal: str = "-"
+    met: bool | None = None
 
 
 def median(runs: Sequence[float]) -> float:

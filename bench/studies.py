@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 # Rows and columns that make the instances of the promises: 526 kB and 39 kB with their attributes.
 SIDE_526_KB = 512
@@ -35,7 +35,7 @@ def _uid() -> str:
 def _image(study: str, series: str, number: int, side: int, pixels: bytes) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = _uid()
+    meta.MediaStorageSOPInstanceUID = UID(_uid())
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     image.SOPClassUID = CTImageStorage

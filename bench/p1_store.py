@@ -1,0 +1,98 @@
+"""P1: C-STORE over mutual TLS, durable and indexed, one association, 526 kB instances."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import peers, studies
+from bench.results import Result, median, spread
+from bench.site import AE_TITLE, Site, running
+
+INSTANCES = int(os.environ.get("BENCH_P1_INSTANCES", "1000"))
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+DUE = {("tuned", "Orthanc"): ">= 2.5x", ("as shipped", "Orthanc"): ">= 20x"}
+
+
+async def measure() -> Sequence[Result]:
+    lacking = peers.missing("storescu", "storescp", "Orthanc")
+    if lacking:
+        print(f"P1 is left out: {', '.join(lacking)} not installed (make debian)")
+        return []
+    async with running() as site:
+        return _measure(site)
+
+
+def _measure(site: Site) -> Sequence[Result]:
+    results: list[Result] = []
+    with ExitStack() as stack:
+        port = int(site.endpoints.dicom.rpartition(":")[2])
+        ours = peers.Receiver("Readroom", port, "READROOM", _pids(site))
+        receivers = [
+            ours,
+            stack.enter_context(peers.orthanc(site.folder / "orthanc", site.gateway)),
+            stack.enter_context(peers.storescp(site.folder / "storescp", site.gateway)),
+        ]
+        for sender, runs in (("tuned", RUNS), ("as shipped", min(RUNS, 3))):
+            seconds: dict[str, list[float]] = {receiver.name: [] for receiver in receivers}
+            cpu: dict[str, list[float]] = {receiver.name: [] for receiver in receivers}
+            for _ in range(runs):
+                study = site.folder / "study"
+                gigabytes = sum(path.stat().st_size for path in _written(study)) / 1e9
+                for receiver in receivers:
+                    before = peers.processor_seconds(receiver.pids)
+                    tuned = sender == "tuned"
+                    took = peers.storescu(receiver, site.gateway, AE_TITLE, study, tuned=tuned)
+                    seconds[receiver.name].append(took)
+                    cpu[receiver.name].append((peers.processor_seconds(receiver.pids) - before) / gigabytes)
+                    print(f"  P1 {sender}: {receiver.name} {took:.2f} s")
+                shutil.rmtree(study)
+            results += _results(sender, seconds, cpu)
+    return results
+
+
+def _written(study: Path) -> Sequence[Path]:
+    return studies.write_study(study, INSTANCES, studies.SIDE_526_KB)
+
+
+def _results(
+    sender: str, seconds: Mapping[str, Sequence[float]], cpu: Mapping[str, Sequence[float]]
+) -> Sequence[Result]:
+    what = f"{INSTANCES} instances of 526 kB, one association, sender {sender}"
+    ours = seconds["Readroom"]
+    rows = [
+        Result(
+            id="P1",
+            what=f"{what}, against {peer}",
+            ours=median(ours),
+            unit="s",
+            runs=len(ours),
+            spread=spread(ours, seconds[peer]),
+            peer=median(seconds[peer]),
+            peer_name=peer,
+            ratio=median(seconds[peer]) / median(ours),
+            goal=DUE.get((sender, peer), "-"),
+        )
+        for peer in ("Orthanc", "storescp")
+    ]
+    ours, theirs = cpu["Readroom"], cpu["Orthanc"]
+    processor = Result(
+        id="P1",
+        what=f"processor seconds of the receiver per GB, sender {sender}",
+        ours=median(ours),
+        unit="s/GB",
+        runs=len(ours),
+        spread=spread(ours, theirs),
+        peer=median(theirs),
+        peer_name="Orthanc",
+        ratio=median(theirs) / median(ours),
+    )
+    return [*rows, processor]
+
+
+def _pids(site: Site) -> tuple[int, ...]:
+    """ingest, and PostgreSQL's processes of this moment, which do its work."""
+    postgres = site.system.servers.postgres.pid
+    children = [int(pid) for pid in Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()]
+    return (site.system.service_pid("ingest"), postgres, *children)

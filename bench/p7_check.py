@@ -1,0 +1,152 @@
+"""P7: `Check` over gRPC beside the least a handler must do (`minimal_check.py`), and `CheckMany` of 1,000."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import grpc
+
+from bench import studies
+from bench.results import Result, median, spread
+from bench.sender import store
+from bench.site import AE_TITLE, LOGIN, Site, running
+from kernel.clock import MonotonicClock
+from plumbing import rpc, tls, tokens
+from readroom.session import read_private
+from wire.access.v1 import access_pb2, access_pb2_grpc
+
+CALLS = 3000
+AT_ONCE = 16
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+
+
+async def measure() -> Sequence[Result]:
+    async with running() as site:
+        case_id = await _one_case(site)
+        with _minimal(site) as port:
+            addresses = {"ours": site.endpoints.services["access"], "minimal": f"127.0.0.1:{port}"}
+            rates: dict[str, list[float]] = {name: [] for name in addresses}
+            async with AsyncExitStack() as stack:
+                stubs = {}
+                for name, address in addresses.items():
+                    channel = await stack.enter_async_context(_channel(site, address))
+                    stubs[name] = access_pb2_grpc.AccessServiceStub(channel)
+                    await _rate(stubs[name], case_id, _token(site))  # warm
+                for _ in range(RUNS):
+                    token = _token(site)
+                    for name, stub in stubs.items():
+                        rates[name].append(await _rate(stub, case_id, token))
+        many = [await _check_many(site, case_id) for _ in range(4 * RUNS)]
+    ours, minimal = rates["ours"], rates["minimal"]
+    ratio = median(ours) / median(minimal)
+    in_ms = [1000 * took for took in many]
+    return [
+        Result(
+            id="P7",
+            what=f"Check, {AT_ONCE} at once on one channel",
+            ours=median(ours),
+            unit="calls/s",
+            runs=RUNS,
+            spread=spread(ours, minimal),
+            peer=median(minimal),
+            peer_name="mutual TLS + token + one SELECT",
+            ratio=ratio,
+            goal=">= 0.80",
+            met=ratio >= 0.8,
+        ),
+        Result(
+            id="P7",
+            what="CheckMany of 1,000 cases",
+            ours=median(in_ms),
+            unit="ms",
+            runs=len(many),
+            spread=spread(in_ms),
+            goal="<= 15 ms",
+            met=median(in_ms) <= 15,
+        ),
+    ]
+
+
+def _token(site: Site) -> str:
+    issuer_key = read_private(site.endpoints.issuer_key)
+    now = MonotonicClock().now()
+    return tokens.mint(issuer_key, login=LOGIN, session="bench", audience="access", now=now)
+
+
+async def _one_case(site: Site) -> str:
+    paths = studies.write_study(site.folder / "one", 1, studies.SIDE_39_KB)
+    await asyncio.to_thread(store, site.endpoints.dicom, site.gateway, AE_TITLE, paths)
+    while True:
+        listed = await site.readroom.access.ListCases(access_pb2.ListCasesRequest())
+        if listed.cases:
+            return listed.cases[0].case_id
+        await asyncio.sleep(0.02)
+
+
+async def _rate(stub: "access_pb2_grpc.AccessServiceAsyncStub", case_id: str, token: str) -> float:
+    """Calls per second."""
+    request = access_pb2.CheckRequest(case_id=case_id)
+    headers = (("authorization", f"Bearer {token}"),)
+    left = iter(range(CALLS))
+
+    async def call() -> None:
+        for _ in left:
+            answer = await stub.Check(request, timeout=10, metadata=headers)
+            assert answer.decision.allowed
+
+    began = time.perf_counter()
+    await asyncio.gather(*(call() for _ in range(AT_ONCE)))
+    return CALLS / (time.perf_counter() - began)
+
+
+async def _check_many(site: Site, case_id: str) -> float:
+    """Seconds of one call; one case is there, the others are not, which reads the index the same."""
+    absent = [f"{case_id[:-6]}{number:06x}" for number in range(999)]
+    request = access_pb2.CheckManyRequest(case_ids=[case_id, *absent])
+    began = time.perf_counter()
+    answer = await site.readroom.access.CheckMany(request)
+    assert len(answer.decisions) == 1000
+    return time.perf_counter() - began
+
+
+def _channel(site: Site, address: str) -> grpc.aio.Channel:
+    """A plain channel: both sides are called by the same client."""
+    caller = rpc.TLSFiles(
+        site.endpoints.caller_certificate, site.endpoints.caller_key, site.endpoints.service_ca
+    )
+    return grpc.aio.secure_channel(
+        address, tls.grpc_channel_credentials(caller),
+        options=[("grpc.ssl_target_name_override", "access.readroom")])  # fmt: skip
+
+
+class _minimal:  # noqa: N801  used as a function
+    """The yardstick as a process of its own, with access's identity and database; answers its port."""
+
+    def __init__(self, site: Site) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        identity = site.system.pki.tls("access")
+        files = [str(path) for path in (identity.certificate, identity.key, identity.ca)]
+        self._command = [sys.executable, "-m", "bench.minimal_check", str(self._port), *files,
+                         str(site.system.pki.token_public_key)]  # fmt: skip
+        self._environment = {**os.environ, "DATABASE_URL": site.system.servers.database_url("access")}
+
+    def __enter__(self) -> int:
+        self._process = subprocess.Popen(self._command, env=self._environment)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return self._port
+            time.sleep(0.05)
+        raise RuntimeError("the yardstick did not start")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()

@@ -1,0 +1,74 @@
+"""A system to measure: one facility, one enrolled gateway, a radiologist who sees everything."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbing.endpoints import Endpoints
+from plumbing.rpc import TLSFiles
+from readroom.client import Readroom, connect
+from readroom.enrol import enrol_gateway
+from readroom.facilities import save_facility
+from readroom.session import Session
+from services.local import LocalSystem
+from wire.access.v1 import access_pb2 as access
+from wire.routing.v1.routing_pb2 import Facility
+
+AE_TITLE = "BENCH"
+LOGIN = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The running system, and who calls and sends.
+
+    Attributes:
+        folder: where a measurement may put files; gone at the end.
+        gateway: the identity of the enrolled gateway, which sends as AE_TITLE.
+        readroom: the services, called as the radiologist.
+    """
+
+    folder: Path
+    system: LocalSystem
+    endpoints: Endpoints
+    gateway: TLSFiles
+    readroom: Readroom
+    facility_id: str
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Site]:
+    """Starts a durable system in a folder of its own and prepares it."""
+    with tempfile.TemporaryDirectory(prefix="readroom-bench-") as name:
+        folder = Path(name)
+        system = LocalSystem(folder / "data", first_admin=LOGIN)
+        system.start()
+        try:
+            endpoints = Endpoints.read(system.data_dir)
+            async with connect(endpoints, Session.begin(LOGIN)) as readroom:
+                facility_id = await _prepare(readroom, folder / "gateway")
+                crt, key = (folder / "gateway" / f"gateway.{kind}" for kind in ("crt", "key"))
+                gateway = TLSFiles(crt, key, endpoints.gateway_ca)
+                yield Site(folder, system, endpoints, gateway, readroom, facility_id)
+        finally:
+            system.stop()
+
+
+async def _prepare(readroom: Readroom, gateway_folder: Path) -> str:
+    users = await readroom.access.ListUsers(access.ListUsersRequest())
+    user = next(user for user in users.users if user.login == LOGIN)
+    for permission in ("facility.admin", "gateway.admin"):
+        user.permissions.append(access.PermissionGrant(permission=permission))
+    await readroom.access.SaveUser(access.SaveUserRequest(user=user, set_permissions=True))
+    facility_id = (await save_facility(readroom, Facility(name="Bench"))).facility_id
+    await readroom.access.SavePrivilege(
+        access.SavePrivilegeRequest(
+            privilege=access.Privilege(
+                user_id=user.user_id, facility_id=facility_id, level=access.LEVEL_REPORT
+            )
+        )
+    )
+    await enrol_gateway(readroom, "bench", {AE_TITLE: facility_id}, gateway_folder)
+    return facility_id
