@@ -1,0 +1,206 @@
+"""Users, cases and their owners with defaults, and the entries of tests/cases/privileges.yaml."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import yaml
+
+from kernel.ids import CaseId, FacilityId, StudyId, UserId
+from services.access.caseindex import Placement, ReceivedSeries, ReceivedStudy, StudyAttributes
+from services.access.domain import (
+    ROLES,
+    ConfirmedStudy,
+    Facility,
+    Level,
+    Permission,
+    PermissionGrant,
+    Privilege,
+    ReadType,
+    Role,
+    User,
+    checked_privilege,
+)
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+CASES = Path(__file__).parents[1] / "cases" / "privileges.yaml"
+
+# What Check answers is the half of these rows that exists; reporting brings the other.
+_PARTLY = {"ACC-6", "ACC-7", "ACC-8", "ACC-9", "ACC-10", "ACC-13"}
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    at: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def a_facility(name: str = "", time_zone: str = "UTC", **changes: Any) -> Facility:
+    name = name or f"Facility {next(_numbers)}"
+    return Facility(
+        **{"id": FacilityId(uuid4()), "name": name, "time_zone": time_zone, "version": 1} | changes
+    )
+
+
+def a_user(role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
+    number = next(_numbers)
+    permissions = frozenset(PermissionGrant(each) for each in ROLES[role].defaults)
+    values = {
+        "id": UserId(uuid4()),
+        "login": f"user{number}",
+        "name": f"User {number}",
+        "role": role,
+        "active": True,
+        "permissions": permissions,
+        "home_facility_id": FacilityId(uuid4()) if ROLES[role].at_home else None,
+        "version": 1,
+    }
+    return User(**values | changes)
+
+
+def a_study(*series: tuple[str, str, int], **changes: Any) -> ReceivedStudy:
+    """A study whose series are each a UID, a modality and a number of instances."""
+    values = {
+        "id": StudyId(uuid4()),
+        "received_at": NOON,
+        "settled": False,
+        "attributes": StudyAttributes(patient_name="Doe^Jane"),
+        "series": tuple(ReceivedSeries(*each) for each in series or [("1.2.3", "CT", 1)]),
+        "version": 1,
+    }
+    return ReceivedStudy(**values | changes)
+
+
+def a_placement(
+    facility_id: FacilityId, *studies: ReceivedStudy | ConfirmedStudy, **changes: Any
+) -> Placement:
+    """Where all series of the studies belong, unless it is said which do."""
+    values = {
+        "case_id": CaseId(uuid4()),
+        "facility_id": facility_id,
+        "study_instance_uid": f"1.2.826.0.1.{next(_numbers)}",
+        "undistributed": False,
+        "studies": tuple(
+            each if isinstance(each, ConfirmedStudy) else ConfirmedStudy(each.id, None) for each in studies
+        ),
+        "placed_at": NOON,
+        "version": 1,
+    }
+    return Placement(**values | changes)
+
+
+@dataclass
+class Owners:
+    """What routing and ingest have, as far as access asks."""
+
+    facilities: dict[UUID, Facility] = field(default_factory=dict)
+    placements: dict[UUID, Placement] = field(default_factory=dict)
+    studies: dict[UUID, ReceivedStudy] = field(default_factory=dict)
+    asked: list[UUID] = field(default_factory=list)
+
+    def add(self, *things: Facility | Placement | ReceivedStudy) -> None:
+        for thing in things:
+            match thing:
+                case Facility():
+                    self.facilities[thing.id] = thing
+                case Placement():
+                    self.placements[thing.case_id] = thing
+                case ReceivedStudy():
+                    self.studies[thing.id] = thing
+
+    async def describe_facility(self, facility_id: FacilityId) -> Facility | None:
+        return self.facilities.get(facility_id)
+
+    async def describe_placement(self, case_id: CaseId) -> Placement | None:
+        return self.placements.get(case_id)
+
+    async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None:
+        self.asked.append(study_id)
+        return self.studies.get(study_id)
+
+    async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return _page(self.facilities, after)
+
+    async def placement_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return _page(self.placements, after)
+
+    async def study_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return _page(self.studies, after)
+
+
+def _page(things: Mapping[UUID, Any], after: UUID | None) -> list[tuple[UUID, int]]:
+    ids = sorted(each for each in things if after is None or each > after)
+    return [(each, things[each].version) for each in ids[:500]]
+
+
+@dataclass(frozen=True)
+class PrivilegeCase:
+    """An entry of privileges.yaml."""
+
+    entry: dict[str, Any]
+
+    @property
+    def role(self) -> Role:
+        return Role(self.entry["role"])
+
+    @property
+    def now(self) -> datetime:
+        now: datetime = self.entry.get("now", NOON)
+        return now
+
+    def privilege(self, where: str = "privilege") -> Privilege | None:
+        if where not in self.entry:
+            return None
+        level = Level[self.entry[where].upper()]
+        if where == "elsewhere":
+            return checked_privilege(level, None, frozenset())
+        read_types = frozenset(ReadType(each) for each in self.entry.get("read_types", ()))
+        expires_on: date | None = self.entry.get("expires_on")
+        return checked_privilege(level, expires_on, read_types)
+
+    def permissions(self, places: Mapping[str, FacilityId]) -> frozenset[PermissionGrant]:
+        def grant(text: str) -> PermissionGrant:
+            permission, _, place = text.partition(" at ")
+            return PermissionGrant(Permission(permission), places[place] if place else None)
+
+        held = {PermissionGrant(each) for each in ROLES[self.role].defaults}
+        held |= set(map(grant, self.entry.get("with", ())))
+        return frozenset(held - set(map(grant, self.entry.get("without", ()))))
+
+    @property
+    def expected(self) -> dict[str, Any] | None:
+        sees = self.entry["sees"]
+        return None if sees is False else {"read_types": [], **sees}
+
+
+def privilege_cases() -> list[Any]:
+    """Each entry as a parameter that proves its rows."""
+    entries = yaml.safe_load(CASES.read_text())
+    return [
+        pytest.param(
+            PrivilegeCase(entry),
+            id=entry["case"],
+            marks=[
+                pytest.mark.proves(row, part="what Check answers")
+                if row in _PARTLY
+                else pytest.mark.proves(row)
+                for row in entry["rows"]
+            ],
+        )
+        for entry in entries
+    ]
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)

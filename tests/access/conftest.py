@@ -1,0 +1,170 @@
+"""Access's use cases on a PostgreSQL of their own."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from kernel.ids import UUID7, CaseId, FacilityId, FolderId, UserId
+from plumbing.db import Database
+from services.access.administration import Folders, Users
+from services.access.caseindex import Placement, ReceivedStudy
+from services.access.domain import (
+    Decision,
+    Facility,
+    Level,
+    Permission,
+    PermissionGrant,
+    ReadType,
+    Role,
+    User,
+    checked_privilege,
+)
+from services.access.store import AccessTransaction
+from services.access.usecases import CaseIndex, Sight
+from tests.access.builders import Clock, Owners, a_facility, a_placement, a_study, a_user
+
+ADMIN = "ada"
+
+
+@dataclass
+class Access:
+    """The use cases, and what a test wants to arrange or see around them."""
+
+    database: Database[AccessTransaction]
+    clock: Clock
+    sight: Sight
+    users: Users
+    folders: Folders
+    index: CaseIndex
+    owners: Owners
+    admin: User = field(init=False)
+
+    async def user(self, role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
+        user = a_user(role, **changes)
+        async with self.database.transaction() as transaction:
+            await transaction.save_user(user)
+        return user
+
+    async def manager(self, facility: Facility, *more: Permission, **changes: Any) -> User:
+        """A facility manager with his role's defaults, and more at his facility."""
+        at_home = {Permission.ADMINISTER_ACCESS, Permission.ADMINISTER_SHARES, *more}
+        defaults = a_user(Role.FACILITY_MANAGER).permissions
+        return await self.user(
+            Role.FACILITY_MANAGER,
+            permissions=defaults | {PermissionGrant(each, facility.id) for each in at_home},
+            home_facility_id=facility.id,
+            **changes,
+        )
+
+    async def facility(self, name: str = "", time_zone: str = "UTC") -> Facility:
+        facility = a_facility(name, time_zone)
+        await self.hear(facility)
+        return facility
+
+    async def case(self, facility: Facility, *studies: ReceivedStudy, **changes: Any) -> CaseId:
+        studies = studies or (a_study(),)
+        placement = a_placement(facility.id, *studies, **changes)
+        await self.hear(*studies, placement)
+        return placement.case_id
+
+    async def hear(self, *things: Facility | Placement | ReceivedStudy) -> None:
+        """The owners have these now, and say so; a fact about each is heard."""
+        self.owners.add(*things)
+        for thing in things:
+            match thing:
+                case Facility():
+                    facility = await self.index.fetch_facility(thing.id)
+                    async with self.database.transaction() as transaction:
+                        await self.index.index_facility(transaction, facility)
+                case Placement():
+                    snapshots = await self.index.fetch_case(thing.case_id)
+                    async with self.database.transaction() as transaction:
+                        await self.index.index_case(transaction, thing.case_id, snapshots)
+                case ReceivedStudy():
+                    study = await self.index.fetch_study(thing.id)
+                    async with self.database.transaction() as transaction:
+                        await self.index.index_study(transaction, study)
+
+    async def give(
+        self,
+        user: User,
+        facility: Facility,
+        level: Level,
+        *,
+        expires_on: date | None = None,
+        read_types: Iterable[ReadType] = (),
+        by: str = ADMIN,
+    ) -> int:
+        privilege = checked_privilege(level, expires_on, frozenset(read_types))
+        _, revision = await self.users.save_privilege(by, user.id, facility.id, privilege)
+        return revision
+
+    async def folder(self, *members: User, name: str = "Folder") -> FolderId:
+        folder, _ = await self.folders.save_folder(ADMIN, None, name, frozenset(m.id for m in members))
+        return folder.id
+
+    async def check(self, user: User, case_id: CaseId) -> Decision:
+        return await self.sight.check(user.login, case_id, images=True, at_least=0)
+
+    async def worklist(
+        self, user: User, limit: int = 500, facility_id: FacilityId | None = None
+    ) -> list[CaseId]:
+        listed = await self.sight.list_cases(user.login, None, limit, facility_id=facility_id, at_least=0)
+        return [case.case_id for case, _ in listed]
+
+    async def stored(self, user_id: UserId) -> User:
+        async with self.database.statements() as statements:
+            user = await statements.user(user_id)
+        assert user is not None
+        return user
+
+    async def revision(self) -> int:
+        async with self.database.statements() as statements:
+            return await statements.revision()
+
+    async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        async with self.database.statements() as statements:
+            return list(await statements.connection.fetch(sql, *values))
+
+    async def facts(self) -> list[tuple[str, str, int]]:
+        """Subject, id and version of what was said, in order."""
+        rows = await self.query("select subject, payload from outbox order by id")
+        payloads = [(row["subject"], msgspec.json.decode(row["payload"])) for row in rows]
+        return [(subject, payload["id"], payload["version"]) for subject, payload in payloads]
+
+    async def audited(self) -> list[tuple[str, str, str]]:
+        """Actor, action and outcome of what was audited, in order."""
+        rows = await self.query("select actor, action, outcome from audit_rows order by id")
+        return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
+    async for started in start(fresh_database("access")):
+        yield started
+
+
+async def start(url: str) -> AsyncIterator[Access]:
+    clock = Clock()
+    new_id = UUID7(clock)
+    database = await Database.connect(url, AccessTransaction, clock=clock, new_id=new_id)
+    owners = Owners()
+    started = Access(
+        database,
+        clock,
+        Sight(database, clock),
+        Users(database, new_id),
+        Folders(database, new_id),
+        CaseIndex(database, owners, owners),
+        owners,
+    )
+    admin = await started.users.create_first_administrator(ADMIN)
+    assert admin is not None
+    started.admin = admin
+    yield started
+    await database.close()
