@@ -1,0 +1,354 @@
+"""All of ingest in the test's process, an access that speaks the contract, senders over mutual TLS."""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydicom import dcmread
+from pydicom.uid import UID
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+from kernel.clock import MonotonicClock
+from kernel.errors import NotFound
+from kernel.ids import UUID7, FacilityId
+from plumbing import rpc, tokens
+from plumbing.config import load
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from plumbing.tls import TLSFiles
+from services.ingest import main
+from tests.dicom_files import dataset_bytes
+from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.ingest.v1 import ingest_pb2 as pb
+from wire.ingest.v1 import ingest_pb2_grpc
+
+ADMIN, READER = "admin", "reader"
+RIVERSIDE = FacilityId(UUID("01900000-0000-7000-8000-0000000000a1"))
+HARBOUR = FacilityId(UUID("01900000-0000-7000-8000-0000000000a2"))
+
+
+class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
+    """Speaks access's contract: `administered` facilities by login, `decisions` by case."""
+
+    def __init__(self) -> None:
+        self.facilities = {RIVERSIDE, HARBOUR}
+        self.administered: dict[str, set[FacilityId]] = {ADMIN: {RIVERSIDE, HARBOUR}}
+        self.everywhere = {ADMIN}
+        self.decisions: dict[tuple[str, str], access_pb2.Decision] = {}
+
+    async def CheckPermission(  # noqa: N802
+        self, request: access_pb2.CheckPermissionRequest, context: Any
+    ) -> access_pb2.CheckPermissionResponse:
+        login = rpc.caller().login or ""
+        if not request.facility_id:
+            facilities = map(str, self.administered.get(login, set()))
+            return access_pb2.CheckPermissionResponse(
+                allowed=login in self.everywhere, facility_ids=facilities
+            )
+        if UUID(request.facility_id) not in self.facilities:
+            raise NotFound("there is no such facility", field="facility_id")
+        allowed = UUID(request.facility_id) in self.administered.get(login, set())
+        return access_pb2.CheckPermissionResponse(allowed=allowed)
+
+    async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802
+        decision = self.decisions.get((rpc.caller().login or "", request.case_id))
+        return access_pb2.CheckResponse(decision=decision or access_pb2.Decision())
+
+
+@dataclass
+class EnrolledGateway:
+    """What a gateway has after its enrolment."""
+
+    gateway_id: str
+    title: str
+    tls: TLSFiles
+
+
+@dataclass
+class Sent:
+    """What became of one C-STORE."""
+
+    status: int | None
+    comment: str = ""
+
+
+class Ingest:
+    """A running ingest and what a test needs around it."""
+
+    def __init__(self, servers: EmbeddedServers, database_url: str, pki: Pki, folder: Path) -> None:
+        self.servers = servers
+        self.database_url = database_url
+        self.pki = pki
+        self.folder = folder
+        self.access = AccessOfTheTest()
+        self.clock = MonotonicClock()
+        self.ports = {name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access")}
+        self.environ: dict[str, str] = {}
+        self._running: AsyncExitStack | None = None
+
+    @property
+    def packs(self) -> Path:
+        return self.folder / "packs"
+
+    def settings(self) -> main.Settings:
+        identity, gateways = self.pki.tls("ingest"), self.pki.gateway_tls("ingest")
+        fields: dict[str, object] = {
+            "listen": self.address("grpc"),
+            "http_listen": self.address("http"),
+            "database_url": self.database_url,
+            "nats_url": self.servers.nats_url,
+            "cache_url": self.servers.cache_url,
+            "tls_certificate": identity.certificate,
+            "tls_key": identity.key,
+            "tls_ca": identity.ca,
+            "token_public_key": self.pki.token_public_key,
+            "access_address": self.address("access"),
+            "pack_directory": self.packs,
+            "dicom_listen": self.address("dicom"),
+            "gateway_listen": self.address("gateways"),
+            "gateway_certificate": gateways.certificate,
+            "gateway_key": gateways.key,
+            "gateway_ca": gateways.ca,
+            "gateway_ca_key": self.pki.gateway_ca_key,
+            "settle_after_s": "0.5",
+        }
+        told = {f"READROOM_INGEST_{name.upper()}": str(value) for name, value in fields.items()}
+        return load(main.Settings, told | self.environ)
+
+    def address(self, name: str) -> str:
+        return f"127.0.0.1:{self.ports[name]}"
+
+    async def start(self) -> None:
+        resources = AsyncExitStack()
+        verifier = tokens.Verifier(self.pki.token_public_key.read_bytes(), self.clock)
+        access = rpc.Server("access", self.address("access"), self.pki.tls("access"), verifier, self.clock)
+        access.add(
+            access_pb2_grpc.add_AccessServiceServicer_to_server, self.access, "wire.access.v1.AccessService"
+        )
+        await access.start()
+        resources.push_async_callback(access.stop, 0)
+        application = await main.build(self.settings(), self.clock, UUID7(self.clock), resources)
+        for server in application.servers:
+            await server.start()
+            resources.push_async_callback(server.stop, 0)
+        for task in application.tasks.values():
+            running = asyncio.create_task(task())
+            resources.push_async_callback(end, running)
+        self._running = resources
+
+    async def stop(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            await running.aclose()
+
+    # As a user, a service, a gateway
+
+    def token(self, login: str) -> str:
+        return tokens.mint(
+            self.pki.token_key.read_bytes(),
+            login=login,
+            session=str(uuid4()),
+            audience="ingest",
+            now=datetime.now(UTC),
+        )
+
+    def acting(self, login: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
+        """The service as the command line calls it."""
+        return self._stub("bff", lambda: self.token(login))
+
+    def service(self, name: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
+        return self._stub(name, lambda: None)
+
+    def _stub(self, peer: str, token: Callable[[], str | None]) -> Any:
+        channel = rpc.connect(self.address("grpc"), "ingest", self.pki.tls(peer), token=token)
+        return ingest_pb2_grpc.IngestServiceStub(channel)
+
+    def gateway_service(self, gateway: EnrolledGateway) -> Any:
+        channel = rpc.connect(self.address("gateways"), "ingest", gateway.tls)
+        return ingest_pb2_grpc.GatewayServiceStub(channel)
+
+    async def enrol(self, title: str = "RIVERSIDE", *facilities: FacilityId) -> EnrolledGateway:
+        """A gateway with one title, or with one for each facility: TITLE, TITLE2 …"""
+        request, key = signing_request()
+        titles = [f"{title}{number or ''}" for number in range(len(facilities or (RIVERSIDE,)))]
+        answer = await self.acting(ADMIN).EnrolGateway(
+            pb.EnrolGatewayRequest(
+                name="Main",
+                ae_titles=[
+                    pb.AETitleBinding(ae_title=each, facility_id=str(facility))
+                    for each, facility in zip(titles, facilities or (RIVERSIDE,), strict=True)
+                ],
+                certificate_request_pem=request.decode(),
+            )
+        )
+        return EnrolledGateway(answer.gateway.gateway_id, title, self.keep_identity(answer, key))
+
+    def keep_identity(self, answer: pb.EnrolGatewayResponse, key: bytes) -> TLSFiles:
+        stem = self.folder / answer.gateway.gateway_id
+        files = TLSFiles(stem.with_suffix(".pem"), stem.with_suffix(".key"), stem.with_suffix(".ca"))
+        files.certificate.write_text(answer.certificate_pem)
+        files.key.write_bytes(key)
+        files.ca.write_text(answer.ca_pem)
+        return files
+
+    # What is stored
+
+    async def rows(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return list(await connection.fetch(sql, *arguments))
+        finally:
+            await connection.close()
+
+    async def one(self, sql: str, *arguments: object) -> Any:
+        (row,) = await self.rows(sql, *arguments)
+        return row[0]
+
+    def pack_files(self) -> list[Path]:
+        return sorted(self.packs.glob("??/*.tar"))
+
+    async def stored(self) -> dict[str, str]:
+        """SHA-256 of the data set by SOP Instance UID, as the index has it."""
+        rows = await self.rows("select sop_instance_uid, sha256 from instances")
+        return {row["sop_instance_uid"]: row["sha256"].hex() for row in rows}
+
+
+def signing_request() -> tuple[bytes, bytes]:
+    """A request for a certificate, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return request.public_bytes(Encoding.PEM), private
+
+
+async def end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def client_context(tls: TLSFiles) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(tls.ca))
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
+
+
+@dataclass
+class Sender:
+    """A gateway's DICOM side: sends files as they stand, over mutual TLS."""
+
+    port: int
+    title: str
+    tls: TLSFiles | None
+    called: str = "READROOM"
+    transfer_id: str | None = None
+    rejections: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, ingest: Ingest, gateway: EnrolledGateway, **more: Any) -> "Sender":
+        return cls(ingest.ports["dicom"], more.pop("title", gateway.title), gateway.tls, **more)
+
+    @contextmanager
+    def association(self, contexts: Sequence[tuple[str, str]]) -> Iterator[Association]:
+        """An association with one presentation context for each SOP class and transfer syntax."""
+        ae = AE(ae_title=self.title)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+        for abstract_syntax, transfer_syntax in dict.fromkeys(contexts):
+            ae.add_requested_context(abstract_syntax, transfer_syntax)
+        negotiation = []
+        if self.transfer_id is not None:
+            identity = UserIdentityNegotiation()
+            identity.user_identity_type = 1
+            identity.primary_field = self.transfer_id.encode()
+            negotiation.append(identity)
+        association = ae.associate(
+            "127.0.0.1",
+            self.port,
+            ae_title=self.called,
+            ext_neg=negotiation,
+            tls_args=(client_context(self.tls), "localhost") if self.tls else None,
+        )
+        try:
+            if association.is_rejected:
+                primitive = association.acceptor.primitive
+                self.rejections.append((primitive.result, primitive.result_source, primitive.diagnostic))
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
+
+    def store(self, *paths: Path) -> list[Sent]:
+        """Sends each file's data set byte by byte as it stands."""
+        metas = [dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta for path in paths]
+        contexts = [(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas]
+        with self.association(contexts) as association:
+            return [
+                store_bytes(
+                    association,
+                    dataset_bytes(path),
+                    meta.MediaStorageSOPClassUID,
+                    meta.MediaStorageSOPInstanceUID,
+                    meta.TransferSyntaxUID,
+                )
+                for path, meta in zip(paths, metas, strict=True)
+            ]
+
+
+def store_bytes(
+    association: Association, data: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+) -> Sent:
+    """One C-STORE of raw bytes."""
+    from io import BytesIO
+
+    from pynetdicom.dimse_primitives import C_STORE
+
+    if not association.is_established:
+        return Sent(None)
+    context = next(
+        c
+        for c in association.accepted_contexts
+        if c.abstract_syntax == sop_class_uid and c.transfer_syntax[0] == transfer_syntax_uid
+    )
+    request = C_STORE()
+    request.MessageID = 7
+    request.AffectedSOPClassUID = UID(sop_class_uid)
+    request.AffectedSOPInstanceUID = UID(sop_instance_uid)
+    request.Priority = 2
+    request.DataSet = BytesIO(data)
+    association._reactor_checkpoint.clear()
+    try:
+        association.dimse.send_msg(request, context.context_id)
+        _, response = association.dimse.get_msg(block=True)
+    finally:
+        association._reactor_checkpoint.set()
+    if response is None:
+        return Sent(None)
+    return Sent(int(response.Status), str(response.ErrorComment or ""))
+
+
+async def sent(sender: Sender, *paths: Path) -> list[Sent]:
+    return await asyncio.to_thread(sender.store, *paths)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
