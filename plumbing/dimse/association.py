@@ -138,6 +138,10 @@ class Association:
         try:
             proposal = read_proposal(self._associate_pdu(reader, deadline))
             request = self._request(proposal)
+            if self._called_ae_titles is not None and request.called_ae_title not in self._called_ae_titles:
+                raise Rejected(
+                    *CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{request.called_ae_title}`"
+                )
             if not self._admit(self):
                 raise Rejected(*LOCAL_LIMIT_EXCEEDED, "too many associations")
             acceptance = write_acceptance(proposal)
@@ -218,8 +222,6 @@ class Association:
             called = parse_ae_title(proposal.called_ae_title, "called AE title")
         except Invalid as error:
             raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
-        if self._called_ae_titles is not None and called not in self._called_ae_titles:
-            raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{called}`")
         return AssociationRequest(calling, called, certificate, self._remote, proposal.identity)
 
     def _exchange(self, handler: AssociationHandler, contexts: dict[int, Context], reader: "_Reader") -> End:
