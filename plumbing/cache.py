@@ -38,7 +38,7 @@ class RateWindow:
         self._local: Counter[tuple[str, int]] = Counter()
 
     async def allow(self, key: str, limit: int, window_s: int) -> bool:
-        """Counts one under `key`; whether there are at most `limit` in the current window of `window_s` seconds."""
+        """Counts one; whether there are at most `limit` under `key` in this window of `window_s` seconds."""
         now_s = self._clock.now().timestamp()
         window = int(now_s // window_s)
         if now_s >= self._away_until_s:
@@ -51,7 +51,9 @@ class RateWindow:
 
     async def _count(self, key: str, window_s: int) -> int:
         async with asyncio.timeout(_ANSWER_WITHIN_S), self._redis.pipeline(transaction=False) as pipeline:
-            count, _ = await pipeline.incr(key).expire(key, 2 * window_s).execute()
+            pipeline.incr(key)
+            pipeline.expire(key, 2 * window_s)
+            count, _ = await pipeline.execute()
             return int(count)
 
     def _count_alone(self, key: tuple[str, int]) -> int:

@@ -21,7 +21,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from kernel.dicom import INDEXED_ATTRIBUTES
 from kernel.errors import ReadroomError
@@ -58,12 +58,6 @@ _OUTSPOKEN = (
 )
 
 _context: ContextVar[Mapping[str, object] | None] = ContextVar("log", default=None)
-
-
-def get() -> FilteringBoundLogger:
-    """A logger; it takes its shape at its first line."""
-    logger: FilteringBoundLogger = structlog.get_logger()
-    return logger
 
 
 @contextmanager
@@ -116,11 +110,6 @@ def _kind(error: BaseException) -> str:
     return " ".join([f"{type(error).__module__}.{type(error).__qualname__}{message}", *hints])
 
 
-def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    context = _context.get()
-    return {**context, **event} if context else event
-
-
 def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     given = event.pop("exc_info", None)
     error = sys.exception() if given is True else given[1] if isinstance(given, tuple) else given
@@ -129,8 +118,50 @@ def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
     return event
 
 
-def _serialize(event: Any, **_: object) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
+class _Output:
+    """Where lines go, and in which shape: JSON, until `configure` finds a terminal."""
+
+    def __init__(self) -> None:
+        self.service = ""
+        self.render: Processor = _to_json
+
+    def write(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    debug = info = warning = error = critical = write
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+_output = _Output()
+
+
+def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {"service": _output.service, **(_context.get() or {}), **event}
+
+
+def _render(logger: WrappedLogger, method: str, event: EventDict) -> Any:
+    return _output.render(logger, method, event)
+
+
+def get() -> FilteringBoundLogger:
+    """A logger. Whatever the process did or did not set up, its lines are redacted."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        _output,
+        processors=[
+            _add_context,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _describe_exception,
+            redact,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    return logger
 
 
 class _FromLibraries(logging.Handler):
@@ -140,26 +171,9 @@ class _FromLibraries(logging.Handler):
         get().log(record.levelno, str(record.msg), logger=record.name, exc_info=record.exc_info)
 
 
-def configure(service: str, *, terminal: bool | None = None, level: int = logging.INFO) -> None:
-    """Shapes every logger of this process; lines go to stderr."""
-    processors: list[Any] = [
-        _add_context,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _describe_exception,
-        redact,
-    ]
-    if sys.stderr.isatty() if terminal is None else terminal:
-        processors.append(structlog.dev.ConsoleRenderer())
-        factory: Any = structlog.PrintLoggerFactory(sys.stderr)
-    else:
-        processors.append(structlog.processors.JSONRenderer(serializer=_serialize))
-        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
-    structlog.configure(
-        processors=processors,
-        logger_factory=factory,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
+def configure(service: str) -> None:
+    """Names this process in its lines, shapes them for a person where stderr is a terminal, and takes the
+    libraries' lines in, warnings and above."""
+    _output.service = service
+    _output.render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _to_json
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
-    _context.set({"service": service})

@@ -172,7 +172,7 @@ class Server:
             except _Unexpected:
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error")
 
-        guarded: "grpc.RpcMethodHandler[Any, Any]" = handler._replace(
+        guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(
             **{shape: streaming if handler.response_streaming else unary}
         )
         return guarded

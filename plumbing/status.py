@@ -55,7 +55,7 @@ def to_status(error: ReadroomError) -> tuple[grpc.StatusCode, str, tuple[tuple[s
 
 def from_status(error: grpc.aio.AioRpcError, server_name: str) -> Exception:
     """The word the server said, or the one for what came between; else the error itself."""
-    field = error.trailing_metadata().get(FIELD_KEY)
+    field = (error.trailing_metadata() or {}).get(FIELD_KEY)
     said = _WORDS.get(error.code())
     if field is not None and said is not None:
         return said(error.details() or "", field=str(field) or None)

@@ -4,14 +4,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 POLL_S = 0.01
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], within: float = 5.0) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], within: float = 5.0) -> T: ...
+
+
+async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
     """The first true answer of `condition`, plain or async; an assertion that names it if none comes in time.
 
     An AssertionError of the condition counts as "not yet", and is shown if it stays.
@@ -19,7 +25,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 
     deadline = time.monotonic() + within
     while True:
         failure: AssertionError | None = None
-        answer: T | None = None
+        answer: Any = None
         try:
             value = condition()
             answer = await value if inspect.isawaitable(value) else value

@@ -1,0 +1,80 @@
+"""A process for test_runtime.py: `python -m tests.plumbing.a_process SCENARIO` runs one that does that."""
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.errors import Unavailable
+from kernel.ids import NewId
+from plumbing import rpc, runtime
+from plumbing.config import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="READROOM_TEST_")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def ends() -> None:
+    await asyncio.sleep(0)
+
+
+async def fails_with_a_word() -> None:
+    raise Unavailable("the bus does not answer")
+
+
+async def fails_unexpectedly() -> None:
+    raise KeyError("DOE^JOHN")
+
+
+async def runs() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        say("task cancelled")
+
+
+TASKS = {task.__name__: task for task in (ends, fails_with_a_word, fails_unexpectedly, runs)}
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    scenario = sys.argv[1]
+    say(f"time {clock.now().isoformat()}")
+    if scenario == "hangs_in_build":
+        say("building")
+        await asyncio.Event().wait()
+    if scenario == "fails_in_build":
+        raise RuntimeError("DOE^JOHN")
+
+    async def close() -> None:
+        say("resource closed")
+        if scenario == "resource_hangs":
+            await asyncio.Event().wait()
+
+    async def answers() -> bool:
+        if scenario == "never_ready":
+            await asyncio.Event().wait()
+        if scenario == "ready_fails":
+            raise Unavailable("the database does not answer")
+        return True
+
+    resources.push_async_callback(close)
+    return runtime.Application(
+        servers=[rpc.Server("access", settings.listen, settings.tls, None, clock)],
+        tasks={"relay": TASKS.get(scenario, runs)},
+        ready={"database": answers},
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(runtime.run("access", Settings, build, os.environ))

@@ -1,0 +1,213 @@
+"""One process: it serves until it is told to stop or until something ends, and then says why."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from plumbing import rpc, runtime
+from plumbing.pki import Pki
+from tests.wait import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@dataclass
+class Process:
+    running: asyncio.subprocess.Process
+    grpc_port: int
+    http: str
+
+    async def status(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.http}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def serving(self) -> bool:
+        assert self.running.returncode is None, "it ended"
+        try:
+            return (await self.status("/healthz"))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def end(self) -> tuple[int, str, str]:
+        """Exit code, what it said, and its stderr; within the 5 s that a process has."""
+        out, err = await asyncio.wait_for(self.running.communicate(), 5)
+        assert self.running.returncode is not None
+        return self.running.returncode, out.decode(), err.decode()
+
+    async def told_to_stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        self.running.send_signal(number)
+        return await self.end()
+
+
+Start = Callable[..., "asyncio.Future[Process]"]
+
+
+@pytest.fixture
+async def start(pki: Pki) -> AsyncIterator[Callable[..., object]]:
+    async with AsyncExitStack() as stack:
+
+        async def begin(scenario: str, **told: str) -> Process:
+            grpc_port, http_port = free_port(), free_port()
+            files = pki.tls("access")
+            settings = {
+                "LISTEN": f"127.0.0.1:{grpc_port}",
+                "HTTP_LISTEN": f"127.0.0.1:{http_port}",
+                "DATABASE_URL": "postgresql://role@127.0.0.1/db",
+                "NATS_URL": "nats://127.0.0.1:4222",
+                "CACHE_URL": "redis://127.0.0.1:6379",
+                "TLS_CERTIFICATE": str(files.certificate),
+                "TLS_KEY": str(files.key),
+                "TLS_CA": str(files.ca),
+                "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+                **told,
+            }
+            running = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.plumbing.a_process",
+                scenario,
+                cwd=ROOT,
+                env={**os.environ, **{f"READROOM_TEST_{key}": value for key, value in settings.items()}},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+
+            async def kill() -> None:
+                if running.returncode is None:
+                    running.kill()
+                    await running.wait()
+
+            stack.push_async_callback(kill)
+            return Process(running, grpc_port, f"http://127.0.0.1:{http_port}")
+
+        yield begin
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_until_it_is_told_to_stop_and_closes_everything(
+    start: Start, number: signal.Signals
+) -> None:
+    process = await start("runs")
+    await eventually(process.serving, within=20)
+    assert await process.status("/readyz") == (200, '{"database": true}')
+    code, out, _ = await process.told_to_stop(number)
+    assert code == 0
+    assert out.splitlines()[1:] == ["task cancelled", "resource closed"]
+
+
+async def test_a_call_that_does_not_end_does_not_keep_it(start: Start, pki: Pki) -> None:
+    process = await start("runs")
+    await eventually(process.serving, within=20)
+    async with rpc.connect(f"127.0.0.1:{process.grpc_port}", "access", pki.tls("bff")) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
+        code, out, _ = await process.told_to_stop()
+        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises((grpc.aio.AioRpcError, Exception)):
+            await anext(watch)
+    assert code == 0
+    assert "resource closed" in out
+
+
+async def test_a_resource_that_does_not_close_does_not_keep_it(start: Start) -> None:
+    process = await start("resource_hangs")
+    await eventually(process.serving, within=20)
+    assert (await process.told_to_stop())[0] == 0
+
+
+async def test_it_can_be_stopped_while_it_is_being_built(start: Start) -> None:
+    process = await start("hangs_in_build")
+    assert process.running.stdout is not None
+    await process.running.stdout.readuntil(b"building\n")
+    assert (await process.told_to_stop())[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reason"),
+    [
+        ("ends", "access: `relay` ended"),
+        ("fails_with_a_word", "access: `relay` ended: the bus does not answer"),
+        ("fails_unexpectedly", "access: `relay` ended: unexpected error, see the log"),
+        ("fails_in_build", "access: unexpected error, see the log"),
+    ],
+)
+async def test_whatever_ends_it_is_told_in_one_line_with_exit_code_1(
+    start: Start, scenario: str, reason: str
+) -> None:
+    code, _, err = await (await start(scenario)).end()
+    assert code == 1
+    assert err.splitlines()[-1] == reason
+    assert "DOE" not in err
+
+
+async def test_a_bad_setting_is_told_in_one_line(start: Start) -> None:
+    code, _, err = await (await start("runs", LISTEN="nowhere")).end()
+    assert (code, err) == (1, "access: `READROOM_TEST_LISTEN` is not valid: expected HOST:PORT\n")
+
+
+@pytest.mark.parametrize("key", ["LISTEN", "HTTP_LISTEN"])
+async def test_an_address_that_is_taken_is_told(start: Start, key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as rival:
+        address = f"127.0.0.1:{rival.getsockname()[1]}"
+        code, _, err = await (await start("runs", **{key: address})).end()
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"access: cannot listen on `{address}`")
+
+
+@pytest.mark.parametrize("scenario", ["never_ready", "ready_fails"])
+async def test_it_is_not_ready_while_a_part_does_not_answer(start: Start, scenario: str) -> None:
+    process = await start(scenario)
+    await eventually(process.serving, within=20)
+    began = time.monotonic()
+    assert await process.status("/readyz") == (503, '{"database": false}')
+    assert time.monotonic() - began < 2
+
+
+async def test_metrics_count_calls_by_method_and_word(start: Start, pki: Pki) -> None:
+    process = await start("runs")
+    await eventually(process.serving, within=20)
+    async with rpc.connect(f"127.0.0.1:{process.grpc_port}", "access", pki.tls("bff")) as channel:
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    status, text = await process.status("/metrics")
+    assert status == 200
+    assert 'readroom_rpc_seconds_count{method="/grpc.health.v1.Health/Check",word="ok"} 1.0' in text
+
+
+async def test_time_moves_with_the_offset_file(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "offset").write_text("864000")
+    process = await start("hangs_in_build", CLOCK_OFFSET_FILE=str(tmp_path / "offset"))
+    assert process.running.stdout is not None
+    said = (await process.running.stdout.readuntil(b"building\n")).split()[1].decode()
+    ahead = datetime.fromisoformat(said) - datetime.now(UTC)
+    assert timedelta(days=9.9) < ahead < timedelta(days=10.1)
+
+
+def test_the_offset_is_read_at_each_question_and_time_never_goes_back(tmp_path: Path) -> None:
+    file = tmp_path / "offset"
+    clock = runtime.clock_of(file)
+    first = clock.now()
+    file.write_text("3600\n")
+    second = clock.now()
+    assert second - first >= timedelta(hours=1)
+    file.write_text("0")
+    assert clock.now() == second

@@ -1,0 +1,174 @@
+"""User tokens: one algorithm, a minute, one audience."""
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.errors import Unauthenticated
+from plumbing.pki import token_key
+from plumbing.tokens import Claims, Verifier, mint
+
+PRIVATE, PUBLIC = token_key()
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NOW_S = int(NOW.timestamp())
+HEADER = {"alg": "Ed25519", "typ": "readroom-user+jwt"}
+CLAIMS = {"sub": "ada", "sid": "s1", "aud": "access", "iat": NOW_S, "exp": NOW_S + 60}
+
+
+class SettableClock:
+    def __init__(self, now: datetime = NOW) -> None:
+        self.time = now
+
+    def now(self) -> datetime:
+        return self.time
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def ed25519(signing_input: bytes, private_pem: bytes = PRIVATE) -> bytes:
+    key: Any = load_pem_private_key(private_pem, None)
+    signature: bytes = key.sign(signing_input)
+    return signature
+
+
+def forged(header: object = HEADER, claims: object = CLAIMS, sign: Any = ed25519) -> str:
+    """A token made by hand, so that it can be wrong in one thing only."""
+    signing_input = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
+    return f"{signing_input}.{base64url(sign(signing_input.encode()))}"
+
+
+def verify(token: str, *audiences: str, at: datetime = NOW) -> Claims:
+    return Verifier(PUBLIC, SettableClock(at)).verify(token, audiences or ("access",))
+
+
+def a_token(**more: Any) -> str:
+    given = {"login": "ada", "session": "s1", "audience": "access", "now": NOW, **more}
+    return mint(PRIVATE, **given)
+
+
+@pytest.mark.proves("SEC-14", part="tokens")
+def test_a_token_says_who_in_which_session_and_for_whom() -> None:
+    assert verify(a_token()) == Claims("ada", "s1", "access", NOW_S + 60)
+    assert verify(forged()) == Claims("ada", "s1", "access", NOW_S + 60)
+
+
+@pytest.mark.proves("SEC-14", part="tokens")
+def test_the_audience_is_exact() -> None:
+    assert verify(a_token(audience="bff"), "access", "bff").audience == "bff"
+    for audience in ("acces", "access ", "ACCESS", "ingest", ""):
+        with pytest.raises(Unauthenticated):
+            verify(a_token(audience=audience))
+
+
+@pytest.mark.proves("SEC-14", part="tokens")
+def test_a_token_ends_with_its_last_second_also_when_it_is_remembered() -> None:
+    clock = SettableClock()
+    verifier = Verifier(PUBLIC, clock)
+    token = a_token()
+    verifier.verify(token, ["access"])
+    clock.time = NOW + timedelta(seconds=59.999)
+    verifier.verify(token, ["access"])
+    clock.time = NOW + timedelta(seconds=60)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token, ["access"])
+
+
+def test_a_remembered_token_is_for_its_audience_only() -> None:
+    verifier = Verifier(PUBLIC, SettableClock())
+    token = a_token()
+    verifier.verify(token, ["access"])
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token, ["ingest"])
+
+
+def test_clocks_may_be_five_seconds_apart() -> None:
+    verify(a_token(now=NOW + timedelta(seconds=5)))
+    with pytest.raises(Unauthenticated):
+        verify(a_token(now=NOW + timedelta(seconds=6)))
+
+
+def with_claims(**more: object) -> str:
+    return forged(claims={**CLAIMS, **more})
+
+
+def without(claim: str) -> str:
+    return forged(claims={name: value for name, value in CLAIMS.items() if name != claim})
+
+
+def hmac_with_public_key(signing_input: bytes) -> bytes:
+    return hmac.digest(PUBLIC, signing_input, hashlib.sha256)
+
+
+REFUSED = {
+    "alg none": forged({**HEADER, "alg": "none"}, sign=lambda _: b""),
+    "alg none, signed": forged({**HEADER, "alg": "none"}),
+    "alg EdDSA": forged({**HEADER, "alg": "EdDSA"}),
+    "alg HS256 with the public key as secret": forged({**HEADER, "alg": "HS256"}, sign=hmac_with_public_key),
+    "alg absent": forged({"typ": HEADER["typ"]}),
+    "alg in lower case": forged({**HEADER, "alg": "ed25519"}),
+    "another type": forged({**HEADER, "typ": "JWT"}),
+    "no type": forged({"alg": "Ed25519"}),
+    "an unknown critical header": forged({**HEADER, "crit": ["x"], "x": 1}),
+    "foreign key": forged(sign=lambda data: ed25519(data, token_key()[0])),
+    "no signature": forged(sign=lambda _: b""),
+    "signature of something else": forged(sign=lambda data: ed25519(data + b"x")),
+    "longer than a minute": with_claims(exp=NOW_S + 61),
+    "ends before it begins": with_claims(iat=NOW_S, exp=NOW_S),
+    "expired": with_claims(iat=NOW_S - 60, exp=NOW_S),
+    "from the future": with_claims(iat=NOW_S + 6, exp=NOW_S + 30),
+    "several audiences": with_claims(aud=["access", "ingest"]),
+    "no login": with_claims(sub=""),
+    "login is no text": with_claims(sub=7),
+    "times are text": with_claims(iat=str(NOW_S), exp=str(NOW_S + 60)),
+    "times are booleans": with_claims(iat=True, exp=True),
+    "time is a fraction": with_claims(exp=NOW_S + 59.5),
+    "time is not a number": with_claims(exp=float("nan")),
+    **{f"without {claim}": without(claim) for claim in CLAIMS},
+    "claims are a list": forged(claims=[]),
+    "header is a list": forged(header=[]),
+    "too long": with_claims(sub="a" * 4000),
+    "empty": "",
+    "two parts": "a.b",
+    "four parts": forged() + ".x",
+    "not ASCII": forged() + "ü",
+}
+
+
+@pytest.mark.proves("SEC-14", part="tokens")
+@pytest.mark.parametrize("token", REFUSED.values(), ids=REFUSED.keys())
+def test_anything_else_is_refused_in_the_same_words(token: str) -> None:
+    with pytest.raises(Unauthenticated) as refusal:
+        verify(token)
+    assert refusal.value.sentence == "a valid user token is required"
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_the_verifier(text: str) -> None:
+    with pytest.raises(Unauthenticated):
+        verify(text)
+
+
+@given(st.data())
+def test_no_changed_character_passes(data: st.DataObject) -> None:
+    token = a_token()
+    at = data.draw(st.integers(0, len(token) - 2))  # the last character holds bits that count for nothing
+    other = data.draw(st.sampled_from("ABCxyz019-_.").filter(lambda character: character != token[at]))
+    with pytest.raises(Unauthenticated):
+        verify(token[:at] + other + token[at + 1 :])
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    verifier = Verifier(PUBLIC, SettableClock())
+    for number in range(4200):
+        verifier.verify(a_token(session=str(number)), ["access"])
+    assert len(verifier._remembered) == 4096
