@@ -57,7 +57,8 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
             if "access" not in urls:
                 raise Invalid("`--first-admin` needs `READROOM_ACCESS_DATABASE_URL`")
             access = importlib.import_module("services.access.main")
-            await access.create_first_admin(urls["access"], first_admin)
+            created = await access.create_first_admin(urls["access"], first_admin)
+            print(f"access: administrator `{first_admin}` " + ("created" if created else "not needed"))
 
     urls = _database_urls(environ)
     asyncio.run(everything())

@@ -45,6 +45,7 @@ class LocalSystem:
         data_dir: made if missing; one system at a time has it.
         first_admin: login of the administrator to create if there is no user yet.
         durable: False spares PostgreSQL the waiting for the disk, see `EmbeddedServers`.
+        settings: more environment for every service, such as `READROOM_INGEST_SETTLE_AFTER_S`.
         commands: what to run instead of `python -m services NAME`, by name; `migrate` is one of them.
     """
 
@@ -54,6 +55,7 @@ class LocalSystem:
         *,
         first_admin: str | None = None,
         durable: bool = True,
+        settings: Mapping[str, str] | None = None,
         commands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
@@ -62,6 +64,7 @@ class LocalSystem:
         own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE)}
         own[MIGRATE] += admin
         self._commands: Mapping[str, Sequence[str]] = commands or own
+        self._settings = settings or {}
         self._services: dict[str, Child] = {}
 
     @property
@@ -208,7 +211,7 @@ class LocalSystem:
         child = self.servers.processes.spawn(
             name,
             self._commands[name],
-            environment={**os.environ, **self.environment(name)},
+            environment={**os.environ, **self.environment(name), **self._settings},
             folder=ROOT,
         )
         self._services[name] = child
