@@ -25,44 +25,46 @@ from plumbing.dimse.handler import (
     Refusal,
     Rejected,
 )
-from plumbing.dimse.messages import (
-    INVALID_PARAMETER,
-    NOT_SPECIFIED,
-    P_DATA,
-    PDU_HEADER,
-    UNEXPECTED_PDU,
-    UNRECOGNIZED_PDU,
-    Messages,
-    Violation,
-)
+from plumbing.dimse.messages import Messages
 from plumbing.dimse.negotiation import (
     APPLICATION_CONTEXT,
-    MAX_PDU_LENGTH,
     Context,
     Proposal,
     Unreadable,
     read_proposal,
     write_acceptance,
 )
+from plumbing.dimse.pdus import (
+    ABORT,
+    ASSOCIATE_RJ,
+    ASSOCIATE_RQ,
+    INVALID_PARAMETER,
+    KNOWN_PDUS,
+    MAX_ASSOCIATE_BYTES,
+    MAX_PDU_LENGTH,
+    NOT_SPECIFIED,
+    P_DATA,
+    PDU_HEADER,
+    RELEASE_RP,
+    RELEASE_RQ,
+    UNEXPECTED_PDU,
+    UNRECOGNIZED_PDU,
+    Reader,
+    Violation,
+    abort_pdu,
+    close,
+    left,
+    shut,
+)
 
 _log = log.get()
-
-# PDU types (PS3.8 9.3.1).
-_ASSOCIATE_RQ, _ASSOCIATE_RJ, _RELEASE_RQ, _RELEASE_RP, _ABORT = 0x01, 0x03, 0x05, 0x06, 0x07
-_KNOWN_PDUS = range(0x01, 0x08)
-
-_BY_PROVIDER = 2  # source of an A-ABORT (PS3.8 9.3.8)
 
 # A-ASSOCIATE-RJ, PS3.8 9.3.4.
 _APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
 _PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
 _TEMPORARY_CONGESTION = (2, 3, 1)
 
-_BUFFER_BYTES = 1 << 20  # room for several PDUs; untouched pages cost nothing
-_MAX_ASSOCIATE_BYTES = 256 * 1024  # 128 contexts with every transfer syntax there is
-_LINGER_S = 2.0  # for the peer to close first (ARTIM, PS3.8 9.1.5)
 _TLS_HANDSHAKE = b"\x16"  # first byte of a TLS connection (RFC 8446 5.1)
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 
 class _Ended(Exception):
@@ -102,8 +104,7 @@ class Association:
     def abort(self) -> None:
         """Ends it at once; from any thread."""
         self._aborting = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RD)  # wakes a waiting read; the A-ABORT can still be sent
+        shut(self._socket, socket.SHUT_RD)  # wakes a waiting read; the A-ABORT can still be sent
 
     def serve(self) -> None:
         """Everything from the handshake to the close. Raises nothing."""
@@ -123,7 +124,7 @@ class Association:
             except Exception:
                 _log.exception("the end of an association could not be handled", remote=self._remote)
         finally:
-            self._close()
+            close(self._socket)
 
     def _say_refused(self, refusal: _NotAssociated) -> None:
         try:
@@ -131,9 +132,9 @@ class Association:
         except Exception:
             _log.exception("a refused association could not be told", remote=self._remote)
 
-    def _establish(self) -> tuple[AssociationHandler, dict[int, Context], "_Reader"]:
+    def _establish(self) -> tuple[AssociationHandler, dict[int, Context], Reader]:
         deadline = time.monotonic() + self._limits.handshake_s
-        reader = _Reader(self._secure(deadline))
+        reader = Reader(self._secure(deadline))
         request: AssociationRequest | None = None
         try:
             proposal = read_proposal(self._associate_pdu(reader, deadline))
@@ -153,7 +154,7 @@ class Association:
                 _log.exception("an association could not be judged", remote=self._remote)
                 raise Rejected(*_TEMPORARY_CONGESTION, "the association could not be judged") from None
         except Rejected as rejected:
-            self._send_pdu(_ASSOCIATE_RJ, bytes((0, rejected.result, rejected.source, rejected.reason)))
+            self._send_pdu(ASSOCIATE_RJ, bytes((0, rejected.result, rejected.source, rejected.reason)))
             raise _NotAssociated("association", rejected.sentence, request) from None
         except Unreadable:
             self._send_abort(INVALID_PARAMETER)
@@ -178,7 +179,7 @@ class Association:
         if self._context is None:
             return self._socket
         try:
-            self._socket.settimeout(_left(deadline))
+            self._socket.settimeout(left(deadline))
             first = self._socket.recv(1, socket.MSG_PEEK)
             if not first:
                 raise _Ended("lost")
@@ -186,7 +187,7 @@ class Association:
                 raise _NotAssociated("handshake", "plain text on a TLS listener")
             secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._socket = secured
-            secured.settimeout(_left(deadline))
+            secured.settimeout(left(deadline))
             secured.do_handshake()
         except TimeoutError:
             raise _NotAssociated("handshake", "no TLS handshake in time") from None
@@ -197,11 +198,11 @@ class Association:
             raise _NotAssociated("handshake", "the connection was lost in the TLS handshake") from None
         return secured
 
-    def _associate_pdu(self, reader: "_Reader", deadline: float) -> bytes:
+    def _associate_pdu(self, reader: Reader, deadline: float) -> bytes:
         kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size, deadline))
-        if kind != _ASSOCIATE_RQ:
-            raise Violation(UNEXPECTED_PDU if kind in _KNOWN_PDUS else UNRECOGNIZED_PDU)
-        if length > _MAX_ASSOCIATE_BYTES:
+        if kind != ASSOCIATE_RQ:
+            raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
+        if length > MAX_ASSOCIATE_BYTES:
             raise Violation(INVALID_PARAMETER)
         return PDU_HEADER.pack(kind, length) + bytes(reader.take(length, deadline))
 
@@ -224,7 +225,7 @@ class Association:
             raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
         return AssociationRequest(calling, called, certificate, self._remote, proposal.identity)
 
-    def _exchange(self, handler: AssociationHandler, contexts: dict[int, Context], reader: "_Reader") -> End:
+    def _exchange(self, handler: AssociationHandler, contexts: dict[int, Context], reader: Reader) -> End:
         messages = Messages(handler, contexts, self._limits, self._send)
         try:
             while True:
@@ -235,17 +236,17 @@ class Association:
                     raise Violation(NOT_SPECIFIED)
                 kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size))
                 if length > MAX_PDU_LENGTH:
-                    raise Violation(INVALID_PARAMETER if kind in _KNOWN_PDUS else UNRECOGNIZED_PDU)
+                    raise Violation(INVALID_PARAMETER if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
                 body = reader.take(length)
                 if kind == P_DATA:
                     messages.p_data(body)
-                elif kind == _RELEASE_RQ:
-                    self._send_pdu(_RELEASE_RP, bytes(4))
+                elif kind == RELEASE_RQ:
+                    self._send_pdu(RELEASE_RP, bytes(4))
                     return "released"
-                elif kind == _ABORT:
+                elif kind == ABORT:
                     return "aborted"
                 else:
-                    raise Violation(UNEXPECTED_PDU if kind in _KNOWN_PDUS else UNRECOGNIZED_PDU)
+                    raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
         except Violation as violation:
             self._send_abort(violation.reason)
             return "aborted"
@@ -269,57 +270,5 @@ class Association:
             self._send(PDU_HEADER.pack(kind, len(body)) + body)
 
     def _send_abort(self, reason: int) -> None:
-        self._send_pdu(_ABORT, bytes((0, 0, _BY_PROVIDER, reason)))
-
-    def _close(self) -> None:
-        """Lets the peer read our last words before the connection goes."""
-        with suppress(OSError, ValueError):
-            self._socket.settimeout(_LINGER_S)
-            if isinstance(self._socket, ssl.SSLSocket):
-                self._socket = self._socket.unwrap()
-            self._socket.shutdown(socket.SHUT_WR)
-            for _ in range(16):  # what a peer may still have under way; not for ever
-                if not self._socket.recv(_BUFFER_BYTES):
-                    break
-        self._socket.close()
-
-
-class _Reader:
-    """Reads from a connection into one buffer and hands out views of it."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
-        self._start = self._end = 0
-
-    def take(self, length: int, deadline: float | None = None) -> memoryview:
-        """The next `length` bytes, valid until the next call. Raises OSError when the connection ends."""
-        while self._end - self._start < length:
-            if deadline is not None:
-                self._socket.settimeout(_left(deadline))
-            self._fill(length)
-        taken = self._view[self._start : self._start + length]
-        self._start += length
-        return taken
-
-    def _fill(self, length: int) -> None:
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._start + max(length, MAX_PDU_LENGTH) > _BUFFER_BYTES:
-            rest = self._end - self._start
-            self._view[:rest] = self._view[self._start : self._end]
-            self._start, self._end = 0, rest
-        received = self._socket.recv_into(self._view[self._end :])
-        if not received:
-            raise ConnectionResetError
-        self._end += received
-        # A sender with Nagle's algorithm waits for the acknowledgement of its last small segment.
-        if _QUICKACK is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+        with suppress(OSError):
+            self._send(abort_pdu(reason))

@@ -23,12 +23,13 @@ _AFFECTED_SOP_CLASS_UID = 0x0002
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+_PRIORITY = 0x0700
 _COMMAND_DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
 
-_NO_DATA_SET = 0x0101
+_DATA_SET, _NO_DATA_SET = 0x0001, 0x0101
 _MAX_COMMENT_CHARACTERS = 64  # VR LO (PS3.7 C.1)
 
 _HEADER = Struct("<HHL")
@@ -52,18 +53,8 @@ class Command:
 
 
 def read_command(data: bytes | bytearray) -> Command:
-    """The command in a whole command set; raises MalformedCommand."""
-    values: dict[int, bytes] = {}
-    at = 0
-    while at < len(data):
-        if len(data) - at < _HEADER.size:
-            raise MalformedCommand
-        group, element, length = _HEADER.unpack_from(data, at)
-        at += _HEADER.size
-        if group != 0x0000 or length > len(data) - at:
-            raise MalformedCommand
-        values[element] = bytes(data[at : at + length])
-        at += length
+    """The request in a whole command set; raises MalformedCommand."""
+    values = _elements(data)
     return Command(
         command_field=_number(values, _COMMAND_FIELD),
         # C-CANCEL has no id of its own, only the one it is about (PS3.7 9.3.2.3).
@@ -76,17 +67,62 @@ def read_command(data: bytes | bytearray) -> Command:
 
 def write_response(command: Command, status: int, comment: str = "") -> bytes:
     """The response to `command`, a whole command set. Echoes the UIDs only where they could be UIDs."""
-    elements = [
-        (_AFFECTED_SOP_CLASS_UID, _text(command.sop_class_uid)),
-        (_COMMAND_FIELD, _US.pack(command.command_field | RESPONSE)),
-        (_MESSAGE_ID_BEING_RESPONDED_TO, _US.pack(command.message_id)),
-        (_COMMAND_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
-        (_STATUS, _US.pack(status)),
-        (_ERROR_COMMENT, _text(comment[:_MAX_COMMENT_CHARACTERS], padding=b" ")),
-        (_AFFECTED_SOP_INSTANCE_UID, _text(command.sop_instance_uid)),
-    ]
-    body = b"".join(_HEADER.pack(0, element, len(value)) + value for element, value in elements if value)
+    return _write(
+        {
+            _AFFECTED_SOP_CLASS_UID: _text(command.sop_class_uid),
+            _COMMAND_FIELD: _US.pack(command.command_field | RESPONSE),
+            _MESSAGE_ID_BEING_RESPONDED_TO: _US.pack(command.message_id),
+            _COMMAND_DATA_SET_TYPE: _US.pack(_NO_DATA_SET),
+            _STATUS: _US.pack(status),
+            _ERROR_COMMENT: _text(comment, padding=b" "),
+            _AFFECTED_SOP_INSTANCE_UID: _text(command.sop_instance_uid),
+        }
+    )
+
+
+def write_store(message_id: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """A C-STORE request, a whole command set."""
+    return _write(
+        {
+            _AFFECTED_SOP_CLASS_UID: _text(sop_class_uid),
+            _COMMAND_FIELD: _US.pack(C_STORE_RQ),
+            _MESSAGE_ID: _US.pack(message_id),
+            _PRIORITY: _US.pack(0),
+            _COMMAND_DATA_SET_TYPE: _US.pack(_DATA_SET),
+            _AFFECTED_SOP_INSTANCE_UID: _text(sop_instance_uid),
+        }
+    )
+
+
+def read_response(data: bytes | bytearray) -> tuple[int, int, str]:
+    """Message id, status and comment of a whole response; raises MalformedCommand."""
+    values = _elements(data)
+    if not _number(values, _COMMAND_FIELD) & RESPONSE:
+        raise MalformedCommand
+    comment = values.get(_ERROR_COMMENT, b"").decode("latin-1").strip("\0 ")
+    return _number(values, _MESSAGE_ID_BEING_RESPONDED_TO), _number(values, _STATUS), comment
+
+
+def _write(values: dict[int, bytes]) -> bytes:
+    body = b"".join(
+        _HEADER.pack(0, element, len(value)) + value for element, value in values.items() if value
+    )
     return _HEADER.pack(0, _GROUP_LENGTH, 4) + _UL.pack(len(body)) + body
+
+
+def _elements(data: bytes | bytearray) -> dict[int, bytes]:
+    values: dict[int, bytes] = {}
+    at = 0
+    while at < len(data):
+        if len(data) - at < _HEADER.size:
+            raise MalformedCommand
+        group, element, length = _HEADER.unpack_from(data, at)
+        at += _HEADER.size
+        if group != 0x0000 or length > len(data) - at:
+            raise MalformedCommand
+        values[element] = bytes(data[at : at + length])
+        at += length
+    return values
 
 
 def _number(values: dict[int, bytes], element: int) -> int:

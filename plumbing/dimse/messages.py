@@ -4,7 +4,6 @@ A fragment of a data set goes to the sink as the view it came in.
 """
 
 from collections.abc import Callable
-from struct import Struct
 
 from kernel.dicom import parse_uid
 from kernel.errors import Invalid
@@ -13,25 +12,20 @@ from plumbing.dimse import commands
 from plumbing.dimse.commands import Command, MalformedCommand, read_command, write_response
 from plumbing.dimse.handler import AssociationHandler, InstanceSink, Limits, Refused, StoreCommand
 from plumbing.dimse.negotiation import VERIFICATION, Context
+from plumbing.dimse.pdus import (
+    COMMAND,
+    INVALID_PARAMETER,
+    LAST,
+    P_DATA,
+    PDU_HEADER,
+    PDV_HEADER,
+    UNEXPECTED_PARAMETER,
+    Violation,
+)
 
 _log = log.get()
 
-# A-ABORT by the service provider, reasons of PS3.8 9.3.8.
-NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 0, 1, 2, 5, 6
-
-P_DATA = 0x04
-PDU_HEADER = Struct(">BxL")
-_PDV_HEADER = Struct(">LBB")
-_COMMAND, _LAST = 0x01, 0x02  # message control header (PS3.8 E.2)
-
 _MAX_COMMAND_BYTES = 64 * 1024  # a C-STORE request takes about 200 (SEC-5)
-
-
-class Violation(Exception):
-    """The peer broke the protocol: it gets an A-ABORT with this reason."""
-
-    def __init__(self, reason: int) -> None:
-        self.reason = reason
 
 
 class Messages:
@@ -67,20 +61,20 @@ class Messages:
         """Takes the presentation data values of one P-DATA-TF."""
         at, end = 0, len(body)
         while at < end:
-            if end - at < _PDV_HEADER.size:
+            if end - at < PDV_HEADER.size:
                 raise Violation(INVALID_PARAMETER)
-            length, context_id, control = _PDV_HEADER.unpack_from(body, at)
+            length, context_id, control = PDV_HEADER.unpack_from(body, at)
             stop = at + 4 + length
             if length < 2 or stop > end:
                 raise Violation(INVALID_PARAMETER)
             if context_id != self._context_id and (self.unfinished or context_id not in self._contexts):
                 raise Violation(INVALID_PARAMETER)
             self._context_id = context_id
-            fragment = body[at + _PDV_HEADER.size : stop]
-            if control & _COMMAND:
-                self._command_fragment(fragment, last=bool(control & _LAST))
+            fragment = body[at + PDV_HEADER.size : stop]
+            if control & COMMAND:
+                self._command_fragment(fragment, last=bool(control & LAST))
             else:
-                self._data_set_fragment(fragment, last=bool(control & _LAST))
+                self._data_set_fragment(fragment, last=bool(control & LAST))
             at = stop
 
     def _command_fragment(self, fragment: memoryview, *, last: bool) -> None:
@@ -161,7 +155,7 @@ class Messages:
         if operation.command.command_field == commands.C_CANCEL_RQ:
             return
         response = write_response(operation.command, status, comment)
-        pdv = _PDV_HEADER.pack(len(response) + 2, self._context_id, _COMMAND | _LAST) + response
+        pdv = PDV_HEADER.pack(len(response) + 2, self._context_id, COMMAND | LAST) + response
         self._send(PDU_HEADER.pack(P_DATA, len(pdv)) + pdv)
 
 

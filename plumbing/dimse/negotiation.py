@@ -7,16 +7,17 @@ D.3.3.4).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom._uid_dict import UID_dictionary
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_items import (
+    AbstractSyntaxSubItem,
     ApplicationContextItem,
     ImplementationClassUIDSubItem,
     ImplementationVersionNameSubItem,
     MaximumLengthSubItem,
     PresentationContextItemAC,
+    PresentationContextItemRQ,
     TransferSyntaxSubItem,
     UserIdentitySubItemAC,
     UserIdentitySubItemRQ,
@@ -24,8 +25,7 @@ from pynetdicom.pdu_items import (
 )
 from pynetdicom.presentation import StoragePresentationContexts
 
-MAX_PDU_LENGTH = 128 * 1024
-"""What we announce to receive (PS3.8 D.1): with 128 KiB no sender has to wait for an acknowledgement."""
+from plumbing.dimse.pdus import MAX_PDU_LENGTH
 
 IMPLEMENTATION_CLASS_UID = "2.25.283018493187209127646411276512307218593"
 IMPLEMENTATION_VERSION_NAME = "READROOM"
@@ -72,7 +72,7 @@ TRANSFER_SYNTAXES = frozenset(
 
 
 class Unreadable(Exception):
-    """It is no A-ASSOCIATE-RQ."""
+    """It is not the A-ASSOCIATE PDU it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,36 +164,92 @@ def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str]) -> C
 
 def write_acceptance(proposal: Proposal) -> bytes:
     """The A-ASSOCIATE-AC PDU that answers `proposal`."""
-    application = ApplicationContextItem()
-    application.application_context_name = proposal.application_context
     contexts = []
     for context in proposal.contexts:
-        syntax = TransferSyntaxSubItem()
-        syntax.transfer_syntax_name = context.transfer_syntax_uid
         item = PresentationContextItemAC()
         item.presentation_context_id = context.context_id
         item.result_reason = context.result
-        item.transfer_syntax_sub_item = [syntax]
+        item.transfer_syntax_sub_item = [_syntax(context.transfer_syntax_uid)]
         contexts.append(item)
-    information = UserInformationItem()
-    information.user_data = _user_data(proposal)
+    information = _information()
+    if proposal.identity is not None and proposal.identity_wants_answer:
+        identity = UserIdentitySubItemAC()
+        identity.server_response = b""  # types 1 and 2 answer with an empty field (PS3.7 D.3.3.7.2)
+        information.user_data.append(identity)
     acceptance = A_ASSOCIATE_AC()
     acceptance.reserved_aet = proposal.called_ae_title
     acceptance.reserved_aec = proposal.calling_ae_title
-    acceptance.variable_items = [application, *contexts, information]
+    acceptance.variable_items = [_application(), *contexts, information]
     return acceptance.encode()
 
 
-def _user_data(proposal: Proposal) -> list[Any]:
+def write_proposal(
+    calling_ae_title: str, called_ae_title: str, proposed: Sequence[tuple[str, str]], identity: str | None
+) -> bytes:
+    """The A-ASSOCIATE-RQ PDU that proposes each (abstract syntax, transfer syntax) as a context of its own.
+
+    The contexts have the ids 1, 3, 5 …; `identity` goes into User Identity type 1.
+    """
+    contexts = []
+    for index, (abstract_syntax, transfer_syntax) in enumerate(proposed):
+        abstract = AbstractSyntaxSubItem()
+        abstract.abstract_syntax_name = abstract_syntax
+        item = PresentationContextItemRQ()
+        item.presentation_context_id = 2 * index + 1
+        item.abstract_transfer_syntax_sub_items = [abstract, _syntax(transfer_syntax)]
+        contexts.append(item)
+    information = _information()
+    if identity is not None:
+        user = UserIdentitySubItemRQ()
+        user.user_identity_type = 1
+        user.positive_response_requested = 0
+        user.primary_field = identity.encode()
+        information.user_data.append(user)
+    request = A_ASSOCIATE_RQ()
+    request.calling_ae_title = calling_ae_title
+    request.called_ae_title = called_ae_title
+    request.variable_items = [_application(), *contexts, information]
+    return request.encode()
+
+
+def read_acceptance(pdu: bytes) -> tuple[frozenset[int], int]:
+    """The ids of the accepted contexts, and the longest PDU the peer takes (0: any); raises Unreadable."""
+    try:
+        acceptance = A_ASSOCIATE_AC()
+        acceptance.decode(pdu)
+        accepted = {
+            item.presentation_context_id for item in acceptance.presentation_context if not item.result
+        }
+        information = acceptance.user_information
+        limits = [
+            item.maximum_length_received or 0
+            for item in (information.user_data if information else ())
+            if isinstance(item, MaximumLengthSubItem)
+        ]
+        return frozenset(context_id for context_id in accepted if context_id), (limits or [0])[0]
+    except Exception as error:  # whatever pynetdicom's decoder makes of hostile bytes
+        raise Unreadable from error
+
+
+def _application() -> ApplicationContextItem:
+    item = ApplicationContextItem()
+    item.application_context_name = APPLICATION_CONTEXT
+    return item
+
+
+def _syntax(transfer_syntax_uid: str) -> TransferSyntaxSubItem:
+    item = TransferSyntaxSubItem()
+    item.transfer_syntax_name = transfer_syntax_uid
+    return item
+
+
+def _information() -> UserInformationItem:
     length = MaximumLengthSubItem()
     length.maximum_length_received = MAX_PDU_LENGTH
     implementation = ImplementationClassUIDSubItem()
     implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version = ImplementationVersionNameSubItem()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    items: list[Any] = [length, implementation, version]
-    if proposal.identity is not None and proposal.identity_wants_answer:
-        identity = UserIdentitySubItemAC()
-        identity.server_response = b""  # types 1 and 2 answer with an empty field (PS3.7 D.3.3.7.2)
-        items.append(identity)
-    return items
+    item = UserInformationItem()
+    item.user_data = [length, implementation, version]
+    return item

@@ -1,0 +1,102 @@
+"""Protocol data units of the upper layer (PS3.8 9.3) and the buffer they are read into."""
+
+import socket
+import ssl
+import time
+from contextlib import suppress
+from struct import Struct
+
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(0x01, 0x08)
+KNOWN_PDUS = range(0x01, 0x08)
+
+# A-ABORT by the service provider, reasons of PS3.8 9.3.8.
+BY_PROVIDER = 2
+NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 0, 1, 2, 5, 6
+
+MAX_PDU_LENGTH = 128 * 1024
+"""What we announce to receive (PS3.8 D.1): with 128 KiB no sender has to wait for an acknowledgement."""
+
+MAX_ASSOCIATE_BYTES = 256 * 1024
+"""128 contexts with every transfer syntax there is."""
+
+BUFFER_BYTES = 1 << 20
+"""Room for several PDUs; untouched pages cost nothing."""
+
+PDU_HEADER = Struct(">BxL")
+PDV_HEADER = Struct(">LBB")
+COMMAND, LAST = 0x01, 0x02  # message control header (PS3.8 E.2)
+
+_LINGER_S = 2.0  # for the peer to close first (ARTIM, PS3.8 9.1.5)
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
+
+
+class Violation(Exception):
+    """The peer broke the protocol: it gets an A-ABORT with this reason."""
+
+    def __init__(self, reason: int) -> None:
+        self.reason = reason
+
+
+def abort_pdu(reason: int) -> bytes:
+    """An A-ABORT by the service provider."""
+    return PDU_HEADER.pack(ABORT, 4) + bytes((0, 0, BY_PROVIDER, reason))
+
+
+class Reader:
+    """Reads from a connection into one buffer and hands out views of it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._start = self._end = 0
+
+    def take(self, length: int, deadline: float | None = None) -> memoryview:
+        """The next `length` bytes, valid until the next call. Raises OSError when the connection ends."""
+        while self._end - self._start < length:
+            if deadline is not None:
+                self._socket.settimeout(left(deadline))
+            self._fill(length)
+        taken = self._view[self._start : self._start + length]
+        self._start += length
+        return taken
+
+    def _fill(self, length: int) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start + max(length, MAX_PDU_LENGTH) > BUFFER_BYTES:
+            rest = self._end - self._start
+            self._view[:rest] = self._view[self._start : self._end]
+            self._start, self._end = 0, rest
+        received = self._socket.recv_into(self._view[self._end :])
+        if not received:
+            raise ConnectionResetError
+        self._end += received
+        # A sender with Nagle's algorithm waits for the acknowledgement of its last small segment.
+        if _QUICKACK is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def shut(connection: socket.socket, how: int) -> None:
+    """Shuts down TCP; TLS stays as it is, for the thread that uses it (`SSLSocket.shutdown` drops it)."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, how)
+
+
+def close(connection: socket.socket) -> None:
+    """Lets the peer read our last words before the connection goes."""
+    with suppress(OSError, ValueError):
+        connection.settimeout(_LINGER_S)
+        if isinstance(connection, ssl.SSLSocket):
+            connection = connection.unwrap()
+        connection.shutdown(socket.SHUT_WR)
+        for _ in range(16):  # what a peer may still have under way; not for ever
+            if not connection.recv(BUFFER_BYTES):
+                break
+    connection.close()
