@@ -1,15 +1,32 @@
 """What users ask, on PostgreSQL."""
 
+import asyncio
 from datetime import timedelta
-from uuid import uuid4
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
-from services.access.domain import NO_SIGHT, Level, Path, Permission, PermissionGrant, Role
-from tests.access.builders import PrivilegeCase, a_study, privilege_cases
-from tests.access.conftest import ADMIN, Access
+from services.access import sightings
+from services.access.caseindex import ListedCase, Position
+from services.access.domain import (
+    NO_SIGHT,
+    ConfirmedStudy,
+    Level,
+    Path,
+    Permission,
+    PermissionGrant,
+    Role,
+    User,
+)
+from services.access.usecases import Sight
+from tests.access.builders import NOON, PrivilegeCase, a_placement, a_study, a_user, privilege_cases
+from tests.access.conftest import ADMIN, Access, start
 
 
 @pytest.mark.parametrize("case", privilege_cases())
@@ -17,8 +34,8 @@ async def test_check_and_list_answer_what_the_user_may_do(access: Access, case: 
     north = await access.facility("North", "Europe/Amsterdam")
     south = await access.facility("South", "America/New_York")
     places = {"North": north.id, "South": south.id}
-    changes = {"home_facility_id": south.id} if case.role is Role.FACILITY_MANAGER else {}
-    user = await access.user(case.role, permissions=case.permissions(places), **changes)
+    home: dict[str, Any] = {"home_facility_id": south.id} if case.role is Role.FACILITY_MANAGER else {}
+    user = await access.user(case.role, permissions=case.permissions(places), **home)
     for facility, privilege in ((north, case.privilege()), (south, case.privilege("elsewhere"))):
         if privilege:
             await access.users.save_privilege(ADMIN, user.id, facility.id, privilege)
@@ -44,3 +61,415 @@ async def test_check_and_list_answer_what_the_user_may_do(access: Access, case: 
     assert decision.images == bool(decision.studies)
     assert (decision.level, decision.paths, ()) == (again.level, again.paths, again.studies)
     assert [(case_id, decision.level)] == [(each.case_id, level) for each, level in listed]
+
+
+# Check and list agree, whatever the world looks like
+
+
+async def a_world(access: Access, random: Random) -> tuple[list[User], list[CaseId]]:
+    """Facilities, users of any role, privileges, cases, grants and folders at random, by SQL alone."""
+    facilities = [await access.facility() for _ in range(random.randint(1, 4))]
+    users = [
+        await access.user(
+            random.choice([role for role in Role if role is not Role.FACILITY_MANAGER]),
+            active=random.random() < 0.9,
+        )
+        for _ in range(4)
+    ]
+    cases = [
+        await access.case(
+            random.choice(facilities),
+            # Several are received at the same instant, so that the id decides their order.
+            a_study(received_at=NOON + timedelta(minutes=random.randint(0, 5))),
+        )
+        for _ in range(random.randint(0, 20))
+    ]
+    folders = [await access.folder(*random.sample(users, 2), name=str(uuid4())) for _ in range(2)]
+    async with access.database.transaction() as transaction:
+        for user in users:
+            for facility in facilities:
+                level = random.choice(list(Level))
+                if level is not Level.NONE:
+                    await transaction.connection.execute(
+                        "insert into privileges values ($1, $2, $3, null, '{}')", user.id, facility.id, level
+                    )
+            for case_id in cases:
+                if random.random() < 0.15:
+                    await transaction.grant_case(user.id, case_id)
+        for folder_id in folders:
+            for case_id in random.sample(cases, len(cases) // 4):
+                await transaction.put_in_folder(folder_id, case_id)
+        await transaction.bump_users([user.id for user in users])
+    return users, cases
+
+
+async def everything(access: Access, user: User, page: int, **only: FacilityId) -> list[ListedCase]:
+    """The worklist, page by page."""
+    seen: list[ListedCase] = []
+    after = None
+    while True:
+        listed = await access.sight.list_cases(
+            user.login, after, page, facility_id=only.get("facility_id"), at_least=0
+        )
+        seen += [case for case, _ in listed]
+        if len(listed) < page:
+            return seen
+        after = Position(seen[-1].received_at, seen[-1].case_id)
+
+
+@pytest.mark.proves("ACC-3")
+@pytest.mark.proves("ACC-4")
+@pytest.mark.proves("ACC-5")
+def test_the_worklist_is_exactly_what_check_allows(fresh_database: Any) -> None:
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(0, 2**32), st.integers(1, 7))
+    def agree(seed: int, page: int) -> None:
+        async def try_it() -> None:
+            async for access in start(fresh_database("access")):
+                users, cases = await a_world(access, Random(seed))
+                for user in users:
+                    if not user.active:
+                        with pytest.raises(Unauthenticated):
+                            await access.worklist(user)
+                        continue
+                    checked = await access.sight.check_many(user.login, cases) if cases else []
+                    allowed = {case_id for case_id, each in zip(cases, checked, strict=True) if each.allowed}
+                    listed = await everything(access, user, page)
+                    order = [(case.received_at, case.case_id) for case in listed]
+                    assert order == sorted(set(order), reverse=True)
+                    assert {case.case_id for case in listed} == allowed
+                    for facility_id in access.owners.facilities:
+                        there = await everything(access, user, page, facility_id=FacilityId(facility_id))
+                        assert there == [case for case in listed if case.facility_id == facility_id]
+
+        asyncio.run(try_it())
+
+    agree()
+
+
+# Absent, unseen and unknown
+
+
+async def test_a_case_that_is_absent_and_one_that_is_unseen_answer_alike(access: Access) -> None:
+    user = await access.user()
+    unseen = await access.case(await access.facility())
+
+    assert NO_SIGHT == await access.check(user, unseen)
+    assert NO_SIGHT == await access.check(user, CaseId(uuid4()))
+
+
+@pytest.mark.parametrize(
+    "login", ["nobody", "", "$user", "o'brien", "a\0b", "x" * 10_000, "ada'; drop table users--"]
+)
+async def test_who_is_not_a_user_is_nobody(access: Access, login: str) -> None:
+    for question in (
+        access.sight.check(login, CaseId(uuid4()), images=False, at_least=0),
+        access.sight.check_many(login, [CaseId(uuid4())]),
+        access.sight.check_permission(login, Permission.VIEW_IMAGES, None),
+        access.sight.list_cases(login, None, 10, facility_id=None, at_least=0),
+        access.users.list_users(login, "", 10),
+        access.folders.grant_case(login, CaseId(uuid4()), access.admin.id),
+    ):
+        with pytest.raises(Unauthenticated, match="no active user has this login"):
+            await question
+
+
+async def test_who_was_deactivated_is_nobody_from_that_moment(access: Access) -> None:
+    user = await access.user()
+    assert NO_SIGHT == await access.check(user, CaseId(uuid4()))
+
+    async with access.database.transaction() as transaction:
+        await transaction.save_user(a_user(id=user.id, login=user.login, active=False, version=2))
+
+    with pytest.raises(Unauthenticated):
+        await access.check(user, CaseId(uuid4()))
+
+
+async def test_a_login_is_found_without_regard_to_case(access: Access) -> None:
+    user = await access.user(login="jane")
+    case_id = await access.case(facility := await access.facility())
+    await access.give(user, facility, Level.VIEW)
+
+    decision = await access.sight.check("JANE", case_id, images=False, at_least=0)
+
+    assert decision.allowed
+
+
+# The version guard
+
+
+@pytest.mark.proves("ACC-3")
+@pytest.mark.parametrize("question", ["check", "check_many", "list", "permission"])
+async def test_what_was_compiled_before_a_change_counts_for_nothing_after_it(
+    access: Access, question: str
+) -> None:
+    """Another instance of access changes the user: this one hears nothing and must not need to."""
+    facility = await access.facility()
+    user = await access.user()
+    case_id = await access.case(facility)
+    await access.give(user, facility, Level.VIEW)
+
+    async def sees() -> bool:
+        match question:
+            case "check":
+                return (await access.check(user, case_id)).allowed
+            case "check_many":
+                return (await access.sight.check_many(user.login, [case_id]))[0].allowed
+            case "list":
+                return await access.worklist(user) == [case_id]
+            case _:
+                return (await access.sight.check_permission(user.login, Permission.VIEW_IMAGES, facility.id))[
+                    0
+                ]
+
+    assert await sees()
+    other_instance = access.database
+    async with other_instance.transaction() as transaction:
+        await transaction.connection.execute("delete from privileges")
+        await transaction.connection.execute("delete from permissions where user_id = $1", user.id)
+        await transaction.bump_users([user.id])
+
+    assert not await sees()
+
+
+@pytest.mark.proves("ACC-3")
+async def test_a_privilege_revoked_between_compiling_and_asking_is_not_used(access: Access) -> None:
+    facility = await access.facility()
+    user = await access.user()
+    case_id = await access.case(facility)
+    await access.give(user, facility, Level.REPORT)
+
+    class RevokingAfterwards(Sight):
+        async def _compile(self, statements: Any, login: str) -> Any:
+            compiled = await super()._compile(statements, login)
+            if compiled.facilities:
+                await access.give(user, facility, Level.NONE)
+            return compiled
+
+    sight = RevokingAfterwards(access.database, access.clock)
+
+    assert not (await sight.check(user.login, case_id, images=False, at_least=0)).allowed
+    await access.give(user, facility, Level.REPORT)
+    assert [] == await sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+
+
+async def test_a_user_who_never_stops_changing_is_told_to_come_back(access: Access) -> None:
+    user = await access.user()
+
+    class Restless(Sight):
+        async def _compile(self, statements: Any, login: str) -> Any:
+            compiled = await super()._compile(statements, login)
+            async with access.database.transaction() as transaction:
+                await transaction.bump_users([user.id])
+            return compiled
+
+    with pytest.raises(Unavailable):
+        await Restless(access.database, access.clock).check(
+            user.login, CaseId(uuid4()), images=False, at_least=0
+        )
+
+
+async def test_a_revision_that_has_not_arrived_is_not_guessed(access: Access) -> None:
+    user = await access.user()
+    revision = await access.revision()
+
+    await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision)
+    with pytest.raises(Unavailable):
+        await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision + 1)
+    with pytest.raises(Unavailable):
+        await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=revision + 1)
+
+
+async def test_only_so_many_users_are_kept_compiled(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.access.usecases.MAX_COMPILED_USERS", 2)
+    for user in [await access.user() for _ in range(4)]:
+        await access.check(user, CaseId(uuid4()))
+
+    assert 2 == len(access.sight._compiled)
+
+
+# Images and their studies
+
+
+async def test_the_studies_of_a_case_are_told_only_when_images_are_asked_for_and_allowed(
+    access: Access,
+) -> None:
+    facility = await access.facility()
+    with_images = await access.user()
+    without = await access.user(Role.REFERRING_PHYSICIAN)
+    for user in (with_images, without):
+        await access.give(user, facility, Level.VIEW)
+    whole, partly = a_study(), a_study(("1.1", "CT", 3), ("1.2", "CT", 4))
+    confirmed = ConfirmedStudy(partly.id, ("1.1",))
+    placement = a_placement(facility.id, ConfirmedStudy(whole.id, None), confirmed)
+    await access.hear(whole, partly, placement)
+
+    async def studies(user: User, *, images: bool) -> set[ConfirmedStudy]:
+        return set(
+            (await access.sight.check(user.login, placement.case_id, images=images, at_least=0)).studies
+        )
+
+    assert {ConfirmedStudy(whole.id, None), confirmed} == await studies(with_images, images=True)
+    assert set() == await studies(with_images, images=False)
+    assert set() == await studies(without, images=True)
+
+
+# Many, and pages
+
+
+async def test_a_thousand_cases_are_checked_in_the_order_asked(access: Access) -> None:
+    facility = await access.facility()
+    user = await access.user()
+    await access.give(user, facility, Level.VIEW)
+    seen = await access.case(facility)
+    hidden = await access.case(await access.facility())
+    asked = [seen, hidden, CaseId(uuid4()), seen] * 250
+
+    decisions = await access.sight.check_many(user.login, asked)
+
+    assert [True, False, False, True] * 250 == [decision.allowed for decision in decisions]
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+async def test_neither_none_nor_more_than_a_thousand(access: Access, count: int) -> None:
+    with pytest.raises(Invalid) as refused:
+        await access.sight.check_many(ADMIN, [CaseId(uuid4())] * count)
+
+    assert refused.value.field == "case_ids"
+
+
+async def test_pages_stay_complete_while_cases_arrive(access: Access) -> None:
+    facility = await access.facility()
+    user = await access.user()
+    await access.give(user, facility, Level.VIEW)
+
+    async def arrive(minute: int) -> CaseId:
+        return await access.case(facility, a_study(received_at=NOON + timedelta(minutes=minute)))
+
+    before = [await arrive(minute) for minute in range(0, 40, 2)]
+    seen: list[CaseId] = []
+    after = None
+    for number in range(100):
+        listed = await access.sight.list_cases(user.login, after, 3, facility_id=None, at_least=0)
+        seen += [case.case_id for case, _ in listed]
+        if len(listed) < 3:
+            break
+        after = Position(listed[-1][0].received_at, listed[-1][0].case_id)
+        await arrive(100 + number)  # on top
+        await arrive(2 * number + 1)  # somewhere in the middle
+
+    assert set(before) <= set(seen)
+    assert len(seen) == len(set(seen))
+
+
+async def test_the_worklist_of_one_facility(access: Access) -> None:
+    north, south = await access.facility(), await access.facility()
+    user = await access.user()
+    await access.give(user, north, Level.VIEW)
+    here, granted, in_folder = await access.case(north), await access.case(south), await access.case(south)
+    await access.folders.grant_case(ADMIN, granted, user.id)
+    await access.folders.put_in_folder(ADMIN, await access.folder(user), in_folder)
+
+    assert [here] == await access.worklist(user, facility_id=north.id)
+    assert {granted, in_folder} == set(await access.worklist(user, facility_id=south.id))
+    assert [] == await access.worklist(user, facility_id=FacilityId(uuid4()))
+
+
+# Permissions
+
+
+async def test_a_permission_is_held_everywhere_or_singly(access: Access) -> None:
+    north, south = await access.facility(), await access.facility()
+    user = await access.user(
+        permissions=frozenset(
+            {
+                PermissionGrant(Permission.UPLOAD_STUDY),
+                PermissionGrant(Permission.DELETE_STUDY, north.id),
+            }
+        )
+    )
+
+    async def holds(permission: Permission, facility_id: FacilityId | None) -> tuple[bool, set[UUID]]:
+        allowed, singly = await access.sight.check_permission(user.login, permission, facility_id)
+        return allowed, set(singly)
+
+    assert (True, set()) == await holds(Permission.UPLOAD_STUDY, None)
+    assert (True, set()) == await holds(Permission.UPLOAD_STUDY, south.id)
+    assert (False, {north.id}) == await holds(Permission.DELETE_STUDY, None)
+    assert (True, set()) == await holds(Permission.DELETE_STUDY, north.id)
+    assert (False, set()) == await holds(Permission.DELETE_STUDY, south.id)
+    with pytest.raises(NotFound) as unknown:
+        await holds(Permission.UPLOAD_STUDY, FacilityId(uuid4()))
+    assert unknown.value.field == "facility_id"
+
+
+async def test_what_is_asked_leaves_no_audit_row(access: Access) -> None:
+    before = await access.audited()
+
+    await access.check(access.admin, CaseId(uuid4()))
+    await access.sight.check_many(ADMIN, [CaseId(uuid4())])
+    await access.sight.check_permission(ADMIN, Permission.ADMINISTER_ACCESS, None)
+    await access.worklist(access.admin)
+
+    assert before == await access.audited()
+
+
+async def test_a_case_seen_by_several_ways_is_listed_once(access: Access) -> None:
+    facility = await access.facility()
+    user = await access.user()
+    case_id = await access.case(facility)
+    await access.give(user, facility, Level.REPORT)
+    await access.folders.grant_case(ADMIN, case_id, user.id)
+    for name in ("one", "other"):
+        await access.folders.put_in_folder(ADMIN, await access.folder(user, name=name), case_id)
+
+    assert [case_id] == await access.worklist(user)
+    assert (Path.PRIVILEGE, Path.GRANT, Path.FOLDER) == (await access.check(user, case_id)).paths
+
+
+# What serves a page
+
+
+@pytest.mark.parametrize("path", ["cases_by_facility", "case_grants_by_user", "folder_cases_by_folder"])
+async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access: Access, path: str) -> None:
+    """However many cases there are, a page reads no more than a page of each path."""
+    facilities = [await access.facility() for _ in range(3)]
+    user = await access.user()
+    for facility in facilities:
+        await access.give(user, facility, Level.VIEW)
+    folder_id = await access.folder(user)
+    template = await access.case(facilities[0])
+    async with access.database.transaction() as transaction:
+        execute = transaction.connection.execute
+        await execute("alter table cases alter column case_id set default gen_random_uuid()")
+        columns = (
+            "study_instance_uid, undistributed, placed_at, placement_version, patient_name, patient_id, "
+            "patient_birth_date, patient_sex, study_date, study_time, study_description, accession_number, "
+            "referring_physician_name, modalities_in_study, series_count, instance_count, study_status_id, "
+            "version"
+        )
+        await execute(
+            f"""insert into cases (facility_id, received_at, {columns})
+            select ($2::uuid[])[1 + n % 3], received_at + n * interval '1 second', {columns}
+            from cases, generate_series(1, 6000) n where case_id = $1""",
+            template,
+            [facility.id for facility in facilities],
+        )
+        await execute("insert into case_grants select case_id, $1, received_at from cases", user.id)
+        await execute("insert into folder_cases select $1, case_id, received_at from cases", folder_id)
+        await execute("analyze")
+    async with access.database.statements() as statements:
+        compiled = await statements.compiled_user(user.login)
+        assert compiled is not None
+        login, *paths = sightings._paths(compiled)
+        newest = sightings._NEWEST
+        rows = await statements.connection.fetch(
+            "explain (analyze, format text) " + sightings._LIST,
+            *(login, *paths, newest.received_at, newest.case_id, 51, None),
+        )
+    plan = "\n".join(row[0] for row in rows)
+
+    assert path in plan
+    assert "Seq Scan on cases" not in plan
+    most_rows = max(float(part.split("rows=")[1].split(" ")[0]) for part in plan.split("actual time")[1:])
+    assert most_rows <= 3 * 51

@@ -1,0 +1,62 @@
+"""Rules of the house that concern access, as checks with a name and a reason."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "services" / "access"
+
+READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE)
+
+# What reads or writes cases and answers no user: the index itself, and writes behind `owning_facility`.
+INDEX_KEEPING = {"casestore.py"}
+BEHIND_OWNING_FACILITY = {"put_in_folder", "grant_case", "bump_case"}
+
+
+def _statements(path: Path) -> dict[str, str]:
+    """The text of each function and each constant of the module that holds SQL over cases."""
+    source = path.read_text()
+    module = ast.parse(source)
+    found = {}
+    for node in ast.walk(module):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            name = node.name
+        elif node in module.body and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+        else:
+            continue
+        text = ast.get_source_segment(source, node) or ""
+        if READS_CASES.search(text):
+            found[name] = text
+    return found
+
+
+def test_every_statement_over_cases_that_answers_a_user_takes_the_visibility_predicate() -> None:
+    """One place says who sees a case; a statement that reads past it is a leak, or an exception here."""
+    unguarded = {
+        f"{path.name}: {name}"
+        for path in FOLDER.glob("*.py")
+        if path.name not in INDEX_KEEPING
+        for name, text in _statements(path).items()
+        if not ("{_SIGHTED}" in text and "{_VISIBLE}" in text)
+        and name not in BEHIND_OWNING_FACILITY | {"_SIGHTED"}
+    }
+
+    assert set() == unguarded
+
+
+def test_the_check_sees_a_statement_without_the_predicate(tmp_path: Path) -> None:
+    leak = tmp_path / "leak.py"
+    leak.write_text('async def peek(self):\n    return await self.fetch("select * from cases")\n')
+
+    assert {"peek"} == set(_statements(leak))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_only_stores_speak_sql(path: Path) -> None:
+    speaks = re.search(r"connection\.(fetch|execute)", path.read_text())
+
+    assert bool(speaks) == (path.name in {"store.py", "casestore.py", "sightings.py"})
