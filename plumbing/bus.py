@@ -8,8 +8,8 @@ tried again after a growing delay; after MAX_FAILURES it is a dead letter, and t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -75,16 +75,21 @@ class Bus:
     def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        self._client: Client | None = None
+        self._client = Client()
+        self._up = asyncio.Event()
         self._difficulty = ""
         self._syncs = False
-        self._checking = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._life = asyncio.create_task(self._live())
 
     @classmethod
     async def connect(cls, url: str, name: str) -> "Bus":
-        """Begins to connect, and does not wait: NATS may be away."""
-        return cls(url, name)
+        """Begins to connect, and does not insist: NATS may be away."""
+        bus = cls(url, name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                await bus._up.wait()
+        return bus
 
     async def ready(self) -> bool:
         """Whether NATS answers now, syncs always, and has the stream."""
@@ -102,8 +107,9 @@ class Bus:
     async def stream_created_at(self) -> datetime:
         """When the stream was made; it is made now if it is absent or lacks a subject."""
         wanted = sorted({f"{subject.split('.')[0]}.>" for subject in FACTS})
-        with self._answering() as client:
-            await self._check_sync(client)
+        async with self._looking, self._answering() as client:
+            if not self._syncs:
+                await self._check_sync(client)
             jetstream = client.jetstream(timeout=_ANSWER_S)
             try:
                 info = await jetstream.stream_info(STREAM)
@@ -127,7 +133,7 @@ class Bus:
 
     async def publish(self, subject: str, payload: bytes, event_id: UUID, headers: dict[str, str]) -> None:
         """Publishes and waits until the stream has it. The stream keeps an event id it has just seen once."""
-        with self._answering() as client:
+        async with self._answering() as client:
             await client.jetstream().publish(
                 subject,
                 payload,
@@ -149,7 +155,7 @@ class Bus:
             filter_subjects=list(subjects),
         )
         await self.stream_created_at()
-        with self._answering() as client:
+        async with self._answering() as client:
             await client.jetstream(timeout=_ANSWER_S).add_consumer(STREAM, config)
             inbox = client.new_inbox()
             subscription = await client.subscribe(inbox)
@@ -159,11 +165,14 @@ class Bus:
                 with suppress(nats.errors.Error):
                     await subscription.unsubscribe()
 
-    @contextmanager
-    def _answering(self) -> Iterator[Client]:
-        """The client if it is connected; its errors become Unavailable."""
-        if self._client is None or not self._client.is_connected:
-            raise Unavailable("the bus is not connected")
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[Client]:
+        """The connected client, waited for a moment; its errors become Unavailable."""
+        try:
+            async with asyncio.timeout(_RETRY_S):
+                await self._up.wait()
+        except TimeoutError as error:
+            raise Unavailable("the bus is not connected") from error
         try:
             yield self._client
         except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -175,25 +184,26 @@ class Bus:
         An ordinary account sees the server's settings only where the system account exports them to it:
         `exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}]` there, the import of it in ours.
         """
-        async with self._checking:
-            if self._syncs:
-                return
-            try:
-                answer = await client.request("$SYS.REQ.SERVER.PING.JSZ", b"", timeout=_ANSWER_S)
-            except nats.errors.NoRespondersError:
-                _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
-            else:
-                config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
-                if not config.get("sync_always"):
-                    raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
-            self._syncs = True
+        try:
+            answer = await client.request("$SYS.REQ.SERVER.PING.JSZ", b"", timeout=_ANSWER_S)
+        except nats.errors.NoRespondersError:
+            _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
+        else:
+            config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
+            if not config.get("sync_always"):
+                raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
+        self._syncs = True
 
     async def _live(self) -> None:
         """Keeps a client. A client reconnects by itself, but ends for good when the server refuses it."""
         declared_as_int: dict[str, Any] = {"reconnect_time_wait": _RETRY_S, "connect_timeout": _ANSWER_S}
         while True:
             closed = asyncio.Event()
-            client = Client()
+            self._client = client = Client()
+
+            async def note_close(closed: asyncio.Event = closed) -> None:
+                closed.set()
+
             try:
                 await client.connect(
                     self._url,
@@ -202,19 +212,25 @@ class Bus:
                     ping_interval=_PING_S,
                     error_cb=self._note_difficulty,
                     disconnected_cb=self._note_loss,
-                    closed_cb=_setter(closed),
+                    reconnected_cb=self._note_connection,
+                    closed_cb=note_close,
                     **declared_as_int,
                 )
-                self._client, self._difficulty = client, ""
+                await self._note_connection()
                 await closed.wait()
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 await self._note_difficulty(error)
             finally:
-                self._client = None
+                self._up.clear()
                 with suppress(nats.errors.Error, OSError, TimeoutError):
                     async with asyncio.timeout(_ANSWER_S):
                         await client.close()
             await asyncio.sleep(_RETRY_S)
+
+    async def _note_connection(self) -> None:
+        self._difficulty = ""
+        self._syncs = False  # the server may be another, or have other settings
+        self._up.set()
 
     async def _note_difficulty(self, error: Exception) -> None:
         cause = str(error) or type(error).__name__
@@ -223,9 +239,7 @@ class Bus:
             _log.warning("NATS cannot be reached", cause=cause)
 
     async def _note_loss(self) -> None:
-        self._syncs = False  # the next server may have other settings
-        if self._client and not self._client.is_closed:
-            _log.warning("NATS is away")
+        self._up.clear()
 
 
 class Pull:
@@ -377,7 +391,7 @@ class Consumer(Generic[T]):
                     consumer, event_id, subject, payload, error, sentence, failures,
                     first_failed_at, last_failed_at, died_at
                 )
-                values ($1, $2, $3, $4, $5, $6, 1, $7, $7, case when $8 <= 1 then $7 end)
+                values ($1, $2, $3, $4, $5, $6, 1, $7, $7, case when $8 <= 1 then $7::timestamptz end)
                 on conflict (consumer, event_id) do update set
                     error = excluded.error,
                     sentence = excluded.sentence,
