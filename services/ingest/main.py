@@ -49,6 +49,8 @@ class Settings(ServiceSettings):
         max_instance_bytes: larger data sets are refused.
         max_associations: at once; more are rejected as a local limit.
         associations_per_minute: of one gateway.
+        quarantine_instances, quarantine_bytes: refused instances kept of one gateway (A27).
+        refusals_per_minute: listed of one remote address.
     """
 
     model_config = SettingsConfigDict(env_prefix="READROOM_INGEST_")
@@ -68,6 +70,9 @@ class Settings(ServiceSettings):
     max_instance_bytes: int = 8 << 30
     max_associations: int = 256
     associations_per_minute: int = 600
+    quarantine_instances: int = 1_000
+    quarantine_bytes: int = 4 << 30
+    refusals_per_minute: int = 30
 
 
 async def build(settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack) -> Application:
@@ -75,6 +80,9 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     limits = Limits(
         settle_after=timedelta(seconds=settings.settle_after_s),
         associations_per_minute=settings.associations_per_minute,
+        quarantine_instances=settings.quarantine_instances,
+        quarantine_bytes=settings.quarantine_bytes,
+        refusals_per_minute=settings.refusals_per_minute,
     )
     called_ae_title = parse_ae_title(settings.called_ae_title, "called_ae_title")
     gateway_tls = TLSFiles(settings.gateway_certificate, settings.gateway_key, settings.gateway_ca)

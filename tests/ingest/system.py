@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,9 +19,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydicom import dcmread
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from kernel.clock import MonotonicClock
@@ -299,42 +301,45 @@ class Sender:
 
     def store(self, *paths: Path) -> list[Sent]:
         """Sends each file's data set byte by byte as it stands."""
-        metas = [dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta for path in paths]
-        contexts = [(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas]
-        with self.association(contexts) as association:
-            return [
-                store_bytes(
-                    association,
-                    dataset_bytes(path),
-                    meta.MediaStorageSOPClassUID,
-                    meta.MediaStorageSOPInstanceUID,
-                    meta.TransferSyntaxUID,
-                )
-                for path, meta in zip(paths, metas, strict=True)
-            ]
+        return self.store_objects(*map(DicomObject.of, paths))
+
+    def store_objects(self, *objects: "DicomObject") -> list[Sent]:
+        with self.association([(o.sop_class_uid, o.transfer_syntax_uid) for o in objects]) as association:
+            return [store_object(association, each) for each in objects]
 
 
-def store_bytes(
-    association: Association, data: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
-) -> Sent:
-    """One C-STORE of raw bytes."""
-    from io import BytesIO
+@dataclass(frozen=True)
+class DicomObject:
+    """The bytes of a data set and what the command says of them."""
 
-    from pynetdicom.dimse_primitives import C_STORE
+    data: bytes
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str = ExplicitVRLittleEndian
 
+    @classmethod
+    def of(cls, path: Path) -> "DicomObject":
+        told = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        return cls(
+            dataset_bytes(path), told.SOPClassUID, told.SOPInstanceUID, told.file_meta.TransferSyntaxUID
+        )
+
+
+def store_object(association: Association, sending: DicomObject) -> Sent:
+    """One C-STORE; no status if the association does not live, or dies of it."""
     if not association.is_established:
         return Sent(None)
     context = next(
         c
         for c in association.accepted_contexts
-        if c.abstract_syntax == sop_class_uid and c.transfer_syntax[0] == transfer_syntax_uid
+        if c.abstract_syntax == sending.sop_class_uid and c.transfer_syntax[0] == sending.transfer_syntax_uid
     )
     request = C_STORE()
     request.MessageID = 7
-    request.AffectedSOPClassUID = UID(sop_class_uid)
-    request.AffectedSOPInstanceUID = UID(sop_instance_uid)
+    request.AffectedSOPClassUID = UID(sending.sop_class_uid)
+    request.AffectedSOPInstanceUID = UID(sending.sop_instance_uid)
     request.Priority = 2
-    request.DataSet = BytesIO(data)
+    request.DataSet = BytesIO(sending.data)
     association._reactor_checkpoint.clear()
     try:
         association.dimse.send_msg(request, context.context_id)
@@ -352,3 +357,7 @@ async def sent(sender: Sender, *paths: Path) -> list[Sent]:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+async def sent_objects(sender: Sender, *objects: DicomObject) -> list[Sent]:
+    return await asyncio.to_thread(sender.store_objects, *objects)
