@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -74,14 +75,17 @@ for _group in (*facilities.COMMANDS, *gateways.COMMANDS, *users.COMMANDS, *cases
     cli.add_command(_group)
 
 
-def main() -> int:
-    """Runs a command and answers its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, by default that of the process, and answers its exit code."""
     try:
-        code = cli.main(prog_name="readroom", standalone_mode=False)
+        code = cli.main(arguments, prog_name="readroom", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except ReadroomError as error:
-        return _fail(error.sentence, EXIT_CODES[type(error)])
+        named = not error.field or f"`{error.field}`" in error.sentence
+        return _fail(
+            error.sentence if named else f"`{error.field}`: {error.sentence}", EXIT_CODES[type(error)]
+        )
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -1,6 +1,8 @@
 """Enrols a gateway: its key is made here and stays here; what comes back makes a folder it can run from."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -15,9 +17,31 @@ from wire.ingest.v1.ingest_pb2 import AETitleBinding, EnrolGatewayRequest, Enrol
 
 CONFIGURATION = "gateway.toml"
 
+# 2762 is the port that IANA registered for DICOM over TLS.
+LISTEN = "0.0.0.0:2762"
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalSide:
+    """Where the gateway listens, and for whom.
+
+    Attributes:
+        listen: over TLS.
+        plain_listen: without; an exception that only registered modalities may use (A54).
+        modalities: AE titles of registered modalities with their IP addresses.
+    """
+
+    listen: str = LISTEN
+    plain_listen: str | None = None
+    modalities: Sequence[tuple[str, str]] = ()
+
 
 async def enrol_gateway(
-    readroom: Readroom, name: str, facility_ids: Mapping[str, str], folder: Path
+    readroom: Readroom,
+    name: str,
+    facility_ids: Mapping[str, str],
+    folder: Path,
+    hospital: HospitalSide = HospitalSide(),
 ) -> Gateway:
     """Enrols a gateway and writes its folder: key, certificate, CA and `gateway.toml`.
 
@@ -26,6 +50,7 @@ async def enrol_gateway(
         name: display name.
         facility_ids: the receiving facility of each calling AE title.
         folder: is made; Conflict if it holds anything already.
+        hospital: goes into `gateway.toml`, where it can be changed.
     """
     _make(folder)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -36,14 +61,43 @@ async def enrol_gateway(
             certificate_request_pem=_request(key),
         )
     )
-    _write(folder, key, enrolled)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(folder / "gateway.key", private)
+    write_private(folder / "gateway.pem", enrolled.certificate_pem.encode())
+    write_private(folder / "ca.pem", enrolled.ca_pem.encode())
+    write_private(folder / CONFIGURATION, configuration(enrolled, hospital).encode())
     return enrolled.gateway
 
 
-def _request(key: ec.EllipticCurvePrivateKey) -> str:
-    # Only the key counts: the one who signs gives the names.
-    builder = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([]))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+def configuration(enrolled: EnrolGatewayResponse, hospital: HospitalSide) -> str:
+    """The gateway's settings file; `gateway/README.md` explains its keys."""
+    tables: list[tuple[str, dict[str, str | list[str]]]] = [
+        (
+            "",
+            {
+                "certificate": "gateway.pem",
+                "key": "gateway.key",
+                "ca": "ca.pem",
+                "ae_titles": [binding.ae_title for binding in enrolled.gateway.ae_titles],
+                "spool": "spool",
+            },
+        ),
+        (
+            "[central]",
+            {
+                "dicom_address": enrolled.dicom_address,
+                "gateway_address": enrolled.gateway_address,
+                "ae_title": enrolled.called_ae_title,
+            },
+        ),
+        ("[listener]", {"listen": hospital.listen}),
+    ]
+    if hospital.plain_listen:
+        tables.append(("[plain_listener]", {"listen": hospital.plain_listen}))
+    tables += [("[[modalities]]", {"ae_title": t, "address": a}) for t, a in hospital.modalities]
+    # A JSON string or array of strings is one of TOML too.
+    lines = [[head, *(f"{k} = {json.dumps(v)}" for k, v in values.items()), ""] for head, values in tables]
+    return "\n".join(line for table in lines for line in table).lstrip()
 
 
 def _make(folder: Path) -> None:
@@ -52,7 +106,7 @@ def _make(folder: Path) -> None:
         raise Conflict(f"`{folder}` is not empty")
 
 
-def _write(folder: Path, key: ec.EllipticCurvePrivateKey, enrolled: EnrolGatewayResponse) -> None:
-    write_private(
-        folder / "gateway.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
+def _request(key: ec.EllipticCurvePrivateKey) -> str:
+    # Only the key counts: who signs gives the names.
+    builder = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

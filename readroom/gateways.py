@@ -8,7 +8,7 @@ from kernel.errors import Invalid
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
-from readroom.enrol import CONFIGURATION, enrol_gateway
+from readroom.enrol import CONFIGURATION, LISTEN, HospitalSide, enrol_gateway
 from readroom.pages import every, first
 from readroom.show import Column, Output, Table, instant
 from readroom.words import REFUSED
@@ -44,19 +44,42 @@ async def gateway_table(readroom: Readroom) -> Table[Gateway]:
     help="A calling AE title and its receiving facility; may be repeated.",
 )
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to make for the gateway.")
+@click.option("--listen", default=LISTEN, show_default=True, help="Where modalities send over TLS.")
+@click.option("--plain-listen", help="Where registered modalities send that cannot speak TLS.")
+@click.option(
+    "--modality",
+    "modalities",
+    multiple=True,
+    metavar="TITLE@ADDRESS",
+    help="A registered modality: AE title and IP address; may be repeated.",
+)
 @acting
-async def enrol(readroom: Readroom, out: Output, name: str, ae_titles: tuple[str, ...], to: Path) -> None:
+async def enrol(
+    readroom: Readroom,
+    out: Output,
+    name: str,
+    ae_titles: tuple[str, ...],
+    to: Path,
+    listen: str,
+    plain_listen: str | None,
+    modalities: tuple[str, ...],
+) -> None:
     """Enrol a gateway: its key is made here and never leaves; `python -m gateway` runs it."""
-    facility_ids = {}
-    for text in ae_titles:
-        title, equals, facility = text.rpartition("=")
-        if not equals or not title:
-            raise Invalid(f"`{text}` is not an AE title with its facility: expected TITLE=FACILITY")
-        facility_ids[title] = await names.facility_id(readroom, facility)
-    enrolled = await enrol_gateway(readroom, name, facility_ids, to)
+    pairs = [_pair(text, "=", "an AE title with its facility") for text in ae_titles]
+    facility_ids = {title: await names.facility_id(readroom, facility) for title, facility in pairs}
+    registered = [_pair(text, "@", "an AE title with its address") for text in modalities]
+    hospital = HospitalSide(listen, plain_listen, registered)
+    enrolled = await enrol_gateway(readroom, name, facility_ids, to, hospital)
     out.item(await gateway_table(readroom), enrolled)
     if not out.as_json:
         out.done(f"run it with: python -m gateway --config {to / CONFIGURATION}")
+
+
+def _pair(text: str, sign: str, noun: str) -> tuple[str, str]:
+    left, found, right = text.partition(sign)
+    if not (left and found and right):
+        raise Invalid(f"`{text}` is not {noun}: expected `{sign}` between them")
+    return left, right
 
 
 @gateway.command("revoke")

@@ -91,9 +91,20 @@ def digest(path: Path) -> str:
     return hashlib.sha256(dataset_bytes(path)).hexdigest()
 
 
+def dataset_of(path: Path) -> Dataset:
+    """The data set of a Part 10 file, without its pixels."""
+    return pydicom.dcmread(path, stop_before_pixels=True)
+
+
 def written_as(source: Path, to: Path, **elements: str) -> Path:
-    """A copy of an object with some elements set, in the transfer syntax it has."""
+    """A copy of an object with some elements set, in the transfer syntax it has.
+
+    Encapsulated pixels get the VR they must have (PS3.5 A.4), which some files of the wheel lack.
+    """
+    to.parent.mkdir(parents=True, exist_ok=True)
     dataset = pydicom.dcmread(source)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        dataset["PixelData"].VR = "OB"
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
     if "SOPInstanceUID" in elements:

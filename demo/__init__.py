@@ -1,0 +1,1 @@
+"""`python -m demo`: the main journey on real servers and real DICOM objects, every step verified."""

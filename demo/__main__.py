@@ -1,0 +1,78 @@
+"""`python -m demo [--data DIR] [--keep]`: plays the story and ends with 0 only if every step was verified."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from demo.cast import ADMIN
+from demo.sending import send_everything
+from demo.setting import set_the_scene
+from demo.sight import see
+from demo.stage import Stage, Unproven
+from demo.world import World
+from kernel.errors import ReadroomError
+from services.local import LocalSystem
+
+
+async def play(stage: Stage, system: LocalSystem) -> None:
+    """The three steps."""
+    async with AsyncExitStack() as resources:
+        world = World(stage, system, resources)
+        stage.step(1, "A hub, an endpoint, a standard facility; gateways; people")
+        await set_the_scene(world)
+        stage.step(2, "A modality sends; strangers are refused")
+        arrival = await send_everything(world)
+        stage.step(3, "Who sees what, and what he fetches")
+        await see(world, arrival)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Keep the data directory also when everything went well.")
+def main(keep: bool) -> None:
+    """Plays the journey of a study on real servers and real DICOM objects, verifying each step."""
+    warnings.filterwarnings("ignore", module="pydicom")  # several objects of the wheel are odd on purpose
+    stage = Stage(Console(highlight=False))
+    data = Path(tempfile.mkdtemp(prefix="readroom-demo-"))
+    system = LocalSystem(data, first_admin=ADMIN)
+    failure = _played(stage, system)
+    if failure:
+        stage.console.print(f"\n[red]✗ {stage.where}:[/red] ", end="")
+        stage.console.print(failure, markup=False)
+        stage.console.print(f"  the data directory with its logs stays: {data}", markup=False)
+        sys.exit(1)
+    if keep:
+        stage.tell(f"the data directory stays: {data}")
+    else:
+        shutil.rmtree(data)
+    stage.console.print(
+        f"\n[bold green]Every step is verified:[/bold green] {stage.checks} checks in {stage.seconds:.1f} s"
+    )
+
+
+def _played(stage: Stage, system: LocalSystem) -> str | None:
+    """Plays the story and answers why it failed, if it did; the system has stopped then."""
+    try:
+        began = time.perf_counter()
+        stage.tell("starting PostgreSQL, NATS, Valkey, ingest, routing and access …")
+        system.start()
+        stage.tell(f"the system is ready after {time.perf_counter() - began:.1f} s on {system.data_dir}")
+        asyncio.run(play(stage, system))
+    except (Unproven, ReadroomError, OSError) as error:
+        return str(error) or type(error).__name__
+    except KeyboardInterrupt:
+        return "interrupted"
+    finally:
+        system.stop()
+    return None
+
+
+if __name__ == "__main__":
+    main()
