@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -41,6 +42,9 @@ DEFAULT_WORKLIST_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 # The longest holds a folder's name of 64 characters, each of which folds to at most 3 of 4 bytes.
 MAX_TOKEN_CHARACTERS = 2048
+
+# ISO 8601 has other forms, which Python takes.
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
 READ_TYPE_VALUES = {read_type: pb.ReadType.Value(f"READ_TYPE_{read_type.name}") for read_type in ReadType}
@@ -241,7 +245,7 @@ def _permission(text: str) -> Permission:
 
 def _date(text: str, field: str) -> date:
     try:
-        if len(text) != 10:
+        if not _DATE.fullmatch(text):
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:

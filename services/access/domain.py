@@ -29,6 +29,9 @@ from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 MAX_USER_NAME_CHARACTERS = 128
 MAX_FOLDER_NAME_CHARACTERS = 64
 
+# Any date in the past expires at once; much earlier ones have no instant in every time zone.
+_FIRST_EXPIRY = date(1970, 1, 1)
+
 _LOGIN = re.compile(r"[a-z0-9._@-]{1,64}", re.ASCII)
 
 
@@ -426,6 +429,8 @@ def checked_privilege(level: Level, expires_on: date | None, read_types: frozens
     """The privilege as it is stored; REPORT without read types means FINAL (A36)."""
     if level is not Level.REPORT and expires_on is not None:
         raise Invalid("only a privilege of level REPORT may expire", field="expires_on")
+    if expires_on is not None and expires_on < _FIRST_EXPIRY:
+        raise Invalid(f"`expires_on` lies before {_FIRST_EXPIRY}", field="expires_on")
     if level is not Level.REPORT and read_types:
         raise Invalid("only a privilege of level REPORT has read types", field="read_types")
     if ReadType.PRE_READ in read_types:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -48,15 +48,14 @@ class Clock:
 
 def a_facility(name: str = "", time_zone: str = "UTC", **changes: Any) -> Facility:
     name = name or f"Facility {next(_numbers)}"
-    return Facility(
-        **{"id": FacilityId(uuid4()), "name": name, "time_zone": time_zone, "version": 1} | changes
-    )
+    values: dict[str, Any] = {"id": uuid4(), "name": name, "time_zone": time_zone, "version": 1}
+    return Facility(**values | changes)
 
 
 def a_user(role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
     number = next(_numbers)
     permissions = frozenset(PermissionGrant(each) for each in ROLES[role].defaults)
-    values = {
+    values: dict[str, Any] = {
         "id": UserId(uuid4()),
         "login": f"user{number}",
         "name": f"User {number}",
@@ -71,7 +70,7 @@ def a_user(role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
 
 def a_study(*series: tuple[str, str, int], **changes: Any) -> ReceivedStudy:
     """A study whose series are each a UID, a modality and a number of instances."""
-    values = {
+    values: dict[str, Any] = {
         "id": StudyId(uuid4()),
         "received_at": NOON,
         "settled": False,
@@ -86,7 +85,7 @@ def a_placement(
     facility_id: FacilityId, *studies: ReceivedStudy | ConfirmedStudy, **changes: Any
 ) -> Placement:
     """Where all series of the studies belong, unless it is said which do."""
-    values = {
+    values: dict[str, Any] = {
         "case_id": CaseId(uuid4()),
         "facility_id": facility_id,
         "study_instance_uid": f"1.2.826.0.1.{next(_numbers)}",
@@ -200,7 +199,3 @@ def privilege_cases() -> list[Any]:
         )
         for entry in entries
     ]
-
-
-def minutes(count: float) -> timedelta:
-    return timedelta(minutes=count)

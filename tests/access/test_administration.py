@@ -398,7 +398,7 @@ async def test_a_delegated_manager_makes_users_of_his_own_facility_only(access: 
     }  # he cannot give `study.upload`, which he does not hold
 
     async def make(**changes: Any) -> User:
-        values = {"login": "new", "role": Role.FACILITY_USER, "home_facility_id": home.id}
+        values: dict[str, Any] = {"login": "new", "role": Role.FACILITY_USER, "home_facility_id": home.id}
         return await save(access, by=manager.login, **values | changes)
 
     await refused(make(home_facility_id=elsewhere.id), Denied, "home_facility_id")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kernel.errors import Unavailable
 from kernel.ids import CaseId
-from services.access.caseindex import IndexedCase, ListedCase, StudyAttributes
+from services.access.caseindex import IndexedCase, ListedCase, Placement, ReceivedStudy, StudyAttributes
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Facility, Level, User
 from tests.access.builders import NOON, a_facility, a_placement, a_study
 from tests.access.conftest import ADMIN, Access
@@ -34,14 +34,14 @@ def test_the_newest_of_each_owner_wins_in_any_order(placed: list[int], told: lis
     placement = a_placement(a_facility().id, study)
     facilities = {version: a_facility().id for version in (1, 2, 3)}
 
-    def placement_at(version: int) -> object:
+    def placement_at(version: int) -> Placement:
         return replace(placement, version=version, facility_id=facilities[version])
 
     first = IndexedCase.first(replace(placement, version=0), [])
     case = first
     for version, study_version in zip(placed, told, strict=True):
         case = case.hear(
-            placement_at(version),  # type: ignore[arg-type]
+            placement_at(version),
             [replace(study, version=study_version, settled=study_version == 3)],
         )
 
@@ -150,7 +150,7 @@ async def test_facts_in_any_order_end_alike(access: Access) -> None:
         held = ConfirmedStudy(study.id, ("1.1",))
         placement = a_placement(hub.id, held, case_id=CaseId(study.id))
         access.owners.add(study, placement)
-        told = [
+        told: list[Placement | ReceivedStudy] = [
             placement,
             a_study(("1.1", "CT", 1), ("1.2", "MR", 2), id=study.id, version=2),
             replace(placement, facility_id=facility.id, version=2),
@@ -164,8 +164,11 @@ async def test_facts_in_any_order_end_alike(access: Access) -> None:
         for index in order:
             thing = told[index]
             # Who asks an owner gets the newest that there is.
-            known = access.owners.placements | access.owners.studies
-            newest = known[thing.case_id if hasattr(thing, "case_id") else thing.id]  # type: ignore[union-attr]
+            newest = (
+                access.owners.placements[thing.case_id]
+                if isinstance(thing, Placement)
+                else access.owners.studies[thing.id]
+            )
             await access.hear(max(thing, newest, key=lambda each: each.version))
         row = (await access.query("select * from cases where case_id = $1", placement.case_id))[0]
         ends.add(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId
+from kernel.ids import CaseId, FolderId
 from services.access.domain import (
     ROLES,
     Level,
@@ -52,7 +52,7 @@ def privileges(draw: st.DrawFn) -> Privilege:
 @pytest.mark.parametrize("case", privilege_cases())
 def test_what_a_user_may_do_with_a_case(case: PrivilegeCase) -> None:
     held = [(NORTH, case.privilege()), (SOUTH, case.privilege("elsewhere"))]
-    folder = CaseId(uuid4())
+    folder = FolderId(uuid4())
     user = compile_user(
         a_user(case.role, permissions=case.permissions(PLACES)),
         [(facility, privilege) for facility, privilege in held if privilege],
