@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -75,11 +76,15 @@ def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> Eve
     return {key: _redacted(key, value) for key, value in event.items()}
 
 
+@lru_cache(maxsize=1024)
+def _is_suspect(key: str) -> bool:
+    flat = key.replace("_", "").lower()
+    return key not in TEXT_KEYS and (flat in _PERSONAL or _SUSPECT.search(flat) is not None)
+
+
 def _redacted(key: str, value: object) -> object:
-    if key not in TEXT_KEYS:
-        flat = key.replace("_", "").lower()
-        if flat in _PERSONAL or _SUSPECT.search(flat):
-            return REDACTED
+    if _is_suspect(key):
+        return REDACTED
     if isinstance(value, _PLAIN) or (isinstance(value, Enum) and not isinstance(value, str)):
         return value
     if isinstance(value, str) and key in TEXT_KEYS:

@@ -1,21 +1,21 @@
 """Metrics for Prometheus, and traces that follow a request through gRPC, HTTP and JetStream.
 
-Spans always exist, because their trace id is the request id of the logs; they are recorded and sent only
+A trace id always goes along, because it is the request id of the logs; spans are recorded and sent only
 where an OTLP endpoint is configured. `inject` and `extract` carry them as W3C `traceparent`.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from random import getrandbits
 
 from aiohttp import web
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
 
@@ -27,30 +27,58 @@ CALLS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
 )
 
-_tracer = trace.get_tracer("readroom")
+# A process that ends waits no longer than this for a collector that is away.
+_SEND_WITHIN_S = 1
+
+_tracer: trace.Tracer | None = None
 _propagator = TraceContextTextMapPropagator()
 
 
 def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
     """Sets this process's tracing up; answers what sends the last spans and ends it."""
-    provider = TracerProvider(
-        sampler=ALWAYS_ON if otlp_endpoint else ALWAYS_OFF,
-        resource=Resource({"service.name": service}),
-        shutdown_on_exit=False,
-    )
-    if otlp_endpoint:
-        insecure = not otlp_endpoint.startswith("https://")
-        exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=insecure, timeout=2)
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    global _tracer
+    if otlp_endpoint is None:
+        return lambda: None
+    provider = TracerProvider(resource=Resource({"service.name": service}), shutdown_on_exit=False)
+    insecure = not otlp_endpoint.startswith("https://")
+    exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=insecure, timeout=_SEND_WITHIN_S)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    _tracer = provider.get_tracer("readroom")
     return provider.shutdown
 
 
 @contextmanager
 def span(name: str, kind: SpanKind = SpanKind.INTERNAL, parent: Context | None = None) -> Iterator[Span]:
-    """A span around the block; `parent` is what `extract` answered, else it is the current one."""
-    with _tracer.start_as_current_span(name, context=parent, kind=kind, record_exception=False) as current:
+    """A span around the block; `parent` is what `extract` answered, else it is the current one.
+
+    An exception marks the span with its kind alone: its message may quote what it choked on.
+    """
+    if _tracer is None:
+        with _ids_only(parent) as current:
+            yield current
+        return
+    with _tracer.start_as_current_span(
+        name, parent, kind, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except Exception as error:
+            current.set_status(StatusCode.ERROR, type(error).__name__)
+            raise
+
+
+@contextmanager
+def _ids_only(parent: Context | None) -> Iterator[Span]:
+    """The parent's ids, or new ones: where nothing is recorded, they still tell what belongs together."""
+    current = trace.get_current_span(parent)
+    if not current.get_span_context().is_valid:
+        new = SpanContext(getrandbits(128), getrandbits(64), is_remote=False)
+        current = NonRecordingSpan(new)
+    token = attach(trace.set_span_in_context(current, parent))
+    try:
         yield current
+    finally:
+        detach(token)
 
 
 def inject() -> dict[str, str]:
