@@ -51,7 +51,7 @@ class Listener(_Table):
         ca: of the hospital; a sender with a certificate of it is known, others must be registered.
     """
 
-    listen: Address = "0.0.0.0:2762"  # noqa: S104 - modalities are elsewhere
+    listen: Address = "0.0.0.0:2762"
     certificate: FilePath | None = None
     key: FilePath | None = None
     ca: FilePath | None = None

@@ -1,0 +1,136 @@
+"""The gateway: everything constructed, in order, and served until SIGTERM."""
+
+import asyncio
+import fcntl
+import os
+import random
+import signal
+import ssl
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from gateway import settings as configuration
+from gateway.central import CentralServer
+from gateway.dimse import Reception
+from gateway.folder import Folder
+from gateway.forwarding import Forwarder
+from gateway.queue import Backoff
+from gateway.settings import Settings
+from gateway.store import Store
+from kernel.clock import MonotonicClock
+from kernel.errors import Conflict, ReadroomError, Unavailable
+from kernel.ids import UUID7
+from plumbing import log, rpc
+from plumbing.dimse import Acceptor
+from plumbing.tls import TLSFiles, client_context, server_context
+from wire.ingest.v1.ingest_pb2_grpc import GatewayServiceStub
+
+DATABASE = "gateway.db"
+
+_log = log.get()
+
+
+def run(path: Path) -> int:
+    """Serves with the settings of the file at `path` until a signal; answers the exit code."""
+    log.configure("gateway")
+    try:
+        asyncio.run(_serve(configuration.load(path)))
+    except ReadroomError as error:
+        sys.stderr.write(f"gateway: {error.sentence}\n")
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as resources:
+        settings.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        resources.enter_context(_alone(settings.spool))
+        clock = MonotonicClock()
+        store = Store(settings.spool / DATABASE, clock=clock, new_id=UUID7(clock))
+        resources.callback(store.close)
+        folder = Folder(settings.spool)
+        folder.clean(store.digests())
+
+        channel = rpc.connect(settings.central.gateway_address, "ingest", settings.tls)
+        resources.push_async_callback(channel.close)
+        central = CentralServer(
+            GatewayServiceStub(channel),
+            loop,
+            dicom_address=settings.central.dicom_address,
+            ae_title=settings.central.ae_title,
+            context=client_context(settings.tls),
+        )
+        forwarder = Forwarder(
+            store,
+            folder,
+            central,
+            parallel=settings.parallel,
+            quiet_s=settings.quiet_s,
+            backoff=Backoff(settings.retry_s, settings.retry_at_most_s, random.SystemRandom().random),
+            clock=clock,
+        )
+        forwarder.start()
+        resources.push_async_callback(asyncio.to_thread, forwarder.stop)
+
+        for listen, context in listeners(settings):
+            reception = Reception(
+                listen,
+                plain=context is None,
+                ae_titles=settings.ae_titles,
+                modalities=settings.modalities,
+                folder=folder,
+                store=store,
+                arrived=forwarder.arrived,
+                clock=clock,
+            )
+            acceptor = Acceptor(listen, context=context, handler=reception, called_ae_titles=None)
+            try:
+                port = acceptor.start()
+            except OSError as error:
+                raise Unavailable(f"cannot listen on `{listen}`: {error.strerror}") from None
+            resources.push_async_callback(asyncio.to_thread, acceptor.stop)
+            address = f"{listen.rpartition(':')[0]}:{port}"
+            if context is None:
+                _log.warning("serving plain text by exception, to registered modalities", address=address)
+            else:
+                _log.info("serving", address=address)
+        await stopped.wait()
+
+
+def listeners(settings: Settings) -> Sequence[tuple[str, ssl.SSLContext | None]]:
+    """Where modalities send, and how: TLS, and plain text where that exception is configured."""
+    found: list[tuple[str, ssl.SSLContext | None]] = []
+    if settings.listener:
+        listener = settings.listener
+        context = server_context(
+            TLSFiles(
+                listener.certificate or settings.certificate,
+                listener.key or settings.key,
+                listener.ca or settings.ca,
+            )
+        )
+        # A modality without a certificate may still be a registered one.
+        context.verify_mode = ssl.CERT_OPTIONAL if listener.ca else ssl.CERT_NONE
+        found.append((listener.listen, context))
+    if settings.plain_listener:
+        found.append((settings.plain_listener.listen, None))
+    return found
+
+
+@contextmanager
+def _alone(spool: Path) -> Iterator[None]:
+    """Holds the spool folder for this process; raises Conflict if another one has it."""
+    descriptor = os.open(spool / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Conflict(f"another gateway works on `{spool}`") from None
+    finally:
+        os.close(descriptor)

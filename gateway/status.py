@@ -1,0 +1,77 @@
+"""What `--status` shows: listeners, queue, final failures, who was refused. No patient data."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from gateway.main import DATABASE
+from gateway.settings import Settings
+from gateway.store import Store
+from kernel.clock import MonotonicClock
+from kernel.errors import NotFound
+from kernel.ids import UUID7
+
+_SHOWN = 20
+
+
+def lines(settings: Settings) -> Iterator[str]:
+    """The status of the gateway with these settings, running or not; raises NotFound before its first run."""
+    path = settings.spool / DATABASE
+    if not path.exists():
+        raise NotFound(f"`{settings.spool}` holds no gateway yet")
+    clock = MonotonicClock()
+    store = Store(path, clock=clock, new_id=UUID7(clock))
+    try:
+        if settings.listener:
+            yield f"listener {settings.listener.listen} over TLS"
+        if settings.plain_listener:
+            yield f"EXCEPTION: listener {settings.plain_listener.listen} in plain text, registered senders only"
+        yield from _table(
+            "transfers",
+            ("state", "title", "study", "waiting", "acknowledged", "refused", "reason"),
+            (
+                (
+                    row.transfer.state,
+                    row.transfer.calling_ae_title,
+                    row.transfer.study_instance_uid,
+                    row.waiting,
+                    row.acknowledged,
+                    row.refused,
+                    row.reason,
+                )
+                for row in store.queue(_SHOWN)
+            ),
+        )
+        yield from _table(
+            "refused by Central server, final",
+            ("title", "instance", "status", "comment"),
+            (
+                (row.calling_ae_title, row.sop_instance_uid, f"{row.status:04X}", row.comment)
+                for row in store.refused(_SHOWN)
+            ),
+        )
+        yield from _table(
+            "associations refused or in plain text",
+            ("at", "what", "remote", "calling", "called", "reason"),
+            (
+                (
+                    f"{row.at:%Y-%m-%d %H:%M:%S}",
+                    row.action,
+                    row.remote,
+                    row.calling_ae_title,
+                    row.called_ae_title,
+                    row.reason,
+                )
+                for row in store.audit_rows(_SHOWN)
+            ),
+        )
+    finally:
+        store.close()
+
+
+def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    cells = [tuple(map(str, row)) for row in rows]
+    yield ""
+    yield f"{title}: {len(cells) or 'none'}"
+    if cells:
+        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+        for row in (tuple(heads), *cells):
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

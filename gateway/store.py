@@ -1,0 +1,313 @@
+"""All SQL of the gateway: one SQLite file, synchronous=FULL, so that a commit is on the disk (A54)."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from gateway.queue import Event, Item, Outcome, State, Transfer, after
+from kernel.clock import Clock
+from kernel.dicom import UID, AETitle
+from kernel.ids import NewId, TransferId
+
+_SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
+
+KEPT_AUDIT_ROWS = 100_000
+"""A port scanner must not fill the disk: older rows make way."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A transfer as the status shows it."""
+
+    transfer: Transfer
+    waiting: int
+    acknowledged: int
+    refused: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """An item whose failure is final."""
+
+    transfer_id: TransferId
+    calling_ae_title: AETitle
+    sop_instance_uid: UID
+    status: int
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who knocked, and what became of it."""
+
+    at: datetime
+    action: str
+    outcome: str
+    listener: str
+    remote: str
+    calling_ae_title: str
+    called_ae_title: str
+    reason: str
+
+
+class Store:
+    """One connection for all threads: commits are serial on one file anyway."""
+
+    def __init__(self, path: Path, *, clock: Clock, new_id: NewId) -> None:
+        self._clock = clock
+        self._new_id = new_id
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        for pragma in (
+            "journal_mode = wal",
+            "synchronous = full",
+            "foreign_keys = on",
+            "busy_timeout = 4000",
+        ):
+            self._connection.execute(f"pragma {pragma}")
+        self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("begin immediate")
+            try:
+                yield self._connection
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    # Receiving
+
+    def keep(self, item: Item, study_instance_uid: UID, calling_ae_title: AETitle) -> None:
+        """Puts a received item into the queue: into the open transfer of its study, or into a new one.
+
+        The same bytes under the same UID are one item of a transfer, however often they come.
+        """
+        with self._transaction() as sql:
+            now = self._now()
+            row = sql.execute(
+                """
+                select id from transfers t
+                where study_instance_uid = ? and calling_ae_title = ? and state in ('waiting', 'sending')
+                  and not exists (select 1 from items i where i.transfer_id = t.id and outcome = 'refused')
+                order by created_at desc limit 1
+                """,
+                (study_instance_uid, calling_ae_title),
+            ).fetchone()
+            transfer_id = row[0] if row else str(self._new_id())
+            if not row:
+                sql.execute(
+                    "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state)"
+                    " values (?, ?, ?, ?, ?)",
+                    (transfer_id, study_instance_uid, calling_ae_title, now, State.WAITING),
+                )
+            sql.execute(
+                """
+                insert into items
+                    (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at)
+                values (?, ?, ?, ?, ?, ?)
+                on conflict (transfer_id, sop_instance_uid, sha256)
+                do update set outcome = 'waiting', received_at = excluded.received_at
+                where outcome = 'acknowledged'
+                """,
+                (
+                    transfer_id,
+                    item.sop_instance_uid,
+                    item.sha256,
+                    item.sop_class_uid,
+                    item.transfer_syntax_uid,
+                    now,
+                ),
+            )
+
+    def digests(self) -> set[str]:
+        """Every SHA-256 that the queue knows."""
+        with self._lock:
+            return {row[0] for row in self._connection.execute("select distinct sha256 from items")}
+
+    # Forwarding
+
+    def recover(self) -> int:
+        """After a restart: what was being sent waits again. Says how many."""
+        with self._transaction() as sql:
+            waiting = after(State.SENDING, Event.INTERRUPTED)
+            changed = sql.execute("update transfers set state = ? where state = ?", (waiting, State.SENDING))
+            return changed.rowcount
+
+    def claim(self) -> Transfer | None:
+        """The oldest transfer that is due and whose study is not being sent, now SENDING."""
+        with self._transaction() as sql:
+            row = sql.execute(
+                """
+                select id, study_instance_uid, calling_ae_title, created_at, state from transfers t
+                where state = 'waiting' and next_attempt_at <= ?
+                  and not exists (
+                    select 1 from transfers s
+                    where s.state = 'sending' and s.study_instance_uid = t.study_instance_uid
+                      and s.calling_ae_title = t.calling_ae_title)
+                order by created_at limit 1
+                """,
+                (self._now(),),
+            ).fetchone()
+            if row is None:
+                return None
+            state = after(State(row[4]), Event.BEGUN)
+            sql.execute("update transfers set state = ? where id = ?", (state, row[0]))
+            return _transfer((*row[:4], state))
+
+    def due_in_s(self) -> float | None:
+        """How long until a waiting transfer is due; None if none waits."""
+        with self._lock:
+            row = self._connection.execute(
+                "select min(next_attempt_at) from transfers where state = 'waiting'"
+            ).fetchone()
+        return None if row[0] is None else max(0.0, row[0] - self._now())
+
+    def waiting(self, transfer_id: TransferId, limit: int = 500) -> Sequence[Item]:
+        """The items that have no final answer, in order of receipt."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid from items"
+                " where transfer_id = ? and outcome = 'waiting' order by number limit ?",
+                (str(transfer_id), limit),
+            ).fetchall()
+        return [Item(*row) for row in rows]
+
+    def answered(
+        self, transfer_id: TransferId, item: Item, outcome: Outcome, status: int, comment: str
+    ) -> None:
+        """Keeps the final answer to an item."""
+        with self._transaction() as sql:
+            sql.execute(
+                "update items set outcome = ?, status = ?, comment = ?, answered_at = ?"
+                " where transfer_id = ? and sop_instance_uid = ? and sha256 = ?",
+                (outcome, status, comment, self._now(), str(transfer_id), item.sop_instance_uid, item.sha256),
+            )
+            sql.execute(
+                "update transfers set failures = 0 where id = ? and failures > 0", (str(transfer_id),)
+            )
+
+    def finish(self, transfer: Transfer) -> State | None:
+        """Ends a transfer whose items all have their answer; None if another item has come."""
+        with self._transaction() as sql:
+            outcomes = {
+                row[0]
+                for row in sql.execute(
+                    "select distinct outcome from items where transfer_id = ?", (str(transfer.id),)
+                )
+            }
+            if Outcome.WAITING in outcomes:
+                return None
+            event = Event.SOME_REFUSED if Outcome.REFUSED in outcomes else Event.ALL_ACKNOWLEDGED
+            state = after(transfer.state, event)
+            sql.execute("update transfers set state = ?, reason = '' where id = ?", (state, str(transfer.id)))
+            return state
+
+    def interrupted(self, transfer: Transfer, reason: str, pause_s: float) -> None:
+        """It goes on later."""
+        with self._transaction() as sql:
+            sql.execute(
+                "update transfers set state = ?, failures = failures + 1, reason = ?, next_attempt_at = ?"
+                " where id = ?",
+                (
+                    after(transfer.state, Event.INTERRUPTED),
+                    reason,
+                    self._now() + pause_s,
+                    str(transfer.id),
+                ),
+            )
+
+    def failures(self, transfer_id: TransferId) -> int:
+        """Interruptions since the last acknowledgement."""
+        with self._lock:
+            row = self._connection.execute(
+                "select failures from transfers where id = ?", (str(transfer_id),)
+            ).fetchone()
+        return int(row[0])
+
+    # Telling
+
+    def audit(self, row: AuditRow) -> None:
+        """Adds an audit row."""
+        with self._transaction() as sql:
+            number = sql.execute(
+                "insert into audit_rows"
+                " (at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason)"
+                " values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    row.at.timestamp(),
+                    row.action,
+                    row.outcome,
+                    row.listener,
+                    row.remote,
+                    row.calling_ae_title,
+                    row.called_ae_title,
+                    row.reason,
+                ),
+            ).lastrowid
+            sql.execute("delete from audit_rows where number <= ?", ((number or 0) - KEPT_AUDIT_ROWS,))
+
+    def queue(self, limit: int = 100) -> Sequence[QueueRow]:
+        """Transfers, open ones first, then newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                """
+                select id, study_instance_uid, calling_ae_title, created_at, state, reason,
+                    (select count(*) from items where transfer_id = t.id and outcome = 'waiting'),
+                    (select count(*) from items where transfer_id = t.id and outcome = 'acknowledged'),
+                    (select count(*) from items where transfer_id = t.id and outcome = 'refused')
+                from transfers t
+                order by state not in ('waiting', 'sending'), created_at desc limit ?
+                """,
+                (limit,),
+            ).fetchall()
+        return [QueueRow(_transfer(r[:5]), r[6], r[7], r[8], r[5]) for r in rows]
+
+    def refused(self, limit: int = 100) -> Sequence[RefusedRow]:
+        """Items whose failure is final, newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select transfer_id, calling_ae_title, sop_instance_uid, status, comment"
+                " from items join transfers on transfers.id = transfer_id"
+                " where outcome = 'refused' order by number desc limit ?",
+                (limit,),
+            ).fetchall()
+        return [RefusedRow(TransferId(UUID(row[0])), *row[1:]) for row in rows]
+
+    def audit_rows(self, limit: int = 100) -> Sequence[AuditRow]:
+        """Audit rows, newest first."""
+        with self._lock:
+            rows = self._connection.execute(
+                "select at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason"
+                " from audit_rows order by number desc limit ?",
+                (limit,),
+            ).fetchall()
+        return [AuditRow(datetime.fromtimestamp(row[0], UTC), *row[1:]) for row in rows]
+
+
+def _transfer(row: Sequence[object]) -> Transfer:
+    transfer_id, study, title, created_at, state = row
+    assert isinstance(created_at, float)
+    return Transfer(
+        id=TransferId(UUID(str(transfer_id))),
+        study_instance_uid=UID(str(study)),
+        calling_ae_title=AETitle(str(title)),
+        created_at=datetime.fromtimestamp(created_at, UTC),
+        state=State(str(state)),
+    )
