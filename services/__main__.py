@@ -22,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from kernel.errors import Invalid, ReadroomError
+from plumbing.endpoints import FILE
 from services import SERVICES
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def run_all(system: "LocalSystem") -> int:
     try:
         begin = time.monotonic()
         system.start()
-        print(_where_things_are(system.data_dir, time.monotonic() - begin), flush=True)
+        print(f"Readroom is ready after {time.monotonic() - begin:.1f} s. Ctrl-C ends it.")
+        print(_where_things_are(system), flush=True)
         reason = system.wait_for_an_end()
     except _ToldToStop:
         return 0
@@ -108,18 +110,17 @@ def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal
         signal.signal(number, handler)
 
 
-def _where_things_are(data_dir: Path, seconds: float) -> str:
-    from plumbing.endpoints import FILE, Endpoints
-
-    endpoints = Endpoints.read(data_dir)
-    addresses = {
+def _where_things_are(system: "LocalSystem") -> str:
+    endpoints = system.endpoints()
+    places = {
         **endpoints.services,
         "DICOM over TLS": endpoints.dicom,
         "gateways": endpoints.gateways,
+        "database files": system.servers.postgres.home,
+        "logs": system.data_dir / "logs",
+        "all addresses": system.data_dir / FILE,
     }
-    lines = [f"  {name:<16}{address}" for name, address in addresses.items()]
-    lines += [f"  {'logs':<16}{data_dir / 'logs'}", f"  {'all addresses':<16}{data_dir / FILE}"]
-    return "\n".join([f"Readroom is ready after {seconds:.1f} s. Ctrl-C ends it.", *lines])
+    return "\n".join(f"  {name:<16}{place}" for name, place in places.items())
 
 
 def main(arguments: list[str]) -> int:

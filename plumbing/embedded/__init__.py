@@ -72,7 +72,7 @@ class EmbeddedServers:
     def remove(self) -> None:
         """Deletes all data of stopped servers, also those that are not in the data directory."""
         if self.data_dir.exists():
-            shutil.rmtree(self.postgres.home, ignore_errors=True)
+            self.postgres.remove()
             shutil.rmtree(self.data_dir)
 
     @property

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import stat
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kernel.errors import Unavailable
-from plumbing.processes import Account
+from plumbing.processes import Account, write_private
 
 PRIVATE_FOLDER = "readroom-embedded"
 
@@ -126,6 +127,23 @@ def private_folder(account: Account) -> Path:
     raise Unavailable(
         f"there is no folder that the user `{account.name}` can reach: /var/lib is not writable"
     )
+
+
+def private_home(account: Account, owner: Path) -> Path:
+    """A new folder of the account's in our private one, for the data of the data directory `owner`.
+
+    Those of data directories that were in the temporary folder and are gone, are deleted on the way.
+    """
+    folder = private_folder(account)
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for note in folder.glob("data-*.owner"):
+        past = Path(note.read_text())
+        if temporary in past.parents and not past.exists():
+            shutil.rmtree(note.with_suffix(""), ignore_errors=True)
+            note.unlink(missing_ok=True)
+    home = folder / f"data-{secrets.token_hex(8)}"
+    write_private(home.with_suffix(".owner"), str(owner.resolve()).encode())
+    return home
 
 
 def within_reach(postgres: Path, account: Account) -> Path:

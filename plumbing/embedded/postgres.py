@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -63,7 +62,7 @@ class Postgres(EmbeddedServer):
     def _choose_home(self) -> str:
         if self._account is None or binaries.reaches(self._account, self._folder):
             return "postgres"
-        return str(binaries.private_folder(self._account) / f"data-{secrets.token_hex(8)}")
+        return str(binaries.private_home(self._account, self._folder))
 
     def _spawn(self, port: int) -> Child:
         program = binaries.locate("postgres", os.environ)
@@ -84,6 +83,11 @@ class Postgres(EmbeddedServer):
             account=self._account,
             death_signal=self.death_signal,
         )
+
+    def remove(self) -> None:
+        """Deletes all its data, wherever they are."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.with_suffix(".owner").unlink(missing_ok=True)
 
     def _make_home(self) -> Path:
         home = binaries.make_folder(self.home, 0o700)

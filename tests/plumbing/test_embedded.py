@@ -318,6 +318,22 @@ def test_from_a_clone_below_a_closed_folder(tmp_path: Path, monkeypatch: pytest.
     assert not servers.postgres.home.exists()
 
 
+@as_root
+def test_what_a_deleted_temporary_directory_left_elsewhere_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    left = binaries.private_home(_somebody(), tmp_path / "gone")
+    left.mkdir(0o700)
+    kept = binaries.private_home(_somebody(), Path("/mnt/not-mounted/data"))
+    (tmp_path / "gone").rmdir()
+
+    new = binaries.private_home(_somebody(), tmp_path)
+
+    assert not left.exists()
+    assert kept.with_suffix(".owner").exists()
+    for home in (kept, new):
+        home.with_suffix(".owner").unlink()
+
+
 def _somebody() -> Account:
     account = binaries.unprivileged_account()
     assert account
