@@ -1,4 +1,4 @@
-"""Generated files: wire/ from protos/. `--check` fails when a committed file differs.
+"""Generated files: wire/ from protos/, docs/facts/ from the facts. `--check` fails if a committed file differs.
 
 Run as `python -m tests.generated` (that is `make proto`).
 """
@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 from grpc_tools import protoc
+
+from tests import facts
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,10 +55,15 @@ def main() -> None:
         generate_wire(Path(folder))
         fresh = Path(folder) / "wire"
         if not check:
+            facts.generate()
             shutil.rmtree(ROOT / "wire", ignore_errors=True)
             shutil.copytree(fresh, ROOT / "wire")
         elif differing := differences(ROOT / "wire", fresh):
             raise SystemExit("wire/ is not what protos/ generates; run `make proto`: " + ", ".join(differing))
+        elif differing := facts.differing():
+            raise SystemExit(
+                "docs/facts/ is not what the facts generate; run `make proto`: " + ", ".join(differing)
+            )
 
 
 if __name__ == "__main__":
