@@ -11,6 +11,8 @@ import pytest
 
 from kernel.ids import UUID7, CaseId, FacilityId, FolderId, UserId
 from plumbing.db import Database
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
 from services.access.administration import Folders, Users
 from services.access.caseindex import Placement, ReceivedStudy
 from services.access.domain import (
@@ -27,6 +29,7 @@ from services.access.domain import (
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Clock, Owners, a_facility, a_placement, a_study, a_user
+from tests.access.service import Service, serve
 
 ADMIN = "ada"
 
@@ -147,6 +150,14 @@ class Access:
 async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
     async for started in start(fresh_database("access")):
         yield started
+
+
+@pytest.fixture
+async def service(
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
+) -> AsyncIterator[Service]:
+    async for served in serve(servers, fresh_database("access"), pki):
+        yield served
 
 
 async def start(url: str) -> AsyncIterator[Access]:

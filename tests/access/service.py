@@ -1,0 +1,255 @@
+"""The whole service in this process: gRPC over mutual TLS, facts over NATS, PostgreSQL; and its owners."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from kernel.clock import MonotonicClock
+from kernel.errors import NotFound
+from kernel.events import FacilityChanged, Fact
+from kernel.ids import UUID7
+from plumbing import config, rpc
+from plumbing.bus import Bus
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from plumbing.tokens import mint
+from services.access import main
+from tests.wait import eventually
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1 import access_pb2_grpc
+from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.routing.v1 import routing_pb2, routing_pb2_grpc
+
+if TYPE_CHECKING:
+    from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+
+ADMIN = "ada"
+CLOCK = MonotonicClock()
+
+
+class Routing(routing_pb2_grpc.RoutingServiceServicer):
+    """Routing as far as access asks it."""
+
+    def __init__(self) -> None:
+        self.facilities: dict[str, routing_pb2.Facility] = {}
+        self.placements: dict[str, routing_pb2.Placement] = {}
+
+    async def DescribeFacility(  # noqa: N802
+        self, request: routing_pb2.DescribeFacilityRequest, context: Any
+    ) -> routing_pb2.DescribeFacilityResponse:
+        if request.facility_id not in self.facilities:
+            raise NotFound("no such facility")
+        return routing_pb2.DescribeFacilityResponse(facility=self.facilities[request.facility_id])
+
+    async def DescribePlacement(  # noqa: N802
+        self, request: routing_pb2.DescribePlacementRequest, context: Any
+    ) -> routing_pb2.DescribePlacementResponse:
+        if request.case_id not in self.placements:
+            raise NotFound("no such case")
+        return routing_pb2.DescribePlacementResponse(placement=self.placements[request.case_id])
+
+    async def ListVersions(  # noqa: N802
+        self, request: routing_pb2.ListVersionsRequest, context: Any
+    ) -> routing_pb2.ListVersionsResponse:
+        things: dict[str, Any] = (
+            self.facilities
+            if request.kind == routing_pb2.ListVersionsRequest.KIND_FACILITY
+            else self.placements
+        )
+        versions = [
+            routing_pb2.ListVersionsResponse.Version(id=key, version=things[key].version)
+            for key in sorted(things)
+            if key > request.after_id
+        ]
+        return routing_pb2.ListVersionsResponse(versions=versions[:500])
+
+
+class Ingest(ingest_pb2_grpc.IngestServiceServicer):
+    """Ingest as far as access asks it."""
+
+    def __init__(self) -> None:
+        self.studies: dict[str, ingest_pb2.Study] = {}
+
+    async def DescribeStudy(  # noqa: N802
+        self, request: ingest_pb2.DescribeStudyRequest, context: Any
+    ) -> ingest_pb2.DescribeStudyResponse:
+        if request.study_id not in self.studies:
+            raise NotFound("no such study")
+        return ingest_pb2.DescribeStudyResponse(study=self.studies[request.study_id])
+
+    async def ListVersions(  # noqa: N802
+        self, request: ingest_pb2.ListVersionsRequest, context: Any
+    ) -> ingest_pb2.ListVersionsResponse:
+        versions = [
+            ingest_pb2.ListVersionsResponse.Version(study_id=key, version=self.studies[key].version)
+            for key in sorted(self.studies)
+            if key > request.after_study_id
+        ]
+        return ingest_pb2.ListVersionsResponse(versions=versions[:500])
+
+
+@dataclass
+class Service:
+    """Access as a running process would be, and its neighbours."""
+
+    pki: Pki
+    port: int
+    bus: Bus
+    routing: Routing
+    ingest: Ingest
+    resources: AsyncExitStack
+    login: str = ADMIN
+    stub: "AccessServiceAsyncStub" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stub = self.called_by()
+
+    def called_by(
+        self, peer: str = "bff", token: Callable[[], str | None] | None = None
+    ) -> "AccessServiceAsyncStub":
+        """The service as this peer calls it for the acting user, or with this token."""
+        address = f"127.0.0.1:{self.port}"
+        channel = rpc.connect(
+            address, "access", self.pki.tls(peer), deadline_s=10, token=token or self._token
+        )
+        self.resources.push_async_callback(channel.close)
+        return access_pb2_grpc.AccessServiceStub(channel)
+
+    def acting(self, login: str, peer: str = "bff") -> "AccessServiceAsyncStub":
+        return self.called_by(peer, lambda: self.token(login=login))
+
+    def _token(self) -> str:
+        return self.token()
+
+    def token(self, **changes: Any) -> str:
+        values: dict[str, Any] = {
+            "login": self.login,
+            "session": "s",
+            "audience": "access",
+            "now": CLOCK.now(),
+        } | changes
+        return mint(self.pki.token_key.read_bytes(), **values)
+
+    async def say(self, *facts: Fact, event_id: UUID | None = None) -> None:
+        for fact in facts:
+            await self.bus.publish(fact.subject, msgspec.json.encode(fact), event_id or uuid4(), {})
+
+    async def facility(self, name: str = "North", time_zone: str = "UTC") -> str:
+        facility_id = str(uuid4())
+        self.routing.facilities[facility_id] = routing_pb2.Facility(
+            facility_id=facility_id, name=name, time_zone=time_zone, version=1
+        )
+        await self.say(FacilityChanged(UUID(facility_id), 1))
+
+        async def is_known() -> bool:
+            with suppress(NotFound):
+                await self.stub.CheckPermission(
+                    pb.CheckPermissionRequest(permission="operator", facility_id=facility_id)
+                )
+                return True
+            return False
+
+        await eventually(is_known)
+        return facility_id
+
+    async def user(self, role: pb.Role.ValueType = pb.ROLE_RADIOLOGIST, login: str = "jane") -> pb.User:
+        saved = await self.stub.SaveUser(pb.SaveUserRequest(user=pb.User(login=login, name=login, role=role)))
+        return saved.user
+
+    async def give(self, user: pb.User, facility_id: str, level: pb.Level.ValueType) -> str:
+        privilege = pb.Privilege(user_id=user.user_id, facility_id=facility_id, level=level)
+        saved = await self.stub.SavePrivilege(pb.SavePrivilegeRequest(privilege=privilege))
+        return saved.revision
+
+    def a_study(self, *series: tuple[str, str, int], version: int = 1, **changes: Any) -> str:
+        study = ingest_pb2.Study(
+            study_id=changes.pop("study_id", str(uuid4())),
+            version=version,
+            study_instance_uid="1.2.3",
+            attributes={"PatientName": "Doe^Jane\0", "StudyDate": "20261101", "InstitutionName": "MS44"},
+            series=[
+                ingest_pb2.Series(
+                    series_instance_uid=uid, attributes={"Modality": modality}, instance_count=count
+                )
+                for uid, modality, count in series
+            ],
+            **changes,
+        )
+        study.received_at.FromDatetime(CLOCK.now())
+        self.ingest.studies[study.study_id] = study
+        return study.study_id
+
+    def a_placement(self, facility_id: str, study_id: str, **changes: Any) -> UUID:
+        placement = routing_pb2.Placement(
+            case_id=changes.pop("case_id", str(uuid4())),
+            facility_id=facility_id,
+            study_instance_uid="1.2.3",
+            studies=[routing_pb2.PlacedStudy(study_id=study_id, all_series=True)],
+            version=changes.pop("version", 1),
+            **changes,
+        )
+        placement.placed_at.FromDatetime(CLOCK.now())
+        self.routing.placements[placement.case_id] = placement
+        return UUID(placement.case_id)
+
+    async def listed(self, login: str = "jane") -> list[pb.Case]:
+        answer = await self.acting(login).ListCases(pb.ListCasesRequest())
+        return list(answer.cases)
+
+
+async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[Service]:
+    """Access as its process builds it, on a database of its own, and what surrounds it."""
+    async with AsyncExitStack() as resources:
+        # The contracts have more methods than access asks.
+        routing, ingest = Routing(), Ingest()  # type: ignore[abstract]
+        addresses = {}
+        for name, register, servicer in (
+            ("routing", routing_pb2_grpc.add_RoutingServiceServicer_to_server, routing),
+            ("ingest", ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest),
+        ):
+            neighbour = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None, CLOCK)
+            neighbour.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
+            addresses[name] = f"127.0.0.1:{await neighbour.start()}"
+            resources.push_async_callback(neighbour.stop, 0.1)
+        assert await main.create_first_admin(url, ADMIN)
+        assert not await main.create_first_admin(url, "mallory")
+        identity = pki.tls("access")
+        environment = {
+            "LISTEN": "127.0.0.1:0",
+            "HTTP_LISTEN": "127.0.0.1:0",
+            "DATABASE_URL": url,
+            "NATS_URL": servers.nats_url,
+            "CACHE_URL": servers.cache_url,
+            "TLS_CERTIFICATE": str(identity.certificate),
+            "TLS_KEY": str(identity.key),
+            "TLS_CA": str(identity.ca),
+            "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+            "ROUTING_ADDRESS": addresses["routing"],
+            "INGEST_ADDRESS": addresses["ingest"],
+            "REVISION_KEY": "k" * 32,
+        }
+        settings = config.load(
+            main.Settings, {f"READROOM_ACCESS_{key}": value for key, value in environment.items()}
+        )
+        application = await main.build(settings, CLOCK, UUID7(CLOCK), resources)
+        (server,) = application.servers
+        port = await server.start()
+        resources.push_async_callback(server.stop, 0.1)
+        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+        resources.push_async_callback(_end, tasks)
+        bus = await Bus.connect(servers.nats_url, "owners")
+        resources.push_async_callback(bus.close)
+        await eventually(bus.ready)
+        await eventually(application.ready["bus"])
+        yield Service(pki, port, bus, routing, ingest, resources)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
