@@ -1,4 +1,4 @@
-"""Generated files: wire/ from protos/, docs/facts/ from the facts. `--check` fails if a committed file differs.
+"""Generated files: wire/ from protos/, docs/facts/ from the facts. `--check` fails if one differs.
 
 Run as `python -m tests.generated` (that is `make proto`).
 """

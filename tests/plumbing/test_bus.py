@@ -10,6 +10,7 @@ from uuid import UUID
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from kernel.errors import Unavailable
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
@@ -63,7 +64,7 @@ async def hearer(servers: EmbeddedServers) -> AsyncIterator[Database[Ledger]]:
 
 
 @asynccontextmanager
-async def a_client(servers: EmbeddedServers) -> AsyncIterator[nats.NATS]:
+async def a_client(servers: EmbeddedServers) -> AsyncIterator[Client]:
     client = await nats.connect(servers.nats_url)
     yield client
     await client.close()
@@ -93,7 +94,7 @@ async def acknowledged(servers: EmbeddedServers, name: str = "hearer") -> bool:
     """Whether NATS has nothing more for this consumer."""
     async with a_client(servers) as client:
         info = await client.jetstream().consumer_info(STREAM, name)
-        return info.num_pending == 0 and info.num_ack_pending == 0
+        return (info.num_pending, info.num_ack_pending) == (0, 0)
 
 
 async def nothing_left(servers: EmbeddedServers, name: str = "hearer", within: float = 10) -> None:

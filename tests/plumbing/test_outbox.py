@@ -89,12 +89,12 @@ async def test_a_fact_is_published_with_its_event_id_and_the_trace_of_its_cause(
             await say(sayer, StudyReceived(study, 7))
         await eventually(lambda: seen)
         async with sayer.statements() as statements:
-            row = await statements.connection.fetchrow("select * from outbox")
+            event_id = await statements.connection.fetchval("select event_id from outbox")
         [message] = seen
         assert message.subject == "study.received.v1"
         assert msgspec.json.decode(message.data, type=StudyReceived) == StudyReceived(study, 7)
         assert message.headers is not None
-        assert message.headers["Nats-Msg-Id"] == str(row["event_id"])
+        assert message.headers["Nats-Msg-Id"] == str(event_id)
         assert telemetry.request_id(cause) in message.headers["traceparent"]
 
         async def marked() -> bool:
