@@ -109,11 +109,11 @@ class CertificateAuthority:
                 "the signing request cannot be read: expected PKCS #10 in PEM", field="csr"
             ) from None
         if not intact:
-            raise Invalid("the signing request is not signed by its own key", field="csr")
+            raise Invalid("the signing request is not signed by its own key")
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
             key.curve, ec.SECP256R1 | ec.SECP384R1
         ):
-            raise Invalid("the signing request's key is not ECDSA on P-256 or P-384", field="csr")
+            raise Invalid("the signing request's key is not ECDSA on P-256 or P-384")
         return self._sign(key, uri, (), (), now, lifetime)
 
     def _sign(
