@@ -48,7 +48,7 @@ def _handshake(server: TLSFiles, client: TLSFiles, name: str) -> tuple[list[str]
 def _uris(tls: ssl.SSLSocket) -> list[str]:
     certificate = tls.getpeercert()
     assert certificate
-    return [name[1] for name in certificate["subjectAltName"] if name[0] == "URI"]
+    return [str(name[1]) for name in certificate["subjectAltName"] if name[0] == "URI"]
 
 
 def _request(key: CertificateIssuerPrivateKeyTypes, common_name: str = "somebody") -> bytes:
