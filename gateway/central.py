@@ -10,8 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from gateway.queue import Transfer
 from plumbing.dimse.requestor import Requestor
+from wire.ingest.v1 import ingest_pb2_grpc
 from wire.ingest.v1.ingest_pb2 import BeginTransferRequest
-from wire.ingest.v1.ingest_pb2_grpc import GatewayServiceAsyncStub
 
 SERVER_NAME = "ingest.readroom"
 """Whom Central's certificates must be for."""
@@ -36,7 +36,7 @@ class CentralServer:
 
     def __init__(
         self,
-        gateway_service: GatewayServiceAsyncStub,
+        gateway_service: "ingest_pb2_grpc.GatewayServiceAsyncStub",
         loop: asyncio.AbstractEventLoop,
         *,
         dicom_address: str,

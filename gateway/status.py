@@ -23,7 +23,7 @@ def lines(settings: Settings) -> Iterator[str]:
         if settings.listener:
             yield f"listener {settings.listener.listen} over TLS"
         if settings.plain_listener:
-            yield f"EXCEPTION: listener {settings.plain_listener.listen} in plain text, registered senders only"
+            yield f"EXCEPTION: listener {settings.plain_listener.listen} in plain text, registered only"
         yield from _table(
             "transfers",
             ("state", "title", "study", "waiting", "acknowledged", "refused", "reason"),

@@ -1,0 +1,305 @@
+"""A gateway as a site runs it, a process of its own, and a Central server that keeps a ledger."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from kernel.clock import MonotonicClock
+from kernel.dicom import AETitle
+from plumbing import rpc
+from plumbing.dimse import Acceptor, AssociationRequest, Refused, StoreCommand
+from plumbing.pki import GATEWAY_URI, CertificateAuthority, Pki
+from plumbing.tls import TLSFiles, server_context
+from tests.ingest.system import DicomObject, Sender, free_port
+from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+
+ROOT = Path(__file__).parents[2]
+TITLE = AETitle("RIVERSIDE")
+MODALITY = "CT1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of Central's ledger: an instance that came, and what was answered."""
+
+    transfer_id: str | None
+    calling_ae_title: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    status: int
+
+
+class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
+    """The receive path and the contract of GatewayService, with a ledger behind them.
+
+    `answers` decides the status of each store; `entries` holds every store that was answered.
+    """
+
+    def __init__(self, pki: Pki) -> None:
+        self.pki = pki
+        self.ports = {"dicom": free_port(), "gateways": free_port()}
+        self.entries: list[Entry] = []
+        self.begun: list[tuple[str, str, str, timedelta]] = []
+        self.ends: list[str] = []
+        self.refusals: list[str] = []
+        self.associations = 0
+        self.open = 0
+        self.most_open = 0
+        self.answers: Callable[[Entry], int] = lambda entry: 0
+        self.lock = threading.Lock()
+        self._acceptor: Acceptor | None = None
+        self._server: rpc.Server | None = None
+
+    async def start(self) -> None:
+        tls = self.pki.gateway_tls("ingest")
+        self._server = rpc.Server("ingest", self.address("gateways"), tls, None, MonotonicClock())
+        self._server.add(
+            ingest_pb2_grpc.add_GatewayServiceServicer_to_server, self, "wire.ingest.v1.GatewayService"
+        )
+        await self._server.start()
+        self._acceptor = Acceptor(
+            self.address("dicom"), context=server_context(tls), handler=self, called_ae_titles=["READROOM"]
+        )
+        self._acceptor.start()
+
+    async def stop(self) -> None:
+        if self._acceptor:
+            await asyncio.to_thread(self._acceptor.stop)
+        if self._server:
+            await self._server.stop(0)
+        self._acceptor = self._server = None
+
+    def address(self, name: str) -> str:
+        return f"127.0.0.1:{self.ports[name]}"
+
+    def stored(self) -> dict[tuple[str, str], set[str]]:
+        """What was acknowledged: digests by calling AE title and SOP Instance UID."""
+        stored: dict[tuple[str, str], set[str]] = {}
+        for entry in self.entries:
+            if entry.status == 0:
+                stored.setdefault((entry.calling_ae_title, entry.sop_instance_uid), set()).add(entry.sha256)
+        return stored
+
+    def digests(self) -> set[str]:
+        return {entry.sha256 for entry in self.entries if entry.status == 0}
+
+    async def BeginTransfer(  # noqa: N802
+        self, request: ingest_pb2.BeginTransferRequest, context: Any
+    ) -> ingest_pb2.BeginTransferResponse:
+        self.begun.append(
+            (
+                request.transfer_id,
+                request.study_instance_uid,
+                request.calling_ae_title,
+                request.age.ToTimedelta(),
+            )
+        )
+        return ingest_pb2.BeginTransferResponse()
+
+    def associate(self, request: AssociationRequest) -> "_Recording":
+        with self.lock:
+            self.associations += 1
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        return _Recording(self, request)
+
+    def refused(self, kind: str, reason: str, request: AssociationRequest | None, remote: str) -> None:
+        self.refusals.append(reason)
+
+
+class _Recording:
+    def __init__(self, central: CentralOfTheTest, request: AssociationRequest) -> None:
+        self.central = central
+        self.request = request
+
+    def store(self, command: StoreCommand) -> "_Ledger":
+        return _Ledger(self, command)
+
+    def ended(self, how: str) -> None:
+        with self.central.lock:
+            self.central.open -= 1
+            self.central.ends.append(how)
+
+
+class _Ledger:
+    def __init__(self, association: _Recording, command: StoreCommand) -> None:
+        self._association = association
+        self._command = command
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: memoryview) -> None:
+        self._digest.update(chunk)
+
+    def finish(self) -> tuple[int, str]:
+        central, request = self._association.central, self._association.request
+        entry = Entry(
+            request.transfer_id,
+            request.calling_ae_title,
+            self._command.sop_instance_uid,
+            self._command.transfer_syntax_uid,
+            self._digest.hexdigest(),
+            0,
+        )
+        status = central.answers(entry)
+        if status < 0:
+            raise Refused(-status, "of the test")
+        with central.lock:
+            central.entries.append(
+                Entry(*(getattr(entry, name) for name in list(Entry.__dataclass_fields__)[:5]), status)
+            )
+        return status, "of the test" if status else ""
+
+    def discard(self) -> None:
+        pass
+
+
+class Gateway:
+    """The process `python -m gateway`, its folder and its modalities."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pki: Pki,
+        *,
+        dicom_address: str,
+        gateway_address: str,
+        identity: TLSFiles | None = None,
+        titles: tuple[str, ...] = (TITLE,),
+        more: str = "",
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ports = {"tls": free_port(), "plain": free_port()}
+        self.hospital = CertificateAuthority.create("hospital CA", datetime.now(UTC))
+        certificate, key = self.hospital.issue(
+            "urn:gateway", ["localhost"], datetime.now(UTC), addresses=["127.0.0.1"]
+        )
+        (folder / "hospital-ca.pem").write_bytes(self.hospital.certificate_pem)
+        (folder / "listener.pem").write_bytes(certificate)
+        (folder / "listener.key").write_bytes(key)
+        files = identity or an_identity(folder, pki)
+        self.config = folder / "gateway.toml"
+        self.config.write_text(
+            f"""
+            certificate = "{files.certificate}"
+            key = "{files.key}"
+            ca = "{files.ca}"
+            ae_titles = [{", ".join(f'"{title}"' for title in titles)}]
+            spool = "spool"
+            retry_s = 0.05
+            retry_at_most_s = 0.3
+            {more}
+            [central]
+            dicom_address = "{dicom_address}"
+            gateway_address = "{gateway_address}"
+            ae_title = "READROOM"
+            [listener]
+            listen = "127.0.0.1:{self.ports["tls"]}"
+            certificate = "listener.pem"
+            key = "listener.key"
+            ca = "hospital-ca.pem"
+            [plain_listener]
+            listen = "127.0.0.1:{self.ports["plain"]}"
+            [[modalities]]
+            ae_title = "{MODALITY}"
+            address = "127.0.0.1"
+            """
+        )
+        self.log = folder / "gateway.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environ: str) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "--config", str(self.config)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environ},
+            )
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        assert self.process is not None
+        for port in self.ports.values():
+            while True:
+                with socket.socket() as probe:
+                    probe.settimeout(1)
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert self.process.poll() is None, self.log.read_text()[-2000:]
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            return process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def status(self) -> str:
+        answer = subprocess.run(
+            [sys.executable, "-m", "gateway", "--config", str(self.config), "--status"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return answer.stdout
+
+    def modality(self, title: str = MODALITY, called: str = TITLE, *, plain: bool = True) -> Sender:
+        """Who sends; over TLS it shows a certificate of the hospital."""
+        if plain:
+            return Sender(self.ports["plain"], title, None, called)
+        certificate, key = self.hospital.issue(f"urn:{title}", ["localhost"], datetime.now(UTC))
+        stem = self.folder / f"modality-{uuid4()}"
+        stem.with_suffix(".pem").write_bytes(certificate)
+        stem.with_suffix(".key").write_bytes(key)
+        ca = self.folder / "hospital-ca.pem"
+        tls = TLSFiles(stem.with_suffix(".pem"), stem.with_suffix(".key"), ca)
+        return Sender(self.ports["tls"], title, tls, called)
+
+    def files(self) -> dict[str, list[str]]:
+        """Names in the spool's folders."""
+        spool = self.folder / "spool"
+        return {
+            "objects": sorted(path.name for path in spool.glob("objects/??/*")),
+            "incoming": sorted(path.name for path in spool.glob("incoming/*")),
+        }
+
+
+def an_identity(folder: Path, pki: Pki) -> TLSFiles:
+    """A gateway's certificate as enrolment would sign it."""
+    certificate, key = pki.authority("gateway").issue(
+        GATEWAY_URI.format(gateway_id=uuid4()), [], datetime.now(UTC)
+    )
+    (folder / "identity.pem").write_bytes(certificate)
+    (folder / "identity.key").write_bytes(key)
+    return TLSFiles(folder / "identity.pem", folder / "identity.key", pki.gateway_ca)
+
+
+def digest(sending: DicomObject) -> str:
+    return hashlib.sha256(sending.data).hexdigest()
