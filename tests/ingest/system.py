@@ -128,6 +128,7 @@ class Ingest:
             "gateway_ca": gateways.ca,
             "gateway_ca_key": self.pki.gateway_ca_key,
             "settle_after_s": "0.5",
+            "refusals_per_minute": "100000",  # tests share an address
         }
         told = {f"READROOM_INGEST_{name.upper()}": str(value) for name, value in fields.items()}
         return load(main.Settings, told | self.environ)
