@@ -29,9 +29,9 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         stage.step(1, "A hub, an endpoint, a standard facility; gateways; people")
         await set_the_scene(world)
         stage.step(2, "A modality sends; strangers are refused")
-        arrival = await send_everything(world)
+        sent, arrival = await send_everything(world)
         stage.step(3, "Who sees what, and what he fetches")
-        await see(world, arrival)
+        await see(world, sent, arrival)
 
 
 @click.command()

@@ -42,7 +42,7 @@ class RunningGateway:
         )
         until(lambda: process.exit_code is not None or _listens(port), _READY_WITHIN_S)
         if process.exit_code is not None or not _listens(port):
-            raise Unavailable(f"gateway `{name}` does not start: see `{process.log}`")
+            raise Unavailable(f"gateway `{name}` does not start: {process.last_words()}")
         called = Called("127.0.0.1", port, ae_title, identity)
         return cls(process, called, identity)
 

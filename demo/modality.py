@@ -1,6 +1,7 @@
 """The modality: an independent DICOM sender. DCMTK's storescu where it is installed, else pynetdicom's."""
 
 import shutil
+import ssl
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,7 @@ class PynetdicomModality:
         contexts: list[PresentationContext],
         sent: Callable[[], None],
     ) -> None:
-        tls = (client_context(called.tls), "localhost") if called.tls else None
+        tls = (_trusting(called.tls), "") if called.tls else None
         association = AE(self.ae_title).associate(
             called.host, called.port, contexts, ae_title=called.ae_title, tls_args=tls
         )
@@ -155,6 +156,12 @@ class PynetdicomModality:
                 sent()
         finally:
             association.release()
+
+
+def _trusting(files: TLSFiles) -> ssl.SSLContext:
+    context = client_context(files)
+    context.check_hostname = False  # a gateway's certificate names the gateway, not its host
+    return context
 
 
 @contextmanager

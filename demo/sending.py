@@ -29,20 +29,28 @@ class Batch:
     paths: Sequence[Path]
 
 
-async def send_everything(world: World) -> Arrival:
-    """The second step of the story; answers when the CT came onto its radiologist's worklist."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When a modality began to send, and when it had its last answer, by `time.perf_counter`."""
+
+    began_at: float
+    ended_at: float
+
+
+async def send_everything(world: World) -> tuple[Sent, Arrival]:
+    """The second step; answers when the CT was sent, and when it came onto its radiologist's worklist."""
     sender = modality(MODALITY)
     world.stage.tell(f"the modality is {sender.software} and speaks TLS")
     batches = await asyncio.to_thread(prepare, world.folder / "modality")
     watched = asyncio.create_task(Arrival.watch(world, VOS.login, CT.study_instance_uid, CT.slices))
-    for batch in batches:
-        await send(world, sender, batch)
+    ct_sent, *_ = [await send(world, sender, batch) for batch in batches]
+    world.stage.tell(", ".join(sample.kind for sample in CATALOGUE))
     for batch in batches:
         await asyncio.to_thread(write_down, world, sender, batch)
     await refuse_strangers(world)
     await refuse_a_conflict(world, sender)
     async with asyncio.timeout(ARRIVES_WITHIN_S):
-        return await watched
+        return ct_sent, await watched
 
 
 def prepare(folder: Path) -> list[Batch]:
@@ -51,26 +59,34 @@ def prepare(folder: Path) -> list[Batch]:
     return [
         Batch(f"{CT.slices} slices of a CT with Institution Name `MS44`", CENTRAL, CT.write(folder / "ct")),
         Batch("an MR (JPEG-LS) with an institution that no rule knows", CENTRAL, [unknown]),
-        Batch(", ".join(s.kind for s in CATALOGUE), NORTHGATE, [s.path for s in CATALOGUE]),
+        Batch(f"{len(CATALOGUE)} real objects of as many kinds", NORTHGATE, [s.path for s in CATALOGUE]),
     ]
 
 
-async def send(world: World, sender: Modality, batch: Batch) -> None:
+async def send(world: World, sender: Modality, batch: Batch) -> Sent:
     """Sends to a gateway, which answers each object as soon as it keeps it."""
-    began = time.perf_counter()
+    answered: list[float] = []
+    began_at = time.perf_counter()
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=world.stage.console, transient=True) as progress:
+    console = world.stage.console
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"to {batch.site.name}", total=len(batch.paths))
         called = world.gateways[batch.site.name].called
-        await asyncio.to_thread(sender.send, batch.paths, called, lambda: progress.advance(task))
+
+        def sent() -> None:
+            answered.append(time.perf_counter())
+            progress.advance(task)
+
+        await asyncio.to_thread(sender.send, batch.paths, called, sent)
+    ended_at = time.perf_counter()
     megabytes = sum(path.stat().st_size for path in batch.paths) / 1e6
     world.stage.check(
-        progress.finished,
+        len(answered) == len(batch.paths),
         f"gateway `{batch.site.name}` keeps {batch.title} ({megabytes:.1f} MB)",
-        time.perf_counter() - began,
+        ended_at - began_at,
     )
-    world.sent_at[batch.site.name] = time.perf_counter()
     world.on_disk[batch.site.name] += batch.paths
+    return Sent(began_at, ended_at)
 
 
 def write_down(world: World, sender: Modality, batch: Batch) -> None:

@@ -23,6 +23,7 @@ from demo.cast import (
     Person,
     Site,
 )
+from demo.sending import Sent
 from demo.world import Arrival, World
 from readroom.fetch import fetch_case
 from readroom.meter import bar
@@ -45,9 +46,9 @@ from wire.routing.v1.routing_pb2 import DistributeRequest, Held, ListHeldRequest
 UNKNOWN_UID = str(dataset_of(JPEG_LS.path).StudyInstanceUID)
 
 
-async def see(world: World, arrival: Arrival) -> None:
+async def see(world: World, sent: Sent, arrival: Arrival) -> None:
     """The third step of the story."""
-    await the_rule_distributed_it(world, arrival)
+    await the_rule_distributed_it(world, sent, arrival)
     await distribute_by_hand(world)
     await a_standard_facility_has_its_own(world)
     await levels_change(world)
@@ -57,13 +58,16 @@ async def see(world: World, arrival: Arrival) -> None:
     await an_expiry_comes(world)
 
 
-async def the_rule_distributed_it(world: World, arrival: Arrival) -> None:
+async def the_rule_distributed_it(world: World, sent: Sent, arrival: Arrival) -> None:
     """RTE-8: the study with the rule's text is the endpoint's, and not the hub's (A18)."""
     world.stage.check(
         arrival.case.facility_name == ENDPOINT and not arrival.case.undistributed,
-        f"{VOS.name} has {arrival.case.patient_name} of `{ENDPOINT}` on her worklist, with all "
-        f"{arrival.case.instance_count} images",
-        arrival.complete_at - world.sent_at[CENTRAL.name],
+        f"{VOS.name} sees {arrival.case.patient_name} of `{ENDPOINT}`, {arrival.first_at - sent.began_at:.2f} s "
+        "after the modality began to send",
+    )
+    world.stage.check(
+        arrival.case.instance_count == CT.slices,
+        f"with all {CT.slices} images {arrival.complete_at - sent.ended_at:.2f} s after its last",
     )
     world.stage.check(
         await world.case(HULL.login, CT.study_instance_uid) is None,

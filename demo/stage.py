@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class Stage:
 
     def tell(self, sentence: str) -> None:
         """Says something that needs no proof."""
-        self.console.print(f"   [dim]{escape(sentence)}[/dim]", soft_wrap=True)
+        self.console.print(Padding(f"[dim]{escape(sentence)}[/dim]", (0, 0, 0, 5)))
 
     def check(self, truth: object, sentence: str, after_s: float | None = None) -> None:
         """Tells the sentence if it is true; raises Unproven if not."""

@@ -31,7 +31,6 @@ class World:
         facility_ids, user_ids: by name and by login.
         gateways: by the name of their site.
         on_disk: the modality's files, by the name of the site whose gateway has them.
-        sent_at: when a site's gateway had everything, by `time.perf_counter`.
     """
 
     stage: Stage
@@ -41,7 +40,6 @@ class World:
     user_ids: dict[str, str] = field(default_factory=dict)
     gateways: dict[str, RunningGateway] = field(default_factory=dict)
     on_disk: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
-    sent_at: dict[str, float] = field(default_factory=dict)
     _connected: dict[str, Readroom] = field(default_factory=dict)
 
     @property

@@ -17,8 +17,8 @@ from wire.ingest.v1.ingest_pb2 import (
     StreamStudyResponse,
 )
 
-STREAM_LIMIT_S = 3600
-"""The longest a study may travel; a server refuses more."""
+STREAM_LIMIT_S = 3000
+"""How long a study may travel; a server refuses more than 3,600 s."""
 
 # PS3.10 7.1: a preamble of 128 bytes, `DICM`, then (0002,0000) in 12 bytes, whose value, the last 4 of them,
 # says how many bytes of file meta information follow before the data set begins.

@@ -1,0 +1,67 @@
+"""docs/walkthrough.md is run as it is written."""
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from services.local import ROOT, LocalSystem
+
+TRIES = 100
+"""Each line gets so many tries, 0.2 s apart: a reader, too, looks again until his study has arrived."""
+
+SCRIPT = """
+set -u
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
+try() {{
+    for _ in $(seq {tries}); do eval "$1" && return; sleep 0.2; done
+    echo "this line does not work: $1" >&2
+    exit 1
+}}
+{lines}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.xdist_group("walkthrough")
+def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
+    text = (ROOT / "docs/walkthrough.md").read_text()
+    text = text.replace("11112", str(free_port())).replace("2762", str(free_port()))
+    lines = [
+        line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    commands = [
+        line.removeprefix("$ ").replace(".venv/bin/python", str(ROOT / ".venv/bin/python")) for line in lines
+    ]
+    script = SCRIPT.format(tries=TRIES, lines="\n".join(f"try {quoted(command)}" for command in commands))
+    system = LocalSystem(tmp_path / "data", first_admin="admin", durable=False)
+    system.start()
+    try:
+        walked = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    finally:
+        system.stop()
+
+    assert walked.returncode == 0, walked.stdout + walked.stderr
+    assert all(line.startswith("$ ") for line in lines)
+    assert len(list((tmp_path / "images").glob("*.dcm"))) == 1
+    assert walked.stdout.count("CompressedSamples^CT1") == 2, "Dr Vos sees it, and so does Dr Okafor"
+
+
+def quoted(command: str) -> str:
+    return "'" + command.replace("'", "'\\''") + "'"
