@@ -20,7 +20,6 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, Header, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
@@ -31,6 +30,7 @@ from kernel.errors import ReadroomError, Unavailable
 from kernel.events import FACTS, Fact
 from plumbing import log, telemetry
 from plumbing.db import Database, Transaction
+from plumbing.pull import ACK_WAIT_S, Pull, in_progress
 
 STREAM = "FACTS"
 KEPT_S = 7 * 24 * 3600
@@ -40,14 +40,10 @@ _DUPLICATE_WINDOW_S = 120.0
 
 _ANSWER_S = 2.0
 """For NATS to answer a request; a publication is acknowledged after one sync of its disk."""
-_PULL_S = 2.0
-"""How long a pull waits at the server. A server that restarts forgets it, so it is also the longest pause."""
 _RETRY_S = 0.5
 _PING_S = 5
 """A frozen NATS is noticed after two pings."""
 
-_ACK_WAIT_S = 10.0
-"""After this long without a sign of life a fact in work is given to another; signs come at a third of it."""
 CONCURRENCY = 8
 """Facts in work at once. Most of the time they wait for their owner's answer."""
 MAX_FAILURES = 8
@@ -149,7 +145,7 @@ class Bus:
             name=consumer,
             durable_name=consumer,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=_ACK_WAIT_S,
+            ack_wait=ACK_WAIT_S,
             max_deliver=-1,  # failures are counted in the database, and Unavailable is none
             max_ack_pending=-1,  # facts that wait for another try hold up nobody
             filter_subjects=list(subjects),
@@ -160,7 +156,7 @@ class Bus:
             inbox = client.new_inbox()
             subscription = await client.subscribe(inbox)
             try:
-                yield Pull(client, subscription, consumer)
+                yield Pull(client, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}")
             finally:
                 with suppress(nats.errors.Error):
                     await subscription.unsubscribe()
@@ -218,7 +214,7 @@ class Bus:
                 )
                 await self._note_connection()
                 await closed.wait()
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+            except Exception as error:
                 await self._note_difficulty(error)
             finally:
                 self._up.clear()
@@ -240,34 +236,6 @@ class Bus:
 
     async def _note_loss(self) -> None:
         self._up.clear()
-
-
-class Pull:
-    """Takes one message after the other from a durable consumer."""
-
-    def __init__(self, client: Client, subscription: Subscription, consumer: str) -> None:
-        self._client = client
-        self._subscription = subscription
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
-        self._request = msgspec.json.encode({"batch": 1, "expires": int(_PULL_S * 1e9)})
-
-    async def next(self) -> Msg | None:
-        """The next message, or None if none came for a while. Raises Unavailable if the pull was lost."""
-        await self._client.publish(self._subject, self._request, reply=self._subscription.subject)
-        message = await self._subscription.next_msg(timeout=_PULL_S + _RETRY_S)
-        status = (message.headers or {}).get(Header.STATUS)
-        if status is None:
-            return message
-        if status == "408":  # nothing came
-            return None
-        raise Unavailable(f"the bus refuses a pull with status {status}")
-
-
-def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
-    async def note() -> None:
-        event.set()
-
-    return note
 
 
 T = TypeVar("T", bound=Transaction)
@@ -337,7 +305,7 @@ class Consumer(Generic[T]):
             telemetry.span(f"hear {message.subject}", SpanKind.CONSUMER, telemetry.extract(headers)),
             log.bound(consumer=self._name, subject=message.subject, event_id=event_id),
         ):
-            async with _in_progress(message):
+            async with in_progress(message):
                 try:
                     outcome = await self._settle(message, event_id)
                 except Unavailable as error:
@@ -420,27 +388,3 @@ class Consumer(Generic[T]):
     def _delay_s(self, message: Msg) -> float:
         doublings = min(message.metadata.num_delivered - 1, 16)
         return min(self._first_delay_s * 2.0**doublings, _LONGEST_DELAY_S)
-
-
-@asynccontextmanager
-async def _in_progress(message: Msg) -> AsyncIterator[None]:
-    """Tells NATS that the message is in work, so that nobody else is given it meanwhile.
-
-    If the work is cancelled, the message is handed back at once.
-    """
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(_ACK_WAIT_S / 3)
-            with suppress(nats.errors.Error):
-                await message.in_progress()
-
-    telling = asyncio.create_task(tell())
-    try:
-        yield
-    except asyncio.CancelledError:
-        with suppress(nats.errors.Error):
-            await message.nak()
-        raise
-    finally:
-        telling.cancel()

@@ -22,6 +22,7 @@ from kernel.clock import Clock
 from kernel.errors import Invalid, ReadroomError, Unavailable
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
+from plumbing import log
 from plumbing.audit import AuditEntry
 from plumbing.telemetry import inject
 
@@ -54,6 +55,8 @@ _LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # no longer the primary
 )
 _SENTENCE = "the database does not answer"
+
+_log = log.get()
 
 
 class Transaction:
@@ -205,7 +208,8 @@ class Database(Generic[T]):
         try:
             async with self.statements() as transaction:
                 await transaction.connection.fetchval("select 1")
-        except ReadroomError:
+        except ReadroomError as error:
+            _log.warning("the database is not ready", cause=type(error.__cause__ or error).__name__)
             return False
         return True
 

@@ -161,7 +161,7 @@ async def test_facts_about_one_thing_are_applied_one_after_the_other_and_others_
 
     studies = [new_id() for _ in range(20)]
     async with a_hearer(servers, hearer, fetch=fetch):
-        await say(sayer, *(StudyChanged(study, version) for version in range(1, 6) for study in studies))
+        await say(sayer, *(StudyChanged(study, version) for study in studies for version in range(1, 6)))
         await all_told(hearer, 20)
         await nothing_left(servers)
     assert await ledger(hearer) == dict.fromkeys(studies, (5, 5))
