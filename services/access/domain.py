@@ -327,18 +327,11 @@ class ConfirmedStudy:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What one statement found between a user and a case that he sees: the open paths, never none.
-
-    Attributes:
-        studies: read only where images are asked for.
-    """
+    """What one statement found of a case that the user sees: by which paths, never none."""
 
     case_id: CaseId
     facility_id: FacilityId
-    by_privilege: bool
-    by_grant: bool
-    by_folder: bool
-    studies: tuple[ConfirmedStudy, ...] = ()
+    paths: tuple[Path, ...]
 
 
 A = TypeVar("A", covariant=True)
@@ -372,29 +365,19 @@ class Decision:
 NO_SIGHT = Decision()
 
 
-def decide(user: CompiledUser, sighting: Sighting | None, now: datetime) -> Decision:
-    """What the user may do with the case that was sighted; None is a case absent or unseen (A4, A6)."""
-    if sighting is None:
-        return NO_SIGHT
-    facility_id = sighting.facility_id
+def decide(user: CompiledUser, facility_id: FacilityId, paths: tuple[Path, ...], now: datetime) -> Decision:
+    """What the user may do with a case of the facility that he sees by these paths (A4, A6)."""
     level = user.level_at(facility_id, now)
-    images = user.holds(Permission.VIEW_IMAGES, facility_id)
-    paths = (
-        (Path.PRIVILEGE, sighting.by_privilege),
-        (Path.GRANT, sighting.by_grant),
-        (Path.FOLDER, sighting.by_folder),
-    )
     return Decision(
         allowed=True,
         level=max(level, Level.VIEW),
-        images=images,
+        images=user.holds(Permission.VIEW_IMAGES, facility_id),
         reports=user.holds(Permission.VIEW_REPORT, facility_id),
-        paths=tuple(path for path, is_open in paths if is_open),
+        paths=paths,
         side=ROLES[user.role].side,
         read_types=user.standings[facility_id].read_types if level is Level.REPORT else frozenset(),
         facility_id=facility_id,
         user_version=user.version,
-        studies=sighting.studies if images else (),
     )
 
 

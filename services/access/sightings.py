@@ -9,6 +9,8 @@ version knows that the answer does not count.
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from itertools import compress, product
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +19,7 @@ import msgspec
 from kernel.ids import CaseId, FacilityId
 from plumbing.db import Transaction
 from services.access.caseindex import CaseSummary, ListedCase, Position, StudyAttributes
-from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Sighting
+from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Sighting
 
 # $1 login, $2 facilities he sees by privilege, $3 his id where grants count for him, $4 his folders
 _SIGHTED = """(
@@ -31,8 +33,9 @@ _SIGHTED = """(
 ) sighted"""
 _VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder)"
 
-_SIGHT = f"""
-    select u.version, revision.value as revision, sighted.case_id, sighted.facility_id,
+# $5 case, $6 whether its studies are asked for
+_CHECK = f"""
+    select u.version as user_version, revision.value as revision, sighted.case_id, sighted.facility_id,
         sighted.by_privilege, sighted.by_grant, sighted.by_folder,
         case when $6 then (
             select jsonb_agg(
@@ -41,6 +44,16 @@ _SIGHT = f"""
             )
             from case_studies s where s.case_id = sighted.case_id
         ) end as studies
+    from users u
+    cross join revision
+    left join {_SIGHTED} on sighted.case_id = $5 and {_VISIBLE}
+    where u.login = $1
+"""
+
+# $5 cases
+_CHECK_MANY = f"""
+    select u.version as user_version, revision.value as revision, sighted.case_id, sighted.facility_id,
+        sighted.by_privilege, sighted.by_grant, sighted.by_folder
     from users u
     cross join revision
     cross join unnest($5::uuid[]) with ordinality as asked (case_id, position)
@@ -102,17 +115,25 @@ _ADMINISTERED = f"""
 _NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
 
 
+A = TypeVar("A")
+
+
 class Sightings(Transaction):
     """Reads cases as a user sees them."""
 
-    async def sight(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, with_studies: bool
+    async def check(
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
+    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None:
+        """The case as the user sees it, and its studies if asked for; None if the user is gone."""
+        row = await self.connection.fetchrow(_CHECK, *_paths(user), case_id, with_studies)
+        return _answer(row, (_sighting(row), _confirmed_studies(row["studies"]))) if row else None
+
+    async def check_many(
+        self, user: CompiledUser, case_ids: Sequence[CaseId]
     ) -> Answer[list[Sighting | None]] | None:
         """Each case as the user sees it, in the order asked; None if the user is gone."""
-        rows = await self.connection.fetch(_SIGHT, *_paths(user), case_ids, with_studies)
-        if not rows:
-            return None
-        return Answer(rows[0]["version"], rows[0]["revision"], [_sighting(row) for row in rows])
+        rows = await self.connection.fetch(_CHECK_MANY, *_paths(user), case_ids)
+        return _answer(rows[0], list(map(_sighting, rows))) if rows else None
 
     async def list_cases(
         self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
@@ -127,21 +148,20 @@ class Sightings(Transaction):
         )
         if not rows:
             return None
-        listed = [(_listed_case(row), found) for row in rows if (found := _sighting(row, listed=True))]
-        return Answer(rows[0]["user_version"], rows[0]["revision"], listed)
+        return _answer(rows[0], [(_listed_case(row), found) for row in rows if (found := _sighting(row))])
 
     async def knows_facility(self, user: CompiledUser, facility_id: FacilityId | None) -> Answer[bool] | None:
         """Whether a facility exists, True without one; None if the user is gone."""
         row = await self.connection.fetchrow(
             """
-            select u.version, revision.value as revision,
+            select u.version as user_version, revision.value as revision,
                 $2::uuid is null or exists (select from facilities where facility_id = $2) as is_known
             from users u cross join revision where u.login = $1
             """,
             user.login,
             facility_id,
         )
-        return Answer(row["version"], row["revision"], row["is_known"]) if row else None
+        return _answer(row, row["is_known"]) if row else None
 
     async def owning_facility(
         self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
@@ -157,18 +177,25 @@ def _paths(user: CompiledUser) -> tuple[str, Sequence[UUID], UUID | None, Sequen
     return user.login, user.facilities, user.grantee, user.folders
 
 
-def _sighting(row: asyncpg.Record, *, listed: bool = False) -> Sighting | None:
+def _answer(row: asyncpg.Record, found: A) -> Answer[A]:
+    return Answer(row["user_version"], row["revision"], found)
+
+
+# By whether the user's privilege, a grant, a folder opens the case.
+_OPEN_PATHS = {
+    is_open: tuple(compress(Path, is_open)) for is_open in product((False, True), repeat=len(Path))
+}
+
+
+def _sighting(row: asyncpg.Record) -> Sighting | None:
     if row["case_id"] is None:
         return None
-    studies = None if listed else row["studies"]
-    return Sighting(
-        case_id=row["case_id"],
-        facility_id=row["facility_id"],
-        by_privilege=row["by_privilege"],
-        by_grant=row["by_grant"],
-        by_folder=row["by_folder"],
-        studies=() if studies is None else tuple(msgspec.json.decode(studies, type=list[ConfirmedStudy])),
-    )
+    paths = _OPEN_PATHS[row["by_privilege"], row["by_grant"], row["by_folder"]]
+    return Sighting(row["case_id"], row["facility_id"], paths)
+
+
+def _confirmed_studies(text: str | None) -> tuple[ConfirmedStudy, ...]:
+    return () if text is None else tuple(msgspec.json.decode(text, type=list[ConfirmedStudy]))
 
 
 def _listed_case(row: asyncpg.Record) -> ListedCase:

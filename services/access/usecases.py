@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, StudyId, UserId
 from services.access.caseindex import IndexedCase, ListedCase, Placement, Position, ReceivedStudy
 from services.access.domain import (
+    NO_SIGHT,
     Answer,
     CompiledUser,
+    ConfirmedStudy,
     Decision,
     Facility,
     Level,
@@ -54,8 +57,11 @@ class Transaction(Protocol):
     async def save_facility(self, facility: Facility) -> None: ...
     async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
 
-    async def sight(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, with_studies: bool
+    async def check(
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
+    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+    async def check_many(
+        self, user: CompiledUser, case_ids: Sequence[CaseId]
     ) -> Answer[Sequence[Sighting | None]] | None: ...
     async def list_cases(
         self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
@@ -112,19 +118,23 @@ class Sight:
         self._compiled: dict[str, CompiledUser] = {}
 
     async def check(self, login: str, case_id: CaseId, *, images: bool, at_least: int) -> Decision:
-        """What the user may do with a case now."""
-        user, (sighting,) = await self._ask(
-            login, lambda t, user: t.sight(user, [case_id], with_studies=images), at_least
+        """What the user may do with a case now; its studies if images are asked for and allowed."""
+        user, (sighting, studies) = await self._ask(
+            login, lambda t, user: t.check(user, case_id, with_studies=images), at_least
         )
-        return decide(user, sighting, self._clock.now())
+        if sighting is None:
+            return NO_SIGHT
+        decision = decide(user, sighting.facility_id, sighting.paths, self._clock.now())
+        return replace(decision, studies=studies) if studies and decision.images else decision
 
     async def check_many(self, login: str, case_ids: Sequence[CaseId]) -> list[Decision]:
         """What the user may do with each case now, in the order asked."""
         if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
             raise Invalid(f"`case_ids` must name 1 to {MAX_CHECKED_CASES} cases", field="case_ids")
-        user, sightings = await self._ask(login, lambda t, user: t.sight(user, case_ids, with_studies=False))
-        now = self._clock.now()
-        return [decide(user, sighting, now) for sighting in sightings]
+        user, sightings = await self._ask(login, lambda t, user: t.check_many(user, case_ids))
+        # Cases of one facility seen by the same paths share one decision.
+        decide_alike = cache(partial(decide, user, now=self._clock.now()))
+        return [NO_SIGHT if s is None else decide_alike(s.facility_id, s.paths) for s in sightings]
 
     async def check_permission(
         self, login: str, permission: Permission, facility_id: FacilityId | None
@@ -149,8 +159,8 @@ class Sight:
         user, listed = await self._ask(
             login, lambda t, user: t.list_cases(user, after, limit, facility_id), at_least
         )
-        now = self._clock.now()
-        return [(case, decide(user, sighting, now).level) for case, sighting in listed]
+        decide_alike = cache(partial(decide, user, now=self._clock.now()))
+        return [(case, decide_alike(found.facility_id, found.paths).level) for case, found in listed]
 
     async def _ask(
         self,
