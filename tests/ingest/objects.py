@@ -1,6 +1,7 @@
 """Small data sets written element by element, so that a test can spoil any byte of them."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
 
 from tests.ingest.builders import a_uid
@@ -26,7 +27,7 @@ def a_ct(
     series: str | None = None,
     uid: str | None = None,
     pixels: bytes = b"\x01\x02" * 500,
-    more: dict[int, tuple[str, bytes | str]] | None = None,
+    more: Mapping[int, tuple[str, bytes | str]] | None = None,
 ) -> DicomObject:
     """A CT of invented bytes; `more` adds elements or replaces them."""
     uid = uid or a_uid()
@@ -38,7 +39,8 @@ def a_ct(
         0x0020_000D: ("UI", study or a_uid()),
         0x0020_000E: ("UI", series or a_uid()),
         0x7FE0_0010: ("OW", pixels),
-    } | (more or {})
+        **(more or {}),
+    }
     data = b"".join(element(tag, vr, value) for tag, (vr, value) in sorted(elements.items()))
     return DicomObject(data, CT, uid)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -97,7 +97,7 @@ class Ingest:
         self.database_url = database_url
         self.pki = pki
         self.folder = folder
-        self.access = AccessOfTheTest()
+        self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks two of its verbs
         self.clock = MonotonicClock()
         self.ports = {name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access")}
         self.environ: dict[str, str] = {}
@@ -107,7 +107,8 @@ class Ingest:
     def packs(self) -> Path:
         return self.folder / "packs"
 
-    def settings(self) -> main.Settings:
+    def told(self) -> dict[str, str]:
+        """The settings by field."""
         identity, gateways = self.pki.tls("ingest"), self.pki.gateway_tls("ingest")
         fields: dict[str, object] = {
             "listen": self.address("grpc"),
@@ -130,8 +131,11 @@ class Ingest:
             "settle_after_s": "0.5",
             "refusals_per_minute": "100000",  # tests share an address
         }
-        told = {f"READROOM_INGEST_{name.upper()}": str(value) for name, value in fields.items()}
-        return load(main.Settings, told | self.environ)
+        return {name: str(value) for name, value in fields.items()}
+
+    def settings(self) -> main.Settings:
+        environ = {f"READROOM_INGEST_{name.upper()}": value for name, value in self.told().items()}
+        return load(main.Settings, environ | self.environ)
 
     def address(self, name: str) -> str:
         return f"127.0.0.1:{self.ports[name]}"
@@ -177,9 +181,10 @@ class Ingest:
     def service(self, name: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
         return self._stub(name, lambda: None)
 
-    def _stub(self, peer: str, token: Callable[[], str | None]) -> Any:
+    def _stub(self, peer: str, token: Callable[[], str | None]) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
         channel = rpc.connect(self.address("grpc"), "ingest", self.pki.tls(peer), token=token)
-        return ingest_pb2_grpc.IngestServiceStub(channel)
+        stub: Any = ingest_pb2_grpc.IngestServiceStub(channel)
+        return cast("ingest_pb2_grpc.IngestServiceAsyncStub", stub)
 
     def gateway_service(self, gateway: EnrolledGateway) -> Any:
         channel = rpc.connect(self.address("gateways"), "ingest", gateway.tls)
@@ -278,7 +283,7 @@ class Sender:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
         for abstract_syntax, transfer_syntax in dict.fromkeys(contexts):
             ae.add_requested_context(abstract_syntax, transfer_syntax)
-        negotiation = []
+        negotiation: list[Any] = []
         if self.transfer_id is not None:
             identity = UserIdentityNegotiation()
             identity.user_identity_type = 1
@@ -293,7 +298,7 @@ class Sender:
         )
         try:
             if association.is_rejected:
-                primitive = association.acceptor.primitive
+                primitive: Any = association.acceptor.primitive
                 self.rejections.append((primitive.result, primitive.result_source, primitive.diagnostic))
             yield association
         finally:
@@ -330,8 +335,8 @@ def store_object(association: Association, sending: DicomObject) -> Sent:
     """One C-STORE; no status if the association does not live, or dies of it."""
     if not association.is_established:
         return Sent(None)
-    context = next(
-        c
+    context_id = next(
+        c.context_id or 0
         for c in association.accepted_contexts
         if c.abstract_syntax == sending.sop_class_uid and c.transfer_syntax[0] == sending.transfer_syntax_uid
     )
@@ -343,12 +348,13 @@ def store_object(association: Association, sending: DicomObject) -> Sent:
     request.DataSet = BytesIO(sending.data)
     association._reactor_checkpoint.clear()
     try:
-        association.dimse.send_msg(request, context.context_id)
-        _, response = association.dimse.get_msg(block=True)
+        association.dimse.send_msg(request, context_id)
+        _, message = association.dimse.get_msg(block=True)
     finally:
         association._reactor_checkpoint.set()
-    if response is None:
+    if message is None:
         return Sent(None)
+    response: Any = message
     return Sent(int(response.Status), str(response.ErrorComment or ""))
 
 

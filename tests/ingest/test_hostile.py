@@ -9,14 +9,19 @@ import time
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from plumbing.pki import CertificateAuthority, Pki
@@ -144,10 +149,12 @@ async def test_a_revoked_gateways_open_associations_are_aborted_and_it_comes_bac
     loop = asyncio.get_running_loop()
     acting = ingest.acting(ADMIN)
 
+    async def end_it() -> None:
+        await acting.RevokeGateway(pb.RevokeGatewayRequest(gateway_id=gateway.gateway_id))
+
     def revoke() -> None:
         nonlocal revoked_at
-        request = pb.RevokeGatewayRequest(gateway_id=gateway.gateway_id)
-        asyncio.run_coroutine_threadsafe(acting.RevokeGateway(request), loop).result(5)
+        asyncio.run_coroutine_threadsafe(end_it(), loop).result(5)
         revoked_at = time.monotonic()
 
     def send() -> float:
@@ -274,7 +281,7 @@ def deflated(change: Callable[[bytes], bytes]) -> DicomObject:
     )
 
 
-HOSTILE = {
+HOSTILE: dict[str, tuple[StoreStatus, Callable[[], DicomObject]]] = {
     "cut in the pixels": (StoreStatus.TRUNCATED, lambda: spoilt(lambda data: data[:-10])),
     "cut in a header": (StoreStatus.TRUNCATED, lambda: spoilt(lambda data: data[:-1005])),
     "an absurd length": (StoreStatus.TRUNCATED, lambda: spoilt(lambda data: data + ELEMENT_TOO_LONG)),
@@ -353,17 +360,12 @@ async def test_a_uid_with_slashes_in_the_command_is_refused(ingest: Ingest) -> N
     assert len(await ingest.stored()) == 1
 
 
-def store_by_hand(association: object, data: bytes, uid: str) -> int:
-    from pynetdicom.dimse_messages import C_STORE_RQ
-    from pynetdicom.dimse_primitives import C_STORE
-
+def store_by_hand(association: Any, data: bytes, uid: str) -> int:
     request = C_STORE()
     request.MessageID = 3
     request.AffectedSOPClassUID = CT
     request.AffectedSOPInstanceUID = "1.2.3"
     request.Priority = 2
-    from io import BytesIO
-
     request.DataSet = BytesIO(data)
     message = C_STORE_RQ()
     message.primitive_to_message(request)
@@ -378,7 +380,7 @@ def store_by_hand(association: object, data: bytes, uid: str) -> int:
     return int(response.Status)
 
 
-def _encoded_length(told: object) -> int:
+def _encoded_length(told: Any) -> int:
     value = told.value
     if isinstance(value, str):
         return 8 + len(value) + len(value) % 2
@@ -477,8 +479,6 @@ async def test_gateways_are_listed_newest_first_in_pages(ingest: Ingest) -> None
 
 
 async def test_the_certificate_names_the_gateway_and_nothing_else(ingest: Ingest) -> None:
-    from cryptography import x509
-
     gateway = await ingest.enrol()
     certificate = x509.load_pem_x509_certificate(gateway.tls.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

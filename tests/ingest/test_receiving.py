@@ -211,7 +211,7 @@ async def test_a_study_left_unsettled_by_a_crash_settles_after_the_start(ingest:
 async def test_what_is_indexed_is_decoded_and_the_first_value_wins(ingest: Ingest) -> None:
     gateway = await ingest.enrol()
     study, series, other_series = a_uid(), a_uid(), a_uid()
-    latin = {
+    latin: dict[int, tuple[str, bytes | str]] = {
         0x0008_0005: ("CS", b"ISO_IR 100"),
         0x0008_0080: ("LO", "MS44 "),
         0x0008_1030: ("LO", "Schädel\0".encode("latin-1")),

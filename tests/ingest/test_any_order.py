@@ -1,0 +1,227 @@
+"""R4 over any interleaving of senders: real packs, real index, chunks of many associations in any order."""
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from kernel.clock import MonotonicClock
+from kernel.dicom import UID
+from kernel.ids import UUID7
+from plumbing import dimse
+from plumbing.cache import RateWindow
+from plumbing.db import Database
+from plumbing.embedded import EmbeddedServers
+from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
+from services.ingest.domain import ANSWERS, Limits, StoreStatus
+from services.ingest.packs import HEADER_LENGTH, Packs
+from services.ingest.reception import Reception
+from services.ingest.store import IngestTransaction
+from services.ingest.usecases import Gateways, Studies
+from tests.ingest.builders import a_gateway, a_sender
+from tests.ingest.objects import a_ct
+from tests.ingest.system import DicomObject, sha256
+
+R = TypeVar("R")
+
+STUDIES = [UID("1.2.1"), UID("1.2.2")]
+VARIANTS = {
+    (study, f"{study}.{number}", variant): a_ct(
+        study=study, series=f"{study}.9", uid=f"{study}.{number}", pixels=bytes([variant]) * 3000
+    )
+    for study in STUDIES
+    for number in range(3)
+    for variant in range(2)
+}
+CHUNK = 1024
+
+
+class World:
+    """An event loop in a thread, a database, and what one run of the machine needs."""
+
+    def __init__(self, url: str, cache_url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.clock = MonotonicClock()
+        self.new_id = UUID7(self.clock)
+        self.bridge = EventLoopBridge(self.loop)
+        self.rates = RateWindow(cache_url, self.clock)
+        self.database = self.run(
+            Database.connect(url, IngestTransaction, clock=self.clock, new_id=self.new_id)
+        )
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def rows(self, sql: str) -> list[Any]:
+        async def fetch() -> list[Any]:
+            async with self.database.statements() as statements:
+                return list(await statements.connection.fetch(sql))
+
+        return self.run(fetch())
+
+    def close(self) -> None:
+        self.run(self.rates.close())
+        self.run(self.database.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+
+
+class Senders(RuleBasedStateMachine):
+    """Any number of associations, each with at most one instance under way."""
+
+    world: ClassVar[World]
+    associations = Bundle("associations")
+
+    def __init__(self) -> None:
+        super().__init__()
+        world = self.world
+        tables = "instances, mapping_values, series, packs, studies, quarantined, transfers"
+        self.execute(f"truncate {tables}, gateway_titles, gateways, outbox, refusals, audit_rows")
+        self.folder = Path(tempfile.mkdtemp())
+        self.packs = Packs(self.folder, world.new_id)
+        self.gateway = a_gateway()
+        limits = Limits(refusals_per_minute=1_000_000)
+        nobody: Any = None  # no administrator comes in here
+        self.gateways = Gateways(world.database, nobody, nobody, world.rates, limits, world.new_id)
+        self.studies = Studies(world.database, self.packs, limits, world.new_id)
+        self.listener = Listener(self.gateways, self.studies, self.packs, world.bridge, world.clock)
+        self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))
+        self.under_way: dict[Association, tuple[Sink, bytes, DicomObject]] = {}
+        self.stored: dict[str, str] = {}
+        self.refused: set[str] = set()
+
+    def execute(self, sql: str) -> None:
+        async def go() -> None:
+            async with self.world.database.statements() as statements:
+                await statements.connection.execute(sql)
+
+        self.world.run(go())
+
+    def run_in_transaction(self, act: Callable[[IngestTransaction], Coroutine[Any, Any, None]]) -> None:
+        async def go() -> None:
+            async with self.world.database.transaction() as transaction:
+                await act(transaction)
+
+        self.world.run(go())
+
+    @rule(target=associations)
+    def associate(self) -> Association:
+        world = self.world
+        reception = Reception(
+            a_sender(self.gateway), self.studies, self.gateways, self.packs, world.bridge, world.clock
+        )
+        return Association(reception, world.clock, self.listener)
+
+    @rule(association=associations, key=st.sampled_from(sorted(VARIANTS)), cut=st.sampled_from([0, 0, 0, 7]))
+    def begin(self, association: Association, key: tuple[UID, str, int], cut: int) -> None:
+        if association in self.under_way:
+            return
+        sending = VARIANTS[key]
+        command = dimse.StoreCommand(
+            sending.sop_class_uid, sending.sop_instance_uid, sending.transfer_syntax_uid, 1
+        )
+        data = sending.data[: len(sending.data) - cut]
+        self.under_way[association] = (association.store(command), data, sending)
+
+    @rule(association=associations)
+    def write(self, association: Association) -> None:
+        if association in self.under_way:
+            sink, data, sending = self.under_way[association]
+            sink.write(memoryview(bytearray(data[:CHUNK])))
+            self.under_way[association] = (sink, data[CHUNK:], sending)
+
+    @rule(association=associations)
+    def finish(self, association: Association) -> None:
+        if association not in self.under_way:
+            return
+        sink, data, sending = self.under_way.pop(association)
+        while data:
+            sink.write(memoryview(bytearray(data[:CHUNK])))
+            data = data[CHUNK:]
+        try:
+            status, _ = sink.finish()
+        except dimse.Refused as refused:
+            status = refused.status
+        digest, uid = sink._digest.hexdigest(), sending.sop_instance_uid
+        if digest != sha256(sending.data):
+            assert status == ANSWERS[StoreStatus.TRUNCATED].status
+        elif self.stored.setdefault(uid, digest) == digest:
+            assert status == 0
+        else:
+            assert status == ANSWERS[StoreStatus.CONFLICT].status
+            self.refused.add(digest)
+
+    @rule(association=associations)
+    def lose_the_instance(self, association: Association) -> None:
+        if association in self.under_way:
+            self.under_way.pop(association)[0].discard()
+
+    @rule(association=consumes(associations))
+    def end(self, association: Association) -> None:
+        if association in self.under_way:
+            self.under_way.pop(association)[0].discard()
+        association.ended("released")
+
+    @rule()
+    def look_after(self) -> None:
+        self.world.run(self.studies.upkeep())
+
+    @invariant()
+    def the_index_holds_what_came_first(self) -> None:
+        rows = self.world.rows("select sop_instance_uid, sha256 from instances")
+        assert {row["sop_instance_uid"]: row["sha256"].hex() for row in rows} == self.stored
+
+    def teardown(self) -> None:
+        world = self.world
+        for sink, _, _ in self.under_way.values():
+            sink.discard()
+        world.run(self.studies.recover())
+        told = [row["subject"] for row in world.rows("select subject from outbox")]
+        studies = {uid.rpartition(".")[0] for uid in self.stored}
+        assert told.count("study.received.v1") == len(world.rows("select from studies")) == len(studies)
+        for row in world.rows("select * from instances"):
+            content = self.packs._path(row["pack_id"]).read_bytes()
+            start = row["entry_offset"] + HEADER_LENGTH + row["prefix_length"]
+            data_set = content[start : start + row["data_set_length"]]
+            assert sha256(data_set) == self.stored[row["sop_instance_uid"]]
+        assert {digest.hex() for digest in self.packs.quarantined()} == self.refused
+        self.packs.close()
+        shutil.rmtree(self.folder)
+
+
+@pytest.mark.proves("R4")
+def test_whatever_the_order_of_senders_each_instance_counts_once(
+    fresh_database: Callable[[str], str], servers: EmbeddedServers
+) -> None:
+    class Machine(Senders):
+        world = World(fresh_database("ingest"), servers.cache_url)
+
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=20,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        Machine.world.close()
