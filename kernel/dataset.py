@@ -240,7 +240,7 @@ class DataSetWalk:
             if length != _UNDEFINED:
                 at += start + length
                 continue
-            if len(opened) >= MAX_DEPTH:
+            if len(opened) >= 2 * MAX_DEPTH:  # a sequence and its item
                 raise Malformed(f"sequences are nested more than {MAX_DEPTH} deep")
             opened.append((inside, implicit))
             self._at_top = False

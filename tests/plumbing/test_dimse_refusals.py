@@ -1,0 +1,300 @@
+"""The receive path against peers that break the protocol, are silent, too many, strangers or revoked."""
+
+import asyncio
+import socket
+import ssl
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from kernel.errors import Unavailable
+from plumbing.dimse import Limits
+from plumbing.dimse.negotiation import write_proposal
+from plumbing.dimse.requestor import Requestor
+from plumbing.pki import CertificateAuthority, Pki
+from plumbing.tls import TLSFiles, client_context
+from tests.ingest.objects import CT, a_ct
+from tests.plumbing.dicom_peers import (
+    EXPLICIT,
+    IMPLICIT,
+    VERIFICATION,
+    ByHand,
+    Listening,
+    listening,
+)
+from tests.wait import eventually
+
+# Who breaks the protocol
+
+BROKEN: dict[str, tuple[Callable[[ByHand], object], tuple[int, int]]] = {
+    "a second request": (lambda p: p.send(0x01, bytes(100)), (2, 2)),
+    "an unknown PDU": (lambda p: p.send(0x42, b"??"), (2, 1)),
+    "a PDU over the limit": (lambda p: p.socket.sendall(struct.pack(">BxL", 4, 128 * 1024 + 1)), (2, 6)),
+    "an endless PDU": (lambda p: p.socket.sendall(struct.pack(">BxL", 4, 0xFFFF_FFFF)), (2, 6)),
+    "a value longer than its PDU": (lambda p: p.send(4, struct.pack(">LBB", 99, 1, 3) + b"x"), (2, 6)),
+    "a value without a header": (lambda p: p.send(4, struct.pack(">L", 1)), (2, 6)),
+    "a context nobody proposed": (lambda p: p.fragment(b"x", command=True, context=77), (2, 6)),
+    "data before a command": (lambda p: p.fragment(b"x", command=False), (2, 5)),
+    "no command set": (lambda p: p.fragment(b"\xff" * 64, command=True), (2, 6)),
+    "an answer": (lambda p: p.command(0x8001, data_set=0x0101), (2, 5)),
+    "a command inside a data set": (lambda p: p.command(0x0001).command(0x0001), (2, 5)),
+    "data in another context": (
+        lambda p: p.command(0x0001).fragment(b"x", command=False, context=3),
+        (2, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_who_breaks_the_protocol_is_aborted_with_the_reason(
+    plain: Listening, by_hand: Callable[..., ByHand], name: str
+) -> None:
+    breaking, abort = BROKEN[name]
+    peer, bystander = by_hand(), by_hand()
+    breaking(peer)
+    assert peer.aborted() == abort
+    assert peer.pdu() == (0, b"")
+    await eventually(lambda: plain.ends == ["aborted"])
+    # Errors of one association never touch another.
+    bystander.command(0x0001)
+    bystander.fragment(b"kept", command=False)
+    assert bystander.status() == 0
+
+
+@pytest.mark.proves("SEC-5", part="command set")
+def test_an_endless_command_is_aborted(by_hand: Callable[..., ByHand]) -> None:
+    peer = by_hand()
+    for _ in range(2):
+        peer.fragment(bytes(40_000), command=True, last=False)
+    assert peer.aborted() == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "request_pdu",
+    [
+        b"\x01\0\0\0\0\x04abcd",
+        b"\x01\0\0\x04\0\0",
+        b"\x01\0\xff\xff\xff\xff",
+        b"\x04\0\0\0\0\x04abcd",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\0" + struct.pack(">L", 200) + b"\0\1" + bytes(66) + b"\x20" * 132,
+    ],
+)
+async def test_what_is_no_association_request_is_aborted(
+    plain: Listening, by_hand: Callable[..., ByHand], request_pdu: bytes
+) -> None:
+    peer = by_hand(associate=False)
+    peer.socket.sendall(request_pdu)
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert peer.pdu()[0] in (0x07, 0)
+    by_hand()
+    await eventually(lambda: len(plain.requests) == 1)
+
+
+def test_a_request_for_another_protocol_is_rejected(by_hand: Callable[..., ByHand]) -> None:
+    changes: list[tuple[Callable[[bytes], bytes], tuple[int, int, int]]] = [
+        (lambda pdu: pdu[:6] + b"\0\2" + pdu[8:], (1, 2, 2)),
+        (lambda pdu: pdu.replace(b"1.2.840.10008.3.1.1.1", b"1.2.840.10008.3.1.1.9"), (1, 1, 2)),
+    ]
+    for change, rejection in changes:
+        peer = by_hand(associate=False)
+        peer.socket.sendall(change(write_proposal("CT1", "READROOM", [(CT, EXPLICIT)], None)))
+        kind, body = peer.pdu()
+        assert (kind, tuple(body[1:])) == (0x03, rejection)
+
+
+# TLS, limits, revocation
+
+
+def silent(port: int, number: int, opened: ExitStack) -> None:
+    for _ in range(number):
+        opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+
+@pytest.mark.proves("SEC-3")
+def test_silent_sockets_do_not_delay_a_legitimate_association(secured: Listening) -> None:
+    with ExitStack() as opened:
+        silent(secured.port, 20, opened)
+        started = time.monotonic()
+        with secured.sender().association([(VERIFICATION, IMPLICIT)]) as association:
+            assert association.is_established
+        # The row's own figure; it takes about 20 ms.
+        assert time.monotonic() - started < 1.0
+
+
+async def test_a_silent_socket_is_closed_and_told(pki: Pki) -> None:
+    with (
+        listening(pki.gateway_tls("ingest"), limits=Limits(handshake_s=0.2)) as handler,
+        ExitStack() as opened,
+    ):
+        silent(handler.port, 1, opened)
+        await eventually(lambda: handler.refusals == [("handshake", "no TLS handshake in time", None)])
+
+
+async def test_a_connection_that_comes_and_goes_is_not_worth_a_word(secured: Listening) -> None:
+    socket.create_connection(("127.0.0.1", secured.port)).close()
+    with secured.sender().association([(VERIFICATION, IMPLICIT)]):
+        pass
+    await eventually(lambda: secured.ends == ["released"])
+    assert secured.refusals == []
+
+
+@pytest.mark.proves("GWY-3", part="plain text is refused by the DICOM listener")
+async def test_plain_text_is_refused_and_told(secured: Listening) -> None:
+    secured.tls = None
+    with secured.sender().association([(CT, EXPLICIT)]) as association:
+        assert not association.is_established
+    await eventually(lambda: secured.refusals == [("handshake", "plain text on a TLS listener", None)])
+
+
+@pytest.mark.proves("SEC-1", part="DICOM listeners")
+@pytest.mark.parametrize(
+    ("version", "suites", "accepted"),
+    [
+        (ssl.TLSVersion.TLSv1, "ALL:@SECLEVEL=0", False),
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256", False),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-SHA", False),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM", True),
+        (ssl.TLSVersion.TLSv1_3, "ALL", True),
+    ],
+)
+def test_only_todays_tls_is_spoken(
+    secured: Listening, version: ssl.TLSVersion, suites: str, accepted: bool
+) -> None:
+    assert secured.tls is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(secured.tls.certificate, secured.tls.key)
+    context.load_verify_locations(secured.tls.ca)
+    context.set_ciphers(suites)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", secured.port)) as connection:
+        if accepted:
+            with context.wrap_socket(connection, server_hostname="localhost") as speaking:
+                assert speaking.version() in ("TLSv1.2", "TLSv1.3")
+        else:
+            with pytest.raises(ssl.SSLError):
+                context.wrap_socket(connection, server_hostname="localhost")
+
+
+@pytest.mark.proves("SEC-2", part="a certificate of nobody we trust")
+async def test_a_strangers_certificate_and_none_at_all_are_refused(
+    secured: Listening, tmp_path: Path
+) -> None:
+    assert secured.tls is not None
+    stranger = CertificateAuthority.create("stranger", datetime.now(UTC))
+    certificate, key = stranger.issue("urn:x", ["localhost"], datetime.now(UTC))
+    (tmp_path / "s.pem").write_bytes(certificate)
+    (tmp_path / "s.key").write_bytes(key)
+    ca = secured.tls.ca
+    secured.tls = TLSFiles(tmp_path / "s.pem", tmp_path / "s.key", ca)
+    with secured.sender().association([(CT, EXPLICIT)]) as association:
+        assert not association.is_established
+    nameless = ssl.create_default_context(cafile=str(ca))
+    with (
+        socket.create_connection(("127.0.0.1", secured.port)) as connection,
+        pytest.raises(ssl.SSLError),
+        nameless.wrap_socket(connection, server_hostname="localhost") as speaking,
+    ):
+        speaking.recv(1)
+    await eventually(lambda: len(secured.refusals) == 2)
+    assert {kind for kind, _, _ in secured.refusals} == {"handshake"}
+    assert secured.requests == []
+
+
+@pytest.mark.proves("SEC-3", part="association limits per peer")
+async def test_more_connections_than_allowed_are_closed() -> None:
+    with listening(limits=Limits(connections_per_address=3)) as handler, ExitStack() as opened:
+        silent(handler.port, 3, opened)
+        await eventually(lambda: len(handler.acceptor._open) == 3)
+        crowded = ByHand(handler.port, associate=False)
+        assert crowded.pdu() == (0, b"")
+        opened.close()
+        await eventually(lambda: not handler.acceptor._open)
+        ByHand(handler.port).close()
+
+
+async def test_more_associations_than_allowed_are_rejected_as_a_local_limit() -> None:
+    with listening(limits=Limits(associations=1)) as handler:
+        with handler.sender().association([(VERIFICATION, IMPLICIT)]) as first:
+            assert first.is_established
+            second = handler.sender()
+            with second.association([(VERIFICATION, IMPLICIT)]):
+                pass
+            assert second.rejections == [(2, 3, 2)]
+        await eventually(lambda: handler.ends == ["released"])
+        with handler.sender().association([(VERIFICATION, IMPLICIT)]) as third:
+            assert third.is_established
+
+
+async def test_who_stalls_in_the_middle_or_idles_too_long_is_aborted() -> None:
+    with listening(limits=Limits(idle_s=60, stalled_s=0.2)) as handler:
+        peer = ByHand(handler.port)
+        peer.command(0x0001)
+        assert peer.aborted() == (2, 0)
+        await eventually(lambda: handler.ends == ["lost"])
+        assert handler.discarded == 1
+    with listening(limits=Limits(idle_s=0.2)) as handler:
+        assert ByHand(handler.port).aborted() == (2, 0)
+
+
+@pytest.mark.proves("SEC-2", part="open associations are aborted at once")
+@pytest.mark.parametrize("busy", [False, True])
+async def test_chosen_associations_are_aborted_at_once(secured: Listening, busy: bool) -> None:
+    assert secured.tls is not None
+    context = client_context(secured.tls)
+    opened = {
+        title: Requestor.associate(
+            f"localhost:{secured.port}",
+            context=context,
+            server_name="localhost",
+            calling_ae_title=title,
+            called_ae_title="READROOM",
+            proposed=[(CT, EXPLICIT)],
+        )
+        for title in ("GOOD", "REVOKED")
+    }
+    send = threading.Thread(target=_send_until_lost, args=(opened["REVOKED"],))
+    if busy:
+        send.start()
+        await eventually(lambda: len(secured.stored) > 3)
+    aborted = secured.acceptor.abort(lambda h: h.request.calling_ae_title == "REVOKED")  # type: ignore[attr-defined]
+    assert aborted == 1
+    await eventually(lambda: secured.ends == ["aborted"])
+    if busy:
+        await asyncio.to_thread(send.join, 5)
+        assert not send.is_alive()
+    good = a_ct()
+    with BytesIO(good.data) as data:
+        assert opened["GOOD"].store(CT, good.sop_instance_uid, EXPLICIT, data) == (0, "")
+    opened["GOOD"].release()
+
+
+def _send_until_lost(association: Requestor) -> None:
+    sending = a_ct(pixels=bytes(300_000))
+    try:
+        while True:
+            with BytesIO(sending.data) as data:
+                association.store(CT, sending.sop_instance_uid, EXPLICIT, data)
+    except Unavailable:
+        pass
+
+
+async def test_stopping_ends_associations_and_frees_the_port(plain: Listening) -> None:
+    peers = [ByHand(plain.port) for _ in range(5)]
+    started = time.monotonic()
+    await asyncio.to_thread(plain.acceptor.stop)
+    assert time.monotonic() - started < 4
+    assert plain.ends == ["aborted"] * 5
+    assert all(peer.aborted() == (2, 0) for peer in peers)
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", plain.port))
