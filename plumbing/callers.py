@@ -99,7 +99,7 @@ class Allowed:
         Raises Denied if it may not call at all.
         """
         for_itself = self.anybody or (self.gateway if peer.gateway_id else peer.name in self.service)
-        if peer.gateway_id is None and peer.name in self.user and (has_token or not for_itself):
+        if peer.name in self.user and (has_token or not for_itself):
             return Acting.FOR_A_USER
         if for_itself:
             return Acting.FOR_ITSELF

@@ -40,7 +40,6 @@ _COMMON_OPTIONS = [
 _SERVER_OPTIONS = [
     *_COMMON_OPTIONS,
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A second process on the same port is an error, not a rival.
     ("grpc.so_reuseport", 0),
@@ -49,7 +48,6 @@ _SERVER_OPTIONS = [
 _CHANNEL_OPTIONS = [
     *_COMMON_OPTIONS,
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
-    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -469,8 +470,10 @@ async def test_a_call_that_passes_its_deadline_is_unavailable_and_stops_at_the_s
             raise
 
     house.servicer.first = wait_for_cancellation
+    began = time.monotonic()
     with pytest.raises(errors.Unavailable, match="`access` does not answer"):
         await house.access(token=house.token(), deadline_s=0.2).Check(CHECK_NOTHING)
+    assert time.monotonic() - began < 3
     await asyncio.wait_for(cancelled.wait(), 2)
 
 
