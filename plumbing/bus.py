@@ -288,10 +288,10 @@ class Consumer(Generic[T]):
                 workers.create_task(self._work())
 
     async def _work(self) -> None:
-        while True:
+        while not _cancelled():
             try:
                 async with self._bus.pulling(self._name, list(self._hearings)) as pull:
-                    while True:
+                    while not _cancelled():
                         if message := await pull.next():
                             await self._hear(message)
             except Unavailable as error:
@@ -388,3 +388,9 @@ class Consumer(Generic[T]):
     def _delay_s(self, message: Msg) -> float:
         doublings = min(message.metadata.num_delivered - 1, 16)
         return min(self._first_delay_s * 2.0**doublings, _LONGEST_DELAY_S)
+
+
+def _cancelled() -> bool:
+    """Whether this task was told to end: before Python 3.12 `wait_for` may swallow what tells it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
