@@ -163,6 +163,7 @@ class ProcessTable:
         self._path = folder / "processes.json"
         self._children: dict[str, Child] = {}
         self._lock: int | None = None
+        self._abandoned = False
         self._writing = Lock()  # servers start and stop in parallel
 
     def open(self) -> None:
@@ -180,6 +181,7 @@ class ProcessTable:
         os.truncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
+        self._abandoned = False
         try:
             self._end_leftovers()
         except BaseException:
@@ -193,6 +195,15 @@ class ProcessTable:
     def close(self) -> None:
         """Gives the directory back; ends whatever child is left, which is none after an orderly stop."""
         _spawner.submit(self._close).result()  # after every start under way
+
+    def abandon(self) -> None:
+        """Tells every child to end at once, as if this process died, and starts no more of them."""
+        _spawner.submit(self._abandon).result()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        for child in list(self._children.values()):
+            child.signal(child.death_signal)
 
     def _close(self) -> None:
         for child in list(self._children.values()):
@@ -226,8 +237,8 @@ class ProcessTable:
         account: Account | None,
         death_signal: int,
     ) -> Child:
-        if not self.is_open:
-            raise Unavailable(f"`{self._folder}` was given back: {name} does not start")
+        if self._abandoned or not self.is_open:
+            raise Unavailable(f"{name} does not start any more: everything ends")
         logs = self._folder / "logs"
         logs.mkdir(mode=0o700, exist_ok=True)
         path = logs / f"{name}.log"

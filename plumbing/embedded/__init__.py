@@ -53,8 +53,13 @@ class EmbeddedServers:
         self.open()
         try:
             with ThreadPoolExecutor(max_workers=3) as starters:
-                for start in [starters.submit(server.start) for server in self.servers]:
-                    start.result()
+                starts = [starters.submit(server.start) for server in self.servers]
+                try:
+                    for start in starts:
+                        start.result()
+                except BaseException:
+                    self.processes.abandon()  # the other starts need not be waited for
+                    raise
             self.postgres.create_databases(self._services)
         except BaseException:
             self.stop()

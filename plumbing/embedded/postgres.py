@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,23 +102,20 @@ class Postgres(EmbeddedServer):
             os.chown(password, self._account.uid, self._account.gid)
         # The builtin locale sorts alike on every system.
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
-        command = [str(initdb), "-D", str(draft), "-U", SUPERUSER, f"--pwfile={password}", *options]
-        account = self._account
-        made = subprocess.run(
-            command if self._durable else [*command, "--no-sync"],
-            env={"PATH": os.defpath},
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
+        options += [] if self._durable else ["--no-sync"]
+        making = self._processes.spawn(
+            "initdb",
+            [initdb, "-D", draft, "-U", SUPERUSER, f"--pwfile={password}", *options],
+            environment={"PATH": os.defpath},
+            folder=home,
+            account=self._account,
         )
+        if not making.wait(START_LIMIT_S):
+            making.end(signal.SIGKILL, STOP_LIMIT_S)
+        self._processes.forget(making)
         password.unlink()
-        if made.returncode != 0:
-            cause = (made.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise Unavailable(f"PostgreSQL's initdb failed: {cause}")
+        if making.exit_code != 0:
+            raise Unavailable(f"PostgreSQL's initdb failed: {making.last_words()}")
         draft.rename(home / "data")
 
     def _clear(self, data: Path) -> None:

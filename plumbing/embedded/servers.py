@@ -14,7 +14,7 @@ from plumbing.processes import Child, ProcessTable, until, write_private
 START_LIMIT_S = 30.0
 """How long a server may take until it answers: recovery after a crash replays at most `max_wal_size`."""
 
-STOP_LIMIT_S = 2.0
+STOP_LIMIT_S = 1.5
 """How long a server may take to end when asked to; then it is killed, which loses nothing either."""
 
 _NATS_SETTINGS = """\
