@@ -26,7 +26,7 @@ PDU_HEADER = Struct(">BxL")
 PDV_HEADER = Struct(">LBB")
 COMMAND, LAST = 0x01, 0x02  # message control header (PS3.8 E.2)
 
-_LINGER_S = 2.0  # for the peer to close first (ARTIM, PS3.8 9.1.5)
+_LINGER_S = 2.0  # for the peer to close first: ARTIM (PS3.8 9.1.5)
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 
@@ -90,13 +90,13 @@ def shut(connection: socket.socket, how: int) -> None:
 
 
 def close(connection: socket.socket) -> None:
-    """Lets the peer read our last words before the connection goes."""
+    """Closes after the peer did, which has read our last words then, or when it takes too long."""
+    deadline = time.monotonic() + _LINGER_S
     with suppress(OSError, ValueError):
-        connection.settimeout(_LINGER_S)
-        if isinstance(connection, ssl.SSLSocket):
-            connection = connection.unwrap()
-        connection.shutdown(socket.SHUT_WR)
-        for _ in range(16):  # what a peer may still have under way; not for ever
-            if not connection.recv(BUFFER_BYTES):
+        for _ in range(16):  # what it may still have under way; not for ever
+            connection.settimeout(left(deadline))
+            if not connection.recv(MAX_PDU_LENGTH):
                 break
+        if isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
     connection.close()

@@ -23,7 +23,6 @@ from plumbing.dimse.pdus import (
     RELEASE_RP,
     RELEASE_RQ,
     Reader,
-    close,
     left,
     shut,
 )
@@ -88,7 +87,7 @@ class Requestor:
             why = type(error).__name__ if isinstance(error, Unreadable | TimeoutError) else str(error)
             raise Unavailable(f"no association with `{address}`: {why}") from None
         except Unavailable:
-            close(connection)
+            connection.close()
             raise
         contexts = {
             pair: 2 * i + 1 for i, pair in enumerate(proposed[:MAX_CONTEXTS]) if 2 * i + 1 in accepted
@@ -169,12 +168,12 @@ class Requestor:
 
     def release(self) -> None:
         """Ends it in good order; a peer that does not answer is left."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._socket.settimeout(_CONNECT_S)
             self._socket.sendall(PDU_HEADER.pack(RELEASE_RQ, 4) + bytes(4))
             kind, _ = PDU_HEADER.unpack(self._reader.take(PDU_HEADER.size))
             if kind == RELEASE_RP:
-                close(self._socket)
+                self._socket.unwrap()
         self._socket.close()
 
     def abort(self) -> None:

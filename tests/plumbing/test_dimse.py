@@ -1,5 +1,6 @@
 """The receive path against independent senders: what arrives, what is answered."""
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -290,10 +291,11 @@ async def test_dcmtk_sends(secured: Listening, tmp_path: Path, tuned: bool) -> N
     assert STORESCU is not None
     assert secured.tls is not None
     paths = SyntheticCT(slices=40, size=256).write(tmp_path / "ct")
-    tls = ["+tls", secured.tls.key, secured.tls.certificate, "+cf", secured.tls.ca]
+    tls = ["+tls", *map(str, (secured.tls.key, secured.tls.certificate)), "+cf", str(secured.tls.ca)]
     who = ["-xe", "-aet", "CT1", "-aec", "READROOM", "localhost", str(secured.port)]
-    subprocess.run(
-        [STORESCU, *tls, *who, *paths],
+    await asyncio.to_thread(
+        subprocess.run,
+        [STORESCU, *tls, *who, *map(str, paths)],
         env={**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})},
         check=True,
         capture_output=True,
