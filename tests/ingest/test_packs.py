@@ -54,8 +54,13 @@ def read(packs: Packs, stored: StoredInstance) -> bytes:
 def test_a_pack_reads_as_a_tar_of_dicom_files_while_it_is_open_and_when_it_is_sealed(packs: Packs) -> None:
     ct = pydicom.dcmread(sample("CT").path)
     data = data_set_bytes(sample("CT").path)
-    uids = (ct.SOPClassUID, ct.SOPInstanceUID, ct.StudyInstanceUID, ct.SeriesInstanceUID)
-    instance = Instance(*map(UID, uids), UID(ExplicitVRLittleEndian))
+    instance = Instance(
+        UID(ct.SOPClassUID),
+        UID(ct.SOPInstanceUID),
+        UID(ct.StudyInstanceUID),
+        UID(ct.SeriesInstanceUID),
+        UID(ExplicitVRLittleEndian),
+    )
     pack = packs.create()
     first, second = keep(pack, data, instance), keep(pack, b"\x08\x00\x05\x00CS\x02\x00A ")
 
