@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, RuleId, parse_id
-from plumbing.rpc import caller
+from plumbing.rpc import Server, caller
 from services.routing.domain import (
     HELD_SENTENCES,
     EndpointRule,
@@ -156,6 +156,15 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
             FacilityId(parse_id(request.facility_id, "facility_id")),
         )
         return pb.DistributeResponse(placement=_placement(placement))
+
+
+def serve(server: Server, facilities: Facilities, rules: Rules, placements: Placements) -> None:
+    """Adds RoutingService to a server."""
+    server.add(
+        routing_pb2_grpc.add_RoutingServiceServicer_to_server,
+        RoutingApi(facilities, rules, placements),
+        pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
+    )
 
 
 def _actor() -> str:

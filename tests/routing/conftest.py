@@ -1,4 +1,4 @@
-"""Routing's use cases on a PostgreSQL of their own."""
+"""Routing's use cases on a PostgreSQL of their own, and routing as it runs."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -9,13 +9,24 @@ from zoneinfo import available_timezones
 import asyncpg
 import msgspec
 import pytest
+from pydantic import SecretStr
 
 from kernel.ids import UUID7, FacilityId
+from plumbing import rpc
+from plumbing.bus import Bus
 from plumbing.db import Database
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from plumbing.tokens import Verifier
+from services.routing import main
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Held, Model, Placement, Study
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Placements, Rules
 from tests.routing.builders import EVERYWHERE, TAG, Archive, Permissions
+from tests.routing.system import CLOCK, Access, Ingest, System
+from tests.wait import eventually
+from wire.access.v1 import access_pb2_grpc
+from wire.ingest.v1 import ingest_pb2_grpc
 
 ADMIN = "ada"
 TIME_ZONES = available_timezones()
@@ -98,3 +109,48 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
         Placements(database, administration, archive, new_id),
     )
     await database.close()
+
+
+@pytest.fixture
+async def system(
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
+) -> AsyncIterator[System]:
+    verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
+    access, ingest = Access(), Ingest()  # type: ignore[abstract]
+    access_server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier, CLOCK)
+    access_server.add(
+        access_pb2_grpc.add_AccessServiceServicer_to_server, access, "wire.access.v1.AccessService"
+    )
+    ingest_server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), verifier, CLOCK)
+    ingest_server.add(
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest, "wire.ingest.v1.IngestService"
+    )
+    access_port, ingest_port = await access_server.start(), await ingest_server.start()
+    database_url = fresh_database("routing")
+    tls = pki.tls("routing")
+    bus = await Bus.connect(servers.nats_url, "test")
+    await eventually(bus.ready)
+    settings = main.Settings(
+        listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
+        database_url=SecretStr(database_url),
+        nats_url=SecretStr(servers.nats_url),
+        cache_url=SecretStr(servers.cache_url),
+        tls_certificate=tls.certificate,
+        tls_key=tls.key,
+        tls_ca=tls.ca,
+        token_public_key=pki.token_public_key,
+        access_address=f"127.0.0.1:{access_port}",
+        ingest_address=f"127.0.0.1:{ingest_port}",
+        heal_interval_s=0.2,
+    )
+    yield System(pki, bus, access, ingest, database_url, settings)
+    await bus.close()
+    await access_server.stop(0)
+    await ingest_server.stop(0)
+
+
+@pytest.fixture
+async def running(system: System) -> AsyncIterator[System]:
+    async with system.running():
+        yield system

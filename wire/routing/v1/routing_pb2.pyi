@@ -107,12 +107,14 @@ class Facility(_message.Message):
     name: _builtins.str
     """Display name, unique without regard to case, 1 to 64 characters."""
     time_zone: _builtins.str
-    """IANA time zone in which days end, such as `Europe/Amsterdam` (A2); default `UTC`."""
+    """IANA time zone in which days end, such as `Europe/Amsterdam` (A2). Empty in SaveFacility: `UTC` for a
+    new facility, an existing one keeps its own.
+    """
     model: Global___TransmissionModel.ValueType
-    """How it receives studies."""
+    """How it receives studies; cannot change while endpoint rules name the facility."""
     mapping_tag: _builtins.str
     """DICOM keyword of the tag to which a hub's rules apply, such as `InstitutionName`; required for a
-    hub, refused otherwise (RTE-5).
+    hub, refused otherwise (RTE-5); cannot change while the hub has rules.
     """
     version: _builtins.int
     """The owner's version: grows with each change."""
@@ -299,7 +301,9 @@ class EndpointRule(_message.Message):
     hub_facility_id: _builtins.str
     """The hub facility whose studies the rule looks at."""
     text: _builtins.str
-    """Matching text, 1 to 64 characters; compared trimmed and case-folded, unique within the hub (A16)."""
+    """Matching text, 1 to 64 characters without backslash; compared trimmed and case-folded, unique within
+    the hub (A16).
+    """
     def __init__(
         self,
         *,
@@ -771,7 +775,7 @@ class Held(_message.Message):
     series_instance_uid: _builtins.str
     """Series Instance UID of a held series; empty otherwise."""
     facility_id: _builtins.str
-    """The facility at which it waits."""
+    """The facility at which it waits: the one that received the study."""
     reason: _builtins.str
     """Why, in one sentence without patient data."""
     @_builtins.property

@@ -92,14 +92,17 @@ class RoutingServiceServicer:
     """
 
     def SaveFacility(self, request, context):
-        """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin`.
+        """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin` there; at every
+        facility for a new one. Here and below, a facility that the caller does not administer is NotFound, as
+        an absent one is, and whoever administers none is Denied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFacilities(self, request, context):
-        """ListFacilities lists the facilities by name. Needs `facility.admin`, `gateway.admin` or `access.admin`.
+        """ListFacilities lists by name the facilities at which the caller holds `facility.admin`,
+        `gateway.admin` or `access.admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,21 +116,23 @@ class RoutingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SaveRule(self, request, context):
-        """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin`.
+        """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin` at the hub and
+        at the endpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRules(self, request, context):
-        """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin`.
+        """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin` there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveRule(self, request, context):
-        """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin`.
+        """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin` at
+        the hub and at the endpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +154,7 @@ class RoutingServiceServicer:
 
     def ListHeld(self, request, context):
         """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-        Needs `facility.admin` at the hub or owning facility; what the caller may not administer is left out.
+        Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +162,7 @@ class RoutingServiceServicer:
 
     def Distribute(self, request, context):
         """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-        Needs `facility.admin` at the hub and at the endpoint.
+        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

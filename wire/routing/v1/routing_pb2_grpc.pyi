@@ -36,28 +36,37 @@ class RoutingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RoutingServiceAsyncStub: ...
     SaveFacility: _grpc.UnaryUnaryMultiCallable[_routing_pb2.SaveFacilityRequest, _routing_pb2.SaveFacilityResponse]
-    """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin`."""
+    """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin` there; at every
+    facility for a new one. Here and below, a facility that the caller does not administer is NotFound, as
+    an absent one is, and whoever administers none is Denied.
+    """
     ListFacilities: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListFacilitiesRequest, _routing_pb2.ListFacilitiesResponse]
-    """ListFacilities lists the facilities by name. Needs `facility.admin`, `gateway.admin` or `access.admin`."""
+    """ListFacilities lists by name the facilities at which the caller holds `facility.admin`,
+    `gateway.admin` or `access.admin`.
+    """
     DescribeFacility: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DescribeFacilityRequest, _routing_pb2.DescribeFacilityResponse]
     """DescribeFacility answers the owner's snapshot of one facility; NotFound means that it is gone."""
     SaveRule: _grpc.UnaryUnaryMultiCallable[_routing_pb2.SaveRuleRequest, _routing_pb2.SaveRuleResponse]
-    """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin`."""
+    """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin` at the hub and
+    at the endpoint.
+    """
     ListRules: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListRulesRequest, _routing_pb2.ListRulesResponse]
-    """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin`."""
+    """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin` there."""
     RemoveRule: _grpc.UnaryUnaryMultiCallable[_routing_pb2.RemoveRuleRequest, _routing_pb2.RemoveRuleResponse]
-    """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin`."""
+    """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin` at
+    the hub and at the endpoint.
+    """
     DescribePlacement: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DescribePlacementRequest, _routing_pb2.DescribePlacementResponse]
     """DescribePlacement answers the owner's snapshot of one case; NotFound means that it is gone."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     ListHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-    Needs `facility.admin` at the hub or owning facility; what the caller may not administer is left out.
+    Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
     """
     Distribute: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-    Needs `facility.admin` at the hub and at the endpoint.
+    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
     """
 
 @_typing.type_check_only
@@ -66,28 +75,37 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SaveFacility: _aio.UnaryUnaryMultiCallable[_routing_pb2.SaveFacilityRequest, _routing_pb2.SaveFacilityResponse]  # type: ignore[assignment]
-    """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin`."""
+    """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin` there; at every
+    facility for a new one. Here and below, a facility that the caller does not administer is NotFound, as
+    an absent one is, and whoever administers none is Denied.
+    """
     ListFacilities: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListFacilitiesRequest, _routing_pb2.ListFacilitiesResponse]  # type: ignore[assignment]
-    """ListFacilities lists the facilities by name. Needs `facility.admin`, `gateway.admin` or `access.admin`."""
+    """ListFacilities lists by name the facilities at which the caller holds `facility.admin`,
+    `gateway.admin` or `access.admin`.
+    """
     DescribeFacility: _aio.UnaryUnaryMultiCallable[_routing_pb2.DescribeFacilityRequest, _routing_pb2.DescribeFacilityResponse]  # type: ignore[assignment]
     """DescribeFacility answers the owner's snapshot of one facility; NotFound means that it is gone."""
     SaveRule: _aio.UnaryUnaryMultiCallable[_routing_pb2.SaveRuleRequest, _routing_pb2.SaveRuleResponse]  # type: ignore[assignment]
-    """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin`."""
+    """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin` at the hub and
+    at the endpoint.
+    """
     ListRules: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListRulesRequest, _routing_pb2.ListRulesResponse]  # type: ignore[assignment]
-    """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin`."""
+    """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin` there."""
     RemoveRule: _aio.UnaryUnaryMultiCallable[_routing_pb2.RemoveRuleRequest, _routing_pb2.RemoveRuleResponse]  # type: ignore[assignment]
-    """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin`."""
+    """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin` at
+    the hub and at the endpoint.
+    """
     DescribePlacement: _aio.UnaryUnaryMultiCallable[_routing_pb2.DescribePlacementRequest, _routing_pb2.DescribePlacementResponse]  # type: ignore[assignment]
     """DescribePlacement answers the owner's snapshot of one case; NotFound means that it is gone."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     ListHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]  # type: ignore[assignment]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-    Needs `facility.admin` at the hub or owning facility; what the caller may not administer is left out.
+    Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
     """
     Distribute: _aio.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]  # type: ignore[assignment]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-    Needs `facility.admin` at the hub and at the endpoint.
+    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
     """
 
 class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -99,7 +117,10 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.SaveFacilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.SaveFacilityResponse, _abc.Awaitable[_routing_pb2.SaveFacilityResponse]]:
-        """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin`."""
+        """SaveFacility creates a facility (empty id) or changes one. Needs `facility.admin` there; at every
+        facility for a new one. Here and below, a facility that the caller does not administer is NotFound, as
+        an absent one is, and whoever administers none is Denied.
+        """
 
     @_abc_1.abstractmethod
     def ListFacilities(
@@ -107,7 +128,9 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.ListFacilitiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.ListFacilitiesResponse, _abc.Awaitable[_routing_pb2.ListFacilitiesResponse]]:
-        """ListFacilities lists the facilities by name. Needs `facility.admin`, `gateway.admin` or `access.admin`."""
+        """ListFacilities lists by name the facilities at which the caller holds `facility.admin`,
+        `gateway.admin` or `access.admin`.
+        """
 
     @_abc_1.abstractmethod
     def DescribeFacility(
@@ -123,7 +146,9 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.SaveRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.SaveRuleResponse, _abc.Awaitable[_routing_pb2.SaveRuleResponse]]:
-        """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin`."""
+        """SaveRule adds an endpoint rule to a facility of model Endpoint. Needs `facility.admin` at the hub and
+        at the endpoint.
+        """
 
     @_abc_1.abstractmethod
     def ListRules(
@@ -131,7 +156,7 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.ListRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.ListRulesResponse, _abc.Awaitable[_routing_pb2.ListRulesResponse]]:
-        """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin`."""
+        """ListRules lists the endpoint rules of a hub or of an endpoint. Needs `facility.admin` there."""
 
     @_abc_1.abstractmethod
     def RemoveRule(
@@ -139,7 +164,9 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _routing_pb2.RemoveRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.RemoveRuleResponse, _abc.Awaitable[_routing_pb2.RemoveRuleResponse]]:
-        """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin`."""
+        """RemoveRule removes an endpoint rule; placed cases stay where they are (A20). Needs `facility.admin` at
+        the hub and at the endpoint.
+        """
 
     @_abc_1.abstractmethod
     def DescribePlacement(
@@ -164,7 +191,7 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.ListHeldResponse, _abc.Awaitable[_routing_pb2.ListHeldResponse]]:
         """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-        Needs `facility.admin` at the hub or owning facility; what the caller may not administer is left out.
+        Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +201,7 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.DistributeResponse, _abc.Awaitable[_routing_pb2.DistributeResponse]]:
         """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-        Needs `facility.admin` at the hub and at the endpoint.
+        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
         """
 
 def add_RoutingServiceServicer_to_server(servicer: RoutingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

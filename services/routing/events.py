@@ -1,0 +1,72 @@
+"""What routing hears: of received studies from ingest, and the hour in which a lost fact heals."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from prometheus_client import Gauge
+
+from kernel.errors import ReadroomError
+from kernel.events import Fact, StudyChanged, StudyReceived
+from kernel.ids import StudyId
+from plumbing import log
+from plumbing.bus import Hearing
+from services.routing.domain import Study
+from services.routing.usecases import Placements, Transaction
+
+HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert above 0", ["kind"])
+
+COUNT_INTERVAL_S = 15
+"""How old the gauge may be: about what a scrape takes to come round."""
+
+RETRY_S = 30
+"""How soon a timer tries again when a part of the system does not answer."""
+
+_log = log.get()
+
+
+def hearings(placements: Placements) -> Sequence[Hearing[Any, Study | None]]:
+    """Each fact about a received study has its newest snapshot placed."""
+
+    async def fetch(fact: Fact) -> Study | None:
+        return await placements.fetch(StudyId(fact.id))
+
+    async def place(transaction: Transaction, _fact: Fact, study: Study | None) -> None:
+        if study is not None:  # else it is gone; its own facts tell
+            await placements.place(transaction, study)
+
+    return [Hearing(fact, fetch, place) for fact in (StudyReceived, StudyChanged)]
+
+
+async def heal(placements: Placements, interval_s: float) -> None:
+    """Catches up with ingest at the start and every `interval_s`."""
+
+    def failed(study_id: StudyId, error: Exception) -> None:
+        _log.warning("a study cannot be placed", study=study_id, exc_info=error)
+
+    async def once() -> None:
+        if healed := await placements.heal(failed):
+            _log.info("studies healed", count=healed)
+
+    await _every(interval_s, once)
+
+
+async def count_held(placements: Placements) -> None:
+    """Keeps the gauge."""
+
+    async def once() -> None:
+        for kind, count in (await placements.count_held()).items():
+            HELD.labels(kind.value).set(count)
+
+    await _every(COUNT_INTERVAL_S, once)
+
+
+async def _every(interval_s: float, once: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        pause_s = interval_s
+        try:
+            await once()
+        except ReadroomError as error:
+            pause_s = min(interval_s, RETRY_S)
+            _log.warning("a timer has to wait", task=once.__qualname__, cause=error.sentence)
+        await asyncio.sleep(pause_s)

@@ -1,0 +1,79 @@
+"""Routing as a process: `python -m services routing`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from zoneinfo import available_timezones
+
+from pydantic import PositiveFloat
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.ids import NewId
+from plumbing import rpc, runtime
+from plumbing.bus import Bus, Consumer
+from plumbing.config import Address, ServiceSettings
+from plumbing.db import Database
+from plumbing.outbox import Relay
+from plumbing.tokens import Verifier
+from services.routing import api, events
+from services.routing.clients import AccessClient, IngestClient
+from services.routing.store import RoutingTransaction
+from services.routing.usecases import Administration, Facilities, Placements, Rules
+
+NAME = "routing"
+
+
+class Settings(ServiceSettings):
+    """What routing is told beyond what every service is.
+
+    Attributes:
+        access_address, ingest_address: gRPC addresses of the services it asks.
+        heal_interval_s: how often it catches up with ingest, so that a lost fact heals.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_ROUTING_")
+
+    access_address: Address
+    ingest_address: Address
+    heal_interval_s: PositiveFloat = 3600
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    database = await Database.connect(
+        settings.database_url.get_secret_value(), RoutingTransaction, clock=clock, new_id=new_id
+    )
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    resources.push_async_callback(bus.close)
+    to_access = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(to_access.close)
+    to_ingest = rpc.connect(settings.ingest_address, "ingest", settings.tls)
+    resources.push_async_callback(to_ingest.close)
+
+    # `localtime` is this machine's own zone, which means another one elsewhere.
+    time_zones = available_timezones() - {"localtime"}
+    administration = Administration(database, AccessClient(to_access))
+    facilities = Facilities(database, administration, new_id, time_zones)
+    rules = Rules(database, administration, new_id)
+    placements = Placements(database, administration, IngestClient(to_ingest), new_id)
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    api.serve(server, facilities, rules, placements)
+    return runtime.Application(
+        servers=[server],
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(placements), clock).run,
+            "heal": partial(events.heal, placements, settings.heal_interval_s),
+            "count-held": partial(events.count_held, placements),
+        },
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(NAME, Settings, build, environ)

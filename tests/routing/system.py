@@ -1,0 +1,214 @@
+"""Routing as it runs, with access and ingest as servers that answer what a test told them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+import msgspec
+
+from kernel.clock import MonotonicClock
+from kernel.errors import NotFound
+from kernel.events import Fact, StudyChanged, StudyReceived
+from kernel.ids import UUID7, FacilityId, StudyId
+from plumbing import rpc
+from plumbing.bus import Bus
+from plumbing.db import Database, Transaction
+from plumbing.pki import Pki
+from plumbing.tokens import mint
+from services.routing import main
+from services.routing.domain import Reach, Study
+from tests.routing.builders import EVERYWHERE, Archive
+from tests.wait import eventually
+from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.routing.v1 import routing_pb2 as pb
+from wire.routing.v1 import routing_pb2_grpc
+
+CLOCK = MonotonicClock()
+NOWHERE = Reach(everywhere=False)
+
+
+class Access(access_pb2_grpc.AccessServiceServicer):
+    """Answers where each login holds `facility.admin`."""
+
+    def __init__(self) -> None:
+        self.reaches: dict[str, Reach] = {"ada": EVERYWHERE}
+
+    async def CheckPermission(  # noqa: N802
+        self, request: access_pb2.CheckPermissionRequest, context: Any
+    ) -> access_pb2.CheckPermissionResponse:
+        login = rpc.caller().login or ""
+        reach = self.reaches.get(login, NOWHERE) if request.permission == "facility.admin" else NOWHERE
+        return access_pb2.CheckPermissionResponse(
+            allowed=reach.everywhere, facility_ids=map(str, reach.facility_ids)
+        )
+
+
+class Ingest(ingest_pb2_grpc.IngestServiceServicer):
+    """Answers the newest snapshot of each study that was put into its archive."""
+
+    def __init__(self) -> None:
+        self.archive = Archive(page=500)
+
+    async def DescribeStudy(  # noqa: N802
+        self, request: ingest_pb2.DescribeStudyRequest, context: Any
+    ) -> ingest_pb2.DescribeStudyResponse:
+        study = await self.archive.describe_study(StudyId(UUID(request.study_id)))
+        if study is None:
+            raise NotFound("no such study")
+        return ingest_pb2.DescribeStudyResponse(study=_study(study))
+
+    async def ListVersions(  # noqa: N802
+        self, request: ingest_pb2.ListVersionsRequest, context: Any
+    ) -> ingest_pb2.ListVersionsResponse:
+        after = StudyId(UUID(request.after_study_id)) if request.after_study_id else None
+        versions = [
+            ingest_pb2.ListVersionsResponse.Version(study_id=str(study_id), version=version)
+            for study_id, version in await self.archive.list_versions(after)
+        ]
+        return ingest_pb2.ListVersionsResponse(versions=versions)
+
+
+def _study(study: Study) -> ingest_pb2.Study:
+    return ingest_pb2.Study(
+        study_id=str(study.id),
+        version=study.version,
+        study_instance_uid=study.study_instance_uid,
+        receiving_facility_id=str(study.receiving_facility_id),
+        settled=study.settled,
+        attributes={"PatientName": "Doe^Jane"},
+        series=[
+            ingest_pb2.Series(
+                series_instance_uid=series.series_instance_uid,
+                instance_count=1,
+                mapping_values=[
+                    ingest_pb2.MappingValue(keyword=each.keyword, value=each.value, ordinal=each.ordinal)
+                    for each in series.mapping_values
+                ],
+            )
+            for series in study.series
+        ],
+    )
+
+
+@dataclass
+class System:
+    """Routing as it runs, and the parts around it."""
+
+    pki: Pki
+    bus: Bus
+    access: Access
+    ingest: Ingest
+    database_url: str
+    settings: main.Settings
+    address: str = ""
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    def token(self, login: str, audience: str = "routing") -> str:
+        key = self.pki.token_key.read_bytes()
+        return mint(key, login=login, session="s1", audience=audience, now=CLOCK.now())
+
+    def stub(self, peer: str = "bff", token: Callable[[], str | None] | None = None) -> Any:
+        channel = rpc.connect(self.address, "routing", self.pki.tls(peer), token=token or (lambda: None))
+        self.channels.append(channel)
+        return routing_pb2_grpc.RoutingServiceStub(channel)
+
+    def as_user(self, login: str = "ada") -> Any:
+        return self.stub(token=lambda: self.token(login))
+
+    async def tell(self, *facts: Fact, event_id: UUID | None = None) -> None:
+        for fact in facts:
+            await self.bus.publish(fact.subject, msgspec.json.encode(fact), event_id or uuid4(), {})
+
+    async def receive(self, study: Study, *, tell: bool = True) -> Study:
+        """The study is in ingest, which says so."""
+        self.ingest.archive.add(study)
+        if tell:
+            await self.tell((StudyReceived if study.version == 1 else StudyChanged)(study.id, study.version))
+        return study
+
+    async def case_of(self, study: Study, version: int = 1) -> pb.Placement:
+        """The placement of the study, as soon as it has this version."""
+
+        async def placed() -> pb.Placement:
+            versions = await self.stub("access").ListVersions(
+                pb.ListVersionsRequest(kind=pb.ListVersionsRequest.KIND_PLACEMENT)
+            )
+            for each in versions.versions:
+                placement = await self.described(each.id)
+                if (
+                    any(one.study_id == str(study.id) for one in placement.studies)
+                    and placement.version >= version
+                ):
+                    return placement
+            raise AssertionError("the study has no case yet")
+
+        return await eventually(placed)
+
+    async def described(self, case_id: str) -> pb.Placement:
+        answer = await self.stub("access").DescribePlacement(pb.DescribePlacementRequest(case_id=case_id))
+        placement: pb.Placement = answer.placement
+        return placement
+
+    async def facility(self, name: str, model: int = 0, mapping_tag: str = "") -> str:
+        facility = pb.Facility(name=name, model=model, mapping_tag=mapping_tag)  # type: ignore[arg-type]
+        answer = await self.as_user().SaveFacility(pb.SaveFacilityRequest(facility=facility))
+        return str(answer.facility.facility_id)
+
+    async def rule(self, hub: str, text: str, endpoint: str) -> pb.EndpointRule:
+        rule = pb.EndpointRule(hub_facility_id=hub, endpoint_facility_id=endpoint, text=text)
+        saved: pb.EndpointRule = (await self.as_user().SaveRule(pb.SaveRuleRequest(rule=rule))).rule
+        return saved
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Routing runs."""
+        async with AsyncExitStack() as resources:
+            application = await main.build(self.settings, CLOCK, UUID7(CLOCK), resources)
+            (server,) = application.servers
+            self.address = f"127.0.0.1:{await server.start()}"
+            tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+            try:
+                yield
+            finally:
+                await ended(tasks)
+                await asyncio.gather(*(channel.close() for channel in self.channels))
+                self.channels.clear()
+                await server.stop(0)
+
+
+async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels until it is heard: before Python 3.12 `wait_for` may swallow it."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.5)
+
+
+async def a_hub(routing: System) -> tuple[str, str]:
+    """A hub whose institution name MS44 goes to an endpoint: their ids."""
+    hub = await routing.facility("North Hub", pb.TRANSMISSION_MODEL_HUB, "InstitutionName")
+    lakeside = await routing.facility("Lakeside", pb.TRANSMISSION_MODEL_ENDPOINT)
+    await routing.rule(hub, "MS44", lakeside)
+    return hub, lakeside
+
+
+def at(facility_id: str) -> FacilityId:
+    return FacilityId(UUID(facility_id))
+
+
+async def facts_said(routing: System) -> list[tuple[str, str, int]]:
+    database = await Database.connect(routing.database_url, Transaction, clock=CLOCK, new_id=uuid4)
+    try:
+        async with database.statements() as transaction:
+            rows = await transaction.connection.fetch(
+                "select subject, payload from outbox where published_at is not null order by id"
+            )
+    finally:
+        await database.close()
+    payloads = [(row["subject"], msgspec.json.decode(row["payload"])) for row in rows]
+    return [(subject, payload["id"], payload["version"]) for subject, payload in payloads]
