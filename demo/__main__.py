@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from demo.cast import ADMIN
+from demo.modality import Refused
 from demo.sending import send_everything
 from demo.setting import set_the_scene
 from demo.sight import see
@@ -65,10 +66,13 @@ def _played(stage: Stage, system: LocalSystem) -> str | None:
         system.start()
         stage.tell(f"the system is ready after {time.perf_counter() - began:.1f} s on {system.data_dir}")
         asyncio.run(play(stage, system))
-    except (Unproven, ReadroomError, OSError) as error:
-        return str(error) or type(error).__name__
+    except (Unproven, Refused, ReadroomError) as error:
+        return str(error)
     except KeyboardInterrupt:
         return "interrupted"
+    except Exception as error:
+        stage.console.print_exception()
+        return str(error)
     finally:
         system.stop()
     return None

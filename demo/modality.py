@@ -16,9 +16,13 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from plumbing.processes import until
 from plumbing.tls import TLSFiles, client_context
+
+_TIMEOUT_S = "20"
 
 # One association proposes one transfer syntax, so that nothing is converted: what is on the modality's disk
 # is what travels. storescu has an option for each (PS3.5 chapter 10).
@@ -105,6 +109,7 @@ class DcmtkModality:
 
     def _send(self, paths: Sequence[Path], called: Called, proposed: str, sent: Callable[[], None]) -> None:
         command = [self.program, "-v", "-R", proposed, "-aet", self.ae_title, "-aec", called.ae_title]
+        command += ["-to", _TIMEOUT_S, "-ta", _TIMEOUT_S, "-td", _TIMEOUT_S]
         if called.tls:
             command += ["+tls", str(called.tls.key), str(called.tls.certificate), "+cf", str(called.tls.ca)]
         command += [called.host, str(called.port), *map(str, paths)]
@@ -140,7 +145,7 @@ class PynetdicomModality:
         contexts: list[PresentationContext],
         sent: Callable[[], None],
     ) -> None:
-        tls = (_trusting(called.tls), "") if called.tls else None
+        tls = (_trusting(called.tls), called.host) if called.tls else None
         association = AE(self.ae_title).associate(
             called.host, called.port, contexts, ae_title=called.ae_title, tls_args=tls
         )
@@ -149,6 +154,7 @@ class PynetdicomModality:
         try:
             for path in paths:
                 answer = association.send_c_store(path)
+                _let_the_reactor_run(association)
                 if "Status" not in answer:
                     raise Refused("the connection was lost")
                 if answer.Status != 0x0000:
@@ -156,6 +162,15 @@ class PynetdicomModality:
                 sent()
         finally:
             association.release()
+
+
+def _let_the_reactor_run(association: Association) -> None:
+    """Waits until the association's own thread has taken up its work again.
+
+    send_c_store pauses that thread; if it is paused again before it noticed that it may go on, it goes on
+    while the next response is awaited, takes it, and that wait ends by its time limit.
+    """
+    until(lambda: not association._is_paused, 0.05)  # noqa: SLF001  nothing public tells
 
 
 def _trusting(files: TLSFiles) -> ssl.SSLContext:

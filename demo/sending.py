@@ -44,7 +44,7 @@ async def send_everything(world: World) -> tuple[Sent, Arrival]:
     batches = await asyncio.to_thread(prepare, world.folder / "modality")
     watched = asyncio.create_task(Arrival.watch(world, VOS.login, CT.study_instance_uid, CT.slices))
     ct_sent, *_ = [await send(world, sender, batch) for batch in batches]
-    world.stage.tell(", ".join(sample.kind for sample in CATALOGUE))
+    world.stage.tell("; ".join(sample.kind for sample in CATALOGUE))
     for batch in batches:
         await asyncio.to_thread(write_down, world, sender, batch)
     await refuse_strangers(world)

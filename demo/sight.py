@@ -62,8 +62,8 @@ async def the_rule_distributed_it(world: World, sent: Sent, arrival: Arrival) ->
     """RTE-8: the study with the rule's text is the endpoint's, and not the hub's (A18)."""
     world.stage.check(
         arrival.case.facility_name == ENDPOINT and not arrival.case.undistributed,
-        f"{VOS.name} sees {arrival.case.patient_name} of `{ENDPOINT}`, {arrival.first_at - sent.began_at:.2f} s "
-        "after the modality began to send",
+        f"{VOS.name} sees {arrival.case.patient_name} of `{ENDPOINT}` "
+        f"{arrival.first_at - sent.began_at:.2f} s after the modality began to send",
     )
     world.stage.check(
         arrival.case.instance_count == CT.slices,
@@ -89,7 +89,7 @@ async def distribute_by_hand(world: World) -> None:
 
     held = await world.stage.until(waiting, "the study with an unknown institution waits for a person")
     world.stage.tell(held.reason)
-    case = await world.stage.until(at_the_hub, f"{HULL.name} sees {held.case_id} as undistributed")
+    case = await world.stage.until(at_the_hub, f"{HULL.name} sees it at `{HUB}`, marked undistributed")
     world.stage.check(await world.case(VOS.login, UNKNOWN_UID) is None, f"{VOS.name} does not see it")
 
     request = DistributeRequest(case_id=case.case_id, facility_id=world.facility_ids[ENDPOINT])
@@ -198,7 +198,7 @@ async def an_expiry_comes(world: World) -> None:
     privilege = await world.set_privilege(VOS.login, ENDPOINT, LEVEL_REPORT, expires_on=day.isoformat())
     world.stage.check(
         privilege.expires_at.ToDatetime(UTC) == midnight,
-        f"{VOS.name}'s privilege expires on {day}, at {midnight}",
+        f"{VOS.name}'s privilege expires at 00:00 of {day} in {TIME_ZONE}",
     )
     offset = world.endpoints.clock_offset_file
     try:

@@ -39,7 +39,7 @@ class Stage:
 
     def tell(self, sentence: str) -> None:
         """Says something that needs no proof."""
-        self.console.print(Padding(f"[dim]{escape(sentence)}[/dim]", (0, 0, 0, 5)))
+        self.console.print(Padding(f"[dim]{escape(sentence)}[/dim]", (0, 0, 0, 5), expand=False))
 
     def check(self, truth: object, sentence: str, after_s: float | None = None) -> None:
         """Tells the sentence if it is true; raises Unproven if not."""

@@ -10,15 +10,17 @@ from readroom.fetch import Meter
 
 
 class Bar:
-    """A `Meter` drawn by rich."""
+    """A `Meter` drawn by rich; several fetches in turn add up."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=None, arrived=0, expected=1)
-        self._arrived = 0
+        self._task = progress.add_task(title, total=None, arrived=0, expected="…")
+        self._length = self._expected = self._arrived = 0
 
     def expect(self, instances: int, length: int) -> None:
-        self._progress.update(self._task, total=length, expected=instances)
+        self._expected += instances
+        self._length += length
+        self._progress.update(self._task, total=self._length, expected=self._expected)
 
     def arrived(self, length: int) -> None:
         self._progress.advance(self._task, length)

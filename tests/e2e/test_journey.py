@@ -19,6 +19,7 @@ from readroom.fetch import fetch_case
 from readroom.pages import every
 from services.local import LocalSystem
 from tests.dicom_files import SyntheticCT
+from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import LEVEL_VIEW, Case
 from wire.ingest.v1.ingest_pb2 import ListRefusalsRequest, Refusal
@@ -55,19 +56,6 @@ async def world(scene: World) -> AsyncIterator[World]:
     """The same, with connections of this test."""
     async with AsyncExitStack() as resources:
         yield replace(scene, resources=resources, _connected={})
-
-
-class Silent:
-    """A meter that nobody looks at."""
-
-    def expect(self, instances: int, length: int) -> None:
-        pass
-
-    def arrived(self, length: int) -> None:
-        pass
-
-    def complete(self) -> None:
-        pass
 
 
 async def send(world: World, site: Site, study: SyntheticCT, folder: Path) -> list[Path]:
