@@ -32,11 +32,10 @@ REDACTED = "[redacted]"
 TEXT_KEYS = frozenset(
     """
     event level timestamp service logger exception request_id
-    method peer remote word field login actor
-    address listener path status state how kind reason action outcome cause
-    subject consumer stream event_id task part
-    ae_title calling_ae_title called_ae_title sop_class_uid transfer_syntax_uid
-    gateway facility study case transfer pack folder version command
+    method peer remote address listener word field
+    how kind state reason cause
+    subject consumer stream event_id task
+    calling_ae_title gateway study transfer pack
     """.split()  # noqa: SIM905 - reads as the list it is
 )
 """The keys under which text is logged. Add a key only if what stands under it can never tell of a patient."""

@@ -29,6 +29,8 @@ MAX_RESPONSE_BYTES = 4 << 20
 # A deadline beyond these is refused: whoever waits longer than a minute has gone (streams carry studies).
 MAX_UNARY_S = 60
 MAX_STREAM_S = 3600
+# gRPC sends a deadline with three or four digits, rounded up.
+_ROUNDED_UP = 1.01
 
 _COMMON_OPTIONS = [
     # A peer that vanished without a word is noticed after 25 s.
@@ -270,7 +272,7 @@ class _Guard:
             token = bearer[len(_BEARER) :]
             claims = self._verifier.verify(token, (self._own_name, peer.name))
             admitted = Caller(peer.name, claims.login, claims.session, token)
-        if time_left_s is None or time_left_s > self._max_s:
+        if time_left_s is None or time_left_s > self._max_s * _ROUNDED_UP:
             raise Invalid(f"the call needs a deadline of at most {self._max_s} s")
         return admitted
 

@@ -82,8 +82,8 @@ def test_nothing_that_could_hold_more_than_it_seems_passes(lines: Lines, value: 
 
 
 def test_a_text_of_any_length_makes_a_line_of_bounded_length(lines: Lines) -> None:
-    log.get().info("refused", ae_title="x" * 100_000)
-    assert len(lines()[0]["ae_title"]) == 2000
+    log.get().info("refused", calling_ae_title="x" * 100_000)
+    assert len(lines()[0]["calling_ae_title"]) == 2000
 
 
 def fail(patient_name: str) -> None:

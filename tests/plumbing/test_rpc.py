@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import grpc
 import pytest
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
@@ -31,6 +32,13 @@ from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 STUDY_ID = "0199c0de-0000-7000-8000-000000000002"
 GATEWAY_ID = UUID("0199c0de-0000-7000-8000-000000000001")
 ACCESS = "wire.access.v1.AccessService"
+GATEWAY = "wire.ingest.v1.GatewayService"
+CONTRACTS: dict[str, Any] = {
+    ACCESS: access_pb2_grpc.add_AccessServiceServicer_to_server,
+    GATEWAY: ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
+    "wire.ingest.v1.IngestService": ingest_pb2_grpc.add_IngestServiceServicer_to_server,
+    "wire.routing.v1.RoutingService": routing_pb2_grpc.add_RoutingServiceServicer_to_server,
+}
 CHECK = f"/{ACCESS}/Check"
 
 ANSWERS: dict[str, Any] = {
@@ -39,6 +47,7 @@ ANSWERS: dict[str, Any] = {
     "DescribeFacility": routing_pb2.DescribeFacilityResponse,
     "DescribeStudy": ingest_pb2.DescribeStudyResponse,
     "BeginTransfer": ingest_pb2.BeginTransferResponse,
+    "StreamStudy": ingest_pb2.StreamStudyResponse,
     "StreamInstance": ingest_pb2.StreamInstanceResponse,
 }
 
@@ -119,17 +128,10 @@ async def house(pki: Pki) -> AsyncIterator[House]:
     verifier = tokens.Verifier(pki.token_public_key.read_bytes(), clock)
     servicer = Servicer()
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier, clock)
-    for register, contract in (
-        (access_pb2_grpc.add_AccessServiceServicer_to_server, ACCESS),
-        (routing_pb2_grpc.add_RoutingServiceServicer_to_server, "wire.routing.v1.RoutingService"),
-        (ingest_pb2_grpc.add_IngestServiceServicer_to_server, "wire.ingest.v1.IngestService"),
-        (ingest_pb2_grpc.add_GatewayServiceServicer_to_server, "wire.ingest.v1.GatewayService"),
-    ):
+    for contract, register in CONTRACTS.items():
         server.add(register, servicer, contract)
     gateways = rpc.Server("ingest", "127.0.0.1:0", pki.gateway_tls("ingest"), None, clock)
-    gateways.add(
-        ingest_pb2_grpc.add_GatewayServiceServicer_to_server, servicer, "wire.ingest.v1.GatewayService"
-    )
+    gateways.add(CONTRACTS[GATEWAY], servicer, GATEWAY)
     async with AsyncExitStack() as resources:
         port = await server.start()
         resources.push_async_callback(server.stop, 0.1)
@@ -151,7 +153,7 @@ CHECK_NOTHING = access_pb2.CheckRequest()
 # Who is let in at all
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_a_known_peer_with_a_users_token_is_served_and_the_servicer_knows_both(house: House) -> None:
     token = house.token()
     await house.access("bff", token).Check(CHECK_NOTHING)
@@ -164,7 +166,7 @@ async def refused_before_any_call(channel: grpc.aio.Channel) -> None:
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_a_certificate_of_another_authority_is_refused(house: House, tmp_path: Path) -> None:
     stranger = CertificateAuthority.create("stranger", datetime.now(UTC))
     certificate, key = stranger.issue(SERVICE_URI.format(name="bff"), ["bff.readroom"], datetime.now(UTC))
@@ -172,7 +174,7 @@ async def test_a_certificate_of_another_authority_is_refused(house: House, tmp_p
     assert house.servicer.callers == []
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_a_gateway_certificate_is_refused_by_the_service_listener(house: House, tmp_path: Path) -> None:
     gateway = house.identity(tmp_path, GATEWAY_URI.format(gateway_id=GATEWAY_ID), "gateway")
     await refused_before_any_call(
@@ -186,7 +188,7 @@ async def test_a_service_certificate_is_refused_by_the_gateway_listener(house: H
     await refused_before_any_call(house.raw(files, house.gateway_port, "ingest.readroom"))
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_a_client_without_certificate_is_refused(house: House) -> None:
     async with grpc.aio.secure_channel(
         f"127.0.0.1:{house.port}",
@@ -196,7 +198,7 @@ async def test_a_client_without_certificate_is_refused(house: House) -> None:
         await refused_before_any_call(channel)
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_plain_text_is_refused(house: House) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{house.port}") as channel:
         await refused_before_any_call(channel)
@@ -212,7 +214,7 @@ async def test_a_client_refuses_a_server_that_is_another_service(house: House) -
 # Which methods he may call
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 async def test_a_service_may_not_call_what_its_name_is_not_listed_for(house: House) -> None:
     request = routing_pb2.DescribeFacilityRequest()
     describe = routing_pb2_grpc.RoutingServiceStub(house.channel("access")).DescribeFacility
@@ -318,10 +320,48 @@ async def test_reflection_answers_the_bff_and_nobody_else(house: House) -> None:
     assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+CHECKS = {f"{ACCESS}/{verb}" for verb in ("Check", "CheckMany", "CheckPermission")}
+VERSIONED = {"wire.ingest.v1.IngestService/DescribeStudy", "wire.ingest.v1.IngestService/ListVersions"}
+CALLS = {
+    "ingest": CHECKS,
+    "routing": CHECKS | VERSIONED,
+    "access": VERSIONED
+    | {
+        f"wire.routing.v1.RoutingService/{verb}"
+        for verb in ("DescribeFacility", "DescribePlacement", "ListVersions")
+    },
+}
+"""Which service calls what of another: ARCHITECTURE.md, "Calls at request time, and no others"."""
+
+
+@pytest.mark.proves("SEC-14")
+@pytest.mark.parametrize("peer", ["ingest", "routing", "access", "bff"])
+async def test_each_peer_may_call_exactly_what_the_architecture_says(house: House, peer: str) -> None:
+    house.servicer.first = raising(errors.Conflict("reached"))
+    channel = house.channel(peer, house.token())
+    reached, methods = set(), set()
+    for contract in CONTRACTS:
+        for method in descriptor_pool.Default().FindServiceByName(contract).methods:
+            methods.add(f"{contract}/{method.name}")
+            call: Any = (channel.unary_stream if method.server_streaming else channel.unary_unary)(
+                f"/{contract}/{method.name}"
+            )
+            try:
+                answer = call(b"")
+                _ = [part async for part in answer] if method.server_streaming else await answer
+            except errors.Denied:
+                pass
+            except errors.Conflict:
+                reached.add(f"{contract}/{method.name}")
+    between_services = VERSIONED | CALLS["access"]
+    of_people = {method for method in methods if not method.endswith("/BeginTransfer")} - between_services
+    assert reached == (of_people if peer == "bff" else CALLS[peer])
+
+
 # For whom he calls
 
 
-@pytest.mark.proves("SEC-14", part="user tokens over gRPC")
+@pytest.mark.proves("SEC-14")
 async def test_whoever_shows_no_valid_token_gets_one_answer(house: House) -> None:
     now = datetime.now(UTC)
     for token in (
@@ -339,7 +379,7 @@ async def test_whoever_shows_no_valid_token_gets_one_answer(house: House) -> Non
     assert house.servicer.callers == []
 
 
-@pytest.mark.proves("SEC-14", part="user tokens over gRPC")
+@pytest.mark.proves("SEC-14")
 async def test_a_token_for_the_peer_that_forwards_it_is_accepted_from_that_peer_only(house: House) -> None:
     await house.access("ingest", house.token("ingest")).Check(CHECK_NOTHING)
     with pytest.raises(errors.Unauthenticated):
@@ -449,7 +489,7 @@ async def test_a_stream_that_its_reader_leaves_is_cancelled_at_the_server(house:
 # Limits
 
 
-@pytest.mark.proves("SEC-14", part="mutual TLS, allow-list and deadlines")
+@pytest.mark.proves("SEC-14")
 @pytest.mark.parametrize("timeout", [None, 61, 3600])
 async def test_a_call_without_a_sensible_deadline_is_refused(house: House, timeout: float | None) -> None:
     check: Any = house.raw(house.pki.tls("bff")).unary_unary(CHECK)
@@ -457,6 +497,20 @@ async def test_a_call_without_a_sensible_deadline_is_refused(house: House, timeo
         await check(b"", timeout=timeout, metadata=[("authorization", f"Bearer {house.token()}")])
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.value.details() == "the call needs a deadline of at most 60 s"
+
+
+@pytest.mark.parametrize("deadline_s", [0.9999, 3, 9.999, 59.99, rpc.MAX_UNARY_S])
+async def test_a_deadline_up_to_the_limit_is_accepted_however_it_is_rounded(
+    house: House, deadline_s: float
+) -> None:
+    access = house.access(token=house.token(), deadline_s=deadline_s)
+    for _ in range(20):
+        await access.Check(CHECK_NOTHING)
+
+
+async def test_a_stream_may_take_an_hour(house: House) -> None:
+    for _ in range(20):
+        await images(house)
 
 
 async def test_a_call_that_passes_its_deadline_is_unavailable_and_stops_at_the_server(house: House) -> None:
