@@ -29,7 +29,7 @@ from services import SERVICES
 
 ROOT = Path(__file__).parents[1]
 
-READY_LIMIT_S = 30.0
+READY_LIMIT_S = 60.0
 """How long a service may take until it is ready, on a machine that is busy with other things."""
 
 STOP_LIMIT_S = 2.5
