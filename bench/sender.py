@@ -1,15 +1,17 @@
-"""A sender with pynetdicom that says when each acknowledgement came."""
+"""A sender that says when each acknowledgement came."""
 
-import ssl
 import time
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pydicom.filereader import read_file_meta_info
 
-from plumbing.tls import TLSFiles
+from plumbing.dimse.requestor import Requestor
+from plumbing.tls import TLSFiles, client_context
+
+# PS3.10 7.1: where the value of (0002,0000) stands, and where what it counts begins.
+_GROUP_LENGTH, _META = 140, 144
 
 
 def store(
@@ -24,21 +26,31 @@ def store(
 
     The answer is a reading of time.perf_counter(). `before_each` may wait, to set a pace.
     """
-    host, _, port = address.rpartition(":")
-    context = ssl.create_default_context(cafile=str(identity.ca))
-    context.load_cert_chain(identity.certificate, identity.key)
-    ae = AE(calling_ae_title)
-    ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-    association = ae.associate(host, int(port), ae_title="READROOM", tls_args=(context, "localhost"))
-    if not association.is_established:
-        raise RuntimeError("the association was not accepted")
+    metas = [read_file_meta_info(path) for path in paths]
+    proposed = sorted({(str(m.MediaStorageSOPClassUID), str(m.TransferSyntaxUID)) for m in metas})
+    association = Requestor.associate(
+        address,
+        context=client_context(identity),
+        server_name="ingest.readroom",
+        calling_ae_title=calling_ae_title,
+        called_ae_title="READROOM",
+        proposed=proposed,
+    )
     acknowledged = 0.0
-    for path in paths:
-        instance = dcmread(path)
-        before_each()
-        status = association.send_c_store(instance)
-        acknowledged = time.perf_counter()
-        if status.Status != 0x0000:
-            raise RuntimeError(f"C-STORE was answered with {status.Status:#06x}")
-    association.release()
+    try:
+        for path, meta in zip(paths, metas, strict=True):
+            content = path.read_bytes()
+            length = int.from_bytes(content[_GROUP_LENGTH:_META], "little")
+            before_each()
+            status, comment = association.store(
+                str(meta.MediaStorageSOPClassUID),
+                str(meta.MediaStorageSOPInstanceUID),
+                str(meta.TransferSyntaxUID),
+                BytesIO(content[_META + length :]),
+            )
+            acknowledged = time.perf_counter()
+            if status != 0x0000:
+                raise RuntimeError(f"C-STORE was answered with {status:#06x}: {comment}")
+    finally:
+        association.release()
     return acknowledged

@@ -1,0 +1,179 @@
+"""SIGKILL of any process in the middle of an upload: nothing is lost, nothing is doubled (R3).
+
+The modality keeps a ledger of what the gateway acknowledged and sends the rest again, as a modality does.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+from rich.console import Console
+
+from demo import comparing
+from demo.cast import ADMIN, CENTRAL, MODALITY, VOS
+from demo.gateways import RunningGateway
+from demo.modality import PynetdicomModality, Refused
+from demo.setting import set_the_scene
+from demo.stage import Stage
+from demo.world import World
+from kernel.errors import Unavailable
+from readroom.fetch import fetch_case
+from services.local import LocalSystem
+from tests.dicom_files import SyntheticCT
+from tests.e2e.silent import Silent
+from tests.wait import eventually
+from wire.access.v1.access_pb2 import Case
+
+pytestmark = pytest.mark.xdist_group("kills")
+
+VICTIMS = ("ingest", "routing", "access", "gateway", "nats", "postgres")
+WITHIN_S = 60.0
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A system of its own: three facilities, a rule, two gateways, five people."""
+    system = LocalSystem(tmp_path / "data", first_admin=ADMIN, durable=False)
+    await asyncio.to_thread(system.start)
+    try:
+        async with AsyncExitStack() as resources:
+            world = World(Stage(Console(quiet=True)), system, resources)
+            await set_the_scene(world)
+            yield world
+    finally:
+        await asyncio.to_thread(system.stop)
+
+
+class Ledger:
+    """What the gateway has acknowledged to the modality, and what is still to be sent."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.left = list(paths)
+        self.acknowledged = 0
+
+    def send(self, world: World) -> None:
+        """Sends what is left, again and again, until all of it is acknowledged."""
+        while self.left:
+            called = world.gateways[CENTRAL.name].called
+            try:
+                PynetdicomModality(MODALITY).send(list(self.left), called, self._acknowledge)
+            except (Refused, OSError, RuntimeError):
+                continue  # the gateway is away, or said that it cannot store: a modality tries again
+
+    def _acknowledge(self) -> None:
+        self.left.pop(0)
+        self.acknowledged += 1
+
+
+def kill(world: World, victim: str) -> None:
+    """SIGKILL, and a new start."""
+    if victim == "gateway":
+        gateway = world.gateways[CENTRAL.name]
+        gateway.process.end(signal.SIGKILL, within_s=5.0)
+        folder = world.folder / "gateways" / CENTRAL.name
+        world.gateways[CENTRAL.name] = RunningGateway.start(
+            world.system, CENTRAL.name, CENTRAL.ae_title, folder, gateway.called.port
+        )
+    elif victim in world.system.names:
+        world.system.kill_service(victim)
+        world.system.start_service(victim)
+    else:
+        server = getattr(world.system.servers, victim)
+        server.kill()
+        server.start()
+
+
+async def complete(world: World, study: SyntheticCT) -> Case:
+    """The case on the radiologist's worklist with every slice."""
+
+    async def all_slices() -> Case | None:
+        try:
+            case = await world.case(VOS.login, study.study_instance_uid)
+        except Unavailable:  # access has just come back
+            return None
+        return case if case and case.instance_count == study.slices else None
+
+    case = await eventually(all_slices, within=WITHIN_S)
+    assert case
+    return case
+
+
+async def rows(world: World, service: str, statement: str) -> int:
+    """The number that a statement answers on a service's database."""
+    connection = await asyncpg.connect(world.system.servers.database_url(service))
+    try:
+        return int(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+async def verify(world: World, study: SyntheticCT, sent: list[Path], folder: Path) -> None:
+    """Every slice is served once and as it was sent; one study, one case, one `study.received`."""
+    case = await complete(world, study)
+    fetched = await fetch_case(await world.acting_as(VOS.login), case.case_id, folder, Silent())
+    originals, copies = comparing.by_uid(sent), comparing.by_uid(fetched)
+    assert (study.slices, originals.keys()) == (len(fetched), copies.keys())
+    assert all(comparing.same_bytes(originals[uid], copies[uid]) for uid in originals)
+    mine = [c for c in await world.worklist(VOS.login) if c.study_instance_uid == study.study_instance_uid]
+    assert [case.case_id] == [c.case_id for c in mine]
+
+
+async def verify_counts(world: World, studies: int, instances: int) -> None:
+    """The ledger of the whole run: as many of everything as were sent."""
+    received = "select count(*) from outbox where subject = 'study.received.v1'"
+    assert studies == await rows(world, "ingest", "select count(*) from studies")
+    assert studies == await rows(world, "ingest", received)
+    assert instances == await rows(world, "ingest", "select count(*) from instances")
+    assert studies == await rows(world, "routing", "select count(*) from placements")
+    assert studies == await rows(world, "access", "select count(*) from cases")
+
+
+def slices(name: str, number: int) -> SyntheticCT:
+    return SyntheticCT(slices=number, size=128, name=name, institution_name="MS44")
+
+
+@pytest.mark.proves("R3", part="one SIGKILL of each process in the middle of an upload")
+@pytest.mark.proves("GWY-22")
+async def test_a_kill_in_the_middle_of_an_upload_loses_and_doubles_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    for number, victim in enumerate(VICTIMS, start=1):
+        study = slices(f"kill-{victim}", 60)
+        sent = await asyncio.to_thread(study.write, tmp_path / victim)
+        ledger = Ledger(sent)
+        sending = asyncio.create_task(asyncio.to_thread(ledger.send, world))
+        await eventually(lambda ledger=ledger: ledger.acknowledged >= 15, within=WITHIN_S)  # type: ignore[misc]
+        await asyncio.to_thread(kill, world, victim)
+        await asyncio.wait_for(sending, WITHIN_S)
+
+        await verify(world, study, sent, tmp_path / f"{victim}-fetched")
+        await verify_counts(world, number, 60 * number)
+
+
+@pytest.mark.drill
+@pytest.mark.proves("R3", part="60 SIGKILLs in random order while 2,000 instances flow")
+async def test_kills_in_random_order_lose_and_double_nothing(world: World, tmp_path: Path) -> None:
+    """The order is random and printed by the seed; run `make drill` for another one."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    order = random.Random(seed).choices(VICTIMS, k=60)
+    studies = [slices(f"drill-{number}", 200) for number in range(10)]
+    sent = {study.name: await asyncio.to_thread(study.write, tmp_path / study.name) for study in studies}
+
+    async def send_all() -> None:
+        for study in studies:
+            await asyncio.to_thread(Ledger(sent[study.name]).send, world)
+
+    sending = asyncio.create_task(send_all())
+    for victim in order:
+        await asyncio.to_thread(kill, world, victim)
+    await asyncio.wait_for(sending, 600)
+
+    for study in studies:
+        await verify(world, study, sent[study.name], tmp_path / f"{study.name}-fetched")
+    await verify_counts(world, len(studies), 2000)
