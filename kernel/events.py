@@ -79,6 +79,12 @@ class SightChanged(Fact):
     subject = "sight.changed.v1"
 
 
+class ReadingChanged(Fact):
+    """What is written about a case changed: lock, draft or report; id is a CaseId. Said by reporting."""
+
+    subject = "reading.changed.v1"
+
+
 FACTS: dict[str, type[Fact]] = {
     fact.subject: fact
     for fact in (
@@ -91,6 +97,7 @@ FACTS: dict[str, type[Fact]] = {
         CaseMoved,
         UserChanged,
         SightChanged,
+        ReadingChanged,
     )
 }
 """Every fact by its subject."""
