@@ -80,7 +80,7 @@ class SightChanged(Fact):
 
 
 class ReadingChanged(Fact):
-    """What is written about a case changed: lock, draft or report; id is a CaseId. Said by reporting."""
+    """The lock or the reports of a case are others than before; id is a CaseId. Said by reporting."""
 
     subject = "reading.changed.v1"
 

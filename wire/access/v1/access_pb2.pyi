@@ -908,6 +908,7 @@ class Decision(_message.Message):
     BEING_DELETED_FIELD_NUMBER: _builtins.int
     USER_VERSION_FIELD_NUMBER: _builtins.int
     STUDIES_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether he sees the case at all; if not, nothing else is set."""
     level: Global___Level.ValueType
@@ -924,6 +925,8 @@ class Decision(_message.Message):
     """Whether the case is being deleted."""
     user_version: _builtins.int
     """His version at the decision."""
+    user_name: _builtins.str
+    """His display name, as it stands under what he signs."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways he sees it."""
@@ -950,10 +953,11 @@ class Decision(_message.Message):
         being_deleted: _builtins.bool = ...,
         user_version: _builtins.int = ...,
         studies: _abc.Iterable[Global___ConfirmedStudy] | None = ...,
+        user_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "level", b"level", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "level", b"level", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -996,6 +1000,9 @@ class CheckResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DECISION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight that it was decided on."""
     @_builtins.property
     def decision(self) -> Global___Decision:
         """The decision."""
@@ -1004,10 +1011,11 @@ class CheckResponse(_message.Message):
         self,
         *,
         decision: Global___Decision | None = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1095,8 +1103,11 @@ class CheckPermissionResponse(_message.Message):
 
     ALLOWED_FIELD_NUMBER: _builtins.int
     FACILITY_IDS_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the acting user holds it there."""
+    side: Global___Side.ValueType
+    """His side."""
     @_builtins.property
     def facility_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Asked without a facility: the facilities at which he holds it singly."""
@@ -1106,10 +1117,11 @@ class CheckPermissionResponse(_message.Message):
         *,
         allowed: _builtins.bool = ...,
         facility_ids: _abc.Iterable[_builtins.str] | None = ...,
+        side: Global___Side.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "facility_ids", b"facility_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "facility_ids", b"facility_ids", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from wire.access.v1 import access_pb2 as wire_dot_access_dot_v1_dot_access__pb2
 from wire.auth.v1 import auth_pb2 as wire_dot_auth_dot_v1_dot_auth__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!wire/reporting/v1/reporting.proto\x12\x11wire.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bwire/access/v1/access.proto\x1a\x17wire/auth/v1/auth.proto\"^\n\x04Lock\x12\x14\n\x0cholder_login\x18\x01 \x01(\t\x12\x13\n\x0bholder_name\x18\x02 \x01(\t\x12+\n\x07\x65nds_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1e\n\x0bLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"5\n\x0cLockResponse\x12%\n\x04lock\x18\x01 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\"#\n\x10RenewLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\":\n\x11RenewLockResponse\x12%\n\x04lock\x18\x01 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\" \n\rUnlockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x10\n\x0eUnlockResponse\"#\n\x10\x42reakLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x13\n\x11\x42reakLockResponse\"1\n\x10SaveDraftRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"<\n\x11SaveDraftResponse\x12\'\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x18.wire.reporting.v1.Draft\"n\n\x05\x44raft\x12\x14\n\x0c\x61uthor_login\x18\x01 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12,\n\x08saved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x0f\x43ompleteRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x0c\n\x04text\x18\x03 \x01(\t\"=\n\x10\x43ompleteResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.wire.reporting.v1.Report\"\xe1\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x14\n\x0c\x61uthor_login\x18\x03 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x30\n\x0c\x63ompleted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07\x61\x64\x64\x65nda\x18\x07 \x03(\x0b\x32\x1b.wire.reporting.v1.Addendum\"q\n\x08\x41\x64\x64\x65ndum\x12\x14\n\x0c\x61uthor_login\x18\x01 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12,\n\x08\x61\x64\x64\x65\x64_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x12\x41\x64\x64\x41\x64\x64\x65ndumRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x11\n\treport_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"@\n\x13\x41\x64\x64\x41\x64\x64\x65ndumResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.wire.reporting.v1.Report\" \n\rReopenRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x10\n\x0eReopenResponse\"%\n\x12ListReportsRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x92\x01\n\x13ListReportsResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.wire.reporting.v1.Report\x12(\n\x06\x64rafts\x18\x02 \x03(\x0b\x32\x18.wire.reporting.v1.Draft\x12%\n\x04lock\x18\x03 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\"k\n\x17\x41\x63tivateReadTypeRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\"H\n\x18\x41\x63tivateReadTypeResponse\x12,\n\nread_types\x18\x01 \x03(\x0e\x32\x18.wire.access.v1.ReadType\"+\n\x14ListReadTypesRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\"E\n\x15ListReadTypesResponse\x12,\n\nread_types\x18\x01 \x03(\x0e\x32\x18.wire.access.v1.ReadType\")\n\x16\x44\x65scribeReadingRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\xfc\x03\n\x17\x44\x65scribeReadingResponse\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x44\n\x05group\x18\x03 \x01(\x0b\x32\x35.wire.reporting.v1.DescribeReadingResponse.Projection\x12G\n\x08\x66\x61\x63ility\x18\x04 \x01(\x0b\x32\x35.wire.reporting.v1.DescribeReadingResponse.Projection\x1a\xd3\x01\n\nProjection\x12?\n\x05state\x18\x01 \x01(\x0e\x32\x30.wire.reporting.v1.DescribeReadingResponse.State\x12%\n\x04lock\x18\x02 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\x12,\n\nread_types\x18\x03 \x03(\x0e\x32\x18.wire.access.v1.ReadType\x12/\n\x0breported_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_PRELIMINARY\x10\x01\x12\x0f\n\x0bSTATE_FINAL\x10\x02\x12\x12\n\x0eSTATE_REOPENED\x10\x03\",\n\x13ListVersionsRequest\x12\x15\n\rafter_case_id\x18\x01 \x01(\t\"\x86\x01\n\x14ListVersionsResponse\x12\x41\n\x08versions\x18\x01 \x03(\x0b\x32/.wire.reporting.v1.ListVersionsResponse.Version\x1a+\n\x07Version\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x32\xcb\n\n\x10ReportingService\x12R\n\x04Lock\x12\x1e.wire.reporting.v1.LockRequest\x1a\x1f.wire.reporting.v1.LockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tRenewLock\x12#.wire.reporting.v1.RenewLockRequest\x1a$.wire.reporting.v1.RenewLockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12X\n\x06Unlock\x12 .wire.reporting.v1.UnlockRequest\x1a!.wire.reporting.v1.UnlockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tBreakLock\x12#.wire.reporting.v1.BreakLockRequest\x1a$.wire.reporting.v1.BreakLockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tSaveDraft\x12#.wire.reporting.v1.SaveDraftRequest\x1a$.wire.reporting.v1.SaveDraftResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12^\n\x08\x43omplete\x12\".wire.reporting.v1.CompleteRequest\x1a#.wire.reporting.v1.CompleteResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12g\n\x0b\x41\x64\x64\x41\x64\x64\x65ndum\x12%.wire.reporting.v1.AddAddendumRequest\x1a&.wire.reporting.v1.AddAddendumResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12X\n\x06Reopen\x12 .wire.reporting.v1.ReopenRequest\x1a!.wire.reporting.v1.ReopenResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12g\n\x0bListReports\x12%.wire.reporting.v1.ListReportsRequest\x1a&.wire.reporting.v1.ListReportsResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12v\n\x10\x41\x63tivateReadType\x12*.wire.reporting.v1.ActivateReadTypeRequest\x1a+.wire.reporting.v1.ActivateReadTypeResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12m\n\rListReadTypes\x12\'.wire.reporting.v1.ListReadTypesRequest\x1a(.wire.reporting.v1.ListReadTypesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12~\n\x0f\x44\x65scribeReading\x12).wire.reporting.v1.DescribeReadingRequest\x1a*.wire.reporting.v1.DescribeReadingResponse\"\x14\xa2\xbb\x18\x10\x12\x06\x61\x63\x63\x65ss\x12\x06notify\x12m\n\x0cListVersions\x12&.wire.reporting.v1.ListVersionsRequest\x1a\'.wire.reporting.v1.ListVersionsResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ssb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!wire/reporting/v1/reporting.proto\x12\x11wire.reporting.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bwire/access/v1/access.proto\x1a\x17wire/auth/v1/auth.proto\"^\n\x04Lock\x12\x14\n\x0cholder_login\x18\x01 \x01(\t\x12\x13\n\x0bholder_name\x18\x02 \x01(\t\x12+\n\x07\x65nds_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1e\n\x0bLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"5\n\x0cLockResponse\x12%\n\x04lock\x18\x01 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\"#\n\x10RenewLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\":\n\x11RenewLockResponse\x12%\n\x04lock\x18\x01 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\" \n\rUnlockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x10\n\x0eUnlockResponse\"#\n\x10\x42reakLockRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x13\n\x11\x42reakLockResponse\"1\n\x10SaveDraftRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"<\n\x11SaveDraftResponse\x12\'\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x18.wire.reporting.v1.Draft\"\x83\x01\n\x05\x44raft\x12\x14\n\x0c\x61uthor_login\x18\x01 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12,\n\x08saved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61uthor_only\x18\x05 \x01(\x08\"]\n\x0f\x43ompleteRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x0c\n\x04text\x18\x03 \x01(\t\"=\n\x10\x43ompleteResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.wire.reporting.v1.Report\"\xe1\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x14\n\x0c\x61uthor_login\x18\x03 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x30\n\x0c\x63ompleted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07\x61\x64\x64\x65nda\x18\x07 \x03(\x0b\x32\x1b.wire.reporting.v1.Addendum\"q\n\x08\x41\x64\x64\x65ndum\x12\x14\n\x0c\x61uthor_login\x18\x01 \x01(\t\x12\x13\n\x0b\x61uthor_name\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12,\n\x08\x61\x64\x64\x65\x64_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x12\x41\x64\x64\x41\x64\x64\x65ndumRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x11\n\treport_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"@\n\x13\x41\x64\x64\x41\x64\x64\x65ndumResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.wire.reporting.v1.Report\" \n\rReopenRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x10\n\x0eReopenResponse\"%\n\x12ListReportsRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\x92\x01\n\x13ListReportsResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.wire.reporting.v1.Report\x12(\n\x06\x64rafts\x18\x02 \x03(\x0b\x32\x18.wire.reporting.v1.Draft\x12%\n\x04lock\x18\x03 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\"k\n\x17\x41\x63tivateReadTypeRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12+\n\tread_type\x18\x02 \x01(\x0e\x32\x18.wire.access.v1.ReadType\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\"H\n\x18\x41\x63tivateReadTypeResponse\x12,\n\nread_types\x18\x01 \x03(\x0e\x32\x18.wire.access.v1.ReadType\"+\n\x14ListReadTypesRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\"E\n\x15ListReadTypesResponse\x12,\n\nread_types\x18\x01 \x03(\x0e\x32\x18.wire.access.v1.ReadType\")\n\x16\x44\x65scribeReadingRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\xfc\x03\n\x17\x44\x65scribeReadingResponse\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x44\n\x05group\x18\x03 \x01(\x0b\x32\x35.wire.reporting.v1.DescribeReadingResponse.Projection\x12G\n\x08\x66\x61\x63ility\x18\x04 \x01(\x0b\x32\x35.wire.reporting.v1.DescribeReadingResponse.Projection\x1a\xd3\x01\n\nProjection\x12?\n\x05state\x18\x01 \x01(\x0e\x32\x30.wire.reporting.v1.DescribeReadingResponse.State\x12%\n\x04lock\x18\x02 \x01(\x0b\x32\x17.wire.reporting.v1.Lock\x12,\n\nread_types\x18\x03 \x03(\x0e\x32\x18.wire.access.v1.ReadType\x12/\n\x0breported_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_PRELIMINARY\x10\x01\x12\x0f\n\x0bSTATE_FINAL\x10\x02\x12\x12\n\x0eSTATE_REOPENED\x10\x03\",\n\x13ListVersionsRequest\x12\x15\n\rafter_case_id\x18\x01 \x01(\t\"\x86\x01\n\x14ListVersionsResponse\x12\x41\n\x08versions\x18\x01 \x03(\x0b\x32/.wire.reporting.v1.ListVersionsResponse.Version\x1a+\n\x07Version\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x32\xcb\n\n\x10ReportingService\x12R\n\x04Lock\x12\x1e.wire.reporting.v1.LockRequest\x1a\x1f.wire.reporting.v1.LockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tRenewLock\x12#.wire.reporting.v1.RenewLockRequest\x1a$.wire.reporting.v1.RenewLockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12X\n\x06Unlock\x12 .wire.reporting.v1.UnlockRequest\x1a!.wire.reporting.v1.UnlockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tBreakLock\x12#.wire.reporting.v1.BreakLockRequest\x1a$.wire.reporting.v1.BreakLockResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12\x61\n\tSaveDraft\x12#.wire.reporting.v1.SaveDraftRequest\x1a$.wire.reporting.v1.SaveDraftResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12^\n\x08\x43omplete\x12\".wire.reporting.v1.CompleteRequest\x1a#.wire.reporting.v1.CompleteResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12g\n\x0b\x41\x64\x64\x41\x64\x64\x65ndum\x12%.wire.reporting.v1.AddAddendumRequest\x1a&.wire.reporting.v1.AddAddendumResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12X\n\x06Reopen\x12 .wire.reporting.v1.ReopenRequest\x1a!.wire.reporting.v1.ReopenResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12g\n\x0bListReports\x12%.wire.reporting.v1.ListReportsRequest\x1a&.wire.reporting.v1.ListReportsResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12v\n\x10\x41\x63tivateReadType\x12*.wire.reporting.v1.ActivateReadTypeRequest\x1a+.wire.reporting.v1.ActivateReadTypeResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12m\n\rListReadTypes\x12\'.wire.reporting.v1.ListReadTypesRequest\x1a(.wire.reporting.v1.ListReadTypesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12~\n\x0f\x44\x65scribeReading\x12).wire.reporting.v1.DescribeReadingRequest\x1a*.wire.reporting.v1.DescribeReadingResponse\"\x14\xa2\xbb\x18\x10\x12\x06\x61\x63\x63\x65ss\x12\x06notify\x12m\n\x0cListVersions\x12&.wire.reporting.v1.ListVersionsRequest\x1a\'.wire.reporting.v1.ListVersionsResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ssb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,50 +82,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAVEDRAFTREQUEST']._serialized_end=582
   _globals['_SAVEDRAFTRESPONSE']._serialized_start=584
   _globals['_SAVEDRAFTRESPONSE']._serialized_end=644
-  _globals['_DRAFT']._serialized_start=646
-  _globals['_DRAFT']._serialized_end=756
-  _globals['_COMPLETEREQUEST']._serialized_start=758
-  _globals['_COMPLETEREQUEST']._serialized_end=851
-  _globals['_COMPLETERESPONSE']._serialized_start=853
-  _globals['_COMPLETERESPONSE']._serialized_end=914
-  _globals['_REPORT']._serialized_start=917
-  _globals['_REPORT']._serialized_end=1142
-  _globals['_ADDENDUM']._serialized_start=1144
-  _globals['_ADDENDUM']._serialized_end=1257
-  _globals['_ADDADDENDUMREQUEST']._serialized_start=1259
-  _globals['_ADDADDENDUMREQUEST']._serialized_end=1329
-  _globals['_ADDADDENDUMRESPONSE']._serialized_start=1331
-  _globals['_ADDADDENDUMRESPONSE']._serialized_end=1395
-  _globals['_REOPENREQUEST']._serialized_start=1397
-  _globals['_REOPENREQUEST']._serialized_end=1429
-  _globals['_REOPENRESPONSE']._serialized_start=1431
-  _globals['_REOPENRESPONSE']._serialized_end=1447
-  _globals['_LISTREPORTSREQUEST']._serialized_start=1449
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1486
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1489
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1635
-  _globals['_ACTIVATEREADTYPEREQUEST']._serialized_start=1637
-  _globals['_ACTIVATEREADTYPEREQUEST']._serialized_end=1744
-  _globals['_ACTIVATEREADTYPERESPONSE']._serialized_start=1746
-  _globals['_ACTIVATEREADTYPERESPONSE']._serialized_end=1818
-  _globals['_LISTREADTYPESREQUEST']._serialized_start=1820
-  _globals['_LISTREADTYPESREQUEST']._serialized_end=1863
-  _globals['_LISTREADTYPESRESPONSE']._serialized_start=1865
-  _globals['_LISTREADTYPESRESPONSE']._serialized_end=1934
-  _globals['_DESCRIBEREADINGREQUEST']._serialized_start=1936
-  _globals['_DESCRIBEREADINGREQUEST']._serialized_end=1977
-  _globals['_DESCRIBEREADINGRESPONSE']._serialized_start=1980
-  _globals['_DESCRIBEREADINGRESPONSE']._serialized_end=2488
-  _globals['_DESCRIBEREADINGRESPONSE_PROJECTION']._serialized_start=2185
-  _globals['_DESCRIBEREADINGRESPONSE_PROJECTION']._serialized_end=2396
-  _globals['_DESCRIBEREADINGRESPONSE_STATE']._serialized_start=2398
-  _globals['_DESCRIBEREADINGRESPONSE_STATE']._serialized_end=2488
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=2490
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=2534
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=2537
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2671
-  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_start=2628
-  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_end=2671
-  _globals['_REPORTINGSERVICE']._serialized_start=2674
-  _globals['_REPORTINGSERVICE']._serialized_end=4029
+  _globals['_DRAFT']._serialized_start=647
+  _globals['_DRAFT']._serialized_end=778
+  _globals['_COMPLETEREQUEST']._serialized_start=780
+  _globals['_COMPLETEREQUEST']._serialized_end=873
+  _globals['_COMPLETERESPONSE']._serialized_start=875
+  _globals['_COMPLETERESPONSE']._serialized_end=936
+  _globals['_REPORT']._serialized_start=939
+  _globals['_REPORT']._serialized_end=1164
+  _globals['_ADDENDUM']._serialized_start=1166
+  _globals['_ADDENDUM']._serialized_end=1279
+  _globals['_ADDADDENDUMREQUEST']._serialized_start=1281
+  _globals['_ADDADDENDUMREQUEST']._serialized_end=1351
+  _globals['_ADDADDENDUMRESPONSE']._serialized_start=1353
+  _globals['_ADDADDENDUMRESPONSE']._serialized_end=1417
+  _globals['_REOPENREQUEST']._serialized_start=1419
+  _globals['_REOPENREQUEST']._serialized_end=1451
+  _globals['_REOPENRESPONSE']._serialized_start=1453
+  _globals['_REOPENRESPONSE']._serialized_end=1469
+  _globals['_LISTREPORTSREQUEST']._serialized_start=1471
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1508
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1511
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1657
+  _globals['_ACTIVATEREADTYPEREQUEST']._serialized_start=1659
+  _globals['_ACTIVATEREADTYPEREQUEST']._serialized_end=1766
+  _globals['_ACTIVATEREADTYPERESPONSE']._serialized_start=1768
+  _globals['_ACTIVATEREADTYPERESPONSE']._serialized_end=1840
+  _globals['_LISTREADTYPESREQUEST']._serialized_start=1842
+  _globals['_LISTREADTYPESREQUEST']._serialized_end=1885
+  _globals['_LISTREADTYPESRESPONSE']._serialized_start=1887
+  _globals['_LISTREADTYPESRESPONSE']._serialized_end=1956
+  _globals['_DESCRIBEREADINGREQUEST']._serialized_start=1958
+  _globals['_DESCRIBEREADINGREQUEST']._serialized_end=1999
+  _globals['_DESCRIBEREADINGRESPONSE']._serialized_start=2002
+  _globals['_DESCRIBEREADINGRESPONSE']._serialized_end=2510
+  _globals['_DESCRIBEREADINGRESPONSE_PROJECTION']._serialized_start=2207
+  _globals['_DESCRIBEREADINGRESPONSE_PROJECTION']._serialized_end=2418
+  _globals['_DESCRIBEREADINGRESPONSE_STATE']._serialized_start=2420
+  _globals['_DESCRIBEREADINGRESPONSE_STATE']._serialized_end=2510
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=2512
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=2556
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=2559
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2693
+  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_start=2650
+  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_end=2693
+  _globals['_REPORTINGSERVICE']._serialized_start=2696
+  _globals['_REPORTINGSERVICE']._serialized_end=4051
 # @@protoc_insertion_point(module_scope)

@@ -143,7 +143,8 @@ class ReportingServiceServicer:
 
     def Complete(self, request, context):
         """Complete signs a report and ends the lock. Needs the lock, an effective level of REPORT and the read
-        type; all are checked again immediately before the commit. What is refused is kept as a draft.
+        type; all are checked again immediately before the commit. A refused text is kept as a draft, and if
+        drafting is no longer his, for its author alone; the refusal says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +158,7 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reopen(self, request, context):
-        """Reopen lets a case with a final report be read again. Needs what completing a final needs.
+        """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,7 +180,8 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReadTypes(self, request, context):
-        """ListReadTypes lists the read types active at a facility; pre-read is left out for the facility side.
+        """ListReadTypes lists the read types active at a facility to its administrators and those of users there.
+        Pre-read is left out for whoever is not on the group side.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
