@@ -19,7 +19,7 @@ class Endpoints:
     """The keys of the file. Addresses are `host:port`, paths absolute.
 
     Attributes:
-        services: gRPC address of each service by name: `ingest`, `routing`, `access`.
+        services: gRPC address of each service by name: `ingest`, `routing`, `access`, `reporting`.
         http: address of each service's `/metrics`, `/healthz` and `/readyz`, in plain text.
         dicom: where ingest takes DICOM over mutual TLS from gateways.
         gateways: where ingest takes the gateways' gRPC calls.

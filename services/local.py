@@ -176,7 +176,12 @@ class LocalSystem:
 
     def _own(self, name: str) -> dict[str, str | Path]:
         """The settings that only this service has: its peers, and ingest's edges."""
-        peers = {"ingest": ["access"], "routing": ["ingest", "access"], "access": ["ingest", "routing"]}
+        peers = {
+            "ingest": ["access"],
+            "routing": ["ingest", "access"],
+            "access": ["ingest", "routing", "reporting"],
+            "reporting": ["access"],
+        }
         own: dict[str, str | Path] = {f"{peer}_address": self._address(peer) for peer in peers[name]}
         if name == "access":
             own["revision_key_file"] = self._revision_key

@@ -1,0 +1,1 @@
+"""Keeps what is written about a case."""

@@ -1,0 +1,206 @@
+"""ReportingService: proto to domain and back."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import Invalid
+from kernel.ids import CaseId, FacilityId, ReportId, parse_id
+from plumbing.rpc import Server, caller
+from services.reporting.domain import Addendum, Draft, Lock, Projection, ReadType, Report, State
+from services.reporting.usecases import Readings, ReadTypes
+from wire.access.v1 import access_pb2
+from wire.reporting.v1 import reporting_pb2 as pb
+from wire.reporting.v1 import reporting_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+READ_TYPE_VALUES = {each: access_pb2.ReadType.Value(f"READ_TYPE_{each.name}") for each in ReadType}
+READ_TYPES: dict[int, ReadType] = {value: each for each, value in READ_TYPE_VALUES.items()}
+STATE_VALUES = {
+    State.UNREAD: pb.DescribeReadingResponse.STATE_UNSPECIFIED,
+    State.PRELIMINARY: pb.DescribeReadingResponse.STATE_PRELIMINARY,
+    State.FINAL: pb.DescribeReadingResponse.STATE_FINAL,
+    State.REOPENED: pb.DescribeReadingResponse.STATE_REOPENED,
+}
+
+
+class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
+    """The servicer."""
+
+    def __init__(self, readings: Readings, read_types: ReadTypes) -> None:
+        self._readings = readings
+        self._read_types = read_types
+
+    async def Lock(self, request: pb.LockRequest, context: Context) -> pb.LockResponse:  # noqa: N802
+        return pb.LockResponse(lock=_lock(await self._readings.lock(_actor(), _case_id(request.case_id))))
+
+    async def RenewLock(self, request: pb.RenewLockRequest, context: Context) -> pb.RenewLockResponse:  # noqa: N802
+        lock = await self._readings.renew_lock(_actor(), _case_id(request.case_id))
+        return pb.RenewLockResponse(lock=_lock(lock))
+
+    async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockResponse:  # noqa: N802
+        await self._readings.unlock(_actor(), _case_id(request.case_id))
+        return pb.UnlockResponse()
+
+    async def BreakLock(self, request: pb.BreakLockRequest, context: Context) -> pb.BreakLockResponse:  # noqa: N802
+        await self._readings.break_lock(_actor(), _case_id(request.case_id))
+        return pb.BreakLockResponse()
+
+    async def SaveDraft(self, request: pb.SaveDraftRequest, context: Context) -> pb.SaveDraftResponse:  # noqa: N802
+        draft = await self._readings.save_draft(_actor(), _case_id(request.case_id), request.text)
+        return pb.SaveDraftResponse(draft=_draft(draft))
+
+    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:  # noqa: N802
+        report = await self._readings.complete(
+            _actor(), _case_id(request.case_id), _read_type(request.read_type), request.text
+        )
+        return pb.CompleteResponse(report=_report(report))
+
+    async def AddAddendum(  # noqa: N802
+        self, request: pb.AddAddendumRequest, context: Context
+    ) -> pb.AddAddendumResponse:
+        report = await self._readings.add_addendum(
+            _actor(),
+            _case_id(request.case_id),
+            ReportId(parse_id(request.report_id, "report_id")),
+            request.text,
+        )
+        return pb.AddAddendumResponse(report=_report(report))
+
+    async def Reopen(self, request: pb.ReopenRequest, context: Context) -> pb.ReopenResponse:  # noqa: N802
+        await self._readings.reopen(_actor(), _case_id(request.case_id))
+        return pb.ReopenResponse()
+
+    async def ListReports(  # noqa: N802
+        self, request: pb.ListReportsRequest, context: Context
+    ) -> pb.ListReportsResponse:
+        written = await self._readings.list_reports(_actor(), _case_id(request.case_id))
+        return pb.ListReportsResponse(
+            reports=map(_report, written.reports),
+            drafts=map(_draft, written.drafts),
+            lock=_lock(written.lock),
+        )
+
+    async def ActivateReadType(  # noqa: N802
+        self, request: pb.ActivateReadTypeRequest, context: Context
+    ) -> pb.ActivateReadTypeResponse:
+        facility_id = (
+            FacilityId(parse_id(request.facility_id, "facility_id")) if request.facility_id else None
+        )
+        active = await self._read_types.activate(
+            _actor(), facility_id, _read_type(request.read_type), request.active
+        )
+        return pb.ActivateReadTypeResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
+
+    async def ListReadTypes(  # noqa: N802
+        self, request: pb.ListReadTypesRequest, context: Context
+    ) -> pb.ListReadTypesResponse:
+        facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
+        active = await self._read_types.list(_actor(), facility_id)
+        return pb.ListReadTypesResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
+
+    async def DescribeReading(  # noqa: N802
+        self, request: pb.DescribeReadingRequest, context: Context
+    ) -> pb.DescribeReadingResponse:
+        described = await self._readings.describe(_case_id(request.case_id))
+        return pb.DescribeReadingResponse(
+            case_id=str(described.case_id),
+            version=described.version,
+            group=_projection(described.group),
+            facility=_projection(described.facility),
+        )
+
+    async def ListVersions(  # noqa: N802
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        after = parse_id(request.after_case_id, "after_case_id") if request.after_case_id else UUID(int=0)
+        return pb.ListVersionsResponse(
+            versions=[
+                pb.ListVersionsResponse.Version(case_id=str(case_id), version=version)
+                for case_id, version in await self._readings.list_versions(after)
+            ]
+        )
+
+
+def serve(server: Server, readings: Readings, read_types: ReadTypes) -> None:
+    """Adds ReportingService to a server."""
+    server.add(
+        reporting_pb2_grpc.add_ReportingServiceServicer_to_server,
+        ReportingApi(readings, read_types),
+        pb.DESCRIPTOR.services_by_name["ReportingService"].full_name,
+    )
+
+
+def _actor() -> str:
+    """Who acts; access takes logins without regard to case, so one person holds one lock."""
+    login = caller().login
+    assert login is not None, "every method that acts is declared for users"
+    return login.lower()
+
+
+def _case_id(text: str) -> CaseId:
+    return CaseId(parse_id(text, "case_id"))
+
+
+def _read_type(value: int) -> ReadType:
+    if value not in READ_TYPES:
+        raise Invalid("`read_type` is not a read type", field="read_type")
+    return READ_TYPES[value]
+
+
+def _lock(lock: Lock | None) -> pb.Lock | None:
+    if lock is None:
+        return None
+    return pb.Lock(
+        holder_login=lock.holder.login, holder_name=lock.holder.name, ends_at=_timestamp(lock.ends_at)
+    )
+
+
+def _draft(draft: Draft) -> pb.Draft:
+    return pb.Draft(
+        author_login=draft.author.login,
+        author_name=draft.author.name,
+        text=draft.text,
+        saved_at=_timestamp(draft.saved_at),
+        author_only=draft.author_only,
+    )
+
+
+def _report(report: Report) -> pb.Report:
+    return pb.Report(
+        report_id=str(report.id),
+        read_type=READ_TYPE_VALUES[report.read_type],
+        author_login=report.author.login,
+        author_name=report.author.name,
+        text=report.text,
+        completed_at=_timestamp(report.completed_at),
+        addenda=map(_addendum, report.addenda),
+    )
+
+
+def _addendum(addendum: Addendum) -> pb.Addendum:
+    return pb.Addendum(
+        author_login=addendum.author.login,
+        author_name=addendum.author.name,
+        text=addendum.text,
+        added_at=_timestamp(addendum.added_at),
+    )
+
+
+def _projection(projection: Projection) -> pb.DescribeReadingResponse.Projection:
+    return pb.DescribeReadingResponse.Projection(
+        state=STATE_VALUES[projection.state],
+        lock=_lock(projection.lock),
+        read_types=[READ_TYPE_VALUES[each] for each in projection.read_types],
+        reported_at=_timestamp(projection.reported_at) if projection.reported_at else None,
+    )
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp

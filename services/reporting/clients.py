@@ -1,0 +1,51 @@
+"""The service that reporting asks: access, for what the acting user may do."""
+
+from uuid import UUID
+
+import grpc
+
+from kernel.ids import CaseId, FacilityId
+from services.reporting.domain import Level, Permit, ReadType, Side, Sight
+from wire.access.v1 import access_pb2, access_pb2_grpc
+
+# What access may say beyond these counts as the least.
+LEVELS = {
+    access_pb2.LEVEL_VIEW: Level.VIEW,
+    access_pb2.LEVEL_DRAFT: Level.DRAFT,
+    access_pb2.LEVEL_REPORT: Level.REPORT,
+}
+SIDES = {access_pb2.SIDE_GROUP: Side.GROUP, access_pb2.SIDE_FACILITY: Side.FACILITY}
+READ_TYPES = {
+    access_pb2.READ_TYPE_PRELIMINARY: ReadType.PRELIMINARY,
+    access_pb2.READ_TYPE_FINAL: ReadType.FINAL,
+    access_pb2.READ_TYPE_OTHER: ReadType.OTHER,
+    access_pb2.READ_TYPE_PRE_READ: ReadType.PRE_READ,
+}
+
+
+class AccessClient:
+    """Asks access on behalf of the acting user, whose token the channel forwards."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._access = access_pb2_grpc.AccessServiceStub(channel)
+
+    async def check(self, case_id: CaseId) -> Sight:
+        answer = await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))
+        decision = answer.decision
+        return Sight(
+            allowed=decision.allowed,
+            level=LEVELS.get(decision.level, Level.NONE),
+            reports=decision.reports,
+            side=SIDES.get(decision.side, Side.NONE),
+            read_types=frozenset(READ_TYPES[each] for each in decision.read_types if each in READ_TYPES),
+            facility_id=FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
+            being_deleted=decision.being_deleted,
+            revision=answer.revision,
+            name=decision.user_name,
+        )
+
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        answer = await self._access.CheckPermission(
+            access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
+        )
+        return Permit(answer.allowed, SIDES.get(answer.side, Side.NONE))

@@ -1,0 +1,523 @@
+"""Who may write what about a case, what becomes of a refused text, and what each side sees.
+
+One person at a time holds the lock of a case, for a lease that he renews; it ends by the clock (A37).
+How the lock stands to who acts, and what the act makes of it; what is not in the table is refused:
+
+    it is       lock     renew    unlock   save draft   complete   break
+    free        a lease  -        -        -            -          -
+    his own     a lease  a lease  ends     stays        ends       ends
+    another's   -        -        -        -            -          ends, with notice
+
+Before a final report was issued, and after the case was reopened, every read type may follow (A35):
+
+    after a final report    preliminary -    final - (an addendum)    other issued    pre-read -
+
+A completion is refused for the first of these reasons, and the text is kept (A3):
+
+    why                                  the text is kept                       his lock
+    he does not see the case             for him alone, if he held the lock     ends
+    his level is below DRAFT             for him alone, if he held the lock     ends
+    his level is below REPORT            as a draft                             ends
+    he does not hold the lock            as a draft                             -
+    the read type is not his or active   as a draft                             stays
+    the order of types                   as a draft                             stays
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum, IntEnum, StrEnum
+
+from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, ReadroomError
+from kernel.ids import CaseId, FacilityId, ReportId
+
+MAX_TEXT_CHARACTERS = 200_000
+"""About 80 printed pages; in UTF-8 it stays below the 1 MiB of a request."""
+
+MAX_CASE_BYTES = 3 << 20
+"""What is written about one case: one answer carries it, with room to spare below the 4 MiB of a message."""
+
+MAX_CASE_REPORTS = 200
+
+
+class Level(IntEnum):
+    """What a user may do with a case, his role's ceiling included."""
+
+    NONE = 0
+    VIEW = 1
+    DRAFT = 2
+    REPORT = 3
+
+
+class Side(StrEnum):
+    """Decides who may obtain anything of a pre-read (A32)."""
+
+    NONE = "none"
+    GROUP = "group"
+    FACILITY = "facility"
+
+
+class ReadType(StrEnum):
+    """A kind of report (REP-1)."""
+
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    OTHER = "other"
+    PRE_READ = "pre_read"
+
+
+PUBLIC = frozenset(ReadType) - {ReadType.PRE_READ}
+"""What the sending facility gets to see (REP-3, REP-4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who acts or signs: his login, and the name under what he signs."""
+
+    login: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What access decided on the acting user and a case.
+
+    Attributes:
+        read_types: what he may complete at the owning facility, as far as that is for access to say.
+        revision: of sight, on which it was decided.
+        name: his display name; empty if access did not tell.
+    """
+
+    allowed: bool = False
+    level: Level = Level.NONE
+    reports: bool = False
+    side: Side = Side.NONE
+    read_types: frozenset[ReadType] = frozenset()
+    facility_id: FacilityId | None = None
+    being_deleted: bool = False
+    revision: str = ""
+    name: str = ""
+
+    def shows(self, read_type: ReadType) -> bool:
+        """Whether he reads reports of the type: a pre-read on the group side only (REP-4)."""
+        return self.reports and (read_type in PUBLIC or self.side is Side.GROUP)
+
+    def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
+        """Whether he may complete a report of the type: it is his, and active at the facility (A36)."""
+        return (
+            self.level >= Level.REPORT
+            and read_type in self.read_types & active
+            and (read_type in PUBLIC or self.side is Side.GROUP)
+        )
+
+    def need(self, level: Level) -> None:
+        if self.level < level:
+            raise Denied(f"the level `{level.name}` is needed at the facility of the case")
+
+
+NO_SIGHT = Sight()
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whether the acting user holds a permission, and his side."""
+
+    allowed: bool
+    side: Side
+
+
+def no_case() -> NotFound:
+    """The answer for a case that does not exist or that the caller does not see."""
+    return NotFound("no such case", field="case_id")
+
+
+def no_report() -> NotFound:
+    """The answer for a report that does not exist or that the caller does not see."""
+    return NotFound("no such report", field="report_id")
+
+
+def checked_text(text: str) -> str:
+    """The text, if it is one: of the right length, and free of control characters but line feed and tab."""
+    if not 1 <= len(text) <= MAX_TEXT_CHARACTERS or text.isspace():
+        raise Invalid(
+            f"`text` has the wrong length: expected 1 to {MAX_TEXT_CHARACTERS} characters, not only blanks",
+            field="text",
+        )
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in text):
+        raise Invalid("`text` holds a control character other than line feed and tab", field="text")
+    return text
+
+
+# The lock
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The exclusive right to report a case, until `ends_at`."""
+
+    holder: Person
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLock:
+    """What a holder is told whose lock was broken."""
+
+    by_name: str
+    at: datetime
+
+
+class Standing(Enum):
+    """How the lock of a case stands to who acts."""
+
+    FREE = "nobody holds it, or its end has come"
+    OWN = "he holds it"
+    TAKEN = "somebody else holds it"
+
+
+class Act(StrEnum):
+    """What touches the lock."""
+
+    LOCK = "lock"
+    RENEW = "renew"
+    UNLOCK = "unlock"
+    SAVE_DRAFT = "save draft"
+    COMPLETE = "complete"
+    BREAK = "break"
+
+
+class Then(Enum):
+    """What an act makes of the lock."""
+
+    LEASE = "who acts has it for a lease from now"
+    STAYS = "it stays as it is"
+    ENDS = "nobody has it"
+
+
+LOCKING: Mapping[tuple[Standing, Act], Then] = {
+    (Standing.FREE, Act.LOCK): Then.LEASE,
+    (Standing.OWN, Act.LOCK): Then.LEASE,
+    (Standing.OWN, Act.RENEW): Then.LEASE,
+    (Standing.OWN, Act.UNLOCK): Then.ENDS,
+    (Standing.OWN, Act.SAVE_DRAFT): Then.STAYS,
+    (Standing.OWN, Act.COMPLETE): Then.ENDS,
+    (Standing.OWN, Act.BREAK): Then.ENDS,
+    (Standing.TAKEN, Act.BREAK): Then.ENDS,
+}
+"""The table above; what is not in it is illegal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What of a report the state of reading depends on."""
+
+    read_type: ReadType
+    completed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far the reading of a case has come. A lock whose end has come may still stand in it.
+
+    Attributes:
+        version: grows with each change of this.
+        reopened: whether the case may be read again although a final report was issued.
+    """
+
+    case_id: CaseId
+    version: int = 0
+    lock: Lock | None = None
+    reopened: bool = False
+    issued: tuple[Issued, ...] = field(default=())
+
+    def standing(self, login: str, now: datetime) -> Standing:
+        """How the lock stands to a user at an instant; its end is no longer part of it (R11)."""
+        if self.lock is None or now >= self.lock.ends_at:
+            return Standing.FREE
+        return Standing.OWN if self.lock.holder.login == login else Standing.TAKEN
+
+    def after(
+        self, act: Act, actor: Person, now: datetime, lease: timedelta, broken: BrokenLock | None = None
+    ) -> "Reading":
+        """The reading with what the act makes of the lock; raises Conflict if that is illegal.
+
+        `broken` tells that a lock of the actor was broken, and he did not lock the case again.
+        """
+        match LOCKING.get((self.standing(actor.login, now), act)):
+            case Then.LEASE:
+                return replace(self, lock=Lock(actor, now + lease))
+            case Then.ENDS:
+                return replace(self, lock=None)
+            case Then.STAYS:
+                return self
+        raise Conflict(self._why_not(act, actor.login, broken))
+
+    def _why_not(self, act: Act, login: str, broken: BrokenLock | None) -> str:
+        if act is Act.BREAK:
+            return "nobody holds the lock of this case"
+        if act is Act.LOCK and self.lock:
+            return f"the case is locked by `{self.lock.holder.name}` until {_instant(self.lock.ends_at)}"
+        if broken:
+            return f"your lock was broken by `{broken.by_name}` at {_instant(broken.at)}"
+        if self.lock and self.lock.holder.login == login:
+            return f"your lock ended at {_instant(self.lock.ends_at)}"
+        return "you do not hold the lock of this case"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a final report was issued, and the case not reopened since."""
+        return not self.reopened and any(each.read_type is ReadType.FINAL for each in self.issued)
+
+    def issue(self, read_type: ReadType, now: datetime) -> "Reading":
+        """The reading with one more report; a final one closes a reopened case."""
+        return replace(
+            self,
+            issued=(*self.issued, Issued(read_type, now)),
+            reopened=self.reopened and read_type is not ReadType.FINAL,
+        )
+
+    def reopen(self) -> "Reading":
+        if not self.is_final:
+            raise Conflict("there is no final report after which the case could be reopened")
+        return replace(self, reopened=True)
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+# Completing
+
+AFTER_FINAL: Mapping[ReadType, str | None] = {
+    ReadType.PRELIMINARY: "a final report was issued: a preliminary one needs the case reopened",
+    ReadType.FINAL: "a final report was issued: add an addendum to it, or reopen the case",
+    ReadType.OTHER: None,
+    # Nobody at the facility would learn what it found after the official report.
+    ReadType.PRE_READ: "a final report was issued: a pre-read comes before it",
+}
+"""What keeps a read type from being completed after a final report."""
+
+
+class Keep(Enum):
+    """What becomes of a text that was not signed."""
+
+    DRAFT = "your text was kept as a draft"
+    FOR_AUTHOR = "your text was kept, for you alone to see"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a report is not completed, and what becomes of its text and of the lock; None: it is not kept."""
+
+    error: ReadroomError
+    keep: Keep | None
+    ends_lock: bool = False
+
+
+def refusal(
+    reading: Reading,
+    read_type: ReadType,
+    login: str,
+    not_locked: Conflict | None,
+    *,
+    before: Sight,
+    sight: Sight,
+    active: frozenset[ReadType],
+) -> Refusal | None:
+    """Why a report may not be completed, the first reason of the table; None if it may.
+
+    Args:
+        not_locked: why the lock does not allow it.
+        before: what access decided when the call came.
+        sight: what it decided now, immediately before the commit.
+        active: read types active at the owning facility.
+    """
+    was_his = not_locked is None
+    for_author = Keep.FOR_AUTHOR if was_his else None
+    lapsed = Expired if before.completes(read_type, active) else Denied
+    if sight.being_deleted or not (sight.allowed or was_his):
+        return Refusal(no_case(), None)
+    if not sight.allowed:
+        return _refused(lapsed, "you no longer see the case", for_author, ends_lock=True)
+    if sight.level < Level.REPORT:
+        keep = Keep.DRAFT if sight.level >= Level.DRAFT else for_author
+        return _refused(lapsed, "the level `REPORT` is needed at the facility", keep, ends_lock=was_his)
+    if not_locked is not None:
+        return _refused(Conflict, not_locked.sentence, Keep.DRAFT)
+    if not sight.completes(read_type, active):
+        why = f"`{read_type}` is not one of your read types that are active at the facility"
+        return _refused(lapsed, why, Keep.DRAFT, field="read_type")
+    if reading.is_final and (why_not := AFTER_FINAL[read_type]):
+        return _refused(Conflict, why_not, Keep.DRAFT, field="read_type")
+    return None
+
+
+def _refused(
+    word: type[ReadroomError],
+    why: str,
+    keep: Keep | None,
+    *,
+    ends_lock: bool = False,
+    field: str | None = None,
+) -> Refusal:
+    sentence = f"the report is not completed: {why}" + (f"; {keep.value}" if keep else "")
+    return Refusal(word(sentence, field=field), keep, ends_lock)
+
+
+# What is written
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An unsigned text; `author_only`: what a refused completion left when drafting was no longer his."""
+
+    case_id: CaseId
+    author: Person
+    text: str
+    saved_at: datetime
+    author_only: bool = False
+
+    def is_visible(self, login: str, sight: Sight) -> bool:
+        """To its author; to the group side with a level of DRAFT those of others (A5)."""
+        if self.author.login == login:
+            return True
+        return not self.author_only and sight.side is Side.GROUP and sight.level >= Level.DRAFT
+
+
+@dataclass(frozen=True, slots=True)
+class Addendum:
+    """A signed addition to a report."""
+
+    author: Person
+    text: str
+    added_at: datetime
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A signed text; `revision` is the one of sight on which it was decided."""
+
+    id: ReportId
+    case_id: CaseId
+    read_type: ReadType
+    author: Person
+    text: str
+    completed_at: datetime
+    revision: str
+    addenda: tuple[Addendum, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a user may see of what is written about a case."""
+
+    reports: tuple[Report, ...]
+    drafts: tuple[Draft, ...]
+    lock: Lock | None
+
+
+def visible(
+    reading: Reading,
+    reports: Iterable[Report],
+    drafts: Iterable[Draft],
+    login: str,
+    sight: Sight,
+    now: datetime,
+) -> Written:
+    """What of all this the user may see.
+
+    Without sight of the case that is the text that was kept for him alone, if there is one.
+    """
+    own = tuple(each for each in drafts if each.is_visible(login, sight))
+    if not sight.allowed:
+        kept = tuple(each for each in own if each.author_only and not sight.being_deleted)
+        if not kept:
+            raise no_case()
+        return Written((), kept, None)
+    lock = None if reading.standing(login, now) is Standing.FREE else reading.lock
+    return Written(tuple(each for each in reports if sight.shows(each.read_type)), own, lock)
+
+
+def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:
+    """Raises Exhausted if a case has no room for one more text."""
+    if bytes_written + len(text.encode()) > MAX_CASE_BYTES:
+        raise Exhausted(f"what is written about a case is at most {MAX_CASE_BYTES >> 20} MiB", field="text")
+    if reports_written >= MAX_CASE_REPORTS:
+        raise Exhausted(f"a case has at most {MAX_CASE_REPORTS} reports")
+
+
+# What each side sees in the lists (A59)
+
+
+class State(StrEnum):
+    """How far reading has come."""
+
+    UNREAD = "unread"
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    REOPENED = "reopened"
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The state of reading as one side sees it; whether the lock lives, its reader's clock tells."""
+
+    state: State
+    lock: Lock | None
+    read_types: tuple[ReadType, ...]
+    reported_at: datetime | None
+
+
+def project(reading: Reading, shown: frozenset[ReadType]) -> Projection:
+    """The projection for a side to which these read types are shown.
+
+    A pre-read counts on neither side for the state: after it the case is as unread (A33). Where it is not
+    shown it leaves nothing but its lock, and drafts are in no projection at all.
+    """
+    issued = [each for each in reading.issued if each.read_type in shown]
+    types = {each.read_type for each in issued}
+    if ReadType.FINAL in types:
+        state = State.REOPENED if reading.reopened else State.FINAL
+    else:
+        state = State.PRELIMINARY if types & PUBLIC else State.UNREAD
+    return Projection(
+        state,
+        reading.lock,
+        tuple(each for each in ReadType if each in types),
+        max((each.completed_at for each in issued), default=None),
+    )
+
+
+SIDES: Mapping[Side, frozenset[ReadType]] = {Side.GROUP: frozenset(ReadType), Side.FACILITY: PUBLIC}
+"""The read types shown to each side."""
+
+
+# Active read types
+
+Switches = Mapping[ReadType, bool]
+"""What was switched at a facility; what was not is on for final, and off else (A36)."""
+
+
+def active_read_types(switches: Switches, *, pre_read_enabled: bool) -> frozenset[ReadType]:
+    """The read types active at a facility; pre-read only while it is enabled for the group (REP-5, REP-6)."""
+    switched_on = {each for each in ReadType if switches.get(each, each is ReadType.FINAL)}
+    return frozenset(switched_on if pre_read_enabled else switched_on & PUBLIC)
+
+
+def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_enabled: bool) -> Switches:
+    """The switches of a facility with one of them set; raises Conflict if that may not be."""
+    if read_type is ReadType.PRE_READ and active and not pre_read_enabled:
+        raise Conflict("`pre_read` is not enabled for the group", field="read_type")
+    changed = {**switches, read_type: active}
+    # Without a public type the facility would never receive a report (REP-2, REP-10).
+    if not active_read_types(changed, pre_read_enabled=False):
+        raise Conflict("a facility supports at least one of preliminary, final and other", field="active")
+    return changed
+
+
+def listed(read_types: Iterable[ReadType], side: Side) -> Sequence[ReadType]:
+    """Read types in their order, pre-read for the group side only."""
+    shown = SIDES.get(side, PUBLIC)
+    return [each for each in ReadType if each in shown and each in read_types]

@@ -1,0 +1,1 @@
+"""What reporting hears: nothing. Whatever it has to know, it asks access while it serves."""

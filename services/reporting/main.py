@@ -1,0 +1,68 @@
+"""Reporting as a process: `python -m services reporting`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from pydantic import PositiveFloat
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.ids import NewId
+from plumbing import rpc, runtime
+from plumbing.bus import Bus
+from plumbing.config import Address, ServiceSettings
+from plumbing.db import Database
+from plumbing.outbox import Relay
+from plumbing.tokens import Verifier
+from services.reporting import api
+from services.reporting.clients import AccessClient
+from services.reporting.store import ReportingTransaction
+from services.reporting.usecases import Acts, Readings, ReadTypes
+
+NAME = "reporting"
+
+
+class Settings(ServiceSettings):
+    """What reporting is told beyond what every service is.
+
+    Attributes:
+        access_address: gRPC address of the service it asks.
+        lock_lease_s: how long a lock lasts unless it is renewed; a page renews it a few times in between.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_REPORTING_")
+
+    access_address: Address
+    lock_lease_s: PositiveFloat = 300
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    database = await Database.connect(
+        settings.database_url.get_secret_value(), ReportingTransaction, clock=clock, new_id=new_id
+    )
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    resources.push_async_callback(bus.close)
+    to_access = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(to_access.close)
+
+    access = AccessClient(to_access)
+    acts = Acts(database, access)
+    readings = Readings(database, acts, access, new_id, timedelta(seconds=settings.lock_lease_s))
+    read_types = ReadTypes(database, acts, access)
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    api.serve(server, readings, read_types)
+    return runtime.Application(
+        servers=[server],
+        tasks={"relay": Relay(database, bus, clock).run},
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(NAME, Settings, build, environ)

@@ -1,0 +1,278 @@
+"""Reporting's tables: readings with their locks, drafts, reports with their addenda, read types."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kernel.ids import CaseId, FacilityId, ReportId
+from plumbing.audit import AuditEntry
+from plumbing.db import Transaction
+from services.reporting.domain import (
+    Addendum,
+    BrokenLock,
+    Draft,
+    Issued,
+    Lock,
+    Person,
+    Reading,
+    ReadType,
+    Report,
+)
+from services.reporting.usecases import Outcome
+
+
+class ReportingTransaction(Transaction):
+    """A transaction over reporting's database."""
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None:
+        """Writes an audit row."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
+
+    # Readings and their locks
+
+    async def reading(self, case_id: CaseId) -> Reading:
+        """The reading as one statement sees it; of a case without one, the unread one."""
+        return await self._reading(case_id)
+
+    async def lock_reading(self, case_id: CaseId) -> Reading:
+        """The reading; until this transaction ends nobody else changes anything that is written."""
+        await self.connection.execute(
+            "insert into readings (case_id) values ($1) on conflict do nothing", case_id
+        )
+        await self.connection.execute("select from readings where case_id = $1 for update", case_id)
+        return await self._reading(case_id)
+
+    async def _reading(self, case_id: CaseId) -> Reading:
+        row = await self.connection.fetchrow(
+            """
+            select *, array(
+                select (read_type, completed_at) from reports
+                where reports.case_id = readings.case_id order by completed_at, report_id
+            ) as issued
+            from readings where case_id = $1
+            """,
+            case_id,
+        )
+        if row is None:
+            return Reading(case_id)
+        return Reading(
+            case_id,
+            row["version"],
+            _lock(row),
+            row["reopened"],
+            tuple(Issued(ReadType(read_type), completed_at) for read_type, completed_at in row["issued"]),
+        )
+
+    async def save_reading(self, reading: Reading) -> None:
+        """Saves all but the reports."""
+        lock = reading.lock
+        await self.connection.execute(
+            """
+            update readings set version = $2, reopened = $3,
+                holder_login = $4, holder_name = $5, lock_ends_at = $6
+            where case_id = $1
+            """,
+            reading.case_id,
+            reading.version,
+            reading.reopened,
+            lock and lock.holder.login,
+            lock and lock.holder.name,
+            lock and lock.ends_at,
+        )
+
+    async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
+        rows = await self.connection.fetch(
+            "select case_id, version from readings where case_id > $1 and version > 0 order by 1 limit $2",
+            after,
+            limit,
+        )
+        return [(row["case_id"], row["version"]) for row in rows]
+
+    async def broken_lock(self, case_id: CaseId, login: str) -> BrokenLock | None:
+        row = await self.connection.fetchrow(
+            "select * from broken_locks where case_id = $1 and holder_login = $2", case_id, login
+        )
+        return BrokenLock(row["broken_by_name"], row["broken_at"]) if row else None
+
+    async def save_broken_lock(self, case_id: CaseId, login: str, broken: BrokenLock) -> None:
+        await self.connection.execute(
+            """
+            insert into broken_locks (case_id, holder_login, broken_by_name, broken_at)
+            values ($1, $2, $3, $4)
+            on conflict (case_id, holder_login) do update
+                set broken_by_name = excluded.broken_by_name, broken_at = excluded.broken_at
+            """,
+            case_id,
+            login,
+            broken.by_name,
+            broken.at,
+        )
+
+    async def forget_broken_lock(self, case_id: CaseId, login: str) -> None:
+        await self.connection.execute(
+            "delete from broken_locks where case_id = $1 and holder_login = $2", case_id, login
+        )
+
+    # Drafts
+
+    async def drafts(self, case_id: CaseId) -> Sequence[Draft]:
+        """All drafts, oldest first."""
+        rows = await self.connection.fetch(
+            "select * from drafts where case_id = $1 order by saved_at, author_login", case_id
+        )
+        return [
+            Draft(case_id, _author(row), row["text"], row["saved_at"], row["author_only"]) for row in rows
+        ]
+
+    async def save_draft(self, draft: Draft) -> None:
+        """Inserts, or replaces the author's draft of this kind."""
+        await self.connection.execute(
+            """
+            insert into drafts (case_id, author_login, author_only, author_name, text, saved_at)
+            values ($1, $2, $3, $4, $5, $6)
+            on conflict (case_id, author_login, author_only) do update
+                set author_name = excluded.author_name, text = excluded.text, saved_at = excluded.saved_at
+            """,
+            draft.case_id,
+            draft.author.login,
+            draft.author_only,
+            draft.author.name,
+            draft.text,
+            draft.saved_at,
+        )
+
+    async def delete_drafts(self, case_id: CaseId, login: str) -> None:
+        await self.connection.execute(
+            "delete from drafts where case_id = $1 and author_login = $2", case_id, login
+        )
+
+    async def bytes_written(self, case_id: CaseId) -> int:
+        """How long all texts about a case are in UTF-8."""
+        return int(
+            await self.connection.fetchval(
+                """
+                select coalesce(sum(octet_length(text)), 0) from (
+                    select text from drafts where case_id = $1
+                    union all select text from reports where case_id = $1
+                    union all
+                    select addenda.text from addenda join reports using (report_id) where case_id = $1
+                ) texts
+                """,
+                case_id,
+            )
+        )
+
+    # Reports
+
+    async def reports(self, case_id: CaseId) -> Sequence[Report]:
+        """All reports with their addenda, oldest first."""
+        addenda: dict[UUID, list[Addendum]] = defaultdict(list)
+        for row in await self.connection.fetch(
+            """
+            select addenda.* from addenda join reports using (report_id) where case_id = $1
+            order by added_at, addendum_id
+            """,
+            case_id,
+        ):
+            addenda[row["report_id"]].append(
+                Addendum(_author(row), row["text"], row["added_at"], row["revision"])
+            )
+        rows = await self.connection.fetch(
+            "select * from reports where case_id = $1 order by completed_at, report_id", case_id
+        )
+        return [
+            Report(
+                row["report_id"],
+                case_id,
+                ReadType(row["read_type"]),
+                _author(row),
+                row["text"],
+                row["completed_at"],
+                row["revision"],
+                tuple(addenda[row["report_id"]]),
+            )
+            for row in rows
+        ]
+
+    async def insert_report(self, report: Report) -> None:
+        await self.connection.execute(
+            """
+            insert into reports (report_id, case_id, read_type, author_login, author_name, text, completed_at,
+                revision)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            """,
+            report.id,
+            report.case_id,
+            report.read_type,
+            report.author.login,
+            report.author.name,
+            report.text,
+            report.completed_at,
+            report.revision,
+        )
+
+    async def insert_addendum(self, report_id: ReportId, addendum: Addendum) -> None:
+        await self.connection.execute(
+            """
+            insert into addenda (addendum_id, report_id, author_login, author_name, text, added_at, revision)
+            values ($1, $2, $3, $4, $5, $6, $7)
+            """,
+            self.new_id(),
+            report_id,
+            addendum.author.login,
+            addendum.author.name,
+            addendum.text,
+            addendum.added_at,
+            addendum.revision,
+        )
+
+    # Read types
+
+    async def pre_read_enabled(self) -> bool:
+        """Whether pre-read is on for the group."""
+        return bool(
+            await self.connection.fetchval(
+                "select active from read_type_switches where facility_id is null and read_type = $1",
+                ReadType.PRE_READ,
+            )
+        )
+
+    async def switches(self, facility_id: FacilityId) -> Mapping[ReadType, bool]:
+        """What was switched at a facility."""
+        rows = await self.connection.fetch(
+            "select read_type, active from read_type_switches where facility_id = $1", facility_id
+        )
+        return {ReadType(row["read_type"]): row["active"] for row in rows}
+
+    async def lock_switches(self) -> None:
+        """Until this transaction ends nobody else switches anything; readers are not kept waiting."""
+        await self.connection.execute("lock table read_type_switches in share row exclusive mode")
+
+    async def save_switch(self, facility_id: FacilityId | None, read_type: ReadType, active: bool) -> None:
+        await self.connection.execute(
+            """
+            insert into read_type_switches (facility_id, read_type, active) values ($1, $2, $3)
+            on conflict (facility_id, read_type) do update set active = excluded.active
+            """,
+            facility_id,
+            read_type,
+            active,
+        )
+
+
+Row = asyncpg.Record | Mapping[str, Any]
+
+
+def _author(row: Row) -> Person:
+    return Person(row["author_login"], row["author_name"])
+
+
+def _lock(row: Row) -> Lock | None:
+    if row["holder_login"] is None:
+        return None
+    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"])

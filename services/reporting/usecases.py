@@ -1,0 +1,468 @@
+"""What reporting does: people lock cases, draft and complete reports; read types are switched on and off."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+from uuid import UUID
+
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+)
+from kernel.events import Fact, ReadingChanged
+from kernel.ids import CaseId, FacilityId, NewId, ReportId
+from services.reporting.domain import (
+    NO_SIGHT,
+    SIDES,
+    Act,
+    Addendum,
+    BrokenLock,
+    Draft,
+    Keep,
+    Level,
+    Lock,
+    Permit,
+    Person,
+    Projection,
+    Reading,
+    ReadType,
+    Report,
+    Side,
+    Sight,
+    Switches,
+    Written,
+    active_read_types,
+    check_room,
+    checked_text,
+    listed,
+    no_case,
+    no_report,
+    project,
+    refusal,
+    switch,
+    visible,
+)
+
+BREAK_LOCK = "lock.break"
+FACILITY_ADMIN = "facility.admin"
+OPERATOR = "operator"
+# Who gives privileges needs to know which read types there are to give (ACC-34).
+READ_TYPE_READERS = (FACILITY_ADMIN, "access.admin", OPERATOR)
+
+VERSIONS_PAGE = 500
+"""What a page of versions holds; a page with fewer is the last."""
+
+Outcome = Literal["done", "refused"]
+Versions = Sequence[tuple[UUID, int]]
+
+
+class Access(Protocol):
+    """The service access, asked on behalf of the acting user."""
+
+    async def check(self, case_id: CaseId) -> Sight: ...
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
+
+
+class Transaction(Protocol):
+    """What reporting's store does within one transaction; `store.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None: ...
+
+    async def reading(self, case_id: CaseId) -> Reading: ...
+    async def lock_reading(self, case_id: CaseId) -> Reading: ...
+    async def save_reading(self, reading: Reading) -> None: ...
+    async def reading_versions(self, after: UUID, limit: int) -> Versions: ...
+
+    async def broken_lock(self, case_id: CaseId, login: str) -> BrokenLock | None: ...
+    async def save_broken_lock(self, case_id: CaseId, login: str, broken: BrokenLock) -> None: ...
+    async def forget_broken_lock(self, case_id: CaseId, login: str) -> None: ...
+
+    async def drafts(self, case_id: CaseId) -> Sequence[Draft]: ...
+    async def save_draft(self, draft: Draft) -> None: ...
+    async def delete_drafts(self, case_id: CaseId, login: str) -> None: ...
+    async def bytes_written(self, case_id: CaseId) -> int: ...
+
+    async def reports(self, case_id: CaseId) -> Sequence[Report]: ...
+    async def insert_report(self, report: Report) -> None: ...
+    async def insert_addendum(self, report_id: ReportId, addendum: Addendum) -> None: ...
+
+    async def pre_read_enabled(self) -> bool: ...
+    async def switches(self, facility_id: FacilityId) -> Switches: ...
+    async def lock_switches(self) -> None: ...
+    async def save_switch(
+        self, facility_id: FacilityId | None, read_type: ReadType, active: bool
+    ) -> None: ...
+
+
+class Database(Protocol):
+    """Opens transactions."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Acts:
+    """Sees to it that every act is audited, and that none touches a case unseen."""
+
+    def __init__(self, database: Database, access: Access) -> None:
+        self._database = database
+        self._access = access
+
+    @asynccontextmanager
+    async def audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:
+        """A refusal within is audited in a transaction of its own."""
+        try:
+            yield
+        except (Denied, NotFound, Conflict, Expired, Exhausted):
+            async with self._database.transaction() as transaction:
+                await transaction.record(actor, action, object_, "refused")
+            raise
+
+    @asynccontextmanager
+    async def on_case(
+        self, actor: str, action: str, case_id: CaseId
+    ) -> AsyncIterator[tuple[Transaction, Sight]]:
+        """A transaction for an act on a case that the actor sees, and what he may do, asked before it opens.
+
+        A case that he does not see is the same as an absent one.
+        """
+        async with self.audited(actor, action, f"case:{case_id}"):
+            sight = await self._access.check(case_id)
+            if not sight.allowed or sight.being_deleted:
+                raise no_case()
+            async with self._database.transaction() as transaction:
+                yield transaction, sight
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The owner's snapshot of a reading, with both projections."""
+
+    case_id: CaseId
+    version: int
+    group: Projection
+    facility: Projection
+
+
+class Readings:
+    """What is written about cases, and who is about to write."""
+
+    def __init__(
+        self, database: Database, acts: Acts, access: Access, new_id: NewId, lease: timedelta
+    ) -> None:
+        self._database = database
+        self._acts = acts
+        self._access = access
+        self._new_id = new_id
+        self._lease = lease
+
+    # The lock
+
+    async def lock(self, actor: str, case_id: CaseId) -> Lock:
+        """Takes the lock, or prolongs it for who holds it."""
+        return await self._take(actor, "case.locked", Act.LOCK, case_id)
+
+    async def renew_lock(self, actor: str, case_id: CaseId) -> Lock:
+        """Prolongs the actor's lock."""
+        return await self._take(actor, "lock.renewed", Act.RENEW, case_id)
+
+    async def _take(self, actor: str, action: str, act: Act, case_id: CaseId) -> Lock:
+        async with self._acts.on_case(actor, action, case_id) as (transaction, sight):
+            sight.need(Level.DRAFT)
+            before, after = await self._touch(transaction, act, _person(actor, sight), case_id)
+            await self._save(transaction, before, after)
+            if act is Act.LOCK:
+                await transaction.forget_broken_lock(case_id, actor)
+            await transaction.record(actor, action, f"case:{case_id}", "done")
+            assert after.lock is not None
+            return after.lock
+
+    async def unlock(self, actor: str, case_id: CaseId) -> None:
+        """Gives the actor's lock back."""
+        async with self._acts.on_case(actor, "case.unlocked", case_id) as (transaction, sight):
+            before, after = await self._touch(transaction, Act.UNLOCK, _person(actor, sight), case_id)
+            await self._save(transaction, before, after)
+            await transaction.record(actor, "case.unlocked", f"case:{case_id}", "done")
+
+    async def break_lock(self, actor: str, case_id: CaseId) -> None:
+        """Ends somebody's lock; he is told by whom and when at his next call (A37)."""
+        async with self._acts.audited(actor, "lock.broken", f"case:{case_id}"):
+            sight = await self._access.check(case_id)
+            if not sight.allowed or sight.being_deleted:
+                raise no_case()
+            if not (await self._access.check_permission(BREAK_LOCK, sight.facility_id)).allowed:
+                raise _lacks(BREAK_LOCK)
+            person = _person(actor, sight)
+            async with self._database.transaction() as transaction:
+                before, after = await self._touch(transaction, Act.BREAK, person, case_id)
+                assert before.lock is not None
+                holder = before.lock.holder.login
+                await self._save(transaction, before, after)
+                if holder != actor:
+                    broken = BrokenLock(person.name, transaction.now)
+                    await transaction.save_broken_lock(case_id, holder, broken)
+                await transaction.record(actor, "lock.broken", f"case:{case_id}", "done", holder=holder)
+
+    async def _touch(
+        self, transaction: Transaction, act: Act, actor: Person, case_id: CaseId
+    ) -> tuple[Reading, Reading]:
+        """The reading, which this transaction may change, and what the act makes of its lock."""
+        reading = await transaction.lock_reading(case_id)
+        broken = await transaction.broken_lock(case_id, actor.login)
+        return reading, reading.after(act, actor, transaction.now, self._lease, broken)
+
+    async def _save(self, transaction: Transaction, before: Reading, after: Reading) -> None:
+        """Saves and tells, if what is described of the reading changed."""
+        if after != before:
+            after = replace(after, version=before.version + 1)
+            await transaction.save_reading(after)
+            await transaction.say(ReadingChanged(after.case_id, after.version))
+
+    # Drafts and reports
+
+    async def save_draft(self, actor: str, case_id: CaseId, text: str) -> Draft:
+        """Keeps the actor's unsigned text, in place of the one before."""
+        checked_text(text)
+        async with self._acts.on_case(actor, "draft.saved", case_id) as (transaction, sight):
+            sight.need(Level.DRAFT)
+            author = _person(actor, sight)
+            await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
+            check_room(text, await transaction.bytes_written(case_id))
+            draft = Draft(case_id, author, text, transaction.now)
+            await transaction.save_draft(draft)
+            await transaction.record(actor, "draft.saved", f"case:{case_id}", "done")
+            return draft
+
+    async def complete(self, actor: str, case_id: CaseId, read_type: ReadType, text: str) -> Report:
+        """Signs a report and ends the lock. A text that is refused is kept, and the refusal says how (A3).
+
+        What the actor may do is asked when the call comes, and again with the reading locked, immediately
+        before the commit: until then nobody else can have the lock, and what he lost meanwhile counts.
+        """
+        checked_text(text)
+        async with self._acts.audited(actor, "report.completed", f"case:{case_id}"):
+            before = await self._check(case_id)
+            async with self._database.transaction() as transaction:
+                reading = await transaction.lock_reading(case_id)
+                sight = await self._check(case_id)
+                author = _person(actor, sight, before)
+                unlocked, not_locked = await self._released(transaction, reading, author)
+                refused = refusal(
+                    reading,
+                    read_type,
+                    actor,
+                    not_locked,
+                    before=before,
+                    sight=sight,
+                    active=await self._active_at(transaction, sight.facility_id or before.facility_id),
+                )
+                if refused is None:
+                    return await self._sign(transaction, reading, unlocked, read_type, author, text, sight)
+                if refused.keep is None:
+                    raise refused.error
+                for_author = refused.keep is Keep.FOR_AUTHOR
+                await transaction.save_draft(Draft(case_id, author, text, transaction.now, for_author))
+                if refused.ends_lock:
+                    await self._save(transaction, reading, unlocked)
+                await transaction.record(actor, "draft.kept", f"case:{case_id}", "done")
+            raise refused.error
+
+    async def _check(self, case_id: CaseId) -> Sight:
+        """What access says now; a user who was deactivated while he read sees nothing."""
+        try:
+            return await self._access.check(case_id)
+        except Unauthenticated:
+            return NO_SIGHT
+
+    async def _released(
+        self, transaction: Transaction, reading: Reading, author: Person
+    ) -> tuple[Reading, Conflict | None]:
+        """The reading without the author's lock, or why he does not hold it."""
+        broken = await transaction.broken_lock(reading.case_id, author.login)
+        try:
+            return reading.after(Act.COMPLETE, author, transaction.now, self._lease, broken), None
+        except Conflict as not_locked:
+            return reading, not_locked
+
+    async def _sign(
+        self,
+        transaction: Transaction,
+        reading: Reading,
+        unlocked: Reading,
+        read_type: ReadType,
+        author: Person,
+        text: str,
+        sight: Sight,
+    ) -> Report:
+        case_id = reading.case_id
+        await transaction.delete_drafts(case_id, author.login)
+        check_room(text, await transaction.bytes_written(case_id), len(reading.issued))
+        report = Report(
+            ReportId(self._new_id()), case_id, read_type, author, text, transaction.now, sight.revision
+        )
+        await transaction.insert_report(report)
+        await self._save(transaction, reading, unlocked.issue(read_type, transaction.now))
+        await transaction.record(
+            author.login,
+            "report.completed",
+            f"case:{case_id}",
+            "done",
+            report_id=str(report.id),
+            read_type=read_type.value,
+        )
+        return report
+
+    async def _active_at(
+        self, transaction: Transaction, facility_id: FacilityId | None
+    ) -> frozenset[ReadType]:
+        if facility_id is None:
+            return frozenset()
+        return active_read_types(
+            await transaction.switches(facility_id), pre_read_enabled=await transaction.pre_read_enabled()
+        )
+
+    async def add_addendum(self, actor: str, case_id: CaseId, report_id: ReportId, text: str) -> Report:
+        """Adds a signed addition to a report of which the actor could complete another."""
+        checked_text(text)
+        async with self._acts.on_case(actor, "addendum.added", case_id) as (transaction, sight):
+            await transaction.lock_reading(case_id)
+            reports = {each.id: each for each in await transaction.reports(case_id)}
+            report = reports.get(report_id)
+            if report is None or not sight.shows(report.read_type):
+                raise no_report()
+            await self._need_completing(transaction, sight, report.read_type)
+            check_room(text, await transaction.bytes_written(case_id))
+            addendum = Addendum(_person(actor, sight), text, transaction.now, sight.revision)
+            await transaction.insert_addendum(report_id, addendum)
+            await transaction.record(
+                actor, "addendum.added", f"case:{case_id}", "done", report_id=str(report_id)
+            )
+            return replace(report, addenda=(*report.addenda, addendum))
+
+    async def reopen(self, actor: str, case_id: CaseId) -> None:
+        """Lets a case with a final report be read again."""
+        async with self._acts.on_case(actor, "case.reopened", case_id) as (transaction, sight):
+            await self._need_completing(transaction, sight, ReadType.FINAL)
+            reading = await transaction.lock_reading(case_id)
+            await self._save(transaction, reading, reading.reopen())
+            await transaction.record(actor, "case.reopened", f"case:{case_id}", "done")
+
+    async def _need_completing(self, transaction: Transaction, sight: Sight, read_type: ReadType) -> None:
+        sight.need(Level.REPORT)
+        if not sight.completes(read_type, await self._active_at(transaction, sight.facility_id)):
+            raise Denied(f"`{read_type}` is not one of your read types that are active at the facility")
+
+    async def list_reports(self, actor: str, case_id: CaseId) -> Written:
+        """What the actor may see of reports, drafts and the lock."""
+        async with self._acts.audited(actor, "reports.listed", f"case:{case_id}"):
+            sight = await self._access.check(case_id)
+            async with self._database.transaction() as transaction:
+                written = visible(
+                    await transaction.reading(case_id),
+                    await transaction.reports(case_id),
+                    await transaction.drafts(case_id),
+                    actor,
+                    sight,
+                    transaction.now,
+                )
+                await transaction.record(actor, "reports.listed", f"case:{case_id}", "done")
+                return written
+
+    # For other services
+
+    async def describe(self, case_id: CaseId) -> Described:
+        """The snapshot for another service."""
+        async with self._database.transaction() as transaction:
+            reading = await transaction.reading(case_id)
+        if reading.version == 0:
+            raise no_case()
+        group, facility = (project(reading, SIDES[side]) for side in (Side.GROUP, Side.FACILITY))
+        return Described(case_id, reading.version, group, facility)
+
+    async def list_versions(self, after: UUID) -> Versions:
+        """The versions of all readings, by CaseId."""
+        async with self._database.transaction() as transaction:
+            return await transaction.reading_versions(after, VERSIONS_PAGE)
+
+
+class ReadTypes:
+    """Which read types are active where."""
+
+    def __init__(self, database: Database, acts: Acts, access: Access) -> None:
+        self._database = database
+        self._acts = acts
+        self._access = access
+
+    async def activate(
+        self, actor: str, facility_id: FacilityId | None, read_type: ReadType, active: bool
+    ) -> Sequence[ReadType]:
+        """Switches a read type at a facility, or (no facility) pre-read for the group (REP-5, REP-6).
+
+        What is off for the group is off everywhere, and back as it was when the group has it again.
+        """
+        if facility_id is None and read_type is not ReadType.PRE_READ:
+            raise Invalid(
+                "`facility_id` is missing: only pre-read is switched for the group", field="facility_id"
+            )
+        object_ = f"facility:{facility_id}" if facility_id else "group"
+        async with self._acts.audited(actor, "read_type.switched", object_):
+            permission = FACILITY_ADMIN if facility_id else OPERATOR
+            permit = await self._access.check_permission(permission, facility_id)
+            # The facility side administers the types that it may know of.
+            if not permit.allowed or (
+                facility_id and read_type is ReadType.PRE_READ and permit.side is Side.FACILITY
+            ):
+                raise _lacks(permission)
+            async with self._database.transaction() as transaction:
+                await transaction.lock_switches()
+                enabled = await transaction.pre_read_enabled()
+                if facility_id:
+                    switches = switch(
+                        await transaction.switches(facility_id), read_type, active, pre_read_enabled=enabled
+                    )
+                    answer = listed(active_read_types(switches, pre_read_enabled=enabled), permit.side)
+                else:
+                    answer = [ReadType.PRE_READ] if active else []
+                await transaction.save_switch(facility_id, read_type, active)
+                await transaction.record(
+                    actor,
+                    "read_type.switched",
+                    object_,
+                    "done",
+                    read_type=read_type.value,
+                    active="yes" if active else "no",
+                )
+                return answer
+
+    async def list(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
+        """The read types active at a facility that the actor administers; pre-read for the group side."""
+        async with self._acts.audited(actor, "read_types.listed", f"facility:{facility_id}"):
+            permits = [await self._access.check_permission(each, facility_id) for each in READ_TYPE_READERS]
+            if not any(permit.allowed for permit in permits):
+                raise Denied(f"one of the permissions `{'`, `'.join(READ_TYPE_READERS)}` is needed")
+            async with self._database.transaction() as transaction:
+                active = active_read_types(
+                    await transaction.switches(facility_id),
+                    pre_read_enabled=await transaction.pre_read_enabled(),
+                )
+            return listed(active, permits[0].side)
+
+
+def _person(actor: str, *sights: Sight) -> Person:
+    """Who acts, under the name that access tells, else his login."""
+    return Person(actor, next((sight.name for sight in sights if sight.name), actor))
+
+
+def _lacks(permission: str) -> Denied:
+    return Denied(f"the permission `{permission}` is needed there")

@@ -1,0 +1,70 @@
+"""Access as far as reporting asks it, and texts."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from kernel.ids import CaseId, FacilityId
+from services.reporting.domain import NO_SIGHT, Level, Permit, ReadType, Side, Sight
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LEASE = timedelta(minutes=5)
+NORTH = FacilityId(uuid4())
+
+ACTING: ContextVar[str] = ContextVar("acting")
+"""On whose behalf access is asked; over the wire his token tells."""
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    at: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.at
+
+    def pass_by(self, time: timedelta) -> None:
+        self.at += time
+
+
+def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:
+    """What a radiologist of the facility North may do, who completes every read type."""
+    values: dict[str, Any] = {
+        "allowed": True,
+        "level": level,
+        "reports": True,
+        "side": Side.GROUP,
+        "read_types": frozenset(ReadType) if level is Level.REPORT else frozenset(),
+        "facility_id": NORTH,
+        "revision": "r1",
+    }
+    return Sight(**values | changes)
+
+
+def a_facility_sight(**changes: Any) -> Sight:
+    return a_sight(Level.VIEW, **{"side": Side.FACILITY} | changes)
+
+
+@dataclass
+class Access:
+    """What each user may do, with every case alike."""
+
+    sights: dict[str, Sight] = field(default_factory=dict)
+    permits: dict[tuple[str, str], Permit] = field(default_factory=dict)
+    answers: list[Callable[[], Sight]] = field(default_factory=list)
+    """What the next questions are answered with, before the sights count again."""
+
+    async def check(self, case_id: CaseId) -> Sight:
+        if self.answers:
+            return self.answers.pop(0)()
+        return self.sights.get(ACTING.get(), NO_SIGHT)
+
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        return self.permits.get((ACTING.get(), permission), Permit(False, Side.NONE))
+
+    def permit(self, login: str, permission: str, side: Side = Side.GROUP) -> None:
+        self.permits[login, permission] = Permit(True, side)

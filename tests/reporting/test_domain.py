@@ -1,0 +1,300 @@
+"""The tables: the lock, the order of read types, what becomes of a refused text, both projections."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound
+from kernel.ids import CaseId
+from services.reporting.domain import (
+    AFTER_FINAL,
+    LOCKING,
+    MAX_CASE_BYTES,
+    MAX_CASE_REPORTS,
+    MAX_TEXT_CHARACTERS,
+    NO_SIGHT,
+    PUBLIC,
+    SIDES,
+    Act,
+    BrokenLock,
+    Issued,
+    Keep,
+    Level,
+    Lock,
+    Person,
+    Reading,
+    ReadType,
+    Refusal,
+    Side,
+    Standing,
+    State,
+    Then,
+    active_read_types,
+    check_room,
+    checked_text,
+    listed,
+    project,
+    refusal,
+    switch,
+)
+from tests.reporting.builders import LEASE, NOON, a_sight
+
+VOS, LIND = Person("vos", "Dr Eva Vos"), Person("lind", "Dr Lind")
+ALL = frozenset(ReadType)
+PRELIMINARY, FINAL, OTHER, PRE_READ = ReadType
+
+
+def a_reading(*issued: ReadType, holder: Person | None = None, **changes: Any) -> Reading:
+    lock = Lock(holder, NOON + LEASE) if holder else None
+    types = tuple(Issued(each, NOON + timedelta(minutes=n)) for n, each in enumerate(issued))
+    return replace(Reading(CaseId(uuid4()), lock=lock, issued=types), **changes)
+
+
+READINGS = {
+    Standing.FREE: a_reading(),
+    Standing.OWN: a_reading(holder=VOS),
+    Standing.TAKEN: a_reading(holder=LIND),
+}
+
+
+@pytest.mark.parametrize(("standing", "act"), list(product(Standing, Act)))
+def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
+    reading = READINGS[standing]
+    assert standing is reading.standing("vos", NOON)
+    match LOCKING.get((standing, act)):
+        case Then.LEASE:
+            assert Lock(VOS, NOON + LEASE) == reading.after(act, VOS, NOON, LEASE).lock
+        case Then.ENDS:
+            assert reading.after(act, VOS, NOON, LEASE).lock is None
+        case Then.STAYS:
+            assert reading is reading.after(act, VOS, NOON, LEASE)
+        case None:
+            with pytest.raises(Conflict):
+                reading.after(act, VOS, NOON, LEASE)
+
+
+def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
+    legal = {
+        (Standing.FREE, "lock"),
+        *((Standing.OWN, act) for act in ("lock", "renew", "unlock", "save draft", "complete", "break")),
+        (Standing.TAKEN, "break"),
+    }
+    assert legal == {(standing, act.value) for standing, act in LOCKING}
+
+
+def test_a_lock_ends_at_its_instant() -> None:
+    reading = a_reading(holder=VOS)
+    just_before = NOON + LEASE - timedelta(microseconds=1)
+
+    assert (Standing.OWN, Standing.FREE) == (
+        reading.standing("vos", just_before),
+        reading.standing("vos", NOON + LEASE),
+    )
+    assert LIND == reading.after(Act.LOCK, LIND, NOON + LEASE, LEASE).lock.holder  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("reading", "act", "broken", "sentence"),
+    [
+        (
+            a_reading(holder=LIND),
+            Act.LOCK,
+            None,
+            "the case is locked by `Dr Lind` until 2026-11-01 12:05:00 UTC",
+        ),
+        (a_reading(holder=LIND), Act.RENEW, None, "you do not hold the lock of this case"),
+        (
+            a_reading(holder=LIND),
+            Act.COMPLETE,
+            BrokenLock("Ada", NOON),
+            "your lock was broken by `Ada` at 2026-11-01 12:00:00 UTC",
+        ),
+        (a_reading(), Act.BREAK, None, "nobody holds the lock of this case"),
+    ],
+)
+def test_a_refusal_of_the_lock_says_why(
+    reading: Reading, act: Act, broken: BrokenLock | None, sentence: str
+) -> None:
+    with pytest.raises(Conflict) as refused:
+        reading.after(act, VOS, NOON, LEASE, broken)
+    assert sentence == refused.value.sentence
+
+
+def test_a_lapsed_lock_is_refused_to_its_former_holder_with_its_end() -> None:
+    with pytest.raises(Conflict, match="your lock ended at 2026-11-01 12:05:00 UTC"):
+        a_reading(holder=VOS).after(Act.RENEW, VOS, NOON + LEASE, LEASE)
+
+
+# Completing
+
+
+def refused(reading: Reading, read_type: ReadType, **changes: Any) -> Refusal | None:
+    values: dict[str, Any] = {"before": a_sight(), "sight": a_sight(), "active": ALL}
+    return refusal(reading, read_type, "vos", changes.pop("not_locked", None), **values | changes)
+
+
+@pytest.mark.proves("REP-16")
+@pytest.mark.proves("REP-17")
+@pytest.mark.parametrize("read_type", ReadType)
+def test_what_may_follow_a_final_report(read_type: ReadType) -> None:
+    assert {OTHER} == {each for each, why_not in AFTER_FINAL.items() if why_not is None}
+    reading = a_reading(PRELIMINARY, FINAL)
+
+    assert refused(a_reading(PRELIMINARY), read_type) is None
+    assert refused(reading.reopen(), read_type) is None
+    after_final = refused(reading, read_type)
+    if read_type is OTHER:
+        assert after_final is None
+    else:
+        assert after_final is not None
+        assert (Conflict, Keep.DRAFT, False) == (
+            type(after_final.error),
+            after_final.keep,
+            after_final.ends_lock,
+        )
+    if read_type is FINAL:
+        assert after_final is not None
+        assert "add an addendum" in after_final.error.sentence
+
+
+NOT_LOCKED = Conflict("you do not hold the lock of this case")
+
+
+@pytest.mark.proves("REP-18", part="why a completion is refused")
+@pytest.mark.parametrize(
+    ("sight", "not_locked", "word", "keep", "ends_lock"),
+    [
+        (NO_SIGHT, NOT_LOCKED, NotFound, None, False),
+        (NO_SIGHT, None, Expired, Keep.FOR_AUTHOR, True),
+        (a_sight(being_deleted=True), None, NotFound, None, False),
+        (a_sight(Level.VIEW), NOT_LOCKED, Expired, None, False),
+        (a_sight(Level.VIEW), None, Expired, Keep.FOR_AUTHOR, True),
+        (a_sight(Level.DRAFT), None, Expired, Keep.DRAFT, True),
+        (a_sight(Level.DRAFT), NOT_LOCKED, Expired, Keep.DRAFT, False),
+        (a_sight(), NOT_LOCKED, Conflict, Keep.DRAFT, False),
+        (a_sight(read_types=frozenset({PRELIMINARY})), None, Expired, Keep.DRAFT, False),
+    ],
+)
+def test_the_first_reason_decides_what_becomes_of_the_text(
+    sight: Any, not_locked: Conflict | None, word: type[Exception], keep: Keep | None, ends_lock: bool
+) -> None:
+    found = refused(a_reading(holder=VOS), FINAL, sight=sight, not_locked=not_locked)
+
+    assert found is not None
+    assert (word, keep, ends_lock) == (type(found.error), found.keep, found.ends_lock)
+    assert keep is None or found.error.sentence.endswith(keep.value)
+
+
+def test_what_was_never_his_is_denied_and_what_he_lost_has_expired() -> None:
+    never = refused(a_reading(), FINAL, before=a_sight(Level.DRAFT), sight=a_sight(Level.DRAFT))
+    assert never is not None
+    assert Denied is type(never.error)
+
+
+@pytest.mark.parametrize("side", [Side.FACILITY, Side.NONE])
+def test_a_pre_read_is_completed_on_the_group_side_only(side: Side) -> None:
+    sight = a_sight(side=side)
+    assert PUBLIC == {each for each in ReadType if sight.completes(each, ALL)}
+
+
+def test_a_final_report_closes_a_reopened_case_and_no_other_does() -> None:
+    reopened = a_reading(FINAL).reopen()
+    assert {FINAL} == {each for each in ReadType if reopened.issue(each, NOON).is_final}
+    with pytest.raises(Conflict):
+        reopened.reopen()
+    with pytest.raises(Conflict):
+        a_reading(PRELIMINARY, OTHER, PRE_READ).reopen()
+
+
+# Texts
+
+
+@pytest.mark.parametrize("text", ["a", "two\nlines\tand a tab", "é😀", "x" * MAX_TEXT_CHARACTERS])
+def test_a_text_is_taken(text: str) -> None:
+    assert text == checked_text(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "x" * (MAX_TEXT_CHARACTERS + 1), "a\0", "a\rb", "\x1b[2J", "a\x85", "\x7f"]
+)
+def test_a_text_is_refused(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        checked_text(text)
+    assert "text" == refused.value.field
+
+
+def test_a_case_has_room_for_so_much_and_no_more() -> None:
+    check_room("é", MAX_CASE_BYTES - 2, MAX_CASE_REPORTS - 1)
+    with pytest.raises(Exhausted):
+        check_room("é", MAX_CASE_BYTES - 1)
+    with pytest.raises(Exhausted):
+        check_room("a", 0, MAX_CASE_REPORTS)
+
+
+# Projections
+
+
+@pytest.mark.proves("REP-12", part="what the index is told")
+@pytest.mark.parametrize(
+    ("issued", "reopened", "state"),
+    [
+        ((), False, State.UNREAD),
+        ((OTHER,), False, State.PRELIMINARY),
+        ((PRELIMINARY,), False, State.PRELIMINARY),
+        ((PRELIMINARY, FINAL), False, State.FINAL),
+        ((FINAL, OTHER), False, State.FINAL),
+        ((FINAL,), True, State.REOPENED),
+        ((FINAL, PRELIMINARY), True, State.REOPENED),
+    ],
+)
+@pytest.mark.parametrize("holder", [None, VOS])
+def test_a_pre_read_leaves_nothing_in_what_the_facility_side_is_told(
+    issued: tuple[ReadType, ...], reopened: bool, state: State, holder: Person | None
+) -> None:
+    without = a_reading(*issued, holder=holder, reopened=reopened)
+    pre_read = Issued(PRE_READ, NOON + timedelta(hours=1))
+    facility, group = SIDES[Side.FACILITY], SIDES[Side.GROUP]
+
+    for place in range(len(issued) + 1):
+        having = replace(
+            without, version=9, issued=(*without.issued[:place], pre_read, *without.issued[place:])
+        )
+        assert project(without, facility) == project(having, facility)
+        assert (state, state) == (project(having, facility).state, project(having, group).state)
+        assert PRE_READ in project(having, group).read_types
+        assert pre_read.completed_at == project(having, group).reported_at
+
+
+# Read types
+
+
+@pytest.mark.proves("REP-5")
+@pytest.mark.proves("REP-6")
+def test_pre_read_is_active_where_both_switches_are_on() -> None:
+    on, off = {PRE_READ: True}, {PRE_READ: False}
+    assert {FINAL} == active_read_types({}, pre_read_enabled=False)
+    assert {FINAL} == active_read_types({}, pre_read_enabled=True)
+    assert {FINAL} == active_read_types(on, pre_read_enabled=False)
+    assert {FINAL} == active_read_types(off, pre_read_enabled=True)
+    assert {FINAL, PRE_READ} == active_read_types(on, pre_read_enabled=True)
+    with pytest.raises(Conflict, match="not enabled for the group"):
+        switch({}, PRE_READ, True, pre_read_enabled=False)
+
+
+@pytest.mark.proves("REP-2")
+def test_a_facility_keeps_one_public_read_type() -> None:
+    switches = switch({PRE_READ: True}, PRELIMINARY, True, pre_read_enabled=True)
+    switches = switch(switches, FINAL, False, pre_read_enabled=True)
+    assert {PRELIMINARY, PRE_READ} == active_read_types(switches, pre_read_enabled=True)
+    with pytest.raises(Conflict, match="at least one"):
+        switch(switches, PRELIMINARY, False, pre_read_enabled=True)
+
+
+def test_pre_read_is_listed_to_the_group_side_only() -> None:
+    assert [list(ReadType), list(ReadType)[:3], list(ReadType)[:3]] == [
+        listed(ALL, side) for side in (Side.GROUP, Side.FACILITY, Side.NONE)
+    ]
