@@ -427,6 +427,22 @@ async def test_a_case_seen_by_several_ways_is_listed_once(access: Access) -> Non
     assert (Path.PRIVILEGE, Path.GRANT, Path.FOLDER) == (await access.check(user, case_id)).paths
 
 
+async def test_a_case_in_several_folders_does_not_cut_a_page_short(access: Access) -> None:
+    facility = await access.facility()
+    user = await access.user()
+    folders = [await access.folder(user, name=name) for name in ("one", "other")]
+    cases = [
+        await access.case(facility, a_study(received_at=NOON + timedelta(minutes=minute)))
+        for minute in range(3)
+    ]
+    for case_id in cases:
+        for folder_id in folders:
+            await access.folders.put_in_folder(ADMIN, folder_id, case_id)
+
+    assert cases[:0:-1] == await access.worklist(user, limit=2)
+    assert cases[::-1] == [case.case_id for case in await everything(access, user, 2)]
+
+
 # What serves a page
 
 
