@@ -20,13 +20,16 @@ from services.access.domain import (
     PermissionGrant,
     Privilege,
     Role,
+    Side,
     User,
     acting_login,
     canonical_login,
     checked_name,
+    must_suit,
     no_active_user,
     no_case,
     no_user,
+    shown_read_types,
     stand,
 )
 from services.access.manager import Manager, UserSettings
@@ -141,7 +144,7 @@ async def compiled(transaction: Transaction, login: str) -> CompiledUser:
 
 @dataclass(frozen=True, slots=True)
 class HeldPrivilege:
-    """A stored privilege with what it amounts to now."""
+    """A stored privilege as a side may know it, with what it amounts to now."""
 
     user_id: UserId
     facility_id: FacilityId
@@ -150,9 +153,12 @@ class HeldPrivilege:
     expires_at: datetime | None
 
     @classmethod
-    def of(cls, user: User, facility: Facility, privilege: Privilege, now: datetime) -> "HeldPrivilege":
+    def of(
+        cls, user: User, facility: Facility, privilege: Privilege, now: datetime, shown_to: Side
+    ) -> "HeldPrivilege":
         standing = stand(privilege, user.role, facility.time_zone)
-        return cls(user.id, facility.id, privilege, standing.at(now), standing.expires_at)
+        shown = replace(privilege, read_types=shown_read_types(privilege.read_types, shown_to))
+        return cls(user.id, facility.id, shown, standing.at(now), standing.expires_at)
 
 
 class Users:
@@ -236,9 +242,10 @@ class Users:
             if facility is None:
                 raise NotFound(f"no facility `{facility_id}`", field="facility_id")
             user = await self._managed(transaction, manager, user_id)
+            must_suit(privilege, user.role)
             old = await transaction.privilege(user_id, facility_id)
             manager.must_give_privilege(facility, old, privilege, transaction.now)
-            held = HeldPrivilege.of(user, facility, privilege, transaction.now)
+            held = HeldPrivilege.of(user, facility, privilege, transaction.now, act.actor.side)
             if privilege == old:
                 return held, await transaction.revision()
             await transaction.save_privilege(user_id, facility_id, privilege)
@@ -264,7 +271,7 @@ class Users:
                 user = await self._managed(transaction, manager, user_id)
                 administers = manager.homes
             return [
-                HeldPrivilege.of(user, facility, privilege, transaction.now)
+                HeldPrivilege.of(user, facility, privilege, transaction.now, actor.side)
                 for facility, privilege in await transaction.privileges(user_id)
                 if administers is None or facility.id in administers
             ]

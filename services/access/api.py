@@ -172,13 +172,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     # Sight
 
     async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # noqa: N802
-        decision = await self._sight.check(
+        decision, revision = await self._sight.check(
             _actor(),
             _case_id(request.case_id),
             images=request.images,
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        return pb.CheckResponse(decision=_decision(decision))
+        return pb.CheckResponse(decision=_decision(decision), revision=self._revisions.token(revision))
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
@@ -190,10 +190,12 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def CheckPermission(  # noqa: N802
         self, request: pb.CheckPermissionRequest, context: Context
     ) -> pb.CheckPermissionResponse:
-        allowed, singly = await self._sight.check_permission(
+        allowed, singly, side = await self._sight.check_permission(
             _actor(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
         )
-        return pb.CheckPermissionResponse(allowed=allowed, facility_ids=sorted(map(str, singly)))
+        return pb.CheckPermissionResponse(
+            allowed=allowed, facility_ids=sorted(map(str, singly)), side=SIDE_VALUES[side]
+        )
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
         limit = _page_size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
@@ -314,6 +316,7 @@ def _decision(decision: Decision) -> pb.Decision:
         read_types=_read_types(decision.read_types),
         facility_id=str(decision.facility_id),
         user_version=decision.user_version,
+        user_name=decision.user_name,
         studies=[
             pb.ConfirmedStudy(
                 study_id=str(study.study_id),
@@ -328,6 +331,8 @@ def _decision(decision: Decision) -> pb.Decision:
 def _case(case: ListedCase, level: Level) -> pb.Case:
     summary = case.summary
     attributes = summary.attributes
+    reading = case.reading
+    lock = reading.lock
     return pb.Case(
         case_id=str(case.case_id),
         facility_id=str(case.facility_id),
@@ -346,9 +351,13 @@ def _case(case: ListedCase, level: Level) -> pb.Case:
         modalities_in_study=summary.modalities_in_study,
         series_count=summary.series_count,
         instance_count=summary.instance_count,
-        study_status_id=summary.study_status_id,
+        study_status_id=case.study_status_id,
         undistributed=case.undistributed,
         level=LEVEL_VALUES[level],
+        lock_holder_name=lock.holder_name if lock else "",
+        lock_ends_at=_timestamp(lock.ends_at) if lock else None,
+        reported_read_types=_read_types(reading.read_types),
+        reported_at=_timestamp(reading.reported_at) if reading.reported_at else None,
     )
 
 

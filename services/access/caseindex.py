@@ -1,19 +1,41 @@
-"""The case index: what access keeps of a case, from two owners.
+"""The case index: what access keeps of a case, from three owners.
 
-Routing says which facility owns a case and which series belong to it; ingest says what was received. Each
-snapshot carries its owner's version, and only what is newer counts, so that order and repetition do not
-matter. Series that do not belong to the case are neither counted nor shown.
+Routing says which facility owns a case and which series belong to it; ingest says what was received;
+reporting says how far it was read. Each snapshot carries its owner's version, and only what is newer counts,
+so that order and repetition do not matter. Series that do not belong to the case are neither counted nor
+shown. Of the reading there are two projections, of which a user is answered one (A59).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.access.domain import ConfirmedStudy
+from services.access.domain import ConfirmedStudy, ReadType, Side
 
-# StudyStatusID by whether every received study has settled (A55).
-STUDY_STATUS_ID = {False: "IN_TRANSMIT", True: "READY_TO_READ"}
+
+class ReadingState(StrEnum):
+    """How far a case was read, as one side sees it; a pre-read never counts (A33)."""
+
+    UNREAD = "unread"
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    REOPENED = "reopened"
+
+
+# StudyStatusID by whether every received study has settled, and the state of the reading (A55). What was
+# reported stays so when more images come.
+STUDY_STATUS_ID: Mapping[tuple[bool, ReadingState], str] = {
+    (False, ReadingState.UNREAD): "IN_TRANSMIT",
+    (True, ReadingState.UNREAD): "READY_TO_READ",
+    (False, ReadingState.PRELIMINARY): "PRELIMINARY",
+    (True, ReadingState.PRELIMINARY): "PRELIMINARY",
+    (False, ReadingState.FINAL): "FINAL",
+    (True, ReadingState.FINAL): "FINAL",
+    (False, ReadingState.REOPENED): "IN_TRANSMIT",
+    (True, ReadingState.REOPENED): "READY_TO_READ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +88,42 @@ class ReceivedStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """The exclusive right to report a case, while it lives."""
+
+    holder_login: str
+    holder_name: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The reading of a case as one side sees it.
+
+    Attributes:
+        read_types: those of the reports.
+        reported_at: when the last of them was signed.
+    """
+
+    state: ReadingState = ReadingState.UNREAD
+    lock: Lock | None = None
+    read_types: frozenset[ReadType] = frozenset()
+    reported_at: datetime | None = None
+
+
+NOT_READ = Projection()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Reporting's snapshot of the reading of a case, by side."""
+
+    case_id: CaseId
+    projections: Mapping[Side, Projection]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class CaseSummary:
     """What the worklist shows of a case, over the series that belong to it."""
 
@@ -73,7 +131,7 @@ class CaseSummary:
     modalities_in_study: tuple[str, ...]
     series_count: int
     instance_count: int
-    study_status_id: str
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +181,7 @@ class IndexedCase:
             modalities_in_study=tuple(sorted({s.modality for s in series if s.modality})),
             series_count=len(series),
             instance_count=sum(s.instance_count for s in series),
-            study_status_id=STUDY_STATUS_ID[bool(self.studies) and all(s.settled for s in self.studies)],
+            settled=bool(self.studies) and all(study.settled for study in self.studies),
         )
 
 
@@ -137,7 +195,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class ListedCase:
-    """A case as a worklist shows it."""
+    """A case as a worklist shows it to one side."""
 
     case_id: CaseId
     facility_id: FacilityId
@@ -146,3 +204,15 @@ class ListedCase:
     study_instance_uid: str
     undistributed: bool
     summary: CaseSummary
+    reading: Projection
+
+    @property
+    def study_status_id(self) -> str:
+        return STUDY_STATUS_ID[self.summary.settled, self.reading.state]
+
+    def at(self, now: datetime) -> "ListedCase":
+        """The case as it is at an instant: a lock that has ended is none."""
+        lock = self.reading.lock
+        if lock is None or now < lock.ends_at:
+            return self
+        return replace(self, reading=replace(self.reading, lock=None))

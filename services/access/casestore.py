@@ -10,7 +10,7 @@ import msgspec
 
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing.db import Transaction
-from services.access.caseindex import IndexedCase, Placement, ReceivedStudy, StudyAttributes
+from services.access.caseindex import IndexedCase, Placement, Reading, ReceivedStudy, StudyAttributes
 from services.access.domain import ConfirmedStudy
 
 
@@ -55,7 +55,7 @@ class CaseStore(Transaction):
             "modalities_in_study": summary.modalities_in_study,
             "series_count": summary.series_count,
             "instance_count": summary.instance_count,
-            "study_status_id": summary.study_status_id,
+            "settled": summary.settled,
         } | {keyword: getattr(summary.attributes, keyword) for keyword in StudyAttributes.__slots__}
         numbered = [f"${number}" for number in range(1, len(columns) + 2)]
         await self.connection.execute(
@@ -92,8 +92,38 @@ class CaseStore(Transaction):
             ],
         )
 
+    async def save_reading(self, reading: Reading) -> None:
+        """Inserts or replaces what is kept of a reading, unless that is as new."""
+        await self.connection.executemany(
+            """
+            insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
+                lock_ends_at, read_types, reported_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
+                lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
+                lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
+                reported_at = excluded.reported_at
+            where readings.version < excluded.version
+            """,
+            [
+                (
+                    reading.case_id,
+                    side,
+                    reading.version,
+                    projection.state,
+                    lock.holder_login if (lock := projection.lock) else None,
+                    lock.holder_name if lock else None,
+                    lock.ends_at if lock else None,
+                    sorted(projection.read_types),
+                    projection.reported_at,
+                )
+                for side, projection in sorted(reading.projections.items())
+            ],
+        )
+
     async def forget_case(self, case_id: CaseId) -> bool:
         """Whether it was known."""
+        await self.connection.execute("delete from readings where case_id = $1", case_id)
         await self.connection.execute("delete from case_studies where case_id = $1", case_id)
         status = await self.connection.execute("delete from cases where case_id = $1", case_id)
         return status == "DELETE 1"
@@ -134,6 +164,10 @@ class CaseStore(Transaction):
     async def stale_studies(self, versions: Mapping[UUID, int]) -> list[StudyId]:
         """The studies of known cases of which an older version is known, or none."""
         return await self._stale("join case_studies known on known.study_id = told.id", "version", versions)
+
+    async def stale_readings(self, versions: Mapping[UUID, int]) -> list[CaseId]:
+        """Those of which an older version is known, or none."""
+        return await self._stale("left join readings known on known.case_id = told.id", "version", versions)
 
     async def _stale(self, join: str, version: str, versions: Mapping[UUID, int]) -> list[Any]:
         rows = await self.connection.fetch(

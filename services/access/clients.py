@@ -1,4 +1,4 @@
-"""Routing and ingest, which access asks while it hears their facts. It asks nobody while serving."""
+"""Routing, ingest and reporting, which access asks while it hears their facts; while serving, nobody."""
 
 from collections.abc import Mapping
 from datetime import UTC
@@ -8,9 +8,20 @@ import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.access.caseindex import Placement, ReceivedSeries, ReceivedStudy, StudyAttributes
-from services.access.domain import ConfirmedStudy, Facility
+from services.access.caseindex import (
+    Lock,
+    Placement,
+    Projection,
+    Reading,
+    ReadingState,
+    ReceivedSeries,
+    ReceivedStudy,
+    StudyAttributes,
+)
+from services.access.domain import ConfirmedStudy, Facility, ReadType, Side
+from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.reporting.v1 import reporting_pb2, reporting_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 # The attributes of a study that the index keeps, by DICOM keyword (PS3.6).
@@ -24,6 +35,17 @@ _KEYWORDS = {
     "study_description": "StudyDescription",
     "accession_number": "AccessionNumber",
     "referring_physician_name": "ReferringPhysicianName",
+}
+
+_State = reporting_pb2.DescribeReadingResponse.State
+_READING_STATES: dict[int, ReadingState] = {
+    _State.STATE_UNSPECIFIED: ReadingState.UNREAD,
+    _State.STATE_PRELIMINARY: ReadingState.PRELIMINARY,
+    _State.STATE_FINAL: ReadingState.FINAL,
+    _State.STATE_REOPENED: ReadingState.REOPENED,
+}
+_READ_TYPES: dict[int, ReadType] = {
+    access_pb2.ReadType.Value(f"READ_TYPE_{read_type.name}"): read_type for read_type in ReadType
 }
 
 
@@ -107,6 +129,44 @@ class IngestClient:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
         answer = await self._ingest.ListVersions(request)
         return [(UUID(version.study_id), version.version) for version in answer.versions]
+
+
+class ReportingClient:
+    """Asks reporting how far cases were read."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._reporting = reporting_pb2_grpc.ReportingServiceStub(channel)
+
+    async def describe_reading(self, case_id: CaseId) -> Reading | None:
+        try:
+            answer = await self._reporting.DescribeReading(
+                reporting_pb2.DescribeReadingRequest(case_id=str(case_id))
+            )
+        except NotFound:
+            return None
+        sides = {Side.GROUP: answer.group, Side.FACILITY: answer.facility}
+        return Reading(
+            case_id=CaseId(UUID(answer.case_id)),
+            projections={side: _projection(projection) for side, projection in sides.items()},
+            version=answer.version,
+        )
+
+    async def reading_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        request = reporting_pb2.ListVersionsRequest(after_case_id=str(after or ""))
+        answer = await self._reporting.ListVersions(request)
+        return [(UUID(version.case_id), version.version) for version in answer.versions]
+
+
+def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) -> Projection:
+    lock = projection.lock
+    return Projection(
+        state=_READING_STATES[projection.state],
+        lock=Lock(lock.holder_login, lock.holder_name, lock.ends_at.ToDatetime(UTC))
+        if projection.HasField("lock")
+        else None,
+        read_types=frozenset(_READ_TYPES[read_type] for read_type in projection.read_types),
+        reported_at=projection.reported_at.ToDatetime(UTC) if projection.HasField("reported_at") else None,
+    )
 
 
 def _confirmed_study(study: routing_pb2.PlacedStudy) -> ConfirmedStudy:

@@ -233,6 +233,7 @@ class CompiledUser:
 
     id: UserId
     login: str
+    name: str
     version: int
     role: Role
     standings: Mapping[FacilityId, Standing]
@@ -240,6 +241,16 @@ class CompiledUser:
     facilities: tuple[FacilityId, ...]
     grantee: UserId | None
     folders: tuple[FolderId, ...]
+
+    @property
+    def side(self) -> Side:
+        """Whom he works for."""
+        return ROLES[self.role].side
+
+    @property
+    def reading_side(self) -> Side:
+        """As which side he sees what was read: whoever is not of the group, as the facility (A32)."""
+        return Side.GROUP if self.side is Side.GROUP else Side.FACILITY
 
     def level_at(self, facility_id: FacilityId, now: datetime) -> Level:
         """His effective level at a facility."""
@@ -290,6 +301,7 @@ def compile_user(
     return CompiledUser(
         id=user.id,
         login=user.login,
+        name=user.name,
         version=user.version,
         role=user.role,
         standings=standings,
@@ -359,6 +371,7 @@ class Decision:
     read_types: frozenset[ReadType] = frozenset()
     facility_id: FacilityId | None = None
     user_version: int = 0
+    user_name: str = ""
     studies: tuple[ConfirmedStudy, ...] = ()
 
 
@@ -374,10 +387,11 @@ def decide(user: CompiledUser, facility_id: FacilityId, paths: tuple[Path, ...],
         images=user.holds(Permission.VIEW_IMAGES, facility_id),
         reports=user.holds(Permission.VIEW_REPORT, facility_id),
         paths=paths,
-        side=ROLES[user.role].side,
+        side=user.side,
         read_types=user.standings[facility_id].read_types if level is Level.REPORT else frozenset(),
         facility_id=facility_id,
         user_version=user.version,
+        user_name=user.name,
     )
 
 
@@ -416,11 +430,20 @@ def checked_privilege(level: Level, expires_on: date | None, read_types: frozens
         raise Invalid(f"`expires_on` lies before {_FIRST_EXPIRY}", field="expires_on")
     if level is not Level.REPORT and read_types:
         raise Invalid("only a privilege of level REPORT has read types", field="read_types")
-    if ReadType.PRE_READ in read_types:
-        raise Invalid("pre-read is not active at this facility", field="read_types")
     if level is Level.REPORT and not read_types:
         read_types = frozenset({ReadType.FINAL})
     return Privilege(level, expires_on, read_types)
+
+
+def must_suit(privilege: Privilege, role: Role) -> None:
+    """Raises Invalid for a privilege that no user of the role may have (REP-4, REP-7)."""
+    if ReadType.PRE_READ in privilege.read_types and ROLES[role].side is not Side.GROUP:
+        raise Invalid(f"the role `{role}` completes no pre-reads", field="read_types")
+
+
+def shown_read_types(read_types: frozenset[ReadType], side: Side) -> frozenset[ReadType]:
+    """What a side may know of: pre-reads are the group's own (REP-4)."""
+    return read_types if side is Side.GROUP else read_types - {ReadType.PRE_READ}
 
 
 def no_user(user_id: UserId) -> NotFound:

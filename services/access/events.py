@@ -1,4 +1,4 @@
-"""What access hears: facilities and placements from routing, studies from ingest; and the hourly healing."""
+"""What access hears: from routing, ingest and reporting; and the hourly healing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from kernel.events import (
     CaseUndistributed,
     FacilityChanged,
     Fact,
+    ReadingChanged,
     StudyChanged,
     StudyReceived,
 )
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import log
 from plumbing.bus import Hearing
-from services.access.caseindex import ReceivedStudy
+from services.access.caseindex import Reading, ReceivedStudy
 from services.access.domain import Facility
 from services.access.usecases import CaseIndex, Snapshots
 
@@ -45,6 +46,12 @@ def hearings(index: CaseIndex) -> Sequence[Hearing[Any, Any]]:
     async def index_study(transaction: Any, _fact: Fact, study: ReceivedStudy | None) -> None:
         await index.index_study(transaction, study)
 
+    async def fetch_reading(fact: Fact) -> Reading | None:
+        return await index.fetch_reading(CaseId(fact.id))
+
+    async def index_reading(transaction: Any, _fact: Fact, reading: Reading | None) -> None:
+        await index.index_reading(transaction, reading)
+
     async def fetch_facility(fact: Fact) -> Facility | None:
         return await index.fetch_facility(FacilityId(fact.id))
 
@@ -54,6 +61,7 @@ def hearings(index: CaseIndex) -> Sequence[Hearing[Any, Any]]:
     return [
         *(Hearing(fact, fetch_case, index_case) for fact in (CasePlaced, CaseUndistributed, CaseMoved)),
         *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
+        Hearing(ReadingChanged, fetch_reading, index_reading),
         Hearing(FacilityChanged, fetch_facility, index_facility),
     ]
 

@@ -17,7 +17,7 @@ from plumbing.outbox import Relay
 from plumbing.tokens import Verifier
 from services.access import api, events
 from services.access.administration import Folders, Users
-from services.access.clients import IngestClient, RoutingClient
+from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
@@ -29,7 +29,7 @@ class Settings(ServiceSettings):
     """What access is told beyond what every service is.
 
     Attributes:
-        ingest_address, routing_address: gRPC addresses of the services whose facts it hears.
+        ingest_address, routing_address, reporting_address: gRPC addresses of those whose facts it hears.
         revision_key: encrypts revision tokens; at least 32 characters, the same at each instance.
     """
 
@@ -37,6 +37,7 @@ class Settings(ServiceSettings):
 
     ingest_address: Address
     routing_address: Address
+    reporting_address: Address
     revision_key: SecretStr
 
 
@@ -54,11 +55,15 @@ async def build(
     resources.push_async_callback(to_routing.close)
     to_ingest = rpc.connect(settings.ingest_address, "ingest", settings.tls)
     resources.push_async_callback(to_ingest.close)
+    to_reporting = rpc.connect(settings.reporting_address, "reporting", settings.tls)
+    resources.push_async_callback(to_reporting.close)
 
     sight = Sight(database, clock)
     users = Users(database, new_id)
     folders = Folders(database, new_id)
-    index = CaseIndex(database, RoutingClient(to_routing), IngestClient(to_ingest))
+    index = CaseIndex(
+        database, RoutingClient(to_routing), IngestClient(to_ingest), ReportingClient(to_reporting)
+    )
 
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)

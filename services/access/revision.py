@@ -10,12 +10,13 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from kernel.errors import Invalid
 
 MIN_KEY_CHARACTERS = 32
-# NIST SP 800-38D, 8.2.2: a random nonce has 96 bits.
+# RFC 8452, section 4: a nonce has 96 bits. Each Check makes a token, and unlike GCM this mode stands random
+# nonces that repeat, which 2^32 of them may do.
 _NONCE_BYTES = 12
 _PURPOSE = b"readroom access revision"
 
@@ -26,7 +27,7 @@ class RevisionTokens:
     def __init__(self, key: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
         if len(key) < MIN_KEY_CHARACTERS:
             raise Invalid(f"`revision_key` must be at least {MIN_KEY_CHARACTERS} characters")
-        self._cipher = AESGCM(sha256(key.encode()).digest())
+        self._cipher = AESGCMSIV(sha256(key.encode()).digest())
         self._random_bytes = random_bytes
 
     def token(self, revision: int) -> str:

@@ -18,8 +18,17 @@ import msgspec
 
 from kernel.ids import CaseId, FacilityId
 from plumbing.db import Transaction
-from services.access.caseindex import CaseSummary, ListedCase, Position, StudyAttributes
-from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Sighting
+from services.access.caseindex import (
+    NOT_READ,
+    CaseSummary,
+    ListedCase,
+    Lock,
+    Position,
+    Projection,
+    ReadingState,
+    StudyAttributes,
+)
+from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
 
 # $1 login, $2 facilities he sees by privilege, $3 his id where grants count for him, $4 his folders
 _SIGHTED = """(
@@ -64,7 +73,8 @@ _CHECK_MANY = f"""
 
 # Each path is a branch of its own that an index serves in order, each cut off at the page; what they
 # offer passes the same predicate as a check. A case in several folders counts once before the cut.
-# $5 and $6: after this position; $7: rows; $8: facility.
+# $5 and $6: after this position; $7: rows; $8: facility; $9: the side whose projection of the reading is
+# shown, on which nothing else may depend (A59).
 _LIST = f"""
     with page as (
         (
@@ -97,11 +107,13 @@ _LIST = f"""
         order by received_at desc, case_id desc limit $7
     )
     select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
-        sighted.*
+        sighted.*,
+        r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at
     from users u
     cross join revision
     left join (page join {_SIGHTED} using (case_id)) on {_VISIBLE}
     left join facilities f on f.facility_id = sighted.facility_id
+    left join readings r on r.case_id = sighted.case_id and r.side = $9
     where u.login = $1
     order by sighted.received_at desc, sighted.case_id desc
 """
@@ -145,7 +157,16 @@ class Sightings(Transaction):
             facilities = tuple(f for f in facilities if f == facility_id)
         after = after or _NEWEST
         rows = await self.connection.fetch(
-            _LIST, login, facilities, grantee, folders, after.received_at, after.case_id, limit, facility_id
+            _LIST,
+            login,
+            facilities,
+            grantee,
+            folders,
+            after.received_at,
+            after.case_id,
+            limit,
+            facility_id,
+            user.reading_side,
         )
         if not rows:
             return None
@@ -212,6 +233,19 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             modalities_in_study=tuple(row["modalities_in_study"]),
             series_count=row["series_count"],
             instance_count=row["instance_count"],
-            study_status_id=row["study_status_id"],
+            settled=row["settled"],
         ),
+        reading=_projection(row),
+    )
+
+
+def _projection(row: asyncpg.Record) -> Projection:
+    if row["state"] is None:
+        return NOT_READ
+    ends_at = row["lock_ends_at"]
+    return Projection(
+        state=ReadingState(row["state"]),
+        lock=Lock(row["lock_holder_login"], row["lock_holder_name"], ends_at) if ends_at else None,
+        read_types=frozenset(map(ReadType, row["read_types"])),
+        reported_at=row["reported_at"],
     )

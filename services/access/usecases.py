@@ -12,7 +12,14 @@ from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unavailable
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, StudyId, UserId
-from services.access.caseindex import IndexedCase, ListedCase, Placement, Position, ReceivedStudy
+from services.access.caseindex import (
+    IndexedCase,
+    ListedCase,
+    Placement,
+    Position,
+    Reading,
+    ReceivedStudy,
+)
 from services.access.domain import (
     NO_SIGHT,
     Answer,
@@ -22,6 +29,7 @@ from services.access.domain import (
     Facility,
     Level,
     Permission,
+    Side,
     Sighting,
     acting_login,
     decide,
@@ -73,12 +81,14 @@ class Transaction(Protocol):
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
     async def save_case(self, case: IndexedCase) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
+    async def save_reading(self, reading: Reading) -> None: ...
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def cases_of(self, study_id: StudyId) -> Sequence[CaseId]: ...
     async def stale_facilities(self, versions: Mapping[UUID, int]) -> Sequence[FacilityId]: ...
     async def stale_cases(self, versions: Mapping[UUID, int]) -> Sequence[CaseId]: ...
     async def stale_studies(self, versions: Mapping[UUID, int]) -> Sequence[StudyId]: ...
+    async def stale_readings(self, versions: Mapping[UUID, int]) -> Sequence[CaseId]: ...
 
 
 class Database(Protocol):
@@ -104,6 +114,13 @@ class Ingest(Protocol):
     async def study_versions(self, after: UUID | None) -> Versions: ...
 
 
+class Reporting(Protocol):
+    """The service reporting, asked by access itself; None means that nothing was written, or gone."""
+
+    async def describe_reading(self, case_id: CaseId) -> Reading | None: ...
+    async def reading_versions(self, after: UUID | None) -> Versions: ...
+
+
 class Sight:
     """What users ask.
 
@@ -117,34 +134,43 @@ class Sight:
         self._clock = clock
         self._compiled: dict[str, CompiledUser] = {}
 
-    async def check(self, login: str, case_id: CaseId, *, images: bool, at_least: int) -> Decision:
-        """What the user may do with a case now; its studies if images are asked for and allowed."""
-        user, (sighting, studies) = await self._ask(
+    async def check(
+        self, login: str, case_id: CaseId, *, images: bool, at_least: int
+    ) -> tuple[Decision, int]:
+        """What the user may do with a case now, its studies if images are asked for and allowed; and the
+        revision of sight that this was decided on."""
+        user, answer = await self._ask(
             login, lambda t, user: t.check(user, case_id, with_studies=images), at_least
         )
+        sighting, studies = answer.found
         if sighting is None:
-            return NO_SIGHT
+            return NO_SIGHT, answer.revision
         decision = decide(user, sighting.facility_id, sighting.paths, self._clock.now())
-        return replace(decision, studies=studies) if studies and decision.images else decision
+        if studies and decision.images:
+            decision = replace(decision, studies=studies)
+        return decision, answer.revision
 
     async def check_many(self, login: str, case_ids: Sequence[CaseId]) -> list[Decision]:
         """What the user may do with each case now, in the order asked."""
         if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
             raise Invalid(f"`case_ids` must name 1 to {MAX_CHECKED_CASES} cases", field="case_ids")
-        user, sightings = await self._ask(login, lambda t, user: t.check_many(user, case_ids))
+        user, answer = await self._ask(login, lambda t, user: t.check_many(user, case_ids))
         # Cases of one facility seen by the same paths share one decision.
         decide_alike = cache(partial(decide, user, now=self._clock.now()))
-        return [NO_SIGHT if s is None else decide_alike(s.facility_id, s.paths) for s in sightings]
+        return [NO_SIGHT if s is None else decide_alike(s.facility_id, s.paths) for s in answer.found]
 
     async def check_permission(
         self, login: str, permission: Permission, facility_id: FacilityId | None
-    ) -> tuple[bool, frozenset[FacilityId]]:
-        """Whether the user holds a permission there; without a facility also where he holds it singly."""
-        user, is_known = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
-        if not is_known:
+    ) -> tuple[bool, frozenset[FacilityId], Side]:
+        """Whether the user holds a permission there; without a facility also where he holds it singly.
+
+        And his side, for whoever serves acts that concern no case.
+        """
+        user, answer = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
+        if not answer.found:
             raise NotFound(f"no facility `{facility_id}`", field="facility_id")
         singly = user.holds_singly(permission) if facility_id is None else frozenset()
-        return user.holds(permission, facility_id), singly
+        return user.holds(permission, facility_id), singly, user.side
 
     async def list_cases(
         self,
@@ -156,18 +182,21 @@ class Sight:
         at_least: int,
     ) -> list[tuple[ListedCase, Level]]:
         """The cases that the user sees and what he may do with them, newest first."""
-        user, listed = await self._ask(
+        user, answer = await self._ask(
             login, lambda t, user: t.list_cases(user, after, limit, facility_id), at_least
         )
-        decide_alike = cache(partial(decide, user, now=self._clock.now()))
-        return [(case, decide_alike(found.facility_id, found.paths).level) for case, found in listed]
+        now = self._clock.now()
+        decide_alike = cache(partial(decide, user, now=now))
+        return [
+            (case.at(now), decide_alike(found.facility_id, found.paths).level) for case, found in answer.found
+        ]
 
     async def _ask(
         self,
         login: str,
         ask: Callable[[Transaction, CompiledUser], Awaitable[Answer[A] | None]],
         at_least: int = 0,
-    ) -> tuple[CompiledUser, A]:
+    ) -> tuple[CompiledUser, Answer[A]]:
         """Asks with the user compiled at the very version that the statement read."""
         async with self._database.statements() as statements:
             for _ in range(_ATTEMPTS):
@@ -176,7 +205,7 @@ class Sight:
                 if answer is not None and answer.user_version == user.version:
                     if answer.revision < at_least:
                         raise Unavailable("the revision asked for has not arrived here")
-                    return user, answer.found
+                    return user, answer
                 self._compiled.pop(login, None)
         raise Unavailable("the user is being changed")
 
@@ -204,10 +233,11 @@ class CaseIndex:
     Each `fetch_…` asks the owner and comes before the transaction; each verb writes only what is newer.
     """
 
-    def __init__(self, database: Database, routing: Routing, ingest: Ingest) -> None:
+    def __init__(self, database: Database, routing: Routing, ingest: Ingest, reporting: Reporting) -> None:
         self._database = database
         self._routing = routing
         self._ingest = ingest
+        self._reporting = reporting
 
     async def fetch_case(self, case_id: CaseId) -> Snapshots:
         """What the owners say; of a case that we know both are asked at once.
@@ -267,6 +297,15 @@ class CaseIndex:
             if (heard := known.hear(None, [study])) != known:
                 await transaction.save_case(heard)
 
+    async def fetch_reading(self, case_id: CaseId) -> Reading | None:
+        """What reporting says of the reading of a case."""
+        return await self._reporting.describe_reading(case_id)
+
+    async def index_reading(self, transaction: Transaction, reading: Reading | None) -> None:
+        """Keeps how far a case was read, also before the case is known. No sight depends on it."""
+        if reading is not None:
+            await transaction.save_reading(reading)
+
     async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:
         """What routing says of a facility."""
         return await self._routing.describe_facility(facility_id)
@@ -287,7 +326,7 @@ class CaseIndex:
 
     async def heal(self) -> int:
         """Hears what facts should have told: whatever an owner has at a newer version. Answers how much."""
-        routing, ingest = self._routing, self._ingest
+        routing, ingest, reporting = self._routing, self._ingest, self._reporting
         facilities = await self._stale(routing.facility_versions, lambda t, told: t.stale_facilities(told))
         for facility_id in map(FacilityId, facilities):
             facility = await self.fetch_facility(facility_id)
@@ -303,7 +342,12 @@ class CaseIndex:
             study = await self.fetch_study(study_id)
             async with self._database.transaction() as transaction:
                 await self.index_study(transaction, study)
-        return len(facilities) + len(cases) + len(studies)
+        readings = await self._stale(reporting.reading_versions, lambda t, told: t.stale_readings(told))
+        for case_id in map(CaseId, readings):
+            reading = await self.fetch_reading(case_id)
+            async with self._database.transaction() as transaction:
+                await self.index_reading(transaction, reading)
+        return len(facilities) + len(cases) + len(studies) + len(readings)
 
     async def _stale(
         self,

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,16 @@ import pytest
 import yaml
 
 from kernel.ids import CaseId, FacilityId, StudyId, UserId
-from services.access.caseindex import Placement, ReceivedSeries, ReceivedStudy, StudyAttributes
+from services.access.caseindex import (
+    NOT_READ,
+    Lock,
+    Placement,
+    Projection,
+    Reading,
+    ReceivedSeries,
+    ReceivedStudy,
+    StudyAttributes,
+)
 from services.access.domain import (
     ROLES,
     ConfirmedStudy,
@@ -23,6 +32,7 @@ from services.access.domain import (
     Privilege,
     ReadType,
     Role,
+    Side,
     User,
     checked_privilege,
 )
@@ -99,16 +109,34 @@ def a_placement(
     return Placement(**values | changes)
 
 
+def a_lock(name: str = "Dr. Roe", **changes: Any) -> Lock:
+    values: dict[str, Any] = {
+        "holder_login": name.lower(),
+        "holder_name": name,
+        "ends_at": NOON + timedelta(minutes=10),
+    }
+    return Lock(**values | changes)
+
+
+def a_reading(
+    case_id: CaseId, group: Projection = NOT_READ, facility: Projection | None = None, version: int = 1
+) -> Reading:
+    """What was written about a case; both sides see the same unless it is said what the facility sees."""
+    sides = {Side.GROUP: group, Side.FACILITY: group if facility is None else facility}
+    return Reading(case_id, sides, version)
+
+
 @dataclass
 class Owners:
-    """What routing and ingest have, as far as access asks."""
+    """What routing, ingest and reporting have, as far as access asks."""
 
     facilities: dict[UUID, Facility] = field(default_factory=dict)
     placements: dict[UUID, Placement] = field(default_factory=dict)
     studies: dict[UUID, ReceivedStudy] = field(default_factory=dict)
+    readings: dict[UUID, Reading] = field(default_factory=dict)
     asked: list[UUID] = field(default_factory=list)
 
-    def add(self, *things: Facility | Placement | ReceivedStudy) -> None:
+    def add(self, *things: Facility | Placement | ReceivedStudy | Reading) -> None:
         for thing in things:
             match thing:
                 case Facility():
@@ -117,6 +145,8 @@ class Owners:
                     self.placements[thing.case_id] = thing
                 case ReceivedStudy():
                     self.studies[thing.id] = thing
+                case Reading():
+                    self.readings[thing.case_id] = thing
 
     async def describe_facility(self, facility_id: FacilityId) -> Facility | None:
         return self.facilities.get(facility_id)
@@ -128,6 +158,9 @@ class Owners:
         self.asked.append(study_id)
         return self.studies.get(study_id)
 
+    async def describe_reading(self, case_id: CaseId) -> Reading | None:
+        return self.readings.get(case_id)
+
     async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return _page(self.facilities, after)
 
@@ -136,6 +169,9 @@ class Owners:
 
     async def study_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return _page(self.studies, after)
+
+    async def reading_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        return _page(self.readings, after)
 
 
 def _page(things: Mapping[UUID, Any], after: UUID | None) -> list[tuple[UUID, int]]:

@@ -14,7 +14,7 @@ from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from services.access.administration import Folders, Users
-from services.access.caseindex import Placement, ReceivedStudy
+from services.access.caseindex import Placement, Reading, ReceivedStudy
 from services.access.domain import (
     Decision,
     Facility,
@@ -75,7 +75,7 @@ class Access:
         await self.hear(*studies, placement)
         return placement.case_id
 
-    async def hear(self, *things: Facility | Placement | ReceivedStudy) -> None:
+    async def hear(self, *things: Facility | Placement | ReceivedStudy | Reading) -> None:
         """The owners have these now, and say so; a fact about each is heard."""
         self.owners.add(*things)
         for thing in things:
@@ -92,6 +92,10 @@ class Access:
                     study = await self.index.fetch_study(thing.id)
                     async with self.database.transaction() as transaction:
                         await self.index.index_study(transaction, study)
+                case Reading():
+                    reading = await self.index.fetch_reading(thing.case_id)
+                    async with self.database.transaction() as transaction:
+                        await self.index.index_reading(transaction, reading)
 
     async def give(
         self,
@@ -112,7 +116,8 @@ class Access:
         return folder.id
 
     async def check(self, user: User, case_id: CaseId) -> Decision:
-        return await self.sight.check(user.login, case_id, images=True, at_least=0)
+        decision, _ = await self.sight.check(user.login, case_id, images=True, at_least=0)
+        return decision
 
     async def worklist(
         self, user: User, limit: int = 500, facility_id: FacilityId | None = None
@@ -171,7 +176,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Sight(database, clock),
         Users(database, new_id),
         Folders(database, new_id),
-        CaseIndex(database, owners, owners),
+        CaseIndex(database, owners, owners, owners),
         owners,
     )
     admin = await started.users.create_first_administrator(ADMIN)

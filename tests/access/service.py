@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.reporting.v1 import reporting_pb2, reporting_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 ADMIN = "ada"
 CLOCK = MonotonicClock()
+UNREAD = reporting_pb2.DescribeReadingResponse.STATE_UNSPECIFIED
+FINAL = reporting_pb2.DescribeReadingResponse.STATE_FINAL
 
 
 class Routing(routing_pb2_grpc.RoutingServiceServicer):
@@ -93,6 +97,30 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
         return ingest_pb2.ListVersionsResponse(versions=versions[:500])
 
 
+class Reporting(reporting_pb2_grpc.ReportingServiceServicer):
+    """Reporting as far as access asks it."""
+
+    def __init__(self) -> None:
+        self.readings: dict[str, reporting_pb2.DescribeReadingResponse] = {}
+
+    async def DescribeReading(  # noqa: N802
+        self, request: reporting_pb2.DescribeReadingRequest, context: Any
+    ) -> reporting_pb2.DescribeReadingResponse:
+        if request.case_id not in self.readings:
+            raise NotFound("nothing was written about this case")
+        return self.readings[request.case_id]
+
+    async def ListVersions(  # noqa: N802
+        self, request: reporting_pb2.ListVersionsRequest, context: Any
+    ) -> reporting_pb2.ListVersionsResponse:
+        versions = [
+            reporting_pb2.ListVersionsResponse.Version(case_id=key, version=self.readings[key].version)
+            for key in sorted(self.readings)
+            if key > request.after_case_id
+        ]
+        return reporting_pb2.ListVersionsResponse(versions=versions[:500])
+
+
 @dataclass
 class Service:
     """Access as a running process would be, and its neighbours."""
@@ -102,6 +130,7 @@ class Service:
     bus: Bus
     routing: Routing
     ingest: Ingest
+    reporting: Reporting
     resources: AsyncExitStack
     login: str = ADMIN
     stub: "AccessServiceAsyncStub" = field(init=False)
@@ -197,6 +226,29 @@ class Service:
         self.routing.placements[placement.case_id] = placement
         return UUID(placement.case_id)
 
+    def a_lock(self, name: str) -> reporting_pb2.Lock:
+        lock = reporting_pb2.Lock(holder_login=name.lower(), holder_name=name)
+        lock.ends_at.FromDatetime(CLOCK.now() + timedelta(hours=1))
+        return lock
+
+    def a_projection(
+        self,
+        lock: reporting_pb2.Lock | None,
+        *read_types: pb.ReadType.ValueType,
+        state: reporting_pb2.DescribeReadingResponse.State.ValueType = UNREAD,
+    ) -> reporting_pb2.DescribeReadingResponse.Projection:
+        projection = reporting_pb2.DescribeReadingResponse.Projection(
+            state=state, lock=lock, read_types=read_types
+        )
+        if read_types:
+            projection.reported_at.FromDatetime(CLOCK.now())
+        return projection
+
+    def a_reading(self, case_id: UUID, version: int = 1, **sides: Any) -> None:
+        self.reporting.readings[str(case_id)] = reporting_pb2.DescribeReadingResponse(
+            case_id=str(case_id), version=version, **sides
+        )
+
     async def listed(self, login: str = "jane") -> list[pb.Case]:
         answer = await self.acting(login).ListCases(pb.ListCasesRequest())
         return list(answer.cases)
@@ -206,11 +258,12 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
     """Access as its process builds it, on a database of its own, and what surrounds it."""
     async with AsyncExitStack() as resources:
         # The contracts have more methods than access asks.
-        routing, ingest = Routing(), Ingest()  # type: ignore[abstract]
+        routing, ingest, reporting = Routing(), Ingest(), Reporting()  # type: ignore[abstract]
         addresses = {}
         for name, register, servicer in (
             ("routing", routing_pb2_grpc.add_RoutingServiceServicer_to_server, routing),
             ("ingest", ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest),
+            ("reporting", reporting_pb2_grpc.add_ReportingServiceServicer_to_server, reporting),
         ):
             neighbour = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None, CLOCK)
             neighbour.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
@@ -231,6 +284,7 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
             "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
             "ROUTING_ADDRESS": addresses["routing"],
             "INGEST_ADDRESS": addresses["ingest"],
+            "REPORTING_ADDRESS": addresses["reporting"],
             "REVISION_KEY": "k" * 32,
         }
         settings = config.load(
@@ -246,7 +300,7 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
         resources.push_async_callback(bus.close)
         await eventually(bus.ready)
         await eventually(application.ready["bus"])
-        yield Service(pki, port, bus, routing, ingest, resources)
+        yield Service(pki, port, bus, routing, ingest, reporting, resources)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -102,7 +102,6 @@ BAD: dict[str, tuple[str, Callable[["AccessServiceAsyncStub"], Any]]] = {
         lambda s: s.SavePrivilege(pb.SavePrivilegeRequest(privilege=pb.Privilege(level=UNKNOWN))),
     ),
     "read type": ("read_types", lambda s: _privilege(s, read_types=[0])),
-    "pre-read": ("read_types", lambda s: _privilege(s, read_types=[pb.READ_TYPE_PRE_READ])),
     "read types of a viewer": ("read_types", lambda s: _privilege(s, level=pb.LEVEL_VIEW, read_types=[2])),
     "expiry of a draft": (
         "expires_on",

@@ -65,18 +65,19 @@ def test_only_series_that_belong_are_counted_and_shown() -> None:
     )
 
 
-@pytest.mark.parametrize(("settled", "status"), [(False, "IN_TRANSMIT"), (True, "READY_TO_READ")])
-def test_a_case_is_ready_to_read_once_it_has_settled(settled: bool, status: str) -> None:
-    study = a_study(settled=settled)
+@pytest.mark.parametrize("settled", [(), (False,), (True,), (True, False), (True, True)])
+def test_a_case_has_settled_once_each_study_has(settled: tuple[bool, ...]) -> None:
+    studies = [a_study(settled=each) for each in settled]
+    case = IndexedCase.first(a_placement(a_facility().id, *studies), studies)
 
-    assert status == IndexedCase.first(a_placement(a_facility().id, study), [study]).summary().study_status_id
+    assert case.summary().settled == (settled in {(True,), (True, True)})
 
 
-def test_a_case_whose_study_was_not_heard_is_in_transmit_and_empty() -> None:
+def test_a_case_whose_study_was_not_heard_has_not_settled_and_is_empty() -> None:
     summary = IndexedCase.first(a_placement(a_facility().id, a_study()), []).summary()
 
-    assert ("IN_TRANSMIT", 0, StudyAttributes()) == (
-        summary.study_status_id,
+    assert (False, 0, StudyAttributes()) == (
+        summary.settled,
         summary.instance_count,
         summary.attributes,
     )
@@ -120,7 +121,7 @@ async def test_a_change_of_a_study_is_counted_and_received_at_stays(access: Acce
     await access.hear(grown)
 
     case = await shown(access, user)
-    assert (9, "READY_TO_READ") == (case.summary.instance_count, case.summary.study_status_id)
+    assert (9, "READY_TO_READ") == (case.summary.instance_count, case.study_status_id)
     assert study.received_at == case.received_at
 
 

@@ -16,12 +16,14 @@ from services.access.domain import (
     Privilege,
     ReadType,
     Role,
+    Side,
     canonical_login,
     checked_name,
     checked_privilege,
     compile_user,
     decide,
     expiry_instant,
+    must_suit,
     stand,
 )
 from tests.access.builders import PrivilegeCase, a_facility, a_user, privilege_cases
@@ -44,7 +46,7 @@ def privileges(draw: st.DrawFn) -> Privilege:
     level = draw(levels)
     if level is not Level.REPORT:
         return checked_privilege(level, None, frozenset())
-    read_types = draw(st.frozensets(st.sampled_from([t for t in ReadType if t is not ReadType.PRE_READ])))
+    read_types = draw(st.frozensets(st.sampled_from(ReadType)))
     return checked_privilege(level, draw(st.none() | days), read_types)
 
 
@@ -149,11 +151,20 @@ def test_only_view_and_report_has_read_types(level: Level) -> None:
     assert refused.value.field == "read_types"
 
 
-def test_a_pre_read_is_refused_because_it_is_active_nowhere() -> None:
-    with pytest.raises(Invalid, match="pre-read is not active") as refused:
-        checked_privilege(Level.REPORT, None, frozenset({ReadType.PRE_READ, ReadType.FINAL}))
+@pytest.mark.proves("REP-7", part="who may be given it")
+@pytest.mark.parametrize("role", Role)
+def test_a_pre_read_is_for_roles_of_the_group_side_only(role: Role) -> None:
+    privilege = checked_privilege(Level.REPORT, None, frozenset({ReadType.PRE_READ, ReadType.FINAL}))
 
+    if ROLES[role].side is Side.GROUP:
+        must_suit(privilege, role)
+        return
+    must_suit(checked_privilege(Level.REPORT, None, frozenset()), role)
+    with pytest.raises(Invalid) as refused:
+        must_suit(privilege, role)
     assert refused.value.field == "read_types"
+    # Stored while he had another role, it lies dormant.
+    assert frozenset() == stand(privilege, role, "UTC").read_types
 
 
 def test_a_facility_manager_needs_a_facility() -> None:

@@ -11,11 +11,18 @@ import grpc
 import pytest
 
 from kernel.errors import Denied, NotFound, Unauthenticated
-from kernel.events import CaseMoved, CasePlaced, CaseUndistributed, FacilityChanged, StudyChanged
+from kernel.events import (
+    CaseMoved,
+    CasePlaced,
+    CaseUndistributed,
+    FacilityChanged,
+    ReadingChanged,
+    StudyChanged,
+)
 from plumbing.pki import token_key
 from plumbing.tokens import mint
 from services.access.revision import RevisionTokens
-from tests.access.service import ADMIN, CLOCK, Service
+from tests.access.service import ADMIN, CLOCK, FINAL, Service
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 
@@ -100,6 +107,40 @@ async def test_a_fact_waits_for_an_owner_that_is_away(service: Service) -> None:
     await eventually(service.listed)
 
 
+@pytest.mark.proves("REP-13", part="worklist")
+async def test_how_far_a_case_was_read_comes_to_the_worklist_of_each_side(service: Service) -> None:
+    facility_id = await service.facility()
+    await service.give(await service.user(), facility_id, pb.LEVEL_VIEW)
+    await service.give(await service.user(pb.ROLE_FACILITY_USER, "tim"), facility_id, pb.LEVEL_VIEW)
+    case_id = service.a_placement(facility_id, service.a_study(("1.1", "CT", 1), settled=True))
+    lock = service.a_lock("Dr. Roe")
+    pre_read = service.a_projection(lock, pb.READ_TYPE_PRE_READ)
+    service.a_reading(case_id, group=pre_read, facility=service.a_projection(lock))
+    await service.say(ReadingChanged(case_id, 1), CasePlaced(case_id, 1))
+
+    (there,), (here,) = await eventually(service.listed), await service.listed("tim")
+    assert (lock.holder_name, lock.ends_at) == (there.lock_holder_name, there.lock_ends_at)
+    assert ([pb.READ_TYPE_PRE_READ], pre_read.reported_at) == (
+        list(there.reported_read_types),
+        there.reported_at,
+    )
+    assert (lock.holder_name, lock.ends_at) == (here.lock_holder_name, here.lock_ends_at)
+    assert ([], False) == (list(here.reported_read_types), here.HasField("reported_at"))
+    assert {"READY_TO_READ"} == {there.study_status_id, here.study_status_id}
+
+    final = service.a_projection(None, pb.READ_TYPE_FINAL, state=FINAL)
+    service.a_reading(case_id, group=final, facility=final, version=2)
+    await service.say(ReadingChanged(case_id, 2))
+
+    async def is_final() -> bool:
+        return {case.study_status_id for case in await service.listed("tim")} == {"FINAL"}
+
+    await eventually(is_final)
+    (here,) = await service.listed("tim")
+    assert ("", False) == (here.lock_holder_name, here.HasField("lock_ends_at"))
+    assert ([pb.READ_TYPE_FINAL], final.reported_at) == (list(here.reported_read_types), here.reported_at)
+
+
 async def test_a_user_reads_what_an_administrator_gave(service: Service) -> None:
     facility_id = await service.facility(time_zone="Europe/Amsterdam")
     jane = await service.user()
@@ -126,14 +167,20 @@ async def test_a_user_reads_what_an_administrator_gave(service: Service) -> None
 async def test_a_decision_tells_images_reports_ways_and_studies(service: Service) -> None:
     facility_id = await service.facility()
     jane = await service.user()
-    await service.give(jane, facility_id, pb.LEVEL_REPORT)
+    given = await service.give(jane, facility_id, pb.LEVEL_REPORT)
     study_id = service.a_study(("1.1", "CT", 1))
     case_id = service.a_placement(facility_id, study_id)
     await service.say(CasePlaced(case_id, 1))
     await eventually(service.listed)
 
     # Ingest forwards the user's token, whose audience is the peer that forwards it.
-    for peer, audience in (("bff", "access"), ("ingest", "ingest"), ("routing", "access")):
+    keys = RevisionTokens("k" * 32)
+    for peer, audience in (
+        ("bff", "access"),
+        ("ingest", "ingest"),
+        ("routing", "access"),
+        ("reporting", "reporting"),
+    ):
         stub = service.called_by(peer, partial(service.token, login="jane", audience=audience))
         answer = await stub.Check(pb.CheckRequest(case_id=str(case_id), images=True))
         assert answer.decision == pb.Decision(
@@ -146,8 +193,10 @@ async def test_a_decision_tells_images_reports_ways_and_studies(service: Service
             read_types=[pb.READ_TYPE_FINAL],
             facility_id=facility_id,
             user_version=2,
+            user_name="jane",
             studies=[pb.ConfirmedStudy(study_id=study_id, all_series=True)],
         )
+        assert keys.revision(answer.revision, "") == keys.revision(given, "")
 
 
 @pytest.mark.proves("ACC-4")
@@ -272,7 +321,7 @@ async def test_without_a_valid_token_of_a_user_there_is_no_answer(service: Servi
 
 
 @pytest.mark.proves("SEC-14", part="access: tokens and callers")
-@pytest.mark.parametrize("peer", ["ingest", "routing", "access"])
+@pytest.mark.parametrize("peer", ["ingest", "routing", "reporting", "access"])
 async def test_a_service_calls_only_what_the_contract_lets_it(service: Service, peer: str) -> None:
     stub = service.acting(ADMIN, peer)
 

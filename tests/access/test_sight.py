@@ -190,7 +190,7 @@ async def test_a_login_is_found_without_regard_to_case(access: Access) -> None:
     case_id = await access.case(facility := await access.facility())
     await access.give(user, facility, Level.VIEW)
 
-    decision = await access.sight.check("JANE", case_id, images=False, at_least=0)
+    decision, _ = await access.sight.check("JANE", case_id, images=False, at_least=0)
 
     assert decision.allowed
 
@@ -248,7 +248,8 @@ async def test_a_privilege_revoked_between_compiling_and_asking_is_not_used(acce
 
     sight = RevokingAfterwards(access.database, access.clock)
 
-    assert not (await sight.check(user.login, case_id, images=False, at_least=0)).allowed
+    decision, _ = await sight.check(user.login, case_id, images=False, at_least=0)
+    assert not decision.allowed
     await access.give(user, facility, Level.REPORT)
     assert [] == await sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
 
@@ -273,7 +274,8 @@ async def test_a_revision_that_has_not_arrived_is_not_guessed(access: Access) ->
     user = await access.user()
     revision = await access.revision()
 
-    await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision)
+    _, decided_on = await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision)
+    assert revision == decided_on
     with pytest.raises(Unavailable):
         await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision + 1)
     with pytest.raises(Unavailable):
@@ -305,9 +307,8 @@ async def test_the_studies_of_a_case_are_told_only_when_images_are_asked_for_and
     await access.hear(whole, partly, placement)
 
     async def studies(user: User, *, images: bool) -> set[ConfirmedStudy]:
-        return set(
-            (await access.sight.check(user.login, placement.case_id, images=images, at_least=0)).studies
-        )
+        decision, _ = await access.sight.check(user.login, placement.case_id, images=images, at_least=0)
+        return set(decision.studies)
 
     assert {ConfirmedStudy(whole.id, None), confirmed} == await studies(with_images, images=True)
     assert set() == await studies(with_images, images=False)
@@ -390,7 +391,7 @@ async def test_a_permission_is_held_everywhere_or_singly(access: Access) -> None
     )
 
     async def holds(permission: Permission, facility_id: FacilityId | None) -> tuple[bool, set[UUID]]:
-        allowed, singly = await access.sight.check_permission(user.login, permission, facility_id)
+        allowed, singly, _ = await access.sight.check_permission(user.login, permission, facility_id)
         return allowed, set(singly)
 
     assert (True, set()) == await holds(Permission.UPLOAD_STUDY, None)
@@ -461,8 +462,7 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
         columns = (
             "study_instance_uid, undistributed, placed_at, placement_version, patient_name, patient_id, "
             "patient_birth_date, patient_sex, study_date, study_time, study_description, accession_number, "
-            "referring_physician_name, modalities_in_study, series_count, instance_count, study_status_id, "
-            "version"
+            "referring_physician_name, modalities_in_study, series_count, instance_count, settled, version"
         )
         await execute(
             f"""insert into cases (facility_id, received_at, {columns})
@@ -473,6 +473,10 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
         )
         await execute("insert into case_grants select case_id, $1, received_at from cases", user.id)
         await execute("insert into folder_cases select $1, case_id, received_at from cases", folder_id)
+        await execute(
+            """insert into readings (case_id, side, version, state, read_types)
+            select case_id, side, 1, 'unread', '{}' from cases, unnest('{group,facility}'::text[]) side"""
+        )
         await execute("analyze")
     async with access.database.statements() as statements:
         compiled = await statements.compiled_user(user.login)
@@ -481,11 +485,12 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
         newest = sightings._NEWEST
         rows = await statements.connection.fetch(
             "explain (analyze, format text) " + sightings._LIST,
-            *(login, *paths, newest.received_at, newest.case_id, 51, None),
+            *(login, *paths, newest.received_at, newest.case_id, 51, None, compiled.reading_side),
         )
     plan = "\n".join(row[0] for row in rows)
 
     assert path in plan
     assert "Seq Scan on cases" not in plan
+    assert "Seq Scan on readings" not in plan
     most_rows = max(float(part.split("rows=")[1].split(" ")[0]) for part in plan.split("actual time")[1:])
     assert most_rows <= 3 * 51

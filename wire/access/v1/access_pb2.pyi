@@ -406,7 +406,9 @@ class Privilege(_message.Message):
     """Answered only: what it amounts to now, after expiry and the ceiling of his role (A1)."""
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
-        """Read types he may complete there, with level REPORT only; empty with REPORT means FINAL (A36)."""
+        """Read types he may complete there, with level REPORT only; empty with REPORT means FINAL (A36). PRE_READ
+        is for roles of the group side only, and answered to nobody else.
+        """
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
@@ -1187,6 +1189,10 @@ class Case(_message.Message):
     STUDY_STATUS_ID_FIELD_NUMBER: _builtins.int
     UNDISTRIBUTED_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    LOCK_HOLDER_NAME_FIELD_NUMBER: _builtins.int
+    LOCK_ENDS_AT_FIELD_NUMBER: _builtins.int
+    REPORTED_READ_TYPES_FIELD_NUMBER: _builtins.int
+    REPORTED_AT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1218,11 +1224,15 @@ class Case(_message.Message):
     instance_count: _builtins.int
     """Instances of those series."""
     study_status_id: _builtins.str
-    """`IN_TRANSMIT` while images arrive, `READY_TO_READ` once settled (A55)."""
+    """`IN_TRANSMIT` while images arrive, `READY_TO_READ` once settled (A55) or reopened, then `PRELIMINARY` or
+    `FINAL` by the reports that the user's side sees; a pre-read changes nothing (A33).
+    """
     undistributed: _builtins.bool
     """Whether it waits at its hub for distribution by hand (A17)."""
     level: Global___Level.ValueType
     """What the user may do with it."""
+    lock_holder_name: _builtins.str
+    """Display name of who holds the lock; empty while nobody does."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -1230,6 +1240,18 @@ class Case(_message.Message):
     @_builtins.property
     def modalities_in_study(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Modalities in Study (0008,0061), sorted."""
+
+    @_builtins.property
+    def lock_ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When the lock ends unless it is renewed; absent while nobody holds one."""
+
+    @_builtins.property
+    def reported_read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
+        """The distinct read types of the reports that the user's side sees (A59)."""
+
+    @_builtins.property
+    def reported_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last of those was signed; absent without one."""
 
     def __init__(
         self,
@@ -1254,10 +1276,14 @@ class Case(_message.Message):
         study_status_id: _builtins.str = ...,
         undistributed: _builtins.bool = ...,
         level: Global___Level.ValueType = ...,
+        lock_holder_name: _builtins.str = ...,
+        lock_ends_at: _timestamp_pb2.Timestamp | None = ...,
+        reported_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
+        reported_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "instance_count", b"instance_count", "level", b"level", "modalities_in_study", b"modalities_in_study", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

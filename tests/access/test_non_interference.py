@@ -1,0 +1,236 @@
+"""What somebody of a facility obtains does not depend on a pre-read (BEY-11).
+
+Two worlds have the same users, cases and keys and live the same hours. In one a case is pre-read, with an
+addendum; in the other whoever would have pre-read it only locked it. Every method of access is asked by
+everybody who is not of the group, over the wire, and the bytes are compared after each step.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+
+from kernel.clock import MonotonicClock
+from kernel.errors import ReadroomError
+from kernel.ids import FolderId
+from plumbing import rpc
+from plumbing.pki import Pki
+from plumbing.tokens import Verifier, mint
+from services.access import api
+from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState
+from services.access.domain import ROLES, Level, Permission, PermissionGrant, ReadType, Role, Side, User
+from services.access.revision import RevisionTokens
+from tests.access.builders import NOON, a_facility, a_lock, a_placement, a_reading, a_study, a_user
+from tests.access.conftest import ADMIN, Access, start
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1 import access_pb2_grpc
+
+if TYPE_CHECKING:
+    from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+
+FACILITY = a_facility("MS44")
+STUDIES = [a_study(settled=True, received_at=NOON + timedelta(minutes=minute)) for minute in range(5)]
+CASES = [a_placement(FACILITY.id, study) for study in STUDIES]
+CASE_ID = CASES[2].case_id
+FOLDER_ID = FolderId(UUID(int=1))
+
+# Everybody, in both worlds the same; who is of the group shows that the worlds do differ.
+MANAGER = a_user(
+    Role.FACILITY_MANAGER,
+    home_facility_id=FACILITY.id,
+    permissions=a_user(Role.FACILITY_MANAGER).permissions
+    | {PermissionGrant(Permission.ADMINISTER_ACCESS, FACILITY.id)},
+)
+GUEST = a_user(Role.FACILITY_USER)  # sees the case by a grant only
+USERS = [
+    MANAGER,
+    GUEST,
+    *(a_user(role, home_facility_id=FACILITY.id) for role in Role if role is not Role.FACILITY_MANAGER),
+]
+INSIDERS = [user for user in USERS if ROLES[user.role].side is Side.GROUP]
+OUTSIDERS = [user for user in USERS if user not in INSIDERS]
+
+LOCK = a_lock("Dr. Pre")
+LATER_LOCK = a_lock("Dr. Fin", ends_at=NOON + timedelta(minutes=40))
+FINAL = frozenset({ReadType.FINAL})
+
+
+def pre_read(minutes: int, **more: Any) -> Projection:
+    return Projection(
+        read_types=frozenset({ReadType.PRE_READ}), reported_at=NOON + timedelta(minutes=minutes), **more
+    )
+
+
+def final(*also: ReadType) -> Projection:
+    return Projection(ReadingState.FINAL, None, FINAL | set(also), NOON + timedelta(minutes=30))
+
+
+# What reporting has after each step, with the pre-read and without; None: nothing was ever written.
+LIFE: dict[str, tuple[Reading | None, Reading | None]] = {
+    "the pre-reader locks": (
+        a_reading(CASE_ID, Projection(lock=LOCK), version=1),
+        a_reading(CASE_ID, Projection(lock=LOCK), version=1),
+    ),
+    "he pre-reads, or only unlocks": (
+        a_reading(CASE_ID, pre_read(5), NOT_READ, version=2),
+        a_reading(CASE_ID, NOT_READ, version=2),
+    ),
+    "he adds to it, and nothing happens": (a_reading(CASE_ID, pre_read(8), NOT_READ, version=3), None),
+    "another locks": (
+        a_reading(CASE_ID, pre_read(8, lock=LATER_LOCK), Projection(lock=LATER_LOCK), version=4),
+        a_reading(CASE_ID, Projection(lock=LATER_LOCK), version=3),
+    ),
+    "he completes a final": (
+        a_reading(CASE_ID, final(ReadType.PRE_READ), final(), version=5),
+        a_reading(CASE_ID, final(), version=4),
+    ),
+    "it is pre-read late, or not": (
+        a_reading(
+            CASE_ID,
+            Projection(ReadingState.FINAL, None, FINAL | {ReadType.PRE_READ}, NOON + timedelta(minutes=45)),
+            final(),
+            version=6,
+        ),
+        None,
+    ),
+}
+
+
+@dataclass
+class World:
+    """Access behind its own server."""
+
+    access: Access
+    stub: Callable[[User], "AccessServiceAsyncStub"]
+
+    async def hear(self, reading: Reading | None) -> None:
+        if reading is not None:
+            await self.access.hear(reading)
+
+    async def answers(self, user: User) -> dict[str, bytes]:
+        """What every method answers this user, as bytes; a refusal is its kind, sentence and field."""
+        stub = self.stub(user)
+        found = {}
+        for name, request in questions():
+            try:
+                answer: Message = await getattr(stub, name)(request)
+                found[f"{name} {request}"] = answer.SerializeToString(deterministic=True)
+            except ReadroomError as error:
+                found[f"{name} {request}"] = repr((type(error), error.sentence, error.field)).encode()
+        token = ""
+        for number in range(len(CASES)):
+            page = await stub.ListCases(pb.ListCasesRequest(page_size=2, page_token=token))
+            found[f"page {number}"] = page.SerializeToString(deterministic=True)
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+
+def questions() -> Iterator[tuple[str, Message]]:
+    """Each method, and what changes nothing: both worlds are asked the same."""
+    case_ids = [str(case.case_id) for case in CASES]
+    for case_id in (str(CASE_ID), str(UUID(int=7))):
+        yield "Check", pb.CheckRequest(case_id=case_id, images=True)
+        yield "GrantCase", pb.GrantCaseRequest(case_id=case_id, user_id=str(USERS[-1].id))
+        yield "RevokeGrant", pb.RevokeGrantRequest(case_id=case_id, user_id=str(USERS[-1].id))
+        yield "PutInFolder", pb.PutInFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
+        yield "RemoveFromFolder", pb.RemoveFromFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
+    yield "CheckMany", pb.CheckManyRequest(case_ids=case_ids)
+    for permission in ("report.view", "access.admin"):
+        yield "CheckPermission", pb.CheckPermissionRequest(permission=permission)
+    yield "ListCases", pb.ListCasesRequest()
+    yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id))
+    yield "ListUsers", pb.ListUsersRequest()
+    yield "ListFolders", pb.ListFoldersRequest()
+    yield "SaveFolder", pb.SaveFolderRequest(folder=pb.Folder(name="Board", folder_id=str(FOLDER_ID)))
+    yield "SaveUser", pb.SaveUserRequest(user=pb.User(user_id=str(USERS[-1].id), login=USERS[-1].login))
+    for user in USERS:
+        yield "ListPrivileges", pb.ListPrivilegesRequest(user_id=str(user.id))
+        privilege = pb.Privilege(user_id=str(user.id), facility_id=str(FACILITY.id), level=pb.LEVEL_VIEW)
+        yield "SavePrivilege", pb.SavePrivilegeRequest(privilege=privilege)
+
+
+async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
+    """The same one each time, but for its database."""
+
+    access = await anext(start(url))
+    resources.push_async_callback(access.database.close)
+    await access.hear(FACILITY, *STUDIES, *CASES)
+    async with access.database.transaction() as transaction:
+        for user in USERS:
+            await transaction.save_user(user)
+    for user in USERS:
+        if user is not GUEST:
+            await access.give(user, FACILITY, Level.VIEW)
+    await access.folders.grant_case(ADMIN, CASE_ID, GUEST.id)
+
+    clock = MonotonicClock()  # tokens live by the real one
+    server = rpc.Server(
+        "access", "127.0.0.1:0", pki.tls("access"), Verifier(pki.token_public_key.read_bytes(), clock), clock
+    )
+    revisions = RevisionTokens("k" * 32, random_bytes=bytes)
+    api.serve(server, access.sight, access.users, access.folders, revisions)
+    port = await server.start()
+    resources.push_async_callback(server.stop, 0.1)
+
+    def token(login: str) -> str:
+        key = pki.token_key.read_bytes()
+        return mint(key, login=login, session="s", audience="access", now=clock.now())
+
+    def stub(user: User) -> "AccessServiceAsyncStub":
+        channel = rpc.connect(
+            f"127.0.0.1:{port}", "access", pki.tls("bff"), deadline_s=10, token=partial(token, user.login)
+        )
+        resources.push_async_callback(channel.close)
+        return access_pb2_grpc.AccessServiceStub(channel)
+
+    return World(access, stub)
+
+
+def test_every_method_is_asked() -> None:
+    methods = {method.name for method in pb.DESCRIPTOR.services_by_name["AccessService"].methods}
+
+    assert methods == {name for name, _ in questions()}
+
+
+@pytest.mark.proves("BEY-11", part="worklist")
+@pytest.mark.proves("REP-4", part="worklist")
+@pytest.mark.proves("REP-9", part="worklist")
+@pytest.mark.proves("REP-12")
+async def test_nothing_of_a_pre_read_comes_to_anybody_who_is_not_of_the_group(
+    fresh_database: Callable[[str], str], pki: Pki
+) -> None:
+    async with AsyncExitStack() as resources:
+        pre_read, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
+        differed = set()
+        for step, (there, here) in LIFE.items():
+            await pre_read.hear(there)
+            await without.hear(here)
+            for user in OUTSIDERS:
+                assert await pre_read.answers(user) == await without.answers(user), (step, user.role)
+            for user in INSIDERS:
+                if await pre_read.answers(user) != await without.answers(user):
+                    differed.add(user.role)
+
+        assert {user.role for user in INSIDERS} == differed
+
+
+@pytest.mark.proves("REP-12")
+async def test_a_pre_read_case_is_listed_as_one_that_nobody_ever_opened(
+    fresh_database: Callable[[str], str], pki: Pki
+) -> None:
+    async with AsyncExitStack() as resources:
+        pre_read, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
+        for step in ("the pre-reader locks", "he adds to it, and nothing happens"):
+            await pre_read.hear(LIFE[step][0])
+
+        for user in OUTSIDERS:
+            assert await pre_read.answers(user) == await without.answers(user)
+        assert [] == await without.access.query("select * from readings")
