@@ -1,0 +1,140 @@
+"""Reporting as it runs, asking access as it runs: gRPC over mutual TLS, user tokens, real decisions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from kernel.events import CasePlaced
+from kernel.ids import UUID7
+from plumbing import config, rpc
+from plumbing.embedded import EmbeddedServers
+from services.reporting import main
+from tests.access.service import CLOCK, Service
+from tests.wait import eventually
+from wire.access.v1 import access_pb2
+from wire.reporting.v1 import reporting_pb2_grpc
+
+if TYPE_CHECKING:
+    from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
+
+ALL = [
+    access_pb2.READ_TYPE_PRELIMINARY,
+    access_pb2.READ_TYPE_FINAL,
+    access_pb2.READ_TYPE_OTHER,
+    access_pb2.READ_TYPE_PRE_READ,
+]
+
+
+@dataclass
+class System:
+    """A reporting that runs, and the access that it asks."""
+
+    access: Service
+    port: int
+    stubs: dict[str, "ReportingServiceAsyncStub"] = field(default_factory=dict)
+
+    def called_by(self, peer: str, token: Any) -> "ReportingServiceAsyncStub":
+        address = f"127.0.0.1:{self.port}"
+        channel = rpc.connect(address, "reporting", self.access.pki.tls(peer), deadline_s=10, token=token)
+        self.access.resources.push_async_callback(channel.close)
+        return reporting_pb2_grpc.ReportingServiceStub(channel)
+
+    def acting(self, login: str) -> "ReportingServiceAsyncStub":
+        """The service as the bff calls it for this user."""
+        if login not in self.stubs:
+            token = partial(self.access.token, login=login, audience="reporting")
+            self.stubs[login] = self.called_by("bff", token)
+        return self.stubs[login]
+
+
+@asynccontextmanager
+async def running(
+    servers: EmbeddedServers, url: str, access: Service, **settings: str
+) -> AsyncIterator[System]:
+    """Reporting as its process builds it, on a database of its own."""
+    async with AsyncExitStack() as resources:
+        identity = access.pki.tls("reporting")
+        environment = {
+            "LISTEN": "127.0.0.1:0",
+            "HTTP_LISTEN": "127.0.0.1:0",
+            "DATABASE_URL": url,
+            "NATS_URL": servers.nats_url,
+            "CACHE_URL": servers.cache_url,
+            "TLS_CERTIFICATE": str(identity.certificate),
+            "TLS_KEY": str(identity.key),
+            "TLS_CA": str(identity.ca),
+            "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
+            "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
+        } | settings
+        loaded = config.load(
+            main.Settings, {f"READROOM_REPORTING_{key}": value for key, value in environment.items()}
+        )
+        application = await main.build(loaded, CLOCK, UUID7(CLOCK), resources)
+        (server,) = application.servers
+        port = await server.start()
+        resources.push_async_callback(server.stop, 0.1)
+        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+        try:
+            yield System(access, port)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def a_case(access: Service, facility_id: str) -> str:
+    """A case of the facility, which access knows."""
+    study_id = access.a_study(("1.1", "CT", 1), settled=True)
+    case_id = access.a_placement(facility_id, study_id)
+    await access.say(CasePlaced(UUID(str(case_id)), 1))
+
+    async def is_known() -> bool:
+        answer = await access.acting("probe").Check(access_pb2.CheckRequest(case_id=str(case_id)))
+        return answer.decision.allowed
+
+    await eventually(is_known)
+    return str(case_id)
+
+
+async def a_user(
+    access: Service,
+    login: str,
+    role: access_pb2.Role.ValueType,
+    facility_id: str,
+    level: access_pb2.Level.ValueType,
+    *permissions: str,
+    read_types: Any = (),
+) -> access_pb2.User:
+    """A user with a privilege at the facility, with his role's defaults and these permissions there."""
+    user = access_pb2.User(login=login, name=f"Dr {login.title()}", role=role, home_facility_id=facility_id)
+    saved = (await access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))).user
+    if permissions:
+        saved.permissions.extend(
+            access_pb2.PermissionGrant(permission=each, facility_id=facility_id) for each in permissions
+        )
+        await access.stub.SaveUser(access_pb2.SaveUserRequest(user=saved, set_permissions=True))
+    if level:
+        await give(access, saved, facility_id, level, read_types)
+    return saved
+
+
+async def give(
+    access: Service,
+    user: access_pb2.User,
+    facility_id: str,
+    level: access_pb2.Level.ValueType,
+    read_types: Any = (),
+    expires_on: str = "",
+) -> None:
+    privilege = access_pb2.Privilege(
+        user_id=user.user_id,
+        facility_id=facility_id,
+        level=level,
+        read_types=read_types,
+        expires_on=expires_on,
+    )
+    await access.stub.SavePrivilege(access_pb2.SavePrivilegeRequest(privilege=privilege))

@@ -1,0 +1,338 @@
+"""Reporting over the wire, with the decisions of access as it runs; and whoever should not get in."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
+from plumbing.db import Database, Transaction
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from tests.access.service import CLOCK, Service, serve
+from tests.reporting.system import ALL, System, a_case, a_user, give, running
+from tests.wait import eventually
+from wire.access.v1 import access_pb2
+from wire.reporting.v1 import reporting_pb2 as pb
+
+FINAL, PRELIMINARY, PRE_READ = (
+    access_pb2.READ_TYPE_FINAL,
+    access_pb2.READ_TYPE_PRELIMINARY,
+    access_pb2.READ_TYPE_PRE_READ,
+)
+
+
+@dataclass
+class World:
+    """A running reporting, one facility with its people, and one case."""
+
+    system: System
+    database_url: str
+    facility_id: str
+    case_id: str
+    vos: access_pb2.User
+
+    def acting(self, login: str) -> Any:
+        return self.system.acting(login)
+
+    async def lock(self, login: str) -> pb.Lock:
+        lock: pb.Lock = (await self.acting(login).Lock(pb.LockRequest(case_id=self.case_id))).lock
+        return lock
+
+    async def complete(self, login: str, read_type: Any, text: str) -> pb.Report:
+        request = pb.CompleteRequest(case_id=self.case_id, read_type=read_type, text=text)
+        report: pb.Report = (await self.acting(login).Complete(request)).report
+        return report
+
+    async def sees(self, login: str) -> pb.ListReportsResponse:
+        answer: pb.ListReportsResponse = await self.acting(login).ListReports(
+            pb.ListReportsRequest(case_id=self.case_id)
+        )
+        return answer
+
+    async def described(self) -> pb.DescribeReadingResponse:
+        stub = self.system.called_by("access", lambda: None)
+        return await stub.DescribeReading(pb.DescribeReadingRequest(case_id=self.case_id))
+
+
+@pytest.fixture
+async def access(
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
+) -> AsyncIterator[Service]:
+    async for served in serve(servers, fresh_database("access"), pki):
+        yield served
+
+
+@pytest.fixture
+async def world(
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], access: Service
+) -> AsyncIterator[World]:
+    url = fresh_database("reporting")
+    async with running(servers, url, access) as system:
+        north = await access.facility("North")
+        role = access_pb2.Role
+        await a_user(access, "probe", role.ROLE_RADIOLOGY_SUPPORT, north, access_pb2.LEVEL_VIEW)
+        vos = await a_user(
+            access,
+            "vos",
+            role.ROLE_RADIOLOGIST,
+            north,
+            access_pb2.LEVEL_REPORT,
+            read_types=[FINAL, PRELIMINARY],
+        )
+        await a_user(
+            access, "lind", role.ROLE_RADIOLOGIST, north, access_pb2.LEVEL_REPORT, read_types=[FINAL]
+        )
+        await a_user(access, "okafor", role.ROLE_REFERRING_PHYSICIAN, north, access_pb2.LEVEL_VIEW)
+        await a_user(access, "olaf", role.ROLE_OPERATOR, north, access_pb2.LEVEL_UNSPECIFIED)
+        await a_user(access, "boss", role.ROLE_ADMINISTRATOR, north, access_pb2.LEVEL_VIEW, "facility.admin")
+        await access.user(login="outsider")
+        yield World(system, url, north, await a_case(access, north), vos)
+
+
+@pytest.mark.proves("REP-3")
+@pytest.mark.proves("ACC-9")
+@pytest.mark.proves("ACC-13")
+async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world: World) -> None:
+    lock = await world.lock("vos")
+    assert ("vos", "Dr Vos") == (lock.holder_login, lock.holder_name)
+    draft = (
+        await world.acting("vos").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="nodule"))
+    ).draft
+    assert ("vos", "Dr Vos", "nodule", False) == (
+        draft.author_login,
+        draft.author_name,
+        draft.text,
+        draft.author_only,
+    )
+    assert (lock, [], []) == _parts(await world.sees("okafor"))
+
+    # The facility supports final reports only until somebody switches another type on.
+    with pytest.raises(Denied, match="your text was kept as a draft"):
+        await world.complete("vos", PRELIMINARY, "nodule, 4 mm")
+    switched = pb.ActivateReadTypeRequest(facility_id=world.facility_id, read_type=PRELIMINARY, active=True)
+    answer = await world.acting("boss").ActivateReadType(switched)
+    assert [PRELIMINARY, FINAL] == list(answer.read_types)
+    report = await world.complete("vos", PRELIMINARY, "nodule, 4 mm")
+
+    assert (None, [report], []) == _parts(await world.sees("okafor"))
+    assert (PRELIMINARY, "Dr Vos", "nodule, 4 mm") == (report.read_type, report.author_name, report.text)
+    await world.lock("lind")
+    with pytest.raises(Denied):  # preliminary is active, and not among his types
+        await world.complete("lind", PRELIMINARY, "x")
+    await world.complete("lind", FINAL, "nodule, 5 mm")
+
+    described = await world.described()
+    assert (4, pb.DescribeReadingResponse.STATE_FINAL) == (described.version, described.facility.state)
+    assert described.facility == described.group
+    assert [PRELIMINARY, FINAL] == list(described.facility.read_types)
+
+    async def said() -> bool:
+        return 4 == len(await _published(world))
+
+    await eventually(said)
+
+
+@pytest.mark.proves("REP-7", part="given to a radiologist")
+@pytest.mark.proves("REP-9")
+async def test_a_pre_read_given_in_three_steps_is_read_by_the_group_only(world: World) -> None:
+    switch = pb.ActivateReadTypeRequest(read_type=PRE_READ, active=True)
+    with pytest.raises(Denied):
+        await world.acting("boss").ActivateReadType(switch)
+    await world.acting("olaf").ActivateReadType(switch)
+    switch.facility_id = world.facility_id
+    answer = await world.acting("boss").ActivateReadType(switch)
+    assert [FINAL, PRE_READ] == list(answer.read_types)
+    await give(
+        world.system.access,
+        world.vos,
+        world.facility_id,
+        access_pb2.LEVEL_REPORT,
+        read_types=[FINAL, PRE_READ],
+    )
+
+    await world.lock("vos")
+    report = await world.complete("vos", PRE_READ, "nodule?")
+
+    assert (None, [], []) == _parts(await world.sees("okafor"))
+    assert [report] == list((await world.sees("lind")).reports)
+    described = await world.described()
+    assert described.facility == pb.DescribeReadingResponse.Projection()
+    assert [PRE_READ] == list(described.group.read_types)
+    assert described.group.state == described.facility.state
+
+
+@pytest.mark.proves("ACC-7")
+@pytest.mark.proves("ACC-10")
+async def test_a_privilege_that_is_lowered_while_he_reads_leaves_a_draft(world: World) -> None:
+    await world.lock("vos")
+    await give(world.system.access, world.vos, world.facility_id, access_pb2.LEVEL_DRAFT)
+    with pytest.raises(Denied, match="your text was kept as a draft"):
+        await world.complete("vos", FINAL, "nodule")
+
+    assert (None, [], ["nodule"]) == _parts(await world.sees("lind"))
+    assert (None, [], []) == _parts(await world.sees("okafor"))
+
+
+@pytest.mark.proves("ACC-12", part="what is completed")
+async def test_a_privilege_that_expires_while_he_reads_leaves_a_draft(world: World) -> None:
+    await world.lock("vos")
+    await give(
+        world.system.access, world.vos, world.facility_id, access_pb2.LEVEL_REPORT, [FINAL], "2020-01-01"
+    )
+    with pytest.raises(Denied, match="your text was kept as a draft"):
+        await world.complete("vos", FINAL, "nodule")
+    assert (None, [], ["nodule"]) == _parts(await world.sees("vos"))
+
+
+async def test_a_report_keeps_the_revision_of_access(world: World) -> None:
+    await world.lock("vos")
+    await world.complete("vos", FINAL, "nodule")
+    (row,) = await _query(world, "select revision from reports")
+    checked = await world.system.access.acting("vos").Check(access_pb2.CheckRequest(case_id=world.case_id))
+    assert bool(checked.revision) == bool(row["revision"])
+
+
+async def test_a_login_is_one_person_however_it_is_written(world: World) -> None:
+    await world.lock("VOS")
+    await world.acting("vos").RenewLock(pb.RenewLockRequest(case_id=world.case_id))
+    await world.complete("Vos", FINAL, "nodule")
+
+
+# Whoever should not get in
+
+REQUESTS: dict[str, Any] = {
+    "Lock": pb.LockRequest,
+    "RenewLock": pb.RenewLockRequest,
+    "Unlock": pb.UnlockRequest,
+    "BreakLock": pb.BreakLockRequest,
+    "SaveDraft": lambda case_id: pb.SaveDraftRequest(case_id=case_id, text="x"),
+    "Complete": lambda case_id: pb.CompleteRequest(case_id=case_id, text="x", read_type=FINAL),
+    "AddAddendum": lambda case_id: pb.AddAddendumRequest(case_id=case_id, report_id=str(uuid4()), text="x"),
+    "Reopen": pb.ReopenRequest,
+    "ListReports": pb.ListReportsRequest,
+}
+
+
+def _request(verb: str, case_id: str) -> Any:
+    make = REQUESTS[verb]
+    return make(case_id=case_id)
+
+
+async def test_a_case_out_of_sight_is_answered_like_one_that_does_not_exist(world: World) -> None:
+    await world.lock("vos")
+    for verb in REQUESTS:
+        answers = [
+            await _refusal(getattr(world.acting(login), verb)(_request(verb, case_id)))
+            for login, case_id in (
+                ("outsider", world.case_id),
+                ("vos", str(uuid4())),
+                ("olaf", world.case_id),
+            )
+        ]
+        assert {(NotFound, "no such case", "case_id")} == set(answers), verb
+
+
+@pytest.mark.parametrize("bad", ["", "x", "0" * 36, f"{uuid4()}\0", f"{{{uuid4()}}}", "../../etc/passwd"])
+async def test_what_is_no_id_is_refused_by_name(world: World, bad: str) -> None:
+    for verb in REQUESTS:
+        word, _, field = await _refusal(getattr(world.acting("vos"), verb)(_request(verb, bad)))
+        assert (Invalid, "case_id") == (word, field), verb
+    stub = world.system.called_by("access", lambda: None)
+    with pytest.raises(Invalid):
+        await stub.DescribeReading(pb.DescribeReadingRequest(case_id=bad))
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\0b", "\x1b]0;x\x07", "x" * 200_001, "a\r\nb"])
+async def test_what_is_no_text_is_refused_and_nothing_is_kept(world: World, text: str) -> None:
+    await world.lock("vos")
+    for verb, request in (
+        ("SaveDraft", pb.SaveDraftRequest(case_id=world.case_id, text=text)),
+        ("Complete", pb.CompleteRequest(case_id=world.case_id, text=text, read_type=FINAL)),
+        ("AddAddendum", pb.AddAddendumRequest(case_id=world.case_id, report_id=str(uuid4()), text=text)),
+    ):
+        word, _, field = await _refusal(getattr(world.acting("vos"), verb)(request))
+        assert (Invalid, "text") == (word, field), verb
+    assert [] == list((await world.sees("vos")).drafts)
+
+
+@pytest.mark.parametrize("read_type", [0, 5, -1, 2**31 - 1])
+async def test_what_is_no_read_type_is_refused(world: World, read_type: Any) -> None:
+    await world.lock("vos")
+    with pytest.raises(Invalid, match="read_type"):
+        await world.complete("vos", read_type, "x")
+    with pytest.raises(Invalid, match="read_type"):
+        await world.acting("boss").ActivateReadType(
+            pb.ActivateReadTypeRequest(facility_id=world.facility_id, read_type=read_type, active=True)
+        )
+
+
+async def test_an_unknown_facility_is_not_found(world: World) -> None:
+    unknown = str(uuid4())
+    for request in (
+        world.acting("boss").ListReadTypes(pb.ListReadTypesRequest(facility_id=unknown)),
+        world.acting("boss").ActivateReadType(
+            pb.ActivateReadTypeRequest(facility_id=unknown, read_type=FINAL, active=True)
+        ),
+    ):
+        with pytest.raises(NotFound):
+            await request
+    for each in ALL[:3]:
+        with pytest.raises(Invalid, match="only pre-read"):
+            await world.acting("olaf").ActivateReadType(
+                pb.ActivateReadTypeRequest(read_type=each, active=True)
+            )
+
+
+async def test_each_method_lets_in_its_callers_only(world: World) -> None:
+    case_id = world.case_id
+    token = world.system.access.token(login="vos", audience="reporting")
+    describe = pb.DescribeReadingRequest(case_id=case_id)
+    for peer in ("bff", "ingest", "routing"):
+        with pytest.raises(Denied):
+            await world.system.called_by(peer, lambda: token).DescribeReading(describe)
+        with pytest.raises(Denied):
+            await world.system.called_by(peer, lambda: token).ListVersions(pb.ListVersionsRequest())
+    for verb in REQUESTS:
+        for peer in ("access", "ingest"):
+            with pytest.raises(Denied):
+                await getattr(world.system.called_by(peer, lambda: token), verb)(_request(verb, case_id))
+        with pytest.raises(Unauthenticated):
+            await getattr(world.system.called_by("bff", lambda: None), verb)(_request(verb, case_id))
+    other = world.system.access.token(login="vos", audience="ingest")
+    with pytest.raises(Unauthenticated):
+        await world.system.called_by("bff", lambda: other).Lock(pb.LockRequest(case_id=case_id))
+
+
+async def test_a_lock_is_refused_with_its_holder_and_its_end(world: World) -> None:
+    await world.lock("vos")
+    with pytest.raises(Conflict, match=r"locked by `Dr Vos` until 20.* UTC"):
+        await world.lock("lind")
+    with pytest.raises(Conflict):
+        await world.acting("lind").Unlock(pb.UnlockRequest(case_id=world.case_id))
+
+
+async def _refusal(call: Any) -> tuple[type[ReadroomError], str, str | None]:
+    with pytest.raises(ReadroomError) as refused:
+        await call
+    return type(refused.value), refused.value.sentence, refused.value.field
+
+
+def _parts(seen: pb.ListReportsResponse) -> tuple[pb.Lock | None, list[pb.Report], list[str]]:
+    lock = seen.lock if seen.HasField("lock") else None
+    return lock, list(seen.reports), [each.text for each in seen.drafts]
+
+
+async def _published(world: World) -> list[Any]:
+    return await _query(world, "select from outbox where published_at is not null")
+
+
+async def _query(world: World, sql: str) -> list[Any]:
+    database = await Database.connect(world.database_url, Transaction, clock=CLOCK, new_id=uuid4)
+    try:
+        async with database.statements() as transaction:
+            return list(await transaction.connection.fetch(sql))
+    finally:
+        await database.close()
