@@ -124,7 +124,8 @@ async def test_a_reading_as_new_as_the_known_one_changes_nothing(access: Access)
     case_id = await access.case(facility)
     await access.hear(a_reading(case_id, FINAL, version=2))
 
-    await access.hear(a_reading(case_id, NOT_READ, version=2), a_reading(case_id, NOT_READ, version=1))
+    for version in (2, 1):
+        await access.hear(a_reading(case_id, NOT_READ, version=version))
 
     assert FINAL == (await shown(access, radiologist)).reading
 
@@ -194,6 +195,20 @@ async def test_a_reading_changes_neither_the_entry_of_its_case_nor_sight(access:
     await access.hear(a_reading(case_id, PRE_READ, NOT_READ))
 
     assert before == await everything_else()
+
+
+async def test_what_was_read_stays_where_it_is_in_the_worklist(access: Access) -> None:
+    facility = await access.facility()
+    users = await both_sides(access, facility)
+    received = [NOON - timedelta(minutes=minute) for minute in range(4)]
+    cases = [await access.case(facility, a_study(received_at=at)) for at in received]
+
+    for number in (3, 1):
+        await access.hear(a_reading(cases[number], replace(FINAL, lock=a_lock())))
+
+    for user in users:
+        assert cases == await access.worklist(user)
+        assert cases[:2] == await access.worklist(user, limit=2)
 
 
 # The lock
