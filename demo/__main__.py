@@ -14,9 +14,10 @@ from rich.console import Console
 
 from demo.cast import ADMIN
 from demo.modality import Refused
+from demo.reading import a_privilege_ends, read
 from demo.sending import send_everything
 from demo.setting import set_the_scene
-from demo.sight import see
+from demo.sight import UNKNOWN_UID, see
 from demo.stage import Stage, Unproven
 from demo.world import World
 from kernel.errors import ReadroomError
@@ -24,7 +25,7 @@ from services.local import LocalSystem
 
 
 async def play(stage: Stage, system: LocalSystem) -> None:
-    """The three steps."""
+    """The steps."""
     async with AsyncExitStack() as resources:
         world = World(stage, system, resources)
         stage.step(1, "A hub, an endpoint, a standard facility; gateways; people")
@@ -33,6 +34,9 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         sent, arrival = await send_everything(world)
         stage.step(3, "Who sees what, and what he fetches")
         await see(world, sent, arrival)
+        stage.step(4, "Who writes, and what each side obtains of it; a privilege ends")
+        await read(world, arrival.case.study_instance_uid)
+        await a_privilege_ends(world, UNKNOWN_UID)  # the last: it moves the clock, which never goes back
 
 
 @click.command()
@@ -62,7 +66,7 @@ def _played(stage: Stage, system: LocalSystem) -> str | None:
     """Plays the story and answers why it failed, if it did; the system has stopped then."""
     try:
         began = time.perf_counter()
-        stage.tell("starting PostgreSQL, NATS, Valkey, ingest, routing and access …")
+        stage.tell("starting PostgreSQL, NATS, Valkey, ingest, routing, access and reporting …")
         system.start()
         stage.tell(f"the system is ready after {time.perf_counter() - began:.1f} s on {system.data_dir}")
         asyncio.run(play(stage, system))

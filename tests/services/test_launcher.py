@@ -21,6 +21,7 @@ import pytest
 from kernel.errors import Conflict, Unavailable
 from plumbing.endpoints import Endpoints
 from plumbing.processes import Identity, until
+from services import SERVICES
 from services.local import LocalSystem
 from tests.processes import processes_of
 
@@ -276,10 +277,8 @@ def _services(*arguments: str, environment: Mapping[str, str]) -> subprocess.Com
 def test_migrate_says_which_keys_it_looked_for() -> None:
     ran = _services("migrate", environment={})
     assert ran.returncode == 1
-    assert ran.stderr.strip() == (
-        "no database is named: set one of `READROOM_INGEST_DATABASE_URL`, "
-        "`READROOM_ROUTING_DATABASE_URL`, `READROOM_ACCESS_DATABASE_URL`"
-    )
+    keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
+    assert ran.stderr.strip() == f"no database is named: set one of {keys}"
 
 
 def test_a_service_without_settings_names_the_first_keys() -> None:
@@ -289,9 +288,9 @@ def test_a_service_without_settings_names_the_first_keys() -> None:
 
 
 def test_an_unknown_service_is_refused() -> None:
-    ran = _services("reporting", environment={})
+    ran = _services("radiology", environment={})
     assert ran.returncode == 2
-    assert "invalid choice: 'reporting'" in ran.stderr
+    assert "invalid choice: 'radiology'" in ran.stderr
 
 
 def test_the_real_system_starts_twice_and_has_one_first_administrator(tmp_path: Path) -> None:
