@@ -11,7 +11,7 @@ from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.show import Column, Output, instant
-from readroom.words import LEVELS
+from readroom.words import LEVELS, READ_TYPES
 from wire.access.v1.access_pb2 import Case, ListCasesRequest
 
 CASE = (
@@ -24,6 +24,7 @@ CASE = (
     Column[Case]("study_description", lambda c: c.study_description or None),
     Column[Case]("instance_count", lambda c: c.instance_count),
     Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
+    Column[Case]("lock_holder", lambda c: c.lock_holder_name or None),
     Column[Case]("level", lambda c: LEVELS.word(c.level)),
     Column[Case]("case_id", lambda c: c.case_id),
     Column[Case]("undistributed", lambda c: c.undistributed, json_only=True),
@@ -35,6 +36,17 @@ CASE = (
     Column[Case]("study_time", lambda c: c.study_time or None, json_only=True),
     Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
     Column[Case]("series_count", lambda c: c.series_count, json_only=True),
+    Column[Case](
+        "lock_ends_at",
+        lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,
+        json_only=True,
+    ),
+    Column[Case](
+        "reported_read_types", lambda c: [READ_TYPES.word(t) for t in c.reported_read_types], json_only=True
+    ),
+    Column[Case](
+        "reported_at", lambda c: instant(c.reported_at) if c.HasField("reported_at") else None, json_only=True
+    ),
 )
 
 

@@ -10,7 +10,7 @@ import click
 
 from kernel.errors import ReadroomError, Unauthenticated
 from plumbing.endpoints import Endpoints
-from readroom import cases, facilities, gateways, users
+from readroom import cases, facilities, gateways, reading, users
 from readroom.acting import Place
 from readroom.client import connect
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
@@ -71,7 +71,7 @@ def login(place: Place, login: str) -> None:
     click.echo(harmless(f"logged in as `{login}`"))
 
 
-for _group in (*facilities.COMMANDS, *gateways.COMMANDS, *users.COMMANDS, *cases.COMMANDS):
+for _group in (*facilities.COMMANDS, *gateways.COMMANDS, *users.COMMANDS, *cases.COMMANDS, *reading.COMMANDS):
     cli.add_command(_group)
 
 

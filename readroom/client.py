@@ -1,4 +1,4 @@
-"""The three services, called as one user: every call carries a token of its own."""
+"""The services, called as one user: every call carries a token of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +13,13 @@ from plumbing.runtime import clock_of
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
 from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
     from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
     from wire.routing.v1.routing_pb2_grpc import RoutingServiceAsyncStub
 
 DEADLINE_S = 10.0
@@ -31,6 +33,7 @@ class Readroom:
     access: "AccessServiceAsyncStub"
     ingest: "IngestServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
+    reporting: "ReportingServiceAsyncStub"
 
 
 @asynccontextmanager
@@ -61,4 +64,5 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
             access=AccessServiceStub(await channel("access")),
             ingest=IngestServiceStub(await channel("ingest")),
             routing=RoutingServiceStub(await channel("routing")),
+            reporting=ReportingServiceStub(await channel("reporting")),
         )
