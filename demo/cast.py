@@ -6,6 +6,7 @@ from tests.dicom_files import SyntheticCT
 from wire.access.v1.access_pb2 import (
     LEVEL_REPORT,
     LEVEL_VIEW,
+    ROLE_OPERATOR,
     ROLE_RADIOLOGIST,
     ROLE_RADIOLOGY_SUPPORT,
     ROLE_REFERRING_PHYSICIAN,
@@ -52,6 +53,12 @@ LIND = Person("lind", "Noor Lind", ROLE_TRANSCRIPTIONIST)
 OKAFOR = Person("okafor", "Dr Ben Okafor", ROLE_REFERRING_PHYSICIAN)
 
 PEOPLE = (VOS, HULL, ADEYEMI, LIND, OKAFOR)
+
+MARSH = Person("marsh", "Dr Iris Marsh", ROLE_RADIOLOGIST, {ENDPOINT: LEVEL_REPORT})
+CARE = Person("care", "Sam Care", ROLE_OPERATOR)
+
+READERS = (MARSH, CARE)
+"""Who joins when the study is read: a second radiologist, and the support of the installation."""
 
 CT = SyntheticCT(institution_name=RULE_TEXT)
 """The study of 300 slices that the rule sends to Maple Street 44."""

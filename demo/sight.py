@@ -1,9 +1,7 @@
-"""Step 3: who sees what, by rule, by hand, by level, by folder and by date; and what he fetches."""
+"""Step 3: who sees what, by rule, by hand, by level, and by folder; and what he fetches."""
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from demo import comparing
 from demo.cast import (
@@ -18,7 +16,6 @@ from demo.cast import (
     NORTHGATE,
     OKAFOR,
     STANDARD,
-    TIME_ZONE,
     VOS,
     Person,
     Site,
@@ -55,7 +52,6 @@ async def see(world: World, sent: Sent, arrival: Arrival) -> None:
     await a_folder_shows_it(world, arrival.case)
     await fetch_and_compare(world, VOS, CENTRAL)
     await fetch_and_compare(world, ADEYEMI, NORTHGATE)
-    await an_expiry_comes(world)
 
 
 async def the_rule_distributed_it(world: World, sent: Sent, arrival: Arrival) -> None:
@@ -188,26 +184,3 @@ async def fetch_and_compare(world: World, user: Person, site: Site) -> None:
         all(comparing.same_elements(fetched[uid], on_disk[uid]) for uid in on_disk),
         "element for element they are the data sets on its disk",
     )
-
-
-async def an_expiry_comes(world: World) -> None:
-    """ACC-12: from 00:00 of its date, in the facility's time zone, View and report is View and draft."""
-    zone = ZoneInfo(TIME_ZONE)
-    day = (datetime.now(zone) + timedelta(days=2)).date()
-    midnight = datetime.combine(day, datetime.min.time(), zone)
-    privilege = await world.set_privilege(VOS.login, ENDPOINT, LEVEL_REPORT, expires_on=day.isoformat())
-    world.stage.check(
-        privilege.expires_at.ToDatetime(UTC) == midnight,
-        f"{VOS.name}'s privilege expires at 00:00 of {day} in {TIME_ZONE}",
-    )
-    offset = world.endpoints.clock_offset_file
-    try:
-        for moment, level in ((midnight - timedelta(minutes=1), LEVEL_REPORT), (midnight, LEVEL_DRAFT)):
-            offset.write_text(str((moment - datetime.now(UTC)).total_seconds()))
-            case = await world.case(VOS.login, CT.study_instance_uid)
-            world.stage.check(
-                case and case.level == level,
-                f"when it is {moment:%H:%M} on {moment:%d %B} she may {LEVELS.word(level)}",
-            )
-    finally:
-        offset.unlink(missing_ok=True)

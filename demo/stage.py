@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
+from rich.table import Table
 
 T = TypeVar("T")
 
@@ -40,6 +41,14 @@ class Stage:
     def tell(self, sentence: str) -> None:
         """Says something that needs no proof."""
         self.console.print(Padding(f"[dim]{escape(sentence)}[/dim]", (0, 0, 0, 5), expand=False))
+
+    def side_by_side(self, columns: Mapping[str, Sequence[str]]) -> None:
+        """Shows what several people obtain, a column for each."""
+        table = Table(*map(escape, columns), box=None, padding=(0, 3, 0, 0), header_style="bold", expand=True)
+        for column in table.columns:
+            column.ratio = 1
+        table.add_row(*("\n".join(map(escape, lines)) for lines in columns.values()))
+        self.console.print(Padding(table, (0, 0, 0, 5)))
 
     def check(self, truth: object, sentence: str, after_s: float | None = None) -> None:
         """Tells the sentence if it is true; raises Unproven if not."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,14 @@ from readroom.client import Readroom, connect
 from readroom.pages import every
 from readroom.session import Session
 from services.local import LocalSystem
-from wire.access.v1.access_pb2 import Case, Level, ListCasesRequest, Privilege, SavePrivilegeRequest
+from wire.access.v1.access_pb2 import (
+    Case,
+    Level,
+    ListCasesRequest,
+    Privilege,
+    ReadType,
+    SavePrivilegeRequest,
+)
 
 _LOOK_EVERY_S = 0.02
 
@@ -75,7 +83,12 @@ class World:
         return next((case for case in cases if case.study_instance_uid == study_instance_uid), None)
 
     async def set_privilege(
-        self, login: str, facility: str, level: "Level.ValueType", expires_on: str = ""
+        self,
+        login: str,
+        facility: str,
+        level: "Level.ValueType",
+        expires_on: str = "",
+        read_types: Sequence["ReadType.ValueType"] = (),
     ) -> Privilege:
         """The privilege as it is then."""
         wanted = Privilege(
@@ -83,6 +96,7 @@ class World:
             facility_id=self.facility_ids[facility],
             level=level,
             expires_on=expires_on,
+            read_types=read_types,
         )
         readroom = await self.acting_as(ADMIN)
         return (await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))).privilege
