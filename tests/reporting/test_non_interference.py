@@ -6,6 +6,7 @@ each step everybody who is not of the group asks everything that can be asked, a
 byte for byte, ids and times replaced by the order in which they appear.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -145,12 +146,11 @@ class World:
 async def worlds(
     servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
 ) -> AsyncIterator[list[World]]:
+    # Before anything runs: PostgreSQL makes no database while a client of this very loop is connecting.
+    urls = [fresh_database("reporting") for _ in range(2)]
     async for access in serve(servers, fresh_database("access"), pki):
         async with AsyncExitStack() as resources:
-            systems = [
-                await resources.enter_async_context(running(servers, fresh_database("reporting"), access))
-                for _ in range(2)
-            ]
+            systems = [await resources.enter_async_context(running(servers, url, access)) for url in urls]
             north = await access.facility("North")
             await _people(access, north)
             case_id = await a_case(access, north)
@@ -196,7 +196,7 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
 
     async def compare(step: str, *, breaks: bool = False) -> None:
         for login in OUTSIDERS:
-            answers = [await world.asked(login, breaks=breaks) for world in worlds]
+            answers = await asyncio.gather(*(world.asked(login, breaks=breaks) for world in worlds))
             for (method, one), (_, other) in zip(*answers, strict=True):
                 assert one == other, f"{step}: {login}: {method}"
 

@@ -1,6 +1,7 @@
 """Reporting over the wire, with the decisions of access as it runs; and whoever should not get in."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -58,18 +59,18 @@ class World:
 
 
 @pytest.fixture
-async def access(
-    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
-) -> AsyncIterator[Service]:
-    async for served in serve(servers, fresh_database("access"), pki):
-        yield served
-
-
-@pytest.fixture
 async def world(
-    servers: EmbeddedServers, fresh_database: Callable[[str], str], access: Service
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
 ) -> AsyncIterator[World]:
-    url = fresh_database("reporting")
+    # Before anything runs: PostgreSQL makes no database while a client of this very loop is connecting.
+    url, access_url = fresh_database("reporting"), fresh_database("access")
+    async for access in serve(servers, access_url, pki):
+        async with _north(servers, url, access) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _north(servers: EmbeddedServers, url: str, access: Service) -> AsyncIterator[World]:
     async with running(servers, url, access) as system:
         north = await access.facility("North")
         role = access_pb2.Role
