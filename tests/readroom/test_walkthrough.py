@@ -61,6 +61,7 @@ def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
     assert all(line.startswith("$ ") for line in lines)
     assert len(list((tmp_path / "images").glob("*.dcm"))) == 1
     assert walked.stdout.count("CompressedSamples^CT1") == 2, "Dr Vos sees it, and so does Dr Okafor"
+    assert walked.stdout.count("follow up in a year") == 3, "signed, shown to Dr Vos, shown to Dr Okafor"
 
 
 def quoted(command: str) -> str:

@@ -1,0 +1,235 @@
+"""The commands on reading, against a running system: a case is locked, drafted, completed, shown."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.modality import Called, PynetdicomModality
+from plumbing.processes import until
+from plumbing.tls import TLSFiles
+from readroom.reading import ENTRY
+from services.local import LocalSystem
+from tests.dicom_files import SyntheticCT
+from tests.readroom.conftest import Answer, Run
+
+pytestmark = pytest.mark.xdist_group("readroom")
+
+NOBODYS = "00000000-0000-0000-0000-000000000007"
+SITE, TITLE = "Linden", "LINDEN"
+KEYS = {column.key for column in ENTRY}
+PEOPLE = (
+    ("ivy", "Dr Ivy Vos", "radiologist", ("report", "--read-types", "preliminary,final,other,pre-read")),
+    ("marsh", "Dr Iris Marsh", "radiologist", ("report", "--read-types", "preliminary,final")),
+    ("rowan", "Dr Rowan Fell", "referring-physician", ("view",)),
+    ("chief", "Chief", "administrator", ("view",)),
+)
+numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """A case that nobody has read, and how to act as somebody."""
+
+    run: Run
+    case_id: str
+
+    def by(self, login: str, *arguments: str | Path) -> Answer:
+        assert self.run("login", login).code == 0
+        return self.run(*arguments)
+
+    def reading(self, login: str, verb: str, *arguments: str | Path) -> Answer:
+        return self.by(login, "reading", verb, self.case_id, *arguments)
+
+    def shown(self, login: str) -> list[tuple[str, str | None, str | None]]:
+        """Kind, read type and text of each entry that he is shown."""
+        entries = self.reading(login, "show", "--json").json
+        return [(entry["kind"], entry["read_type"], entry["text"]) for entry in entries]
+
+    def listed(self, login: str, key: str) -> object:
+        """What his worklist says of the case."""
+        cases = self.by(login, "case", "list", "--json").json
+        return next((case[key] for case in cases if case["case_id"] == self.case_id), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the gateway's identity is, and what it sends."""
+    return tmp_path_factory.mktemp("linden")
+
+
+@pytest.fixture
+def site(admin: Run, folder: Path) -> Run:
+    """A facility with people and a gateway, made by the first test that asks."""
+    identity = folder / "gateway"
+    if not identity.exists():
+        admin("facility", "create", SITE)
+        for login, name, role, privilege in PEOPLE:
+            assert admin("user", "create", login, "--name", name, "--role", role).code == 0
+            assert admin("privilege", "set", login, SITE, *privilege).code == 0
+        assert admin("user", "create", "support", "--name", "Support", "--role", "operator").code == 0
+        assert (
+            admin("gateway", "enrol", "linden", "--ae-title", f"{TITLE}={SITE}", "--to", identity).code == 0
+        )
+        assert admin("login", "support").code == 0
+        assert admin("read-type", "on", "pre-read").code == 0
+        admin("login", "admin")
+        for read_type in ("preliminary", "pre-read"):
+            assert admin("read-type", "on", read_type, SITE).code == 0
+    return admin
+
+
+@pytest.fixture
+def ward(site: Run, system: LocalSystem, folder: Path) -> Ward:
+    study = SyntheticCT(slices=1, size=16, name=f"linden-{next(numbers)}")
+    host, _, port = system.endpoints().dicom.rpartition(":")
+    identity = TLSFiles(*(folder / "gateway" / name for name in ("gateway.pem", "gateway.key", "ca.pem")))
+    called = Called(host, int(port), "READROOM", identity)
+    PynetdicomModality(TITLE).send(study.write(folder / study.name), called, lambda: None)
+    found: list[str] = []
+
+    def arrived() -> bool:
+        cases = site("case", "list", "--json").json
+        found.extend(c["case_id"] for c in cases if c["study_instance_uid"] == study.study_instance_uid)
+        return bool(found)
+
+    assert site("login", "ivy").code == 0
+    assert until(arrived, 10.0)
+    return Ward(site, found[0])
+
+
+def test_a_case_is_locked_drafted_completed_added_to_and_reopened(ward: Ward) -> None:
+    locked = ward.reading("ivy", "lock", "--json")
+    renewed = ward.reading("ivy", "renew", "--json")
+    drafted = ward.reading("ivy", "draft", "--text", "nodule?", "--json")
+    pre_read = ward.reading("ivy", "complete", "--type", "pre-read", "--text", "nodule")
+
+    assert (locked.code, locked.json["kind"], locked.json["login"]) == (0, "lock", "ivy")
+    assert locked.json.keys() == KEYS
+    assert renewed.json["until"] >= locked.json["until"]
+    assert (drafted.json["kind"], drafted.json["text"], drafted.json["name"]) == (
+        "draft",
+        "nodule?",
+        "Dr Ivy Vos",
+    )
+    assert pre_read.code == 0
+    assert pre_read.out.splitlines()[0].split() == [
+        *("KIND", "READ", "TYPE", "NAME", "AT", "UNTIL", "REPORT", "ID", "TEXT"),
+    ]
+
+    ward.reading("marsh", "lock")
+    final = ward.reading("marsh", "complete", "--type", "final", "--text", "benign", "--json").json
+    added = ward.reading("marsh", "addendum", final["report_id"], "--text", "6 mm", "--json").json
+
+    assert [(entry["kind"], entry["text"]) for entry in added] == [("report", "benign"), ("addendum", "6 mm")]
+    read = [("report", "final", "benign"), ("addendum", "final", "6 mm")]
+    assert ward.shown("ivy") == [("report", "pre-read", "nodule"), *read]
+    assert ward.shown("rowan") == read
+    assert until(lambda: ward.listed("rowan", "study_status_id") == "FINAL", 10.0)
+    assert ward.listed("rowan", "reported_read_types") == ["final"]
+    assert ward.listed("marsh", "reported_read_types") == ["final", "pre-read"]
+    assert ward.reading("marsh", "reopen").code == 0
+    assert ward.reading("marsh", "reopen").code == 6, "it is open"
+
+
+@pytest.mark.proves("REP-13", part="on the command line")
+def test_a_lock_has_a_holder_whom_others_see_until_he_gives_it_back(ward: Ward) -> None:
+    ward.reading("ivy", "lock")
+    refused = ward.reading("marsh", "lock")
+
+    assert (refused.code, refused.out) == (6, "")
+    assert "locked by `Dr Ivy Vos`" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert until(lambda: ward.listed("rowan", "lock_holder") == "Dr Ivy Vos", 10.0)
+    assert ward.listed("rowan", "lock_ends_at")
+    assert "LOCK HOLDER" in ward.by("rowan", "case", "list").out
+    assert ward.shown("rowan") == [("lock", None, None)]
+    assert ward.reading("ivy", "unlock", "--json").json == {"case_id": ward.case_id}
+    assert ward.shown("rowan") == []
+    assert ward.reading("ivy", "renew").code == 6
+
+
+def test_a_broken_lock_is_told_to_who_held_it(ward: Ward) -> None:
+    ward.reading("ivy", "lock")
+
+    assert ward.reading("marsh", "break").code == 4
+    assert ward.reading("chief", "break").code == 0
+    told = ward.reading("ivy", "draft", "--text", "lost?")
+    assert told.code == 6
+    assert "your lock was broken by `Chief`" in told.err
+
+
+def test_a_refused_text_is_kept_and_the_refusal_says_so(ward: Ward) -> None:
+    ward.reading("marsh", "lock")
+
+    refused = ward.reading("marsh", "complete", "--type", "pre-read", "--text", "not mine to pre-read")
+
+    assert refused.code == 4
+    assert "kept as a draft" in refused.err
+    assert ("draft", None, "not mine to pre-read") in ward.shown("marsh")
+
+
+def test_a_text_comes_from_a_file_and_shows_nothing_that_a_terminal_obeys(ward: Ward, tmp_path: Path) -> None:
+    text = "line\nover \u202eline\n"
+    (tmp_path / "text").write_text(text)
+    ward.reading("ivy", "lock")
+
+    assert ward.reading("ivy", "draft", "--file", tmp_path / "text").code == 0
+    assert ward.shown("ivy")[-1] == ("draft", None, text)
+    printed = ward.reading("ivy", "show").out
+    assert "line\\nover \\u202eline\\n" in printed
+    assert "\u202e" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("show", NOBODYS), 3),
+        (("show", "not-an-id"), 2),
+        (("lock", NOBODYS), 3),
+        (("break", NOBODYS), 3),
+        (("draft", NOBODYS), 2),
+        (("draft", NOBODYS, "--text", "one", "--file", "-"), 2),
+        (("draft", NOBODYS, "--text", " "), 2),
+        (("draft", NOBODYS, "--text", "a\x1b[2Jb"), 2),
+        (("draft", NOBODYS, "--file", "no-such-file"), 2),
+        (("draft", NOBODYS, "--file", "latin1"), 2),
+        (("complete", NOBODYS, "--type", "peer", "--text", "x"), 2),
+        (("complete", NOBODYS, "--type", "final", "--text", "x"), 3),
+        (("addendum", NOBODYS, NOBODYS, "--text", "x"), 3),
+        (("reopen", NOBODYS), 3),
+    ],
+)
+def test_a_failure_is_one_sentence_and_an_exit_code(
+    admin: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin1").write_bytes(b"caf\xe9")
+
+    answer = admin("reading", *arguments)
+
+    assert (answer.code, answer.out) == (code, "")
+    assert answer.err.splitlines()[-1].startswith(("readroom: ", "Error: "))
+    assert "Traceback" not in answer.err
+    assert "\x1b" not in answer.err
+
+
+@pytest.mark.proves("REP-5", part="on the command line")
+@pytest.mark.proves("REP-6", part="on the command line")
+def test_read_types_are_switched_at_a_facility_and_pre_read_for_the_group(site: Run) -> None:
+    site("login", "admin")
+    listed = site("read-type", "list", SITE, "--json").json
+
+    assert [each["read_type"] for each in listed] == ["preliminary", "final", "pre-read"]
+    assert site("read-type", "on", "other", SITE).out.split() == [
+        *("READ", "TYPE", "preliminary", "final", "other", "pre-read"),
+    ]
+    assert site("read-type", "off", "other", SITE, "--json").json == listed
+    assert site("read-type", "off", "pre-read").code == 4, "only an operator switches it for the group"
+    assert site("read-type", "on", "other").code == 2, "for the group there is pre-read only"
+    site("login", "rowan")
+    assert site("read-type", "list", SITE).code in (3, 4)
+    site("login", "support")
+    assert site("read-type", "off", "pre-read", "--json").json == []
+    assert [each["read_type"] for each in site("read-type", "on", "pre-read", "--json").json] == ["pre-read"]
