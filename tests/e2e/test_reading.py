@@ -193,7 +193,8 @@ async def page(world: World) -> bytes:
 @pytest.mark.proves("BEY-11", part="list and reports end to end")
 async def test_two_cases_that_differ_only_by_a_pre_read(reading: World, tmp_path: Path) -> None:
     world = reading
-    having, without = [await arrived(world, small(name, "MS44"), tmp_path) for name in ("twin", "other twin")]
+    twins = [small(name, "MS44") for name in ("twin", "other-twin")]
+    having, without = await asyncio.gather(*(arrived(world, twin, tmp_path) for twin in twins))
     pre_reader, reader = [await world.acting_as(person.login) for person in (VOS, MARSH)]
     untouched = await page(world)
 
