@@ -181,17 +181,22 @@ def test_a_failing_judge_rejects_for_now(plain: Listening) -> None:
 
 
 @pytest.mark.proves("SEC-2", part="rejections carry their reason")
-def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> None:
+async def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> None:
     def judge(request: AssociationRequest) -> None:
         raise Rejected(1, 1, 3, "nobody knows you")
 
     assert rejection(plain.port, called="OTHER") == (1, 1, 7)
     plain.judge = judge
     assert rejection(plain.port) == (1, 1, 3)
-    assert [(kind, reason) for kind, reason, _ in plain.refusals] == [
-        ("association", "nobody here is called `OTHER`"),
-        ("association", "nobody knows you"),
-    ]
+    await eventually(
+        lambda: (
+            [(kind, reason) for kind, reason, _ in plain.refusals]
+            == [
+                ("association", "nobody here is called `OTHER`"),
+                ("association", "nobody knows you"),
+            ]
+        )
+    )
     assert all(request and request.calling_ae_title == "CT1" for _, _, request in plain.refusals)
 
 
