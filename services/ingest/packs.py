@@ -21,6 +21,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from struct import pack
@@ -204,6 +205,7 @@ class OpenPack:
     def close(self) -> None:
         """Ends writing; `Packs.seal` says where the pack ends."""
         os.close(self.descriptor)
+        self.descriptor = -1  # never again, whoever gets the number
 
 
 class Packs:
@@ -249,12 +251,11 @@ class Packs:
             DAMAGED.inc()
             _log.error("a pack is shorter than the index says", pack=str(pack_id))
         elif length != committed_end + len(END_OF_ARCHIVE):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.ftruncate(descriptor, committed_end)
-                _write_all(descriptor, END_OF_ARCHIVE, committed_end)
-            finally:
-                os.close(descriptor)
+            with path.open("r+b", buffering=0) as file:
+                file.truncate(committed_end)
+                # A tar reads without them too: a full disk is no reason to stop.
+                with suppress(OSError):
+                    _write_all(file.fileno(), END_OF_ARCHIVE, committed_end)
 
     def read(self, stored: StoredInstance) -> Iterator[bytes]:
         """The Part 10 file in chunks. The last one comes only if the data set's SHA-256 is right.

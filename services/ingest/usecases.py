@@ -416,18 +416,21 @@ class Studies:
         telling = self._changed if everything else self._changed & set(released.values())
         self._changed = self._changed - telling
         try:
+            # Studies before packs: `receive` takes its locks in this order.
             async with self._database.transaction() as transaction:
-                ends = await transaction.seal_packs(released)
-                changes = dict(await transaction.bump(telling))
-                if everything:
-                    changes |= await transaction.settle(transaction.now - self._limits.settle_after)
+                changes = await transaction.bump(telling)
                 await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
+                ends = await transaction.seal_packs(released)
         except BaseException:
             self._changed |= telling
             raise
         for pack_id, end in ends.items():
-            del self._released[pack_id]
             await asyncio.to_thread(self._files.seal, pack_id, end)
+            del self._released[pack_id]
+        if everything:
+            async with self._database.transaction() as transaction:
+                changes = await transaction.settle(transaction.now - self._limits.settle_after)
+                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def run(self, gateways: Gateways, associations: Associations) -> None:
         """Looks after studies and associations for as long as the service lives."""
