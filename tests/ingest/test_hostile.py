@@ -258,7 +258,8 @@ async def test_a_scanner_does_not_fill_the_list_of_refusals(ingest: Ingest) -> N
                     continue
 
     await asyncio.to_thread(scan)
-    assert 5 <= len(await refusals(ingest)) <= 10
+    # Half of it at most, should the minute turn and the cache be slow at once.
+    assert 5 <= len(await refusals(ingest)) <= 20
 
 
 # What is no instance
