@@ -62,8 +62,9 @@ _CHECK_MANY = f"""
     order by asked.position
 """
 
-# Each path is a branch of its own that an index serves in order, each cut off at the page; what they
-# offer passes the same predicate as a check. $5 and $6: after this position; $7: rows; $8: facility.
+# Each path is a branch of its own that an index serves in order; what they offer passes the same predicate
+# as a check. Each is cut off at the page only after it offers each case once, or a case in two folders
+# would take the place of another. $5 and $6: after this position; $7: rows; $8: facility.
 _LIST = f"""
     with page as (
         (
@@ -81,7 +82,7 @@ _LIST = f"""
                 and ($8::uuid is null or $8 = (select c.facility_id from cases c where c.case_id = g.case_id))
             order by g.received_at desc, g.case_id desc limit $7
         ) union (
-            select offered.case_id, offered.received_at
+            select distinct offered.case_id, offered.received_at
             from unnest($4::uuid[]) as his (folder_id)
             cross join lateral (
                 select f.case_id, f.received_at from folder_cases f

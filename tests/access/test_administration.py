@@ -144,6 +144,7 @@ async def test_two_administrators_cannot_deactivate_each_other_at_once(access: A
     admin = await access.stored(access.admin.id)
     other = await save(access, login="other", permissions=admin.permissions, role=Role.ADMINISTRATOR)
 
+    await asyncio.gather(*(access.revision() for _ in range(4)))  # so that both have a connection at once
     results = await asyncio.gather(
         save(access, by=ADMIN, user=other, active=False),
         save(access, by="other", user=admin, active=False),
