@@ -17,7 +17,7 @@ from readroom.session import Session
 from services.local import LocalSystem
 from wire.access.v1.access_pb2 import Case, Level, ListCasesRequest, Privilege, SavePrivilegeRequest
 
-_LOOK_EVERY_S = 0.02
+_LOOK_EVERY_S = 0.05
 
 
 @dataclass(slots=True)
