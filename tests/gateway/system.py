@@ -2,14 +2,13 @@
 
 import asyncio
 import hashlib
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,9 +155,7 @@ class _Ledger:
         if status < 0:
             raise Refused(-status, "of the test")
         with central.lock:
-            central.entries.append(
-                Entry(*(getattr(entry, name) for name in list(Entry.__dataclass_fields__)[:5]), status)
-            )
+            central.entries.append(replace(entry, status=status))
         return status, "of the test" if status else ""
 
     def discard(self) -> None:
@@ -220,15 +217,14 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **environ: str) -> None:
+    cwd = ROOT
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "gateway", "--config", str(self.config)]
+
+    def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "--config", str(self.config)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **environ},
-            )
+            self.process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
@@ -261,8 +257,8 @@ class Gateway:
 
     def status(self) -> str:
         answer = subprocess.run(
-            [sys.executable, "-m", "gateway", "--config", str(self.config), "--status"],
-            cwd=ROOT,
+            [*self.command(), "--status"],
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             check=True,
