@@ -1,7 +1,7 @@
 """The database: a pool with time limits, transactions that tell and audit, numbered migrations.
 
 Whatever PostgreSQL does, a caller has its answer or `Unavailable` within 5 s (R8): 2 s for a connection,
-2.5 s for a statement. A connection whose statement was cut off is dropped, never repaired, because repair
+2.5 s for a statement. A connection whose statement took too long is dropped, never repaired, because repair
 means waiting for a server that may be frozen.
 """
 
@@ -35,6 +35,8 @@ ACQUIRE_S = 2.0
 """For a free connection, or for a new one to come up."""
 COMMAND_S = 2.5
 """For one statement. With ACQUIRE_S it stays below the 5 s of R8."""
+GIVE_BACK_S = 1.0
+"""For the end of a statement whose caller was cancelled, and for a ROLLBACK."""
 CLOSE_S = 2.0
 """For the connections to say goodbye when the service stops."""
 WAITERS_PER_CONNECTION = 32
@@ -53,6 +55,7 @@ _LOST = (
     asyncpg.OperatorInterventionError,  # shutting down, starting up, crashed
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
     asyncpg.ReadOnlySQLTransactionError,  # no longer the primary
+    asyncpg.InternalClientError,  # the server said goodbye to this connection, and it is not closed yet
 )
 _SENTENCE = "the database does not answer"
 
@@ -177,9 +180,9 @@ class Database(Generic[T]):
             await database_transaction.start()
             try:
                 yield transaction
-            except Exception as error:
+            except BaseException as error:
                 if not _lost(error, transaction.connection):
-                    await database_transaction.rollback()
+                    await self._roll_back(database_transaction, transaction.connection)
                 raise
             await database_transaction.commit()
         if transaction.said:
@@ -197,11 +200,9 @@ class Database(Generic[T]):
                 _drop(connection)
                 raise Unavailable(_SENTENCE) from error
             raise
-        except BaseException:  # cancelled: perhaps in the middle of a statement
-            _drop(connection)
-            raise
         finally:
-            await self._pool.release(proxy)
+            with suppress(*_LOST):  # then the pool has dropped it
+                await self._pool.release(proxy, timeout=GIVE_BACK_S)
 
     async def ready(self) -> bool:
         """Whether PostgreSQL answers now."""
@@ -221,13 +222,22 @@ class Database(Generic[T]):
         except TimeoutError:
             self._pool.terminate()
 
+    async def _roll_back(
+        self, transaction: asyncpg.transaction.Transaction, connection: "Connection"
+    ) -> None:
+        try:
+            async with asyncio.timeout(GIVE_BACK_S):
+                await transaction.rollback()
+        except (*_LOST, asyncpg.InterfaceError):
+            _drop(connection)
+
     async def _acquire(self) -> "Proxy":
         if self._waiting >= self._most_waiting:
             raise Unavailable("the database is overloaded")
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=ACQUIRE_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*_LOST, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unavailable(_SENTENCE) from error
         finally:
             self._waiting -= 1
@@ -237,7 +247,7 @@ async def _keep(_connection: object) -> None:
     """Resets nothing on release, which saves a round trip: nobody here changes a session."""
 
 
-def _lost(error: Exception, connection: "Connection") -> bool:
+def _lost(error: BaseException, connection: "Connection") -> bool:
     """Whether `error` means that the server, not the statement, is at fault."""
     return isinstance(error, _LOST) or (isinstance(error, asyncpg.InterfaceError) and _closed(connection))
 
