@@ -1,23 +1,17 @@
 """The journey of a study, end to end: modality, gateway, ingest, routing, access, worklist, images."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from demo import comparing, strangers
 from demo.cast import ADEYEMI, ADMIN, CENTRAL, ENDPOINT, HUB, HULL, MODALITY, NORTHGATE, STANDARD, VOS, Site
 from demo.modality import PynetdicomModality
-from demo.setting import create_facility, set_the_scene
-from demo.stage import Stage
+from demo.setting import create_facility
 from demo.world import World
 from readroom.fetch import fetch_case
 from readroom.pages import every
-from services.local import LocalSystem
 from tests.dicom_files import SyntheticCT
 from tests.e2e.silent import Silent
 from tests.wait import eventually
@@ -31,31 +25,6 @@ from wire.routing.v1.routing_pb2 import (
 )
 
 pytestmark = pytest.mark.xdist_group("journey")
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The system of the demo's first step: three facilities, a rule, two gateways, five people."""
-    system = LocalSystem(tmp_path_factory.mktemp("journey") / "data", first_admin=ADMIN, durable=False)
-    system.start()
-
-    async def set_up() -> World:
-        async with AsyncExitStack() as resources:
-            world = World(Stage(Console(quiet=True)), system, resources)
-            await set_the_scene(world)
-            return world
-
-    try:
-        yield asyncio.run(set_up())
-    finally:
-        system.stop()
-
-
-@pytest.fixture
-async def world(scene: World) -> AsyncIterator[World]:
-    """The same, with connections of this test."""
-    async with AsyncExitStack() as resources:
-        yield replace(scene, resources=resources, _connected={})
 
 
 async def send(world: World, site: Site, study: SyntheticCT, folder: Path) -> list[Path]:
