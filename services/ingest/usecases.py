@@ -414,16 +414,14 @@ class Studies:
         """
         released = dict(self._released)
         telling = self._changed if everything else self._changed & set(released.values())
+        # Taken out first: what changes from here on is told the next time. Should this fail, then the next
+        # change of the study tells it, or its settling.
         self._changed = self._changed - telling
-        try:
-            # Studies before packs: `receive` takes its locks in this order.
-            async with self._database.transaction() as transaction:
-                changes = await transaction.bump(telling)
-                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-                ends = await transaction.seal_packs(released)
-        except BaseException:
-            self._changed |= telling
-            raise
+        # Studies before packs: `receive` takes its locks in this order.
+        async with self._database.transaction() as transaction:
+            changes = await transaction.bump(telling)
+            await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
+            ends = await transaction.seal_packs(released)
         for pack_id, end in ends.items():
             await asyncio.to_thread(self._files.seal, pack_id, end)
             del self._released[pack_id]

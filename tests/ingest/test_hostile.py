@@ -173,6 +173,8 @@ async def test_a_revoked_gateways_open_associations_are_aborted_and_it_comes_bac
 
     assert await asyncio.to_thread(send) < 5
     assert await rejection(Sender.of(ingest, gateway)) == [CALLING_AE_TITLE_NOT_RECOGNIZED]
+    await eventually(lambda: refusals(ingest))
+    assert await refusals(ingest) == [("association", "the gateway is revoked")]
     assert stored.sop_instance_uid in await ingest.stored()
     assert late.sop_instance_uid not in await ingest.stored()
     with pytest.raises(Denied):
