@@ -173,6 +173,12 @@ class Senders(RuleBasedStateMachine):
         self.seen[expected] += 1
         self.nothing_is_left_over(at)
 
+    @rule(at=PLACES, key=st.sampled_from(sorted(VARIANTS)))
+    def send(self, at: int, key: tuple[UID, str, int]) -> None:
+        """All at once, while others are under way."""
+        self.begin(at, key, 0)
+        self.finish(at)
+
     @rule(at=PLACES)
     def lose_the_instance(self, at: int) -> None:
         if at in self.under_way:
@@ -231,7 +237,7 @@ def test_whatever_the_order_of_senders_each_instance_counts_once(
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=15,
+                max_examples=20,
                 stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
