@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -448,10 +448,10 @@ class Studies:
             except Unavailable:
                 due = loop.time() + CHANGES_S  # facts and seals wait; the next second tries again
                 await asyncio.sleep(0.1)
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, due - loop.time()))
-            except TimeoutError:
-                continue
+            # Not `wait_for`: before Python 3.12 it turns a late cancellation into a time-out.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - loop.time())):
+                    await self._wake.wait()
 
     async def recover(self) -> None:
         """After a start: every pack ends where the index says, and what nobody committed is gone (R3, R5)."""
