@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -255,7 +256,20 @@ class Gateway:
             process.wait()
             raise
 
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Straight from its database."""
+        connection = sqlite3.connect(f"file:{self.folder}/spool/gateway.db?mode=ro", uri=True)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def states(self) -> list[str]:
+        """Of its transfers, oldest first."""
+        return [row[0] for row in self.rows("select state from transfers order by created_at")]
+
     def status(self) -> str:
+        """What `--status` prints; takes a moment."""
         answer = subprocess.run(
             [*self.command(), "--status"],
             cwd=self.cwd,
