@@ -268,6 +268,20 @@ class Gateway:
         """Of its transfers, oldest first."""
         return [row[0] for row in self.rows("select state from transfers order by created_at")]
 
+    def sockets(self) -> set[tuple[int, int, bool]]:
+        """Local port, remote port and whether it listens, of every TCP socket of the process."""
+        assert self.process is not None
+        process = Path(f"/proc/{self.process.pid}")
+        inodes = {str(link.readlink()) for link in (process / "fd").iterdir()}
+        found: set[tuple[int, int, bool]] = set()
+        for table in ("tcp", "tcp6"):
+            for line in (process / "net" / table).read_text().splitlines()[1:]:
+                _, local, remote, state, *_, inode = line.split()[:10]
+                if f"socket:[{inode}]" in inodes:
+                    here, there = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+                    found.add((here, there, state == "0A"))
+        return found
+
     def status(self) -> str:
         """What `--status` prints; takes a moment."""
         answer = subprocess.run(

@@ -8,7 +8,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 import pytest
 
 from plumbing.pki import Pki
@@ -144,6 +143,7 @@ async def test_what_central_cannot_take_now_is_tried_again_under_the_same_transf
     await sent_objects(gateway.modality(), *sending)
     await eventually(lambda: central.digests() == {digest(each) for each in sending}, within=15)
     assert set(tries.values()) == {3}
+    assert central.associations == 7  # it waited after each of six failures
     assert len({entry.transfer_id for entry in central.entries}) == 1
 
 
@@ -213,13 +213,12 @@ async def test_the_way_to_central_is_two_outgoing_connections_and_nothing_else(
     assert gateway.process
     await sent_objects(gateway.modality(), a_ct())
     await eventually(lambda: central.open == 1)
-    connections = psutil.Process(gateway.process.pid).net_connections(kind="inet")
+    sockets = gateway.sockets()
     going.set()
     of_the_site = set(gateway.ports.values())
-    assert {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN} == of_the_site
-    assert {c.raddr.port for c in connections if c.raddr and c.laddr.port not in of_the_site} == set(
-        central.ports.values()
-    )
+    assert {local for local, _, listens in sockets if listens} == of_the_site
+    outgoing = {remote for local, remote, listens in sockets if not listens and local not in of_the_site}
+    assert outgoing == set(central.ports.values())
 
 
 @pytest.mark.proves("GWY-3", part="to Central server only over TLS, with its certificate verified")
