@@ -5,6 +5,7 @@ answers).
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -149,6 +150,8 @@ def clock_of(offset_file: Path | None) -> Clock:
         return MonotonicClock()
 
     def offset() -> timedelta:
+        if not os.access(offset_file, os.F_OK):  # nearly always, and every call asks for the time
+            return timedelta()
         try:
             return timedelta(seconds=float(offset_file.read_text() or 0))
         except FileNotFoundError:
