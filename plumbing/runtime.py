@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from kernel.clock import Clock, MonotonicClock, OffsetClock
+from kernel.clock import Clock, MonotonicClock, OffsetClock, wall_time
 from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, NewId
 from plumbing import config, log, rpc, telemetry
@@ -150,14 +150,15 @@ def clock_of(offset_file: Path | None) -> Clock:
         return MonotonicClock()
 
     def offset() -> timedelta:
-        if not os.access(offset_file, os.F_OK):  # nearly always, and every call asks for the time
-            return timedelta()
         try:
             return timedelta(seconds=float(offset_file.read_text() or 0))
         except FileNotFoundError:
             return timedelta()
 
-    return MonotonicClock(OffsetClock(MonotonicClock(), offset).now)
+    path = str(offset_file)
+    moved = OffsetClock(MonotonicClock(), offset)
+    # Nearly always there is none, and every call asks for the time more than once.
+    return MonotonicClock(lambda: moved.now() if os.access(path, os.F_OK) else wall_time())
 
 
 @asynccontextmanager
