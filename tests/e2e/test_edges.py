@@ -32,8 +32,6 @@ from tests.plumbing.test_tls import NOT_SPOKEN, SPOKEN
 from tests.wait import eventually
 from wire.ingest.v1.ingest_pb2 import ListRefusalsRequest, Refusal, RevokeGatewayRequest
 
-pytestmark = pytest.mark.xdist_group("journey")
-
 WITHIN_S = 5.0
 
 

@@ -29,8 +29,6 @@ from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
 
-pytestmark = pytest.mark.xdist_group("kills")
-
 VICTIMS = ("ingest", "routing", "access", "gateway", "nats", "postgres")
 WITHIN_S = 60.0
 
