@@ -191,7 +191,7 @@ class Reception:
         sender = self.sender
         refusal = Refusal(
             RefusalKind.INSTANCE,
-            status.value,
+            answer.comment,
             sender.remote_address,
             sender.certificate_sha256,
             sender.calling_ae_title,
