@@ -2,8 +2,8 @@
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from bench import peers, studies
@@ -26,29 +26,27 @@ async def measure() -> Sequence[Result]:
 
 def _measure(site: Site) -> Sequence[Result]:
     results: list[Result] = []
-    with ExitStack() as stack:
-        port = int(site.endpoints.dicom.rpartition(":")[2])
-        ours = peers.Receiver("Readroom", port, "READROOM", _pids(site))
-        receivers = [
-            ours,
-            stack.enter_context(peers.orthanc(site.folder / "orthanc", site.gateway)),
-            stack.enter_context(peers.storescp(site.folder / "storescp", site.gateway)),
-        ]
-        for sender, runs in (("tuned", RUNS), ("as shipped", min(RUNS, 3))):
-            seconds: dict[str, list[float]] = {receiver.name: [] for receiver in receivers}
-            cpu: dict[str, list[float]] = {receiver.name: [] for receiver in receivers}
+    port = int(site.endpoints.dicom.rpartition(":")[2])
+    ours = peers.Receiver("Readroom", port, "READROOM", _pids(site))
+    for sender, runs in (("tuned", RUNS), ("as shipped", min(RUNS, 3))):
+        tuned = sender == "tuned"
+        seconds: dict[str, list[float]] = defaultdict(list)
+        cpu: dict[str, list[float]] = defaultdict(list)
+        with (
+            peers.orthanc(site.folder / f"orthanc {sender}", site.gateway, tuned=tuned) as orthanc,
+            peers.storescp(site.folder / f"storescp {sender}", site.gateway, tuned=tuned) as storescp,
+        ):
             for _ in range(runs):
                 study = site.folder / "study"
                 gigabytes = sum(path.stat().st_size for path in _written(study)) / 1e9
-                for receiver in receivers:
+                for receiver in (ours, orthanc, storescp):
                     before = peers.processor_seconds(receiver.pids)
-                    tuned = sender == "tuned"
                     took = peers.storescu(receiver, site.gateway, AE_TITLE, study, tuned=tuned)
                     seconds[receiver.name].append(took)
                     cpu[receiver.name].append((peers.processor_seconds(receiver.pids) - before) / gigabytes)
-                    print(f"  P1 {sender}: {receiver.name} {took:.2f} s")
+                    print(f"  P1 {sender}: {receiver.name} {took:.2f} s", flush=True)
                 shutil.rmtree(study)
-            results += _results(sender, seconds, cpu)
+        results += _results(sender, seconds, cpu)
     return results
 
 

@@ -47,7 +47,7 @@ def versions() -> str:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, tls: TLSFiles) -> Iterator[Receiver]:
+def orthanc(folder: Path, tls: TLSFiles, *, tuned: bool) -> Iterator[Receiver]:
     """Orthanc with mutual TLS, its storage below `folder`, as it is configured by default otherwise."""
     port = _free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,37 +71,40 @@ def orthanc(folder: Path, tls: TLSFiles) -> Iterator[Receiver]:
             }
         )
     )
-    with _running(["Orthanc", str(configuration)], folder, port) as pid:
+    with _running(["Orthanc", str(configuration)], folder, port, tuned) as pid:
         yield Receiver("Orthanc", port, "ORTHANC", (pid,))
 
 
 @contextlib.contextmanager
-def storescp(folder: Path, tls: TLSFiles) -> Iterator[Receiver]:
+def storescp(folder: Path, tls: TLSFiles, *, tuned: bool) -> Iterator[Receiver]:
     """DCMTK's storescp with mutual TLS, writing files below `folder`; it neither syncs nor indexes."""
     port = _free_port()
     storage = folder / "storage"
     storage.mkdir(parents=True, exist_ok=True)
     command = ["storescp", "--enable-tls", str(tls.key), str(tls.certificate), "--add-cert-file", str(tls.ca),
                "--aetitle", "STORESCP", "--output-directory", str(storage), "--fork", str(port)]  # fmt: skip
-    with _running(command, folder, port) as pid:
+    with _running(command, folder, port, tuned) as pid:
         yield Receiver("storescp", port, "STORESCP", (pid,))
 
 
 def storescu(receiver: Receiver, tls: TLSFiles, calling_ae_title: str, folder: Path, *, tuned: bool) -> float:
-    """Sends every file of `folder` in one association; returns the seconds it took.
-
-    `tuned` sets TCP_NODELAY, which the sender as shipped leaves off.
-    """
+    """Sends every file of `folder` in one association; returns the seconds it took."""
     command = ["storescu", "--enable-tls", str(tls.key), str(tls.certificate), "--add-cert-file", str(tls.ca),
                "--aetitle", calling_ae_title, "--call", receiver.ae_title, "--scan-directories",
                "127.0.0.1", str(receiver.port), str(folder)]  # fmt: skip
-    environment = {**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})}
     began = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=_environment(tuned), capture_output=True, text=True, timeout=300, check=False
+    )
     took = time.perf_counter() - began
     if done.returncode != 0:
         raise RuntimeError(f"storescu to {receiver.name} failed: {done.stderr[-500:]}")
     return took
+
+
+def _environment(tuned: bool) -> dict[str, str]:
+    """DCMTK's code, in all three programs, disables Nagle's algorithm only where TCP_NODELAY is set."""
+    return {**os.environ, **({"TCP_NODELAY": "1"} if tuned else {})}
 
 
 def processor_seconds(pids: Sequence[int]) -> float:
@@ -115,9 +118,9 @@ def processor_seconds(pids: Sequence[int]) -> float:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], folder: Path, port: int) -> Iterator[int]:
+def _running(command: Sequence[str], folder: Path, port: int, tuned: bool) -> Iterator[int]:
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=_environment(tuned), stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + START_WITHIN_S
             while not _listens(port):

@@ -49,8 +49,8 @@ async def running() -> AsyncIterator[Site]:
             endpoints = Endpoints.read(system.data_dir)
             async with connect(endpoints, Session.begin(LOGIN)) as readroom:
                 facility_id = await _prepare(readroom, folder / "gateway")
-                crt, key = (folder / "gateway" / f"gateway.{kind}" for kind in ("crt", "key"))
-                gateway = TLSFiles(crt, key, endpoints.gateway_ca)
+                pem, key = (folder / "gateway" / f"gateway.{kind}" for kind in ("pem", "key"))
+                gateway = TLSFiles(pem, key, endpoints.gateway_ca)
                 yield Site(folder, system, endpoints, gateway, readroom, facility_id)
         finally:
             system.stop()

@@ -25,7 +25,7 @@ from wire.access.v1.access_pb2 import (
     SavePrivilegeRequest,
 )
 
-_LOOK_EVERY_S = 0.02
+_LOOK_EVERY_S = 0.05
 
 
 @dataclass(slots=True)

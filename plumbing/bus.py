@@ -30,7 +30,7 @@ from kernel.errors import ReadroomError, Unavailable
 from kernel.events import FACTS, Fact
 from plumbing import log, telemetry
 from plumbing.db import Database, Transaction
-from plumbing.pull import ACK_WAIT_S, Pull, in_progress
+from plumbing.pull import ACK_WAIT_S, Pull, cancelled, in_progress
 
 STREAM = "FACTS"
 KEPT_S = 7 * 24 * 3600
@@ -193,7 +193,7 @@ class Bus:
     async def _live(self) -> None:
         """Keeps a client. A client reconnects by itself, but ends for good when the server refuses it."""
         declared_as_int: dict[str, Any] = {"reconnect_time_wait": _RETRY_S, "connect_timeout": _ANSWER_S}
-        while True:
+        while not cancelled():
             closed = asyncio.Event()
             self._client = client = Client()
 
@@ -213,7 +213,8 @@ class Bus:
                     **declared_as_int,
                 )
                 await self._note_connection()
-                await closed.wait()
+                if not cancelled():
+                    await closed.wait()
             except Exception as error:
                 await self._note_difficulty(error)
             finally:
@@ -288,10 +289,10 @@ class Consumer(Generic[T]):
                 workers.create_task(self._work())
 
     async def _work(self) -> None:
-        while not _cancelled():
+        while not cancelled():
             try:
                 async with self._bus.pulling(self._name, list(self._hearings)) as pull:
-                    while not _cancelled():
+                    while not cancelled():
                         if message := await pull.next():
                             await self._hear(message)
             except Unavailable as error:
@@ -388,9 +389,3 @@ class Consumer(Generic[T]):
     def _delay_s(self, message: Msg) -> float:
         doublings = min(message.metadata.num_delivered - 1, 16)
         return min(self._first_delay_s * 2.0**doublings, _LONGEST_DELAY_S)
-
-
-def _cancelled() -> bool:
-    """Whether this task was told to end: before Python 3.12 `wait_for` may swallow what tells it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -20,6 +20,7 @@ from kernel.errors import Unavailable
 from plumbing import log
 from plumbing.bus import KEPT_S, STREAM, Bus
 from plumbing.db import Database, Transaction
+from plumbing.pull import cancelled
 
 BATCH = 256
 """Rows claimed at once: their acknowledgements overlap, and a batch stays well below a second."""
@@ -63,7 +64,7 @@ class Relay(Generic[T]):
 
     async def run(self) -> None:
         """Publishes until it is cancelled."""
-        while True:
+        while not cancelled():
             self._database.spoke.clear()
             try:
                 await self._tend()

@@ -19,7 +19,7 @@ ACK_WAIT_S = 10.0
 _PULL_S = 2.0
 """How long a pull waits at the server. A server that restarts forgets it, so it is also the longest pause."""
 _GRACE_S = 0.5
-"""For the server to say that nothing came."""
+"""For the server to hear that a pull is withdrawn, or to say that nothing came."""
 
 
 class Pull:
@@ -43,11 +43,21 @@ class Pull:
         raise Unavailable(f"the bus refuses a pull with status {status}")
 
 
+def cancelled() -> bool:
+    """Whether this task was asked to end. Every endless loop over NATS asks.
+
+    Before Python 3.12 `asyncio.wait_for`, with which nats-py waits, swallows a cancellation that comes
+    together with the answer.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 @asynccontextmanager
 async def in_progress(message: Msg) -> AsyncIterator[None]:
     """Tells NATS that the message is in work, so that nobody else is given it meanwhile.
 
-    If the work is cancelled, the message is handed back at once.
+    If the work is cancelled, the message is handed back.
     """
 
     async def tell() -> None:
@@ -61,7 +71,7 @@ async def in_progress(message: Msg) -> AsyncIterator[None]:
         yield
     except asyncio.CancelledError:
         with suppress(nats.errors.Error):
-            await message.nak()
+            await message.nak(delay=_GRACE_S)  # until then our own pulls are withdrawn
         raise
     finally:
         telling.cancel()

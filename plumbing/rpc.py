@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # type: ign
 from opentelemetry.trace import SpanKind
 
 from kernel.clock import Clock
-from kernel.errors import Invalid, ReadroomError, Unavailable
+from kernel.errors import Invalid, Unavailable
 from plumbing import callers, log, status, telemetry, tls, tokens
 from plumbing.callers import Acting, Allowed, Caller, Peer, caller
 from plumbing.tls import TLSFiles
@@ -65,8 +65,8 @@ _Behavior = Callable[[Any, Any], Any]
 _Handlers = dict[str, "grpc.RpcMethodHandler[Any, Any]"]
 
 
-class _Unexpected(Exception):
-    """Something without a word happened; the log has it, the caller does not."""
+class _Failed(Exception):
+    """How a call failed: status code, details and trailing metadata."""
 
 
 class Server:
@@ -152,10 +152,8 @@ class Server:
             try:
                 with guard.passed(context):
                     return await behavior(request, context)
-            except ReadroomError as error:
-                await context.abort(*status.to_status(error))
-            except _Unexpected:
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+            except _Failed as failed:
+                await context.abort(*failed.args)
 
         async def streaming(request: Any, context: Any) -> None:
             try:
@@ -167,10 +165,8 @@ class Server:
                     async with aclosing(answers):
                         async for answer in answers:
                             await context.write(answer)
-            except ReadroomError as error:
-                await context.abort(*status.to_status(error))
-            except _Unexpected:
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+            except _Failed as failed:
+                await context.abort(*failed.args)
 
         guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(
             **{shape: streaming if handler.response_streaming else unary}
@@ -225,10 +221,7 @@ class _Guard:
 
     @contextmanager
     def passed(self, context: Any) -> Iterator[None]:
-        """Lets the call in, and tells how it ended.
-
-        Raises a word, or _Unexpected in place of what has none.
-        """
+        """Lets the call in, and tells how it ended; raises _Failed, in which nothing unexpected shows."""
         began = self._clock.now()
         headers = dict(context.invocation_metadata())
         peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
@@ -251,11 +244,11 @@ class _Guard:
                 if said is None:
                     ended = "Unexpected"
                     _log.exception("unexpected error")
-                    raise _Unexpected from error
+                    raise _Failed(grpc.StatusCode.INTERNAL, "internal error") from error
                 ended, field = type(said).__name__, said.field
                 if said is not error:
                     _log.warning("a part does not answer", exc_info=error)
-                raise said from error
+                raise _Failed(*status.to_status(said)) from error
             finally:
                 seconds = (self._clock.now() - began).total_seconds()
                 telemetry.CALLS.labels(self._path, ended).observe(seconds)

@@ -5,6 +5,7 @@ answers).
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from kernel.clock import Clock, MonotonicClock, OffsetClock
+from kernel.clock import Clock, MonotonicClock, OffsetClock, wall_time
 from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, NewId
 from plumbing import config, log, rpc, telemetry
@@ -154,7 +155,10 @@ def clock_of(offset_file: Path | None) -> Clock:
         except FileNotFoundError:
             return timedelta()
 
-    return MonotonicClock(OffsetClock(MonotonicClock(), offset).now)
+    path = str(offset_file)
+    moved = OffsetClock(MonotonicClock(), offset)
+    # Nearly always there is none, and every call asks for the time more than once.
+    return MonotonicClock(lambda: moved.now() if os.access(path, os.F_OK) else wall_time())
 
 
 @asynccontextmanager

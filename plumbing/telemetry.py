@@ -5,7 +5,7 @@ where an OTLP endpoint is configured. `inject` and `extract` carry them as W3C `
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from random import getrandbits
 
 from aiohttp import web
@@ -47,17 +47,19 @@ def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
     return provider.shutdown
 
 
-@contextmanager
-def span(name: str, kind: SpanKind = SpanKind.INTERNAL, parent: Context | None = None) -> Iterator[Span]:
+def span(
+    name: str, kind: SpanKind = SpanKind.INTERNAL, parent: Context | None = None
+) -> AbstractContextManager[Span]:
     """A span around the block; `parent` is what `extract` answered, else it is the current one.
 
     An exception marks the span with its kind alone: its message may quote what it choked on.
     """
-    if _tracer is None:
-        with _ids_only(parent) as current:
-            yield current
-        return
-    with _tracer.start_as_current_span(
+    return _ids_only(parent) if _tracer is None else _recorded(_tracer, name, kind, parent)
+
+
+@contextmanager
+def _recorded(tracer: trace.Tracer, name: str, kind: SpanKind, parent: Context | None) -> Iterator[Span]:
+    with tracer.start_as_current_span(
         name, parent, kind, record_exception=False, set_status_on_exception=False
     ) as current:
         try:

@@ -51,11 +51,11 @@ CATALOGUE: tuple[Sample, ...] = (
     Sample("nuclear medicine, JPEG 2000", "JPEG2000.dcm"),
     Sample("nuclear medicine, JPEG extended", "JPEG-lossy.dcm"),
     Sample("secondary capture, RLE, 2 frames", "SC_rgb_rle_2frame.dcm"),
-    Sample("dose, big endian, 15 frames", "rtdose_expb.dcm"),
+    Sample("secondary capture, implicit VR", "SC_rgb_jpeg_dcmd.dcm"),
     Sample("secondary capture, deflated", "image_dfl.dcm"),
     Sample("segmentation", "liver_1frame.dcm"),
     Sample("structured report", "reportsi.dcm"),
-    Sample("treatment plan, implicit VR", "rtplan.dcm"),
+    Sample("structured report, comprehensive", "test-SR.dcm"),
     Sample("electrocardiogram", "waveform_ecg.dcm"),
 )
 """One of each kind; no SOP Instance UID twice."""

@@ -29,7 +29,7 @@ def generate_wire(destination: Path) -> None:
         *(f"--plugin=protoc-gen-{kind}={plugins / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")),
         *(str(path.relative_to(ROOT / "protos")) for path in sorted((ROOT / "protos").rglob("*.proto"))),
     ]
-    if protoc.main(arguments) != 0:
+    if protoc.main(arguments) != 0:  # type: ignore[no-untyped-call]
         raise SystemExit("protoc failed")
     (destination / "wire" / "__init__.py").touch()
 

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
-from plumbing.rpc import caller
+from plumbing.rpc import Server, caller
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.usecases import Gateways, Images, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
@@ -112,7 +112,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamInstanceRequest, context: Context
     ) -> AsyncIterator[pb.StreamInstanceResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        (stored,) = await self._images.of_case(_actor(), case_id, request.sop_instance_uid)
+        stored, *_ = await self._images.of_case(_actor(), case_id, request.sop_instance_uid)
         yield pb.StreamInstanceResponse(header=_header(stored))
         async for chunk in self._images.read(stored):
             yield pb.StreamInstanceResponse(chunk=chunk)
@@ -148,6 +148,24 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
             request.age.ToTimedelta(),
         )
         return pb.BeginTransferResponse()
+
+
+def serve(server: Server, gateways: Gateways, studies: Studies, images: Images, addresses: Addresses) -> None:
+    """Adds IngestService to a server."""
+    server.add(
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server,
+        IngestApi(gateways, studies, images, addresses),
+        pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
+    )
+
+
+def serve_gateways(server: Server, gateways: Gateways) -> None:
+    """Adds GatewayService to the server of gateways."""
+    server.add(
+        ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
+        GatewayApi(gateways),
+        pb.DESCRIPTOR.services_by_name["GatewayService"].full_name,
+    )
 
 
 def _actor() -> str:

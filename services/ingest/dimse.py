@@ -7,6 +7,7 @@ else is, however large the instance. No pixel is looked at (SEC-6).
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -171,10 +172,8 @@ class Sink:
             values = self._walk.finish().values
         except Malformed as error:
             raise Refused(StoreStatus.TRUNCATED) from error
-        receipt = self._receipt or self._begin()
-        status = receipt.complete(self._digest.digest(), self._association.describe(values))
-        self._receipt = None  # the reception has dealt with what is left of it
-        return status
+        receipt, self._receipt = self._receipt or self._begin(), None
+        return receipt.complete(self._digest.digest(), self._association.describe(values))
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -214,6 +213,9 @@ def _uid(values: Mapping[int, bytes], tag: int) -> str:
     return values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
+# PS3.3 C.12.1.1.2, and misspellings of it that pydicom knows. Any other name could be a codec of Python's.
+_CHARACTER_SET = re.compile(r"(ISO[ _-][ _A-Z0-9-]*|GB18030|GBK)?")
+
 # PS3.5 6.1.2.3: Specific Character Set applies to these.
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
@@ -221,7 +223,8 @@ _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 def describe(values: Mapping[int, bytes]) -> Description:
     """Decodes what is indexed: to Unicode, without padding, control characters and empty values."""
     declared = values.get(SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
-    encodings = convert_encodings([term.strip(" \0") for term in declared])
+    terms = [term.strip(" \0") for term in declared]
+    encodings = convert_encodings([term if _CHARACTER_SET.fullmatch(term) else "" for term in terms])
     kept: dict[Level | None, dict[str, str]] = {Level.STUDY: {}, Level.SERIES: {}, None: {}}
     for attribute in INDEXED_ATTRIBUTES:
         raw = values.get(attribute.tag)

@@ -22,14 +22,13 @@ from plumbing.pki import CertificateAuthority
 from plumbing.runtime import Application
 from plumbing.tls import TLSFiles, server_context
 from plumbing.tokens import Verifier
-from services.ingest.api import Addresses, GatewayApi, IngestApi
+from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Images, Studies
-from wire.ingest.v1 import ingest_pb2_grpc
 
 
 class Settings(ServiceSettings):
@@ -131,24 +130,17 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    server.add(
-        ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(gateways, studies, images, addresses),
-        "wire.ingest.v1.IngestService",
-    )
+    serve(server, gateways, studies, images, addresses)
     gateway_server = rpc.Server("ingest", settings.gateway_listen, gateway_tls, None, clock)
-    gateway_server.add(
-        ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
-        GatewayApi(gateways),
-        "wire.ingest.v1.GatewayService",
-    )
+    serve_gateways(gateway_server, gateways)
     return Application(
         servers=[server, gateway_server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        # NATS may be away: instances are received all the same.
+        ready={"database": database.ready},
     )
 
 

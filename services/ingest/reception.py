@@ -102,14 +102,16 @@ class Receipt:
         self._entry.discard()
 
     def complete(self, sha256: bytes, description: Description) -> StoreStatus:
-        """Makes it durable and indexes it; what is answered."""
+        """Makes it durable and indexes it; what is answered. The last call, whatever it raises."""
         try:
             status = self._complete(sha256, description)
-        except (OSError, Unavailable):
+        except Exception as error:
             # Whether the bytes are durable, or the index row is committed, is not known: the pack takes
             # no more, and is cut where the index says once it can say so.
             self._reception.release(self._instance.study_instance_uid)
-            return StoreStatus.OUT_OF_RESOURCES
+            if isinstance(error, OSError | Unavailable):
+                raise Refused(StoreStatus.OUT_OF_RESOURCES) from error
+            raise
         if status is not StoreStatus.STORED:
             self._entry.discard()
         return status
@@ -189,7 +191,7 @@ class Reception:
         sender = self.sender
         refusal = Refusal(
             RefusalKind.INSTANCE,
-            status.value,
+            answer.comment,
             sender.remote_address,
             sender.certificate_sha256,
             sender.calling_ae_title,

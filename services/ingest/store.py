@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from kernel.dicom import UID, AETitle
-from kernel.errors import Conflict
+from kernel.errors import Conflict, Unavailable
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 from plumbing.audit import AuditEntry
 from plumbing.db import Transaction
@@ -266,32 +266,39 @@ class IngestTransaction(Transaction):
         *,
         create: bool,
     ) -> tuple[Verdict, StudyId]:
-        """Indexes an instance whose bytes are durable; the function in 0001 decides (R1, R4)."""
+        """Indexes an instance whose bytes are durable; the function in 0001 decides (R1, R4).
+
+        Raises Unavailable if the pack was sealed meanwhile.
+        """
         instance, place = stored.instance, stored.place
-        row = await self.connection.fetchrow(
-            """
-            select verdict, live_study_id from receive_instance(
-                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18)
-            """,
-            study_id,
-            create,
-            sender.receiving_facility_id,
-            instance.study_instance_uid,
-            sender.gateway_id,
-            sender.calling_ae_title,
-            instance.series_instance_uid,
-            instance.sop_instance_uid,
-            instance.sop_class_uid,
-            instance.transfer_syntax_uid,
-            stored.sha256,
-            place.pack_id,
-            place.offset,
-            place.prefix_length,
-            place.data_set_length,
-            place.end,
-            None if description is None else json.dumps({**asdict(description), "limit": MAX_MAPPING_VALUES}),
-            self.now,
-        )
+        described = None if description is None else {**asdict(description), "limit": MAX_MAPPING_VALUES}
+        try:
+            row = await self.connection.fetchrow(
+                """
+                select verdict, live_study_id from receive_instance(
+                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18)
+                """,
+                study_id,
+                create,
+                sender.receiving_facility_id,
+                instance.study_instance_uid,
+                sender.gateway_id,
+                sender.calling_ae_title,
+                instance.series_instance_uid,
+                instance.sop_instance_uid,
+                instance.sop_class_uid,
+                instance.transfer_syntax_uid,
+                stored.sha256,
+                place.pack_id,
+                place.offset,
+                place.prefix_length,
+                place.data_set_length,
+                place.end,
+                described and json.dumps(described),
+                self.now,
+            )
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:
+            raise Unavailable("the pack is sealed") from error
         assert row is not None
         return Verdict(row["verdict"]), row["live_study_id"]
 

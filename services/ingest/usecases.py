@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -414,20 +414,21 @@ class Studies:
         """
         released = dict(self._released)
         telling = self._changed if everything else self._changed & set(released.values())
+        # Taken out first: what changes from here on is told the next time. Should this fail, then the next
+        # change of the study tells it, or its settling.
         self._changed = self._changed - telling
-        try:
-            async with self._database.transaction() as transaction:
-                ends = await transaction.seal_packs(released)
-                changes = dict(await transaction.bump(telling))
-                if everything:
-                    changes |= await transaction.settle(transaction.now - self._limits.settle_after)
-                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-        except BaseException:
-            self._changed |= telling
-            raise
+        # Studies before packs: `receive` takes its locks in this order.
+        async with self._database.transaction() as transaction:
+            changes = await transaction.bump(telling)
+            await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
+            ends = await transaction.seal_packs(released)
         for pack_id, end in ends.items():
-            del self._released[pack_id]
             await asyncio.to_thread(self._files.seal, pack_id, end)
+            del self._released[pack_id]
+        if everything:
+            async with self._database.transaction() as transaction:
+                changes = await transaction.settle(transaction.now - self._limits.settle_after)
+                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def run(self, gateways: Gateways, associations: Associations) -> None:
         """Looks after studies and associations for as long as the service lives."""
@@ -447,10 +448,10 @@ class Studies:
             except Unavailable:
                 due = loop.time() + CHANGES_S  # facts and seals wait; the next second tries again
                 await asyncio.sleep(0.1)
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, due - loop.time()))
-            except TimeoutError:
-                continue
+            # Not `wait_for`: before Python 3.12 it turns a late cancellation into a time-out.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - loop.time())):
+                    await self._wake.wait()
 
     async def recover(self) -> None:
         """After a start: every pack ends where the index says, and what nobody committed is gone (R3, R5)."""

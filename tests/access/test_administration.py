@@ -143,14 +143,16 @@ async def test_somebody_always_administers(access: Access) -> None:
 async def test_two_administrators_cannot_deactivate_each_other_at_once(access: Access) -> None:
     admin = await access.stored(access.admin.id)
     other = await save(access, login="other", permissions=admin.permissions, role=Role.ADMINISTRATOR)
+    for _ in range(8):  # they do not always meet
+        results = await asyncio.gather(
+            save(access, by=ADMIN, user=other, active=False),
+            save(access, by="other", user=admin, active=False),
+            return_exceptions=True,
+        )
 
-    results = await asyncio.gather(
-        save(access, by=ADMIN, user=other, active=False),
-        save(access, by="other", user=admin, active=False),
-        return_exceptions=True,
-    )
-
-    assert 1 == sum(isinstance(result, User) for result in results)
+        (deactivated,) = [result for result in results if isinstance(result, User)]
+        left = admin if deactivated.id == other.id else other
+        await save(access, by=left.login, user=deactivated, active=True)
 
 
 async def test_an_act_is_audited_told_and_bumps_what_it_changes(access: Access) -> None:

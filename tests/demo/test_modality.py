@@ -62,9 +62,11 @@ def test_differences_are_seen(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_has_each_object_once_and_two_variants_of_one() -> None:
-    uids = [dataset_of(sample.path).SOPInstanceUID for sample in CATALOGUE]
+    datasets = [dataset_of(sample.path) for sample in CATALOGUE]
+    uids = [dataset.SOPInstanceUID for dataset in datasets]
 
     assert len(set(uids)) == len(uids)
+    assert uids == [dataset.file_meta.MediaStorageSOPInstanceUID for dataset in datasets]
     assert {dataset_of(variant.path).SOPInstanceUID for variant in (CONFLICTING, JPEG_LS)} <= set(uids)
     assert len({digest(s.path) for s in (CONFLICTING, JPEG_LS, CATALOGUE[1])}) == 3
 

@@ -24,8 +24,6 @@ from wire.routing.v1.routing_pb2 import (
     SaveRuleRequest,
 )
 
-pytestmark = pytest.mark.xdist_group("journey")
-
 
 async def send(world: World, site: Site, study: SyntheticCT, folder: Path) -> list[Path]:
     """A modality at the site sends the study to its gateway."""

@@ -29,14 +29,12 @@ from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
 
-pytestmark = pytest.mark.xdist_group("kills")
-
 VICTIMS = ("ingest", "routing", "access", "gateway", "nats", "postgres")
 WITHIN_S = 60.0
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def fragile(tmp_path: Path) -> AsyncIterator[World]:
     """A system of its own: three facilities, a rule, two gateways, five people."""
     system = LocalSystem(tmp_path / "data", first_admin=ADMIN, durable=False)
     await asyncio.to_thread(system.start)
@@ -140,8 +138,9 @@ def slices(name: str, number: int) -> SyntheticCT:
 @pytest.mark.proves("R3", part="one SIGKILL of each process in the middle of an upload")
 @pytest.mark.proves("GWY-22")
 async def test_a_kill_in_the_middle_of_an_upload_loses_and_doubles_nothing(
-    world: World, tmp_path: Path
+    fragile: World, tmp_path: Path
 ) -> None:
+    world = fragile
     for number, victim in enumerate(VICTIMS, start=1):
         study = slices(f"kill-{victim}", 60)
         sent = await asyncio.to_thread(study.write, tmp_path / victim)
@@ -157,8 +156,9 @@ async def test_a_kill_in_the_middle_of_an_upload_loses_and_doubles_nothing(
 
 @pytest.mark.drill
 @pytest.mark.proves("R3", part="60 SIGKILLs in random order while 2,000 instances flow")
-async def test_kills_in_random_order_lose_and_double_nothing(world: World, tmp_path: Path) -> None:
+async def test_kills_in_random_order_lose_and_double_nothing(fragile: World, tmp_path: Path) -> None:
     """The order is random and printed by the seed; run `make drill` for another one."""
+    world = fragile
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     order = random.Random(seed).choices(VICTIMS, k=60)

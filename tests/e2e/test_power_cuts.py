@@ -25,6 +25,7 @@ from demo.modality import Called, PynetdicomModality, Refused
 from demo.setting import set_the_scene
 from demo.stage import Stage
 from demo.world import World
+from plumbing.processes import until
 from readroom.fetch import fetch_case
 from services.local import LocalSystem
 from tests.dicom_files import SyntheticCT
@@ -68,7 +69,8 @@ def mounted(image: Path, where: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", where], check=True)
+        # A PostgreSQL that was killed leaves processes that end by themselves, a little later.
+        assert until(lambda: subprocess.run(["umount", where], check=False).returncode == 0, 10.0)
 
 
 def cut_power(system: LocalSystem, image: Path, copy: Path) -> None:

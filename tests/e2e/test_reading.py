@@ -36,8 +36,6 @@ from wire.reporting.v1.reporting_pb2 import (
     UnlockRequest,
 )
 
-pytestmark = pytest.mark.xdist_group("journey")
-
 GROUP, FACILITY = (MARSH, VOS), (OKAFOR,)
 
 

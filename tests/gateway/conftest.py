@@ -7,6 +7,9 @@ import pytest
 
 from plumbing.pki import Pki
 from tests.gateway.system import CentralOfTheTest, Gateway
+from tests.ingest.conftest import ingest
+
+__all__ = ["ingest"]
 
 
 @pytest.fixture

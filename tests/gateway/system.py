@@ -2,14 +2,14 @@
 
 import asyncio
 import hashlib
-import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,7 @@ class _Ledger:
         if status < 0:
             raise Refused(-status, "of the test")
         with central.lock:
-            central.entries.append(
-                Entry(*(getattr(entry, name) for name in list(Entry.__dataclass_fields__)[:5]), status)
-            )
+            central.entries.append(replace(entry, status=status))
         return status, "of the test" if status else ""
 
     def discard(self) -> None:
@@ -220,15 +218,14 @@ class Gateway:
         self.log = folder / "gateway.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **environ: str) -> None:
+    cwd = ROOT
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "gateway", "--config", str(self.config)]
+
+    def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "--config", str(self.config)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **environ},
-            )
+            self.process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
@@ -259,10 +256,37 @@ class Gateway:
             process.wait()
             raise
 
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Straight from its database."""
+        connection = sqlite3.connect(f"file:{self.folder}/spool/gateway.db?mode=ro", uri=True)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def states(self) -> list[str]:
+        """Of its transfers, oldest first."""
+        return [row[0] for row in self.rows("select state from transfers order by created_at")]
+
+    def sockets(self) -> set[tuple[int, int, bool]]:
+        """Local port, remote port and whether it listens, of every TCP socket of the process."""
+        assert self.process is not None
+        process = Path(f"/proc/{self.process.pid}")
+        inodes = {str(link.readlink()) for link in (process / "fd").iterdir()}
+        found: set[tuple[int, int, bool]] = set()
+        for table in ("tcp", "tcp6"):
+            for line in (process / "net" / table).read_text().splitlines()[1:]:
+                _, local, remote, state, *_, inode = line.split()[:10]
+                if f"socket:[{inode}]" in inodes:
+                    here, there = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+                    found.add((here, there, state == "0A"))
+        return found
+
     def status(self) -> str:
+        """What `--status` prints; takes a moment."""
         answer = subprocess.run(
-            [sys.executable, "-m", "gateway", "--config", str(self.config), "--status"],
-            cwd=ROOT,
+            [*self.command(), "--status"],
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             check=True,

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -347,6 +348,8 @@ def store_object(association: Association, sending: DicomObject) -> Sent:
     request.Priority = 2
     request.DataSet = BytesIO(sending.data)
     association._reactor_checkpoint.clear()
+    while not association._is_paused:  # else its reactor takes the answer
+        time.sleep(0.001)
     try:
         association.dimse.send_msg(request, context_id)
         _, message = association.dimse.get_msg(block=True)

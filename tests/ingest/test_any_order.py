@@ -4,17 +4,16 @@ import asyncio
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
     rule,
     run_state_machine_as_test,
@@ -29,7 +28,7 @@ from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
-from services.ingest.packs import HEADER_LENGTH, Packs
+from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
 from services.ingest.reception import Reception
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Studies
@@ -45,10 +44,11 @@ VARIANTS = {
         study=study, series=f"{study}.9", uid=f"{study}.{number}", pixels=bytes([variant]) * 3000
     )
     for study in STUDIES
-    for number in range(3)
+    for number in range(2)
     for variant in range(2)
 }
 CHUNK = 1024
+PLACES = st.integers(1, 3)
 
 
 class World:
@@ -87,7 +87,7 @@ class Senders(RuleBasedStateMachine):
     """Any number of associations, each with at most one instance under way."""
 
     world: ClassVar[World]
-    associations = Bundle("associations")
+    seen: ClassVar[Counter[StoreStatus]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,8 @@ class Senders(RuleBasedStateMachine):
         self.studies = Studies(world.database, self.packs, limits, world.new_id)
         self.listener = Listener(self.gateways, self.studies, self.packs, world.bridge, world.clock)
         self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))
-        self.under_way: dict[Association, tuple[Sink, bytes, DicomObject]] = {}
+        self.associations: dict[int, Association] = {}
+        self.under_way: dict[int, tuple[Sink, bytes, DicomObject]] = {}
         self.stored: dict[str, str] = {}
         self.refused: set[str] = set()
 
@@ -121,37 +122,35 @@ class Senders(RuleBasedStateMachine):
 
         self.world.run(go())
 
-    @rule(target=associations)
-    def associate(self) -> Association:
+    @rule(at=PLACES, key=st.sampled_from(sorted(VARIANTS)), cut=st.sampled_from([0, 0, 0, 7]))
+    def begin(self, at: int, key: tuple[UID, str, int], cut: int) -> None:
         world = self.world
-        reception = Reception(
-            a_sender(self.gateway), self.studies, self.gateways, self.packs, world.bridge, world.clock
-        )
-        return Association(reception, world.clock, self.listener)
-
-    @rule(association=associations, key=st.sampled_from(sorted(VARIANTS)), cut=st.sampled_from([0, 0, 0, 7]))
-    def begin(self, association: Association, key: tuple[UID, str, int], cut: int) -> None:
-        if association in self.under_way:
+        if at not in self.associations:
+            reception = Reception(
+                a_sender(self.gateway), self.studies, self.gateways, self.packs, world.bridge, world.clock
+            )
+            self.associations[at] = Association(reception, world.clock, self.listener)
+        if at in self.under_way:
             return
         sending = VARIANTS[key]
         command = dimse.StoreCommand(
             sending.sop_class_uid, sending.sop_instance_uid, sending.transfer_syntax_uid, 1
         )
         data = sending.data[: len(sending.data) - cut]
-        self.under_way[association] = (association.store(command), data, sending)
+        self.under_way[at] = (self.associations[at].store(command), data, sending)
 
-    @rule(association=associations)
-    def write(self, association: Association) -> None:
-        if association in self.under_way:
-            sink, data, sending = self.under_way[association]
+    @rule(at=PLACES)
+    def write(self, at: int) -> None:
+        if at in self.under_way:
+            sink, data, sending = self.under_way[at]
             sink.write(memoryview(bytearray(data[:CHUNK])))
-            self.under_way[association] = (sink, data[CHUNK:], sending)
+            self.under_way[at] = (sink, data[CHUNK:], sending)
 
-    @rule(association=associations)
-    def finish(self, association: Association) -> None:
-        if association not in self.under_way:
+    @rule(at=PLACES)
+    def finish(self, at: int) -> None:
+        if at not in self.under_way:
             return
-        sink, data, sending = self.under_way.pop(association)
+        sink, data, sending = self.under_way.pop(at)
         while data:
             sink.write(memoryview(bytearray(data[:CHUNK])))
             data = data[CHUNK:]
@@ -161,23 +160,43 @@ class Senders(RuleBasedStateMachine):
             status = refused.status
         digest, uid = sink._digest.hexdigest(), sending.sop_instance_uid
         if digest != sha256(sending.data):
-            assert status == ANSWERS[StoreStatus.TRUNCATED].status
-        elif self.stored.setdefault(uid, digest) == digest:
-            assert status == 0
+            expected = StoreStatus.TRUNCATED
+        elif uid not in self.stored:
+            expected = StoreStatus.STORED
+            self.stored[uid] = digest
+        elif self.stored[uid] == digest:
+            expected = StoreStatus.DUPLICATE
         else:
-            assert status == ANSWERS[StoreStatus.CONFLICT].status
+            expected = StoreStatus.CONFLICT
             self.refused.add(digest)
+        assert status == ANSWERS[expected].status
+        self.seen[expected] += 1
+        self.nothing_is_left_over(at)
 
-    @rule(association=associations)
-    def lose_the_instance(self, association: Association) -> None:
-        if association in self.under_way:
-            self.under_way.pop(association)[0].discard()
+    @rule(at=PLACES, key=st.sampled_from(sorted(VARIANTS)))
+    def send(self, at: int, key: tuple[UID, str, int]) -> None:
+        """All at once, while others are under way."""
+        self.begin(at, key, 0)
+        self.finish(at)
 
-    @rule(association=consumes(associations))
-    def end(self, association: Association) -> None:
-        if association in self.under_way:
-            self.under_way.pop(association)[0].discard()
-        association.ended("released")
+    @rule(at=PLACES)
+    def lose_the_instance(self, at: int) -> None:
+        if at in self.under_way:
+            self.under_way.pop(at)[0].discard()
+            self.nothing_is_left_over(at)
+
+    @rule(at=PLACES)
+    def end(self, at: int) -> None:
+        if at in self.under_way:
+            self.under_way.pop(at)[0].discard()
+        if at in self.associations:
+            self.associations.pop(at).ended("released")
+
+    def nothing_is_left_over(self, at: int) -> None:
+        """The association's packs end where their last kept entry does."""
+        for study in self.associations[at].reception._open.values():
+            path = self.packs._path(study.pack.pack_id)
+            assert path.stat().st_size == cast("OpenPack", study.pack).end
 
     @rule()
     def look_after(self) -> None:
@@ -212,16 +231,20 @@ def test_whatever_the_order_of_senders_each_instance_counts_once(
 ) -> None:
     class Machine(Senders):
         world = World(fresh_database("ingest"), servers.cache_url)
+        seen: ClassVar[Counter[StoreStatus]] = Counter()
 
     try:
         run_state_machine_as_test(
             Machine,
             settings=settings(
                 max_examples=20,
-                stateful_step_count=40,
+                stateful_step_count=50,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )
     finally:
         Machine.world.close()
+    # The machine went everywhere.
+    tried = {StoreStatus.STORED, StoreStatus.DUPLICATE, StoreStatus.CONFLICT, StoreStatus.TRUNCATED}
+    assert set(Machine.seen) == tried

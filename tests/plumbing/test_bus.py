@@ -18,7 +18,10 @@ from plumbing import telemetry
 from plumbing.bus import CONCURRENCY, MAX_FAILURES, STREAM, Bus
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers, binaries
+from plumbing.outbox import Relay
+from plumbing.pull import ACK_WAIT_S
 from tests.plumbing.telling import (
+    CLOCK,
     Ledger,
     a_bus,
     a_database,
@@ -28,6 +31,7 @@ from tests.plumbing.telling import (
     ledger,
     letters,
     new_id,
+    running,
     say,
 )
 from tests.wait import eventually
@@ -295,7 +299,25 @@ async def test_a_service_that_stops_hands_back_what_it_was_working_on(
         await say(sayer, StudyReceived(new_id(), 1))
         await begun.wait()
     async with a_hearer(servers, hearer):
-        await all_told(hearer, 1, within=3)
+        await all_told(hearer, 1, within=ACK_WAIT_S * 0.8)
+
+
+async def test_services_that_stop_while_facts_flow_end_in_time(
+    servers: EmbeddedServers, hearer: Database[Ledger]
+) -> None:
+    async def chat() -> None:
+        while True:
+            await say(hearer, *(StudyReceived(new_id(), 1) for _ in range(5)))
+
+    async with running(chat):
+        for round_ in range(30):
+            async with (
+                asyncio.timeout(10),
+                a_bus(servers) as bus,
+                a_hearer(servers, hearer),
+                running(Relay(hearer, bus, CLOCK).run),
+            ):
+                await asyncio.sleep(round_ / 100)  # so that it ends at some point of its work
 
 
 @pytest.mark.proves("R3", part="NATS, between say and hear")

@@ -112,40 +112,52 @@ async def test_a_broken_constraint_passes_as_it_is(database: Database[Ledger]) -
     assert await rows(database, "ledger") == []
 
 
+async def sleep(database: Database[Ledger], seconds: int) -> None:
+    async with database.transaction() as transaction:
+        await transaction.connection.execute("select pg_sleep($1)", seconds)
+
+
+async def asleep(database: Database[Ledger]) -> bool:
+    """Whether PostgreSQL works on a sleep."""
+    async with database.statements() as statements:
+        return bool(
+            await statements.connection.fetchval(
+                """
+                select count(*) from pg_stat_activity
+                where query like 'select pg_sleep%' and state = 'active'
+                """
+            )
+        )
+
+
 async def test_a_cancelled_caller_gives_its_connection_back_and_its_statement_ends(
     servers: EmbeddedServers,
 ) -> None:
     async with a_database(servers, pool_size=2) as database:
-
-        async def sleep(seconds: int) -> None:
-            async with database.transaction() as transaction:
-                await transaction.connection.execute("select pg_sleep($1)", seconds, timeout=60)
-
-        async def asleep() -> int:
-            async with database.statements() as statements:
-                return int(
-                    await statements.connection.fetchval(
-                        """
-                        select count(*) from pg_stat_activity
-                        where query like 'select pg_sleep%' and state = 'active'
-                            and datname = current_database()
-                        """
-                    )
-                )
-
-        async def nobody_sleeps() -> bool:
-            return await asleep() == 0
-
         for _ in range(10):
-            sleeper = asyncio.create_task(sleep(60))
-            await eventually(asleep)
-            others = [asyncio.create_task(sleep(60)) for _ in range(3)]
+            sleeper = asyncio.create_task(sleep(database, 60))
+            await eventually(lambda: asleep(database))
+            others = [asyncio.create_task(sleep(database, 60)) for _ in range(3)]
             await asyncio.sleep(0)
             for task in (sleeper, *others):
                 task.cancel()
-            await asyncio.gather(sleeper, *others, return_exceptions=True)
+            results = await asyncio.gather(sleeper, *others, return_exceptions=True)
+            assert {type(result) for result in results} == {asyncio.CancelledError}
+            assert not await asleep(database)
+        await asyncio.gather(*(sleep(database, 0) for _ in range(4)))
+
+
+async def test_a_statement_that_takes_too_long_is_given_up_and_ends_in_postgresql(
+    servers: EmbeddedServers,
+) -> None:
+    async with a_database(servers, pool_size=2) as database:
+        with pytest.raises(Unavailable):
+            await sleep(database, 60)
+
+        async def nobody_sleeps() -> bool:
+            return not await asleep(database)
+
         await eventually(nobody_sleeps)
-        await asyncio.gather(*(sleep(0) for _ in range(4)))
 
 
 async def test_too_many_callers_are_refused_at_once(servers: EmbeddedServers) -> None:
@@ -222,6 +234,22 @@ async def test_a_statement_in_work_when_the_database_freezes_is_given_up(
             own_servers.postgres.thaw()
         await eventually(database.ready, within=10)
         assert await rows(database, "ledger") == []
+
+
+async def test_a_cancelled_caller_does_not_wait_for_a_frozen_database(own_servers: EmbeddedServers) -> None:
+    async with a_database(own_servers, pool_size=1) as database:
+        sleeper = asyncio.create_task(sleep(database, 60))
+        async with a_database(own_servers) as other:
+            await eventually(lambda: asleep(other))
+        own_servers.postgres.freeze()
+        try:
+            begin = time.monotonic()
+            sleeper.cancel()
+            await asyncio.gather(sleeper, return_exceptions=True)
+            assert time.monotonic() - begin < 2.5
+        finally:
+            own_servers.postgres.thaw()
+        await eventually(database.ready, within=10)
 
 
 async def test_the_database_may_be_away_at_the_start_and_go_and_come(own_servers: EmbeddedServers) -> None:

@@ -13,8 +13,6 @@ import pytest
 from services.local import ROOT, LocalSystem
 from tests.readroom.conftest import Run
 
-pytestmark = pytest.mark.xdist_group("readroom")
-
 NOBODYS = str(uuid.UUID(int=7))
 
 

@@ -14,8 +14,6 @@ from services.local import LocalSystem
 from tests.dicom_files import SyntheticCT
 from tests.readroom.conftest import Answer, Run
 
-pytestmark = pytest.mark.xdist_group("readroom")
-
 NOBODYS = "00000000-0000-0000-0000-000000000007"
 SITE, TITLE = "Linden", "LINDEN"
 KEYS = {column.key for column in ENTRY}

@@ -32,7 +32,7 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.xdist_group("walkthrough")
+@pytest.mark.drill
 def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
     text = (ROOT / "docs/walkthrough.md").read_text()
     text = text.replace("11112", str(free_port())).replace("2762", str(free_port()))

@@ -7,10 +7,11 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError
 from kernel.ids import FacilityId, RuleId
-from services.routing.domain import Facility, FacilitySettings, Model, Reach
+from services.routing.domain import Facility, FacilitySettings, Model, Reach, new_rule
 from services.routing.usecases import FACILITY_ADMIN
 from tests.routing.builders import EVERYWHERE
 from tests.routing.conftest import ADMIN, Routing
+from tests.wait import eventually
 
 
 async def names(routing: Routing, after: Facility | None = None, limit: int = 100) -> list[str]:
@@ -86,17 +87,21 @@ async def test_a_hub_or_an_endpoint_with_rules_stays_one(routing: Routing) -> No
     assert (await become_standard(endpoint)).model is Model.STANDARD
 
 
-@pytest.mark.parametrize("turn", range(4))
-async def test_a_rule_and_a_change_of_model_at_once_never_disagree(routing: Routing, turn: int) -> None:
+async def test_a_facility_cannot_change_while_a_rule_of_it_is_being_made(routing: Routing) -> None:
     hub = await routing.facility("North Hub", Model.HUB)
     endpoint = await routing.facility("Lakeside", Model.ENDPOINT)
-    await asyncio.gather(
-        routing.rule(hub, "MS44", endpoint),
-        routing.facility(endpoint.name, Model.STANDARD, facility_id=endpoint.id),
-        return_exceptions=True,
-    )
-    is_endpoint = (await routing.facilities.describe(endpoint.id)).model is Model.ENDPOINT
-    assert is_endpoint == bool(await routing.rules.list(ADMIN, hub.id, None, 10))
+
+    async def waits() -> bool:
+        return bool(await routing.query("select from pg_locks where not granted"))
+
+    async with routing.database.transaction() as transaction:
+        found = await transaction.hold_facilities({hub.id, endpoint.id})
+        rule = new_rule(RuleId(uuid4()), found[endpoint.id], found[hub.id], "MS44")
+        change = asyncio.create_task(routing.facility(endpoint.name, Model.STANDARD, facility_id=endpoint.id))
+        await eventually(waits)
+        await transaction.insert_rule(rule)
+    with pytest.raises(Conflict):
+        await change
 
 
 async def test_facilities_are_listed_by_name_page_by_page(routing: Routing) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plumbing.pki import Pki
-from tests.plumbing.dicom_peers import ByHand, Listening, listening
+from tests.plumbing.dimse.peers import ByHand, Listening, listening
 
 
 @pytest.fixture

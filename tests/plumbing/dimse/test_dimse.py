@@ -23,7 +23,7 @@ from plumbing.dimse.negotiation import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from tests.dicom_files import CATALOGUE, SyntheticCT
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject, store_object
-from tests.plumbing.dicom_peers import (
+from tests.plumbing.dimse.peers import (
     EXPLICIT,
     FIND,
     IMPLICIT,
@@ -32,6 +32,7 @@ from tests.plumbing.dicom_peers import (
     Listening,
     command_set,
     listening,
+    rejection,
     text,
 )
 from tests.wait import eventually
@@ -176,30 +177,26 @@ def test_a_failing_judge_rejects_for_now(plain: Listening) -> None:
         raise RuntimeError
 
     plain.judge = raise_
-    sender = plain.sender()
-    with sender.association([(CT, EXPLICIT)]):
-        pass
-    assert sender.rejections == [(2, 3, 1)]
+    assert rejection(plain.port) == (2, 3, 1)
 
 
 @pytest.mark.proves("SEC-2", part="rejections carry their reason")
-def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> None:
+async def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> None:
     def judge(request: AssociationRequest) -> None:
         raise Rejected(1, 1, 3, "nobody knows you")
 
-    foreign = plain.sender(called="OTHER")
-    with foreign.association([(CT, EXPLICIT)]):
-        pass
-    assert foreign.rejections == [(1, 1, 7)]
+    assert rejection(plain.port, called="OTHER") == (1, 1, 7)
     plain.judge = judge
-    unknown = plain.sender()
-    with unknown.association([(CT, EXPLICIT)]):
-        pass
-    assert unknown.rejections == [(1, 1, 3)]
-    assert [(kind, reason) for kind, reason, _ in plain.refusals] == [
-        ("association", "nobody here is called `OTHER`"),
-        ("association", "nobody knows you"),
-    ]
+    assert rejection(plain.port) == (1, 1, 3)
+    await eventually(
+        lambda: (
+            [(kind, reason) for kind, reason, _ in plain.refusals]
+            == [
+                ("association", "nobody here is called `OTHER`"),
+                ("association", "nobody knows you"),
+            ]
+        )
+    )
     assert all(request and request.calling_ae_title == "CT1" for _, _, request in plain.refusals)
 
 

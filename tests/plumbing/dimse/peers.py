@@ -178,10 +178,23 @@ class ByHand:
         """Source and reason of the A-ABORT that comes next, before the end."""
         kind, body = self.pdu()
         assert kind == 0x07, (kind, body)
+        self.close()
         return body[2], body[3]
 
     def close(self) -> None:
         self.socket.close()
+
+
+def rejection(port: int, **more: str) -> tuple[int, ...]:
+    """Result, source and reason with which an association is rejected."""
+    peer = ByHand(port, associate=False)
+    peer.socket.sendall(
+        write_proposal(more.get("calling", "CT1"), more.get("called", "READROOM"), [(CT, EXPLICIT)], None)
+    )
+    kind, body = peer.pdu()
+    peer.close()
+    assert kind == 0x03, (kind, body)
+    return tuple(body[1:])
 
 
 def text(value: str) -> bytes:

@@ -1,0 +1,192 @@
+"""What the queue remembers, on SQLite."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.queue import Item, Outcome, State, Transfer
+from gateway.store import KEPT_AUDIT_ROWS, AuditRow, Store
+from kernel.dicom import UID, AETitle
+from kernel.ids import UUID7
+from tests.ingest.builders import a_uid
+
+STUDY, TITLE = UID("1.2.3"), AETitle("RIVERSIDE")
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 21, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def move(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: HandClock) -> Iterator[Store]:
+    opened = Store(tmp_path / "gateway.db", clock=clock, new_id=UUID7(clock))
+    yield opened
+    opened.close()
+
+
+def an_item(uid: str | None = None, sha256: str = "ab" * 32) -> Item:
+    return Item(UID(uid or a_uid()), sha256, UID("1.2.840.10008.5.1.4.1.1.2"), UID("1.2.840.10008.1.2.1"))
+
+
+def claimed(store: Store) -> Transfer:
+    transfer = store.claim()
+    assert transfer is not None
+    return transfer
+
+
+def acknowledge(store: Store, transfer: Transfer) -> State | None:
+    for item in store.waiting(transfer.id):
+        store.answered(transfer.id, item, Outcome.ACKNOWLEDGED, 0, "")
+    return store.finish(transfer)
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(store: Store) -> None:
+    # 2 is FULL: the write-ahead log is synced at each commit.
+    assert store._connection.execute("pragma synchronous").fetchone() == (2,)
+    assert store._connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+def test_instances_of_a_study_join_its_open_transfer(store: Store) -> None:
+    items = [an_item() for _ in range(3)]
+    for item in items:
+        store.keep(item, STUDY, TITLE)
+    transfer = claimed(store)
+    assert list(store.waiting(transfer.id)) == items
+    late = an_item()
+    store.keep(late, STUDY, TITLE)
+    assert list(store.waiting(transfer.id)) == [*items, late]
+    assert store.claim() is None
+
+
+def test_the_same_instance_twice_is_one_item(store: Store) -> None:
+    item = an_item()
+    store.keep(item, STUDY, TITLE)
+    store.keep(item, STUDY, TITLE)
+    assert list(store.waiting(claimed(store).id)) == [item]
+
+
+def test_other_bytes_under_the_same_uid_are_an_item_of_their_own(store: Store) -> None:
+    one, other = an_item("1.2", "aa" * 32), an_item("1.2", "bb" * 32)
+    store.keep(one, STUDY, TITLE)
+    store.keep(other, STUDY, TITLE)
+    assert list(store.waiting(claimed(store).id)) == [one, other]
+
+
+@pytest.mark.proves("GWY-20", part="a queue of its own for each calling AE title")
+def test_a_study_under_two_titles_is_two_transfers(store: Store) -> None:
+    store.keep(an_item("1.2"), STUDY, AETitle("RIVERSIDE"))
+    store.keep(an_item("1.2"), STUDY, AETitle("HARBOUR"))
+    assert {claimed(store).calling_ae_title, claimed(store).calling_ae_title} == {"RIVERSIDE", "HARBOUR"}
+
+
+def test_a_receipt_after_the_end_makes_a_new_transfer(store: Store) -> None:
+    item = an_item()
+    store.keep(item, STUDY, TITLE)
+    first = claimed(store)
+    assert acknowledge(store, first) is State.DONE
+    store.keep(item, STUDY, TITLE)
+    second = claimed(store)
+    assert second.id != first.id
+    assert list(store.waiting(second.id)) == [item]
+
+
+def test_a_receipt_after_a_refusal_makes_a_new_transfer_that_waits_its_turn(store: Store) -> None:
+    refused, other, again = an_item(), an_item(), an_item()
+    store.keep(refused, STUDY, TITLE)
+    store.keep(other, STUDY, TITLE)
+    first = claimed(store)
+    store.answered(first.id, refused, Outcome.REFUSED, 0xC123, "deleted")
+    store.keep(again, STUDY, TITLE)
+    assert list(store.waiting(first.id)) == [other]
+    assert store.claim() is None  # one association of a study at a time
+    assert acknowledge(store, first) is State.FAILED
+    assert list(store.waiting(claimed(store).id)) == [again]
+    (row,) = store.refused()
+    assert (row.sop_instance_uid, row.status, row.comment) == (refused.sop_instance_uid, 0xC123, "deleted")
+
+
+def test_a_receipt_of_what_was_acknowledged_in_an_open_transfer_is_sent_again(store: Store) -> None:
+    item, other = an_item(), an_item()
+    store.keep(item, STUDY, TITLE)
+    store.keep(other, STUDY, TITLE)
+    transfer = claimed(store)
+    store.answered(transfer.id, item, Outcome.ACKNOWLEDGED, 0, "")
+    store.keep(item, STUDY, TITLE)
+    assert set(store.waiting(transfer.id)) == {item, other}
+
+
+def test_a_transfer_does_not_end_while_an_item_waits(store: Store) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    transfer = claimed(store)
+    assert store.finish(transfer) is None
+
+
+def test_an_interrupted_transfer_waits_for_its_pause_and_keeps_its_id(store: Store, clock: HandClock) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    transfer = claimed(store)
+    store.interrupted(transfer, "Central server is away", 10)
+    assert store.failures(transfer.id) == 1
+    assert store.claim() is None
+    assert store.due_in_s() == pytest.approx(10)
+    clock.move(10)
+    assert claimed(store) == transfer
+    (row,) = store.queue()
+    assert (row.reason, row.waiting) == ("Central server is away", 1)
+
+
+def test_an_acknowledgement_ends_the_row_of_failures(store: Store) -> None:
+    items = an_item(), an_item()
+    for item in items:
+        store.keep(item, STUDY, TITLE)
+    transfer = claimed(store)
+    store.interrupted(transfer, "away", 0)
+    transfer = claimed(store)
+    store.answered(transfer.id, items[0], Outcome.ACKNOWLEDGED, 0, "")
+    assert store.failures(transfer.id) == 0
+
+
+def test_the_oldest_study_goes_first_and_others_do_not_wait_for_it(store: Store, clock: HandClock) -> None:
+    for number in range(3):
+        store.keep(an_item(), UID(f"1.2.{number}"), TITLE)
+        clock.move(1)
+    order = [claimed(store).study_instance_uid for _ in range(3)]
+    assert order == ["1.2.0", "1.2.1", "1.2.2"]
+
+
+def test_after_a_restart_what_was_being_sent_waits_again(
+    store: Store, tmp_path: Path, clock: HandClock
+) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    transfer = claimed(store)
+    again = Store(tmp_path / "gateway.db", clock=clock, new_id=UUID7(clock))
+    assert again.claim() is None
+    assert again.recover() == 1
+    assert claimed(again) == transfer
+    again.close()
+
+
+def test_audit_rows_are_kept_up_to_a_limit(store: Store, clock: HandClock) -> None:
+    def row(number: int) -> AuditRow:
+        return AuditRow(clock.now(), "association.refused", "refused", "l", f"r{number}", "a", "b", "why")
+
+    store.audit(row(1))
+    store._connection.execute("update audit_rows set number = ?", (2 * KEPT_AUDIT_ROWS,))
+    store.audit(row(2))
+    assert [kept.remote for kept in store.audit_rows()] == ["r2", "r1"]
+    store._connection.execute("update audit_rows set number = 5 where remote = 'r1'")
+    store.audit(row(3))
+    assert [kept.remote for kept in store.audit_rows()] == ["r3", "r2"]

@@ -1,0 +1,142 @@
+"""A gateway and the real ingest: enrolled, sending, killed, repeated, revoked."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.dicom_files import CATALOGUE
+from tests.gateway.system import Gateway, digest
+from tests.ingest.builders import a_uid
+from tests.ingest.objects import a_ct, with_other_bytes
+from tests.ingest.system import ADMIN, HARBOUR, RIVERSIDE, DicomObject, EnrolledGateway, Ingest, sent_objects
+from tests.wait import eventually
+from wire.ingest.v1 import ingest_pb2 as pb
+
+
+@pytest.fixture
+async def enrolled(ingest: Ingest) -> EnrolledGateway:
+    """A gateway of two facilities: RIVERSIDE and RIVERSIDE1."""
+    return await ingest.enrol("RIVERSIDE", RIVERSIDE, HARBOUR)
+
+
+@asynccontextmanager
+async def a_gateway(ingest: Ingest, enrolled: EnrolledGateway, folder: Path) -> AsyncIterator[Gateway]:
+    gateway = Gateway(
+        folder,
+        ingest.pki,
+        dicom_address=ingest.address("dicom"),
+        gateway_address=ingest.address("gateways"),
+        identity=enrolled.tls,
+        titles=("RIVERSIDE", "RIVERSIDE1"),
+    )
+    # Not in the loop: ingest runs in it.
+    await asyncio.to_thread(gateway.start)
+    try:
+        yield gateway
+    finally:
+        gateway.kill()
+
+
+@pytest.mark.proves("GWY-1", part="through the gateway")
+@pytest.mark.proves("GWY-19")
+async def test_what_a_modality_sends_is_stored_at_its_facility_byte_for_byte(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    objects = [DicomObject.of(sample.path) for sample in CATALOGUE]
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        answers = await sent_objects(gateway.modality(), *objects)
+        assert {answer.status for answer in answers} == {0}
+        expected = {each.sop_instance_uid: digest(each) for each in objects}
+        await eventually(lambda: _equal(ingest, expected), within=30)
+        facilities = await ingest.rows("select distinct receiving_facility_id, calling_ae_title from studies")
+        assert [(row["receiving_facility_id"], row["calling_ae_title"]) for row in facilities] == [
+            (RIVERSIDE, "RIVERSIDE")
+        ]
+        transfers = await ingest.one("select count(*) from transfers")
+        assert transfers >= await ingest.one("select count(*) from studies")
+
+
+@pytest.mark.proves("GWY-20")
+async def test_one_gateway_serves_several_facilities_by_the_title_called(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    sending = a_ct()
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        for title in ("RIVERSIDE", "RIVERSIDE1"):
+            await sent_objects(gateway.modality(called=title), sending)
+        await eventually(lambda: _count(ingest, 2), within=15)
+        rows = await ingest.rows("select receiving_facility_id from studies")
+        assert {row["receiving_facility_id"] for row in rows} == {RIVERSIDE, HARBOUR}
+
+
+@pytest.mark.proves("GWY-22")
+async def test_a_second_gateway_with_the_same_identity_may_repeat_everything(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    study = a_uid()
+    sending = [a_ct(study=study) for _ in range(10)]
+    expected = {each.sop_instance_uid: digest(each) for each in sending}
+    async with (
+        a_gateway(ingest, enrolled, tmp_path / "one") as one,
+        a_gateway(ingest, enrolled, tmp_path / "two") as two,
+    ):
+        await sent_objects(one.modality(), *sending[:7])
+        one.kill()
+        # The modality fails over and sends its whole study to the other instance.
+        await sent_objects(two.modality(), *sending)
+        await asyncio.to_thread(one.start)
+        await eventually(lambda: _equal(ingest, expected), within=15)
+        await eventually(lambda: {*one.states(), *two.states()} == {"done"}, within=15)
+    assert await ingest.one("select count(*) from studies") == 1
+    assert await ingest.one("select count(*) from instances") == 10
+
+
+async def test_a_conflict_is_final_for_that_instance_and_shown_on_the_gateway(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    first = a_ct()
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        await sent_objects(gateway.modality(), first, with_other_bytes(first))
+        await eventually(lambda: gateway.states() == ["failed"], within=15)
+        assert "delete in the cloud first" in await asyncio.to_thread(gateway.status)
+        assert await ingest.stored() == {first.sop_instance_uid: digest(first)}
+
+
+async def test_ingest_ends_and_comes_back_in_the_middle(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    study = a_uid()
+    sending = [a_ct(study=study, pixels=os.urandom(100_000)) for _ in range(40)]
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        await sent_objects(gateway.modality(), *sending[:20])
+        await ingest.stop()
+        answers = await sent_objects(gateway.modality(), *sending[20:])
+        assert {answer.status for answer in answers} == {0}
+        await ingest.start()
+        expected = {each.sop_instance_uid: digest(each) for each in sending}
+        await eventually(lambda: _equal(ingest, expected), within=30)
+    assert await ingest.one("select count(*) from instances") == 40
+
+
+async def test_a_revoked_gateway_keeps_what_it_has_and_says_why(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        await ingest.acting(ADMIN).RevokeGateway(pb.RevokeGatewayRequest(gateway_id=enrolled.gateway_id))
+        (answer,) = await sent_objects(gateway.modality(), a_ct())
+        assert answer.status == 0
+        await eventually(lambda: "revoked" in gateway.rows("select reason from transfers")[0][0], within=15)
+        assert len(gateway.files()["objects"]) == 1
+    assert await ingest.stored() == {}
+
+
+async def _equal(ingest: Ingest, expected: dict[str, str]) -> bool:
+    return await ingest.stored() == expected
+
+
+async def _count(ingest: Ingest, number: int) -> bool:
+    return bool(await ingest.one("select count(*) from instances") == number)

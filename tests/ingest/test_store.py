@@ -1,0 +1,276 @@
+"""What the index decides, on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from kernel.clock import MonotonicClock
+from kernel.errors import Conflict, Unavailable
+from kernel.ids import UUID7, PackId, StudyId, TransferId
+from plumbing.db import Database
+from services.ingest.domain import (
+    Description,
+    Gateway,
+    Instance,
+    Limits,
+    Reach,
+    RecordedRefusal,
+    Refusal,
+    RefusalKind,
+    Transfer,
+    Verdict,
+)
+from services.ingest.store import IngestTransaction
+from tests.ingest.builders import (
+    FACILITY,
+    NOTHING,
+    NOW,
+    a_gateway,
+    a_sender,
+    a_uid,
+    an_instance,
+    stored,
+)
+
+Store = Database[IngestTransaction]
+EVERYWHERE = Reach(everywhere=True)
+CLOCK = MonotonicClock()
+
+
+@pytest.fixture
+async def store(fresh_database: Callable[[str], str]) -> AsyncIterator[Store]:
+    connected = await Database.connect(
+        fresh_database("ingest"), IngestTransaction, clock=CLOCK, new_id=UUID7(CLOCK)
+    )
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def gateway(store: Store) -> Gateway:
+    gateway = a_gateway("RIVERSIDE")
+    async with store.transaction() as transaction:
+        await transaction.insert_gateway(gateway)
+    return gateway
+
+
+async def receive(
+    store: Store,
+    gateway: Gateway,
+    study_id: StudyId,
+    instance: Instance,
+    *,
+    pack_id: PackId,
+    data: bytes = b"data",
+    offset: int = 0,
+    description: Description | None = NOTHING,
+) -> tuple[Verdict, StudyId]:
+    async with store.transaction() as transaction:
+        return await transaction.receive(
+            study_id,
+            a_sender(gateway),
+            stored(instance, data=data, pack_id=pack_id, offset=offset),
+            description,
+            create=True,
+        )
+
+
+async def test_new_duplicate_and_conflict(store: Store, gateway: Gateway) -> None:
+    study_id, pack_id, instance = StudyId(uuid4()), PackId(uuid4()), an_instance()
+    assert await receive(store, gateway, study_id, instance, pack_id=pack_id) == (Verdict.FIRST, study_id)
+    again = an_instance(study=instance.study_instance_uid)
+    assert (await receive(store, gateway, study_id, again, pack_id=pack_id, offset=4096))[0] is Verdict.NEW
+    other = PackId(uuid4())
+    assert (await receive(store, gateway, study_id, instance, pack_id=other))[0] is Verdict.DUPLICATE
+    assert (await receive(store, gateway, study_id, instance, pack_id=other, data=b"x"))[
+        0
+    ] is Verdict.CONFLICT
+    async with store.statements() as statements:
+        # A duplicate and a conflict open no pack.
+        assert await statements.connection.fetchval("select array_agg(pack_id) from packs") == [pack_id]
+
+
+async def test_nothing_is_created_unless_it_is_asked_for(store: Store, gateway: Gateway) -> None:
+    async with store.statements() as statements:
+        verdict, _ = await statements.receive(
+            StudyId(uuid4()),
+            a_sender(gateway),
+            stored(an_instance(), pack_id=PackId(uuid4())),
+            NOTHING,
+            create=False,
+        )
+        assert verdict is Verdict.ABSENT
+        assert await statements.connection.fetchval("select count(*) from studies") == 0
+
+
+async def test_a_study_has_one_live_id_at_a_facility(store: Store, gateway: Gateway) -> None:
+    first, second, instance = StudyId(uuid4()), StudyId(uuid4()), an_instance()
+    await receive(store, gateway, first, instance, pack_id=PackId(uuid4()))
+    late = an_instance(study=instance.study_instance_uid)
+    assert await receive(store, gateway, second, late, pack_id=PackId(uuid4())) == (
+        Verdict.OTHER_STUDY_ID,
+        first,
+    )
+
+
+@pytest.mark.proves("R3", part="a commit that comes too late")
+async def test_a_sealed_pack_takes_no_late_commit(store: Store, gateway: Gateway) -> None:
+    """Sealing a pack of which nothing is committed yet leaves a fence; the late commit leaves nothing."""
+    study_id, pack_id, instance = StudyId(uuid4()), PackId(uuid4()), an_instance()
+    async with store.transaction() as transaction:
+        assert await transaction.seal_packs([pack_id]) == {pack_id: 0}
+    with pytest.raises(Unavailable):
+        await receive(store, gateway, study_id, instance, pack_id=pack_id)
+    async with store.transaction() as transaction:
+        for table in ("studies", "series", "instances"):
+            assert await transaction.connection.fetchval(f"select count(*) from {table}") == 0
+        await transaction.prune_packs(transaction.now - timedelta(hours=1))
+        assert await transaction.connection.fetchval("select count(*) from packs") == 1
+        await transaction.prune_packs(transaction.now + timedelta(seconds=1))
+        assert await transaction.connection.fetchval("select count(*) from packs") == 0
+
+
+async def test_sealing_answers_where_the_last_commit_ended(store: Store, gateway: Gateway) -> None:
+    study_id, pack_id = StudyId(uuid4()), PackId(uuid4())
+    study, series = a_uid(), a_uid()
+    for offset in (0, 4096):
+        instance = an_instance(study=study, series=series)
+        await receive(store, gateway, study_id, instance, pack_id=pack_id, offset=offset)
+    async with store.transaction() as transaction:
+        assert await transaction.seal_packs([pack_id]) == {pack_id: 8192}
+        assert await transaction.sealed_packs([pack_id, PackId(uuid4())]) == {pack_id: 8192}
+
+
+async def test_a_study_settles_when_all_its_packs_are_sealed_for_long_enough(
+    store: Store, gateway: Gateway
+) -> None:
+    study_id, first, second = StudyId(uuid4()), PackId(uuid4()), PackId(uuid4())
+    study, series = a_uid(), a_uid()
+
+    async def arrives(pack_id: PackId) -> None:
+        await receive(store, gateway, study_id, an_instance(study=study, series=series), pack_id=pack_id)
+
+    async def settles(quiet_for: timedelta = timedelta(0)) -> dict[StudyId, int]:
+        async with store.transaction() as transaction:
+            return await transaction.settle(transaction.now - quiet_for)
+
+    async def seal(pack_id: PackId) -> None:
+        async with store.transaction() as transaction:
+            await transaction.seal_packs([pack_id])
+
+    await arrives(first)
+    await arrives(second)
+    await seal(first)
+    assert await settles() == {}
+    await seal(second)
+    assert await settles(timedelta(seconds=30)) == {}
+    assert await settles() == {study_id: 2}
+    assert await settles() == {}
+    third = PackId(uuid4())
+    await arrives(third)
+    assert await settles() == {}
+    await seal(third)
+    assert await settles() == {study_id: 3}
+
+
+async def test_the_first_value_wins_and_later_ones_fill_gaps(store: Store, gateway: Gateway) -> None:
+    study_id, pack_id, study, series = StudyId(uuid4()), PackId(uuid4()), a_uid(), a_uid()
+    told = [
+        Description({"PatientID": "1"}, {"Modality": "CT"}, {"PatientID": "1"}),
+        Description({"PatientID": "2", "StudyID": "9"}, {"Modality": "MR", "SeriesNumber": "4"}, {}),
+        Description({}, {}, {"PatientID": "2", "StationName": "S"}),
+        Description({}, {}, {"PatientID": "1"}),
+    ]
+    for number, description in enumerate(told):
+        await receive(
+            store,
+            gateway,
+            study_id,
+            an_instance(study=study, series=series),
+            pack_id=pack_id,
+            offset=number * 4096,
+            description=description,
+        )
+    async with store.statements() as statements:
+        described = await statements.study(study_id)
+    assert described is not None
+    assert described.attributes == {"PatientID": "1", "StudyID": "9"}
+    (only,) = described.series
+    assert only.attributes == {"Modality": "CT", "SeriesNumber": "4"}
+    assert [(v.keyword, v.value, v.ordinal) for v in only.mapping_values] == [
+        ("PatientID", "1", 1),
+        ("PatientID", "2", 2),
+        ("StationName", "S", 3),
+    ]
+
+
+async def test_a_title_is_unique_among_live_gateways(store: Store, gateway: Gateway) -> None:
+    with pytest.raises(Conflict) as conflict:
+        async with store.transaction() as transaction:
+            await transaction.insert_gateway(a_gateway("OTHER", "RIVERSIDE"))
+    assert conflict.value.field == "ae_titles.ae_title"
+    async with store.transaction() as transaction:
+        assert await transaction.gateways(EVERYWHERE, None, 10) == [gateway]
+        await transaction.revoke_gateway(gateway.revoke(NOW))
+        await transaction.insert_gateway(a_gateway("OTHER", "RIVERSIDE"))
+        assert await transaction.revoked([gateway.gateway_id]) == {gateway.gateway_id}
+        assert await transaction.gateway_of_certificate(gateway.certificate_sha256) == gateway.revoke(NOW)
+
+
+async def test_refusals_are_bounded_by_age_and_number(store: Store, gateway: Gateway) -> None:
+    kept = [
+        RecordedRefusal(
+            UUID(int=day),
+            NOW + timedelta(days=day),
+            Refusal(RefusalKind.ASSOCIATION, "x", "h:1", gateway_id=gateway.gateway_id if day % 2 else None),
+        )
+        for day in range(10)
+    ]
+    async with store.transaction() as transaction:
+        for each in kept:
+            await transaction.insert_refusal(each)
+        await transaction.prune_refusals(NOW + timedelta(days=2), 5)
+        assert await transaction.refusals(EVERYWHERE, None, 100) == kept[:4:-1]
+        assert await transaction.refusals(EVERYWHERE, kept[7].refusal_id, 1) == [kept[6]]
+        at_the_facility = Reach(everywhere=False, facilities=frozenset({FACILITY}))
+        assert await transaction.refusals(at_the_facility, None, 100) == [kept[9], kept[7], kept[5]]
+        assert await transaction.refusals(Reach(everywhere=False), None, 100) == []
+
+
+async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gateway: Gateway) -> None:
+    uid, title = a_uid(), gateway.bindings[0].ae_title
+    transfers = [
+        Transfer(TransferId(uuid4()), gateway.gateway_id, title, uid, NOW + timedelta(minutes=minute))
+        for minute in (5, 1, 9, 3)
+    ]
+    async with store.transaction() as transaction:
+        for each in transfers:
+            assert await transaction.begin_transfer(each) == each
+        rows = await transaction.connection.fetch("select * from transfers where superseded_by is null")
+        assert [row["transfer_id"] for row in rows] == [transfers[2].transfer_id]
+        await transaction.prune_transfers(NOW + timedelta(minutes=4))
+        assert await transaction.transfer(transfers[1].transfer_id) is None
+        assert await transaction.transfer(transfers[2].transfer_id) == transfers[2]
+
+
+async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gateway: Gateway) -> None:
+    sender = a_sender(gateway)
+    first = stored(an_instance(), data=b"first", pack_id=PackId(uuid4()))
+    length = first.place.file_length
+
+    async def room(instances: int, size: int, sha256: bytes = b"\1" * 32) -> bool:
+        limits = Limits(quarantine_instances=instances, quarantine_bytes=size)
+        async with store.statements() as statements:
+            return await statements.quarantine_has_room(sender, sha256, length, limits)
+
+    assert await room(1, length)
+    assert not await room(1, length - 1)
+    async with store.transaction() as transaction:
+        await transaction.insert_quarantined(StudyId(uuid4()), sender, first)
+        assert await transaction.quarantined() == {first.sha256}
+    assert not await room(1, 10 * length)
+    assert not await room(2, 2 * length - 1)
+    assert await room(2, 2 * length)
+    assert not await room(9, 9 * length, first.sha256)
