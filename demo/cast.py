@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tests.dicom_files import SyntheticCT
+from demo.dicom_files import SyntheticCT
 from wire.access.v1.access_pb2 import (
     LEVEL_REPORT,
     LEVEL_VIEW,

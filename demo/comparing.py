@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 from pydicom.filereader import read_file_meta_info
 
-from tests.dicom_files import dataset_of, digest
+from demo.dicom_files import dataset_of, digest
 
 
 def by_uid(paths: Iterable[Path]) -> dict[str, Path]:

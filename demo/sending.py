@@ -10,11 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from demo import strangers
 from demo.cast import ADMIN, CENTRAL, CT, MODALITY, NORTHGATE, VOS, Site
+from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, dataset_of, written_as
 from demo.modality import Modality, modality, witness
 from demo.world import Arrival, World
 from plumbing.tls import TLSFiles
 from readroom.pages import every, first
-from tests.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, dataset_of, written_as
 from wire.ingest.v1.ingest_pb2 import ListRefusalsRequest, Refusal
 
 ARRIVES_WITHIN_S = 30

@@ -20,13 +20,13 @@ from demo.cast import (
     Person,
     Site,
 )
+from demo.dicom_files import CATALOGUE, JPEG_LS, dataset_of
 from demo.sending import Sent
 from demo.world import Arrival, World
 from readroom.fetch import fetch_case
 from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.words import LEVELS, REASONS
-from tests.dicom_files import CATALOGUE, JPEG_LS, dataset_of
 from wire.access.v1.access_pb2 import (
     LEVEL_DRAFT,
     LEVEL_REPORT,

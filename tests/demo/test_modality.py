@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from demo import comparing
+from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, SyntheticCT, dataset_of, digest, written_as
 from demo.modality import Modality, PynetdicomModality, Refused, modality, witness
-from tests.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, SyntheticCT, dataset_of, digest, written_as
 
 
 @pytest.fixture(params=["pynetdicom", "of this machine"])

@@ -21,13 +21,13 @@ from pynetdicom.association import Association
 
 from demo import strangers
 from demo.cast import ADMIN, CENTRAL, MODALITY, NORTHGATE, STANDARD
+from demo.dicom_files import SyntheticCT, dataset_bytes
 from demo.gateways import RunningGateway
 from demo.modality import PynetdicomModality
 from demo.world import World
 from plumbing.dimse.requestor import Requestor
 from plumbing.tls import TLSFiles, client_context
 from readroom.enrol import HospitalSide, enrol_gateway
-from tests.dicom_files import SyntheticCT, dataset_bytes
 from tests.plumbing.test_tls import NOT_SPOKEN, SPOKEN
 from tests.wait import eventually
 from wire.ingest.v1.ingest_pb2 import ListRefusalsRequest, Refusal, RevokeGatewayRequest

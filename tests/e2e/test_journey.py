@@ -7,12 +7,12 @@ import pytest
 
 from demo import comparing, strangers
 from demo.cast import ADEYEMI, ADMIN, CENTRAL, ENDPOINT, HUB, HULL, MODALITY, NORTHGATE, STANDARD, VOS, Site
+from demo.dicom_files import SyntheticCT
 from demo.modality import PynetdicomModality
 from demo.setting import create_facility
 from demo.world import World
 from readroom.fetch import fetch_case
 from readroom.pages import every
-from tests.dicom_files import SyntheticCT
 from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import LEVEL_VIEW, Case

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from demo import comparing
 from demo.cast import ADMIN, CENTRAL, MODALITY, VOS
+from demo.dicom_files import SyntheticCT
 from demo.gateways import RunningGateway
 from demo.modality import PynetdicomModality, Refused
 from demo.setting import set_the_scene
@@ -24,7 +25,6 @@ from demo.world import World
 from kernel.errors import Unavailable
 from readroom.fetch import fetch_case
 from services.local import LocalSystem
-from tests.dicom_files import SyntheticCT
 from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from demo import comparing
 from demo.cast import ADMIN, CENTRAL, VOS
+from demo.dicom_files import SyntheticCT
 from demo.modality import Called, PynetdicomModality, Refused
 from demo.setting import set_the_scene
 from demo.stage import Stage
@@ -28,7 +29,6 @@ from demo.world import World
 from plumbing.processes import until
 from readroom.fetch import fetch_case
 from services.local import LocalSystem
-from tests.dicom_files import SyntheticCT
 from tests.e2e.silent import Silent
 from tests.wait import eventually
 

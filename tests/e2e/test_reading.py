@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo.cast import CENTRAL, ENDPOINT, MARSH, OKAFOR, VOS, Person
+from demo.dicom_files import SyntheticCT
 from demo.reading import (
     FINAL,
     PRE_READ,
@@ -22,7 +23,6 @@ from demo.reading import (
 )
 from demo.world import World
 from kernel.errors import Conflict, Denied
-from tests.dicom_files import SyntheticCT
 from tests.e2e.test_journey import seen, send, small
 from tests.reporting.test_non_interference import Canon
 from tests.wait import eventually

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from demo.dicom_files import CATALOGUE
 from plumbing.pki import Pki
-from tests.dicom_files import CATALOGUE
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes

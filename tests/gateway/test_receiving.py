@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.dicom_files import sample
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.pki import Pki
-from tests.dicom_files import sample
 from tests.gateway.system import MODALITY, TITLE, CentralOfTheTest, Gateway, digest
 from tests.ingest.objects import CT, a_ct, element
 from tests.ingest.system import DicomObject, sent_objects

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dicom_files import CATALOGUE
+from demo.dicom_files import CATALOGUE
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes

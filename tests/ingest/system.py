@@ -26,6 +26,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
+from demo.dicom_files import dataset_bytes
 from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.ids import UUID7, FacilityId
@@ -35,7 +36,6 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tls import TLSFiles
 from services.ingest import main
-from tests.dicom_files import dataset_bytes
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc

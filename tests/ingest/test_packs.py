@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
+from demo.dicom_files import sample
 from kernel.dicom import UID
 from kernel.errors import Conflict, Unavailable
 from kernel.ids import PackId
@@ -24,7 +25,6 @@ from services.ingest.packs import (
     Packs,
     header,
 )
-from tests.dicom_files import sample
 from tests.ingest.builders import a_gateway, a_label, a_sender, an_instance
 
 

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from tests.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, digest, sample
+from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, digest, sample
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.dicom_files import CATALOGUE, Sample, digest
 from kernel.errors import Invalid
 from readroom.errors import Incomplete
 from readroom.fetch import receive
-from tests.dicom_files import CATALOGUE, Sample, digest
 from wire.ingest.v1.ingest_pb2 import InstanceHeader, StreamStudyResponse, StudyHeader
 
 

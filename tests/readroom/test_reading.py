@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from demo.dicom_files import SyntheticCT
 from demo.modality import Called, PynetdicomModality
 from plumbing.processes import until
 from plumbing.tls import TLSFiles
 from readroom.reading import ENTRY
 from services.local import LocalSystem
-from tests.dicom_files import SyntheticCT
 from tests.readroom.conftest import Answer, Run
 
 NOBODYS = "00000000-0000-0000-0000-000000000007"

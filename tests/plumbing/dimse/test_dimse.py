@@ -18,9 +18,9 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
+from demo.dicom_files import CATALOGUE, SyntheticCT
 from plumbing.dimse import AssociationRequest, Limits, Refused, Rejected
 from plumbing.dimse.negotiation import STORAGE_CLASSES, TRANSFER_SYNTAXES
-from tests.dicom_files import CATALOGUE, SyntheticCT
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject, store_object
 from tests.plumbing.dimse.peers import (
