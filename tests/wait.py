@@ -12,12 +12,12 @@ POLL_S = 0.01
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T]], within: float = 5.0) -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T]], within: float = 20.0) -> T: ...
 @overload
-async def eventually(condition: Callable[[], T], within: float = 5.0) -> T: ...
+async def eventually(condition: Callable[[], T], within: float = 20.0) -> T: ...
 
 
-async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
+async def eventually(condition: Callable[[], Any], within: float = 20.0) -> Any:
     """The first true answer of `condition`, plain or async; an assertion that names it if none comes in time.
 
     An AssertionError of the condition counts as "not yet", and is shown if it stays.

@@ -1,5 +1,6 @@
 """The random choices that a data directory keeps: ports and passwords, in one file of mode 0600."""
 
+import contextlib
 import json
 import random
 import secrets
@@ -10,7 +11,10 @@ from pathlib import Path
 from threading import RLock
 
 from kernel.errors import Unavailable
-from plumbing.processes import write_private
+from plumbing.processes import until, write_private
+
+_ENDING_LIMIT_S = 2.0
+"""How long a server that was killed may take to give its port back."""
 
 
 class Kept:
@@ -68,14 +72,19 @@ class Kept:
     def _reserve(self, name: str, port: int) -> None:
         reservation = socket.socket()
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            reservation.bind(("127.0.0.1", port))
-        except OSError:
+
+        def bound() -> bool:
+            with contextlib.suppress(OSError):
+                reservation.bind(("127.0.0.1", port))
+                return True
+            return False
+
+        if not until(bound, _ENDING_LIMIT_S):
             reservation.close()
             raise Unavailable(
                 f"port {port} of {name} is taken by another program: "
                 f"end it, or delete `{name}_port` from `{self._path}`"
-            ) from None
+            )
         self._reserved[name] = reservation
 
     def _reserve_any(self, name: str) -> int:
@@ -88,6 +97,7 @@ class Kept:
                     probe.bind(("127.0.0.1", port))
                 except OSError:
                     continue
-            self._reserve(name, port)
-            return port
+            with contextlib.suppress(Unavailable):  # somebody was quicker
+                self._reserve(name, port)
+                return port
         raise Unavailable("there is no free port on the loopback address")

@@ -136,6 +136,7 @@ async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     await obtain(world, case, FACILITY, "READY_TO_READ, preliminary, final", *added)
 
 
+@pytest.mark.drill
 @pytest.mark.proves("REP-18", part="end to end")
 @pytest.mark.proves("ACC-7", part="end to end")
 async def test_who_loses_the_right_while_he_reads_keeps_his_text_as_a_draft(
@@ -161,6 +162,7 @@ async def set_level(world: World, person: Person, level: "Level.ValueType") -> N
     )
 
 
+@pytest.mark.drill
 async def test_only_who_may_breaks_a_lock_and_its_holder_is_told(reading: World, tmp_path: Path) -> None:
     world = reading
     case = await arrived(world, small("lock-is-broken", "MS44"), tmp_path)

@@ -26,7 +26,9 @@ def send_what_it_takes(gateway: Gateway, sending: list[DicomObject], acknowledge
 
 
 @pytest.mark.proves("R3", part="the gateway")
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.drill), pytest.param(2, marks=pytest.mark.drill)]
+)
 async def test_killed_while_it_receives_and_sends_it_loses_and_doubles_nothing(
     gateway: Gateway, central: CentralOfTheTest, seed: int
 ) -> None:
@@ -78,7 +80,7 @@ async def test_killed_in_the_middle_of_sending_it_goes_on_under_the_same_transfe
     gateway.kill()
     central.answers = lambda entry: 0
     gateway.start()
-    await eventually(lambda: central.digests() == {digest(each) for each in sending}, within=15)
+    await eventually(lambda: central.digests() == {digest(each) for each in sending}, within=60)
     assert {entry.transfer_id for entry in central.entries} == {central.begun[0][0]}
     assert {title for title, _ in central.stored()} == {TITLE}
     # Only the answer that was on its way when the process died may have been asked for twice.

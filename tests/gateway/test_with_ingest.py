@@ -68,7 +68,7 @@ async def test_one_gateway_serves_several_facilities_by_the_title_called(
     async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
         for title in ("RIVERSIDE", "RIVERSIDE1"):
             await sent_objects(gateway.modality(called=title), sending)
-        await eventually(lambda: _count(ingest, 2), within=15)
+        await eventually(lambda: _count(ingest, 2), within=60)
         rows = await ingest.rows("select receiving_facility_id from studies")
         assert {row["receiving_facility_id"] for row in rows} == {RIVERSIDE, HARBOUR}
 
@@ -89,8 +89,8 @@ async def test_a_second_gateway_with_the_same_identity_may_repeat_everything(
         # The modality fails over and sends its whole study to the other instance.
         await sent_objects(two.modality(), *sending)
         await asyncio.to_thread(one.start)
-        await eventually(lambda: _equal(ingest, expected), within=15)
-        await eventually(lambda: {*one.states(), *two.states()} == {"done"}, within=15)
+        await eventually(lambda: _equal(ingest, expected), within=60)
+        await eventually(lambda: {*one.states(), *two.states()} == {"done"}, within=60)
     assert await ingest.one("select count(*) from studies") == 1
     assert await ingest.one("select count(*) from instances") == 10
 
@@ -101,7 +101,7 @@ async def test_a_conflict_is_final_for_that_instance_and_shown_on_the_gateway(
     first = a_ct()
     async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
         await sent_objects(gateway.modality(), first, with_other_bytes(first))
-        await eventually(lambda: gateway.states() == ["failed"], within=15)
+        await eventually(lambda: gateway.states() == ["failed"], within=60)
         assert "delete in the cloud first" in await asyncio.to_thread(gateway.status)
         assert await ingest.stored() == {first.sop_instance_uid: digest(first)}
 
@@ -129,7 +129,7 @@ async def test_a_revoked_gateway_keeps_what_it_has_and_says_why(
         await ingest.acting(ADMIN).RevokeGateway(pb.RevokeGatewayRequest(gateway_id=enrolled.gateway_id))
         (answer,) = await sent_objects(gateway.modality(), a_ct())
         assert answer.status == 0
-        await eventually(lambda: "revoked" in gateway.rows("select reason from transfers")[0][0], within=15)
+        await eventually(lambda: "revoked" in gateway.rows("select reason from transfers")[0][0], within=60)
         assert len(gateway.files()["objects"]) == 1
     assert await ingest.stored() == {}
 

@@ -320,6 +320,7 @@ async def test_services_that_stop_while_facts_flow_end_in_time(
                 await asyncio.sleep(round_ / 100)  # so that it ends at some point of its work
 
 
+@pytest.mark.drill
 @pytest.mark.proves("R3", part="NATS, between say and hear")
 async def test_nats_killed_in_the_middle_loses_nothing_and_nothing_happens_twice(
     servers: EmbeddedServers, sayer: Database[Ledger], hearer: Database[Ledger]

@@ -176,6 +176,7 @@ async def test_facts_wait_while_nats_is_away_and_drain_at_500_a_second(servers: 
         print(f"5,000 facts drained {time.monotonic() - begin:.1f} s after NATS was back")
 
 
+@pytest.mark.drill
 async def test_nats_killed_in_the_middle_loses_nothing_and_keeps_nothing_twice(
     servers: EmbeddedServers,
 ) -> None:
@@ -199,7 +200,7 @@ async def test_nats_killed_in_the_middle_loses_nothing_and_keeps_nothing_twice(
 
 
 @pytest.mark.proves("R10", part="publication and hearing")
-@pytest.mark.parametrize("how", ["deleted", "wiped"])
+@pytest.mark.parametrize("how", [pytest.param("deleted", marks=pytest.mark.drill), "wiped"])
 async def test_a_stream_that_was_lost_is_filled_again_and_what_was_heard_stays_heard(
     servers: EmbeddedServers, how: str
 ) -> None:

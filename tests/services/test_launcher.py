@@ -293,6 +293,7 @@ def test_an_unknown_service_is_refused() -> None:
     assert "invalid choice: 'radiology'" in ran.stderr
 
 
+@pytest.mark.drill
 def test_the_real_system_starts_twice_and_has_one_first_administrator(tmp_path: Path) -> None:
     for _ in range(2):
         system = LocalSystem(tmp_path / "data", first_admin="anna", durable=False)
