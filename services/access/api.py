@@ -1,18 +1,16 @@
 """AccessService: proto to domain and back."""
 
-import base64
-import binascii
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any, TypeVar
 
 import grpc
-import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, FolderId, UserId, parse_id
+from plumbing import pages
 from plumbing.rpc import Server, caller
 from services.access.administration import Folders, HeldPrivilege, Users
 from services.access.caseindex import ListedCase, Position
@@ -37,12 +35,7 @@ from wire.access.v1 import access_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-DEFAULT_PAGE_SIZE = 100
 DEFAULT_WORKLIST_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 500
-# The longest holds a folder's name of 64 characters, each of which folds to at most 3 of 4 bytes.
-MAX_TOKEN_CHARACTERS = 2048
-
 # ISO 8601 has other forms, which Python takes.
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -95,10 +88,10 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         return pb.SaveUserResponse(user=_user(user), revision=self._revisions.token(revision))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:  # noqa: N802
-        limit = _page_size(request.page_size, DEFAULT_PAGE_SIZE)
-        after = _position(request.page_token, str) or ""
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, str) or ""
         found = await self._users.list_users(_actor(), after, limit + 1)
-        page, token = _page(found, limit, lambda last: last.login)
+        page, token = pages.cut(found, limit, lambda last: last.login)
         return pb.ListUsersResponse(users=map(_user, page), next_page_token=token)
 
     async def SavePrivilege(  # noqa: N802
@@ -137,10 +130,10 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         return pb.SaveFolderResponse(folder=_folder(folder), revision=self._revisions.token(revision))
 
     async def ListFolders(self, request: pb.ListFoldersRequest, context: Context) -> pb.ListFoldersResponse:  # noqa: N802
-        limit = _page_size(request.page_size, DEFAULT_PAGE_SIZE)
-        after = _position(request.page_token, str) or ""
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, str) or ""
         found = await self._folders.list_folders(_actor(), after, limit + 1)
-        page, token = _page(found, limit, lambda last: last.folded_name)
+        page, token = pages.cut(found, limit, lambda last: last.folded_name)
         return pb.ListFoldersResponse(folders=map(_folder, page), next_page_token=token)
 
     async def PutInFolder(self, request: pb.PutInFolderRequest, context: Context) -> pb.PutInFolderResponse:  # noqa: N802
@@ -198,15 +191,15 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
-        limit = _page_size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
+        limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
         found = await self._sight.list_cases(
             _actor(),
-            _position(request.page_token, Position),
+            pages.after(request.page_token, Position),
             limit + 1,
             facility_id=_facility_id(request.facility_id, "facility_id"),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        page, token = _page(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
+        page, token = pages.cut(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
         return pb.ListCasesResponse(cases=[_case(*each) for each in page], next_page_token=token)
 
 
@@ -372,34 +365,3 @@ def _timestamp(at: datetime) -> Timestamp:
 
 
 # Pages: a token is the position of the last item of the page before.
-
-Item = TypeVar("Item")
-Place = TypeVar("Place")
-
-
-def _page_size(asked: int, default: int) -> int:
-    if not 0 <= asked <= MAX_PAGE_SIZE:
-        raise Invalid(f"`page_size` is out of range: expected 1 to {MAX_PAGE_SIZE}", field="page_size")
-    return asked or default
-
-
-def _page(found: Sequence[Item], limit: int, place: Callable[[Item], object]) -> tuple[Sequence[Item], str]:
-    """The page, and the token of the next one if `found` holds more than the page."""
-    page = found[:limit]
-    if len(found) == len(page):
-        return page, ""
-    return page, base64.urlsafe_b64encode(msgspec.json.encode(place(page[-1]))).decode()
-
-
-def _position(token: str, kind: type[Place]) -> Place | None:
-    if not token:
-        return None
-    try:
-        if len(token) > MAX_TOKEN_CHARACTERS:
-            raise ValueError
-        position = base64.b64decode(token, altchars=b"-_", validate=True)
-        if rb"\u0000" in position:  # the database takes no NUL
-            raise ValueError
-        return msgspec.json.decode(position, type=kind)
-    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
-        raise Invalid("`page_token` is not one of ours", field="page_token") from error

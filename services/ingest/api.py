@@ -1,16 +1,16 @@
 """IngestService and GatewayService: proto to domain and back."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
+from plumbing import pages
 from plumbing.rpc import Server, caller
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.usecases import Gateways, Images, Studies
@@ -18,10 +18,7 @@ from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Item = TypeVar("Item")
 
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 500
 
 KIND_VALUES = {
     RefusalKind.HANDSHAKE: pb.Refusal.KIND_HANDSHAKE,
@@ -77,17 +74,17 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
     ) -> pb.ListGatewaysResponse:
-        limit = _page_size(request.page_size)
-        found = await self._gateways.list(_position(request.page_token), limit + 1)
-        page, token = _page(found, limit, lambda last: last.gateway_id)
+        limit = pages.size(request.page_size)
+        found = await self._gateways.list(pages.after(request.page_token, UUID), limit + 1)
+        page, token = pages.cut(found, limit, lambda last: last.gateway_id)
         return pb.ListGatewaysResponse(gateways=map(_gateway, page), next_page_token=token)
 
     async def ListRefusals(  # noqa: N802
         self, request: pb.ListRefusalsRequest, context: Context
     ) -> pb.ListRefusalsResponse:
-        limit = _page_size(request.page_size)
-        found = await self._gateways.list_refusals(_position(request.page_token), limit + 1)
-        page, token = _page(found, limit, lambda last: last.refusal_id)
+        limit = pages.size(request.page_size)
+        found = await self._gateways.list_refusals(pages.after(request.page_token, UUID), limit + 1)
+        page, token = pages.cut(found, limit, lambda last: last.refusal_id)
         return pb.ListRefusalsResponse(refusals=map(_refusal, page), next_page_token=token)
 
     async def DescribeStudy(  # noqa: N802
@@ -172,21 +169,6 @@ def _actor() -> str:
     login = caller().login
     assert login is not None, "the contract lets users in only"
     return login
-
-
-def _page_size(given: int) -> int:
-    if not 0 <= given <= MAX_PAGE_SIZE:
-        raise Invalid(f"`page_size` must lie between 1 and {MAX_PAGE_SIZE}", field="page_size")
-    return given or DEFAULT_PAGE_SIZE
-
-
-def _position(token: str) -> UUID | None:
-    return parse_id(token, "page_token") if token else None
-
-
-def _page(found: Sequence[Item], limit: int, key: Callable[[Item], UUID]) -> tuple[Sequence[Item], str]:
-    page = found[:limit]
-    return page, str(key(page[-1])) if len(found) > limit else ""
 
 
 def _timestamp(at: datetime) -> Timestamp:

@@ -1,18 +1,15 @@
 """RoutingService: proto to domain and back."""
 
-import base64
-import binascii
-from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import grpc
-import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, RuleId, parse_id
+from plumbing import pages
 from plumbing.rpc import Server, caller
 from services.routing.domain import (
     HELD_SENTENCES,
@@ -32,11 +29,6 @@ from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 500
-# The longest is that of a text of 64 characters; a character folds to at most 3, each of 4 bytes in UTF-8.
-MAX_TOKEN_CHARACTERS = 2048
 
 MODELS = {
     pb.TRANSMISSION_MODEL_STANDARD: Model.STANDARD,
@@ -83,10 +75,10 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListFacilities(  # noqa: N802
         self, request: pb.ListFacilitiesRequest, context: Context
     ) -> pb.ListFacilitiesResponse:
-        limit = _page_size(request.page_size)
-        after = _position(request.page_token, tuple[str, UUID])
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, tuple[str, UUID])
         found = await self._facilities.list(_actor(), after, limit + 1)
-        page, token = _page(found, limit, lambda last: (fold(last.name), last.id))
+        page, token = pages.cut(found, limit, lambda last: (fold(last.name), last.id))
         return pb.ListFacilitiesResponse(facilities=map(_facility, page), next_page_token=token)
 
     async def DescribeFacility(  # noqa: N802
@@ -108,11 +100,11 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         return pb.SaveRuleResponse(rule=_rule(rule))
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:  # noqa: N802
-        limit = _page_size(request.page_size)
+        limit = pages.size(request.page_size)
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        after = _position(request.page_token, tuple[str, UUID])
+        after = pages.after(request.page_token, tuple[str, UUID])
         found = await self._rules.list(_actor(), facility_id, after, limit + 1)
-        page, token = _page(found, limit, lambda last: (fold(last.text), last.id))
+        page, token = pages.cut(found, limit, lambda last: (fold(last.text), last.id))
         return pb.ListRulesResponse(rules=map(_rule, page), next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
@@ -143,10 +135,10 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         )
 
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
-        limit = _page_size(request.page_size)
-        after = _position(request.page_token, UUID)
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, UUID)
         found = await self._placements.list_held(_actor(), after, limit + 1)
-        page, token = _page(found, limit, lambda last: last.id)
+        page, token = pages.cut(found, limit, lambda last: last.id)
         return pb.ListHeldResponse(held=map(_held, page), next_page_token=token)
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
@@ -232,36 +224,3 @@ def _timestamp(at: datetime) -> Timestamp:
 
 
 # Pages: a token is the position of the last item of the page before.
-
-Item = TypeVar("Item")
-Position = TypeVar("Position")
-
-
-def _page_size(asked: int) -> int:
-    if not 0 <= asked <= MAX_PAGE_SIZE:
-        raise Invalid(f"`page_size` is out of range: expected 1 to {MAX_PAGE_SIZE}", field="page_size")
-    return asked or DEFAULT_PAGE_SIZE
-
-
-def _page(
-    found: Sequence[Item], limit: int, position: Callable[[Item], object]
-) -> tuple[Sequence[Item], str]:
-    """The page, and the token of the next one if `found` holds more than the page."""
-    page = found[:limit]
-    if len(found) == len(page):
-        return page, ""
-    return page, base64.urlsafe_b64encode(msgspec.json.encode(position(page[-1]))).decode()
-
-
-def _position(token: str, kind: type[Position]) -> Position | None:
-    if not token:
-        return None
-    try:
-        if len(token) > MAX_TOKEN_CHARACTERS:
-            raise ValueError
-        position = base64.b64decode(token, altchars=b"-_", validate=True)
-        if rb"\u0000" in position:  # the database takes no NUL
-            raise ValueError
-        return msgspec.json.decode(position, type=kind)
-    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
-        raise Invalid("`page_token` is not one of ours", field="page_token") from error

@@ -1,0 +1,52 @@
+"""Pages of a list: how many items, where the next one begins, and the opaque token that says so.
+
+The token is the position of the page's last item, so a page costs the same however late it is, and items
+that come meanwhile move nothing.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from kernel.errors import Invalid
+
+DEFAULT_SIZE = 100
+MAX_SIZE = 500
+MAX_TOKEN_CHARACTERS = 2048
+"""The longest position is a text of 64 characters, each of which folds to at most 3 of 4 bytes, and an id."""
+
+Item = TypeVar("Item")
+Position = TypeVar("Position")
+
+
+def size(asked: int, default: int = DEFAULT_SIZE) -> int:
+    """Items on the page; raises Invalid if that is too many."""
+    if not 0 <= asked <= MAX_SIZE:
+        raise Invalid(f"`page_size` is out of range: expected 1 to {MAX_SIZE}", field="page_size")
+    return asked or default
+
+
+def cut(found: Sequence[Item], limit: int, position: Callable[[Item], object]) -> tuple[Sequence[Item], str]:
+    """The page, and the token of the next one if `found` holds more than the page."""
+    page = found[:limit]
+    if len(found) == len(page):
+        return page, ""
+    return page, base64.urlsafe_b64encode(msgspec.json.encode(position(page[-1]))).decode()
+
+
+def after(token: str, kind: type[Position]) -> Position | None:
+    """The position in a token, None for the first page; raises Invalid for what is no token of ours."""
+    if not token:
+        return None
+    try:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise ValueError
+        position = base64.b64decode(token, altchars=b"-_", validate=True)
+        if rb"\u0000" in position:  # the database takes no NUL
+            raise ValueError
+        return msgspec.json.decode(position, type=kind)
+    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+        raise Invalid("`page_token` is not one of ours", field="page_token") from error
