@@ -34,6 +34,7 @@ from plumbing import rpc, tokens
 from plumbing.config import load
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
+from plumbing.processes import until
 from plumbing.tls import TLSFiles
 from services.ingest import main
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -355,6 +356,7 @@ def store_object(association: Association, sending: DicomObject) -> Sent:
         _, message = association.dimse.get_msg(block=True)
     finally:
         association._reactor_checkpoint.set()
+        until(lambda: not association._is_paused, 0.5)  # else the next pause believes this one
     if message is None:
         return Sent(None)
     response: Any = message
