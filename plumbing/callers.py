@@ -114,3 +114,10 @@ def allow_list(service_full_name: str) -> dict[str, Allowed]:
         name: Allowed(name, frozenset(named.user), frozenset(named.service), named.gateway)
         for name, named in callers.items()
     }
+
+
+def acting_login() -> str:
+    """The login of the user for whom the call being served is made; only for methods declared for users."""
+    login = caller().login
+    assert login is not None, "every method that acts is declared for users"
+    return login

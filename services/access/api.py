@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, FolderId, UserId, parse_id
 from plumbing import pages
-from plumbing.rpc import Server, caller
+from plumbing.callers import acting_login
+from plumbing.rpc import Server
 from services.access.administration import Folders, HeldPrivilege, Users
 from services.access.caseindex import ListedCase, Position
 from services.access.domain import (
@@ -84,13 +85,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             home_facility_id=_facility_id(given.home_facility_id, "home_facility_id"),
             permissions=frozenset(map(_granted, given.permissions)) if request.set_permissions else None,
         )
-        user, revision = await self._users.save_user(_actor(), settings)
+        user, revision = await self._users.save_user(acting_login(), settings)
         return pb.SaveUserResponse(user=_user(user), revision=self._revisions.token(revision))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, str) or ""
-        found = await self._users.list_users(_actor(), after, limit + 1)
+        found = await self._users.list_users(acting_login(), after, limit + 1)
         page, token = pages.cut(found, limit, lambda last: last.login)
         return pb.ListUsersResponse(users=map(_user, page), next_page_token=token)
 
@@ -104,7 +105,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             frozenset(_one_of(READ_TYPES, value, "read_types") for value in given.read_types),
         )
         held, revision = await self._users.save_privilege(
-            _actor(),
+            acting_login(),
             UserId(parse_id(given.user_id, "user_id")),
             FacilityId(parse_id(given.facility_id, "facility_id")),
             privilege,
@@ -114,7 +115,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListPrivileges(  # noqa: N802
         self, request: pb.ListPrivilegesRequest, context: Context
     ) -> pb.ListPrivilegesResponse:
-        held = await self._users.list_privileges(_actor(), UserId(parse_id(request.user_id, "user_id")))
+        held = await self._users.list_privileges(acting_login(), UserId(parse_id(request.user_id, "user_id")))
         return pb.ListPrivilegesResponse(privileges=map(_privilege, held))
 
     # Folders and grants
@@ -122,7 +123,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def SaveFolder(self, request: pb.SaveFolderRequest, context: Context) -> pb.SaveFolderResponse:  # noqa: N802
         given = request.folder
         folder, revision = await self._folders.save_folder(
-            _actor(),
+            acting_login(),
             FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
             given.name,
             frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
@@ -132,13 +133,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListFolders(self, request: pb.ListFoldersRequest, context: Context) -> pb.ListFoldersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, str) or ""
-        found = await self._folders.list_folders(_actor(), after, limit + 1)
+        found = await self._folders.list_folders(acting_login(), after, limit + 1)
         page, token = pages.cut(found, limit, lambda last: last.folded_name)
         return pb.ListFoldersResponse(folders=map(_folder, page), next_page_token=token)
 
     async def PutInFolder(self, request: pb.PutInFolderRequest, context: Context) -> pb.PutInFolderResponse:  # noqa: N802
         revision = await self._folders.put_in_folder(
-            _actor(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
+            acting_login(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
         )
         return pb.PutInFolderResponse(revision=self._revisions.token(revision))
 
@@ -146,19 +147,19 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.RemoveFromFolderRequest, context: Context
     ) -> pb.RemoveFromFolderResponse:
         revision = await self._folders.remove_from_folder(
-            _actor(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
+            acting_login(), FolderId(parse_id(request.folder_id, "folder_id")), _case_id(request.case_id)
         )
         return pb.RemoveFromFolderResponse(revision=self._revisions.token(revision))
 
     async def GrantCase(self, request: pb.GrantCaseRequest, context: Context) -> pb.GrantCaseResponse:  # noqa: N802
         revision = await self._folders.grant_case(
-            _actor(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+            acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
         )
         return pb.GrantCaseResponse(revision=self._revisions.token(revision))
 
     async def RevokeGrant(self, request: pb.RevokeGrantRequest, context: Context) -> pb.RevokeGrantResponse:  # noqa: N802
         revision = await self._folders.revoke_grant(
-            _actor(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+            acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
         )
         return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
 
@@ -166,7 +167,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # noqa: N802
         decision, revision = await self._sight.check(
-            _actor(),
+            acting_login(),
             _case_id(request.case_id),
             images=request.images,
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
@@ -175,7 +176,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
-        decisions = await self._sight.check_many(_actor(), case_ids)
+        decisions = await self._sight.check_many(acting_login(), case_ids)
         # Most of them are one and the same few decisions.
         made = {id(each): _decision(each) for each in {id(each): each for each in decisions}.values()}
         return pb.CheckManyResponse(decisions=[made[id(each)] for each in decisions])
@@ -184,7 +185,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.CheckPermissionRequest, context: Context
     ) -> pb.CheckPermissionResponse:
         allowed, singly, side = await self._sight.check_permission(
-            _actor(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
+            acting_login(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
         )
         return pb.CheckPermissionResponse(
             allowed=allowed, facility_ids=sorted(map(str, singly)), side=SIDE_VALUES[side]
@@ -193,7 +194,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
         limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
         found = await self._sight.list_cases(
-            _actor(),
+            acting_login(),
             pages.after(request.page_token, Position),
             limit + 1,
             facility_id=_facility_id(request.facility_id, "facility_id"),
@@ -210,12 +211,6 @@ def serve(server: Server, sight: Sight, users: Users, folders: Folders, revision
         AccessApi(sight, users, folders, revisions),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
-
-
-def _actor() -> str:
-    login = caller().login
-    assert login is not None, "every method is declared for users"
-    return login
 
 
 # What comes in

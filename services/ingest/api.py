@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
 from plumbing import pages
+from plumbing.callers import acting_login
 from plumbing.rpc import Server, caller
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.usecases import Gateways, Images, Studies
@@ -54,7 +55,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
             for each in request.ae_titles
         ]
         gateway, certificate_pem = await self._gateways.enrol(
-            _actor(), request.name, titles, request.certificate_request_pem
+            acting_login(), request.name, titles, request.certificate_request_pem
         )
         return pb.EnrolGatewayResponse(
             gateway=_gateway(gateway),
@@ -69,7 +70,9 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.RevokeGatewayRequest, context: Context
     ) -> pb.RevokeGatewayResponse:
         gateway_id = GatewayId(parse_id(request.gateway_id, "gateway_id"))
-        return pb.RevokeGatewayResponse(gateway=_gateway(await self._gateways.revoke(_actor(), gateway_id)))
+        return pb.RevokeGatewayResponse(
+            gateway=_gateway(await self._gateways.revoke(acting_login(), gateway_id))
+        )
 
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
@@ -109,7 +112,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamInstanceRequest, context: Context
     ) -> AsyncIterator[pb.StreamInstanceResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        stored, *_ = await self._images.of_case(_actor(), case_id, request.sop_instance_uid)
+        stored, *_ = await self._images.of_case(acting_login(), case_id, request.sop_instance_uid)
         yield pb.StreamInstanceResponse(header=_header(stored))
         async for chunk in self._images.read(stored):
             yield pb.StreamInstanceResponse(chunk=chunk)
@@ -117,7 +120,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def StreamStudy(  # noqa: N802
         self, request: pb.StreamStudyRequest, context: Context
     ) -> AsyncIterator[pb.StreamStudyResponse]:
-        found = await self._images.of_case(_actor(), CaseId(parse_id(request.case_id, "case_id")))
+        found = await self._images.of_case(acting_login(), CaseId(parse_id(request.case_id, "case_id")))
         length = sum(stored.place.file_length for stored in found)
         yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
         for stored in found:
@@ -163,12 +166,6 @@ def serve_gateways(server: Server, gateways: Gateways) -> None:
         GatewayApi(gateways),
         pb.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     )
-
-
-def _actor() -> str:
-    login = caller().login
-    assert login is not None, "the contract lets users in only"
-    return login
 
 
 def _timestamp(at: datetime) -> Timestamp:

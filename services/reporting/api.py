@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, ReportId, parse_id
-from plumbing.rpc import Server, caller
+from plumbing.callers import acting_login
+from plumbing.rpc import Server
 from services.reporting.domain import Addendum, Draft, Lock, Projection, ReadType, Report, State
 from services.reporting.usecases import Readings, ReadTypes
 from wire.access.v1 import access_pb2
@@ -137,9 +138,7 @@ def serve(server: Server, readings: Readings, read_types: ReadTypes) -> None:
 
 def _actor() -> str:
     """Who acts; access takes logins without regard to case, so one person holds one lock."""
-    login = caller().login
-    assert login is not None, "every method that acts is declared for users"
-    return login.lower()
+    return acting_login().lower()
 
 
 def _case_id(text: str) -> CaseId:

@@ -10,7 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, RuleId, parse_id
 from plumbing import pages
-from plumbing.rpc import Server, caller
+from plumbing.callers import acting_login
+from plumbing.rpc import Server
 from services.routing.domain import (
     HELD_SENTENCES,
     EndpointRule,
@@ -69,7 +70,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         wanted = FacilitySettings(
             given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
         )
-        facility = await self._facilities.save(_actor(), facility_id, wanted)
+        facility = await self._facilities.save(acting_login(), facility_id, wanted)
         return pb.SaveFacilityResponse(facility=_facility(facility))
 
     async def ListFacilities(  # noqa: N802
@@ -77,7 +78,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     ) -> pb.ListFacilitiesResponse:
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._facilities.list(_actor(), after, limit + 1)
+        found = await self._facilities.list(acting_login(), after, limit + 1)
         page, token = pages.cut(found, limit, lambda last: (fold(last.name), last.id))
         return pb.ListFacilitiesResponse(facilities=map(_facility, page), next_page_token=token)
 
@@ -92,7 +93,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         if given.rule_id:
             raise Invalid("`rule_id` is given: a rule is removed and added, never changed", field="rule_id")
         rule = await self._rules.save(
-            _actor(),
+            acting_login(),
             FacilityId(parse_id(given.endpoint_facility_id, "endpoint_facility_id")),
             FacilityId(parse_id(given.hub_facility_id, "hub_facility_id")),
             given.text,
@@ -103,12 +104,12 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         limit = pages.size(request.page_size)
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
         after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._rules.list(_actor(), facility_id, after, limit + 1)
+        found = await self._rules.list(acting_login(), facility_id, after, limit + 1)
         page, token = pages.cut(found, limit, lambda last: (fold(last.text), last.id))
         return pb.ListRulesResponse(rules=map(_rule, page), next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
-        await self._rules.remove(_actor(), RuleId(parse_id(request.rule_id, "rule_id")))
+        await self._rules.remove(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
         return pb.RemoveRuleResponse()
 
     async def DescribePlacement(  # noqa: N802
@@ -137,13 +138,13 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
-        found = await self._placements.list_held(_actor(), after, limit + 1)
+        found = await self._placements.list_held(acting_login(), after, limit + 1)
         page, token = pages.cut(found, limit, lambda last: last.id)
         return pb.ListHeldResponse(held=map(_held, page), next_page_token=token)
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
         placement = await self._placements.distribute(
-            _actor(),
+            acting_login(),
             CaseId(parse_id(request.case_id, "case_id")),
             FacilityId(parse_id(request.facility_id, "facility_id")),
         )
@@ -157,12 +158,6 @@ def serve(server: Server, facilities: Facilities, rules: Rules, placements: Plac
         RoutingApi(facilities, rules, placements),
         pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
     )
-
-
-def _actor() -> str:
-    login = caller().login
-    assert login is not None, "every method that acts is declared for users"
-    return login
 
 
 def _facility(facility: Facility) -> pb.Facility:
