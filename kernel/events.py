@@ -85,6 +85,57 @@ class ReadingChanged(Fact):
     subject = "reading.changed.v1"
 
 
+class CaseDeleted(Fact):
+    """A case is being deleted, everywhere and for good; id is a CaseId. Said by ingest (A60)."""
+
+    subject = "case.deleted.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class CasePurged(Fact):
+    """A service keeps nothing of a deleted case any more; id is a CaseId. Said by every other service (A60).
+
+    Attributes:
+        by: the service.
+        study_ids: the StudyIds that routing held for the case; of the others none.
+    """
+
+    subject: ClassVar[str] = "case.purged.v1"
+
+    by: str
+    study_ids: tuple[UUID, ...] = ()
+
+
+class ShareCreated(Fact):
+    """A bucket gives sight; id is a BucketId. Said by sharing, as are the next four."""
+
+    subject = "share.created.v1"
+
+
+class ShareOpened(Fact):
+    """A recipient has opened his bucket for the first time; id is a BucketId."""
+
+    subject = "share.opened.v1"
+
+
+class ShareBlocked(Fact):
+    """Five wrong codes in succession have blocked a bucket; id is a BucketId (A41)."""
+
+    subject = "share.blocked.v1"
+
+
+class ShareRevoked(Fact):
+    """A bucket was ended by hand, or with the share it came from; id is a BucketId."""
+
+    subject = "share.revoked.v1"
+
+
+class ShareExpired(Fact):
+    """The last day of a bucket has passed; id is a BucketId."""
+
+    subject = "share.expired.v1"
+
+
 FACTS: dict[str, type[Fact]] = {
     fact.subject: fact
     for fact in (
@@ -98,6 +149,13 @@ FACTS: dict[str, type[Fact]] = {
         UserChanged,
         SightChanged,
         ReadingChanged,
+        CaseDeleted,
+        CasePurged,
+        ShareCreated,
+        ShareOpened,
+        ShareBlocked,
+        ShareRevoked,
+        ShareExpired,
     )
 }
 """Every fact by its subject."""

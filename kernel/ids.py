@@ -8,13 +8,17 @@ from uuid import UUID
 from kernel.clock import Clock
 from kernel.errors import Invalid
 
+BucketId = NewType("BucketId", UUID)
 CaseId = NewType("CaseId", UUID)
+DeletionId = NewType("DeletionId", UUID)
 FacilityId = NewType("FacilityId", UUID)
 FolderId = NewType("FolderId", UUID)
 GatewayId = NewType("GatewayId", UUID)
+NoticeId = NewType("NoticeId", UUID)
 PackId = NewType("PackId", UUID)
 ReportId = NewType("ReportId", UUID)
 RuleId = NewType("RuleId", UUID)
+ShareId = NewType("ShareId", UUID)
 StudyId = NewType("StudyId", UUID)
 TransferId = NewType("TransferId", UUID)
 UserId = NewType("UserId", UUID)

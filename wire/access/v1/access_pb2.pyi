@@ -159,6 +159,38 @@ READ_TYPE_PRE_READ: ReadType.ValueType  # 4
 """Pre-read: internal to the group side."""
 Global___ReadType: _TypeAlias = ReadType  # noqa: Y015
 
+class _Language:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LanguageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Language.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANGUAGE_UNSPECIFIED: _Language.ValueType  # 0
+    """Not chosen."""
+    LANGUAGE_EN: _Language.ValueType  # 1
+    """English."""
+    LANGUAGE_NL: _Language.ValueType  # 2
+    """Dutch."""
+    LANGUAGE_FR: _Language.ValueType  # 3
+    """French."""
+    LANGUAGE_DE: _Language.ValueType  # 4
+    """German."""
+
+class Language(_Language, metaclass=_LanguageEnumTypeWrapper):
+    """Language is the language of mails and text messages."""
+
+LANGUAGE_UNSPECIFIED: Language.ValueType  # 0
+"""Not chosen."""
+LANGUAGE_EN: Language.ValueType  # 1
+"""English."""
+LANGUAGE_NL: Language.ValueType  # 2
+"""Dutch."""
+LANGUAGE_FR: Language.ValueType  # 3
+"""French."""
+LANGUAGE_DE: Language.ValueType  # 4
+"""German."""
+Global___Language: _TypeAlias = Language  # noqa: Y015
+
 class _Path:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -173,6 +205,8 @@ class _PathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Path.ValueType],
     """A grant of this case to him."""
     PATH_FOLDER: _Path.ValueType  # 3
     """A folder that holds the case and has him as member."""
+    PATH_SHARE: _Path.ValueType  # 4
+    """An active bucket of his that holds the case (A40)."""
 
 class Path(_Path, metaclass=_PathEnumTypeWrapper):
     """Path is a way by which a user sees a case."""
@@ -185,6 +219,8 @@ PATH_GRANT: Path.ValueType  # 2
 """A grant of this case to him."""
 PATH_FOLDER: Path.ValueType  # 3
 """A folder that holds the case and has him as member."""
+PATH_SHARE: Path.ValueType  # 4
+"""An active bucket of his that holds the case (A40)."""
 Global___Path: _TypeAlias = Path  # noqa: Y015
 
 @_typing.final
@@ -229,6 +265,9 @@ class User(_message.Message):
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     HOME_FACILITY_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    MOBILE_NUMBER_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """UUID; empty in SaveUser for a new user."""
     login: _builtins.str
@@ -242,7 +281,13 @@ class User(_message.Message):
     home_facility_id: _builtins.str
     """The facility he belongs to, required for a facility manager; empty for none."""
     version: _builtins.int
-    """The owner's version: grows with each change of what he is compiled from."""
+    """The owner's version: grows with each change of what he is compiled from, and of how he is reached."""
+    email: _builtins.str
+    """E-mail address; empty for none."""
+    mobile_number: _builtins.str
+    """Registered mobile number in E.164 form, for one-time codes; empty for none."""
+    language: Global___Language.ValueType
+    """Language of what is sent to him; unspecified is taken as English."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermissionGrant]:
         """The permissions he holds."""
@@ -258,10 +303,13 @@ class User(_message.Message):
         permissions: _abc.Iterable[Global___PermissionGrant] | None = ...,
         home_facility_id: _builtins.str = ...,
         version: _builtins.int = ...,
+        email: _builtins.str = ...,
+        mobile_number: _builtins.str = ...,
+        language: Global___Language.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "home_facility_id", b"home_facility_id", "login", b"login", "name", b"name", "permissions", b"permissions", "role", b"role", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "email", b"email", "home_facility_id", b"home_facility_id", "language", b"language", "login", b"login", "mobile_number", b"mobile_number", "name", b"name", "permissions", b"permissions", "role", b"role", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -912,9 +960,11 @@ class Decision(_message.Message):
     STUDIES_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether he sees the case at all; if not, nothing else is set."""
+    """Whether he sees the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
-    """What he may do by his privilege; folders and grants give VIEW."""
+    """What he may do: by his privilege; by a share with write access what his role can at most (A45); folders,
+    grants and other shares give VIEW.
+    """
     images: _builtins.bool
     """Whether he may fetch images (A4)."""
     reports: _builtins.bool
@@ -924,7 +974,7 @@ class Decision(_message.Message):
     facility_id: _builtins.str
     """The owning facility."""
     being_deleted: _builtins.bool
-    """Whether the case is being deleted."""
+    """Whether he would see the case if it were not being deleted; then `allowed` is false and nothing else set."""
     user_version: _builtins.int
     """His version at the decision."""
     user_name: _builtins.str
@@ -935,7 +985,7 @@ class Decision(_message.Message):
 
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
-        """His read types at the owning facility."""
+        """His read types at the owning facility; by a share with write access all but pre-read."""
 
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedStudy]:
@@ -1316,3 +1366,519 @@ class ListCasesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
+
+@_typing.final
+class GrantBucketsRequest(_message.Message):
+    """GrantBucketsRequest carries one share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Grant(_message.Message):
+        """Grant is one bucket."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BUCKET_ID_FIELD_NUMBER: _builtins.int
+        RECIPIENT_LOGIN_FIELD_NUMBER: _builtins.int
+        TWO_FACTOR_FIELD_NUMBER: _builtins.int
+        bucket_id: _builtins.str
+        """UUID, minted by sharing."""
+        recipient_login: _builtins.str
+        """Login of the recipient: active, of a role that may see studies, not the acting user."""
+        two_factor: _builtins.bool
+        """Whether it gives sight only in sessions that a code has registered (A57)."""
+        def __init__(
+            self,
+            *,
+            bucket_id: _builtins.str = ...,
+            recipient_login: _builtins.str = ...,
+            two_factor: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "recipient_login", b"recipient_login", "two_factor", b"two_factor"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CASE_IDS_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    WRITE_REPORT_FIELD_NUMBER: _builtins.int
+    ALLOW_FURTHER_SHARING_FIELD_NUMBER: _builtins.int
+    PARENT_BUCKET_ID_FIELD_NUMBER: _builtins.int
+    write_report: _builtins.bool
+    """Whether recipients may write reports, as far as their roles can (A45)."""
+    allow_further_sharing: _builtins.bool
+    """Whether recipients may share on (SHR-24)."""
+    parent_bucket_id: _builtins.str
+    """The bucket of the acting user that is shared on; empty: he shares by his privilege."""
+    @_builtins.property
+    def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 cases of one facility."""
+
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___GrantBucketsRequest.Grant]:
+        """Its buckets, 1 to 100, each for another recipient."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When they end; absent: never."""
+
+    def __init__(
+        self,
+        *,
+        case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        grants: _abc.Iterable[Global___GrantBucketsRequest.Grant] | None = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        write_report: _builtins.bool = ...,
+        allow_further_sharing: _builtins.bool = ...,
+        parent_bucket_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_further_sharing", b"allow_further_sharing", "case_ids", b"case_ids", "ends_at", b"ends_at", "grants", b"grants", "parent_bucket_id", b"parent_bucket_id", "write_report", b"write_report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantBucketsRequest: _TypeAlias = GrantBucketsRequest  # noqa: Y015
+
+@_typing.final
+class GrantBucketsResponse(_message.Message):
+    """GrantBucketsResponse says that the buckets give sight."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    facility_id: _builtins.str
+    """The facility that owns the cases."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantBucketsResponse: _TypeAlias = GrantBucketsResponse  # noqa: Y015
+
+@_typing.final
+class ChangeBucketsRequest(_message.Message):
+    """ChangeBucketsRequest carries how buckets stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Change(_message.Message):
+        """Change is how one bucket stands."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BUCKET_ID_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        OPEN_FIELD_NUMBER: _builtins.int
+        ENDS_AT_FIELD_NUMBER: _builtins.int
+        bucket_id: _builtins.str
+        """UUID."""
+        version: _builtins.int
+        """Sharing's version of the bucket."""
+        open: _builtins.bool
+        """Whether it gives sight until its end; a blocked or revoked one does not."""
+        @_builtins.property
+        def ends_at(self) -> _timestamp_pb2.Timestamp:
+            """When it ends; absent: never."""
+
+        def __init__(
+            self,
+            *,
+            bucket_id: _builtins.str = ...,
+            version: _builtins.int = ...,
+            open: _builtins.bool = ...,
+            ends_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "ends_at", b"ends_at", "open", b"open", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangeBucketsRequest.Change]:
+        """1 to 1,000 buckets."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___ChangeBucketsRequest.Change] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeBucketsRequest: _TypeAlias = ChangeBucketsRequest  # noqa: Y015
+
+@_typing.final
+class ChangeBucketsResponse(_message.Message):
+    """ChangeBucketsResponse says that they stand so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeBucketsResponse: _TypeAlias = ChangeBucketsResponse  # noqa: Y015
+
+@_typing.final
+class RegisterSessionRequest(_message.Message):
+    """RegisterSessionRequest names a bucket and a login session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_ID_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    bucket_id: _builtins.str
+    """UUID."""
+    session: _builtins.str
+    """The login session, as tokens carry it."""
+    def __init__(
+        self,
+        *,
+        bucket_id: _builtins.str = ...,
+        session: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterSessionRequest: _TypeAlias = RegisterSessionRequest  # noqa: Y015
+
+@_typing.final
+class RegisterSessionResponse(_message.Message):
+    """RegisterSessionResponse says that it is registered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterSessionResponse: _TypeAlias = RegisterSessionResponse  # noqa: Y015
+
+@_typing.final
+class BeginDeleteRequest(_message.Message):
+    """BeginDeleteRequest names a case and ingest's purge record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    DELETION_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    deletion_id: _builtins.str
+    """UUID of the deletion, minted by ingest."""
+    force: _builtins.bool
+    """Whether a locked case is deleted all the same."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        deletion_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "deletion_id", b"deletion_id", "force", b"force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginDeleteRequest: _TypeAlias = BeginDeleteRequest  # noqa: Y015
+
+@_typing.final
+class BeginDeleteResponse(_message.Message):
+    """BeginDeleteResponse says that nobody sees the case any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STUDY_IDS_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    facility_id: _builtins.str
+    """The facility that owned it."""
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    @_builtins.property
+    def study_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """StudyIds of the case, as far as access knew them."""
+
+    def __init__(
+        self,
+        *,
+        study_ids: _abc.Iterable[_builtins.str] | None = ...,
+        facility_id: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id", "revision", b"revision", "study_ids", b"study_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginDeleteResponse: _TypeAlias = BeginDeleteResponse  # noqa: Y015
+
+@_typing.final
+class DescribeUsersRequest(_message.Message):
+    """DescribeUsersRequest names users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    LOGINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Together 1 to 100: by id,"""
+
+    @_builtins.property
+    def logins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """and by login, without regard to case."""
+
+    def __init__(
+        self,
+        *,
+        user_ids: _abc.Iterable[_builtins.str] | None = ...,
+        logins: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logins", b"logins", "user_ids", b"user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeUsersRequest: _TypeAlias = DescribeUsersRequest  # noqa: Y015
+
+@_typing.final
+class DescribeUsersResponse(_message.Message):
+    """DescribeUsersResponse is the owner's snapshots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    PRIVILEGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
+        """The users, each once, without their permissions."""
+
+    @_builtins.property
+    def privileges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Privilege]:
+        """Their privileges above none, with the instants at which they expire."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___User] | None = ...,
+        privileges: _abc.Iterable[Global___Privilege] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["privileges", b"privileges", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeUsersResponse: _TypeAlias = DescribeUsersResponse  # noqa: Y015
+
+@_typing.final
+class DescribeCasesRequest(_message.Message):
+    """DescribeCasesRequest names cases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 UUIDs."""
+
+    def __init__(
+        self,
+        *,
+        case_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ids", b"case_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCasesRequest: _TypeAlias = DescribeCasesRequest  # noqa: Y015
+
+@_typing.final
+class CaseSummary(_message.Message):
+    """CaseSummary is what a share and its mail need of a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PATIENT_INITIALS_FIELD_NUMBER: _builtins.int
+    STUDY_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    STUDY_DATE_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    facility_id: _builtins.str
+    """The owning facility."""
+    facility_name: _builtins.str
+    """Its display name."""
+    time_zone: _builtins.str
+    """Its time zone, an IANA name."""
+    patient_initials: _builtins.str
+    """Initials of Patient's Name (0010,0010): of its first component group, given name first; never the name."""
+    study_description: _builtins.str
+    """Study Description (0008,1030)."""
+    study_date: _builtins.str
+    """Study Date (0008,0020), `YYYYMMDD`."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        facility_name: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        patient_initials: _builtins.str = ...,
+        study_description: _builtins.str = ...,
+        study_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "patient_initials", b"patient_initials", "study_date", b"study_date", "study_description", b"study_description", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaseSummary: _TypeAlias = CaseSummary  # noqa: Y015
+
+@_typing.final
+class DescribeCasesResponse(_message.Message):
+    """DescribeCasesResponse is in the order asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaseSummary]:
+        """The cases."""
+
+    def __init__(
+        self,
+        *,
+        cases: _abc.Iterable[Global___CaseSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCasesResponse: _TypeAlias = DescribeCasesResponse  # noqa: Y015
+
+@_typing.final
+class ListVersionsRequest(_message.Message):
+    """ListVersionsRequest asks for one page of ids and versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_USER_ID_FIELD_NUMBER: _builtins.int
+    after_user_id: _builtins.str
+    """The last UserId of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        after_user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_user_id", b"after_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsRequest: _TypeAlias = ListVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListVersionsResponse(_message.Message):
+    """ListVersionsResponse is one page of at most 500, by id; a page with fewer is the last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Version(_message.Message):
+        """Version is an id and how often its owner has changed it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.str
+        """UUID."""
+        version: _builtins.int
+        """The owner's version."""
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.str = ...,
+            version: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListVersionsResponse.Version]:
+        """Ids with their versions."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___ListVersionsResponse.Version] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015

@@ -105,6 +105,41 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.GrantBuckets = channel.unary_unary(
+                '/wire.access.v1.AccessService/GrantBuckets',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsResponse.FromString,
+                _registered_method=True)
+        self.ChangeBuckets = channel.unary_unary(
+                '/wire.access.v1.AccessService/ChangeBuckets',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.FromString,
+                _registered_method=True)
+        self.RegisterSession = channel.unary_unary(
+                '/wire.access.v1.AccessService/RegisterSession',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionResponse.FromString,
+                _registered_method=True)
+        self.BeginDelete = channel.unary_unary(
+                '/wire.access.v1.AccessService/BeginDelete',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.FromString,
+                _registered_method=True)
+        self.DescribeUsers = channel.unary_unary(
+                '/wire.access.v1.AccessService/DescribeUsers',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.FromString,
+                _registered_method=True)
+        self.DescribeCases = channel.unary_unary(
+                '/wire.access.v1.AccessService/DescribeCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.FromString,
+                _registered_method=True)
+        self.ListVersions = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListVersions',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -212,6 +247,61 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GrantBuckets(self, request, context):
+        """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
+        acting user must see images and reports of every case, either by his privilege and with `share.create`
+        at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeBuckets(self, request, context):
+        """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
+        is remembered as it is told here, so that a grant that comes late opens nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterSession(self, request, context):
+        """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginDelete(self, request, context):
+        """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
+        `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
+        `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeUsers(self, request, context):
+        """DescribeUsers answers the owner's snapshots of users; who is unknown is left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeCases(self, request, context):
+        """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
+        left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVersions(self, request, context):
+        """ListVersions pages through the versions of all users, so that a lost fact heals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,6 +374,41 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'GrantBuckets': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantBuckets,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsResponse.SerializeToString,
+            ),
+            'ChangeBuckets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeBuckets,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.SerializeToString,
+            ),
+            'RegisterSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSession,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionResponse.SerializeToString,
+            ),
+            'BeginDelete': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginDelete,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.SerializeToString,
+            ),
+            'DescribeUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeUsers,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.SerializeToString,
+            ),
+            'DescribeCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.SerializeToString,
+            ),
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -665,6 +790,195 @@ class AccessService:
             '/wire.access.v1.AccessService/ListCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantBuckets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/GrantBuckets',
+            wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeBuckets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ChangeBuckets',
+            wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/RegisterSession',
+            wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginDelete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/BeginDelete',
+            wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/DescribeUsers',
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/DescribeCases',
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListVersions',
+            wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,30 @@ class AccessServiceStub:
     """CheckPermission answers what concerns no case. An unknown facility is NotFound."""
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
     """ListCases is the acting user's worklist: every case he sees, newest first."""
+    GrantBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]
+    """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
+    acting user must see images and reports of every case, either by his privilege and with `share.create`
+    at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
+    """
+    ChangeBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]
+    """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
+    is remembered as it is told here, so that a grant that comes late opens nothing.
+    """
+    RegisterSession: _grpc.UnaryUnaryMultiCallable[_access_pb2.RegisterSessionRequest, _access_pb2.RegisterSessionResponse]
+    """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57)."""
+    BeginDelete: _grpc.UnaryUnaryMultiCallable[_access_pb2.BeginDeleteRequest, _access_pb2.BeginDeleteResponse]
+    """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
+    `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
+    `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+    """
+    DescribeUsers: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]
+    """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
+    DescribeCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]
+    """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
+    left out.
+    """
+    ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
+    """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -110,6 +134,30 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """CheckPermission answers what concerns no case. An unknown facility is NotFound."""
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
     """ListCases is the acting user's worklist: every case he sees, newest first."""
+    GrantBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]  # type: ignore[assignment]
+    """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
+    acting user must see images and reports of every case, either by his privilege and with `share.create`
+    at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
+    """
+    ChangeBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]  # type: ignore[assignment]
+    """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
+    is remembered as it is told here, so that a grant that comes late opens nothing.
+    """
+    RegisterSession: _aio.UnaryUnaryMultiCallable[_access_pb2.RegisterSessionRequest, _access_pb2.RegisterSessionResponse]  # type: ignore[assignment]
+    """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57)."""
+    BeginDelete: _aio.UnaryUnaryMultiCallable[_access_pb2.BeginDeleteRequest, _access_pb2.BeginDeleteResponse]  # type: ignore[assignment]
+    """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
+    `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
+    `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+    """
+    DescribeUsers: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]  # type: ignore[assignment]
+    """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
+    DescribeCases: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]  # type: ignore[assignment]
+    """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
+    left out.
+    """
+    ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
+    """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccessService alone decides sight."""
@@ -231,5 +279,71 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
         """ListCases is the acting user's worklist: every case he sees, newest first."""
+
+    @_abc_1.abstractmethod
+    def GrantBuckets(
+        self,
+        request: _access_pb2.GrantBucketsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.GrantBucketsResponse, _abc.Awaitable[_access_pb2.GrantBucketsResponse]]:
+        """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
+        acting user must see images and reports of every case, either by his privilege and with `share.create`
+        at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
+        """
+
+    @_abc_1.abstractmethod
+    def ChangeBuckets(
+        self,
+        request: _access_pb2.ChangeBucketsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ChangeBucketsResponse, _abc.Awaitable[_access_pb2.ChangeBucketsResponse]]:
+        """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
+        is remembered as it is told here, so that a grant that comes late opens nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterSession(
+        self,
+        request: _access_pb2.RegisterSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.RegisterSessionResponse, _abc.Awaitable[_access_pb2.RegisterSessionResponse]]:
+        """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57)."""
+
+    @_abc_1.abstractmethod
+    def BeginDelete(
+        self,
+        request: _access_pb2.BeginDeleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.BeginDeleteResponse, _abc.Awaitable[_access_pb2.BeginDeleteResponse]]:
+        """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
+        `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
+        `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeUsers(
+        self,
+        request: _access_pb2.DescribeUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.DescribeUsersResponse, _abc.Awaitable[_access_pb2.DescribeUsersResponse]]:
+        """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
+
+    @_abc_1.abstractmethod
+    def DescribeCases(
+        self,
+        request: _access_pb2.DescribeCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.DescribeCasesResponse, _abc.Awaitable[_access_pb2.DescribeCasesResponse]]:
+        """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
+        left out.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVersions(
+        self,
+        request: _access_pb2.ListVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListVersionsResponse, _abc.Awaitable[_access_pb2.ListVersionsResponse]]:
+        """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -945,3 +945,240 @@ class BeginTransferResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginTransferResponse: _TypeAlias = BeginTransferResponse  # noqa: Y015
+
+@_typing.final
+class Deletion(_message.Message):
+    """Deletion is ingest's purge record of one case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Deletion._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Deletion._State.ValueType  # 0
+        """Never answered."""
+        STATE_ASKED: Deletion._State.ValueType  # 1
+        """Access has not answered yet."""
+        STATE_BEGUN: Deletion._State.ValueType  # 2
+        """Hidden from everybody; being purged."""
+        STATE_CLOSED: Deletion._State.ValueType  # 3
+        """Everybody has purged it."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """State is how far a deletion has come."""
+
+    STATE_UNSPECIFIED: Deletion.State.ValueType  # 0
+    """Never answered."""
+    STATE_ASKED: Deletion.State.ValueType  # 1
+    """Access has not answered yet."""
+    STATE_BEGUN: Deletion.State.ValueType  # 2
+    """Hidden from everybody; being purged."""
+    STATE_CLOSED: Deletion.State.ValueType  # 3
+    """Everybody has purged it."""
+
+    DELETION_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    DELETED_BY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ASKED_AT_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
+    deletion_id: _builtins.str
+    """UUID."""
+    case_id: _builtins.str
+    """The case that was deleted."""
+    facility_id: _builtins.str
+    """The facility that owned it; empty while that is not known."""
+    deleted_by: _builtins.str
+    """Login of who deleted it."""
+    state: Global___Deletion.State.ValueType
+    """How far it has come."""
+    @_builtins.property
+    def asked_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """When everybody had confirmed; absent while somebody has not."""
+
+    @_builtins.property
+    def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The services that have not confirmed yet."""
+
+    def __init__(
+        self,
+        *,
+        deletion_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        deleted_by: _builtins.str = ...,
+        state: Global___Deletion.State.ValueType = ...,
+        asked_at: _timestamp_pb2.Timestamp | None = ...,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+        waiting_for: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "closed_at", b"closed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "case_id", b"case_id", "closed_at", b"closed_at", "deleted_by", b"deleted_by", "deletion_id", b"deletion_id", "facility_id", b"facility_id", "state", b"state", "waiting_for", b"waiting_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deletion: _TypeAlias = Deletion  # noqa: Y015
+
+@_typing.final
+class DeleteStudyRequest(_message.Message):
+    """DeleteStudyRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    force: _builtins.bool
+    """Whether a locked case is deleted all the same (A28)."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "force", b"force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteStudyRequest: _TypeAlias = DeleteStudyRequest  # noqa: Y015
+
+@_typing.final
+class DeleteStudyResponse(_message.Message):
+    """DeleteStudyResponse answers the purge record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the case was hidden."""
+    @_builtins.property
+    def deletion(self) -> Global___Deletion:
+        """The record as it is now."""
+
+    def __init__(
+        self,
+        *,
+        deletion: Global___Deletion | None = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deletion", b"deletion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deletion", b"deletion", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteStudyResponse: _TypeAlias = DeleteStudyResponse  # noqa: Y015
+
+@_typing.final
+class ListDeletionsRequest(_message.Message):
+    """ListDeletionsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Items on the page, 1 to 500; 0 means 100."""
+    page_token: _builtins.str
+    """The token of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletionsRequest: _TypeAlias = ListDeletionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDeletionsResponse(_message.Message):
+    """ListDeletionsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last page."""
+    @_builtins.property
+    def deletions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deletion]:
+        """The deletions of the page."""
+
+    def __init__(
+        self,
+        *,
+        deletions: _abc.Iterable[Global___Deletion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deletions", b"deletions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeletionsResponse: _TypeAlias = ListDeletionsResponse  # noqa: Y015
+
+@_typing.final
+class DescribeDeletionRequest(_message.Message):
+    """DescribeDeletionRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDeletionRequest: _TypeAlias = DescribeDeletionRequest  # noqa: Y015
+
+@_typing.final
+class DescribeDeletionResponse(_message.Message):
+    """DescribeDeletionResponse is the owner's record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def begun_at(self) -> _timestamp_pb2.Timestamp:
+        """From when on the case was deleted: studies received later are others."""
+
+    def __init__(
+        self,
+        *,
+        begun_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDeletionResponse: _TypeAlias = DescribeDeletionResponse  # noqa: Y015

@@ -75,6 +75,21 @@ class IngestServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
                 _registered_method=True)
+        self.DeleteStudy = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/DeleteStudy',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyResponse.FromString,
+                _registered_method=True)
+        self.ListDeletions = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/ListDeletions',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsResponse.FromString,
+                _registered_method=True)
+        self.DescribeDeletion = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/DescribeDeletion',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -140,6 +155,29 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteStudy(self, request, context):
+        """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
+        any more; the rest follows. Needs what access's BeginDelete needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeletions(self, request, context):
+        """ListDeletions lists deletions, newest first: all to an `operator`, else those at facilities where the
+        caller holds `study.delete`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeDeletion(self, request, context):
+        """DescribeDeletion answers the owner's record of the deletion of a case; NotFound: there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -182,6 +220,21 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.StreamStudy,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.SerializeToString,
+            ),
+            'DeleteStudy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteStudy,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyResponse.SerializeToString,
+            ),
+            'ListDeletions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeletions,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsResponse.SerializeToString,
+            ),
+            'DescribeDeletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeDeletion,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +454,87 @@ class IngestService:
             '/wire.ingest.v1.IngestService/StreamStudy',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteStudy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/DeleteStudy',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DeleteStudyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeletions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ListDeletions',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListDeletionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeDeletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/DescribeDeletion',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeDeletionResponse.FromString,
             options,
             channel_credentials,
             insecure,

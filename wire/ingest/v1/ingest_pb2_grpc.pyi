@@ -58,6 +58,16 @@ class IngestServiceStub:
     """
     StreamStudy: _grpc.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    DeleteStudy: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]
+    """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
+    any more; the rest follows. Needs what access's BeginDelete needs.
+    """
+    ListDeletions: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListDeletionsRequest, _ingest_pb2.ListDeletionsResponse]
+    """ListDeletions lists deletions, newest first: all to an `operator`, else those at facilities where the
+    caller holds `study.delete`.
+    """
+    DescribeDeletion: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeDeletionRequest, _ingest_pb2.DescribeDeletionResponse]
+    """DescribeDeletion answers the owner's record of the deletion of a case; NotFound: there is none."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -86,6 +96,16 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """
     StreamStudy: _aio.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]  # type: ignore[assignment]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    DeleteStudy: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]  # type: ignore[assignment]
+    """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
+    any more; the rest follows. Needs what access's BeginDelete needs.
+    """
+    ListDeletions: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListDeletionsRequest, _ingest_pb2.ListDeletionsResponse]  # type: ignore[assignment]
+    """ListDeletions lists deletions, newest first: all to an `operator`, else those at facilities where the
+    caller holds `study.delete`.
+    """
+    DescribeDeletion: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeDeletionRequest, _ingest_pb2.DescribeDeletionResponse]  # type: ignore[assignment]
+    """DescribeDeletion answers the owner's record of the deletion of a case; NotFound: there is none."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """IngestService receives studies durably and hands out what access allows."""
@@ -159,6 +179,34 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingest_pb2.StreamStudyResponse], _abc.AsyncIterator[_ingest_pb2.StreamStudyResponse]]:
         """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+
+    @_abc_1.abstractmethod
+    def DeleteStudy(
+        self,
+        request: _ingest_pb2.DeleteStudyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DeleteStudyResponse, _abc.Awaitable[_ingest_pb2.DeleteStudyResponse]]:
+        """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
+        any more; the rest follows. Needs what access's BeginDelete needs.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeletions(
+        self,
+        request: _ingest_pb2.ListDeletionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ListDeletionsResponse, _abc.Awaitable[_ingest_pb2.ListDeletionsResponse]]:
+        """ListDeletions lists deletions, newest first: all to an `operator`, else those at facilities where the
+        caller holds `study.delete`.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeDeletion(
+        self,
+        request: _ingest_pb2.DescribeDeletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DescribeDeletionResponse, _abc.Awaitable[_ingest_pb2.DescribeDeletionResponse]]:
+        """DescribeDeletion answers the owner's record of the deletion of a case; NotFound: there is none."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Notify: tells people by e-mail and text message, each thing once."""
