@@ -37,6 +37,8 @@ STOP_LIMIT_S = 2.5
 
 MIGRATE = "migrate"
 
+_BUILT = ("ingest", "routing", "access", "reporting")
+
 
 class LocalSystem:
     """A system on one data directory.
@@ -61,7 +63,7 @@ class LocalSystem:
         self.data_dir = data_dir.absolute()
         self.servers = EmbeddedServers(self.data_dir, SERVICES, durable=durable)
         admin = ["--first-admin", first_admin] if first_admin else []
-        own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE)}
+        own = {name: [sys.executable, "-m", "services", name] for name in (*_BUILT, MIGRATE)}
         own[MIGRATE] += admin
         self._commands: Mapping[str, Sequence[str]] = commands or own
         self._settings = settings or {}
