@@ -1,0 +1,130 @@
+"""One-time codes: how one is made, when one is right, and how many may be sent (SEC-9, SEC-10, A41).
+
+A code is six digits that live in a text message and nowhere else. What is kept of it is a digest under the
+pepper, which binds it to one bucket and one login session.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from kernel.errors import Invalid
+from kernel.ids import BucketId
+
+LIFE = timedelta(minutes=10)
+"""How long a code can be used: until, not including, this instant after it was made."""
+
+MAX_WRONG = 5
+"""Wrong codes in succession that block a bucket (SHR-9)."""
+
+LIMITS = (
+    (1, timedelta(seconds=30)),
+    (3, timedelta(minutes=10)),
+    (6, timedelta(days=1)),
+)
+"""So many texts in any such time, for each bucket and for each number (SEC-10)."""
+
+REMEMBERED = max(within for _, within in LIMITS)
+"""How far back a limit looks."""
+
+MIN_PEPPER_CHARACTERS = 32
+
+_NO_DIGEST = bytes(32)
+_CODE = re.compile(r"[0-9]{6}")
+
+RandBelow = Callable[[int], int]
+"""A number from 0 to below the argument, each as likely as any other: `secrets.randbelow`."""
+
+
+def new_code(rand_below: RandBelow) -> str:
+    """Six digits; each of the million is as likely as any other."""
+    return f"{rand_below(10**6):06}"
+
+
+def checked_code(text: str) -> str:
+    """Raises Invalid for what cannot be a code: it is no try."""
+    if not _CODE.fullmatch(text):
+        raise Invalid("`code` is not a code: expected six digits", field="code")
+    return text
+
+
+class Verdict(Enum):
+    """What comparing said of a try."""
+
+    RIGHT = "right"
+    EXPIRED = "expired"
+    """Otherwise right: it does not count (A41)."""
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is kept of the last code that was sent for a bucket to one login session.
+
+    Attributes:
+        lapsed: whether its end was seen to have come: it stays so, wherever the clock goes (R11).
+    """
+
+    bucket_id: BucketId
+    session: str
+    otp_digest: bytes = field(repr=False)
+    created_at: datetime
+    used: bool = False
+    lapsed: bool = False
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + LIFE
+
+    def has_expired(self, now: datetime) -> bool:
+        """Also while the clock stands before the code was made: nobody knows by how much it is behind."""
+        return self.lapsed or not self.created_at <= now < self.expires_at
+
+
+class Pepper:
+    """The secret without which a stored digest tells nothing, not even to who tries all codes."""
+
+    def __init__(self, secret: str) -> None:
+        if len(secret) < MIN_PEPPER_CHARACTERS:
+            raise Invalid(f"the pepper is too short: expected at least {MIN_PEPPER_CHARACTERS} characters")
+        self._key = secret.encode()
+
+    def of_code(self, bucket_id: BucketId, session: str, code: str) -> bytes:
+        """The id is of 16 bytes and the code of six, so no two triples make the same message."""
+        return self._digest(b"code", bucket_id.bytes + session.encode() + code.encode())
+
+    def of_number(self, mobile_number: str) -> bytes:
+        """The digest under which texts to a number are counted; the number itself is kept nowhere."""
+        return self._digest(b"number", mobile_number.encode())
+
+    def judge(
+        self, code: Code | None, bucket_id: BucketId, session: str, guess: str, now: datetime
+    ) -> Verdict:
+        """What `guess` is. Takes as long whatever it is, and whether there is a code or not (SEC-9)."""
+        usable = code is not None and not code.used
+        kept = code.otp_digest if code is not None and usable else _NO_DIGEST
+        matches = hmac.compare_digest(kept, self.of_code(bucket_id, session, guess)) and usable
+        if not matches or code is None:
+            return Verdict.WRONG
+        return Verdict.EXPIRED if code.has_expired(now) else Verdict.RIGHT
+
+    def _digest(self, what_for: bytes, message: bytes) -> bytes:
+        return hmac.digest(self._key, what_for + b"\0" + message, hashlib.sha256)
+
+
+def next_text_at(sent: Sequence[datetime], now: datetime) -> datetime | None:
+    """When the next text may be sent, None for now, given when earlier ones were.
+
+    A text from a time that the clock has not reached yet counts like one of this moment.
+    """
+    latest = sorted(sent, reverse=True)
+    room_at = [
+        latest[most - 1] + within
+        for most, within in LIMITS
+        if len(latest) >= most and latest[most - 1] + within > now
+    ]
+    return max(room_at, default=None)
