@@ -6,9 +6,10 @@
     servers.nats.kill(); servers.nats.start()
     servers.stop()
 
-Everything is on loopback with random passwords. Ports and passwords are chosen at the first start and kept
-(`kept.py`), so that a restarted server is found where it was. Children end with this process; what a killed
-process left over is ended by the next start (`processes.py`).
+`servers.sink`, a mail server and a text gateway, is started by whoever needs it. Everything is on loopback
+with random passwords. Ports and passwords are chosen at the first start and kept (`kept.py`), so that a
+restarted server is found where it was. Children end with this process; what a killed process left over is
+ended by the next start (`processes.py`).
 """
 
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from plumbing.embedded import binaries
 from plumbing.embedded.kept import Kept
 from plumbing.embedded.postgres import Postgres
-from plumbing.embedded.servers import EmbeddedServer, Nats, Valkey
+from plumbing.embedded.servers import EmbeddedServer, Nats, Sink, Valkey
 from plumbing.processes import ProcessTable
 
 
@@ -38,6 +39,7 @@ class EmbeddedServers:
         self.postgres = Postgres(self.data_dir, self.processes, self.kept, durable=durable)
         self.nats = Nats(self.data_dir, self.processes, self.kept)
         self.valkey = Valkey(self.data_dir, self.processes, self.kept)
+        self.sink = Sink(self.data_dir, self.processes, self.kept)
         self._services = services
 
     def open(self) -> None:
@@ -68,8 +70,8 @@ class EmbeddedServers:
     def stop(self) -> None:
         """Ends all three and gives the directory back."""
         if self.processes.is_open:
-            with ThreadPoolExecutor(max_workers=3) as stoppers:
-                for stop in [stoppers.submit(server.stop) for server in self.servers]:
+            with ThreadPoolExecutor(max_workers=4) as stoppers:
+                for stop in [stoppers.submit(server.stop) for server in (*self.servers, self.sink)]:
                     stop.result()
             self.kept.release()
             self.processes.close()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 from kernel.errors import Unavailable
@@ -16,6 +17,8 @@ START_LIMIT_S = 30.0
 
 STOP_LIMIT_S = 1.5
 """How long a server may take to end when asked to; then it is killed, which loses nothing either."""
+
+_ROOT = Path(__file__).parents[2]
 
 _NATS_SETTINGS = """\
 server_name: readroom
@@ -159,6 +162,46 @@ class Valkey(EmbeddedServer):
 
     def _answers(self, port: int) -> bool:
         return _says(port, f"AUTH {self.password}\r\nPING\r\n".encode(), b"+PONG\r\n")
+
+
+class Sink(EmbeddedServer):
+    """The mail server and the text gateway, which keep what they are given in two folders (`sink.py`)."""
+
+    def __init__(self, folder: Path, processes: ProcessTable, kept: Kept) -> None:
+        super().__init__("sink", folder, processes, kept)
+
+    @property
+    def mail(self) -> Path:
+        """Where mails are kept."""
+        return self._folder / "mail"
+
+    @property
+    def texts(self) -> Path:
+        """Where text messages are kept."""
+        return self._folder / "texts"
+
+    @property
+    def mail_address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def text_url(self) -> str:
+        return f"http://127.0.0.1:{self._kept.port('texts')}/texts"
+
+    @property
+    def token_file(self) -> Path:
+        """What a sender of text messages shows."""
+        return self._folder / "text-token"
+
+    def _spawn(self, port: int) -> Child:
+        folders = [binaries.make_folder(folder, 0o700) for folder in (self.mail, self.texts)]
+        write_private(self.token_file, self._kept.password("texts").encode())
+        command = [sys.executable, "-m", "plumbing.embedded.sink", str(port), str(self._kept.port("texts"))]
+        command += map(str, [*folders, self.token_file])
+        return self._processes.spawn(self.name, command, environment=os.environ, folder=_ROOT)
+
+    def _answers(self, port: int) -> bool:
+        return _says(port, b"", b"220 ")
 
 
 def _says(port: int, question: bytes, answer: bytes) -> bool:
