@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -237,6 +238,7 @@ class Gateway:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 assert self.process.poll() is None, self.log.read_text()[-2000:]
+                time.sleep(0.01)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

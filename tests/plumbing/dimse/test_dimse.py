@@ -186,6 +186,7 @@ async def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> N
         raise Rejected(1, 1, 3, "nobody knows you")
 
     assert rejection(plain.port, called="OTHER") == (1, 1, 7)
+    await eventually(lambda: plain.refusals)  # each is told by a thread of its own
     plain.judge = judge
     assert rejection(plain.port) == (1, 1, 3)
     await eventually(
