@@ -440,6 +440,7 @@ class Privilege(_message.Message):
     READ_TYPES_FIELD_NUMBER: _builtins.int
     EFFECTIVE_LEVEL_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     facility_id: _builtins.str
@@ -452,6 +453,8 @@ class Privilege(_message.Message):
     """
     effective_level: Global___Level.ValueType
     """Answered only: what it amounts to now, after expiry and the ceiling of his role (A1)."""
+    facility_name: _builtins.str
+    """Answered by DescribeUsers only: display name of the facility."""
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
         """Read types he may complete there, with level REPORT only; empty with REPORT means FINAL (A36). PRE_READ
@@ -472,10 +475,11 @@ class Privilege(_message.Message):
         read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
         effective_level: Global___Level.ValueType = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        facility_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_level", b"effective_level", "expires_at", b"expires_at", "expires_on", b"expires_on", "facility_id", b"facility_id", "level", b"level", "read_types", b"read_types", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_level", b"effective_level", "expires_at", b"expires_at", "expires_on", b"expires_on", "facility_id", b"facility_id", "facility_name", b"facility_name", "level", b"level", "read_types", b"read_types", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,9 +122,9 @@ class Delivery(_message.Message):
     notice_id: _builtins.str
     """UUID."""
     message: _builtins.str
-    """Which message: `share_created`, `privilege_expiring`."""
+    """Which message: `share_created`, `privilege_expiring`, `privilege_expiring_office`."""
     intent: _builtins.str
-    """What it is about: `bucket:<uuid>` or `privilege:<user>:<facility>:<days>`."""
+    """What it is about: `bucket:<uuid>` or `privilege:<user>:<facility>:<expiry>:<days>`."""
     state: Global___Delivery.State.ValueType
     """How it stands."""
     attempts: _builtins.int
