@@ -1,3 +1,3 @@
-"""Loads the plugin that reads `@pytest.mark.proves` (tests/rows.py)."""
+"""Loads the plugins: `@pytest.mark.proves` (tests/rows.py), which worker runs what (tests/workers.py)."""
 
-pytest_plugins = ["tests.rows"]
+pytest_plugins = ["tests.rows", "tests.workers"]
