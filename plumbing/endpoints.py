@@ -19,7 +19,7 @@ class Endpoints:
     """The keys of the file. Addresses are `host:port`, paths absolute.
 
     Attributes:
-        services: gRPC address of each service by name: `ingest`, `routing`, `access`, `reporting`.
+        services: gRPC address of each service by name.
         http: address of each service's `/metrics`, `/healthz` and `/readyz`, in plain text.
         dicom: where ingest takes DICOM over mutual TLS from gateways.
         gateways: where ingest takes the gateways' gRPC calls.
@@ -28,6 +28,7 @@ class Endpoints:
         caller_certificate, caller_key: the identity of the caller `bff`, which the command line presents.
         issuer_key: private Ed25519 key of the token issuer: who can read it can act as any user.
         clock_offset_file: the seconds by which a demo has moved the system's time; absent for none.
+        mail, texts: folders with what the mail server and the text gateway of this machine have received.
     """
 
     services: dict[str, str]
@@ -40,6 +41,8 @@ class Endpoints:
     caller_key: Path
     issuer_key: Path
     clock_offset_file: Path
+    mail: Path
+    texts: Path
 
     @classmethod
     def read(cls, data_dir: Path) -> "Endpoints":

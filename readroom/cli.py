@@ -10,7 +10,17 @@ import click
 
 from kernel.errors import ReadroomError, Unauthenticated
 from plumbing.endpoints import Endpoints
-from readroom import cases, facilities, gateways, reading, users
+from readroom import (
+    cases,
+    deletion,
+    deliveries,
+    facilities,
+    gateways,
+    reading,
+    received,
+    sharing,
+    users,
+)
 from readroom.acting import Place
 from readroom.client import connect
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
@@ -71,8 +81,9 @@ def login(place: Place, login: str) -> None:
     click.echo(harmless(f"logged in as `{login}`"))
 
 
-for _group in (*facilities.COMMANDS, *gateways.COMMANDS, *users.COMMANDS, *cases.COMMANDS, *reading.COMMANDS):
-    cli.add_command(_group)
+_AREAS = (facilities, gateways, users, cases, reading, sharing, deliveries, deletion, received)
+for _command in (command for area in _AREAS for command in area.COMMANDS):
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

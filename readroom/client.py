@@ -13,14 +13,18 @@ from plumbing.runtime import clock_of
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from wire.notify.v1.notify_pb2_grpc import NotifyServiceStub
 from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
 from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
+from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
     from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from wire.notify.v1.notify_pb2_grpc import NotifyServiceAsyncStub
     from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
     from wire.routing.v1.routing_pb2_grpc import RoutingServiceAsyncStub
+    from wire.sharing.v1.sharing_pb2_grpc import SharingServiceAsyncStub
 
 DEADLINE_S = 10.0
 """How long one call may take: a person waits, so longer than a service would."""
@@ -34,6 +38,8 @@ class Readroom:
     ingest: "IngestServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
     reporting: "ReportingServiceAsyncStub"
+    sharing: "SharingServiceAsyncStub"
+    notify: "NotifyServiceAsyncStub"
 
 
 @asynccontextmanager
@@ -55,7 +61,7 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
                     now=clock.now(),
                 )
 
-            address = endpoints.services[name]
+            address = endpoints.services.get(name, "127.0.0.1:1")
             return await channels.enter_async_context(
                 rpc.connect(address, name, caller, deadline_s=DEADLINE_S, token=token)
             )
@@ -65,4 +71,6 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
             ingest=IngestServiceStub(await channel("ingest")),
             routing=RoutingServiceStub(await channel("routing")),
             reporting=ReportingServiceStub(await channel("reporting")),
+            sharing=SharingServiceStub(await channel("sharing")),
+            notify=NotifyServiceStub(await channel("notify")),
         )

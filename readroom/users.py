@@ -7,7 +7,7 @@ from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.show import Column, Output, Table, instant
-from readroom.words import LEVELS, READ_TYPES, ROLES
+from readroom.words import LANGUAGES, LEVELS, READ_TYPES, ROLES
 from wire.access.v1.access_pb2 import (
     Folder,
     GrantCaseRequest,
@@ -43,6 +43,9 @@ async def user_table(readroom: Readroom) -> Table[User]:
         Column("active", lambda u: u.active),
         Column("home_facility", lambda u: name(u.home_facility_id) or None),
         Column("permissions", lambda u: [permission(grant) for grant in u.permissions]),
+        Column("email", lambda u: u.email or None),
+        Column("mobile_number", lambda u: u.mobile_number or None, json_only=True),
+        Column("language", lambda u: LANGUAGES.word(u.language) or None, json_only=True),
         Column("user_id", lambda u: u.user_id, json_only=True),
         Column("version", lambda u: u.version, json_only=True),
     )
@@ -69,18 +72,36 @@ _permission = click.option(
 _home = click.option("--home", default="", help="The facility the user belongs to.")
 
 
+_email = click.option("--email", help="Where mails go; empty for nowhere.")
+_mobile = click.option("--mobile", help="Number for one-time codes, with country code; empty for none.")
+_language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to him.")
+
+
 @user.command("create")
 @click.argument("login")
 @click.option("--name", required=True, help="Display name.")
 @click.option("--role", type=_role, required=True)
+@_email
+@_mobile
+@_language
 @_home
 @_permission
 @acting
 async def create_user(
-    readroom: Readroom, out: Output, login: str, name: str, role: str, home: str, permissions: tuple[str, ...]
+    readroom: Readroom,
+    out: Output,
+    login: str,
+    name: str,
+    role: str,
+    email: str | None,
+    mobile: str | None,
+    language: str | None,
+    home: str,
+    permissions: tuple[str, ...],
 ) -> None:
     """Create a user."""
     wanted = User(login=login, name=name, role=ROLES.number(role), active=True)
+    _reach(wanted, email, mobile, language)
     await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions))
 
 
@@ -89,6 +110,9 @@ async def create_user(
 @click.option("--name", help="Display name.")
 @click.option("--role", type=_role)
 @click.option("--active/--inactive", default=None, help="Whether the account may do anything at all.")
+@_email
+@_mobile
+@_language
 @_home
 @_permission
 @click.option("--no-permissions", is_flag=True, help="Take every permission away.")
@@ -100,6 +124,9 @@ async def change_user(
     name: str | None,
     role: str | None,
     active: bool | None,
+    email: str | None,
+    mobile: str | None,
+    language: str | None,
     home: str,
     permissions: tuple[str, ...],
     no_permissions: bool,
@@ -111,7 +138,15 @@ async def change_user(
     wanted.name = name or wanted.name
     wanted.role = ROLES.number(role) if role else wanted.role
     wanted.active = wanted.active if active is None else active
+    _reach(wanted, email, mobile, language)
     await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions) or no_permissions)
+
+
+def _reach(wanted: User, email: str | None, mobile: str | None, language: str | None) -> None:
+    """How he is reached; what is not named stays."""
+    wanted.email = wanted.email if email is None else email
+    wanted.mobile_number = wanted.mobile_number if mobile is None else mobile
+    wanted.language = LANGUAGES.number(language) if language else wanted.language
 
 
 async def _save_user(

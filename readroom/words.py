@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from wire.access.v1.access_pb2 import Level, Path, ReadType, Role
-from wire.ingest.v1.ingest_pb2 import Refusal
+from wire.access.v1.access_pb2 import Language, Level, Path, ReadType, Role
+from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
+from wire.notify.v1.notify_pb2 import Delivery
 from wire.routing.v1.routing_pb2 import Held, PlacementReason, TransmissionModel
+from wire.sharing.v1.sharing_pb2 import Bucket, Rights
 
 
 class _Enum(Protocol):
@@ -49,3 +51,8 @@ MODELS = Words(TransmissionModel, "TRANSMISSION_MODEL_")
 REASONS = Words(PlacementReason, "PLACEMENT_REASON_")
 HELD = Words(Held.Kind, "KIND_")
 REFUSED = Words(Refusal.Kind, "KIND_")
+LANGUAGES = Words(Language, "LANGUAGE_")
+RIGHTS = Words(Rights, "RIGHTS_")
+BUCKETS = Words(Bucket.State, "STATE_")
+DELIVERIES = Words(Delivery.State, "STATE_")
+DELETIONS = Words(Deletion.State, "STATE_")

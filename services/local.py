@@ -155,6 +155,8 @@ class LocalSystem:
             caller_key=caller.key,
             issuer_key=self.pki.token_key,
             clock_offset_file=self._clock_offset_file,
+            mail=self.servers.sink.mail,
+            texts=self.servers.sink.texts,
         )
 
     def environment(self, name: str) -> dict[str, str]:
