@@ -10,17 +10,15 @@ from pydantic_settings import SettingsConfigDict
 from kernel.clock import Clock
 from kernel.ids import NewId
 from plumbing import rpc, runtime
-from plumbing.bus import Bus
+from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
 from plumbing.tokens import Verifier
-from services.reporting import api
+from services.reporting import api, events
 from services.reporting.clients import AccessClient
 from services.reporting.store import ReportingTransaction
-from services.reporting.usecases import Acts, Readings, ReadTypes
-
-NAME = "reporting"
+from services.reporting.usecases import NAME, Acts, Readings, ReadTypes
 
 
 class Settings(ServiceSettings):
@@ -59,7 +57,10 @@ async def build(
     api.serve(server, readings, read_types)
     return runtime.Application(
         servers=[server],
-        tasks={"relay": Relay(database, bus, clock).run},
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(readings), clock).run,
+        },
         ready={"database": database.ready, "bus": bus.ready},
     )
 

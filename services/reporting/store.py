@@ -20,6 +20,7 @@ from services.reporting.domain import (
     Reading,
     ReadType,
     Report,
+    no_case,
 )
 from services.reporting.usecases import Outcome
 
@@ -40,12 +41,35 @@ class ReportingTransaction(Transaction):
         return await self._reading(case_id)
 
     async def lock_reading(self, case_id: CaseId) -> Reading:
-        """The reading; until this transaction ends nobody else changes anything that is written."""
+        """The reading; until this transaction ends nobody else changes anything that is written.
+
+        Raises NotFound for a case that was purged.
+        """
+        await self._lock(case_id)
+        if await self.connection.fetchval(
+            "select exists (select from tombstones where case_id = $1)", case_id
+        ):
+            raise no_case()
+        return await self._reading(case_id)
+
+    async def purge_case(self, case_id: CaseId) -> None:
+        """Removes everything that was written about a case, for good."""
+        await self._lock(case_id)
+        await self.connection.execute(
+            "insert into tombstones (case_id) values ($1) on conflict do nothing", case_id
+        )
+        await self.connection.execute(
+            "delete from addenda using reports where addenda.report_id = reports.report_id and case_id = $1",
+            case_id,
+        )
+        for table in ("reports", "drafts", "broken_locks", "readings"):
+            await self.connection.execute(f"delete from {table} where case_id = $1", case_id)  # noqa: S608
+
+    async def _lock(self, case_id: CaseId) -> None:
         await self.connection.execute(
             "insert into readings (case_id) values ($1) on conflict do nothing", case_id
         )
         await self.connection.execute("select from readings where case_id = $1 for update", case_id)
-        return await self._reading(case_id)
 
     async def _reading(self, case_id: CaseId) -> Reading:
         row = await self.connection.fetchrow(

@@ -16,7 +16,7 @@ from kernel.errors import (
     NotFound,
     Unauthenticated,
 )
-from kernel.events import Fact, ReadingChanged
+from kernel.events import CasePurged, Fact, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from services.reporting.domain import (
     NO_SIGHT,
@@ -49,6 +49,8 @@ from services.reporting.domain import (
     switch,
     visible,
 )
+
+NAME = "reporting"
 
 BREAK_LOCK = "lock.break"
 FACILITY_ADMIN = "facility.admin"
@@ -84,6 +86,7 @@ class Transaction(Protocol):
     async def lock_reading(self, case_id: CaseId) -> Reading: ...
     async def save_reading(self, reading: Reading) -> None: ...
     async def reading_versions(self, after: UUID, limit: int) -> Versions: ...
+    async def purge_case(self, case_id: CaseId) -> None: ...
 
     async def broken_lock(self, case_id: CaseId, login: str) -> BrokenLock | None: ...
     async def save_broken_lock(self, case_id: CaseId, login: str, broken: BrokenLock) -> None: ...
@@ -394,6 +397,12 @@ class Readings:
         """The versions of all readings, by CaseId."""
         async with self._database.transaction() as transaction:
             return await transaction.reading_versions(after, VERSIONS_PAGE)
+
+    async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+        """Removes all that was written about a deleted case, and says so, also when it was nothing (A60)."""
+        await transaction.purge_case(case_id)
+        await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+        await transaction.say(CasePurged(case_id, version, NAME))
 
 
 class ReadTypes:
