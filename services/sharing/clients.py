@@ -1,0 +1,105 @@
+"""The service that sharing asks: access, which alone decides and keeps sight."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+import grpc
+
+from kernel.errors import Invalid
+from kernel.ids import CaseId, FacilityId, UserId
+from services.sharing.domain import Change, Language, Permit, Rights, Share, Sight, User
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1 import access_pb2_grpc
+
+# A language that only access knows counts as English.
+LANGUAGES: dict[int, Language] = {
+    pb.LANGUAGE_EN: Language.EN,
+    pb.LANGUAGE_NL: Language.NL,
+    pb.LANGUAGE_FR: Language.FR,
+    pb.LANGUAGE_DE: Language.DE,
+}
+
+# What access calls a field, and what it was called in our own contract.
+FIELDS = {
+    "ends_at": "valid_till",
+    "write_report": "rights",
+    "recipient_login": "recipients",
+    "grants": "recipients",
+}
+
+
+class AccessClient:
+    """Asks access; for the acting user, where it may, by his token that the channel forwards."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._access = access_pb2_grpc.AccessServiceStub(channel)
+
+    async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]:
+        answer = await self._access.CheckMany(pb.CheckManyRequest(case_ids=map(str, case_ids)))
+        return [
+            Sight(
+                decision.allowed,
+                pb.PATH_PRIVILEGE in decision.paths,
+                FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
+            )
+            for decision in answer.decisions
+        ]
+
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        answer = await self._access.CheckPermission(
+            pb.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
+        )
+        return Permit(answer.allowed, [FacilityId(UUID(each)) for each in answer.facility_ids])
+
+    async def grant(self, share: Share) -> str:
+        (ends_at,) = {bucket.ends_at for bucket in share.buckets}
+        request = pb.GrantBucketsRequest(
+            case_ids=map(str, share.case_ids),
+            grants=[
+                pb.GrantBucketsRequest.Grant(
+                    bucket_id=str(bucket.id),
+                    recipient_login=bucket.recipient_login,
+                    two_factor=bucket.two_factor,
+                )
+                for bucket in share.buckets
+            ],
+            write_report=share.rights is Rights.WRITE_REPORT,
+            allow_further_sharing=share.allow_further_sharing,
+            parent_bucket_id=str(share.parent_bucket_id or ""),
+        )
+        if ends_at:
+            request.ends_at.FromDatetime(ends_at)
+        try:
+            return (await self._access.GrantBuckets(request)).revision
+        except Invalid as error:
+            error.field = FIELDS.get(error.field or "", error.field)
+            raise
+
+    async def change(self, changes: Sequence[Change]) -> str:
+        request = pb.ChangeBucketsRequest()
+        for change in changes:
+            told = request.changes.add(
+                bucket_id=str(change.bucket_id), version=change.version, open=change.open
+            )
+            if change.ends_at:
+                told.ends_at.FromDatetime(change.ends_at)
+        return (await self._access.ChangeBuckets(request)).revision
+
+    async def users(self, logins: Collection[str]) -> Mapping[str, User]:
+        answer = await self._access.DescribeUsers(pb.DescribeUsersRequest(logins=logins))
+        return {
+            user.login: User(
+                id=UserId(UUID(user.user_id)),
+                login=user.login,
+                name=user.name,
+                active=user.active,
+                language=LANGUAGES.get(user.language, Language.EN),
+                email=user.email,
+                mobile_number=user.mobile_number,
+            )
+            for user in answer.users
+        }
+
+    async def time_zones(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, str]:
+        answer = await self._access.DescribeCases(pb.DescribeCasesRequest(case_ids=map(str, case_ids)))
+        return {CaseId(UUID(case.case_id)): case.time_zone for case in answer.cases}

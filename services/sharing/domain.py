@@ -1,0 +1,534 @@
+"""What sharing decides: how a bucket may stand, until when, in which language; what a share must say."""
+
+import base64
+import hashlib
+import hmac
+import re
+import unicodedata
+from calendar import monthrange
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum, StrEnum
+from zoneinfo import ZoneInfo
+
+from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError
+from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
+
+MAX_CASES = 100
+MAX_REASON_CHARACTERS = 500
+MAX_MESSAGE_CHARACTERS = 2_000
+MAX_POLICY_DAYS = 36_500
+MAX_WRONG_CODES = 5
+"""In succession; the last of them blocks the bucket (A41)."""
+
+LAST_DAY = date(9999, 12, 30)
+"""The last day whose end can be told as an instant in every time zone."""
+
+
+# How a bucket stands
+
+
+class State(StrEnum):
+    """How a bucket stands. Only an active one gives sight."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    BLOCKED = "blocked"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class Act(Enum):
+    """What is done to a bucket."""
+
+    GRANT = "grant"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+    MOVE_END = "move end"
+    EXPIRE = "expire"
+    REVOKE = "revoke"
+
+
+NEXT: dict[tuple[State, Act], State] = {
+    (State.PENDING, Act.GRANT): State.ACTIVE,
+    (State.PENDING, Act.MOVE_END): State.PENDING,
+    (State.PENDING, Act.REVOKE): State.REVOKED,
+    (State.ACTIVE, Act.BLOCK): State.BLOCKED,
+    (State.ACTIVE, Act.MOVE_END): State.ACTIVE,
+    (State.ACTIVE, Act.REVOKE): State.REVOKED,
+    (State.BLOCKED, Act.UNBLOCK): State.ACTIVE,
+    (State.BLOCKED, Act.MOVE_END): State.BLOCKED,
+    (State.BLOCKED, Act.REVOKE): State.REVOKED,
+    (State.EXPIRED, Act.MOVE_END): State.ACTIVE,  # a renewal; one that was blocked is blocked again
+    (State.EXPIRED, Act.EXPIRE): State.EXPIRED,
+    (State.EXPIRED, Act.REVOKE): State.REVOKED,
+    (State.REVOKED, Act.REVOKE): State.REVOKED,
+}
+"""What becomes of a bucket as it stands at that instant; what is not in it is refused."""
+
+REFUSALS: dict[State, ReadroomError] = {
+    State.PENDING: Conflict("the share is still being made"),
+    State.ACTIVE: Conflict("the share is not blocked"),
+    State.BLOCKED: Conflict("the share is blocked"),
+    State.EXPIRED: Expired("the share has expired"),
+    State.REVOKED: Conflict("the share has been revoked"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One share's part for one recipient (A40).
+
+    Attributes:
+        version: grows with every change of how it stands or when it ends.
+        accepted_version: the version that access last accepted; while it is behind, access is told again.
+        wrong_codes: in succession.
+    """
+
+    id: BucketId
+    share_id: ShareId
+    recipient_login: str
+    recipient_user_id: UserId
+    two_factor: bool
+    send_mail: bool
+    ends_at: datetime | None
+    state: State = State.PENDING
+    version: int = 1
+    accepted_version: int = 0
+    wrong_codes: int = 0
+    opened_at: datetime | None = None
+
+    def has_ended(self, now: datetime) -> bool:
+        """Whether its last day has passed, recorded or not (R11)."""
+        return self.ends_at is not None and self.ends_at <= now
+
+    def stands(self, now: datetime) -> State:
+        """How it stands at this instant: what has ended has expired, although nobody has recorded it yet."""
+        if self.state in (State.ACTIVE, State.BLOCKED) and self.has_ended(now):
+            return State.EXPIRED
+        return self.state
+
+    def after(self, act: Act, now: datetime) -> "Bucket":
+        """The bucket after an act, as its next version; raises what forbids it."""
+        stands = self.stands(now)
+        state = NEXT.get((stands, act))
+        if state is None:
+            error = REFUSALS[stands]
+            raise type(error)(error.sentence)
+        wrong_codes = 0 if act is Act.UNBLOCK else self.wrong_codes
+        if state is State.ACTIVE and wrong_codes >= MAX_WRONG_CODES:
+            state = State.BLOCKED
+        return replace(self, state=state, wrong_codes=wrong_codes, version=self.version + 1)
+
+    def granted(self) -> "Bucket":
+        """The bucket that access has granted as it was saved; a change made meanwhile is told next."""
+        if self.state is not State.PENDING:
+            error = REFUSALS[self.state]
+            raise type(error)(error.sentence)
+        return replace(self, state=NEXT[self.state, Act.GRANT], accepted_version=1)
+
+    def ending(self, ends_at: datetime | None, now: datetime) -> "Bucket":
+        """The bucket with another end."""
+        return replace(self.after(Act.MOVE_END, now), ends_at=ends_at)
+
+    @property
+    def change(self) -> "Change":
+        """What access is told of it."""
+        return Change(self.id, self.version, self.state is State.ACTIVE, self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a bucket stands, as access is told."""
+
+    bucket_id: BucketId
+    version: int
+    open: bool
+    ends_at: datetime | None
+
+
+def is_earlier(one: datetime | None, other: datetime | None) -> bool:
+    """Whether an end comes before another; None never comes."""
+    return one is not None and (other is None or one < other)
+
+
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Which of two ends comes first."""
+    return one if is_earlier(one, other) else other
+
+
+# What others know
+
+
+class Language(StrEnum):
+    """Language of mails and text messages."""
+
+    EN = "en"
+    NL = "nl"
+    FR = "fr"
+    DE = "de"
+
+
+class Rights(StrEnum):
+    """What a recipient may do; images alone are not offered (SHR-12, SHR-13)."""
+
+    READ_REPORT = "read_report"
+    WRITE_REPORT = "write_report"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user, as access describes him."""
+
+    id: UserId
+    login: str
+    name: str
+    active: bool
+    language: Language
+    email: str = ""
+    mobile_number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whether the acting user sees a case, and whether by a privilege."""
+
+    allowed: bool
+    by_privilege: bool
+    facility_id: FacilityId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Where the acting user holds a permission.
+
+    Attributes:
+        allowed: where it was asked, or everywhere if no facility was named.
+        facility_ids: the single facilities, if none was named.
+    """
+
+    allowed: bool
+    facility_ids: Sequence[FacilityId] = ()
+
+
+# Shares
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Whom to share with, and how."""
+
+    login: str
+    two_factor: bool = False
+    send_mail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Until when to share: a last day, no end, or (neither) the default."""
+
+    valid_till: str = ""
+    unlimited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A share as it is asked for."""
+
+    case_ids: Sequence[CaseId]
+    recipients: Sequence[Recipient]
+    rights: Rights | None
+    reason: str
+    patient_agreed: bool
+    validity: Validity = Validity()
+    urgent: bool = False
+    anonymize: bool = False
+    message: str = ""
+    language: Language | None = None
+    allow_further_sharing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a sender chose in his last share (SHR-26)."""
+
+    two_factor: bool = False
+    send_mail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One share action.
+
+    Attributes:
+        parent_bucket_id: the bucket of the sender that it shares on.
+        case_ids: in the order in which they were named.
+        buckets: in the order of the recipients.
+    """
+
+    id: ShareId
+    sender_login: str
+    sender_user_id: UserId
+    sender_name: str
+    facility_id: FacilityId
+    time_zone: str
+    reason: str
+    message: str
+    language: Language
+    urgent: bool
+    rights: Rights
+    allow_further_sharing: bool
+    parent_bucket_id: BucketId | None
+    shared_at: datetime
+    case_ids: tuple[CaseId, ...]
+    buckets: tuple[Bucket, ...]
+
+    def bucket(self, bucket_id: BucketId) -> Bucket:
+        return next(each for each in self.buckets if each.id == bucket_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A bucket with its share, as the recipient may be shown it in one login session.
+
+    Attributes:
+        code_needed: whether a one-time code is still needed in this login session (A57).
+    """
+
+    share: Share
+    bucket: Bucket
+    code_needed: bool
+
+    @property
+    def blocked(self) -> bool:
+        return self.bucket.state is State.BLOCKED
+
+    @property
+    def withheld(self) -> bool:
+        """Whether cases and message, which may tell of the patient, are not shown yet."""
+        return self.code_needed or self.blocked
+
+
+def check(wanted: Wanted, max_recipients: int) -> None:
+    """Refuses what a share must not be, whatever it is about; the refusal names the field."""
+    check_cases(wanted.case_ids)
+    logins = [recipient.login.lower() for recipient in wanted.recipients]
+    if not 1 <= len(logins) <= max_recipients:
+        raise Invalid(f"`recipients` must be 1 to {max_recipients}", field="recipients")
+    if len(set(logins)) < len(logins):
+        raise Invalid("`recipients` names somebody twice", field="recipients")
+    if wanted.rights is None:
+        raise Invalid(
+            "`rights` must be read or write access to the report: images only is not offered",
+            field="rights",
+        )
+    if not wanted.patient_agreed:
+        raise Invalid(
+            "`patient_agreed` must be ticked: nothing is shared without consent", field="patient_agreed"
+        )
+    if wanted.anonymize:
+        raise Invalid("`anonymize` is not available yet: nothing was shared", field="anonymize")
+    if not wanted.reason.strip():
+        raise Invalid("`reason` is missing", field="reason")
+    check_text(wanted.reason, "reason", MAX_REASON_CHARACTERS)
+    check_text(wanted.message, "message", MAX_MESSAGE_CHARACTERS, more="\n")
+
+
+def check_cases(case_ids: Sequence[CaseId]) -> None:
+    if not 1 <= len(case_ids) <= MAX_CASES:
+        raise Invalid(f"`case_ids` must be 1 to {MAX_CASES}", field="case_ids")
+    if len(set(case_ids)) < len(case_ids):
+        raise Invalid("`case_ids` names a case twice", field="case_ids")
+
+
+def check_text(text: str, field: str, limit: int, more: str = "") -> None:
+    """Refuses a text that is too long or has control characters, but for those in `more` (SEC-12)."""
+    if len(text) > limit:
+        raise Invalid(f"`{field}` is longer than {limit} characters", field=field)
+    if any(unicodedata.category(each) == "Cc" and each not in more for each in text):
+        raise Invalid(f"`{field}` holds a control character", field=field)
+
+
+def check_recipient(recipient: Recipient, user: User | None, sender_login: str) -> User:
+    """The user to share with; refuses whom nothing can be shared with, or not in this way."""
+    if user is None or not user.active:
+        raise Invalid(f"`recipients` names `{recipient.login}`, who is no active user", field="recipients")
+    if user.login == sender_login:
+        raise Invalid("`recipients` names the sender", field="recipients")
+    if recipient.two_factor and not user.mobile_number:
+        raise Invalid(
+            f"`two_factor` cannot be chosen: `{user.login}` has no registered mobile number",
+            field="two_factor",
+        )
+    if recipient.send_mail and not user.email:
+        raise Invalid(
+            f"`send_mail` cannot be chosen: `{user.login}` has no e-mail address", field="send_mail"
+        )
+    return user
+
+
+def language_of(languages: Sequence[Language]) -> Language:
+    """What more than half of the recipients speak, else what the first one does (A48)."""
+    if not languages:
+        return Language.EN
+    language, count = Counter(languages).most_common(1)[0]
+    return language if 2 * count > len(languages) else languages[0]
+
+
+def preferences_of(recipients: Collection[Recipient]) -> Preferences:
+    """What the next share begins with: what was chosen for any of them (SHR-26)."""
+    return Preferences(
+        any(each.two_factor for each in recipients), any(each.send_mail for each in recipients)
+    )
+
+
+# Until when
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a sending facility allows (SHR-18); the values here are those of one that never said.
+
+    Attributes:
+        default_days: 0 means one month.
+        maximum_days: 0 means none.
+    """
+
+    facility_id: FacilityId
+    default_days: int = 0
+    maximum_days: int = 0
+    unlimited_allowed: bool = True
+    further_sharing_allowed: bool = True
+
+    def check(self) -> None:
+        """Refuses what contradicts itself (A47)."""
+        for field in ("default_days", "maximum_days"):
+            if not 0 <= getattr(self, field) <= MAX_POLICY_DAYS:
+                raise Invalid(f"`{field}` is out of range: expected 0 to {MAX_POLICY_DAYS}", field=field)
+        if self.maximum_days and self.default_days > self.maximum_days:
+            raise Invalid("`default_days` is more than the maximum", field="default_days")
+        if self.maximum_days and self.unlimited_allowed:
+            raise Invalid("`unlimited_allowed` is excluded by a maximum", field="unlimited_allowed")
+
+    def last_day(self, today: date) -> date | None:
+        """The last day that may be chosen; None: any."""
+        return today + timedelta(days=self.maximum_days) if self.maximum_days else None
+
+    def default_day(self, today: date) -> date:
+        """The last day of a share that names none."""
+        default = today + timedelta(days=self.default_days) if self.default_days else a_month_after(today)
+        return min(default, self.last_day(today) or default)
+
+
+def a_month_after(day: date) -> date:
+    """The same day next month, or the last one of that month (A47)."""
+    year, month = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
+    return date(year, month, min(day.day, monthrange(year, month)[1]))
+
+
+def today_at(now: datetime, time_zone: str) -> date:
+    return now.astimezone(ZoneInfo(time_zone)).date()
+
+
+def end_of(day: date, time_zone: str) -> datetime:
+    """The instant at which a day ends there: shares are valid till its end (A2)."""
+    return datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(time_zone)).astimezone(UTC)
+
+
+def last_day_before(ends_at: datetime, time_zone: str) -> date:
+    """The last day that has ended there at this instant."""
+    return (ends_at - timedelta(microseconds=1)).astimezone(ZoneInfo(time_zone)).date()
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def end_for(
+    validity: Validity, policy: Policy, time_zone: str, now: datetime, parent: Bucket | None
+) -> datetime | None:
+    """When a share ends, None for never; raises Invalid for what the policy or its parent does not allow.
+
+    A share that names no end has the default of the policy, or ends with its parent if that is earlier (A46).
+    """
+    today = today_at(now, time_zone)
+    bound = parent.ends_at if parent else None
+    if validity.unlimited:
+        if validity.valid_till:
+            raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
+        if not policy.unlimited_allowed or bound is not None:
+            raise Invalid("`unlimited` is not allowed here", field="unlimited")
+        return None
+    if not validity.valid_till:
+        return earlier(end_of(policy.default_day(today), time_zone), bound)
+    day = parse_day(validity.valid_till)
+    if day < today:
+        raise Invalid("`valid_till` has passed", field="valid_till")
+    last_day = policy.last_day(today)
+    if last_day and day > last_day:
+        raise Invalid(f"`valid_till` is after {last_day}, the last day allowed", field="valid_till")
+    ends_at = end_of(day, time_zone)
+    if is_earlier(bound, ends_at):
+        raise Invalid("`valid_till` is after the end of the share that is shared on", field="valid_till")
+    return ends_at
+
+
+def parse_day(text: str) -> date:
+    """A day `YYYY-MM-DD`; raises Invalid for anything else."""
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None
+    if day is None or day > LAST_DAY:
+        raise Invalid("`valid_till` is not a day: expected `YYYY-MM-DD`", field="valid_till")
+    return day
+
+
+# Links
+
+
+class Links:
+    """The links of mails: 256 bits each, made from a secret, so that none needs to be stored (SEC-11)."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def text(self, bucket_id: BucketId) -> str:
+        """The 43 characters that name a bucket."""
+        digest = hmac.digest(self._secret, bucket_id.bytes, hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def stored(self, bucket_id: BucketId) -> bytes:
+        """What is stored of the link."""
+        return link_digest(self.text(bucket_id))
+
+
+def link_digest(text: str) -> bytes:
+    """What a link is looked up by."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+# What is not there
+
+
+def no_case() -> NotFound:
+    """The same for an absent case and one that the user does not see."""
+    return NotFound("no such case", field="case_ids")
+
+
+def no_share() -> NotFound:
+    return NotFound("no such share")
+
+
+def no_bucket() -> NotFound:
+    return NotFound("no such share", field="bucket_id")
+
+
+def no_link() -> NotFound:
+    """The same for a link that is unknown, somebody else's, revoked or expired (A56)."""
+    return NotFound("no such link", field="link")
+
+
+def lacks(permission: str) -> Denied:
+    return Denied(f"the permission `{permission}` is needed there")

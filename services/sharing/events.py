@@ -1,0 +1,54 @@
+"""What sharing hears: that a case is deleted; and what it does by the clock."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from kernel.errors import ReadroomError
+from kernel.events import CaseDeleted, Fact
+from kernel.ids import CaseId
+from plumbing import log
+from plumbing.bus import Hearing
+from services.sharing.usecases import BATCH, Repairs, Transaction
+
+SWEEP_INTERVAL_S = 0.5
+"""Expiry is recorded within 1 s (R11)."""
+
+TELL_INTERVAL_S = 1.0
+"""How long access and sharing may differ after a crash, or after access was away."""
+
+_log = log.get()
+
+
+def hearings(repairs: Repairs) -> Sequence[Hearing[Any, None]]:
+    """A deleted case is purged, whatever else is known of it."""
+
+    async def fetch(_fact: Fact) -> None:
+        return None
+
+    async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:
+        await repairs.purge(transaction, CaseId(fact.id), fact.version)
+
+    return [Hearing(CaseDeleted, fetch, purge)]
+
+
+async def sweep(repairs: Repairs) -> None:
+    """Records what has ended, and ends what was never granted."""
+    await _every(SWEEP_INTERVAL_S, repairs.expire, repairs.abandon)
+
+
+async def tell(repairs: Repairs) -> None:
+    """Tells access what it has not accepted."""
+    await _every(TELL_INTERVAL_S, repairs.tell)
+
+
+async def _every(interval_s: float, *acts: Callable[[], Awaitable[int]]) -> None:
+    """Does each act until it finds less than a batch, then pauses."""
+    while True:
+        for act in acts:
+            try:
+                while await act() == BATCH:
+                    pass
+            except ReadroomError as error:
+                _log.warning("a timer has to wait", task=act.__name__, cause=error.sentence)
+        await asyncio.sleep(interval_s)

@@ -1,0 +1,83 @@
+"""Sharing as a process: `python -m services sharing`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.ids import NewId
+from plumbing import rpc, runtime
+from plumbing.bus import Bus, Consumer
+from plumbing.config import Address, ServiceSettings
+from plumbing.db import Database
+from plumbing.outbox import Relay
+from plumbing.tokens import Verifier
+from services.sharing import api, events
+from services.sharing.clients import AccessClient
+from services.sharing.domain import Links
+from services.sharing.store import SharingTransaction
+from services.sharing.usecases import Inbox, Policies, Repairs, Shares, Telling
+
+NAME = "sharing"
+
+
+class Settings(ServiceSettings):
+    """What sharing is told beyond what every service is.
+
+    Attributes:
+        access_address: gRPC address of the service it asks.
+        link_secret: makes the links of mails; at least 32 characters, the same for good.
+        max_recipients: of one share (A50).
+        abandon_after_s: after this long nobody can be at work on a pending share; longer than any call lasts.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_SHARING_")
+
+    access_address: Address
+    link_secret: Annotated[SecretStr, Field(min_length=32)]
+    max_recipients: Annotated[PositiveInt, Field(le=100)] = 3
+    abandon_after_s: PositiveFloat = 60
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    database = await Database.connect(
+        settings.database_url.get_secret_value(), SharingTransaction, clock=clock, new_id=new_id
+    )
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    resources.push_async_callback(bus.close)
+    to_access = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(to_access.close)
+
+    access = AccessClient(to_access)
+    telling = Telling(database, access)
+    links = Links(settings.link_secret.get_secret_value())
+    shares = Shares(database, access, telling, links, new_id, settings.max_recipients)
+    inbox = Inbox(database, access)
+    policies = Policies(database, access)
+    repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    api.serve(server, shares, inbox, policies)
+    return runtime.Application(
+        servers=[server],
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(repairs), clock).run,
+            "sweep": partial(events.sweep, repairs),
+            "tell": partial(events.tell, repairs),
+        },
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(NAME, Settings, build, environ)

@@ -1,0 +1,404 @@
+"""Sharing's tables: shares with their cases and buckets, policies, preferences, tombstones."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from kernel.ids import BucketId, CaseId, FacilityId, ShareId
+from plumbing.audit import AuditEntry
+from plumbing.db import Transaction
+from services.sharing.domain import (
+    Bucket,
+    Change,
+    Language,
+    Permit,
+    Policy,
+    Preferences,
+    Received,
+    Rights,
+    Share,
+    State,
+)
+from services.sharing.usecases import Outcome
+
+LATER = UUID(int=(1 << 128) - 1)
+"""After every id: lists go from the newest down."""
+
+# A bucket as its recipient may be shown it: $1 is his login, $2 now, $3 his login session.
+_RECEIVED = """
+    select buckets.*, two_factor as code_needed
+    from buckets
+    where recipient_login = $1 and state in ('active', 'blocked') and (ends_at is null or ends_at > $2)
+        and $3::text is not null
+    """
+
+
+class SharingTransaction(Transaction):
+    """A transaction over sharing's database."""
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None:
+        """Writes an audit row."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
+
+    # Deleted cases
+
+    async def keep_from_deletion(self, case_ids: Collection[CaseId]) -> bool:
+        """Whether none of the cases is deleted; until this transaction ends none will be (A60)."""
+        await self.connection.execute("lock table tombstones in share mode")
+        return not await self.connection.fetchval(
+            "select exists (select from tombstones where case_id = any($1))", case_ids
+        )
+
+    async def purge_case(self, case_id: CaseId) -> None:
+        """Keeps nothing of a case but its tombstone; a share without any other goes with it."""
+        await self.connection.execute(
+            "insert into tombstones (case_id, deleted_at) values ($1, $2) on conflict do nothing",
+            case_id,
+            self.now,
+        )
+        rows = await self.connection.fetch(
+            "delete from share_cases where case_id = $1 returning share_id", case_id
+        )
+        await self.connection.execute(
+            """
+            delete from shares
+            where share_id = any($1) and not exists (
+                select from share_cases where share_cases.share_id = shares.share_id
+            )
+            """,
+            [row["share_id"] for row in rows],
+        )
+
+    # Shares
+
+    async def insert_share(self, share: Share, link_digests: Mapping[BucketId, bytes]) -> None:
+        await self.connection.execute(
+            """
+            insert into shares (share_id, sender_login, sender_user_id, sender_name, facility_id, time_zone,
+                reason, message, language, urgent, rights, allow_further_sharing, parent_bucket_id, shared_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            """,
+            share.id,
+            share.sender_login,
+            share.sender_user_id,
+            share.sender_name,
+            share.facility_id,
+            share.time_zone,
+            share.reason,
+            share.message,
+            share.language,
+            share.urgent,
+            share.rights,
+            share.allow_further_sharing,
+            share.parent_bucket_id,
+            share.shared_at,
+        )
+        await self.connection.execute(
+            """
+            insert into share_cases (share_id, case_id, position)
+            select $1, case_id, position from unnest($2::uuid[]) with ordinality as named (case_id, position)
+            """,
+            share.id,
+            share.case_ids,
+        )
+        await self.connection.executemany(
+            """
+            insert into buckets (bucket_id, share_id, position, recipient_login, recipient_user_id,
+                two_factor, send_mail, link_digest, state, version, accepted_version, ends_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            """,
+            [
+                (
+                    bucket.id,
+                    share.id,
+                    position,
+                    bucket.recipient_login,
+                    bucket.recipient_user_id,
+                    bucket.two_factor,
+                    bucket.send_mail,
+                    link_digests[bucket.id],
+                    bucket.state,
+                    bucket.version,
+                    bucket.accepted_version,
+                    bucket.ends_at,
+                )
+                for position, bucket in enumerate(share.buckets)
+            ],
+        )
+
+    async def delete_share(self, share_id: ShareId) -> None:
+        await self.connection.execute("delete from shares where share_id = $1", share_id)
+
+    async def share(self, share_id: ShareId) -> Share | None:
+        shares = await self._whole("select * from shares where share_id = $1", share_id)
+        return shares[0] if shares else None
+
+    async def share_of(self, bucket_id: BucketId) -> Share | None:
+        shares = await self._whole(
+            "select shares.* from shares join buckets using (share_id) where bucket_id = $1", bucket_id
+        )
+        return shares[0] if shares else None
+
+    async def shares(
+        self, sender_login: str, permit: Permit, *, blocked_only: bool, before: UUID | None, limit: int
+    ) -> Sequence[Share]:
+        """The sender's, and those of the facilities at which the permit holds, newest first."""
+        return await self._whole(
+            """
+            select * from shares
+            where share_id < $1 and (sender_login = $2 or $3 or facility_id = any($4))
+                and (not $5 or exists (
+                    select from buckets
+                    where buckets.share_id = shares.share_id and state = 'blocked'
+                        and (ends_at is null or ends_at > $6)
+                ))
+            order by share_id desc limit $7
+            """,
+            before or LATER,
+            sender_login,
+            permit.allowed,
+            permit.facility_ids,
+            blocked_only,
+            self.now,
+            limit,
+        )
+
+    async def _whole(self, sql: str, *values: object) -> Sequence[Share]:
+        """The shares that a statement selects, in its order, with cases and buckets."""
+        rows = await self.connection.fetch(sql, *values)
+        ids = [row["share_id"] for row in rows]
+        cases: dict[UUID, list[CaseId]] = defaultdict(list)
+        for row in await self.connection.fetch(
+            "select share_id, case_id from share_cases where share_id = any($1) order by position", ids
+        ):
+            cases[row["share_id"]].append(row["case_id"])
+        buckets: dict[UUID, list[Bucket]] = defaultdict(list)
+        for row in await self.connection.fetch(
+            "select * from buckets where share_id = any($1) order by position", ids
+        ):
+            buckets[row["share_id"]].append(_bucket(row))
+        return [_share(row, tuple(cases[row["share_id"]]), tuple(buckets[row["share_id"]])) for row in rows]
+
+    # Buckets
+
+    async def lock_buckets(self, bucket_ids: Collection[BucketId]) -> Sequence[Bucket]:
+        """These buckets, by id; until this transaction ends nobody else changes them."""
+        return await self._buckets(
+            "select * from buckets where bucket_id = any($1) order by bucket_id for update", bucket_ids
+        )
+
+    async def lock_children(self, bucket_ids: Collection[BucketId]) -> Sequence[Bucket]:
+        """What was shared on from these buckets, locked like them."""
+        return await self._buckets(
+            """
+            select * from buckets
+            where share_id = any(array(select share_id from shares where parent_bucket_id = any($1)))
+            order by bucket_id for update
+            """,
+            bucket_ids,
+        )
+
+    async def save_buckets(self, buckets: Collection[Bucket]) -> None:
+        """Saves how buckets stand that this transaction has locked."""
+        await self.connection.executemany(
+            """
+            update buckets set state = $2, version = $3, accepted_version = $4, ends_at = $5, wrong_codes = $6
+            where bucket_id = $1
+            """,
+            [
+                (each.id, each.state, each.version, each.accepted_version, each.ends_at, each.wrong_codes)
+                for each in buckets
+            ],
+        )
+
+    async def accept(self, changes: Collection[Change]) -> None:
+        """Notes that access has accepted these versions."""
+        await self.connection.executemany(
+            "update buckets set accepted_version = $2 where bucket_id = $1 and accepted_version < $2",
+            sorted((change.bucket_id, change.version) for change in changes),
+        )
+
+    async def note_opening(self, bucket_id: BucketId) -> bool:
+        """Notes that the recipient was shown it; True the first time."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                update buckets set opened_at = $2 where bucket_id = $1 and opened_at is null
+                returning true
+                """,
+                bucket_id,
+                self.now,
+            )
+        )
+
+    async def claim_ended(self, limit: int) -> Sequence[Bucket]:
+        """What has ended and is not recorded as such, locked; what others have locked comes later."""
+        return await self._buckets(
+            """
+            select * from buckets where state in ('active', 'blocked') and ends_at <= $1
+            order by ends_at limit $2 for update skip locked
+            """,
+            self.now,
+            limit,
+        )
+
+    async def claim_pending(self, since: datetime, limit: int) -> Sequence[Bucket]:
+        """What has been pending since then or longer, locked."""
+        return await self._buckets(
+            """
+            select buckets.* from buckets join shares using (share_id)
+            where state = 'pending' and shared_at <= $1
+            order by bucket_id limit $2 for update of buckets skip locked
+            """,
+            since,
+            limit,
+        )
+
+    async def untold(self, limit: int) -> Sequence[Bucket]:
+        """Buckets that access has not accepted as they stand."""
+        return await self._buckets(
+            """
+            select * from buckets where accepted_version < version and state <> 'pending'
+            order by bucket_id limit $1
+            """,
+            limit,
+        )
+
+    async def _buckets(self, sql: str, *values: object) -> Sequence[Bucket]:
+        return [_bucket(row) for row in await self.connection.fetch(sql, *values)]
+
+    # Recipients
+
+    async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None:
+        """The bucket of his that holds all these cases, may be shared on and allows most."""
+        buckets = await self._buckets(
+            """
+            select buckets.* from buckets join shares using (share_id)
+            where recipient_login = $1 and state = 'active' and (ends_at is null or ends_at > $2)
+                and allow_further_sharing and cardinality($3::uuid[]) = (
+                    select count(*) from share_cases
+                    where share_cases.share_id = shares.share_id and case_id = any($3)
+                )
+            order by two_factor, rights desc, ends_at desc nulls first, bucket_id
+            limit 1
+            """,
+            login,
+            self.now,
+            case_ids,
+        )
+        return buckets[0] if buckets else None
+
+    async def received(self, login: str, session: str, before: UUID | None, limit: int) -> Sequence[Received]:
+        """What a recipient has received and has not ended, newest first."""
+        rows = await self.connection.fetch(
+            f"{_RECEIVED} and bucket_id < $4 order by bucket_id desc limit $5",
+            login,
+            self.now,
+            session,
+            before or LATER,
+            limit,
+        )
+        return await self._received(rows)
+
+    async def received_by_link(self, digest: bytes, login: str, session: str) -> Received | None:
+        """The same of the one that a link names."""
+        rows = await self.connection.fetch(
+            f"{_RECEIVED} and link_digest = $4", login, self.now, session, digest
+        )
+        received = await self._received(rows)
+        return received[0] if received else None
+
+    async def _received(self, rows: Sequence[asyncpg.Record]) -> Sequence[Received]:
+        shares = {
+            share.id: share
+            for share in await self._whole(
+                "select * from shares where share_id = any($1)", [row["share_id"] for row in rows]
+            )
+        }
+        return [Received(shares[row["share_id"]], _bucket(row), row["code_needed"]) for row in rows]
+
+    # Policies and preferences
+
+    async def policy(self, facility_id: FacilityId) -> Policy:
+        """What was set for a facility, else the default."""
+        row = await self.connection.fetchrow("select * from policies where facility_id = $1", facility_id)
+        return Policy(**row) if row else Policy(facility_id)
+
+    async def save_policy(self, policy: Policy) -> None:
+        await self.connection.execute(
+            """
+            insert into policies (facility_id, default_days, maximum_days, unlimited_allowed,
+                further_sharing_allowed)
+            values ($1, $2, $3, $4, $5)
+            on conflict (facility_id) do update set default_days = excluded.default_days,
+                maximum_days = excluded.maximum_days, unlimited_allowed = excluded.unlimited_allowed,
+                further_sharing_allowed = excluded.further_sharing_allowed
+            """,
+            policy.facility_id,
+            policy.default_days,
+            policy.maximum_days,
+            policy.unlimited_allowed,
+            policy.further_sharing_allowed,
+        )
+
+    async def preferences(self, login: str) -> Preferences:
+        """What a sender chose last, else the default."""
+        row = await self.connection.fetchrow(
+            "select two_factor, send_mail from preferences where login = $1", login
+        )
+        return Preferences(**row) if row else Preferences()
+
+    async def save_preferences(self, login: str, preferences: Preferences) -> None:
+        await self.connection.execute(
+            """
+            insert into preferences (login, two_factor, send_mail) values ($1, $2, $3)
+            on conflict (login) do update
+                set two_factor = excluded.two_factor, send_mail = excluded.send_mail
+            """,
+            login,
+            preferences.two_factor,
+            preferences.send_mail,
+        )
+
+
+def _share(row: asyncpg.Record, cases: tuple[CaseId, ...], buckets: tuple[Bucket, ...]) -> Share:
+    return Share(
+        id=row["share_id"],
+        sender_login=row["sender_login"],
+        sender_user_id=row["sender_user_id"],
+        sender_name=row["sender_name"],
+        facility_id=row["facility_id"],
+        time_zone=row["time_zone"],
+        reason=row["reason"],
+        message=row["message"],
+        language=Language(row["language"]),
+        urgent=row["urgent"],
+        rights=Rights(row["rights"]),
+        allow_further_sharing=row["allow_further_sharing"],
+        parent_bucket_id=row["parent_bucket_id"],
+        shared_at=row["shared_at"],
+        case_ids=cases,
+        buckets=buckets,
+    )
+
+
+def _bucket(row: asyncpg.Record) -> Bucket:
+    return Bucket(
+        id=row["bucket_id"],
+        share_id=row["share_id"],
+        recipient_login=row["recipient_login"],
+        recipient_user_id=row["recipient_user_id"],
+        two_factor=row["two_factor"],
+        send_mail=row["send_mail"],
+        ends_at=row["ends_at"],
+        state=State(row["state"]),
+        version=row["version"],
+        accepted_version=row["accepted_version"],
+        wrong_codes=row["wrong_codes"],
+        opened_at=row["opened_at"],
+    )
