@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import multiprocessing
+import os
 import signal
 import socket
 import sqlite3
@@ -12,10 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import gateway.__main__
 from kernel.clock import MonotonicClock
 from kernel.dicom import AETitle
 from plumbing import rpc
@@ -26,6 +30,8 @@ from tests.ingest.system import DicomObject, Sender, free_port
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
+_PROGRAMS = multiprocessing.get_context("forkserver")
+_PROGRAMS.set_forkserver_preload([__name__])
 TITLE = AETitle("RIVERSIDE")
 MODALITY = "CT1"
 
@@ -217,7 +223,7 @@ class Gateway:
             """
         )
         self.log = folder / "gateway.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: BaseProcess | None = None
 
     cwd = ROOT
 
@@ -225,8 +231,9 @@ class Gateway:
         return [sys.executable, "-m", "gateway", "--config", str(self.config)]
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), cwd=self.cwd, stdout=log, stderr=log)
+        # Forked from a process that has imported the program, which takes a second; `status` runs it whole.
+        self.process = _PROGRAMS.Process(target=_run, args=(self.command()[3:], self.log), daemon=True)
+        self.process.start()
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
@@ -237,7 +244,7 @@ class Gateway:
                     probe.settimeout(1)
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-                assert self.process.poll() is None, self.log.read_text()[-2000:]
+                assert self.process.is_alive(), self.log.read_text()[-2000:]
                 time.sleep(0.01)
 
     def kill(self) -> None:
@@ -250,13 +257,14 @@ class Gateway:
         process, self.process = self.process, None
         if process is None:
             return 0
-        process.send_signal(number)
-        try:
-            return process.wait(20)
-        except subprocess.TimeoutExpired:
+        if process.pid and process.is_alive():
+            os.kill(process.pid, number)
+        process.join(20)
+        if process.exitcode is None:
             process.kill()
-            process.wait()
-            raise
+            process.join()
+            raise AssertionError(f"the gateway did not end within 20 s of signal {number}")
+        return process.exitcode
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Straight from its database."""
@@ -315,6 +323,13 @@ class Gateway:
             "objects": sorted(path.name for path in spool.glob("objects/??/*")),
             "incoming": sorted(path.name for path in spool.glob("incoming/*")),
         }
+
+
+def _run(arguments: list[str], log: Path) -> None:
+    with log.open("ab", 0) as written:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(written.fileno(), stream.fileno())
+    sys.exit(gateway.__main__.main(arguments))
 
 
 def an_identity(folder: Path, pki: Pki) -> TLSFiles:
