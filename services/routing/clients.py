@@ -1,12 +1,13 @@
 """The services that routing asks: access for permissions, ingest for received studies."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import grpc
 
 from kernel.dicom import UID
 from kernel.errors import NotFound
-from kernel.ids import FacilityId, StudyId
+from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import MappingValue, Reach, Series, Study
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -37,6 +38,14 @@ class IngestClient:
             return None
         return _study(answer.study)
 
+    async def describe_deletion(self, case_id: CaseId) -> datetime | None:
+        request = ingest_pb2.DescribeDeletionRequest(case_id=str(case_id))
+        try:
+            answer = await self._ingest.DescribeDeletion(request)
+        except NotFound:
+            return None
+        return answer.begun_at.ToDatetime(UTC)
+
     async def list_versions(self, after: StudyId | None) -> list[tuple[UUID, int]]:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
         answer = await self._ingest.ListVersions(request)
@@ -51,6 +60,7 @@ def _study(study: ingest_pb2.Study) -> Study:
         FacilityId(UUID(study.receiving_facility_id)),
         study.settled,
         tuple(_series(each) for each in study.series),
+        study.received_at.ToDatetime(UTC),
     )
 
 

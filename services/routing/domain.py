@@ -211,6 +211,7 @@ class Study:
     receiving_facility_id: FacilityId
     settled: bool
     series: tuple[Series, ...]
+    received_at: datetime
 
     def first_value(self, mapping_tag: str) -> str | None:
         """The first non-empty value of the tag in order of receipt: it decides for the study (A19)."""
@@ -401,6 +402,25 @@ class Placement:
             reason=Reason.BY_HAND,
             version=self.version + 1,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """The deletion of a case, as ingest describes it.
+
+    Attributes:
+        begun_at: what was received later is not deleted.
+        beside: the studies held because the case was in their way; None: gone.
+    """
+
+    case_id: CaseId
+    begun_at: datetime
+    beside: Mapping[StudyId, Study | None]
+
+    def sent_again(self) -> list[Study]:
+        """Those beside the case that are not deleted with it, the first received first."""
+        later = (study for study in self.beside.values() if study and study.received_at > self.begun_at)
+        return sorted(later, key=lambda study: study.received_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What routing hears: of received studies from ingest, and the hour in which a lost fact heals."""
+"""What routing hears: of received studies and deletions; and the hour in which a lost fact heals."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 from prometheus_client import Gauge
 
 from kernel.errors import ReadroomError
-from kernel.events import Fact, StudyChanged, StudyReceived
-from kernel.ids import StudyId
+from kernel.events import CaseDeleted, Fact, StudyChanged, StudyReceived
+from kernel.ids import CaseId, StudyId
 from plumbing import log
 from plumbing.bus import Hearing
-from services.routing.domain import Study
-from services.routing.usecases import Placements, Transaction
+from services.routing.domain import Deletion, Study
+from services.routing.usecases import Placements
 
 HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert above 0", ["kind"])
 
@@ -25,17 +25,27 @@ RETRY_S = 30
 _log = log.get()
 
 
-def hearings(placements: Placements) -> Sequence[Hearing[Any, Study | None]]:
-    """Each fact about a received study has its newest snapshot placed."""
+def hearings(placements: Placements) -> Sequence[Hearing[Any, Any]]:
+    """Each fact about a received study has its newest snapshot placed; a deleted case is purged."""
 
     async def fetch(fact: Fact) -> Study | None:
         return await placements.fetch(StudyId(fact.id))
 
-    async def place(transaction: Transaction, _fact: Fact, study: Study | None) -> None:
+    async def place(transaction: Any, _fact: Fact, study: Study | None) -> None:
         if study is not None:  # else it is gone; its own facts tell
             await placements.place(transaction, study)
 
-    return [Hearing(fact, fetch, place) for fact in (StudyReceived, StudyChanged)]
+    async def fetch_deletion(fact: Fact) -> Deletion | None:
+        return await placements.fetch_deletion(CaseId(fact.id))
+
+    async def purge(transaction: Any, fact: Fact, deletion: Deletion | None) -> None:
+        if deletion is not None:  # else ingest knows of none, and purges nothing itself
+            await placements.purge(transaction, deletion, fact.version)
+
+    return [
+        *(Hearing(fact, fetch, place) for fact in (StudyReceived, StudyChanged)),
+        Hearing(CaseDeleted, fetch_deletion, purge),
+    ]
 
 
 async def heal(placements: Placements, interval_s: float) -> None:

@@ -19,9 +19,7 @@ from plumbing.tokens import Verifier
 from services.routing import api, events
 from services.routing.clients import AccessClient, IngestClient
 from services.routing.store import RoutingTransaction
-from services.routing.usecases import Administration, Facilities, Placements, Rules
-
-NAME = "routing"
+from services.routing.usecases import NAME, Administration, Facilities, Placements, Rules
 
 
 class Settings(ServiceSettings):

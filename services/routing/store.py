@@ -175,8 +175,11 @@ class RoutingTransaction(Transaction):
 
     # Received studies and placements
 
-    async def lock_study(self, study_id: StudyId) -> KnownStudy:
-        """What is known of a received study; until this transaction ends nobody else places it."""
+    async def lock_study(self, study_id: StudyId) -> KnownStudy | None:
+        """What is known of a received study; until this transaction ends nobody else places or purges it.
+
+        None for a study that was purged: nothing may be written of it.
+        """
         await self.connection.execute(
             "insert into received_studies (study_id, study_version) values ($1, 0) on conflict do nothing",
             study_id,
@@ -185,9 +188,13 @@ class RoutingTransaction(Transaction):
             "select * from received_studies where study_id = $1 for update", study_id
         )
         assert row is not None
-        return KnownStudy(
+        known = KnownStudy(
             row["study_version"], row["case_id"], row["mapping_tag"], row["mapping_value"], _placed_study(row)
         )
+        if known.version or not await self._is_purged(study_id):
+            return known
+        await self.connection.execute("delete from received_studies where study_id = $1", study_id)
+        return None
 
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
         await self.connection.execute(
@@ -212,30 +219,36 @@ class RoutingTransaction(Transaction):
         return {row["study_id"]: row["study_version"] for row in rows}
 
     async def insert_placement(self, placement: Placement) -> CaseId:
-        """The CaseId that the study has at the facility: this placement's, or that of a live case."""
-        inserted = await self.connection.fetchval(
-            """
-            insert into placements (case_id, facility_id, received_via_facility_id, study_instance_uid,
-                reason, placed_at, version)
-            values ($1, $2, $3, $4, $5, $6, $7)
-            on conflict (facility_id, study_instance_uid) do nothing returning case_id
-            """,
-            placement.case_id,
-            placement.facility_id,
-            placement.received_via_facility_id,
-            placement.study_instance_uid,
-            placement.reason,
-            placement.placed_at,
-            placement.version,
-        )
-        return CaseId(
-            inserted
-            or await self.connection.fetchval(
-                "select case_id from placements where facility_id = $1 and study_instance_uid = $2",
+        """The CaseId that the study has at the facility: this placement's, or that of a live case.
+
+        The live case stays until the end of this transaction; where it was purged in between, nothing is in
+        the way of this placement any more.
+        """
+        while True:
+            case_id = await self.connection.fetchval(
+                """
+                insert into placements (case_id, facility_id, received_via_facility_id, study_instance_uid,
+                    reason, placed_at, version)
+                values ($1, $2, $3, $4, $5, $6, $7)
+                on conflict (facility_id, study_instance_uid) do nothing returning case_id
+                """,
+                placement.case_id,
+                placement.facility_id,
+                placement.received_via_facility_id,
+                placement.study_instance_uid,
+                placement.reason,
+                placement.placed_at,
+                placement.version,
+            ) or await self.connection.fetchval(
+                """
+                select case_id from placements where facility_id = $1 and study_instance_uid = $2
+                for key share
+                """,
                 placement.facility_id,
                 placement.study_instance_uid,
             )
-        )
+            if case_id is not None:
+                return CaseId(case_id)
 
     async def lock_placement(self, case_id: CaseId) -> Placement | None:
         """The placement, without its studies, which this transaction may change."""
@@ -278,6 +291,54 @@ class RoutingTransaction(Transaction):
             "select case_id, version from placements where case_id > $1 order by 1 limit $2", after, limit
         )
         return [(row["case_id"], row["version"]) for row in rows]
+
+    # Deletion
+
+    async def studies_of(self, case_id: CaseId) -> list[StudyId]:
+        """The received studies that belong to a case."""
+        rows = await self.connection.fetch(
+            "select study_id from received_studies where case_id = $1 order by study_id", case_id
+        )
+        return [row["study_id"] for row in rows]
+
+    async def studies_beside(self, case_id: CaseId) -> list[StudyId]:
+        """The received studies that are held because the case is in their way."""
+        rows = await self.connection.fetch(
+            "select study_id from held where case_id = $1 and reason = $2 order by study_id",
+            case_id,
+            HeldReason.SECOND_STUDY,
+        )
+        return [row["study_id"] for row in rows]
+
+    async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> list[StudyId]:
+        """Removes a case and these studies for good; what was beside it is held no longer.
+
+        Answers all StudyIds that were ever purged with the case.
+        """
+        await self.connection.execute(
+            """
+            insert into tombstones (id, case_id) select unnest($2::uuid[]), $1 union select $1, $1
+            on conflict do nothing
+            """,
+            case_id,
+            study_ids,
+        )
+        await self.connection.execute(
+            "delete from held where study_id = any($2::uuid[]) or case_id = $1", case_id, study_ids
+        )
+        await self.connection.execute(
+            "delete from received_studies where study_id = any($1::uuid[])", study_ids
+        )
+        await self.connection.execute("delete from placements where case_id = $1", case_id)
+        rows = await self.connection.fetch(
+            "select id from tombstones where case_id = $1 and id <> $1 order by id", case_id
+        )
+        return [row["id"] for row in rows]
+
+    async def _is_purged(self, id_: UUID) -> bool:
+        return bool(
+            await self.connection.fetchval("select exists (select from tombstones where id = $1)", id_)
+        )
 
     # What is held
 

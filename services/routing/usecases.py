@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
-from kernel.errors import Denied, NotFound
-from kernel.events import CaseMoved, CasePlaced, CaseUndistributed, FacilityChanged, Fact
+from kernel.errors import Denied, NotFound, Unavailable
+from kernel.events import CaseMoved, CasePlaced, CasePurged, CaseUndistributed, FacilityChanged, Fact
 from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
 from services.routing.domain import (
+    Deletion,
     Destination,
     EndpointRule,
     Facility,
@@ -29,6 +30,8 @@ from services.routing.domain import (
     rule_keys,
     save_facility,
 )
+
+NAME = "routing"
 
 FACILITY_ADMIN = "facility.admin"
 # Who enrols gateways or gives privileges needs to know which facilities there are.
@@ -56,6 +59,10 @@ class Ingest(Protocol):
 
     async def list_versions(self, after: StudyId | None) -> Versions:
         """The next page of received studies and their versions."""
+        ...
+
+    async def describe_deletion(self, case_id: CaseId) -> datetime | None:
+        """When the deletion of a case began; None if there is none."""
         ...
 
 
@@ -91,7 +98,7 @@ class Transaction(Protocol):
         self, hub_facility_id: FacilityId, keys: Sequence[str]
     ) -> Mapping[str, FacilityId]: ...
 
-    async def lock_study(self, study_id: StudyId) -> KnownStudy: ...
+    async def lock_study(self, study_id: StudyId) -> KnownStudy | None: ...
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None: ...
     async def known_versions(self, study_ids: Sequence[StudyId]) -> Mapping[StudyId, int]: ...
     async def insert_placement(self, placement: Placement) -> CaseId: ...
@@ -104,6 +111,10 @@ class Transaction(Protocol):
     async def release_undistributed(self, case_id: CaseId) -> None: ...
     async def held(self, reach: Reach, after: UUID | None, limit: int) -> Sequence[Held]: ...
     async def held_counts(self) -> Mapping[HeldKind, int]: ...
+
+    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
+    async def studies_beside(self, case_id: CaseId) -> Sequence[StudyId]: ...
+    async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> Sequence[StudyId]: ...
 
 
 class Database(Protocol):
@@ -292,7 +303,7 @@ class Placements:
         Snapshots may come late, twice or out of order: only a newer one than the last has an effect.
         """
         known = await transaction.lock_study(study.id)
-        if known.version >= study.version:
+        if known is None or known.version >= study.version:
             return
         placement = await transaction.lock_placement(known.case_id) if known.case_id else None
         if placement:
@@ -380,6 +391,40 @@ class Placements:
         """The versions of all placements, by CaseId."""
         async with self._database.transaction() as transaction:
             return await transaction.placement_versions(after, VERSIONS_PAGE)
+
+    async def fetch_deletion(self, case_id: CaseId) -> Deletion | None:
+        """What ingest says of a deletion and of the studies held beside the case; None: there is none."""
+        begun_at = await self._ingest.describe_deletion(case_id)
+        if begun_at is None:
+            return None
+        async with self._database.transaction() as transaction:
+            beside = await transaction.studies_beside(case_id)
+        return Deletion(case_id, begun_at, {study_id: await self.fetch(study_id) for study_id in beside})
+
+    async def purge(self, transaction: Transaction, deletion: Deletion, version: int) -> None:
+        """Removes a deleted case for good and says which studies were purged with it, also when none was.
+
+        They are its own and those held beside it, except for one that was received after the deletion began:
+        that is the study sent again, and nothing is in its way any more (ING-8).
+        """
+        case_id = deletion.case_id
+        # Studies are locked before their placement, here as wherever they are placed.
+        beside = {study_id: await transaction.lock_study(study_id) for study_id in deletion.beside}
+        own = await transaction.studies_of(case_id)
+        for study_id in own:
+            await transaction.lock_study(study_id)
+        await transaction.lock_placement(case_id)
+        if set(await transaction.studies_beside(case_id)) != set(beside):
+            raise Unavailable("another study has just come beside the case")
+        again = deletion.sent_again()
+        study_ids = await transaction.purge(case_id, [*own, *(set(beside) - {study.id for study in again})])
+        for study in again:
+            known = beside[study.id]
+            if known is None or known.version > study.version:
+                raise Unavailable("a study beside the case has just changed")
+            await self._place(transaction, study, known)
+        await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+        await transaction.say(CasePurged(case_id, version, NAME, tuple(study_ids)))
 
     async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
         """What waits at the facilities that the actor administers, oldest first."""

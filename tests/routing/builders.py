@@ -2,14 +2,16 @@
 
 import itertools
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from kernel.dicom import UID
-from kernel.ids import FacilityId, StudyId
+from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import Facility, MappingValue, Model, Reach, Series, Study
 
 TAG = "InstitutionName"
 EVERYWHERE = Reach(everywhere=True)
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 _numbers = itertools.count(1)
 
@@ -39,6 +41,7 @@ def a_study(
     version: int = 1,
     settled: bool = False,
     tag: str = TAG,
+    received_at: datetime = NOON,
 ) -> Study:
     """The snapshot of a study that received `objects`, each a Series Instance UID and a value, in order."""
     series: dict[str, list[MappingValue]] = {}
@@ -53,6 +56,7 @@ def a_study(
         at,
         settled,
         tuple(Series(UID(uid), tuple(values)) for uid, values in series.items()),
+        received_at,
     )
 
 
@@ -72,6 +76,7 @@ class Archive:
 
     studies: dict[StudyId, Study] = field(default_factory=dict)
     page: int = 2
+    deletions: dict[CaseId, datetime] = field(default_factory=dict)
 
     def add(self, study: Study) -> Study:
         self.studies[study.id] = study
@@ -79,6 +84,9 @@ class Archive:
 
     async def describe_study(self, study_id: StudyId) -> Study | None:
         return self.studies.get(study_id)
+
+    async def describe_deletion(self, case_id: CaseId) -> datetime | None:
+        return self.deletions.get(case_id)
 
     async def list_versions(self, after: StudyId | None) -> list[tuple[UUID, int]]:
         ids = sorted(each for each in self.studies if after is None or each > after)

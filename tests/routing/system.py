@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 
 import grpc
 import msgspec
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import Fact, StudyChanged, StudyReceived
-from kernel.ids import UUID7, FacilityId, StudyId
+from kernel.ids import UUID7, CaseId, FacilityId, StudyId
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
@@ -62,6 +63,16 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
             raise NotFound("no such study")
         return ingest_pb2.DescribeStudyResponse(study=_study(study))
 
+    async def DescribeDeletion(  # noqa: N802
+        self, request: ingest_pb2.DescribeDeletionRequest, context: Any
+    ) -> ingest_pb2.DescribeDeletionResponse:
+        begun_at = await self.archive.describe_deletion(CaseId(UUID(request.case_id)))
+        if begun_at is None:
+            raise NotFound("no such deletion")
+        answer = ingest_pb2.DescribeDeletionResponse()
+        answer.begun_at.FromDatetime(begun_at)
+        return answer
+
     async def ListVersions(  # noqa: N802
         self, request: ingest_pb2.ListVersionsRequest, context: Any
     ) -> ingest_pb2.ListVersionsResponse:
@@ -74,7 +85,10 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
 
 
 def _study(study: Study) -> ingest_pb2.Study:
+    received_at = Timestamp()
+    received_at.FromDatetime(study.received_at)
     return ingest_pb2.Study(
+        received_at=received_at,
         study_id=str(study.id),
         version=study.version,
         study_instance_uid=study.study_instance_uid,

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 from zoneinfo import available_timezones
@@ -21,7 +22,6 @@ from services.routing.domain import (
     HeldReason,
     Model,
     Reason,
-    Study,
     agree,
     new_rule,
     place,
@@ -201,14 +201,7 @@ def test_the_order_in_which_series_are_listed_does_not_matter(
     objects: list[tuple[str, str | None]], seed: int
 ) -> None:
     study = a_study(HUB.id, *objects, settled=True)
-    shuffled = Study(
-        study.id,
-        study.version,
-        study.study_instance_uid,
-        study.receiving_facility_id,
-        study.settled,
-        tuple(random.Random(seed).sample(study.series, len(study.series))),
-    )
+    shuffled = replace(study, series=tuple(random.Random(seed).sample(study.series, len(study.series))))
     assert place(study, HUB, RULES) == place(shuffled, HUB, RULES)
 
 
