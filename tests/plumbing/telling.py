@@ -139,7 +139,7 @@ async def a_hearer(
     hearings = [Hearing(kind, fetch, apply) for kind in (StudyReceived, StudyChanged)]
     async with (
         a_bus(servers) as bus,
-        running(Consumer(bus, database, name, hearings, CLOCK, first_delay_s=0.01).run),
+        running(Consumer(bus, database, name, hearings, CLOCK, first_delay_s=0.002).run),
     ):
         yield
 

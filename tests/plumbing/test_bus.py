@@ -302,15 +302,16 @@ async def test_a_service_that_stops_hands_back_what_it_was_working_on(
         await all_told(hearer, 1, within=ACK_WAIT_S * 0.8)
 
 
+@pytest.mark.parametrize("rounds", [range(0, 30, 3), pytest.param(range(30), marks=pytest.mark.drill)])
 async def test_services_that_stop_while_facts_flow_end_in_time(
-    servers: EmbeddedServers, hearer: Database[Ledger]
+    servers: EmbeddedServers, hearer: Database[Ledger], rounds: range
 ) -> None:
     async def chat() -> None:
         while True:
             await say(hearer, *(StudyReceived(new_id(), 1) for _ in range(5)))
 
     async with running(chat):
-        for round_ in range(30):
+        for round_ in rounds:
             async with (
                 asyncio.timeout(10),
                 a_bus(servers) as bus,
@@ -353,8 +354,14 @@ async def test_postgresql_killed_in_the_middle_loses_nothing_and_nothing_happens
 
 
 async def test_a_service_may_start_before_nats_and_lose_its_consumer(
-    servers: EmbeddedServers, sayer: Database[Ledger], hearer: Database[Ledger]
+    servers: EmbeddedServers,
+    sayer: Database[Ledger],
+    hearer: Database[Ledger],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(
+        "plumbing.bus._ANSWER_S", 0.5
+    )  # each connection waits as long for a NATS that is away
     await asyncio.to_thread(servers.nats.stop)
     async with a_bus(servers) as bus, a_hearer(servers, hearer):
         assert not await bus.ready()

@@ -202,8 +202,9 @@ async def test_nats_killed_in_the_middle_loses_nothing_and_keeps_nothing_twice(
 @pytest.mark.proves("R10", part="publication and hearing")
 @pytest.mark.parametrize("how", [pytest.param("deleted", marks=pytest.mark.drill), "wiped"])
 async def test_a_stream_that_was_lost_is_filled_again_and_what_was_heard_stays_heard(
-    servers: EmbeddedServers, how: str
+    servers: EmbeddedServers, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("plumbing.outbox.TEND_S", 0.5)  # a relay that has nothing to say looks as often
     async with (
         a_sayer(servers) as sayer,
         a_database(servers) as hearing,
