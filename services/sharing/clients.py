@@ -1,4 +1,4 @@
-"""The service that sharing asks: access, which alone decides and keeps sight."""
+"""The services that sharing asks: access, which alone decides and keeps sight; notify, which sends texts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
@@ -6,18 +6,21 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId, FacilityId, UserId
+from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from services.sharing.domain import Change, Language, Permit, Rights, Share, Sight, User
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
+from wire.notify.v1 import notify_pb2, notify_pb2_grpc
 
 # A language that only access knows counts as English.
-LANGUAGES: dict[int, Language] = {
+LANGUAGES: dict[pb.Language.ValueType, Language] = {
     pb.LANGUAGE_EN: Language.EN,
     pb.LANGUAGE_NL: Language.NL,
     pb.LANGUAGE_FR: Language.FR,
     pb.LANGUAGE_DE: Language.DE,
 }
+
+LANGUAGE_VALUES = {language: value for value, language in LANGUAGES.items()}
 
 # What access calls a field, and what it was called in our own contract.
 FIELDS = {
@@ -85,6 +88,10 @@ class AccessClient:
                 told.ends_at.FromDatetime(change.ends_at)
         return (await self._access.ChangeBuckets(request)).revision
 
+    async def register(self, bucket_id: BucketId, session: str) -> None:
+        request = pb.RegisterSessionRequest(bucket_id=str(bucket_id), session=session)
+        await self._access.RegisterSession(request)
+
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
         answer = await self._access.DescribeUsers(pb.DescribeUsersRequest(logins=logins))
         return {
@@ -103,3 +110,17 @@ class AccessClient:
     async def time_zones(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, str]:
         answer = await self._access.DescribeCases(pb.DescribeCasesRequest(case_ids=map(str, case_ids)))
         return {CaseId(UUID(case.case_id)): case.time_zone for case in answer.cases}
+
+
+class NotifyClient:
+    """Hands texts over."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._notify = notify_pb2_grpc.NotifyServiceStub(channel)
+
+    async def send(self, mobile_number: str, code: str, language: Language) -> None:
+        await self._notify.SendText(
+            notify_pb2.SendTextRequest(
+                mobile_number=mobile_number, code=code, language=LANGUAGE_VALUES[language]
+            )
+        )

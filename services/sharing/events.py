@@ -9,6 +9,7 @@ from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
 from plumbing import log
 from plumbing.bus import Hearing
+from services.sharing.codes import CodeRepairs
 from services.sharing.usecases import BATCH, Repairs, Transaction
 
 SWEEP_INTERVAL_S = 0.5
@@ -32,14 +33,14 @@ def hearings(repairs: Repairs) -> Sequence[Hearing[Any, None]]:
     return [Hearing(CaseDeleted, fetch, purge)]
 
 
-async def sweep(repairs: Repairs) -> None:
-    """Records what has ended, and ends what was never granted."""
-    await _every(SWEEP_INTERVAL_S, repairs.expire, repairs.abandon)
+async def sweep(repairs: Repairs, codes: CodeRepairs) -> None:
+    """Records what has ended, and ends what was never granted, or was left after five tries."""
+    await _every(SWEEP_INTERVAL_S, repairs.expire, repairs.abandon, codes.lapse, codes.block)
 
 
-async def tell(repairs: Repairs) -> None:
+async def tell(repairs: Repairs, codes: CodeRepairs) -> None:
     """Tells access what it has not accepted."""
-    await _every(TELL_INTERVAL_S, repairs.tell)
+    await _every(TELL_INTERVAL_S, repairs.tell, codes.register)
 
 
 async def _every(interval_s: float, *acts: Callable[[], Awaitable[int]]) -> None:

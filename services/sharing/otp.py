@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -18,8 +18,11 @@ from kernel.ids import BucketId
 LIFE = timedelta(minutes=10)
 """How long a code can be used: until, not including, this instant after it was made."""
 
-MAX_WRONG = 5
-"""Wrong codes in succession that block a bucket (SHR-9)."""
+MAX_WRONG_CODES = 5
+"""In succession; the last of them blocks the bucket (SHR-9, A41)."""
+
+JUDGED_WITHIN = timedelta(seconds=60)
+"""A try that was counted has been judged after this time, or its judging failed: no call lasts longer."""
 
 LIMITS = (
     (1, timedelta(seconds=30)),
@@ -114,6 +117,66 @@ class Pepper:
 
     def _digest(self, what_for: bytes, message: bytes) -> bytes:
         return hmac.digest(self._key, what_for + b"\0" + message, hashlib.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """The tries at a bucket since the last success, in whatever sessions and for whatever codes (A41).
+
+    Each is counted before it is judged, and no sixth is counted. So at no time, in whatever order they are
+    judged and whatever fails in between, have more than five been judged without a success.
+
+        a try comes      counted + 1, if it is below five; else it is refused unjudged
+        judged wrong     wrong + 1; the fifth blocks the bucket
+        judged expired   counted - 1
+        judged right     wrong = 0; of those counted, the ones that are being judged remain
+        not judged       wrong + 1, once JUDGED_WITHIN has passed
+        unblocked        both 0
+
+    Attributes:
+        counted: all of them, also those that are being judged, and those whose judging failed.
+        wrong: those that were judged wrong.
+        last_at: when the last one was counted.
+    """
+
+    counted: int = 0
+    wrong: int = 0
+    last_at: datetime | None = None
+
+    @property
+    def block(self) -> bool:
+        """Whether the fifth in succession was wrong (SHR-9)."""
+        return self.wrong >= MAX_WRONG_CODES
+
+    @property
+    def is_room(self) -> bool:
+        """Whether another one may be counted."""
+        return self.counted < MAX_WRONG_CODES
+
+    def count(self, now: datetime) -> "Tries":
+        """One more, if there is room."""
+        return replace(self, counted=self.counted + 1, last_at=now)
+
+    def after(self, verdict: Verdict) -> "Tries":
+        """Once one that was counted is judged, be it after it was given up."""
+        match verdict:
+            case Verdict.WRONG:
+                return replace(self, wrong=min(self.wrong + 1, self.counted))
+            case Verdict.EXPIRED:
+                return self.uncounted()
+            case Verdict.RIGHT:
+                return replace(self, counted=max(self.counted - self.wrong - 1, 0), wrong=0)
+
+    def uncounted(self) -> "Tries":
+        """Without one that does not count after all."""
+        counted = max(self.counted - 1, 0)
+        return replace(self, counted=counted, wrong=min(self.wrong, counted))
+
+    def settled(self, now: datetime) -> "Tries":
+        """With those wrong whose judging failed: a failure gives nobody a free try."""
+        if self.last_at is None or now < self.last_at + JUDGED_WITHIN:
+            return self
+        return replace(self, wrong=self.counted)
 
 
 def next_text_at(sent: Sequence[datetime], now: datetime) -> datetime | None:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from kernel.errors import Invalid
 from kernel.ids import BucketId
 from services.sharing.otp import (
+    JUDGED_WITHIN,
     LIFE,
     LIMITS,
     Code,
     Pepper,
+    Tries,
     Verdict,
     checked_code,
     new_code,
@@ -171,6 +173,91 @@ def test_a_number_never_has_the_digest_of_a_code() -> None:
 def test_without_a_pepper_worth_the_name_nothing_starts(secret: str) -> None:
     with pytest.raises(Invalid, match="the pepper is too short: expected at least 32 characters"):
         Pepper(secret)
+
+
+# Tries
+
+
+def tried(*verdicts: Verdict, tries: Tries | None = None) -> Tries:
+    """After one try at a time."""
+    tries = tries or Tries()
+    for verdict in verdicts:
+        assert tries.is_room
+        tries = tries.count(NOON).after(verdict)
+    return tries
+
+
+RIGHT, WRONG, EXPIRED = Verdict.RIGHT, Verdict.WRONG, Verdict.EXPIRED
+
+
+@pytest.mark.proves("SHR-9", part="five in succession, and no four")
+@pytest.mark.parametrize(
+    ("verdicts", "wrong"),
+    [
+        ([], 0),
+        ([WRONG] * 4, 4),
+        ([WRONG] * 5, 5),
+        ([WRONG, RIGHT, WRONG], 1),
+        ([WRONG] * 4 + [RIGHT] + [WRONG] * 4, 4),
+        ([EXPIRED] * 9, 0),
+        ([WRONG, EXPIRED, WRONG, EXPIRED], 2),
+    ],
+)
+def test_wrong_codes_in_succession_are_counted(verdicts: list[Verdict], wrong: int) -> None:
+    tries = tried(*verdicts)
+
+    assert (wrong, wrong) == (tries.wrong, tries.counted)
+    assert (wrong == 5) == tries.block == (not tries.is_room)
+
+
+def test_a_try_whose_judging_failed_was_wrong() -> None:
+    tries = tried(WRONG, WRONG).count(NOON)
+
+    for now, wrong in (
+        (NOON - INSTANT, 2),
+        (NOON, 2),
+        (NOON + JUDGED_WITHIN - INSTANT, 2),
+        (NOON + JUDGED_WITHIN, 3),
+    ):
+        assert (3, wrong) == (tries.settled(now).counted, tries.settled(now).wrong)
+    assert Tries() == Tries().settled(NOON)
+
+
+def test_four_that_are_wrong_beside_one_that_is_right_block_nothing() -> None:
+    tries = Tries()
+    for _ in range(5):
+        tries = tries.count(NOON)
+    assert not tries.is_room
+
+    for verdict in (WRONG, WRONG, RIGHT, WRONG, WRONG):
+        tries = tries.after(verdict)
+        assert not tries.block
+    assert (2, 2) == (tries.counted, tries.wrong)
+
+
+@given(st.data())
+def test_in_whatever_order_they_are_judged_no_more_than_five_are_without_a_success(
+    data: st.DataObject,
+) -> None:
+    """A try is counted, judged, or lost to a failure; time passes; who finds room may try."""
+    tries, now, being_judged, judged_wrong = Tries(), NOON, 0, 0
+    for _ in range(data.draw(st.integers(1, 60))):
+        match data.draw(st.sampled_from(["try", "try", "judge", "judge", "lose", "wait"])):
+            case "try" if tries.settled(now).is_room:
+                tries = tries.settled(now).count(now)
+                being_judged += 1
+            case "judge" if being_judged and not tries.block:
+                verdict = data.draw(st.sampled_from(Verdict))
+                tries = tries.after(verdict)
+                being_judged -= 1
+                if verdict is not EXPIRED:
+                    judged_wrong = judged_wrong + 1 if verdict is WRONG else 0
+            case "lose" if being_judged:
+                being_judged -= 1
+            case "wait" if not being_judged:
+                now += JUDGED_WITHIN
+        assert 5 >= tries.counted >= tries.wrong >= judged_wrong
+        assert tries.block or tries.counted >= being_judged + tries.wrong
 
 
 # How many

@@ -1,0 +1,370 @@
+"""One-time codes: a recipient asks for one, enters it, and after five wrong ones in succession is blocked.
+
+A try is counted, and the count committed, before the code is compared. So a failure in between, or any
+number of tries at once, gives nobody a sixth (A41).
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unavailable
+from kernel.events import ShareBlocked
+from kernel.ids import BucketId, NewId
+from services.sharing import usecases
+from services.sharing.domain import Act, Bucket, Language, Received, Share, State, lacks, no_bucket
+from services.sharing.otp import (
+    JUDGED_WITHIN,
+    LIFE,
+    MAX_WRONG_CODES,
+    REMEMBERED,
+    Code,
+    Pepper,
+    RandBelow,
+    Tries,
+    Verdict,
+    checked_code,
+    new_code,
+    next_text_at,
+)
+from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, open_bucket
+
+OPERATOR = "operator"
+
+
+class Access(usecases.Access, Protocol):
+    """The service access."""
+
+    async def register(self, bucket_id: BucketId, session: str) -> None:
+        """Lets a bucket give sight in a login session of its recipient (A57)."""
+        ...
+
+
+class Texts(Protocol):
+    """Hands a text with a code over, now or not at all."""
+
+    async def send(self, mobile_number: str, code: str, language: Language) -> None: ...
+
+
+class Transaction(usecases.Transaction, Protocol):
+    """What sharing's store does about codes; `codestore.py` says more."""
+
+    async def is_recipient(self, bucket_id: BucketId, login: str) -> bool: ...
+    async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None: ...
+
+    async def tries(self, bucket_id: BucketId) -> Tries: ...
+    async def save_tries(self, bucket_id: BucketId, tries: Tries) -> None: ...
+    async def out_of_tries(self, tried_before: datetime, limit: int) -> Sequence[BucketId]: ...
+
+    async def code(self, bucket_id: BucketId, session: str) -> Code | None: ...
+    async def save_code(self, code: Code) -> None: ...
+    async def delete_codes(self, bucket_id: BucketId) -> None: ...
+    async def lapse_codes(self, created_before: datetime) -> None: ...
+
+    async def lock_number(self, number_digest: bytes) -> None: ...
+    async def texts_sent(
+        self, bucket_id: BucketId, number_digest: bytes, after: datetime
+    ) -> tuple[Sequence[datetime], Sequence[datetime]]: ...
+    async def insert_text(
+        self, text_id: UUID, bucket_id: BucketId, number_digest: bytes, sent_at: datetime
+    ) -> None: ...
+    async def delete_text(self, text_id: UUID) -> None: ...
+    async def forget_texts(self, sent_before: datetime) -> None: ...
+
+    async def insert_session(self, bucket_id: BucketId, session: str) -> None: ...
+    async def session_accepted(self, bucket_id: BucketId, session: str) -> bool | None: ...
+    async def accept_session(self, bucket_id: BucketId, session: str) -> None: ...
+    async def sessions_to_tell(self, limit: int) -> Sequence[tuple[BucketId, str]]: ...
+
+
+class Database(Protocol):
+    """Opens transactions."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Codes:
+    """What recipients do with codes, and who ends a block."""
+
+    def __init__(
+        self,
+        database: Database,
+        access: Access,
+        texts: Texts,
+        telling: Telling,
+        pepper: Pepper,
+        rand_below: RandBelow,
+        new_id: NewId,
+    ) -> None:
+        self._database = database
+        self._acts = Acts(database)
+        self._access = access
+        self._texts = texts
+        self._telling = telling
+        self._pepper = pepper
+        self._rand_below = rand_below
+        self._new_id = new_id
+
+    # Sending
+
+    async def send_code(self, actor: str, session: str, bucket_id: BucketId) -> datetime:
+        """Sends a code to the actor's registered number; answers until when it can be used.
+
+        The text counts before it is sent. The code can be used only once the text gateway has taken it, and
+        until then the one before can: whatever fails, no text goes uncounted and no unsent code works.
+        """
+        async with self._acts.audited(actor, "code.sent", f"bucket:{bucket_id}"):
+            async with self._database.transaction() as transaction:
+                await _lacks_code(transaction, actor, session, bucket_id)
+            user = (await self._access.users([actor])).get(actor)
+            if user is None or not user.active:
+                raise no_bucket()
+            if not user.mobile_number:
+                raise Conflict("no mobile number is registered: no code can be sent")
+            text_id, created_at = await self._count_text(actor, session, bucket_id, user.mobile_number)
+            code = new_code(self._rand_below)
+            try:
+                await self._texts.send(user.mobile_number, code, user.language)
+            except ReadroomError as error:
+                await self._take_back(actor, bucket_id, text_id)
+                if isinstance(error, Unavailable):
+                    raise Unavailable("the text message could not be sent: try again") from error
+                raise Denied("no text message can be sent to the registered number") from error
+            digest = self._pepper.of_code(bucket_id, session, code)
+            await self._keep(actor, Code(bucket_id, session, digest, created_at))
+        return created_at + LIFE
+
+    async def _count_text(
+        self, actor: str, session: str, bucket_id: BucketId, mobile_number: str
+    ) -> tuple[UUID, datetime]:
+        number_digest = self._pepper.of_number(mobile_number)
+        async with self._database.transaction() as transaction:
+            await _lacks_code(transaction, actor, session, bucket_id)
+            await transaction.lock_number(number_digest)
+            now = transaction.now
+            sent = await transaction.texts_sent(bucket_id, number_digest, now - REMEMBERED)
+            waits = [at - now for at in (next_text_at(each, now) for each in sent) if at]
+            if waits:
+                wait_s = math.ceil(max(waits).total_seconds())
+                raise Exhausted(f"too many codes were asked for: try again in {wait_s} s")
+            text_id = self._new_id()
+            await transaction.insert_text(text_id, bucket_id, number_digest, now)
+        return text_id, now
+
+    async def _take_back(self, actor: str, bucket_id: BucketId, text_id: UUID) -> None:
+        """A text that was not sent does not count; if this fails too, it does."""
+        with suppress(Unavailable):
+            async with self._database.transaction() as transaction:
+                await transaction.delete_text(text_id)
+                await transaction.record(actor, "code.unsent", f"bucket:{bucket_id}", "refused")
+
+    async def _keep(self, actor: str, code: Code) -> None:
+        async with self._database.transaction() as transaction:
+            await _lacks_code(transaction, actor, code.session, code.bucket_id)
+            held = await transaction.code(code.bucket_id, code.session)
+            if held is None or held.created_at <= code.created_at:
+                await transaction.save_code(code)
+            await transaction.record(actor, "code.sent", f"bucket:{code.bucket_id}", "done")
+
+    # Entering
+
+    async def redeem(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> Received:
+        """Compares a code; the right one opens the bucket in this login session (A57)."""
+        checked_code(guess)
+        async with self._acts.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
+            await self._access.check_permission(SHARE_ADMIN, None)  # refuses who is no active user
+            refusal = None
+            if await self._count_try(actor, session, bucket_id, guess):
+                refusal = await self._judge(actor, session, bucket_id, guess)
+        if refusal is not None:
+            raise refusal
+        await self._register(bucket_id, session)
+        async with self._database.transaction() as transaction:
+            received = await transaction.received_bucket(bucket_id, actor, session)
+            if received is None:
+                raise no_bucket()
+            return await open_bucket(transaction, received)
+
+    async def _count_try(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> bool:
+        """Counts a try; answers whether there is anything to judge, or only to tell access.
+
+        While the bucket is blocked it refuses any, and takes as long for a right one.
+        """
+        async with self._database.transaction() as transaction:
+            bucket = await _own(transaction, actor, bucket_id)
+            tries = (await transaction.tries(bucket_id)).settled(transaction.now)
+            may_try = bucket.state is State.ACTIVE and tries.is_room
+            if may_try:
+                if await transaction.session_accepted(bucket_id, session) is False:
+                    return False
+                await _needs_code(transaction, bucket, session)
+                await transaction.save_tries(bucket_id, tries.count(transaction.now))
+        if not may_try:
+            self._pepper.judge(None, bucket_id, session, guess, transaction.now)
+            raise _blocked()
+        return True
+
+    async def _judge(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> ReadroomError | None:
+        """Compares a try that has been counted, and writes down what it was; answers its refusal."""
+        object_ = f"bucket:{bucket_id}"
+        async with self._database.transaction() as transaction:
+            bucket = await _own(transaction, actor, bucket_id)
+            if bucket.state is not State.ACTIVE:
+                self._pepper.judge(None, bucket_id, session, guess, transaction.now)
+                raise _blocked()
+            code = await transaction.code(bucket_id, session)
+            verdict = self._pepper.judge(code, bucket_id, session, guess, transaction.now)
+            tries = await transaction.tries(bucket_id)
+            if await transaction.session_accepted(bucket_id, session) is not None:  # twice at once
+                await transaction.save_tries(bucket_id, tries.uncounted())
+                await transaction.record(actor, "code.redeemed", object_, "refused")
+                return _entered()
+            tries = tries.after(verdict)
+            await transaction.save_tries(bucket_id, tries)
+            match verdict:
+                case Verdict.RIGHT:
+                    assert code is not None
+                    await transaction.save_code(replace(code, used=True))
+                    await transaction.insert_session(bucket_id, session)
+                    await transaction.record(actor, "code.redeemed", object_, "done")
+                    return None
+                case Verdict.EXPIRED:
+                    assert code is not None
+                    await transaction.save_code(replace(code, lapsed=True))
+                    await transaction.record(actor, "code.expired", object_, "refused")
+                    return Expired("the code has expired: ask for another one", field="code")
+            await transaction.record(actor, "code.wrong", object_, "refused", in_succession=tries.wrong)
+            if not tries.block:
+                more = MAX_WRONG_CODES - tries.wrong
+                return Denied(f"the code is wrong: after {more} more the share is blocked", field="code")
+            blocked = await _block(transaction, actor, bucket, tries)
+        with suppress(ReadroomError):  # then it is repeated until access has accepted it
+            await self._telling.tell([blocked])
+        return Denied("the code is wrong, and the fifth in succession: the share is blocked", field="code")
+
+    async def _register(self, bucket_id: BucketId, session: str) -> None:
+        try:
+            await self._access.register(bucket_id, session)
+        except NotFound:  # it has ended meanwhile
+            pass
+        except Unavailable as error:
+            raise Unavailable("the code was right, but the share does not open yet: try again") from error
+        async with self._database.transaction() as transaction:
+            await transaction.accept_session(bucket_id, session)
+
+    # Unblocking
+
+    async def unblock(self, actor: str, bucket_id: BucketId) -> tuple[Share, Bucket]:
+        """Ends a block and begins to count anew; codes from before are void.
+
+        An operator may, and who administers shares at the sending facility; nobody for himself (A42). To
+        anybody else who has not sent it, it is the same as an absent one.
+        """
+        async with self._acts.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
+            is_operator = (await self._access.check_permission(OPERATOR, None)).allowed
+            permit = await self._access.check_permission(SHARE_ADMIN, None)
+            async with self._database.transaction() as transaction:
+                share = await transaction.share_of(bucket_id)
+                if share is None:
+                    raise no_bucket()
+                if share.bucket(bucket_id).recipient_login == actor:
+                    raise Denied("nobody unblocks a share for himself")
+                if not (is_operator or permit.allowed or share.facility_id in permit.facility_ids):
+                    raise lacks(SHARE_ADMIN) if share.sender_login == actor else no_bucket()
+                (bucket,) = await transaction.lock_buckets([bucket_id])
+                bucket = bucket.after(Act.UNBLOCK, transaction.now)
+                await transaction.save_buckets([bucket])
+                await transaction.save_tries(bucket_id, Tries())
+                await transaction.delete_codes(bucket_id)
+                await transaction.record(actor, "share.unblocked", f"bucket:{bucket_id}", "done")
+        await self._telling.tell([bucket])
+        return share, bucket
+
+
+class CodeRepairs:
+    """What happens without anybody asking: the clock, and what a crash or a failing access left behind."""
+
+    def __init__(self, database: Database, access: Access) -> None:
+        self._database = database
+        self._access = access
+
+    async def lapse(self) -> int:
+        """Records which codes have expired, and forgets texts that count no more (R11)."""
+        async with self._database.transaction() as transaction:
+            await transaction.lapse_codes(transaction.now - LIFE)
+            await transaction.forget_texts(transaction.now - REMEMBERED)
+        return 0
+
+    async def block(self) -> int:
+        """Blocks what five tries have left, where the judging of one of them failed."""
+        async with self._database.transaction() as transaction:
+            now = transaction.now
+            blocked = 0
+            for bucket in await transaction.lock_buckets(
+                await transaction.out_of_tries(now - JUDGED_WITHIN, BATCH)
+            ):
+                tries = (await transaction.tries(bucket.id)).settled(now)
+                if bucket.stands(now) is State.ACTIVE and tries.block:
+                    await _block(transaction, "service:sharing", bucket, tries)
+                    blocked += 1
+        return blocked
+
+    async def register(self) -> int:
+        """Tells access of login sessions that it has not accepted yet."""
+        async with self._database.transaction() as transaction:
+            sessions = await transaction.sessions_to_tell(BATCH)
+        for bucket_id, session in sessions:
+            with suppress(NotFound):
+                await self._access.register(bucket_id, session)
+            async with self._database.transaction() as transaction:
+                await transaction.accept_session(bucket_id, session)
+        return len(sessions)
+
+
+async def _own(transaction: Transaction, actor: str, bucket_id: BucketId) -> Bucket:
+    """The actor's bucket, locked. One of somebody else, or that has ended, is the same as an absent one."""
+    if not await transaction.is_recipient(bucket_id, actor):
+        raise no_bucket()
+    for bucket in await transaction.lock_buckets([bucket_id]):
+        if bucket.stands(transaction.now) in (State.ACTIVE, State.BLOCKED):
+            return bucket
+    raise no_bucket()
+
+
+async def _needs_code(transaction: Transaction, bucket: Bucket, session: str) -> None:
+    """Refuses where there is nothing that a code would open."""
+    if not bucket.two_factor:
+        raise Conflict("the share asks for no code")
+    if await transaction.session_accepted(bucket.id, session) is not None:
+        raise _entered()
+
+
+async def _lacks_code(transaction: Transaction, actor: str, session: str, bucket_id: BucketId) -> None:
+    """Refuses to send a code for what is not the actor's, is blocked, or needs none."""
+    bucket = await _own(transaction, actor, bucket_id)
+    if bucket.state is State.BLOCKED or not (await transaction.tries(bucket_id)).is_room:
+        raise _blocked()
+    await _needs_code(transaction, bucket, session)
+
+
+async def _block(transaction: Transaction, actor: str, bucket: Bucket, tries: Tries) -> Bucket:
+    """The fifth wrong code in succession (SHR-9); what was sent before is void."""
+    blocked = replace(bucket.after(Act.BLOCK, transaction.now), wrong_codes=tries.wrong)
+    await transaction.save_buckets([blocked])
+    await transaction.save_tries(bucket.id, tries)
+    await transaction.delete_codes(bucket.id)
+    await transaction.say(ShareBlocked(blocked.id, blocked.version))
+    await transaction.record(actor, "share.blocked", f"bucket:{bucket.id}", "done")
+    return blocked
+
+
+def _entered() -> Conflict:
+    return Conflict("a code was entered in this login session already")
+
+
+def _blocked() -> Denied:
+    return Denied("the share is blocked after five wrong codes: its sender's facility can unblock it")
