@@ -13,6 +13,7 @@ from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server, caller
+from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.usecases import Gateways, Images, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
@@ -25,6 +26,12 @@ KIND_VALUES = {
     RefusalKind.HANDSHAKE: pb.Refusal.KIND_HANDSHAKE,
     RefusalKind.ASSOCIATION: pb.Refusal.KIND_ASSOCIATION,
     RefusalKind.INSTANCE: pb.Refusal.KIND_INSTANCE,
+}
+
+STATE_VALUES = {
+    State.ASKED: pb.Deletion.STATE_ASKED,
+    State.BEGUN: pb.Deletion.STATE_BEGUN,
+    State.CLOSED: pb.Deletion.STATE_CLOSED,
 }
 
 
@@ -41,10 +48,18 @@ class Addresses:
 class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     """What users and services call."""
 
-    def __init__(self, gateways: Gateways, studies: Studies, images: Images, addresses: Addresses) -> None:
+    def __init__(
+        self,
+        gateways: Gateways,
+        studies: Studies,
+        images: Images,
+        deletions: Deletions,
+        addresses: Addresses,
+    ) -> None:
         self._gateways = gateways
         self._studies = studies
         self._images = images
+        self._deletions = deletions
         self._addresses = addresses
 
     async def EnrolGateway(  # noqa: N802
@@ -128,6 +143,27 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
             async for chunk in self._images.read(stored):
                 yield pb.StreamStudyResponse(chunk=chunk)
 
+    async def DeleteStudy(  # noqa: N802
+        self, request: pb.DeleteStudyRequest, context: Context
+    ) -> pb.DeleteStudyResponse:
+        case_id = CaseId(parse_id(request.case_id, "case_id"))
+        deletion = await self._deletions.delete(acting_login(), case_id, force=request.force)
+        return pb.DeleteStudyResponse(deletion=_deletion(deletion), revision=deletion.revision)
+
+    async def ListDeletions(  # noqa: N802
+        self, request: pb.ListDeletionsRequest, context: Context
+    ) -> pb.ListDeletionsResponse:
+        limit = pages.size(request.page_size)
+        found = await self._deletions.list(pages.after(request.page_token, UUID), limit + 1)
+        page, token = pages.cut(found, limit, lambda last: last.deletion_id)
+        return pb.ListDeletionsResponse(deletions=map(_deletion, page), next_page_token=token)
+
+    async def DescribeDeletion(  # noqa: N802
+        self, request: pb.DescribeDeletionRequest, context: Context
+    ) -> pb.DescribeDeletionResponse:
+        begun_at = await self._deletions.begun_at(CaseId(parse_id(request.case_id, "case_id")))
+        return pb.DescribeDeletionResponse(begun_at=_timestamp(begun_at))
+
 
 class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
     """What gateways call, on a listener of their own."""
@@ -150,11 +186,18 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
         return pb.BeginTransferResponse()
 
 
-def serve(server: Server, gateways: Gateways, studies: Studies, images: Images, addresses: Addresses) -> None:
+def serve(
+    server: Server,
+    gateways: Gateways,
+    studies: Studies,
+    images: Images,
+    deletions: Deletions,
+    addresses: Addresses,
+) -> None:
     """Adds IngestService to a server."""
     server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(gateways, studies, images, addresses),
+        IngestApi(gateways, studies, images, deletions, addresses),
         pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
     )
 
@@ -238,4 +281,17 @@ def _header(stored: StoredInstance) -> pb.InstanceHeader:
         transfer_syntax_uid=stored.instance.transfer_syntax_uid,
         length=stored.place.file_length,
         sha256=stored.sha256.hex(),
+    )
+
+
+def _deletion(deletion: Deletion) -> pb.Deletion:
+    return pb.Deletion(
+        deletion_id=str(deletion.deletion_id),
+        case_id=str(deletion.case_id),
+        facility_id=str(deletion.facility_id or ""),
+        deleted_by=deletion.deleted_by,
+        state=STATE_VALUES[deletion.state],
+        asked_at=_timestamp(deletion.asked_at),
+        closed_at=_timestamp(deletion.closed_at) if deletion.closed_at else None,
+        waiting_for=deletion.waiting_for,
     )

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import grpc
 
-from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
+from services.ingest.deletion import Begun
 from services.ingest.domain import ConfirmedStudy, Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
@@ -36,3 +37,14 @@ class AccessClient:
             )
             for study in decision.studies
         ]
+
+    async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
+        request = access_pb2.BeginDeleteRequest(
+            case_id=str(case_id), deletion_id=str(deletion_id), force=force
+        )
+        answer = await self._access.BeginDelete(request)
+        return Begun(
+            tuple(StudyId(UUID(each)) for each in answer.study_ids),
+            FacilityId(UUID(answer.facility_id)),
+            answer.revision,
+        )

@@ -139,7 +139,13 @@ class RecordedRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who an association was accepted from: certificate, calling AE title and facility belong together."""
+    """Who an association was accepted from: certificate, calling AE title and facility belong together.
+
+    Attributes:
+        transfer_id: the transfer that the association named, else a new one: the association itself.
+        transfer_study_instance_uid: what the named transfer carries.
+        begun_at: when the transfer began, by our clock (A26).
+    """
 
     gateway_id: GatewayId
     certificate_sha256: str
@@ -147,6 +153,7 @@ class Sender:
     receiving_facility_id: FacilityId
     transfer_id: TransferId
     transfer_study_instance_uid: UID | None
+    begun_at: datetime
     remote_address: str
 
 
@@ -162,6 +169,7 @@ class StoreStatus(StrEnum):
     UNINDEXABLE = "unindexable"
     CONFLICT = "conflict"
     OTHER_STUDY = "other study"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,7 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
     StoreStatus.UNINDEXABLE: Answer(0xC003, "no valid study or series instance UID"),
     StoreStatus.CONFLICT: Answer(0xC111, "other bytes under a stored UID: delete in the cloud first"),
     StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of the announced transfer"),
+    StoreStatus.DELETED: Answer(0xC113, "deleted in the cloud: export the study again"),
 }
 
 
@@ -284,6 +293,10 @@ class Verdict(StrEnum):
     """No such study yet, and it was not to be created."""
     OTHER_STUDY_ID = "other"
     """The study is live under another StudyId than the entry says: write the entry's header anew."""
+    DELETED = "deleted"
+    """The study was deleted after the transfer had begun (A26)."""
+    PURGED = "purged"
+    """The study was purged, and the transfer is newer: what comes next has to be identified anew."""
 
 
 @dataclass(frozen=True, slots=True)

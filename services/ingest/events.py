@@ -1,1 +1,20 @@
-"""Ingest hears no facts: what it stores depends on nobody."""
+"""What ingest hears: that a service has purged a deleted case (A60). What it stores depends on nobody."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kernel.events import CasePurged
+from plumbing.bus import Hearing
+from services.ingest.deletion import Deletions
+
+
+def hearings(deletions: Deletions) -> Sequence[Hearing[Any, None]]:
+    """The fact says all there is to know."""
+
+    async def nothing(_fact: Any) -> None:
+        return None
+
+    async def confirm(transaction: Any, fact: Any, _nothing: None) -> None:
+        await deletions.confirm(transaction, fact)
+
+    return [Hearing(CasePurged, nothing, confirm)]

@@ -13,7 +13,7 @@ from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
 from plumbing import dimse, rpc, runtime
-from plumbing.bus import Bus
+from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -24,8 +24,10 @@ from plumbing.tls import TLSFiles, server_context
 from plumbing.tokens import Verifier
 from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient
+from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
+from services.ingest.events import hearings
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Images, Studies
@@ -95,7 +97,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         settings.database_url.get_secret_value(), IngestTransaction, clock=clock, new_id=new_id, pool_size=16
     )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), "ingest")
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
     resources.push_async_callback(bus.close)
     rates = RateWindow(settings.cache_url.get_secret_value(), clock)
     resources.push_async_callback(rates.close)
@@ -106,6 +108,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     gateways = Gateways(database, access, authority, rates, limits, new_id)
     studies = Studies(database, packs, limits, new_id)
     images = Images(database, access, packs)
+    deletions = Deletions(database, access, packs, new_id)
     await studies.recover()
 
     listener = Listener(gateways, studies, packs, EventLoopBridge(asyncio.get_running_loop()), clock)
@@ -123,20 +126,22 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     resources.push_async_callback(asyncio.to_thread, acceptor.stop)
 
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server("ingest", settings.listen, settings.tls, verifier, clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     addresses = Addresses(
         settings.dicom_public_address or settings.dicom_listen,
         settings.gateway_public_address or settings.gateway_listen,
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    serve(server, gateways, studies, images, addresses)
-    gateway_server = rpc.Server("ingest", settings.gateway_listen, gateway_tls, None, clock)
+    serve(server, gateways, studies, images, deletions, addresses)
+    gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None, clock)
     serve_gateways(gateway_server, gateways)
     return Application(
         servers=[server, gateway_server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, hearings(deletions), clock).run,
+            "deletions": deletions.run,
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
         },
         # NATS may be away: instances are received all the same.
@@ -146,4 +151,4 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
 
 def main(environ: Mapping[str, str]) -> int:
     """Runs ingest; the exit code."""
-    return runtime.run("ingest", Settings, build, environ)
+    return runtime.run(NAME, Settings, build, environ)

@@ -114,6 +114,8 @@ class Receipt:
             raise
         if status is not StoreStatus.STORED:
             self._entry.discard()
+        if status is StoreStatus.DELETED:
+            self._reception.release(self._instance.study_instance_uid)
         return status
 
     def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
@@ -136,8 +138,10 @@ class Receipt:
             case Verdict.CONFLICT:
                 reception.quarantine(study.study_id, stored)
                 return StoreStatus.CONFLICT
+            case Verdict.DELETED:
+                return StoreStatus.DELETED
             case _:
-                raise Unavailable("the study is live under another id")
+                raise Unavailable("the study is live under another id, or was purged")
 
     def _index(
         self, label: Label, description: Description | None
@@ -176,9 +180,7 @@ class Reception:
         if study is None:
             if len(self._open) >= MAX_OPEN_PACKS:
                 self.release(next(iter(self._open)))
-            study_id = self._loop.wait(
-                self._studies.identify(self.sender.receiving_facility_id, uid), IDENTIFY_S
-            )
+            study_id = self._loop.wait(self._studies.identify(self.sender, uid), IDENTIFY_S)
             study = _OpenStudy(study_id, self._packs.create())
         self._open[uid] = study  # last in, least recently used first out
         return Receipt(self, instance, study)

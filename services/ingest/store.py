@@ -11,9 +11,9 @@ import asyncpg
 
 from kernel.dicom import UID, AETitle
 from kernel.errors import Conflict, Unavailable
-from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
+from kernel.ids import GatewayId, PackId, StudyId, TransferId
 from plumbing.audit import AuditEntry
-from plumbing.db import Transaction
+from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     MAX_MAPPING_VALUES,
     AETitleBinding,
@@ -55,7 +55,7 @@ _QUIET = """
 """
 
 
-class IngestTransaction(Transaction):
+class IngestTransaction(DeletionStore):
     """A transaction over ingest's database."""
 
     async def record(
@@ -249,13 +249,20 @@ class IngestTransaction(Transaction):
 
     # Receiving
 
-    async def find_study(self, facility_id: FacilityId, study_instance_uid: UID) -> StudyId | None:
-        found: StudyId | None = await self.connection.fetchval(
-            "select study_id from studies where receiving_facility_id = $1 and study_instance_uid = $2",
-            facility_id,
+    async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]:
+        """The study that is live, and whether it was deleted since the transfer began (A26)."""
+        row = await self.connection.fetchrow(
+            """
+            select (select study_id from studies
+                    where receiving_facility_id = $1 and study_instance_uid = $2),
+                   deleted_since($1, $2, $3)
+            """,
+            sender.receiving_facility_id,
             study_instance_uid,
+            sender.begun_at,
         )
-        return found
+        assert row is not None
+        return row[0], row[1]
 
     async def receive(
         self,
@@ -266,9 +273,9 @@ class IngestTransaction(Transaction):
         *,
         create: bool,
     ) -> tuple[Verdict, StudyId]:
-        """Indexes an instance whose bytes are durable; the function in 0001 decides (R1, R4).
+        """Indexes an instance whose bytes are durable; the function in 0002 decides (R1, R4, A26).
 
-        Raises Unavailable if the pack was sealed meanwhile.
+        Raises Unavailable if the pack was sealed, or the study purged, meanwhile.
         """
         instance, place = stored.instance, stored.place
         described = None if description is None else {**asdict(description), "limit": MAX_MAPPING_VALUES}
@@ -276,7 +283,8 @@ class IngestTransaction(Transaction):
             row = await self.connection.fetchrow(
                 """
                 select verdict, live_study_id from receive_instance(
-                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18)
+                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18,
+                    $19)
                 """,
                 study_id,
                 create,
@@ -296,9 +304,10 @@ class IngestTransaction(Transaction):
                 place.end,
                 described and json.dumps(described),
                 self.now,
+                sender.begun_at,
             )
         except asyncpg.ObjectNotInPrerequisiteStateError as error:
-            raise Unavailable("the pack is sealed") from error
+            raise Unavailable("the pack is sealed, or the study was purged") from error
         assert row is not None
         return Verdict(row["verdict"]), row["live_study_id"]
 
@@ -444,9 +453,15 @@ class IngestTransaction(Transaction):
             )
         )
 
-    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None:
+    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> bool:
+        """Whether the digest is kept now: not for a study that was purged meanwhile."""
         await self.connection.execute(
-            "insert into quarantined values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+            """
+            with study as (select from studies where study_id = $3 for key share),
+            reprieved as (delete from doomed_files where sha256 = $1)
+            insert into quarantined
+            select $1, $2, $3, $4, $5, $6, $7, $8 from study on conflict do nothing
+            """,
             stored.sha256,
             sender.gateway_id,
             study_id,
@@ -455,6 +470,11 @@ class IngestTransaction(Transaction):
             stored.instance.transfer_syntax_uid,
             stored.place.file_length,
             self.now,
+        )
+        return bool(
+            await self.connection.fetchval(
+                "select exists (select from quarantined where sha256 = $1)", stored.sha256
+            )
         )
 
     async def quarantined(self) -> set[bytes]:

@@ -22,8 +22,10 @@ from services.ingest.domain import (
     Reach,
     RecordedRefusal,
     Refusal,
+    Refused,
     Sender,
     StoredInstance,
+    StoreStatus,
     Study,
     Transfer,
     Verdict,
@@ -70,7 +72,7 @@ class Transaction(Protocol):
     async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
     async def prune_transfers(self, older_than: datetime) -> None: ...
 
-    async def find_study(self, facility_id: FacilityId, study_instance_uid: UID) -> StudyId | None: ...
+    async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]: ...
     async def receive(
         self,
         study_id: StudyId,
@@ -84,6 +86,7 @@ class Transaction(Protocol):
     async def seal_open_packs(self) -> None: ...
     async def sealed_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
     async def prune_packs(self, older_than: datetime) -> None: ...
+    async def prune_tombstones(self, older_than: datetime) -> None: ...
     async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
     async def settle(self, sealed_before: datetime) -> Mapping[StudyId, int]: ...
     async def study(self, study_id: StudyId) -> Study | None: ...
@@ -92,7 +95,7 @@ class Transaction(Protocol):
     async def quarantine_has_room(
         self, sender: Sender, sha256: bytes, length: int, limits: Limits
     ) -> bool: ...
-    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None: ...
+    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> bool: ...
     async def quarantined(self) -> Collection[bytes]: ...
 
     async def instances(
@@ -276,6 +279,7 @@ class Gateways:
             facility_id,
             transfer.transfer_id if transfer else TransferId(self._new_id()),
             transfer.study_instance_uid if transfer else None,
+            transfer.begun_at if transfer else statements.now,
             remote_address,
         )
 
@@ -321,6 +325,7 @@ class Gateways:
             now = transaction.now
             await transaction.prune_refusals(now - self._limits.refusals_kept_for, self._limits.refusals_kept)
             await transaction.prune_transfers(now - MAX_TRANSFER_AGE)
+            await transaction.prune_tombstones(now - MAX_TRANSFER_AGE)
             await transaction.prune_packs(now - timedelta(hours=1))
 
     def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
@@ -365,10 +370,15 @@ class Studies:
         self._released: dict[PackId, StudyId] = {}
         self._wake = asyncio.Event()
 
-    async def identify(self, facility_id: FacilityId, study_instance_uid: UID) -> StudyId:
-        """The live StudyId at the facility, or the one the study will have if it becomes durable."""
+    async def identify(self, sender: Sender, study_instance_uid: UID) -> StudyId:
+        """The live StudyId at the facility, or the one the study will have if it becomes durable.
+
+        Raises Refused if the study was deleted after the transfer had begun, also where it is live again.
+        """
         async with self._database.statements() as statements:
-            known = await statements.find_study(facility_id, study_instance_uid)
+            known, deleted = await statements.find_study(sender, study_instance_uid)
+        if deleted:
+            raise Refused(StoreStatus.DELETED)
         return known or StudyId(self._new_id())
 
     async def receive(
@@ -400,7 +410,9 @@ class Studies:
         if room:
             await asyncio.to_thread(self._files.quarantine, stored.place, stored.sha256)
             async with self._database.transaction() as transaction:
-                await transaction.insert_quarantined(study_id, sender, stored)
+                kept = await transaction.insert_quarantined(study_id, sender, stored)
+            if not kept:
+                await asyncio.to_thread(self._files.release, stored.sha256)
 
     def release(self, pack_id: PackId, study_id: StudyId) -> None:
         """An association has ended with this pack: it is sealed, and the study is told, at once."""

@@ -39,7 +39,7 @@ def a_gateway(*titles: str, facility_id: FacilityId = FACILITY) -> Gateway:
     )
 
 
-def a_sender(gateway: Gateway) -> Sender:
+def a_sender(gateway: Gateway, *, begun_at: datetime = NOW) -> Sender:
     binding = gateway.bindings[0]
     return Sender(
         gateway.gateway_id,
@@ -48,6 +48,7 @@ def a_sender(gateway: Gateway) -> Sender:
         binding.facility_id,
         TransferId(uuid4()),
         None,
+        begun_at,
         "127.0.0.1:50000",
     )
 

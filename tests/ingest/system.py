@@ -28,7 +28,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from demo.dicom_files import dataset_bytes
 from kernel.clock import MonotonicClock
-from kernel.errors import NotFound
+from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
 from kernel.ids import UUID7, FacilityId
 from plumbing import rpc, tokens
 from plumbing.config import load
@@ -54,6 +54,10 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         self.administered: dict[str, set[FacilityId]] = {ADMIN: {RIVERSIDE, HARBOUR}}
         self.everywhere = {ADMIN}
         self.decisions: dict[tuple[str, str], access_pb2.Decision] = {}
+        self.cases: dict[str, list[str]] = {}
+        self.begun: dict[str, access_pb2.BeginDeleteResponse] = {}
+        self.failing: list[ReadroomError] = []
+        self.answers_get_lost = False
 
     async def CheckPermission(  # noqa: N802
         self, request: access_pb2.CheckPermissionRequest, context: Any
@@ -72,6 +76,25 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
     async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802
         decision = self.decisions.get((rpc.caller().login or "", request.case_id))
         return access_pb2.CheckResponse(decision=decision or access_pb2.Decision())
+
+    async def BeginDelete(  # noqa: N802
+        self, request: access_pb2.BeginDeleteRequest, context: Any
+    ) -> access_pb2.BeginDeleteResponse:
+        """ADMIN may delete what is in `cases`, at RIVERSIDE. Ingest itself is told again."""
+        if self.failing:
+            raise self.failing.pop(0)
+        if request.deletion_id not in self.begun:
+            login = rpc.caller().login
+            if login is None or request.case_id not in self.cases:
+                raise NotFound(f"no case `{request.case_id}`", field="case_id")
+            if login != ADMIN:
+                raise Denied("this needs the permission `study.delete` at the facility of the case")
+            self.begun[request.deletion_id] = access_pb2.BeginDeleteResponse(
+                study_ids=self.cases.pop(request.case_id), facility_id=str(RIVERSIDE), revision="7"
+            )
+        if self.answers_get_lost:
+            raise Unavailable("lost")
+        return self.begun[request.deletion_id]
 
 
 @dataclass
@@ -99,7 +122,7 @@ class Ingest:
         self.database_url = database_url
         self.pki = pki
         self.folder = folder
-        self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks two of its verbs
+        self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks three of its verbs
         self.clock = MonotonicClock()
         self.ports = {name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access")}
         self.environ: dict[str, str] = {}

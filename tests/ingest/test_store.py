@@ -256,8 +256,9 @@ async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gat
 
 
 async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gateway: Gateway) -> None:
-    sender = a_sender(gateway)
-    first = stored(an_instance(), data=b"first", pack_id=PackId(uuid4()))
+    sender, study_id, instance = a_sender(gateway), StudyId(uuid4()), an_instance()
+    await receive(store, gateway, study_id, instance, pack_id=PackId(uuid4()))
+    first = stored(instance, data=b"first", pack_id=PackId(uuid4()))
     length = first.place.file_length
 
     async def room(instances: int, size: int, sha256: bytes = b"\1" * 32) -> bool:
@@ -268,7 +269,8 @@ async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gat
     assert await room(1, length)
     assert not await room(1, length - 1)
     async with store.transaction() as transaction:
-        await transaction.insert_quarantined(StudyId(uuid4()), sender, first)
+        assert not await transaction.insert_quarantined(StudyId(uuid4()), sender, first)  # purged meanwhile
+        assert await transaction.insert_quarantined(study_id, sender, first)
         assert await transaction.quarantined() == {first.sha256}
     assert not await room(1, 10 * length)
     assert not await room(2, 2 * length - 1)

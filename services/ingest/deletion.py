@@ -1,0 +1,304 @@
+"""Deletion (A60): a case and everything of it goes everywhere, and the purge record says how far that is.
+
+    absent   →  asked    DeleteStudy: saved before access is asked, so that no deletion is forgotten
+    asked    →  begun    access has hidden the case: its studies are purged here, and everybody is told
+    asked    →  absent   access refused, or never heard of it
+    begun    →  begun    nobody confirmed for a minute: everybody is told again
+    begun    →  closed   all others have confirmed, and no file is left
+
+Whatever ends the process in between, the record goes on from where it was: at the next start, and by timer.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal, Protocol
+from uuid import UUID
+
+from prometheus_client import Gauge
+
+from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
+from kernel.events import CaseDeleted, CasePurged, Fact
+from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
+from plumbing import log
+from services.ingest.domain import Reach
+
+NAME = "ingest"
+CONFIRM = ("access", "notify", "reporting", "routing", "sharing")
+"""The services that keep something of a case."""
+DELETE_STUDY, OPERATOR = "study.delete", "operator"
+
+ASKED_FOR = timedelta(seconds=30)
+"""After this, access has answered or never will: it is asked again, for ingest itself."""
+TOLD_FOR = timedelta(seconds=60)
+"""After this, everybody is told again."""
+OVERDUE_AFTER = timedelta(minutes=10)
+LOOK_S = 1.0
+DOOMED_PAGE = 1_000
+"""Files unlinked at a time."""
+
+OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
+
+_log = log.get()
+
+
+class State(StrEnum):
+    """How far a deletion has come."""
+
+    ASKED = "asked"
+    BEGUN = "begun"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What access answers once it has hidden the case."""
+
+    study_ids: tuple[StudyId, ...]
+    facility_id: FacilityId
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """The purge record.
+
+    Attributes:
+        facility_id: the owner; none while access has not answered.
+        revision: of sight after the case was hidden.
+        waiting_for: who has not confirmed; ingest itself while files are left.
+    """
+
+    deletion_id: DeletionId
+    case_id: CaseId
+    facility_id: FacilityId | None
+    deleted_by: str
+    asked_at: datetime
+    begun_at: datetime | None = None
+    closed_at: datetime | None = None
+    revision: str = ""
+    waiting_for: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> State:
+        if self.closed_at is not None:
+            return State.CLOSED
+        return State.ASKED if self.begun_at is None else State.BEGUN
+
+
+@dataclass(frozen=True, slots=True)
+class DoomedFile:
+    """A file of a purged study: a pack, or a quarantined data set by its digest."""
+
+    pack_id: PackId | None
+    sha256: bytes | None
+
+
+class Transaction(Protocol):
+    """What ingest's store does within one transaction; `deletionstore.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None: ...
+
+    async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
+    async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool: ...
+    async def lapse_deletion(self, deletion_id: DeletionId) -> bool: ...
+    async def tell_deletion(self, deletion_id: DeletionId) -> int: ...
+    async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None: ...
+    async def close_deletions(self, confirmed_by: Sequence[str]) -> Sequence[CaseId]: ...
+    async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None: ...
+    async def deletion_of(self, case_id: CaseId) -> Deletion | None: ...
+    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
+    async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Deletion]: ...
+    async def asked_deletions(self, before: datetime) -> Sequence[Deletion]: ...
+    async def untold_deletions(self, before: datetime) -> Sequence[Deletion]: ...
+    async def overdue_deletions(self, before: datetime) -> int: ...
+
+    async def purge_studies(
+        self, deletion_id: DeletionId, study_ids: Collection[StudyId]
+    ) -> Collection[str]: ...
+    async def doomed_files(self, limit: int) -> Sequence[DoomedFile]: ...
+    async def forget_files(self, files: Collection[DoomedFile]) -> None: ...
+
+
+class Database(Protocol):
+    """Opens transactions, or single statements that commit by themselves."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Access(Protocol):
+    """The service access."""
+
+    async def reach(self, permission: str) -> Reach: ...
+
+    async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
+        """Hides the case, for the acting user. For ingest itself: the same answer again, else NotFound."""
+        ...
+
+
+class Files(Protocol):
+    """The bytes; each method waits for the disk."""
+
+    def seal(self, pack_id: PackId, committed_end: int) -> None: ...
+    def release(self, sha256: bytes) -> None: ...
+
+
+class Deletions:
+    """Deletes cases, and sees to it that everybody does."""
+
+    def __init__(self, database: Database, access: Access, files: Files, new_id: NewId) -> None:
+        self._database = database
+        self._access = access
+        self._files = files
+        self._new_id = new_id
+        self._wake = asyncio.Event()
+
+    async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
+        """Deletes a case for the acting user; once it answers, nobody sees it any more.
+
+        An Unavailable leaves open whether it has begun; whoever asks again is told.
+        """
+        deletion_id = DeletionId(self._new_id())
+        async with self._database.transaction() as transaction:
+            asked = Deletion(deletion_id, case_id, None, actor, transaction.now)
+            deletion = await transaction.ask_deletion(asked)
+        if deletion.state is not State.ASKED:
+            return deletion
+        try:
+            begun = await self._access.begin_delete(case_id, deletion.deletion_id, force=force)
+        except Unavailable:
+            raise
+        except ReadroomError as error:
+            await self._lapse(deletion, error.sentence)
+            raise
+        return await self._begin(deletion, begun)
+
+    async def list(self, before: UUID | None, limit: int) -> Sequence[Deletion]:
+        """Newest first: all for an operator, else those of facilities where the actor may delete."""
+        reach = await self._access.reach(OPERATOR)
+        if not reach.everywhere:
+            reach = await self._access.reach(DELETE_STUDY)
+        if not reach:
+            raise Denied(f"the permission `{DELETE_STUDY}` or `{OPERATOR}` is needed")
+        async with self._database.statements() as statements:
+            return await statements.deletions(reach, before, limit)
+
+    async def begun_at(self, case_id: CaseId) -> datetime:
+        """From when on the case was deleted; raises NotFound if it was not."""
+        async with self._database.statements() as statements:
+            deletion = await statements.deletion_of(case_id)
+        if deletion is None or deletion.begun_at is None:
+            raise NotFound("there is no deletion of this case", field="case_id")
+        return deletion.begun_at
+
+    async def confirm(self, transaction: Transaction, purged: CasePurged) -> None:
+        """A service keeps nothing of the case any more; the studies that routing held are purged too."""
+        deletion = await transaction.lock_deletion_of(CaseId(purged.id))
+        if deletion is None or purged.by not in CONFIRM:
+            return
+        await self._purge(transaction, deletion, [StudyId(each) for each in purged.study_ids])
+        await transaction.confirm_deletion(deletion.deletion_id, purged.by)
+        self._wake.set()
+
+    async def resume(self, *, asked_for: timedelta = ASKED_FOR) -> None:
+        """Goes on with every deletion that is not closed; raises Unavailable if somebody does not answer."""
+        async with self._database.statements() as statements:
+            now = statements.now
+        await self._unlink()
+        async with self._database.transaction() as transaction:
+            for deletion in await transaction.untold_deletions(now - TOLD_FOR):
+                version = await transaction.tell_deletion(deletion.deletion_id)
+                await transaction.say(CaseDeleted(deletion.case_id, version))
+        async with self._database.transaction() as transaction:
+            for case_id in await transaction.close_deletions(CONFIRM):
+                await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+            OVERDUE.set(await transaction.overdue_deletions(now - OVERDUE_AFTER))
+            asked = await transaction.asked_deletions(now - asked_for)
+        for deletion in asked:
+            await self._ask_again(deletion)
+
+    async def run(self) -> None:
+        """Looks after deletions for as long as the service lives; at the start nobody else has asked."""
+        asked_for = timedelta()
+        while True:
+            self._wake.clear()
+            try:
+                await self.resume(asked_for=asked_for)
+                asked_for = ASKED_FOR
+            except (ReadroomError, OSError) as error:
+                _log.warning("deletions have to wait", exc_info=error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+
+    async def _begin(self, deletion: Deletion, begun: Begun) -> Deletion:
+        async with self._database.transaction() as transaction:
+            if await transaction.begin_deletion(deletion, begun):
+                await self._purge(transaction, deletion, begun.study_ids)
+                version = await transaction.tell_deletion(deletion.deletion_id)
+                await transaction.say(CaseDeleted(deletion.case_id, version))
+            saved = await transaction.deletion(deletion.deletion_id)
+        assert saved is not None
+        self._wake.set()
+        return saved
+
+    async def _purge(
+        self, transaction: Transaction, deletion: Deletion, study_ids: Collection[StudyId]
+    ) -> None:
+        uids = await transaction.purge_studies(deletion.deletion_id, study_ids)
+        if deletion.begun_at is None or uids:
+            await transaction.record(
+                deletion.deleted_by,
+                "case.deleted",
+                f"case:{deletion.case_id}",
+                "done",
+                deletion=str(deletion.deletion_id),
+                study_instance_uids=" ".join(uids),
+            )
+
+    async def _ask_again(self, deletion: Deletion) -> None:
+        try:
+            begun = await self._access.begin_delete(deletion.case_id, deletion.deletion_id, force=False)
+        except NotFound as error:
+            await self._lapse(deletion, error.sentence)
+        else:
+            await self._begin(deletion, begun)
+
+    async def _lapse(self, deletion: Deletion, reason: str) -> None:
+        async with self._database.transaction() as transaction:
+            if await transaction.lapse_deletion(deletion.deletion_id):
+                await transaction.record(
+                    deletion.deleted_by,
+                    "case.deleted",
+                    f"case:{deletion.case_id}",
+                    "refused",
+                    deletion=str(deletion.deletion_id),
+                    reason=reason,
+                )
+
+    async def _unlink(self) -> None:
+        """Removes the files of purged studies; a row goes after its file."""
+        while True:
+            async with self._database.statements() as statements:
+                files = await statements.doomed_files(DOOMED_PAGE)
+            if not files:
+                return
+            await asyncio.to_thread(self._remove, files)
+            async with self._database.transaction() as transaction:
+                await transaction.forget_files(files)
+
+    def _remove(self, files: Sequence[DoomedFile]) -> None:
+        for file in files:
+            if file.pack_id is not None:
+                self._files.seal(file.pack_id, 0)
+            if file.sha256 is not None:
+                self._files.release(file.sha256)

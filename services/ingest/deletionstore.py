@@ -1,0 +1,263 @@
+# ruff: noqa: S608  statements are put together from constants of this file
+"""Purge records, tombstones, and the purge of a study."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from kernel.ids import CaseId, DeletionId, StudyId
+from plumbing.db import Transaction
+from services.ingest.deletion import CONFIRM, NAME, Begun, Deletion, DoomedFile
+from services.ingest.domain import Reach
+
+_DELETIONS = """
+    select d.deletion_id, d.case_id, d.facility_id, d.deleted_by, d.asked_at, d.begun_at, d.closed_at,
+           d.revision,
+           array(select by from confirmations c where c.deletion_id = d.deletion_id) as confirmed,
+           exists (select from doomed_files f where f.deletion_id = d.deletion_id) as files_left
+    from deletions d
+"""
+
+
+class DeletionStore(Transaction):
+    """Keeps the purge records, and purges."""
+
+    async def ask_deletion(self, deletion: Deletion) -> Deletion:
+        """Saves a wish, or answers the one that its user has had for this case."""
+        await self.connection.execute(
+            """
+            insert into deletions (deletion_id, case_id, deleted_by, asked_at) values ($1, $2, $3, $4)
+            on conflict (case_id, deleted_by) do nothing
+            """,
+            deletion.deletion_id,
+            deletion.case_id,
+            deletion.deleted_by,
+            deletion.asked_at,
+        )
+        row = await self.connection.fetchrow(
+            f"{_DELETIONS} where d.case_id = $1 and d.deleted_by = $2", deletion.case_id, deletion.deleted_by
+        )
+        assert row is not None
+        return _deletion(row)
+
+    async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool:
+        """Whether it begins now; also where the wish has lapsed, for access has begun."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                insert into deletions as d (deletion_id, case_id, deleted_by, asked_at, facility_id, begun_at,
+                                            revision)
+                values ($1, $2, $3, $4, $5, $6, $7)
+                on conflict (deletion_id) do update
+                    set facility_id = excluded.facility_id, begun_at = excluded.begun_at,
+                        revision = excluded.revision
+                    where d.begun_at is null
+                returning true
+                """,
+                deletion.deletion_id,
+                deletion.case_id,
+                deletion.deleted_by,
+                deletion.asked_at,
+                begun.facility_id,
+                self.now,
+                begun.revision,
+            )
+        )
+
+    async def lapse_deletion(self, deletion_id: DeletionId) -> bool:
+        """Forgets a wish that has not begun; whether there was one."""
+        return bool(
+            await self.connection.fetchval(
+                "delete from deletions where deletion_id = $1 and begun_at is null returning true",
+                deletion_id,
+            )
+        )
+
+    async def tell_deletion(self, deletion_id: DeletionId) -> int:
+        """The version with which it is told now."""
+        version: int = await self.connection.fetchval(
+            """
+            update deletions set version = version + 1, told_at = $2 where deletion_id = $1 returning version
+            """,
+            deletion_id,
+            self.now,
+        )
+        return version
+
+    async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None:
+        await self.connection.execute(
+            "insert into confirmations values ($1, $2, $3) on conflict do nothing", deletion_id, by, self.now
+        )
+
+    async def close_deletions(self, confirmed_by: Sequence[str]) -> list[CaseId]:
+        """Closes what all these have confirmed and has no files left; answers whose it is."""
+        rows = await self.connection.fetch(
+            """
+            update deletions d set closed_at = $2
+            where closed_at is null and begun_at is not null
+              and not exists (select from doomed_files f where f.deletion_id = d.deletion_id)
+              and not exists (select from unnest($1::text[]) as other
+                              where not exists (select from confirmations c
+                                                where c.deletion_id = d.deletion_id and c.by = other))
+            returning case_id
+            """,
+            list(confirmed_by),
+            self.now,
+        )
+        return [row["case_id"] for row in rows]
+
+    async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None:
+        """The deletion of the case, if it has begun; whoever else changes it waits."""
+        await self.connection.execute(
+            "select from deletions where case_id = $1 and begun_at is not null for no key update", case_id
+        )
+        return await self.deletion_of(case_id)
+
+    async def deletion_of(self, case_id: CaseId) -> Deletion | None:
+        """The deletion of the case, if it has begun."""
+        row = await self.connection.fetchrow(
+            f"{_DELETIONS} where d.case_id = $1 and d.begun_at is not null", case_id
+        )
+        return _deletion(row) if row else None
+
+    async def deletion(self, deletion_id: DeletionId) -> Deletion | None:
+        row = await self.connection.fetchrow(f"{_DELETIONS} where d.deletion_id = $1", deletion_id)
+        return _deletion(row) if row else None
+
+    async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> list[Deletion]:
+        """Newest first."""
+        rows = await self.connection.fetch(
+            f"""
+            {_DELETIONS}
+            where ($1 or d.facility_id = any($2)) and ($3::uuid is null or d.deletion_id < $3)
+            order by d.deletion_id desc limit $4
+            """,
+            reach.everywhere,
+            list(reach.facilities),
+            before,
+            limit,
+        )
+        return [_deletion(row) for row in rows]
+
+    async def asked_deletions(self, before: datetime) -> list[Deletion]:
+        """What was asked before then, and has not begun."""
+        rows = await self.connection.fetch(
+            f"{_DELETIONS} where d.closed_at is null and d.begun_at is null and d.asked_at <= $1", before
+        )
+        return [_deletion(row) for row in rows]
+
+    async def untold_deletions(self, before: datetime) -> list[Deletion]:
+        """What somebody has not confirmed, and was told before then for the last time."""
+        rows = await self.connection.fetch(
+            f"{_DELETIONS} where d.closed_at is null and d.told_at <= $1 order by d.deletion_id", before
+        )
+        return [each for each in map(_deletion, rows) if set(each.waiting_for) - {NAME}]
+
+    async def overdue_deletions(self, before: datetime) -> int:
+        """How many are open since before then."""
+        count: int = await self.connection.fetchval(
+            "select count(*) from deletions where closed_at is null and asked_at < $1", before
+        )
+        return count
+
+    # The purge
+
+    async def purge_studies(self, deletion_id: DeletionId, study_ids: Collection[StudyId]) -> list[str]:
+        """Removes studies with everything of them, for good; answers the UIDs of those that were live.
+
+        The study's row first, then its packs, then the rest: `receive_instance` either has committed before,
+        and its instance is purged here, or finds the study gone or the pack sealed, and leaves nothing.
+        """
+        rows = await self.connection.fetch(
+            """
+            select study_id, study_instance_uid from studies where study_id = any($1)
+            order by study_id for update
+            """,
+            list(study_ids),
+        )
+        live = [row["study_id"] for row in rows]
+        if not live:
+            return []
+        # In the order of `seal_packs`, which has these locks too.
+        await self.connection.execute(
+            "select from packs where study_id = any($1) order by pack_id for update", live
+        )
+        await self.connection.execute(
+            """
+            with fences as (
+                update packs set study_id = null, committed_end = 0, sealed_at = $2
+                where study_id = any($1) returning pack_id),
+            refused as (delete from quarantined where study_id = any($1) returning sha256)
+            insert into doomed_files
+            select $3::uuid, pack_id, null::bytea from fences
+            union all select $3::uuid, null::uuid, sha256 from refused
+            """,
+            live,
+            self.now,
+            deletion_id,
+        )
+        # A transfer of which an instance is purged here is older than the tombstone, also one that has begun
+        # since this transaction has.
+        newest: datetime | None = await self.connection.fetchval(
+            """
+            with gone as (delete from instances where study_id = any($1) returning received_at)
+            select max(received_at) from gone
+            """,
+            live,
+        )
+        for table in ("mapping_values", "series"):
+            await self.connection.execute(f"delete from {table} where study_id = any($1)", live)
+        await self.connection.execute(
+            """
+            with gone as (delete from studies where study_id = any($1) returning *)
+            insert into tombstones select study_id, receiving_facility_id, study_instance_uid, $2 from gone
+            """,
+            live,
+            max(self.now, newest or self.now),
+        )
+        return [row["study_instance_uid"] for row in rows]
+
+    async def doomed_files(self, limit: int) -> list[DoomedFile]:
+        """Files of purged studies that are still to be unlinked."""
+        rows = await self.connection.fetch("select pack_id, sha256 from doomed_files limit $1", limit)
+        return [DoomedFile(row["pack_id"], row["sha256"]) for row in rows]
+
+    async def forget_files(self, files: Collection[DoomedFile]) -> None:
+        """They are gone."""
+        await self.connection.execute(
+            "delete from doomed_files where pack_id = any($1) or sha256 = any($2)",
+            [file.pack_id for file in files if file.pack_id],
+            [file.sha256 for file in files if file.sha256],
+        )
+
+    async def prune_tombstones(self, older_than: datetime) -> None:
+        """Forgets the UIDs of what was deleted so long ago; the StudyIds stay."""
+        await self.connection.execute(
+            """
+            update tombstones set study_instance_uid = null
+            where deleted_at < $1 and study_instance_uid is not null
+            """,
+            older_than,
+        )
+
+
+def _deletion(row: "asyncpg.Record") -> Deletion:
+    confirmed, files_left = row["confirmed"], row["files_left"]
+    waiting_for: list[str] = []
+    if row["closed_at"] is None and row["begun_at"] is None:
+        waiting_for = ["access"]
+    elif row["closed_at"] is None:
+        waiting_for = [name for name in CONFIRM if name not in confirmed] + [NAME] * files_left
+    return Deletion(
+        row["deletion_id"],
+        row["case_id"],
+        row["facility_id"],
+        row["deleted_by"],
+        row["asked_at"],
+        row["begun_at"],
+        row["closed_at"],
+        row["revision"],
+        tuple(waiting_for),
+    )
