@@ -13,19 +13,20 @@ from kernel.ids import BucketId, CaseId, FacilityId, ShareId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login, caller
 from plumbing.rpc import Server
+from services.sharing.codes import Codes
 from services.sharing.domain import (
     Bucket,
     Language,
-    Policy,
     Received,
     Recipient,
     Rights,
     Share,
     State,
-    Validity,
     Wanted,
 )
-from services.sharing.usecases import Inbox, Policies, Shares
+from services.sharing.shares import Shares
+from services.sharing.usecases import Inbox, Policies
+from services.sharing.validity import Policy, Validity
 from wire.access.v1 import access_pb2
 from wire.sharing.v1 import sharing_pb2 as pb
 from wire.sharing.v1 import sharing_pb2_grpc
@@ -47,9 +48,10 @@ STATE_VALUES = {each: pb.Bucket.State.Value(f"STATE_{each.name}") for each in St
 class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     """The servicer."""
 
-    def __init__(self, shares: Shares, inbox: Inbox, policies: Policies) -> None:
+    def __init__(self, shares: Shares, inbox: Inbox, codes: Codes, policies: Policies) -> None:
         self._shares = shares
         self._inbox = inbox
+        self._codes = codes
         self._policies = policies
 
     async def PrepareShare(  # noqa: N802
@@ -98,6 +100,20 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
 
     async def Open(self, request: pb.OpenRequest, context: Context) -> pb.OpenResponse:  # noqa: N802
         return pb.OpenResponse(received=_received(await self._inbox.open(_actor(), _session(), request.link)))
+
+    async def SendCode(  # noqa: N802
+        self, request: pb.SendCodeRequest, context: Context
+    ) -> pb.SendCodeResponse:
+        ends_at = await self._codes.send_code(_actor(), _session(), _bucket_id(request.bucket_id))
+        return pb.SendCodeResponse(ends_at=_timestamp(ends_at))
+
+    async def Redeem(self, request: pb.RedeemRequest, context: Context) -> pb.RedeemResponse:  # noqa: N802
+        received = await self._codes.redeem(_actor(), _session(), _bucket_id(request.bucket_id), request.code)
+        return pb.RedeemResponse(received=_received(received))
+
+    async def Unblock(self, request: pb.UnblockRequest, context: Context) -> pb.UnblockResponse:  # noqa: N802
+        share, bucket = await self._codes.unblock(_actor(), _bucket_id(request.bucket_id))
+        return pb.UnblockResponse(bucket=_bucket(share, bucket))
 
     async def Revoke(self, request: pb.RevokeRequest, context: Context) -> pb.RevokeResponse:  # noqa: N802
         bucket_id = _bucket_id(request.bucket_id) if request.bucket_id else None
@@ -150,11 +166,11 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         )
 
 
-def serve(server: Server, shares: Shares, inbox: Inbox, policies: Policies) -> None:
+def serve(server: Server, shares: Shares, inbox: Inbox, codes: Codes, policies: Policies) -> None:
     """Adds SharingService to a server."""
     server.add(
         sharing_pb2_grpc.add_SharingServiceServicer_to_server,
-        SharingApi(shares, inbox, policies),
+        SharingApi(shares, inbox, codes, policies),
         pb.DESCRIPTOR.services_by_name["SharingService"].full_name,
     )
 

@@ -1,30 +1,27 @@
-"""What sharing decides: how a bucket may stand, until when, in which language; what a share must say."""
+"""What sharing decides: how a bucket may stand, what a share must say, in which language, by which link."""
 
 import base64
 import hashlib
 import hmac
 import re
 import unicodedata
-from calendar import monthrange
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from enum import Enum, StrEnum
-from zoneinfo import ZoneInfo
 
 from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
+from services.sharing.otp import MAX_WRONG_CODES
+from services.sharing.validity import THE_DEFAULT, Validity
 
 MAX_CASES = 100
 MAX_REASON_CHARACTERS = 500
 MAX_MESSAGE_CHARACTERS = 2_000
-MAX_POLICY_DAYS = 36_500
-MAX_WRONG_CODES = 5
-"""In succession; the last of them blocks the bucket (A41)."""
 
-LAST_DAY = date(9999, 12, 30)
-"""The last day whose end can be told as an instant in every time zone."""
+
+_LOGIN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 # How a bucket stands
@@ -149,16 +146,6 @@ class Change:
     ends_at: datetime | None
 
 
-def is_earlier(one: datetime | None, other: datetime | None) -> bool:
-    """Whether an end comes before another; None never comes."""
-    return one is not None and (other is None or one < other)
-
-
-def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
-    """Which of two ends comes first."""
-    return one if is_earlier(one, other) else other
-
-
 # What others know
 
 
@@ -226,14 +213,6 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
-class Validity:
-    """Until when to share: a last day, no end, or (neither) the default."""
-
-    valid_till: str = ""
-    unlimited: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """A share as it is asked for."""
 
@@ -242,7 +221,7 @@ class Wanted:
     rights: Rights | None
     reason: str
     patient_agreed: bool
-    validity: Validity = Validity()
+    validity: Validity = THE_DEFAULT
     urgent: bool = False
     anonymize: bool = False
     message: str = ""
@@ -314,11 +293,7 @@ class Received:
 def check(wanted: Wanted, max_recipients: int) -> None:
     """Refuses what a share must not be, whatever it is about; the refusal names the field."""
     check_cases(wanted.case_ids)
-    logins = [recipient.login.lower() for recipient in wanted.recipients]
-    if not 1 <= len(logins) <= max_recipients:
-        raise Invalid(f"`recipients` must be 1 to {max_recipients}", field="recipients")
-    if len(set(logins)) < len(logins):
-        raise Invalid("`recipients` names somebody twice", field="recipients")
+    check_logins([recipient.login for recipient in wanted.recipients], max_recipients)
     if wanted.rights is None:
         raise Invalid(
             "`rights` must be read or write access to the report: images only is not offered",
@@ -341,6 +316,15 @@ def check_cases(case_ids: Sequence[CaseId]) -> None:
         raise Invalid(f"`case_ids` must be 1 to {MAX_CASES}", field="case_ids")
     if len(set(case_ids)) < len(case_ids):
         raise Invalid("`case_ids` names a case twice", field="case_ids")
+
+
+def check_logins(logins: Sequence[str], max_recipients: int, at_least: int = 1) -> None:
+    if not at_least <= len(logins) <= max_recipients:
+        raise Invalid(f"`recipients` must be {at_least} to {max_recipients}", field="recipients")
+    if not all(map(_LOGIN.fullmatch, logins)):
+        raise Invalid("`recipients` names what is no login", field="recipients")
+    if len({login.lower() for login in logins}) < len(logins):
+        raise Invalid("`recipients` names somebody twice", field="recipients")
 
 
 def check_text(text: str, field: str, limit: int, more: str = "") -> None:
@@ -382,107 +366,6 @@ def preferences_of(recipients: Collection[Recipient]) -> Preferences:
     return Preferences(
         any(each.two_factor for each in recipients), any(each.send_mail for each in recipients)
     )
-
-
-# Until when
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What a sending facility allows (SHR-18); the values here are those of one that never said.
-
-    Attributes:
-        default_days: 0 means one month.
-        maximum_days: 0 means none.
-    """
-
-    facility_id: FacilityId
-    default_days: int = 0
-    maximum_days: int = 0
-    unlimited_allowed: bool = True
-    further_sharing_allowed: bool = True
-
-    def check(self) -> None:
-        """Refuses what contradicts itself (A47)."""
-        for field in ("default_days", "maximum_days"):
-            if not 0 <= getattr(self, field) <= MAX_POLICY_DAYS:
-                raise Invalid(f"`{field}` is out of range: expected 0 to {MAX_POLICY_DAYS}", field=field)
-        if self.maximum_days and self.default_days > self.maximum_days:
-            raise Invalid("`default_days` is more than the maximum", field="default_days")
-        if self.maximum_days and self.unlimited_allowed:
-            raise Invalid("`unlimited_allowed` is excluded by a maximum", field="unlimited_allowed")
-
-    def last_day(self, today: date) -> date | None:
-        """The last day that may be chosen; None: any."""
-        return today + timedelta(days=self.maximum_days) if self.maximum_days else None
-
-    def default_day(self, today: date) -> date:
-        """The last day of a share that names none."""
-        default = today + timedelta(days=self.default_days) if self.default_days else a_month_after(today)
-        return min(default, self.last_day(today) or default)
-
-
-def a_month_after(day: date) -> date:
-    """The same day next month, or the last one of that month (A47)."""
-    year, month = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
-    return date(year, month, min(day.day, monthrange(year, month)[1]))
-
-
-def today_at(now: datetime, time_zone: str) -> date:
-    return now.astimezone(ZoneInfo(time_zone)).date()
-
-
-def end_of(day: date, time_zone: str) -> datetime:
-    """The instant at which a day ends there: shares are valid till its end (A2)."""
-    return datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(time_zone)).astimezone(UTC)
-
-
-def last_day_before(ends_at: datetime, time_zone: str) -> date:
-    """The last day that has ended there at this instant."""
-    return (ends_at - timedelta(microseconds=1)).astimezone(ZoneInfo(time_zone)).date()
-
-
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-def end_for(
-    validity: Validity, policy: Policy, time_zone: str, now: datetime, parent: Bucket | None
-) -> datetime | None:
-    """When a share ends, None for never; raises Invalid for what the policy or its parent does not allow.
-
-    A share that names no end has the default of the policy, or ends with its parent if that is earlier (A46).
-    """
-    today = today_at(now, time_zone)
-    bound = parent.ends_at if parent else None
-    if validity.unlimited:
-        if validity.valid_till:
-            raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
-        if not policy.unlimited_allowed or bound is not None:
-            raise Invalid("`unlimited` is not allowed here", field="unlimited")
-        return None
-    if not validity.valid_till:
-        return earlier(end_of(policy.default_day(today), time_zone), bound)
-    day = parse_day(validity.valid_till)
-    if day < today:
-        raise Invalid("`valid_till` has passed", field="valid_till")
-    last_day = policy.last_day(today)
-    if last_day and day > last_day:
-        raise Invalid(f"`valid_till` is after {last_day}, the last day allowed", field="valid_till")
-    ends_at = end_of(day, time_zone)
-    if is_earlier(bound, ends_at):
-        raise Invalid("`valid_till` is after the end of the share that is shared on", field="valid_till")
-    return ends_at
-
-
-def parse_day(text: str) -> date:
-    """A day `YYYY-MM-DD`; raises Invalid for anything else."""
-    try:
-        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
-    except ValueError:
-        day = None
-    if day is None or day > LAST_DAY:
-        raise Invalid("`valid_till` is not a day: expected `YYYY-MM-DD`", field="valid_till")
-    return day
 
 
 # Links

@@ -1,5 +1,6 @@
 """Sharing as a process: `python -m services sharing`."""
 
+import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -18,10 +19,13 @@ from plumbing.db import Database
 from plumbing.outbox import Relay
 from plumbing.tokens import Verifier
 from services.sharing import api, events
-from services.sharing.clients import AccessClient
+from services.sharing.clients import AccessClient, NotifyClient
+from services.sharing.codes import CodeRepairs, Codes
 from services.sharing.domain import Links
+from services.sharing.otp import MIN_PEPPER_CHARACTERS, Pepper
+from services.sharing.shares import Shares
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Inbox, Policies, Repairs, Shares, Telling
+from services.sharing.usecases import Inbox, Policies, Repairs, Telling
 
 NAME = "sharing"
 
@@ -30,8 +34,9 @@ class Settings(ServiceSettings):
     """What sharing is told beyond what every service is.
 
     Attributes:
-        access_address: gRPC address of the service it asks.
+        access_address, notify_address: gRPC addresses of the services it asks.
         link_secret: makes the links of mails; at least 32 characters, the same for good.
+        code_pepper: what digests of one-time codes are made under; at least 32 characters.
         max_recipients: of one share (A50).
         abandon_after_s: after this long nobody can be at work on a pending share; longer than any call lasts.
     """
@@ -39,7 +44,9 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="READROOM_SHARING_")
 
     access_address: Address
+    notify_address: Address
     link_secret: Annotated[SecretStr, Field(min_length=32)]
+    code_pepper: Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARACTERS)]
     max_recipients: Annotated[PositiveInt, Field(le=100)] = 3
     abandon_after_s: PositiveFloat = 60
 
@@ -55,25 +62,31 @@ async def build(
     resources.push_async_callback(bus.close)
     to_access = rpc.connect(settings.access_address, "access", settings.tls)
     resources.push_async_callback(to_access.close)
+    to_notify = rpc.connect(settings.notify_address, "notify", settings.tls)
+    resources.push_async_callback(to_notify.close)
 
     access = AccessClient(to_access)
     telling = Telling(database, access)
     links = Links(settings.link_secret.get_secret_value())
     shares = Shares(database, access, telling, links, new_id, settings.max_recipients)
     inbox = Inbox(database, access)
+    pepper = Pepper(settings.code_pepper.get_secret_value())
+    texts = NotifyClient(to_notify)
+    codes = Codes(database, access, texts, telling, pepper, secrets.randbelow, new_id)
+    code_repairs = CodeRepairs(database, access)
     policies = Policies(database, access)
     repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
 
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
-    api.serve(server, shares, inbox, policies)
+    api.serve(server, shares, inbox, codes, policies)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "consumer": Consumer(bus, database, NAME, events.hearings(repairs), clock).run,
-            "sweep": partial(events.sweep, repairs),
-            "tell": partial(events.tell, repairs),
+            "sweep": partial(events.sweep, repairs, code_repairs),
+            "tell": partial(events.tell, repairs, code_repairs),
         },
         ready={"database": database.ready, "bus": bus.ready},
     )

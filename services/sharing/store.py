@@ -9,13 +9,12 @@ import asyncpg
 
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from plumbing.audit import AuditEntry
-from plumbing.db import Transaction
+from services.sharing.codestore import CodeStore
 from services.sharing.domain import (
     Bucket,
     Change,
     Language,
     Permit,
-    Policy,
     Preferences,
     Received,
     Rights,
@@ -23,20 +22,22 @@ from services.sharing.domain import (
     State,
 )
 from services.sharing.usecases import Outcome
+from services.sharing.validity import Policy
 
 LATER = UUID(int=(1 << 128) - 1)
 """After every id: lists go from the newest down."""
 
 # A bucket as its recipient may be shown it: $1 is his login, $2 now, $3 his login session.
 _RECEIVED = """
-    select buckets.*, two_factor as code_needed
+    select buckets.*, two_factor and not exists (
+            select from sessions where sessions.bucket_id = buckets.bucket_id and session = $3
+        ) as code_needed
     from buckets
     where recipient_login = $1 and state in ('active', 'blocked') and (ends_at is null or ends_at > $2)
-        and $3::text is not null
     """
 
 
-class SharingTransaction(Transaction):
+class SharingTransaction(CodeStore):
     """A transaction over sharing's database."""
 
     async def record(
@@ -217,10 +218,18 @@ class SharingTransaction(Transaction):
         )
 
     async def accept(self, changes: Collection[Change]) -> None:
-        """Notes that access has accepted these versions."""
-        await self.connection.executemany(
-            "update buckets set accepted_version = $2 where bucket_id = $1 and accepted_version < $2",
-            sorted((change.bucket_id, change.version) for change in changes),
+        """Notes that access has accepted these versions; of what others are changing, later."""
+        await self.connection.execute(
+            """
+            update buckets set accepted_version = told.version
+            from unnest($1::uuid[], $2::bigint[]) as told (bucket_id, version)
+            where buckets.bucket_id = told.bucket_id and accepted_version < told.version
+                and buckets.bucket_id = any(array(
+                    select bucket_id from buckets where bucket_id = any($1) for update skip locked
+                ))
+            """,
+            [change.bucket_id for change in changes],
+            [change.version for change in changes],
         )
 
     async def note_opening(self, bucket_id: BucketId) -> bool:
@@ -309,6 +318,14 @@ class SharingTransaction(Transaction):
         """The same of the one that a link names."""
         rows = await self.connection.fetch(
             f"{_RECEIVED} and link_digest = $4", login, self.now, session, digest
+        )
+        received = await self._received(rows)
+        return received[0] if received else None
+
+    async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None:
+        """The same of one bucket."""
+        rows = await self.connection.fetch(
+            f"{_RECEIVED} and bucket_id = $4", login, self.now, session, bucket_id
         )
         received = await self._received(rows)
         return received[0] if received else None

@@ -1,0 +1,134 @@
+"""Until when a share may give sight: days of the sending facility, and its policy (SHR-17, SHR-18)."""
+
+import re
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from kernel.errors import Invalid
+from kernel.ids import FacilityId
+
+MAX_POLICY_DAYS = 36_500
+LAST_DAY = date(9999, 12, 30)
+"""The last day whose end can be told as an instant in every time zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Until when to share: a last day, no end, or (neither) the default."""
+
+    valid_till: str = ""
+    unlimited: bool = False
+
+
+THE_DEFAULT = Validity()
+
+
+def is_earlier(one: datetime | None, other: datetime | None) -> bool:
+    """Whether an end comes before another; None never comes."""
+    return one is not None and (other is None or one < other)
+
+
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Which of two ends comes first."""
+    return one if is_earlier(one, other) else other
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a sending facility allows (SHR-18); the values here are those of one that never said.
+
+    Attributes:
+        default_days: 0 means one month.
+        maximum_days: 0 means none.
+    """
+
+    facility_id: FacilityId
+    default_days: int = 0
+    maximum_days: int = 0
+    unlimited_allowed: bool = True
+    further_sharing_allowed: bool = True
+
+    def check(self) -> None:
+        """Refuses what contradicts itself (A47)."""
+        for field in ("default_days", "maximum_days"):
+            if not 0 <= getattr(self, field) <= MAX_POLICY_DAYS:
+                raise Invalid(f"`{field}` is out of range: expected 0 to {MAX_POLICY_DAYS}", field=field)
+        if self.maximum_days and self.default_days > self.maximum_days:
+            raise Invalid("`default_days` is more than the maximum", field="default_days")
+        if self.maximum_days and self.unlimited_allowed:
+            raise Invalid("`unlimited_allowed` is excluded by a maximum", field="unlimited_allowed")
+
+    def last_day(self, today: date) -> date | None:
+        """The last day that may be chosen; None: any."""
+        return today + timedelta(days=self.maximum_days) if self.maximum_days else None
+
+    def default_day(self, today: date) -> date:
+        """The last day of a share that names none."""
+        default = today + timedelta(days=self.default_days) if self.default_days else a_month_after(today)
+        return min(default, self.last_day(today) or default)
+
+
+def a_month_after(day: date) -> date:
+    """The same day next month, or the last one of that month (A47)."""
+    year, month = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
+    return date(year, month, min(day.day, monthrange(year, month)[1]))
+
+
+def today_at(now: datetime, time_zone: str) -> date:
+    return now.astimezone(ZoneInfo(time_zone)).date()
+
+
+def end_of(day: date, time_zone: str) -> datetime:
+    """The instant at which a day ends there: shares are valid till its end (A2)."""
+    return datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(time_zone)).astimezone(UTC)
+
+
+def last_day_before(ends_at: datetime, time_zone: str) -> date:
+    """The last day that has ended there at this instant."""
+    return (ends_at - timedelta(microseconds=1)).astimezone(ZoneInfo(time_zone)).date()
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def end_for(
+    validity: Validity, policy: Policy, time_zone: str, now: datetime, bound: datetime | None
+) -> datetime | None:
+    """When a share ends, None for never; raises Invalid for what the policy or the bound does not allow.
+
+    Args:
+        bound: the end of what is shared on, None if it has none. A share that names no end has the default of
+            the policy, or ends with that if it is earlier (A46).
+    """
+    today = today_at(now, time_zone)
+    if validity.unlimited:
+        if validity.valid_till:
+            raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
+        if not policy.unlimited_allowed or bound is not None:
+            raise Invalid("`unlimited` is not allowed here", field="unlimited")
+        return None
+    if not validity.valid_till:
+        return earlier(end_of(policy.default_day(today), time_zone), bound)
+    day = parse_day(validity.valid_till)
+    if day < today:
+        raise Invalid("`valid_till` has passed", field="valid_till")
+    last_day = policy.last_day(today)
+    if last_day and day > last_day:
+        raise Invalid(f"`valid_till` is after {last_day}, the last day allowed", field="valid_till")
+    ends_at = end_of(day, time_zone)
+    if is_earlier(bound, ends_at):
+        raise Invalid("`valid_till` is after the end of the share that is shared on", field="valid_till")
+    return ends_at
+
+
+def parse_day(text: str) -> date:
+    """A day `YYYY-MM-DD`; raises Invalid for anything else."""
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None
+    if day is None or day > LAST_DAY:
+        raise Invalid("`valid_till` is not a day: expected `YYYY-MM-DD`", field="valid_till")
+    return day
