@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
-from kernel.errors import Conflict, Denied, NotFound
+from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.events import Fact, SightChanged, UserChanged
-from kernel.ids import CaseId, FacilityId, FolderId, NewId, UserId
+from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, NewId, StudyId, UserId
+from services.access.caseindex import Deletion, Lock
+from services.access.contact import NO_CONTACT, changed_fields
 from services.access.domain import (
     MAX_FOLDER_NAME_CHARACTERS,
     ROLES,
+    Answer,
     CompiledUser,
+    ConfirmedStudy,
     Facility,
     Folder,
     Level,
@@ -21,6 +25,7 @@ from services.access.domain import (
     Privilege,
     Role,
     Side,
+    Sighting,
     User,
     acting_login,
     canonical_login,
@@ -29,10 +34,17 @@ from services.access.domain import (
     no_active_user,
     no_case,
     no_user,
+    possible_logins,
     shown_read_types,
     stand,
 )
 from services.access.manager import Manager, UserSettings
+
+MAX_DESCRIBED_USERS = 100
+"""What one DescribeUsers answers."""
+
+VERSIONS_PAGE = 500
+"""What a page of users' versions holds; a page with fewer is the last."""
 
 
 class Transaction(Protocol):
@@ -54,11 +66,16 @@ class Transaction(Protocol):
     async def known_users(self, user_ids: Collection[UserId]) -> set[UserId]: ...
     async def there_are_users(self) -> bool: ...
     async def somebody_administers(self) -> bool: ...
+    async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
+    async def user_versions(self, after: UserId | None, limit: int) -> Sequence[tuple[UserId, int]]: ...
     async def save_user(self, user: User) -> None: ...
     async def bump_users(self, user_ids: Collection[UserId]) -> Sequence[tuple[UserId, int]]: ...
 
     async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege: ...
     async def privileges(self, user_id: UserId) -> Sequence[tuple[Facility, Privilege]]: ...
+    async def privileges_of(
+        self, user_ids: Collection[UserId]
+    ) -> Sequence[tuple[UserId, Facility, Privilege]]: ...
     async def save_privilege(
         self, user_id: UserId, facility_id: FacilityId, privilege: Privilege
     ) -> None: ...
@@ -80,6 +97,15 @@ class Transaction(Protocol):
     async def owning_facility(
         self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
     ) -> FacilityId | None: ...
+    async def check(
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
+    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+
+    async def hold_case(self, case_id: CaseId) -> bool: ...
+    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
+    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
+    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
+    async def begin_delete(self, deletion: Deletion) -> None: ...
 
 
 class Database(Protocol):
@@ -122,7 +148,7 @@ class Administration:
                 await transaction.lock_administration()
                 actor = await compiled(transaction, login)
                 yield Act(transaction, actor, action, object_)
-        except (Denied, NotFound) as refusal:
+        except (Denied, NotFound, Conflict) as refusal:
             async with self._database.transaction() as transaction:
                 await transaction.record(login, action, object_, "refused", reason=refusal.sentence)
             raise
@@ -196,6 +222,7 @@ class Users:
                 role=user.role,
                 active=int(user.active),
                 permissions=" ".join(sorted(_permission_text(grant) for grant in user.permissions)),
+                contact_changed=" ".join(changed_fields(old.contact if old else NO_CONTACT, user.contact)),
             )
         return user, revision
 
@@ -275,6 +302,28 @@ class Users:
                 for facility, privilege in await transaction.privileges(user_id)
                 if administers is None or facility.id in administers
             ]
+
+    async def describe(
+        self, user_ids: Collection[UserId], logins: Collection[str]
+    ) -> tuple[list[User], list[HeldPrivilege]]:
+        """The users of these ids and logins, without their permissions, and their privileges above none."""
+        if not 1 <= len(user_ids) + len(logins) <= MAX_DESCRIBED_USERS:
+            raise Invalid(
+                f"together 1 to {MAX_DESCRIBED_USERS} ids and logins must be named", field="user_ids"
+            )
+        async with self._database.transaction() as transaction:
+            called = await transaction.users_called(user_ids, possible_logins(logins))
+            users = {user.id: replace(user, permissions=frozenset()) for user in called}
+            held = [
+                HeldPrivilege.of(users[user_id], facility, privilege, transaction.now, Side.FACILITY)
+                for user_id, facility, privilege in await transaction.privileges_of(users)
+            ]
+        return list(users.values()), held
+
+    async def versions(self, after: UserId | None) -> Sequence[tuple[UserId, int]]:
+        """A page of the versions of all users."""
+        async with self._database.transaction() as transaction:
+            return await transaction.user_versions(after, VERSIONS_PAGE)
 
     async def _managed(self, transaction: Transaction, manager: Manager, user_id: UserId) -> User:
         user = await transaction.user(user_id)

@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId, FacilityId, FolderId, UserId, parse_id
+from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserId, parse_id
 from plumbing import pages
-from plumbing.callers import acting_login
+from plumbing.callers import acting_login, caller
 from plumbing.rpc import Server
 from services.access.administration import Folders, HeldPrivilege, Users
+from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
 from services.access.caseindex import ListedCase, Position
+from services.access.contact import Language, checked_contact
+from services.access.deletion import Deletions
 from services.access.domain import (
     Decision,
     Folder,
@@ -60,16 +64,35 @@ PATH_VALUES = {
     Path.PRIVILEGE: pb.PATH_PRIVILEGE,
     Path.GRANT: pb.PATH_GRANT,
     Path.FOLDER: pb.PATH_FOLDER,
+    Path.SHARE: pb.PATH_SHARE,
 }
+LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
+    None: pb.LANGUAGE_UNSPECIFIED,
+    Language.ENGLISH: pb.LANGUAGE_EN,
+    Language.DUTCH: pb.LANGUAGE_NL,
+    Language.FRENCH: pb.LANGUAGE_FR,
+    Language.GERMAN: pb.LANGUAGE_DE,
+}
+LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
 class AccessApi(access_pb2_grpc.AccessServiceServicer):
     """The servicer."""
 
-    def __init__(self, sight: Sight, users: Users, folders: Folders, revisions: RevisionTokens) -> None:
+    def __init__(
+        self,
+        sight: Sight,
+        users: Users,
+        folders: Folders,
+        buckets: Buckets,
+        deletions: Deletions,
+        revisions: RevisionTokens,
+    ) -> None:
         self._sight = sight
         self._users = users
         self._folders = folders
+        self._buckets = buckets
+        self._deletions = deletions
         self._revisions = revisions
 
     # Users and privileges
@@ -84,6 +107,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             active=given.active,
             home_facility_id=_facility_id(given.home_facility_id, "home_facility_id"),
             permissions=frozenset(map(_granted, given.permissions)) if request.set_permissions else None,
+            contact=checked_contact(
+                given.email, given.mobile_number, _one_of(LANGUAGES, given.language, "language")
+            ),
         )
         user, revision = await self._users.save_user(acting_login(), settings)
         return pb.SaveUserResponse(user=_user(user), revision=self._revisions.token(revision))
@@ -170,13 +196,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(),
             _case_id(request.case_id),
             images=request.images,
+            session=_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
         return pb.CheckResponse(decision=_decision(decision), revision=self._revisions.token(revision))
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
-        decisions = await self._sight.check_many(acting_login(), case_ids)
+        decisions = await self._sight.check_many(acting_login(), case_ids, session=_session())
         # Most of them are one and the same few decisions.
         made = {id(each): _decision(each) for each in {id(each): each for each in decisions}.values()}
         return pb.CheckManyResponse(decisions=[made[id(each)] for each in decisions])
@@ -198,22 +225,130 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             pages.after(request.page_token, Position),
             limit + 1,
             facility_id=_facility_id(request.facility_id, "facility_id"),
+            session=_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
         page, token = pages.cut(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
         return pb.ListCasesResponse(cases=[_case(*each) for each in page], next_page_token=token)
 
+    # Deletion
 
-def serve(server: Server, sight: Sight, users: Users, folders: Folders, revisions: RevisionTokens) -> None:
+    async def BeginDelete(self, request: pb.BeginDeleteRequest, context: Context) -> pb.BeginDeleteResponse:  # noqa: N802
+        case_id = _case_id(request.case_id)
+        deletion_id = DeletionId(parse_id(request.deletion_id, "deletion_id"))
+        by = caller()
+        if by.login is None:
+            deletion, revision = await self._deletions.begun(case_id, deletion_id)
+        else:
+            deletion, revision = await self._deletions.begin(
+                by.login, by.session or "", case_id, deletion_id, force=request.force
+            )
+        return pb.BeginDeleteResponse(
+            study_ids=map(str, deletion.study_ids),
+            facility_id=str(deletion.facility_id),
+            revision=self._revisions.token(revision),
+        )
+
+    # What sharing and notify ask
+
+    async def GrantBuckets(  # noqa: N802
+        self, request: pb.GrantBucketsRequest, context: Context
+    ) -> pb.GrantBucketsResponse:
+        share = Share(
+            case_ids=tuple(dict.fromkeys(CaseId(parse_id(each, "case_ids")) for each in request.case_ids)),
+            grants=tuple(
+                Grant(_bucket_id(grant.bucket_id), grant.recipient_login, grant.two_factor)
+                for grant in request.grants
+            ),
+            ends_at=_instant(request, "ends_at"),
+            write_report=request.write_report,
+            allow_further_sharing=request.allow_further_sharing,
+            parent_id=_bucket_id(request.parent_bucket_id, "parent_bucket_id")
+            if request.parent_bucket_id
+            else None,
+        )
+        facility_id, revision = await self._buckets.grant(acting_login(), _session(), share)
+        return pb.GrantBucketsResponse(revision=self._revisions.token(revision), facility_id=str(facility_id))
+
+    async def ChangeBuckets(  # noqa: N802
+        self, request: pb.ChangeBucketsRequest, context: Context
+    ) -> pb.ChangeBucketsResponse:
+        standings = [
+            Standing(_bucket_id(each.bucket_id), each.version, each.open, _instant(each, "ends_at"))
+            for each in request.changes
+        ]
+        revision = await self._buckets.change(standings)
+        return pb.ChangeBucketsResponse(revision=self._revisions.token(revision))
+
+    async def RegisterSession(  # noqa: N802
+        self, request: pb.RegisterSessionRequest, context: Context
+    ) -> pb.RegisterSessionResponse:
+        revision = await self._buckets.register_session(_bucket_id(request.bucket_id), request.session)
+        return pb.RegisterSessionResponse(revision=self._revisions.token(revision))
+
+    async def DescribeUsers(  # noqa: N802
+        self, request: pb.DescribeUsersRequest, context: Context
+    ) -> pb.DescribeUsersResponse:
+        user_ids = [UserId(parse_id(each, "user_ids")) for each in request.user_ids]
+        users, privileges = await self._users.describe(user_ids, request.logins)
+        return pb.DescribeUsersResponse(users=map(_user, users), privileges=map(_privilege, privileges))
+
+    async def DescribeCases(  # noqa: N802
+        self, request: pb.DescribeCasesRequest, context: Context
+    ) -> pb.DescribeCasesResponse:
+        case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
+        found = await self._buckets.describe_cases(case_ids)
+        return pb.DescribeCasesResponse(cases=map(_case_summary, found))
+
+    async def ListVersions(  # noqa: N802
+        self, request: pb.ListVersionsRequest, context: Context
+    ) -> pb.ListVersionsResponse:
+        after = request.after_user_id
+        versions = await self._users.versions(UserId(parse_id(after, "after_user_id")) if after else None)
+        return pb.ListVersionsResponse(
+            versions=[
+                pb.ListVersionsResponse.Version(user_id=str(user_id), version=version)
+                for user_id, version in versions
+            ]
+        )
+
+
+def serve(
+    server: Server,
+    sight: Sight,
+    users: Users,
+    folders: Folders,
+    buckets: Buckets,
+    deletions: Deletions,
+    revisions: RevisionTokens,
+) -> None:
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(sight, users, folders, revisions),
+        AccessApi(sight, users, folders, buckets, deletions, revisions),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
 
 
 # What comes in
+
+
+def _session() -> str:
+    return caller().session or ""
+
+
+def _bucket_id(text: str, field: str = "bucket_id") -> BucketId:
+    return BucketId(parse_id(text, field))
+
+
+def _instant(message: Message, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    try:
+        at: datetime = getattr(message, field).ToDatetime(UTC)
+    except ValueError:
+        raise Invalid(f"`{field}` is not an instant", field=field) from None
+    return at
 
 
 def _case_id(text: str) -> CaseId:
@@ -269,6 +404,21 @@ def _user(user: User) -> pb.User:
         ],
         home_facility_id=str(user.home_facility_id or ""),
         version=user.version,
+        email=user.contact.email,
+        mobile_number=user.contact.mobile_number,
+        language=LANGUAGE_VALUES[user.contact.language],
+    )
+
+
+def _case_summary(case: DescribedCase) -> pb.CaseSummary:
+    return pb.CaseSummary(
+        case_id=str(case.case_id),
+        facility_id=str(case.facility_id),
+        facility_name=case.facility_name,
+        time_zone=case.time_zone,
+        patient_initials=case.patient_initials,
+        study_description=case.study_description,
+        study_date=case.study_date,
     )
 
 
@@ -293,7 +443,7 @@ def _folder(folder: Folder) -> pb.Folder:
 
 def _decision(decision: Decision) -> pb.Decision:
     if not decision.allowed:
-        return pb.Decision()
+        return pb.Decision(being_deleted=decision.being_deleted)
     return pb.Decision(
         allowed=True,
         level=LEVEL_VALUES[decision.level],

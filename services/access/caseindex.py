@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from services.access.domain import ConfirmedStudy, ReadType, Side
 
 
@@ -183,6 +183,22 @@ class IndexedCase:
             instance_count=sum(s.instance_count for s in series),
             settled=bool(self.studies) and all(study.settled for study in self.studies),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deletion that has begun.
+
+    Attributes:
+        id: minted by ingest, which may ask again under it.
+        facility_id: the owner of the case.
+        study_ids: the studies of the case, as far as access knew them.
+    """
+
+    id: DeletionId
+    case_id: CaseId
+    facility_id: FacilityId
+    study_ids: tuple[StudyId, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,39 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Transaction
-from services.access.caseindex import IndexedCase, Placement, Reading, ReceivedStudy, StudyAttributes
-from services.access.domain import ConfirmedStudy
+from services.access.caseindex import (
+    Deletion,
+    IndexedCase,
+    Lock,
+    Placement,
+    Reading,
+    ReceivedStudy,
+    StudyAttributes,
+)
+from services.access.domain import ConfirmedStudy, Side
 
 
 class CaseStore(Transaction):
     """Keeps the case index."""
 
+    async def hold_case(self, case_id: CaseId, study_ids: Sequence[StudyId] = ()) -> bool:
+        """Until the end of the transaction nobody else indexes or purges the case, also if absent.
+
+        False if it, or one of these studies, was purged: then no row of it may be written.
+        """
+        await self._hold_case(case_id)
+        return not await self.connection.fetchval(
+            "select exists (select from tombstones where id = any($1::uuid[]))", [case_id, *study_ids]
+        )
+
+    async def _hold_case(self, case_id: CaseId) -> None:
+        await self.connection.execute("select pg_advisory_xact_lock($1)", case_id.int & (1 << 63) - 1)
+
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None:
         """The case as indexed; until the end of the transaction nobody else indexes it, also if absent."""
-        await self.connection.execute("select pg_advisory_xact_lock($1)", case_id.int & (1 << 63) - 1)
+        await self._hold_case(case_id)
         row = await self.connection.fetchrow("select * from cases where case_id = $1", case_id)
         if row is None:
             return None
@@ -127,6 +148,68 @@ class CaseStore(Transaction):
         await self.connection.execute("delete from case_studies where case_id = $1", case_id)
         status = await self.connection.execute("delete from cases where case_id = $1", case_id)
         return status == "DELETE 1"
+
+    # Deletion
+
+    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None:
+        """The lock that reporting last told of to a side, whether or not it has ended."""
+        row = await self.connection.fetchrow(
+            """
+            select lock_holder_login, lock_holder_name, lock_ends_at from readings
+            where case_id = $1 and side = $2 and lock_ends_at is not null
+            """,
+            case_id,
+            side,
+        )
+        return Lock(*row) if row else None
+
+    async def deletion(self, deletion_id: DeletionId) -> Deletion | None:
+        row = await self.connection.fetchrow("select * from deletions where deletion_id = $1", deletion_id)
+        if row is None:
+            return None
+        return Deletion(row["deletion_id"], row["case_id"], row["facility_id"], tuple(row["study_ids"]))
+
+    async def begin_delete(self, deletion: Deletion) -> None:
+        """Hides the case from everybody."""
+        await self.connection.execute(
+            """
+            insert into deletions (deletion_id, case_id, facility_id, study_ids, begun_at)
+            values ($1, $2, $3, $4, $5)
+            """,
+            deletion.id,
+            deletion.case_id,
+            deletion.facility_id,
+            deletion.study_ids,
+            self.now,
+        )
+        await self.connection.execute(
+            "update cases set deletion_id = $2 where case_id = $1", deletion.case_id, deletion.id
+        )
+
+    async def purge_case(self, case_id: CaseId) -> bool:
+        """Removes every row of a case, and the buckets that held no other, for good; whether it was known."""
+        await self._hold_case(case_id)
+        await self.connection.execute(
+            """
+            insert into tombstones (id)
+            select $1
+            union select study_id from case_studies where case_id = $1
+            union select unnest(study_ids) from deletions where case_id = $1
+            on conflict do nothing
+            """,
+            case_id,
+        )
+        buckets = await self.connection.fetch(
+            "delete from bucket_cases where case_id = $1 returning bucket_id", case_id
+        )
+        await self.connection.execute(
+            """
+            delete from buckets b where b.bucket_id = any($1)
+                and not exists (select from bucket_cases h where h.bucket_id = b.bucket_id)
+            """,
+            [row["bucket_id"] for row in buckets],
+        )
+        return await self.forget_case(case_id)
 
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None:
         """Notes that these studies are about to be indexed; none of their series belongs yet."""

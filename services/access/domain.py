@@ -4,14 +4,16 @@ A user's privilege at a facility is a stored row. What it amounts to is computed
 
     effective level = min(level after expiry, ceiling of the role)            (A1)
 
-A user sees a case by one of three paths, and nothing forbids what one of them opens (A6):
+A user sees a case by one of four paths, and nothing forbids what one of them opens (A6):
 
     privilege   his effective level at the owning facility is at least VIEW
     grant       the case was shown to him                   gives VIEW only
     folder      a folder that he is a member of holds it    gives VIEW only
+    share       an active bucket of his holds it            gives VIEW, images and reports; with write access
+                                                            what his role can at most (A45)
 
 A role whose ceiling is NONE opens no path at all: an operator supports the installation and sees no study.
-Whether a path opens never depends on the time, for expiry lowers REPORT to DRAFT and no further.
+Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPORT to DRAFT and no further.
 """
 
 import re
@@ -24,6 +26,7 @@ from zoneinfo import ZoneInfo
 
 from kernel.errors import Invalid, NotFound, Unauthenticated
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
+from services.access.contact import NO_CONTACT, Contact
 
 # One line of a list on a page.
 MAX_USER_NAME_CHARACTERS = 128
@@ -61,12 +64,16 @@ class ReadType(StrEnum):
     PRE_READ = "pre_read"
 
 
+PUBLIC_READ_TYPES = frozenset(ReadType) - {ReadType.PRE_READ}
+
+
 class Path(StrEnum):
     """A way by which a user sees a case."""
 
     PRIVILEGE = "privilege"
     GRANT = "grant"
     FOLDER = "folder"
+    SHARE = "share"
 
 
 class Permission(StrEnum):
@@ -177,6 +184,7 @@ class User:
     permissions: frozenset[PermissionGrant]
     home_facility_id: FacilityId | None
     version: int
+    contact: Contact = NO_CONTACT
 
     def __post_init__(self) -> None:
         if ROLES[self.role].at_home and self.home_facility_id is None:
@@ -227,7 +235,7 @@ class CompiledUser:
     Attributes:
         standings: what he is at each facility at which he is more than nothing.
         facilities: the facilities whose cases he sees by privilege.
-        grantee: his id where grants of single cases count for him, else None.
+        grantee: his id where grants of single cases and shares count for him, else None.
         folders: the folders whose cases he sees.
     """
 
@@ -339,11 +347,19 @@ class ConfirmedStudy:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What one statement found of a case that the user sees: by which paths, never none."""
+    """What one statement found of a case that the user sees: by which paths, never none.
+
+    Of one that is being deleted it tells who would see it; he is shown nothing of it (A60).
+
+    Attributes:
+        may_write: whether one of the shares gives write access to the report.
+    """
 
     case_id: CaseId
     facility_id: FacilityId
     paths: tuple[Path, ...]
+    may_write: bool = False
+    being_deleted: bool = False
 
 
 A = TypeVar("A", covariant=True)
@@ -360,7 +376,11 @@ class Answer(Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a user may do with a case now. Without sight nothing is set: absent and unseen are alike."""
+    """What a user may do with a case now. Without sight nothing is set: absent and unseen are alike.
+
+    Attributes:
+        being_deleted: whether he would see it, were it not being deleted; then nothing else is set.
+    """
 
     allowed: bool = False
     level: Level = Level.NONE
@@ -373,22 +393,41 @@ class Decision:
     user_version: int = 0
     user_name: str = ""
     studies: tuple[ConfirmedStudy, ...] = ()
+    being_deleted: bool = False
 
 
 NO_SIGHT = Decision()
+BEING_DELETED = Decision(being_deleted=True)
 
 
-def decide(user: CompiledUser, facility_id: FacilityId, paths: tuple[Path, ...], now: datetime) -> Decision:
-    """What the user may do with a case of the facility that he sees by these paths (A4, A6)."""
+def decide(
+    user: CompiledUser,
+    facility_id: FacilityId,
+    paths: tuple[Path, ...],
+    now: datetime,
+    *,
+    may_write: bool = False,
+) -> Decision:
+    """What the user may do with a case of the facility that he sees by these paths (A4, A6).
+
+    A share carries images and report, whatever his permissions (SHR-12, SHR-13); its write access ends where
+    his role does, and at pre-reads (A45).
+    """
     level = user.level_at(facility_id, now)
+    read_types = user.standings[facility_id].read_types if level is Level.REPORT else frozenset()
+    if may_write:
+        level = ROLES[user.role].ceiling
+        if level is Level.REPORT:
+            read_types |= PUBLIC_READ_TYPES
+    is_shared = Path.SHARE in paths
     return Decision(
         allowed=True,
         level=max(level, Level.VIEW),
-        images=user.holds(Permission.VIEW_IMAGES, facility_id),
-        reports=user.holds(Permission.VIEW_REPORT, facility_id),
+        images=is_shared or user.holds(Permission.VIEW_IMAGES, facility_id),
+        reports=is_shared or user.holds(Permission.VIEW_REPORT, facility_id),
         paths=paths,
         side=user.side,
-        read_types=user.standings[facility_id].read_types if level is Level.REPORT else frozenset(),
+        read_types=read_types,
         facility_id=facility_id,
         user_version=user.version,
         user_name=user.name,
@@ -412,6 +451,11 @@ def acting_login(login: str) -> str:
     if not _LOGIN.fullmatch(canonical):
         raise no_active_user()
     return canonical
+
+
+def possible_logins(texts: Iterable[str]) -> list[str]:
+    """The canonical spelling of what can be somebody's login; of the rest there is nobody."""
+    return [login for text in texts if _LOGIN.fullmatch(login := text.lower())]
 
 
 def checked_name(name: str, max_characters: int) -> str:

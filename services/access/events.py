@@ -6,6 +6,7 @@ from typing import Any
 
 from kernel.errors import ReadroomError
 from kernel.events import (
+    CaseDeleted,
     CaseMoved,
     CasePlaced,
     CaseUndistributed,
@@ -19,6 +20,7 @@ from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import log
 from plumbing.bus import Hearing
 from services.access.caseindex import Reading, ReceivedStudy
+from services.access.deletion import Deletions
 from services.access.domain import Facility
 from services.access.usecases import CaseIndex, Snapshots
 
@@ -31,7 +33,7 @@ RETRY_S = 60
 _log = log.get()
 
 
-def hearings(index: CaseIndex) -> Sequence[Hearing[Any, Any]]:
+def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
     """For each fact heard: whom to ask, and what to do with the answer."""
 
     async def fetch_case(fact: Fact) -> Snapshots:
@@ -58,11 +60,18 @@ def hearings(index: CaseIndex) -> Sequence[Hearing[Any, Any]]:
     async def index_facility(transaction: Any, _fact: Fact, facility: Facility | None) -> None:
         await index.index_facility(transaction, facility)
 
+    async def fetch_nothing(_fact: Fact) -> None:
+        """Nobody describes what was deleted."""
+
+    async def purge(transaction: Any, fact: Fact, _: None) -> None:
+        await deletions.purge(transaction, CaseId(fact.id), fact.version)
+
     return [
         *(Hearing(fact, fetch_case, index_case) for fact in (CasePlaced, CaseUndistributed, CaseMoved)),
         *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
         Hearing(ReadingChanged, fetch_reading, index_reading),
         Hearing(FacilityChanged, fetch_facility, index_facility),
+        Hearing(CaseDeleted, fetch_nothing, purge),
     ]
 
 

@@ -17,7 +17,9 @@ from plumbing.outbox import Relay
 from plumbing.tokens import Verifier
 from services.access import api, events
 from services.access.administration import Folders, Users
+from services.access.buckets import Buckets
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
+from services.access.deletion import Deletions
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
@@ -61,18 +63,20 @@ async def build(
     sight = Sight(database, clock)
     users = Users(database, new_id)
     folders = Folders(database, new_id)
+    buckets = Buckets(database)
+    deletions = Deletions(database)
     index = CaseIndex(
         database, RoutingClient(to_routing), IngestClient(to_ingest), ReportingClient(to_reporting)
     )
 
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
-    api.serve(server, sight, users, folders, revisions)
+    api.serve(server, sight, users, folders, buckets, deletions, revisions)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
-            "consumer": Consumer(bus, database, NAME, events.hearings(index), clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(index, deletions), clock).run,
             "heal": partial(events.heal, index),
         },
         ready={"database": database.ready, "bus": bus.ready},

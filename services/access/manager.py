@@ -10,6 +10,7 @@ from datetime import datetime
 
 from kernel.errors import Denied, Invalid
 from kernel.ids import FacilityId, UserId
+from services.access.contact import NO_CONTACT, Contact
 from services.access.domain import (
     MAX_USER_NAME_CHARACTERS,
     ROLES,
@@ -38,6 +39,7 @@ class UserSettings:
         role: None keeps the role of an existing user.
         active: a new user always is.
         permissions: None gives a new user the defaults of his role, and keeps those of an existing one.
+        contact: how he is reached.
     """
 
     user_id: UserId | None
@@ -47,6 +49,7 @@ class UserSettings:
     active: bool
     home_facility_id: FacilityId | None
     permissions: frozenset[PermissionGrant] | None
+    contact: Contact = NO_CONTACT
 
     def applied(self, user_id: UserId, old: User | None, manager: "Manager") -> User:
         """The user as he would be; a new one has version 0."""
@@ -68,6 +71,7 @@ class UserSettings:
             permissions=permissions,
             home_facility_id=self.home_facility_id,
             version=old.version if old else 0,
+            contact=self.contact,
         )
 
 

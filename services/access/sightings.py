@@ -1,10 +1,11 @@
 # ruff: noqa: S608  statements are put together from constants of this file
 """The statements over cases that answer a user.
 
-Each takes the same four parameters first and reads cases only through `_SIGHTED`, which says by which
-paths the user sees a case, and `_VISIBLE`, which demands one of them. Each answers the user's version and
-the revision from the same snapshot as the cases, so that whoever asked with a user compiled at another
-version knows that the answer does not count.
+Each takes the same six parameters first and reads cases only through `_SIGHTED`, which says by which
+paths the user sees a case, and `_VISIBLE`, which demands one of them; whatever shows something of a case
+demands with `_SHOWN` that it is not being deleted too (A60). Each answers the user's version and the revision
+from the same snapshot as the cases, so that whoever asked with a user compiled at another version knows that
+the answer does not count.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,24 +31,41 @@ from services.access.caseindex import (
 )
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
 
-# $1 login, $2 facilities he sees by privilege, $3 his id where grants count for him, $4 his folders
-_SIGHTED = """(
+# Whether a bucket gives sight now, in this session (A57); at its end it no longer does (R11).
+_GIVES_SIGHT = """
+    b.open and b.ends_at > $5 and (not b.two_factor or exists (
+        select from bucket_sessions s where s.bucket_id = b.bucket_id and s.session = $6
+    ))
+"""
+
+# $1 login, $2 facilities he sees by privilege, $3 his id where grants and shares count for him, $4 his
+# folders, $5 now, $6 his login session. `by_share` is null without a share, else whether he may write.
+_SIGHTED = f"""(
     select c.*,
         c.facility_id = any($2::uuid[]) as by_privilege,
         exists (select from case_grants g where g.case_id = c.case_id and g.user_id = $3::uuid) as by_grant,
         exists (
             select from folder_cases f where f.case_id = c.case_id and f.folder_id = any($4::uuid[])
-        ) as by_folder
+        ) as by_folder,
+        (
+            select bool_or(b.write_report) from bucket_cases h join buckets b using (bucket_id)
+            where h.case_id = c.case_id and h.user_id = $3::uuid and {_GIVES_SIGHT}
+        ) as by_share
     from cases c
 ) sighted"""
-_VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder)"
+_VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder or sighted.by_share is not null)"
+_SHOWN = f"{_VISIBLE} and sighted.deletion_id is null"
+_FOUND = """
+    sighted.case_id, sighted.facility_id, sighted.deletion_id,
+    sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
+"""
 
-# $5 case, $6 whether its studies are asked for. The revision stands where the planner knows that it is one
+# $7 case, $8 whether its studies are asked for. The revision stands where the planner knows that it is one
 # row: then it keeps one plan for all calls, where planning each would take longer than the answer.
 _CHECK = f"""
     select u.version as user_version, (select value from revision) as revision,
-        sighted.case_id, sighted.facility_id, sighted.by_privilege, sighted.by_grant, sighted.by_folder,
-        case when $6 then (
+        {_FOUND},
+        case when $8 then (
             select jsonb_agg(
                 jsonb_build_object('study_id', s.study_id, 'series_instance_uids', s.series_instance_uids)
                 order by s.study_id
@@ -55,25 +73,24 @@ _CHECK = f"""
             from case_studies s where s.case_id = sighted.case_id
         ) end as studies
     from users u
-    left join {_SIGHTED} on sighted.case_id = $5 and {_VISIBLE}
+    left join {_SIGHTED} on sighted.case_id = $7 and {_VISIBLE}
     where u.login = $1
 """
 
-# $5 cases
+# $7 cases
 _CHECK_MANY = f"""
-    select u.version as user_version, revision.value as revision, sighted.case_id, sighted.facility_id,
-        sighted.by_privilege, sighted.by_grant, sighted.by_folder
+    select u.version as user_version, revision.value as revision, {_FOUND}
     from users u
     cross join revision
-    cross join unnest($5::uuid[]) with ordinality as asked (case_id, position)
+    cross join unnest($7::uuid[]) with ordinality as asked (case_id, position)
     left join {_SIGHTED} on sighted.case_id = asked.case_id and {_VISIBLE}
     where u.login = $1
     order by asked.position
 """
 
 # Each path is a branch of its own that an index serves in order, each cut off at the page; what they
-# offer passes the same predicate as a check. A case in several folders counts once before the cut.
-# $5 and $6: after this position; $7: rows; $8: facility; $9: the side whose projection of the reading is
+# offer passes the same predicate as a check. A case in several folders or shares counts once before the cut.
+# $7 and $8: after this position; $9: rows; $10: facility; $11: the side whose projection of the reading is
 # shown, on which nothing else may depend (A59).
 _LIST = f"""
     with page as (
@@ -82,38 +99,57 @@ _LIST = f"""
             from unnest($2::uuid[]) as seen (facility_id)
             cross join lateral (
                 select c.case_id, c.received_at from cases c
-                where c.facility_id = seen.facility_id and (c.received_at, c.case_id) < ($5, $6)
-                order by c.received_at desc, c.case_id desc limit $7
+                where c.facility_id = seen.facility_id and (c.received_at, c.case_id) < ($7, $8)
+                    and c.deletion_id is null
+                order by c.received_at desc, c.case_id desc limit $9
             ) offered
-            order by received_at desc, case_id desc limit $7
+            order by received_at desc, case_id desc limit $9
         ) union (
             select g.case_id, g.received_at from case_grants g
-            where g.user_id = $3::uuid and (g.received_at, g.case_id) < ($5, $6)
-                and ($8::uuid is null or $8 = (select c.facility_id from cases c where c.case_id = g.case_id))
-            order by g.received_at desc, g.case_id desc limit $7
+            where g.user_id = $3::uuid and (g.received_at, g.case_id) < ($7, $8)
+                and (
+                    select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
+                    from cases c where c.case_id = g.case_id
+                )
+            order by g.received_at desc, g.case_id desc limit $9
         ) union (
             select distinct offered.case_id, offered.received_at
             from unnest($4::uuid[]) as his (folder_id)
             cross join lateral (
                 select f.case_id, f.received_at from folder_cases f
-                where f.folder_id = his.folder_id and (f.received_at, f.case_id) < ($5, $6)
-                    and ($8::uuid is null or $8 = (
-                        select c.facility_id from cases c where c.case_id = f.case_id
-                    ))
-                order by f.received_at desc, f.case_id desc limit $7
+                where f.folder_id = his.folder_id and (f.received_at, f.case_id) < ($7, $8)
+                    and (
+                        select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
+                        from cases c where c.case_id = f.case_id
+                    )
+                order by f.received_at desc, f.case_id desc limit $9
             ) offered
-            order by received_at desc, case_id desc limit $7
+            order by received_at desc, case_id desc limit $9
+        ) union (
+            select distinct offered.case_id, offered.received_at
+            from buckets b
+            cross join lateral (
+                select h.case_id, h.received_at from bucket_cases h
+                where h.bucket_id = b.bucket_id and (h.received_at, h.case_id) < ($7, $8)
+                    and (
+                        select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
+                        from cases c where c.case_id = h.case_id
+                    )
+                order by h.received_at desc, h.case_id desc limit $9
+            ) offered
+            where b.user_id = $3::uuid and {_GIVES_SIGHT}
+            order by received_at desc, case_id desc limit $9
         )
-        order by received_at desc, case_id desc limit $7
+        order by received_at desc, case_id desc limit $9
     )
     select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
         sighted.*,
         r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at
     from users u
     cross join revision
-    left join (page join {_SIGHTED} using (case_id)) on {_VISIBLE}
+    left join (page join {_SIGHTED} using (case_id)) on {_SHOWN}
     left join facilities f on f.facility_id = sighted.facility_id
-    left join readings r on r.case_id = sighted.case_id and r.side = $9
+    left join readings r on r.case_id = sighted.case_id and r.side = $11
     where u.login = $1
     order by sighted.received_at desc, sighted.case_id desc
 """
@@ -121,8 +157,8 @@ _LIST = f"""
 _ADMINISTERED = f"""
     select sighted.facility_id from users u
     cross join {_SIGHTED}
-    where u.login = $1 and sighted.case_id = $5
-        and ({_VISIBLE} or $6 or sighted.facility_id = any($7::uuid[]))
+    where u.login = $1 and sighted.case_id = $7 and sighted.deletion_id is null
+        and ({_VISIBLE} or $8 or sighted.facility_id = any($9::uuid[]))
 """
 
 _NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
@@ -132,27 +168,33 @@ A = TypeVar("A")
 
 
 class Sightings(Transaction):
-    """Reads cases as a user sees them."""
+    """Reads cases as a user sees them; without a session no share that asks for codes counts."""
 
     async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
     ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None:
         """The case as the user sees it, and its studies if asked for; None if the user is gone."""
-        row = await self.connection.fetchrow(_CHECK, *_paths(user), case_id, with_studies)
+        row = await self.connection.fetchrow(_CHECK, *self._paths(user, session), case_id, with_studies)
         return _answer(row, (_sighting(row), _confirmed_studies(row["studies"]))) if row else None
 
     async def check_many(
-        self, user: CompiledUser, case_ids: Sequence[CaseId]
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
     ) -> Answer[list[Sighting | None]] | None:
         """Each case as the user sees it, in the order asked; None if the user is gone."""
-        rows = await self.connection.fetch(_CHECK_MANY, *_paths(user), case_ids)
+        rows = await self.connection.fetch(_CHECK_MANY, *self._paths(user, session), case_ids)
         return _answer(rows[0], list(map(_sighting, rows))) if rows else None
 
     async def list_cases(
-        self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
+        self,
+        user: CompiledUser,
+        after: Position | None,
+        limit: int,
+        facility_id: FacilityId | None,
+        *,
+        session: str = "",
     ) -> Answer[list[tuple[ListedCase, Sighting]]] | None:
         """The cases that the user sees, newest first; None if the user is gone."""
-        login, facilities, grantee, folders = _paths(user)
+        login, facilities, *others = self._paths(user, session)
         if facility_id is not None:
             facilities = tuple(f for f in facilities if f == facility_id)
         after = after or _NEWEST
@@ -160,8 +202,7 @@ class Sightings(Transaction):
             _LIST,
             login,
             facilities,
-            grantee,
-            folders,
+            *others,
             after.received_at,
             after.case_id,
             limit,
@@ -188,22 +229,23 @@ class Sightings(Transaction):
     async def owning_facility(
         self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
     ) -> FacilityId | None:
-        """The owner of a case that the user sees or whose facility he administers."""
+        """The owner of a case that the user sees, or whose facility he administers."""
         facility_id: FacilityId | None = await self.connection.fetchval(
-            _ADMINISTERED, *_paths(user), case_id, everywhere, list(facilities)
+            _ADMINISTERED, *self._paths(user, ""), case_id, everywhere, list(facilities)
         )
         return facility_id
 
-
-def _paths(user: CompiledUser) -> tuple[str, Sequence[UUID], UUID | None, Sequence[UUID]]:
-    return user.login, user.facilities, user.grantee, user.folders
+    def _paths(
+        self, user: CompiledUser, session: str
+    ) -> tuple[str, Sequence[UUID], UUID | None, Sequence[UUID], datetime, str]:
+        return user.login, user.facilities, user.grantee, user.folders, self.now, session
 
 
 def _answer(row: asyncpg.Record, found: A) -> Answer[A]:
     return Answer(row["user_version"], row["revision"], found)
 
 
-# By whether the user's privilege, a grant, a folder opens the case.
+# By whether the user's privilege, a grant, a folder, a share opens the case.
 _OPEN_PATHS = {
     is_open: tuple(compress(Path, is_open)) for is_open in product((False, True), repeat=len(Path))
 }
@@ -212,8 +254,10 @@ _OPEN_PATHS = {
 def _sighting(row: asyncpg.Record) -> Sighting | None:
     if row["case_id"] is None:
         return None
-    paths = _OPEN_PATHS[row["by_privilege"], row["by_grant"], row["by_folder"]]
-    return Sighting(row["case_id"], row["facility_id"], paths)
+    may_write = row["by_share"]
+    paths = _OPEN_PATHS[row["by_privilege"], row["by_grant"], row["by_folder"], may_write is not None]
+    being_deleted = row["deletion_id"] is not None
+    return Sighting(row["case_id"], row["facility_id"], paths, bool(may_write), being_deleted)
 
 
 def _confirmed_studies(text: str | None) -> tuple[ConfirmedStudy, ...]:

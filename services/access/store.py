@@ -12,7 +12,9 @@ import msgspec
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from plumbing.audit import AuditEntry
+from services.access.bucketstore import BucketStore
 from services.access.casestore import CaseStore
+from services.access.contact import Contact, Language
 from services.access.domain import (
     NO_PRIVILEGE,
     CompiledUser,
@@ -50,7 +52,7 @@ _COMPILED = f"""
 """
 
 
-class AccessTransaction(Sightings, CaseStore):
+class AccessTransaction(Sightings, CaseStore, BucketStore):
     """A transaction over access's database."""
 
     async def record(
@@ -109,6 +111,29 @@ class AccessTransaction(Sightings, CaseStore):
         )
         return [_user(row) for row in rows]
 
+    async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> list[User]:
+        """Those that exist of these ids and logins, by login."""
+        rows = await self.connection.fetch(
+            f"""
+            select u.*, {_PERMISSIONS} from users u where user_id = any($1) or login = any($2) order by login
+            """,
+            list(user_ids),
+            list(logins),
+        )
+        return [_user(row) for row in rows]
+
+    async def user_versions(self, after: UserId | None, limit: int) -> list[tuple[UserId, int]]:
+        """Ids and versions of all users by id, after this one."""
+        rows = await self.connection.fetch(
+            """
+            select user_id, version from users where $1::uuid is null or user_id > $1
+            order by user_id limit $2
+            """,
+            after,
+            limit,
+        )
+        return [(row["user_id"], row["version"]) for row in rows]
+
     async def known_users(self, user_ids: Collection[UserId]) -> set[UserId]:
         """Those that exist."""
         rows = await self.connection.fetch(
@@ -138,11 +163,13 @@ class AccessTransaction(Sightings, CaseStore):
         try:
             await self.connection.execute(
                 """
-                insert into users (user_id, login, name, role, active, home_facility_id, version)
-                values ($1, $2, $3, $4, $5, $6, $7)
+                insert into users (user_id, login, name, role, active, home_facility_id, version,
+                    email, mobile_number, language)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                 on conflict (user_id) do update set name = excluded.name, role = excluded.role,
                     active = excluded.active, home_facility_id = excluded.home_facility_id,
-                    version = excluded.version
+                    version = excluded.version, email = excluded.email,
+                    mobile_number = excluded.mobile_number, language = excluded.language
                 """,
                 user.id,
                 user.login,
@@ -151,6 +178,9 @@ class AccessTransaction(Sightings, CaseStore):
                 user.active,
                 user.home_facility_id,
                 user.version,
+                user.contact.email,
+                user.contact.mobile_number,
+                user.contact.language or "",
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict("`login` is the login of another user", field="login") from error
@@ -186,6 +216,17 @@ class AccessTransaction(Sightings, CaseStore):
             user_id,
         )
         return [(_facility(row), _privilege(row)) for row in rows]
+
+    async def privileges_of(self, user_ids: Collection[UserId]) -> list[tuple[UserId, Facility, Privilege]]:
+        """The privileges above none of these users, by user and facility."""
+        rows = await self.connection.fetch(
+            """
+            select * from privileges join facilities using (facility_id)
+            where user_id = any($1) order by user_id, facility_id
+            """,
+            list(user_ids),
+        )
+        return [(row["user_id"], _facility(row), _privilege(row)) for row in rows]
 
     async def save_privilege(self, user_id: UserId, facility_id: FacilityId, privilege: Privilege) -> None:
         if privilege.level is Level.NONE:
@@ -328,10 +369,20 @@ class AccessTransaction(Sightings, CaseStore):
 
     async def bump_case(self, case_id: CaseId) -> int:
         """The next version of a case, because who sees it changed."""
-        version: int = await self.connection.fetchval(
-            "update cases set version = version + 1 where case_id = $1 returning version", case_id
-        )
+        ((_, version),) = await self.bump_cases([case_id])
         return version
+
+    async def bump_cases(self, case_ids: Collection[CaseId]) -> list[tuple[CaseId, int]]:
+        """The next versions of cases, because who sees them changed; locked in the order of their ids."""
+        rows = await self.connection.fetch(
+            """
+            with locked as (select case_id from cases where case_id = any($1) order by case_id for update)
+            update cases set version = version + 1 from locked where cases.case_id = locked.case_id
+            returning cases.case_id, version
+            """,
+            list(case_ids),
+        )
+        return sorted((row["case_id"], row["version"]) for row in rows)
 
 
 class _PrivilegeRow(msgspec.Struct, array_like=True):
@@ -357,6 +408,9 @@ def _user(row: asyncpg.Record) -> User:
         ),
         home_facility_id=row["home_facility_id"],
         version=row["version"],
+        contact=Contact(
+            row["email"], row["mobile_number"], Language(row["language"]) if row["language"] else None
+        ),
     )
 
 

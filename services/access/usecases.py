@@ -21,6 +21,7 @@ from services.access.caseindex import (
     ReceivedStudy,
 )
 from services.access.domain import (
+    BEING_DELETED,
     NO_SIGHT,
     Answer,
     CompiledUser,
@@ -66,18 +67,25 @@ class Transaction(Protocol):
     async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
 
     async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
     ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
     async def check_many(
-        self, user: CompiledUser, case_ids: Sequence[CaseId]
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
     ) -> Answer[Sequence[Sighting | None]] | None: ...
     async def list_cases(
-        self, user: CompiledUser, after: Position | None, limit: int, facility_id: FacilityId | None
+        self,
+        user: CompiledUser,
+        after: Position | None,
+        limit: int,
+        facility_id: FacilityId | None,
+        *,
+        session: str = "",
     ) -> Answer[Sequence[tuple[ListedCase, Sighting]]] | None: ...
     async def knows_facility(
         self, user: CompiledUser, facility_id: FacilityId | None
     ) -> Answer[bool] | None: ...
 
+    async def hold_case(self, case_id: CaseId, study_ids: Sequence[StudyId] = ()) -> bool: ...
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
     async def save_case(self, case: IndexedCase) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
@@ -127,6 +135,8 @@ class Sight:
     A user is kept compiled, and the statement that reads the cases reads his version too. If it is
     another, its answer does not count: he is compiled again and the statement repeated. So correctness
     rests on that statement alone, never on what is kept and never on a fact.
+
+    `session` is the login session in which he asks (A57).
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -135,29 +145,42 @@ class Sight:
         self._compiled: dict[str, CompiledUser] = {}
 
     async def check(
-        self, login: str, case_id: CaseId, *, images: bool, at_least: int
+        self, login: str, case_id: CaseId, *, images: bool, at_least: int, session: str = ""
     ) -> tuple[Decision, int]:
         """What the user may do with a case now, its studies if images are asked for and allowed; and the
         revision of sight that this was decided on."""
         user, answer = await self._ask(
-            login, lambda t, user: t.check(user, case_id, with_studies=images), at_least
+            login, lambda t, user: t.check(user, case_id, with_studies=images, session=session), at_least
         )
         sighting, studies = answer.found
         if sighting is None:
             return NO_SIGHT, answer.revision
-        decision = decide(user, sighting.facility_id, sighting.paths, self._clock.now())
+        if sighting.being_deleted:
+            return BEING_DELETED, answer.revision
+        decision = decide(
+            user, sighting.facility_id, sighting.paths, self._clock.now(), may_write=sighting.may_write
+        )
         if studies and decision.images:
             decision = replace(decision, studies=studies)
         return decision, answer.revision
 
-    async def check_many(self, login: str, case_ids: Sequence[CaseId]) -> list[Decision]:
+    async def check_many(
+        self, login: str, case_ids: Sequence[CaseId], *, session: str = ""
+    ) -> list[Decision]:
         """What the user may do with each case now, in the order asked."""
         if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
             raise Invalid(f"`case_ids` must name 1 to {MAX_CHECKED_CASES} cases", field="case_ids")
-        user, answer = await self._ask(login, lambda t, user: t.check_many(user, case_ids))
+        user, answer = await self._ask(login, lambda t, user: t.check_many(user, case_ids, session=session))
         # Cases of one facility seen by the same paths share one decision.
         decide_alike = cache(partial(decide, user, now=self._clock.now()))
-        return [NO_SIGHT if s is None else decide_alike(s.facility_id, s.paths) for s in answer.found]
+        return [
+            NO_SIGHT
+            if s is None
+            else BEING_DELETED
+            if s.being_deleted
+            else decide_alike(s.facility_id, s.paths, may_write=s.may_write)
+            for s in answer.found
+        ]
 
     async def check_permission(
         self, login: str, permission: Permission, facility_id: FacilityId | None
@@ -180,15 +203,17 @@ class Sight:
         *,
         facility_id: FacilityId | None,
         at_least: int,
+        session: str = "",
     ) -> list[tuple[ListedCase, Level]]:
         """The cases that the user sees and what he may do with them, newest first."""
         user, answer = await self._ask(
-            login, lambda t, user: t.list_cases(user, after, limit, facility_id), at_least
+            login, lambda t, user: t.list_cases(user, after, limit, facility_id, session=session), at_least
         )
         now = self._clock.now()
         decide_alike = cache(partial(decide, user, now=now))
         return [
-            (case.at(now), decide_alike(found.facility_id, found.paths).level) for case, found in answer.found
+            (case.at(now), decide_alike(found.facility_id, found.paths, may_write=found.may_write).level)
+            for case, found in answer.found
         ]
 
     async def _ask(
@@ -253,8 +278,9 @@ class CaseIndex:
         if placement is not None:
             unknown = [study.study_id for study in placement.studies if study.study_id not in known]
             if unknown:
-                async with self._database.statements() as statements:
-                    await statements.expect_studies(case_id, unknown)
+                async with self._database.transaction() as transaction:
+                    if await transaction.hold_case(case_id, unknown):
+                        await transaction.expect_studies(case_id, unknown)
                 studies += await self._describe_studies(unknown)
         return Snapshots(placement, tuple(studies))
 
@@ -270,7 +296,9 @@ class CaseIndex:
                 await transaction.bump_revision()
             return
         if known is None:
-            await transaction.save_case(IndexedCase.first(snapshots.placement, snapshots.studies))
+            studies = [study.study_id for study in snapshots.placement.studies]
+            if await transaction.hold_case(case_id, studies):
+                await transaction.save_case(IndexedCase.first(snapshots.placement, snapshots.studies))
             return
         heard = known.hear(snapshots.placement, snapshots.studies)
         if heard == known:
@@ -303,7 +331,7 @@ class CaseIndex:
 
     async def index_reading(self, transaction: Transaction, reading: Reading | None) -> None:
         """Keeps how far a case was read, also before the case is known. No sight depends on it."""
-        if reading is not None:
+        if reading is not None and await transaction.hold_case(reading.case_id):
             await transaction.save_reading(reading)
 
     async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:

@@ -14,7 +14,9 @@ from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from services.access.administration import Folders, Users
+from services.access.buckets import Buckets
 from services.access.caseindex import Placement, Reading, ReceivedStudy
+from services.access.deletion import Deletions
 from services.access.domain import (
     Decision,
     Facility,
@@ -43,6 +45,8 @@ class Access:
     sight: Sight
     users: Users
     folders: Folders
+    buckets: Buckets
+    deletions: Deletions
     index: CaseIndex
     owners: Owners
     admin: User = field(init=False)
@@ -176,6 +180,8 @@ async def start(url: str) -> AsyncIterator[Access]:
         Sight(database, clock),
         Users(database, new_id),
         Folders(database, new_id),
+        Buckets(database),
+        Deletions(database),
         CaseIndex(database, owners, owners, owners),
         owners,
     )

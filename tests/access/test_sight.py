@@ -481,7 +481,7 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
     async with access.database.statements() as statements:
         compiled = await statements.compiled_user(user.login)
         assert compiled is not None
-        login, *paths = sightings._paths(compiled)
+        login, *paths = statements._paths(compiled, "")
         newest = sightings._NEWEST
         rows = await statements.connection.fetch(
             "explain (analyze, format text) " + sightings._LIST,

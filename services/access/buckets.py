@@ -1,0 +1,412 @@
+"""Buckets: what a share shows to a recipient (A40), as far as sight needs it.
+
+    (none)  GrantBuckets   →  open
+    open    ChangeBuckets  →  open or closed, with another end; the newest version counts
+    closed  ChangeBuckets  →  open or closed, with another end; the newest version counts
+    (none)  ChangeBuckets  →  told of without terms, and never granted any more
+
+Sharing keeps shares and their history, and when it closes a bucket tells of each that came from it too: here
+is no tree. A bucket gives sight while it is open, before its end, and where it asks for codes in a registered
+session only (A57); `sightings.py` decides that in the statement that reads the cases.
+
+Refusals name the field of the share as its sender knows it: sharing passes them on.
+"""
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from kernel.errors import Conflict, Denied, Invalid, NotFound
+from kernel.events import Fact, SightChanged
+from kernel.ids import BucketId, CaseId, FacilityId, UserId
+from services.access.domain import (
+    ROLES,
+    Answer,
+    CompiledUser,
+    Level,
+    Path,
+    Permission,
+    Sighting,
+    User,
+    acting_login,
+    decide,
+    no_active_user,
+    no_case,
+    possible_logins,
+)
+
+MAX_CASES = 100
+"""In one share, and in one question about cases."""
+MAX_BUCKETS = 100
+"""Of one share; sharing allows fewer recipients (A50)."""
+MAX_CHANGES = 1000
+MAX_SESSION_CHARACTERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a bucket stands, as sharing says.
+
+    Attributes:
+        version: sharing's; 0 as granted.
+        is_open: whether it gives sight until its end; a blocked or revoked one does not.
+        ends_at: None for never. At that instant it no longer gives sight.
+    """
+
+    bucket_id: BucketId
+    version: int
+    is_open: bool
+    ends_at: datetime | None
+
+    def is_active(self, now: datetime) -> bool:
+        return self.is_open and (self.ends_at is None or now < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a bucket was granted with; never changes.
+
+    Attributes:
+        two_factor: whether it gives sight only in sessions that a code has registered (A57).
+        parent_id: the bucket that it was shared on from.
+    """
+
+    sender_id: UserId
+    recipient_id: UserId
+    facility_id: FacilityId
+    case_ids: frozenset[CaseId]
+    two_factor: bool
+    write_report: bool
+    allow_further_sharing: bool
+    parent_id: BucketId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket; without terms it was told of and never granted."""
+
+    standing: Standing
+    terms: Terms | None
+
+    @property
+    def id(self) -> BucketId:
+        return self.standing.bucket_id
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One bucket of a share that is to be granted."""
+
+    bucket_id: BucketId
+    recipient_login: str
+    two_factor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What is to be granted: all of it or nothing."""
+
+    case_ids: tuple[CaseId, ...]
+    grants: tuple[Grant, ...]
+    ends_at: datetime | None
+    write_report: bool
+    allow_further_sharing: bool
+    parent_id: BucketId | None
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.case_ids) <= MAX_CASES:
+            raise Invalid(f"`case_ids` must name 1 to {MAX_CASES} cases", field="case_ids")
+        if not 1 <= len(self.grants) <= MAX_BUCKETS:
+            raise Invalid(f"`recipients` must be 1 to {MAX_BUCKETS}", field="recipients")
+        if len({grant.bucket_id for grant in self.grants}) < len(self.grants):
+            raise Invalid("`bucket_id` occurs twice", field="bucket_id")
+        if len({grant.recipient_login.lower() for grant in self.grants}) < len(self.grants):
+            raise Invalid("`recipients` names somebody twice", field="recipients")
+
+    def buckets(
+        self, sender_id: UserId, recipients: Mapping[str, User], facility_id: FacilityId
+    ) -> list[Bucket]:
+        """The buckets as granted; without those whose recipient is nobody."""
+        return [
+            Bucket(
+                Standing(grant.bucket_id, 0, True, self.ends_at),
+                Terms(
+                    sender_id=sender_id,
+                    recipient_id=recipients[login].id,
+                    facility_id=facility_id,
+                    case_ids=frozenset(self.case_ids),
+                    two_factor=grant.two_factor,
+                    write_report=self.write_report,
+                    allow_further_sharing=self.allow_further_sharing,
+                    parent_id=self.parent_id,
+                ),
+            )
+            for grant in self.grants
+            if (login := grant.recipient_login.lower()) in recipients
+        ]
+
+    def must_stay_within(self, parent: Standing, terms: Terms) -> None:
+        """Raises unless a bucket may be shared on like this: nothing exceeds it (SHR-24, A46)."""
+        if not terms.allow_further_sharing:
+            raise Denied("this was shared with you, but not to be shared on", field="parent_bucket_id")
+        if parent.ends_at is not None and (self.ends_at is None or self.ends_at > parent.ends_at):
+            raise Invalid("`valid_till` lies after the end of what was shared with you", field="valid_till")
+        if self.write_report and not terms.write_report:
+            raise Invalid("`rights` exceeds what was shared with you: read the report", field="rights")
+        if terms.two_factor and not all(grant.two_factor for grant in self.grants):
+            raise Invalid(
+                "`two_factor` must be chosen: you were asked for a code yourself", field="two_factor"
+            )
+
+
+def must_receive(recipient: User | None, sender: CompiledUser) -> None:
+    """Raises Invalid unless somebody can be shared with; who is unknown, inactive or blind is the same."""
+    if recipient is None or not recipient.active or ROLES[recipient.role].ceiling < Level.VIEW:
+        raise Invalid("`recipients` names somebody who cannot receive studies", field="recipients")
+    if recipient.id == sender.id:
+        raise Invalid("`recipients` names yourself", field="recipients")
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedCase:
+    """What a share and its mail need of a case."""
+
+    case_id: CaseId
+    facility_id: FacilityId
+    facility_name: str
+    time_zone: str
+    patient_initials: str
+    study_description: str
+    study_date: str
+
+
+def initials(patient_name: str) -> str:
+    """The initials of a Patient's Name (PS3.5 6.2.1): of its alphabetic group, given names first.
+
+    Only letters that have capitals: in other scripts one character may be a whole name.
+    """
+    alphabetic = patient_name.partition("=")[0]
+    family, given, middle, *_ = [*alphabetic.split("^"), "", ""]
+    return "".join(map(_initial, (given, middle, family)))
+
+
+def _initial(component: str) -> str:
+    letters = (c for c in unicodedata.normalize("NFC", component) if c.isalpha() and c.upper() != c.lower())
+    first = next(letters, "")
+    return f"{first.upper()[:1]}." if first else ""
+
+
+class Transaction(Protocol):
+    """What access's store does within one transaction; `store.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None: ...
+    async def lock_administration(self) -> None: ...
+    async def revision(self) -> int: ...
+    async def bump_revision(self) -> int: ...
+    async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
+    async def compiled_user(self, login: str) -> CompiledUser | None: ...
+    async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
+    async def check_many(
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
+    ) -> Answer[Sequence[Sighting | None]] | None: ...
+
+    async def buckets(self, bucket_ids: Collection[BucketId]) -> Mapping[BucketId, Bucket]: ...
+    async def save_buckets(self, buckets: Sequence[Bucket]) -> None: ...
+    async def save_standings(self, standings: Sequence[Standing]) -> None: ...
+    async def register_session(self, bucket_id: BucketId, session: str) -> bool: ...
+    async def is_registered(self, bucket_id: BucketId, session: str) -> bool: ...
+    async def describe_cases(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, DescribedCase]: ...
+
+
+class Database(Protocol):
+    """Opens transactions, and connections on which each statement commits by itself."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Buckets:
+    """Grants and changes buckets for sharing, and describes cases to whoever shares and mails them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def grant(self, login: str, session: str, share: Share) -> tuple[FacilityId, int]:
+        """Opens the buckets of a share; answers the facility that owns the cases, and the revision.
+
+        Again with the same content it answers the same; so a lost answer does no harm.
+        """
+        object_ = f"bucket:{share.grants[0].bucket_id}"
+        try:
+            async with self._database.transaction() as transaction:
+                await transaction.lock_administration()
+                return await self._grant(transaction, login, session, share, object_)
+        except (Denied, NotFound) as refusal:
+            async with self._database.transaction() as transaction:
+                await transaction.record(
+                    login, "buckets.granted", object_, "refused", reason=refusal.sentence
+                )
+            raise
+
+    async def _grant(
+        self, transaction: Transaction, login: str, session: str, share: Share, object_: str
+    ) -> tuple[FacilityId, int]:
+        sender = await transaction.compiled_user(acting_login(login))
+        if sender is None:
+            raise no_active_user()
+        logins = possible_logins(grant.recipient_login for grant in share.grants)
+        recipients = {user.login: user for user in await transaction.users_called([], logins)}
+        known = await transaction.buckets([grant.bucket_id for grant in share.grants])
+        for bucket in known.values():
+            facility_id = bucket.terms.facility_id if bucket.terms else None
+            if facility_id and list(known.values()) == share.buckets(sender.id, recipients, facility_id):
+                return facility_id, await transaction.revision()
+            raise Conflict("a bucket with this id was granted or closed before", field="bucket_id")
+
+        facility_id = await _must_share(transaction, sender, session, share)
+        for grant in share.grants:
+            must_receive(recipients.get(grant.recipient_login.lower()), sender)
+        if share.ends_at is not None and share.ends_at <= transaction.now:
+            raise Invalid("`valid_till` has passed", field="valid_till")
+        changed = await transaction.bump_cases(share.case_ids)
+        await transaction.save_buckets(share.buckets(sender.id, recipients, facility_id))
+        await transaction.record(
+            sender.login,
+            "buckets.granted",
+            object_,
+            "done",
+            facility=str(facility_id),
+            buckets=" ".join(f"{grant.bucket_id}:{grant.recipient_login.lower()}" for grant in share.grants),
+            cases=" ".join(map(str, share.case_ids)),
+            ends_at=str(share.ends_at or ""),
+            write_report=int(share.write_report),
+            parent=str(share.parent_id or ""),
+        )
+        await transaction.say(*(SightChanged(case_id, version) for case_id, version in changed))
+        return facility_id, await transaction.bump_revision()
+
+    async def change(self, standings: Sequence[Standing]) -> int:
+        """Sets how buckets stand where that is newer; answers the revision.
+
+        One that is not known is remembered, so that a grant that comes late opens nothing.
+        """
+        if not 1 <= len(standings) <= MAX_CHANGES:
+            raise Invalid(f"`changes` must be 1 to {MAX_CHANGES}", field="changes")
+        if any(standing.version < 1 for standing in standings):
+            raise Invalid("`version` must be at least 1", field="version")
+        async with self._database.transaction() as transaction:
+            await transaction.lock_administration()
+            known = await transaction.buckets({standing.bucket_id for standing in standings})
+            versions = {bucket_id: bucket.standing.version for bucket_id, bucket in known.items()}
+            newer = {}
+            for standing in sorted(standings, key=lambda each: each.version):
+                if standing.version > versions.get(standing.bucket_id, 0):
+                    newer[standing.bucket_id] = standing
+            if not newer:
+                return await transaction.revision()
+            await transaction.save_standings(list(newer.values()))
+            for standing in newer.values():
+                await transaction.record(
+                    "service:sharing",
+                    "bucket.changed",
+                    f"bucket:{standing.bucket_id}",
+                    "done",
+                    version=standing.version,
+                    open=int(standing.is_open),
+                    ends_at=str(standing.ends_at or ""),
+                )
+            return await _sight_changed(transaction, [known[each] for each in newer if each in known])
+
+    async def register_session(self, bucket_id: BucketId, session: str) -> int:
+        """Lets a bucket give sight in a session in which a code was redeemed (A57); answers the revision."""
+        if not 1 <= len(session) <= MAX_SESSION_CHARACTERS or not session.isprintable():
+            raise Invalid(
+                f"`session` must be 1 to {MAX_SESSION_CHARACTERS} printable characters", field="session"
+            )
+        async with self._database.transaction() as transaction:
+            await transaction.lock_administration()
+            bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
+            if bucket is None or bucket.terms is None:
+                raise no_bucket(bucket_id)
+            if not await transaction.register_session(bucket_id, session):
+                return await transaction.revision()
+            await transaction.record(
+                "service:sharing", "bucket.session_registered", f"bucket:{bucket_id}", "done"
+            )
+            return await _sight_changed(transaction, [bucket])
+
+    async def describe_cases(self, case_ids: Sequence[CaseId]) -> list[DescribedCase]:
+        """What a share and its mail need of cases, in the order asked; unknown ones are left out."""
+        if not 1 <= len(case_ids) <= MAX_CASES:
+            raise Invalid(f"`case_ids` must name 1 to {MAX_CASES} cases", field="case_ids")
+        async with self._database.statements() as statements:
+            found = await statements.describe_cases(case_ids)
+        return [found[case_id] for case_id in case_ids if case_id in found]
+
+
+async def _must_share(
+    transaction: Transaction, sender: CompiledUser, session: str, share: Share
+) -> FacilityId:
+    """The owner of the cases; raises unless the sender may share them all like this."""
+    answer = await transaction.check_many(sender, share.case_ids, session=session)
+    sightings = {
+        seen.case_id: seen for seen in (answer.found if answer else ()) if seen and not seen.being_deleted
+    }
+    parent = None
+    if share.parent_id is not None:
+        parent = await _own_bucket(transaction, sender, session, share.parent_id)
+    for case_id in share.case_ids:
+        if case_id not in sightings or (parent and case_id not in parent[1].case_ids):
+            raise no_case(case_id)
+    facility_ids = {sighting.facility_id for sighting in sightings.values()}
+    if len(facility_ids) > 1:
+        raise Invalid("`case_ids` names cases of several facilities", field="case_ids")
+    (facility_id,) = facility_ids
+    if parent is not None:
+        share.must_stay_within(*parent)
+        return facility_id
+    if not sender.holds(Permission.CREATE_SHARE, facility_id):
+        raise Denied("this needs the permission `share.create` for the facility of the cases")
+    for seen in sightings.values():
+        decision = decide(sender, facility_id, seen.paths, transaction.now)
+        if Path.PRIVILEGE not in seen.paths or not (decision.images and decision.reports):
+            raise Denied(
+                "who shares cases must see images and reports by his own privilege", field="case_ids"
+            )
+    return facility_id
+
+
+async def _own_bucket(
+    transaction: Transaction, user: CompiledUser, session: str, bucket_id: BucketId
+) -> tuple[Standing, Terms]:
+    """A bucket that gives the user sight now; raises NotFound for any other, whatever it lacks."""
+    bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
+    if (
+        bucket is None
+        or bucket.terms is None
+        or bucket.terms.recipient_id != user.id
+        or not bucket.standing.is_active(transaction.now)
+        or (bucket.terms.two_factor and not await transaction.is_registered(bucket_id, session))
+    ):
+        raise no_bucket(bucket_id, "parent_bucket_id")
+    return bucket.standing, bucket.terms
+
+
+async def _sight_changed(transaction: Transaction, buckets: Collection[Bucket]) -> int:
+    case_ids = {case_id for bucket in buckets if bucket.terms for case_id in bucket.terms.case_ids}
+    changed = await transaction.bump_cases(case_ids)
+    await transaction.say(*(SightChanged(case_id, version) for case_id, version in changed))
+    return await transaction.bump_revision()
+
+
+def no_bucket(bucket_id: BucketId, field: str = "bucket_id") -> NotFound:
+    """The answer for a bucket that does not exist or gives no sight to who asks."""
+    return NotFound(f"no bucket `{bucket_id}`", field=field)

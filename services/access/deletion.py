@@ -1,0 +1,98 @@
+"""Deletion (A60): a case is hidden from everybody at once, purged once ingest says so, and stays away.
+
+    known      →  hidden    BeginDelete: who may, and the lock as the index knows it, in one transaction
+    hidden     →  purged    CaseDeleted: every row of the case goes, its ids become tombstones
+    purged     →  purged    CaseDeleted again: nothing is left to purge, and that is said again
+
+A case may also be purged without having been known or hidden: then nothing but the tombstone is written.
+"""
+
+from typing import Protocol
+
+from kernel.errors import Conflict, Denied, NotFound
+from kernel.events import CasePurged, SightChanged
+from kernel.ids import CaseId, DeletionId
+from services.access import administration
+from services.access.administration import Act, Administration
+from services.access.caseindex import Deletion
+from services.access.domain import Path, Permission, Sighting, no_case
+
+NAME = "access"
+
+
+class Transaction(administration.Transaction, Protocol):
+    """What access's store does within one transaction; `store.py` says more."""
+
+    async def purge_case(self, case_id: CaseId) -> bool: ...
+
+
+class Deletions:
+    """Hides cases that are being deleted, and purges them."""
+
+    def __init__(self, database: administration.Database) -> None:
+        self._database = database
+        self._administration = Administration(database)
+
+    async def begin(
+        self, login: str, session: str, case_id: CaseId, deletion_id: DeletionId, *, force: bool
+    ) -> tuple[Deletion, int]:
+        """Hides a case for a user who may delete it; answers the deletion and the revision.
+
+        Needs sight by privilege and `study.delete` at the owning facility (A29), and of a locked case `force`
+        and `lock.break` (A28). The lock is the one that the index knows: one that it does not know yet does
+        not stop the deletion.
+        """
+        async with self._administration.act(login, "case.deletion_begun", f"case:{case_id}") as act:
+            transaction = act.transaction
+            await transaction.hold_case(case_id)
+            if (begun := await transaction.deletion(deletion_id)) and begun.case_id == case_id:
+                return begun, await transaction.revision()
+            sighting = await _seen(act, session, case_id)
+            facility_id = sighting.facility_id
+            if Path.PRIVILEGE not in sighting.paths:
+                raise Denied("only who sees a case by his privilege at its facility may delete it")
+            if not act.actor.holds(Permission.DELETE_STUDY, facility_id):
+                raise _lacks(Permission.DELETE_STUDY)
+            lock = await transaction.lock_of(case_id, act.actor.reading_side)
+            if lock is not None and transaction.now < lock.ends_at:
+                if not force:
+                    raise Conflict(f"the case is locked by `{lock.holder_name}`", field="force")
+                if not act.actor.holds(Permission.BREAK_LOCK, facility_id):
+                    raise _lacks(Permission.BREAK_LOCK)
+            study_ids = tuple(await transaction.studies_of(case_id))
+            deletion = Deletion(deletion_id, case_id, facility_id, study_ids)
+            await transaction.begin_delete(deletion)
+            changed = SightChanged(case_id, await transaction.bump_case(case_id))
+            revision = await act.done(
+                changed, deletion=str(deletion_id), facility=str(facility_id), forced="yes" if lock else "no"
+            )
+            return deletion, revision
+
+    async def begun(self, case_id: CaseId, deletion_id: DeletionId) -> tuple[Deletion, int]:
+        """The same answer again, for ingest itself; raises NotFound for a deletion that has not begun."""
+        async with self._database.transaction() as transaction:
+            deletion = await transaction.deletion(deletion_id)
+            if deletion is None or deletion.case_id != case_id:
+                raise NotFound("no such deletion", field="deletion_id")
+            return deletion, await transaction.revision()
+
+    async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+        """Removes every row of a case for good, and says so, also when there was none."""
+        was_known = await transaction.purge_case(case_id)
+        await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+        await transaction.say(CasePurged(case_id, version, NAME))
+        if was_known:
+            await transaction.bump_revision()
+
+
+async def _seen(act: Act, session: str, case_id: CaseId) -> Sighting:
+    """The case as the actor sees it; one being deleted is the same as an absent one."""
+    answer = await act.transaction.check(act.actor, case_id, with_studies=False, session=session)
+    sighting = answer.found[0] if answer else None
+    if sighting is None or sighting.being_deleted:
+        raise no_case(case_id)
+    return sighting
+
+
+def _lacks(permission: Permission) -> Denied:
+    return Denied(f"this needs the permission `{permission}` at the facility of the case")
