@@ -54,18 +54,17 @@ def _small_system(**more: str) -> dict[str, Sequence[str]]:
     return {name: _small(name, more.get(name, "")) for name in ("ingest", "routing")}
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[LocalSystem]:
-    """A system of two small services, not yet started."""
-    local = LocalSystem(tmp_path / "data", durable=False, commands=_small_system())
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
+    """A started system of two small services; whoever stops something starts it again."""
+    local = LocalSystem(tmp_path_factory.mktemp("small") / "data", durable=False, commands=_small_system())
+    local.start()
     yield local
     local.stop()
     local.servers.remove()
 
 
 def test_everything_is_ready_and_said_where(system: LocalSystem) -> None:
-    system.start()
-
     endpoints = Endpoints.read(system.data_dir)
     assert set(endpoints.services) == {"ingest", "routing"}
     assert endpoints.issuer_key.exists()
@@ -76,7 +75,6 @@ def test_everything_is_ready_and_said_where(system: LocalSystem) -> None:
 
 
 def test_addresses_and_authorities_are_the_same_after_a_restart(system: LocalSystem) -> None:
-    system.start()
     first, authority = Endpoints.read(system.data_dir), system.pki.service_ca.read_bytes()
     system.stop()
     with pytest.raises(Unavailable, match="no system runs on"):
@@ -89,7 +87,6 @@ def test_addresses_and_authorities_are_the_same_after_a_restart(system: LocalSys
 
 
 def test_a_service_is_killed_and_started_singly(system: LocalSystem) -> None:
-    system.start()
     first = system.service_pid("ingest")
 
     system.kill_service("ingest")
@@ -122,7 +119,6 @@ def test_a_service_that_ends_at_its_start_is_named_with_the_reason(
 
 
 def test_a_second_system_on_the_same_data_is_refused_and_the_first_runs_on(system: LocalSystem) -> None:
-    system.start()
     second = LocalSystem(system.data_dir, commands=_small_system())
 
     with pytest.raises(Conflict, match="is in use"):
