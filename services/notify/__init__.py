@@ -1,1 +1,1 @@
-"""Notify: tells people by e-mail and text message, each thing once."""
+"""Tells people: mails, one for each intent, and one-time codes by text message."""

@@ -1,0 +1,80 @@
+"""NotifyService: proto to domain and back."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.ids import NoticeId, parse_id
+from plumbing import pages
+from plumbing.callers import acting_login
+from plumbing.rpc import Server
+from services.notify.domain import Language, Notice, State
+from services.notify.usecases import Codes, Notices
+from wire.access.v1 import access_pb2
+from wire.notify.v1 import notify_pb2 as pb
+from wire.notify.v1 import notify_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+STATE_VALUES = {each: pb.Delivery.State.Value(f"STATE_{each.name}") for each in State}
+LANGUAGES: dict[int, Language] = {
+    access_pb2.Language.Value(f"LANGUAGE_{each.name}"): each for each in Language
+}
+
+
+class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
+    """The servicer."""
+
+    def __init__(self, notices: Notices, codes: Codes) -> None:
+        self._notices = notices
+        self._codes = codes
+
+    async def SendText(self, request: pb.SendTextRequest, context: Context) -> pb.SendTextResponse:  # noqa: N802
+        # Who has not chosen is written to in English.
+        language = LANGUAGES.get(request.language, Language.EN)
+        await self._codes.send(request.mobile_number, request.code, language)
+        return pb.SendTextResponse()
+
+    async def ListDeliveries(  # noqa: N802
+        self, request: pb.ListDeliveriesRequest, context: Context
+    ) -> pb.ListDeliveriesResponse:
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, UUID)
+        found = await self._notices.list(acting_login(), NoticeId(after) if after else None, limit + 1)
+        page, token = pages.cut(found, limit, lambda notice: notice.id)
+        return pb.ListDeliveriesResponse(deliveries=map(_delivery, page), next_page_token=token)
+
+    async def Resend(self, request: pb.ResendRequest, context: Context) -> pb.ResendResponse:  # noqa: N802
+        notice_id = NoticeId(parse_id(request.notice_id, "notice_id"))
+        return pb.ResendResponse(delivery=_delivery(await self._notices.resend(acting_login(), notice_id)))
+
+
+def serve(server: Server, notices: Notices, codes: Codes) -> None:
+    """Adds NotifyService to a server."""
+    server.add(
+        notify_pb2_grpc.add_NotifyServiceServicer_to_server,
+        NotifyApi(notices, codes),
+        pb.DESCRIPTOR.services_by_name["NotifyService"].full_name,
+    )
+
+
+def _delivery(notice: Notice) -> pb.Delivery:
+    return pb.Delivery(
+        notice_id=str(notice.id),
+        message=notice.message,
+        intent=notice.about.intent,
+        state=STATE_VALUES[notice.state],
+        attempts=notice.attempts,
+        asked_at=_timestamp(notice.asked_at),
+        sent_at=_timestamp(notice.sent_at) if notice.sent_at else None,
+        last_error=notice.last_error,
+    )
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp

@@ -1,0 +1,288 @@
+"""How messages leave: mails over SMTP (RFC 5321), text messages over an HTTP port.
+
+What a server says about a mail is told on without its words, which may quote address and content: the code
+alone (RFC 5321 4.2, RFC 3463) goes into lists and logs.
+"""
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+
+import aiohttp
+import aiosmtplib
+import phonenumbers
+from phonenumbers import PhoneNumberType
+
+from kernel.clock import Clock
+from kernel.errors import Denied, Invalid, Unavailable
+from services.notify.domain import Breaker, Event, Letter, Mailbox, Undelivered, mailbox
+
+IDLE_CONNECTIONS = 8
+"""Kept for the next mail; a server that has closed one meanwhile is asked anew."""
+
+
+class MailServer:
+    """Mail, handed to one server that delivers it.
+
+    Args:
+        host, port: of the server.
+        tls: `starttls`, `tls` from the first byte, or `none`.
+        user, password: empty for a server that knows us otherwise.
+        sender: the address that mails come from.
+        timeout_s: for each answer of the server.
+        trust: whose certificates are accepted; by default those of the system.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: str,
+        user: str,
+        password: str,
+        sender: str,
+        timeout_s: float,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._user = user
+        self._password = password
+        self._sender = mailbox(sender)
+        self._timeout_s = timeout_s
+        self._trust = trust or ssl.create_default_context()
+        self._idle: list[aiosmtplib.SMTP] = []
+
+    @asynccontextmanager
+    async def envelope(self, letter: Letter) -> AsyncIterator["_Envelope"]:
+        """A connection on which sender and recipient of the letter are accepted.
+
+        Raises Undelivered: nothing of the letter has left yet, whatever the server does.
+        """
+        to = mailbox(letter.to)
+        smtp = await self._addressed(to)
+        envelope = _Envelope(smtp, _written(letter, self._sender, to), self._timeout_s)
+        try:
+            yield envelope
+        finally:
+            if envelope.is_empty and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(smtp)
+            else:
+                smtp.close()
+
+    async def close(self) -> None:
+        while self._idle:
+            smtp = self._idle.pop()
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await smtp.quit(timeout=1)
+
+    async def _addressed(self, to: Mailbox) -> aiosmtplib.SMTP:
+        while self._idle:
+            smtp = self._idle.pop()
+            try:
+                await self._address(smtp, to)
+            except aiosmtplib.SMTPServerDisconnected:
+                continue  # it was idle for too long
+            except BaseException:
+                smtp.close()
+                raise
+            return smtp
+        smtp = await self._connected()
+        try:
+            await self._address(smtp, to)
+        except aiosmtplib.SMTPServerDisconnected as error:
+            raise Undelivered(Event.LATER, "the mail server ended the connection") from error
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    async def _connected(self) -> aiosmtplib.SMTP:
+        smtp = aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user or None,
+            password=self._password or None,
+            local_hostname=self._sender.domain,
+            timeout=self._timeout_s,
+            use_tls=self._tls == "tls",
+            start_tls=self._tls == "starttls",
+            tls_context=self._trust,
+        )
+        try:
+            await smtp.connect()
+            await smtp.ehlo()
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise Undelivered(Event.LATER, f"the mail server refused our password: {error.code}") from error
+        except aiosmtplib.SMTPResponseException as error:
+            raise Undelivered(
+                Event.LATER, f"the mail server answered {error.code} to our greeting"
+            ) from error
+        except (aiosmtplib.SMTPException, OSError, ssl.SSLError) as error:
+            smtp.close()
+            raise Undelivered(Event.LATER, "the mail server cannot be reached") from error
+        return smtp
+
+    async def _address(self, smtp: aiosmtplib.SMTP, to: Mailbox) -> None:
+        options = []
+        if not str(to).isascii():
+            if not smtp.supports_extension("SMTPUTF8"):
+                raise Undelivered(Event.REFUSED, "the mail server takes no address with such a local part")
+            options.append(b"SMTPUTF8")
+        await self._say(smtp, b"MAIL", b"FROM:<%s>" % str(self._sender).encode(), *options)
+        await self._say(smtp, b"RCPT", b"TO:<%s>" % str(to).encode())
+
+    async def _say(self, smtp: aiosmtplib.SMTP, command: bytes, *arguments: bytes) -> None:
+        try:
+            answer = await smtp.execute_command(command, *arguments)
+        except TimeoutError as error:
+            raise Undelivered(Event.LATER, "the mail server does not answer") from error
+        except aiosmtplib.SMTPServerDisconnected:
+            raise
+        except aiosmtplib.SMTPException as error:
+            raise Undelivered(Event.LATER, "the mail server answered what is no SMTP") from error
+        if not 200 <= answer.code < 300:
+            raise _no(answer, command.decode())
+
+
+class _Envelope:
+    """One mail on its way.
+
+    Attributes:
+        is_empty: whether the connection can be used for another mail.
+    """
+
+    def __init__(self, smtp: aiosmtplib.SMTP, content: bytes, timeout_s: float) -> None:
+        self.is_empty = False
+        self._smtp = smtp
+        self._content = content
+        self._timeout_s = timeout_s
+
+    async def hand_over(self) -> None:
+        """DATA; until the server asks for the content it has not taken the mail, whatever happens."""
+        try:
+            answer = await self._smtp.execute_command(b"DATA")
+        except (aiosmtplib.SMTPException, TimeoutError, OSError) as error:
+            raise Undelivered(Event.LATER, "the mail server ended the connection before the mail") from error
+        if answer.code != 354:
+            raise _no(answer, "DATA")
+        try:
+            protocol = self._smtp.protocol
+            if protocol is None:
+                raise ConnectionError
+            protocol.write(self._content)
+            answer = await protocol.read_response(timeout=self._timeout_s)
+        except (aiosmtplib.SMTPException, TimeoutError, OSError) as error:
+            raise Undelivered(
+                Event.LOST, "the connection was lost when the mail server had the mail"
+            ) from error
+        if not 200 <= answer.code < 300:
+            raise _no(answer, "the mail")
+        self.is_empty = True
+
+
+def _no(answer: aiosmtplib.SMTPResponse, to: str) -> Undelivered:
+    event = Event.REFUSED if 500 <= answer.code < 600 else Event.LATER
+    enhanced = re.match(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)", answer.message)
+    code = f"{answer.code} {enhanced[0]}" if enhanced else str(answer.code)
+    return Undelivered(event, f"the mail server answered {code} to {to}")
+
+
+def _written(letter: Letter, sender: Mailbox, to: Mailbox) -> bytes:
+    """The mail as it goes over the wire: CRLF, dots doubled, and the last dot."""
+    mail = EmailMessage(policy=SMTPUTF8 if not str(to).isascii() else SMTP)
+    mail["From"] = _header(sender)
+    mail["To"] = _header(to)
+    mail["Subject"] = letter.subject
+    # The same at each attempt, so that a mail sent again is known as the same one.
+    mail["Message-ID"] = f"<{letter.reference}@{sender.domain}>"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answering machine answers
+    mail["Content-Language"] = letter.language.value
+    if letter.urgent:
+        mail["Importance"] = "high"
+    mail.set_content(letter.text, cte="quoted-printable")
+    mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+    content = mail.as_bytes()
+    return re.sub(rb"(?m)^\.", b"..", content) + b".\r\n"
+
+
+def _header(address: Mailbox) -> Address:
+    local = address.local
+    if local.startswith('"'):
+        local = re.sub(r"\\(.)", r"\1", local[1:-1])
+    return Address(username=local, domain=address.domain)
+
+
+class TextGateway:
+    """Text messages, posted as JSON (`to`, `text`) to a gateway that sends them.
+
+    Args:
+        url: where to post.
+        token: the bearer token.
+        countries: ISO 3166 codes of the countries whose numbers are sent to, so that nobody runs up a bill
+            with numbers elsewhere.
+        timeout_s: for the whole request.
+        clock: for the circuit breaker.
+    """
+
+    def __init__(
+        self, url: str, token: str, countries: Collection[str], timeout_s: float, clock: Clock
+    ) -> None:
+        self._url = url
+        self._countries = frozenset(countries)
+        self._clock = clock
+        self._breaker = Breaker()
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def send(self, number: str, text: str) -> None:
+        """Raises Unavailable unless the gateway accepts it; Invalid and Denied for what is no mobile number
+        of those countries."""
+        self._check(number)
+        if not self._breaker.lets(self._clock.now()):
+            raise Unavailable("the text gateway does not answer: try again in a minute")
+        try:
+            # A redirection would take number and code to somebody else.
+            async with self._session.post(
+                self._url, json={"to": number, "text": text}, allow_redirects=False
+            ) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._breaker.failed(self._clock.now())
+            raise Unavailable("the text gateway does not answer: try again") from error
+        if 200 <= status < 300:
+            self._breaker.succeeded()
+            return
+        if status in (400, 404, 422):  # about this one number
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed(self._clock.now())
+        raise Unavailable(f"the text gateway did not take the message: it answered {status}")
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def _check(self, number: str) -> None:
+        try:
+            parsed = phonenumbers.parse(number)
+        except phonenumbers.NumberParseException:
+            parsed = None
+        if (
+            parsed is None
+            or not phonenumbers.is_valid_number(parsed)
+            or phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) != number
+        ):
+            raise Invalid("`mobile_number` is not a number in E.164 form", field="mobile_number")
+        mobile = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
+        if phonenumbers.number_type(parsed) not in mobile:
+            raise Invalid("`mobile_number` is not that of a mobile telephone", field="mobile_number")
+        if phonenumbers.region_code_for_number(parsed) not in self._countries:
+            raise Denied("no text messages are sent to that country", field="mobile_number")

@@ -1,0 +1,104 @@
+"""The services that notify asks: sharing for buckets, access for users, cases and permissions."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, date
+from uuid import UUID
+
+import grpc
+
+from kernel.errors import NotFound
+from kernel.ids import BucketId, CaseId, FacilityId, UserId
+from services.notify.domain import Bucket, Exam, Language, Person, Privilege, Users, study_date
+from services.notify.usecases import Reach
+from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.sharing.v1 import sharing_pb2, sharing_pb2_grpc
+
+LANGUAGES: dict[int, Language] = {
+    access_pb2.Language.Value(f"LANGUAGE_{each.name}"): each for each in Language
+}
+"""Who has not chosen is written to in English."""
+
+
+class SharingClient:
+    """Asks sharing what a mail needs of a bucket."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._sharing = sharing_pb2_grpc.SharingServiceStub(channel)
+
+    async def describe_bucket(self, bucket_id: BucketId) -> Bucket | None:
+        try:
+            answer = await self._sharing.DescribeBucket(
+                sharing_pb2.DescribeBucketRequest(bucket_id=str(bucket_id))
+            )
+        except NotFound:
+            return None
+        return Bucket(
+            id=BucketId(UUID(answer.bucket_id)),
+            facility_id=FacilityId(UUID(answer.facility_id)),
+            sender_id=UserId(UUID(answer.sender_user_id)),
+            recipient_id=UserId(UUID(answer.recipient_user_id)),
+            case_ids=tuple(CaseId(UUID(each)) for each in answer.case_ids),
+            mail_due=answer.mail_due,
+            urgent=answer.urgent,
+            message=answer.message,
+            language=LANGUAGES.get(answer.language, Language.EN),
+            link=answer.link,
+            ends_at=answer.ends_at.ToDatetime(UTC) if answer.HasField("ends_at") else None,
+        )
+
+
+class AccessClient:
+    """Asks access: about permissions for the acting user, whose token is forwarded, else for notify."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._access = access_pb2_grpc.AccessServiceStub(channel)
+
+    async def describe_users(self, user_ids: Collection[UserId]) -> Users:
+        answer = await self._access.DescribeUsers(
+            access_pb2.DescribeUsersRequest(user_ids=sorted({str(each) for each in user_ids}))
+        )
+        people = {UserId(UUID(user.user_id)): _person(user) for user in answer.users}
+        privileges = [_privilege(each) for each in answer.privileges if each.HasField("expires_at")]
+        return Users(people, privileges)
+
+    async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]:
+        if not case_ids:
+            return []
+        answer = await self._access.DescribeCases(
+            access_pb2.DescribeCasesRequest(case_ids=[str(each) for each in case_ids])
+        )
+        return [
+            Exam(case.patient_initials, case.study_description, study_date(case.study_date))
+            for case in answer.cases
+        ]
+
+    async def user_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
+        answer = await self._access.ListVersions(
+            access_pb2.ListVersionsRequest(after_user_id=str(after or ""))
+        )
+        return [(UUID(each.user_id), each.version) for each in answer.versions]
+
+    async def reach(self, permission: str) -> Reach:
+        answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
+        return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+
+
+def _person(user: access_pb2.User) -> Person:
+    return Person(
+        id=UserId(UUID(user.user_id)),
+        version=user.version,
+        name=user.name,
+        active=user.active,
+        email=user.email,
+        language=LANGUAGES.get(user.language, Language.EN),
+    )
+
+
+def _privilege(privilege: access_pb2.Privilege) -> Privilege:
+    return Privilege(
+        user_id=UserId(UUID(privilege.user_id)),
+        facility_id=FacilityId(UUID(privilege.facility_id)),
+        facility_name=privilege.facility_name,
+        expires_on=date.fromisoformat(privilege.expires_on),
+        expires_at=privilege.expires_at.ToDatetime(UTC),
+    )

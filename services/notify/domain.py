@@ -1,0 +1,390 @@
+"""What a notice is, how it fares, when a reminder is due, and what may stand in a mail. No I/O, no clock."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from kernel.errors import Invalid
+from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
+
+
+class State(StrEnum):
+    """How far a notice has come."""
+
+    WAITING = "waiting"
+    UNKNOWN = "unknown"
+    SENT = "sent"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class Event(StrEnum):
+    """What happens to a notice."""
+
+    BEGIN = "begin"
+    """The content is about to be handed over; committed before its first byte is."""
+    TAKEN = "taken"
+    """The mail server has taken it."""
+    LATER = "later"
+    """It was not taken, and may be the next time."""
+    REFUSED = "refused"
+    """It was not taken, and will not be."""
+    LOST = "lost"
+    """The hand-over was begun and no answer came: it may have been taken."""
+    CANCEL = "cancel"
+    """There is nothing to tell any more."""
+    RESEND = "resend"
+    """An operator wants it tried again."""
+
+
+AFTER: Mapping[tuple[State, Event], State] = {
+    (State.WAITING, Event.BEGIN): State.UNKNOWN,
+    (State.WAITING, Event.LATER): State.WAITING,
+    (State.WAITING, Event.REFUSED): State.DEAD,
+    (State.WAITING, Event.CANCEL): State.CANCELLED,
+    (State.UNKNOWN, Event.TAKEN): State.SENT,
+    (State.UNKNOWN, Event.LATER): State.WAITING,
+    (State.UNKNOWN, Event.REFUSED): State.DEAD,
+    (State.UNKNOWN, Event.LOST): State.UNKNOWN,
+    (State.UNKNOWN, Event.RESEND): State.WAITING,
+    (State.DEAD, Event.RESEND): State.WAITING,
+}
+"""The whole life of a notice; what is absent does not happen. Nothing leads from UNKNOWN to WAITING but the
+server's own word that it did not take the mail, or an operator."""
+
+
+class Message(StrEnum):
+    """Which mail; the folder of its templates."""
+
+    SHARE_CREATED = "share_created"
+    PRIVILEGE_EXPIRING = "privilege_expiring"
+    PRIVILEGE_EXPIRING_OFFICE = "privilege_expiring_office"
+
+
+class Language(StrEnum):
+    """The languages of mails and text messages."""
+
+    EN = "en"
+    NL = "nl"
+    FR = "fr"
+    DE = "de"
+
+
+@dataclass(frozen=True, slots=True)
+class AboutBucket:
+    """A share's part for one recipient."""
+
+    bucket_id: BucketId
+    facility_id: FacilityId
+
+    @property
+    def intent(self) -> str:
+        return f"bucket:{self.bucket_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AboutPrivilege:
+    """The end of a privilege, so many days before it comes."""
+
+    user_id: UserId
+    facility_id: FacilityId
+    expires_at: datetime
+    days: int
+
+    @property
+    def intent(self) -> str:
+        return f"privilege:{self.user_id}:{self.facility_id}:{self.expires_at:%Y-%m-%dT%H:%M}:{self.days}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to one person: that it is to be told, not what.
+
+    Attributes:
+        attempts: so far; the number of the attempt that holds the notice, so that an earlier one that
+            was thought dead can do nothing to it.
+        trying_since: when the first attempt was made, or the first after a resend.
+        held_until: until when nobody else takes it up.
+    """
+
+    id: NoticeId
+    message: Message
+    about: AboutBucket | AboutPrivilege
+    state: State
+    attempts: int
+    asked_at: datetime
+    held_until: datetime
+    trying_since: datetime | None = None
+    sent_at: datetime | None = None
+    last_error: str = ""
+
+
+# Attempts
+
+SHORTEST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=30)
+GIVEN_UP_AFTER = timedelta(hours=48)
+"""A mail server that is away over a weekend has not lost a mail."""
+
+GAVE_UP = "given up after 48 hours: "
+
+
+def pause(trying_since: datetime, now: datetime) -> timedelta:
+    """How long to wait after a failed attempt: as long as it has been tried already, within bounds."""
+    return min(max(now - trying_since, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+def is_given_up(trying_since: datetime, now: datetime) -> bool:
+    return now - trying_since >= GIVEN_UP_AFTER
+
+
+class NotDue(Exception):
+    """There is nothing to tell any more; why is its only argument."""
+
+
+class Undelivered(Exception):
+    """The mail was not taken, or it is not known whether it was.
+
+    Attributes:
+        event: LATER, REFUSED or LOST.
+        reason: without address and content.
+    """
+
+    def __init__(self, event: Event, reason: str) -> None:
+        super().__init__(reason)
+        self.event = event
+        self.reason = reason
+
+
+# Reminders
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A privilege that will expire.
+
+    Attributes:
+        last_days: the step that was reminded of last; None: none yet.
+    """
+
+    user_id: UserId
+    facility_id: FacilityId
+    expires_at: datetime
+    last_days: int | None = None
+
+
+def due_step(expiring: Expiring, steps: Collection[int], now: datetime) -> int | None:
+    """The step to be reminded of now (A51): the nearest that has come, unless it or a nearer one was already.
+
+    So steps that had passed before the privilege was saved, or while nobody looked, are not made up for, and
+    a clock that was set back repeats nothing (R11). After the end nothing is due.
+    """
+    left = expiring.expires_at - now
+    if left <= timedelta():
+        return None
+    come = [days for days in steps if left <= days * DAY]
+    if not come or (expiring.last_days is not None and expiring.last_days <= min(come)):
+        return None
+    return min(come)
+
+
+# What the owners say
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user as far as he is written to or of."""
+
+    id: UserId
+    version: int
+    name: str
+    active: bool
+    email: str
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """A privilege that ends."""
+
+    user_id: UserId
+    facility_id: FacilityId
+    facility_name: str
+    expires_on: date
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """A snapshot of users and their privileges that end."""
+
+    people: Mapping[UserId, Person] = field(default_factory=dict)
+    privileges: Sequence[Privilege] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket as its mail needs it."""
+
+    id: BucketId
+    facility_id: FacilityId
+    sender_id: UserId
+    recipient_id: UserId
+    case_ids: tuple[CaseId, ...]
+    mail_due: bool
+    urgent: bool
+    message: str
+    language: Language
+    link: str
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """All that a mail tells of a case (A52)."""
+
+    initials: str
+    description: str
+    study_date: date | None
+
+
+# Mails
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A rendered mail.
+
+    Attributes:
+        reference: the same at each attempt; its Message-ID is made of it.
+    """
+
+    to: str
+    subject: str
+    text: str
+    html: str
+    reference: str
+    language: Language
+    urgent: bool = False
+
+
+MAX_LINE_CHARACTERS = 200
+"""Longer names and descriptions say nothing more."""
+
+MAX_TEXT_CHARACTERS = 2_000
+
+# Overrides and isolates of the direction of text make a line say something else than it does; U+061C, U+200E
+# and U+200F only mark letters, and stay.
+_DIRECTION = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def one_line(text: str) -> str:
+    """A name or description as one line that cannot begin a header, hide or reorder anything (SEC-12)."""
+    return _shortened(" ".join(_printable(text, keep="").split()), MAX_LINE_CHARACTERS)
+
+
+def lines(text: str) -> Sequence[str]:
+    """A message as its lines."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _shortened(_printable(text, keep="\n").strip(), MAX_TEXT_CHARACTERS).split("\n")
+
+
+def _printable(text: str, keep: str) -> str:
+    return "".join(
+        each if each in keep or unicodedata.category(each) not in ("Cc", "Cs", "Zl", "Zp") else " "
+        for each in text.translate(_DIRECTION)
+    )
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def study_date(text: str) -> date | None:
+    """A DICOM date (PS3.5 6.2), or None for what is none: then the mail says nothing of it."""
+    if re.fullmatch("[0-9]{8}", text) is None:
+        return None
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return None
+
+
+_ATOM = r"[^\s\x00-\x1f\x7f()<>\[\]:;@\\,\".]+"
+_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
+_QUOTED = re.compile(r'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"')
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """An address (RFC 5321 4.1.2, RFC 6531): local part as it is written, domain in ASCII."""
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.local}@{self.domain}"
+
+
+def mailbox(address: str) -> Mailbox:
+    """Raises Undelivered for what is not exactly one address, so that nothing of it becomes a command."""
+    local, at, domain = address.rpartition("@")
+    try:
+        ascii_domain = domain.encode("idna").decode()
+    except UnicodeError:
+        ascii_domain = ""
+    fits = len(local.encode(errors="replace")) <= 64 and len(address) <= 254
+    known = _LOCAL.fullmatch(local) or _QUOTED.fullmatch(local)
+    if not (at and fits and known and _HOST.fullmatch(ascii_domain)):
+        raise Undelivered(Event.REFUSED, "the address is not one that mail can be sent to")
+    return Mailbox(local, ascii_domain)
+
+
+# Text messages
+
+_CODE = re.compile("[0-9]{6}")
+
+
+def checked_code(code: str) -> str:
+    """Raises Invalid for what is no one-time code."""
+    if _CODE.fullmatch(code) is None:
+        raise Invalid("`code` is not six digits", field="code")
+    return code
+
+
+class Breaker:
+    """Stops asking a part that has failed several times in succession, until a while has passed.
+
+    Then it is asked once; its next failure or success decides.
+    """
+
+    LIMIT = 5
+    PAUSE = timedelta(seconds=30)
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._open_until: datetime | None = None
+
+    def lets(self, now: datetime) -> bool:
+        """Whether the part may be asked now; after a pause the first who asks may, and the others wait on."""
+        if self._open_until is None:
+            return True
+        if now < self._open_until:
+            return False
+        self._open_until = now + self.PAUSE
+        return True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        self._open_until = None
+
+    def failed(self, now: datetime) -> None:
+        self._failures += 1
+        if self._failures >= self.LIMIT:
+            self._open_until = now + self.PAUSE

@@ -1,0 +1,147 @@
+"""What notify hears, from sharing, access and ingest; and what it does by itself: send, plan, heal, count."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from prometheus_client import Gauge
+
+from kernel.errors import ReadroomError
+from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
+from kernel.ids import BucketId, CaseId, UserId
+from plumbing import log
+from plumbing.bus import Hearing
+from services.notify.domain import Bucket, Users
+from services.notify.usecases import Notices, Reminders, Sender
+
+OPEN = Gauge(
+    "readroom_notify_notices", "Notices that are not settled, by state; alert if `dead` grows", ["state"]
+)
+
+SENDERS = 8
+"""Mails on their way at once: most of the time each waits for an owner, the mail server or a commit."""
+
+LOOK_INTERVAL_S = 1.0
+"""How soon a notice is seen that became due by the clock; one just asked for is seen at once."""
+
+COUNT_INTERVAL_S = 15
+"""How old the gauge may be: about what a scrape takes to come round."""
+
+HEAL_INTERVAL_S = 3600
+"""How long a lost fact stays lost."""
+
+RETRY_S = 30
+"""How soon a timer tries again when a part of the system does not answer."""
+
+FINISH_S = 0.8
+"""What a mail on its way has when the process ends: less than the second that tasks are given."""
+
+_log = log.get()
+
+
+def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, Any]]:
+    """For each fact heard: whom to ask, and what to do with the answer."""
+
+    async def fetch_bucket(fact: Fact) -> Bucket | None:
+        return await notices.fetch_bucket(BucketId(fact.id))
+
+    async def bucket_created(transaction: Any, _fact: Fact, bucket: Bucket | None) -> None:
+        await notices.bucket_created(transaction, bucket)
+
+    async def bucket_ended(transaction: Any, fact: Fact, _nothing: None) -> None:
+        await notices.bucket_ended(transaction, BucketId(fact.id))
+
+    async def fetch_user(fact: Fact) -> Users:
+        return await reminders.fetch(UserId(fact.id))
+
+    async def save_user(transaction: Any, _fact: Fact, users: Users) -> None:
+        await reminders.save(transaction, users)
+
+    async def case_deleted(transaction: Any, fact: Fact, _nothing: None) -> None:
+        await notices.case_deleted(transaction, CaseId(fact.id), fact.version)
+
+    return [
+        Hearing(ShareCreated, fetch_bucket, bucket_created),
+        *(Hearing(fact, _ask_nobody, bucket_ended) for fact in (ShareRevoked, ShareExpired)),
+        Hearing(UserChanged, fetch_user, save_user),
+        Hearing(CaseDeleted, _ask_nobody, case_deleted),
+    ]
+
+
+async def _ask_nobody(_fact: Fact) -> None:
+    return None
+
+
+async def send(sender: Sender, asked: asyncio.Event) -> None:
+    """Delivers what is due, several at once, as soon as it is asked for."""
+    async with asyncio.TaskGroup() as senders:
+        for _ in range(SENDERS):
+            senders.create_task(_send(sender, asked))
+
+
+async def _send(sender: Sender, asked: asyncio.Event) -> None:
+    while True:
+        asked.clear()
+        try:
+            sent = await _whole(sender.deliver_next())
+        except ReadroomError as error:
+            _log.warning("sending has to wait", cause=error.sentence)
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        else:
+            if not sent:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_INTERVAL_S):
+                        await asked.wait()
+
+
+async def _whole(attempt: Awaitable[bool]) -> bool:
+    """Does not break an attempt off when the process ends: a mail would be left of which nobody knows."""
+    task = asyncio.ensure_future(attempt)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=FINISH_S)
+        task.cancel()
+        raise
+
+
+async def plan(reminders: Reminders) -> None:
+    """Asks for each reminder in the second in which it becomes due."""
+
+    async def once() -> None:
+        if planned := await reminders.plan():
+            _log.info("privileges expire soon", count=planned)
+
+    await _every(LOOK_INTERVAL_S, once)
+
+
+async def heal(reminders: Reminders) -> None:
+    """Catches up with access at the start and every hour."""
+
+    async def once() -> None:
+        if healed := await reminders.heal():
+            _log.info("facts healed", count=healed)
+
+    await _every(HEAL_INTERVAL_S, once)
+
+
+async def count(notices: Notices) -> None:
+    """Keeps the gauge."""
+
+    async def once() -> None:
+        for state, number in (await notices.count_open()).items():
+            OPEN.labels(state.value).set(number)
+
+    await _every(COUNT_INTERVAL_S, once)
+
+
+async def _every(interval_s: float, once: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        pause_s = interval_s
+        try:
+            await once()
+        except ReadroomError as error:
+            pause_s = min(interval_s, RETRY_S)
+            _log.warning("a timer has to wait", task=once.__qualname__, cause=error.sentence)
+        await asyncio.sleep(pause_s)

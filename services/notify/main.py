@@ -1,0 +1,176 @@
+"""Notify as a process: `python -m services notify`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import phonenumbers
+from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from kernel.clock import Clock
+from kernel.ids import NewId
+from plumbing import rpc, runtime
+from plumbing.bus import Bus, Consumer
+from plumbing.config import Address, ServiceSettings
+from plumbing.outbox import Relay
+from plumbing.tokens import Verifier
+from services.notify import api, events
+from services.notify.channels import MailServer, TextGateway
+from services.notify.clients import AccessClient, SharingClient
+from services.notify.domain import Language, Undelivered, mailbox
+from services.notify.rendering import Templates
+from services.notify.store import NotifyDatabase
+from services.notify.usecases import NAME, Codes, Letters, Notices, Office, Reminders, Sender
+
+COUNTRIES = "AT,BE,CH,CZ,DE,DK,FR,GB,IE,IT,LI,LU,MC,NL,PL"
+"""Where Dutch, French, German and English are spoken in Europe, and the neighbours."""
+
+
+def _listed(value: Any) -> Any:
+    return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+
+def _mail_address(value: str) -> str:
+    try:
+        mailbox(value)
+    except Undelivered as error:
+        raise ValueError("expected a mail address") from error
+    return value
+
+
+def _countries(value: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [each for each in value if each not in phonenumbers.SUPPORTED_REGIONS]:
+        raise ValueError(f"expected ISO 3166 codes of countries: {len(unknown)} are not")
+    return value
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _encrypted(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        raise ValueError("expected a URL that starts with https://")
+    return url
+
+
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Url = Annotated[str, AfterValidator(_encrypted)]
+
+
+class Settings(ServiceSettings):
+    """What notify is told beyond what every service is.
+
+    Attributes:
+        access_address, sharing_address: gRPC addresses of the services it asks.
+        smtp_address: the mail server that takes its mails.
+        smtp_tls: `starttls`, `tls` from the first byte, or `none`: only for a server on this machine.
+        smtp_user, smtp_password: who it is there; empty where the server does not ask.
+        smtp_timeout_s: for each answer of the mail server.
+        mail_from: the address that mails come from.
+        link_base: what stands before the 43 characters of a link, as in `https://images.example/shared/`.
+        text_url: where text messages are posted.
+        text_token: the bearer token that goes with them.
+        text_timeout_s: for the text gateway to accept one; less than the 3 s that sharing waits.
+        text_countries: ISO 3166 codes, separated by commas: numbers of other countries are refused.
+        reminder_days: how many days before a privilege expires reminders are sent (A51); empty for none.
+        reminders_to: the address of the office that is reminded beside the holder; empty for none.
+        reminders_language: the language of what is sent there: `en`, `nl`, `fr` or `de`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="READROOM_NOTIFY_")
+
+    access_address: Address
+    sharing_address: Address
+    smtp_address: Address
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_timeout_s: PositiveFloat = 30
+    mail_from: MailAddress
+    link_base: Url
+    text_url: Url
+    text_token: SecretStr
+    text_timeout_s: PositiveFloat = 2.5
+    text_countries: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_countries)] = tuple(
+        COUNTRIES.split(",")
+    )
+    reminder_days: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (30, 7, 1)
+    reminders_to: MailAddress | Literal[""] = ""
+    reminders_language: Language = Language.EN
+
+    @model_validator(mode="after")
+    def _mail_leaves_this_machine_encrypted(self) -> Self:
+        host = self.smtp_address.rpartition(":")[0].strip("[]")
+        if self.smtp_tls == "none" and not _is_loopback(host):
+            raise ValueError(
+                "`READROOM_NOTIFY_SMTP_TLS` is `none`: mail leaves this machine encrypted or not at all"
+            )
+        return self
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    database = await NotifyDatabase.open(settings.database_url.get_secret_value(), clock=clock, new_id=new_id)
+    resources.push_async_callback(database.close)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    resources.push_async_callback(bus.close)
+    to_access = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(to_access.close)
+    to_sharing = rpc.connect(settings.sharing_address, "sharing", settings.tls)
+    resources.push_async_callback(to_sharing.close)
+    host, _, port = settings.smtp_address.rpartition(":")
+    mail = MailServer(
+        host.strip("[]"),
+        int(port),
+        settings.smtp_tls,
+        settings.smtp_user,
+        settings.smtp_password.get_secret_value(),
+        settings.mail_from,
+        settings.smtp_timeout_s,
+    )
+    resources.push_async_callback(mail.close)
+    texts = TextGateway(
+        settings.text_url,
+        settings.text_token.get_secret_value(),
+        settings.text_countries,
+        settings.text_timeout_s,
+        clock,
+    )
+    resources.push_async_callback(texts.close)
+
+    access, sharing = AccessClient(to_access), SharingClient(to_sharing)
+    press = Templates(settings.link_base)
+    office = Office(settings.reminders_to, settings.reminders_language)
+    notices = Notices(database, sharing, access)
+    reminders = Reminders(database, access, settings.reminder_days, office)
+    sender = Sender(database, Letters(sharing, access, press, clock, office), mail)
+
+    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    api.serve(server, notices, Codes(texts, press))
+    return runtime.Application(
+        servers=[server],
+        tasks={
+            "relay": Relay(database, bus, clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(notices, reminders), clock).run,
+            "send": partial(events.send, sender, database.asked),
+            "plan": partial(events.plan, reminders),
+            "heal": partial(events.heal, reminders),
+            "count": partial(events.count, notices),
+        },
+        ready={"database": database.ready, "bus": bus.ready},
+    )
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(NAME, Settings, build, environ)

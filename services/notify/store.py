@@ -1,0 +1,277 @@
+"""Notify's tables: notices, and the privileges that will expire."""
+
+from asyncio import Event as Signal
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Self, cast
+from uuid import UUID
+
+import asyncpg
+
+from kernel.clock import Clock
+from kernel.ids import BucketId, FacilityId, NewId, NoticeId, UserId
+from plumbing import db
+from plumbing.audit import AuditEntry
+from services.notify.domain import (
+    AboutBucket,
+    AboutPrivilege,
+    Expiring,
+    Message,
+    Notice,
+    Person,
+    State,
+)
+from services.notify.usecases import Outcome, Seen
+
+
+class NotifyTransaction(db.Transaction):
+    """A transaction over notify's database.
+
+    Attributes:
+        asked: whether it asked for a notice.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.asked = False
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None:
+        """Writes an audit row."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
+
+    # Notices
+
+    async def ask(self, message: Message, about: AboutBucket | AboutPrivilege) -> None:
+        """One notice for one intent; one that was cancelled waits again, any other stays as it is."""
+        bucket = about if isinstance(about, AboutBucket) else None
+        privilege = about if isinstance(about, AboutPrivilege) else None
+        self.asked = True
+        await self.connection.execute(
+            """
+            insert into notices (
+                notice_id, message, intent, bucket_id, user_id, facility_id, expires_at, days, state,
+                asked_at, next_attempt_at
+            )
+            values ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $9)
+            on conflict (message, intent) do update
+                set state = 'waiting', trying_since = null, next_attempt_at = $9, last_error = ''
+                where notices.state = 'cancelled'
+            """,
+            self.new_id(),
+            message,
+            about.intent,
+            bucket and bucket.bucket_id,
+            privilege and privilege.user_id,
+            about.facility_id,
+            privilege and privilege.expires_at,
+            privilege and privilege.days,
+            self.now,
+        )
+
+    async def claim(self, held_until: datetime) -> Notice | None:
+        """The notice that has waited longest, held by the caller alone until then."""
+        row = await self.connection.fetchrow(
+            """
+            update notices set attempts = attempts + 1, next_attempt_at = $2,
+                trying_since = coalesce(trying_since, $1)
+            where notice_id = (
+                select notice_id from notices where state = 'waiting' and next_attempt_at <= $1
+                order by next_attempt_at limit 1 for update skip locked
+            )
+            returning *
+            """,
+            self.now,
+            held_until,
+        )
+        return _notice(row) if row else None
+
+    async def advance(self, notice: Notice, was: Collection[State]) -> bool:
+        """Saves how the notice stands, unless it is no longer as it was or another attempt's."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                update notices set state = $2, trying_since = $3, next_attempt_at = $4, sent_at = $5,
+                    last_error = $6
+                where notice_id = $1 and attempts = $7 and state = any($8)
+                returning true
+                """,
+                notice.id,
+                notice.state,
+                notice.trying_since,
+                notice.held_until,
+                notice.sent_at,
+                notice.last_error,
+                notice.attempts,
+                list(was),
+            )
+        )
+
+    async def lock_notice(self, notice_id: NoticeId) -> Notice | None:
+        """The notice; until this transaction ends nobody else changes it."""
+        self.asked = True
+        row = await self.connection.fetchrow(
+            "select * from notices where notice_id = $1 for update", notice_id
+        )
+        return _notice(row) if row else None
+
+    async def list_notices(self, after: NoticeId | None, limit: int, seen: Seen) -> Sequence[Notice]:
+        """Newest first."""
+        rows = await self.connection.fetch(
+            """
+            select * from notices
+            where ($1::uuid is null or notice_id < $1)
+                and (bucket_id is not null or $3)
+                and ($4::uuid[] is null or bucket_id is null or facility_id = any($4))
+            order by notice_id desc limit $2
+            """,
+            after,
+            limit,
+            seen.reminders,
+            None if seen.shares_of is None else list(seen.shares_of),
+        )
+        return [_notice(row) for row in rows]
+
+    async def cancel_bucket(self, bucket_id: BucketId, why: str) -> None:
+        """Cancels what still waits; an attempt that holds it finds that when it is about to begin."""
+        await self.connection.execute(
+            "update notices set state = 'cancelled', last_error = $2 "
+            "where bucket_id = $1 and state = 'waiting'",
+            bucket_id,
+            why,
+        )
+
+    async def count_open(self) -> Mapping[State, int]:
+        rows = await self.connection.fetch(
+            "select state, count(*) from notices where state in ('waiting', 'unknown', 'dead') group by state"
+        )
+        found = {State(row["state"]): row["count"] for row in rows}
+        return {state: found.get(state, 0) for state in (State.WAITING, State.UNKNOWN, State.DEAD)}
+
+    # Privileges that expire
+
+    async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]:
+        rows = await self.connection.fetch(
+            "select user_id, version from users where user_id = any($1)", list(user_ids)
+        )
+        return {row["user_id"]: row["version"] for row in rows}
+
+    async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool:
+        """Keeps the privileges of a user that end, if he is newer than known; what was reminded of stays."""
+        newer = await self.connection.fetchval(
+            """
+            insert into users (user_id, version) values ($1, $2)
+            on conflict (user_id) do update set version = excluded.version
+                where users.version < excluded.version
+            returning true
+            """,
+            person.id,
+            person.version,
+        )
+        if not newer:
+            return False
+        await self.connection.execute(
+            "delete from expiring where user_id = $1 and facility_id <> all($2)",
+            person.id,
+            [each.facility_id for each in privileges],
+        )
+        await self.connection.execute(
+            """
+            insert into expiring (user_id, facility_id, expires_at)
+            select $1, facility_id, expires_at
+            from unnest($2::uuid[], $3::timestamptz[]) as privilege (facility_id, expires_at)
+            on conflict (user_id, facility_id) do update
+                set expires_at = excluded.expires_at, last_days = null
+                where expiring.expires_at <> excluded.expires_at
+            """,
+            person.id,
+            [each.facility_id for each in privileges],
+            [each.expires_at for each in privileges],
+        )
+        return True
+
+    async def cancel_reminders(self, user_id: UserId, standing: Collection[Expiring], why: str) -> None:
+        """Cancels what waits about privileges other than those that stand."""
+        await self.connection.execute(
+            """
+            update notices set state = 'cancelled', last_error = $4
+            where user_id = $1 and state = 'waiting' and not exists (
+                select from unnest($2::uuid[], $3::timestamptz[]) as privilege (facility_id, expires_at)
+                where privilege.facility_id = notices.facility_id
+                    and privilege.expires_at = notices.expires_at
+            )
+            """,
+            user_id,
+            [each.facility_id for each in standing],
+            [each.expires_at for each in standing],
+            why,
+        )
+
+    async def lock_expiring(self, until: datetime) -> Sequence[Expiring]:
+        """The privileges that expire between now and then, but those that somebody else is at."""
+        rows = await self.connection.fetch(
+            "select * from expiring where expires_at > $1 and expires_at <= $2 for update skip locked",
+            self.now,
+            until,
+        )
+        return [
+            Expiring(
+                UserId(row["user_id"]), FacilityId(row["facility_id"]), row["expires_at"], row["last_days"]
+            )
+            for row in rows
+        ]
+
+    async def save_step(self, expiring: Expiring) -> None:
+        await self.connection.execute(
+            "update expiring set last_days = $3 where user_id = $1 and facility_id = $2",
+            expiring.user_id,
+            expiring.facility_id,
+            expiring.last_days,
+        )
+
+
+class NotifyDatabase(db.Database[NotifyTransaction]):
+    """Notify's database.
+
+    Attributes:
+        asked: set after a commit that asked for a notice; the senders wait for it.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.asked = Signal()
+
+    @classmethod
+    async def open(cls, url: str, *, clock: Clock, new_id: NewId, pool_size: int = 16) -> Self:
+        database = await cls.connect(url, NotifyTransaction, clock=clock, new_id=new_id, pool_size=pool_size)
+        return cast("Self", database)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[NotifyTransaction]:
+        async with super().transaction() as transaction:
+            yield transaction
+        if transaction.asked:
+            self.asked.set()
+
+
+def _notice(row: asyncpg.Record | Mapping[str, Any]) -> Notice:
+    facility_id = FacilityId(row["facility_id"])
+    about: AboutBucket | AboutPrivilege
+    if row["bucket_id"]:
+        about = AboutBucket(BucketId(row["bucket_id"]), facility_id)
+    else:
+        about = AboutPrivilege(UserId(row["user_id"]), facility_id, row["expires_at"], row["days"])
+    return Notice(
+        id=NoticeId(row["notice_id"]),
+        message=Message(row["message"]),
+        about=about,
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        asked_at=row["asked_at"],
+        held_until=row["next_attempt_at"],
+        trying_since=row["trying_since"],
+        sent_at=row["sent_at"],
+        last_error=row["last_error"],
+    )

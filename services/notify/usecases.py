@@ -1,0 +1,505 @@
+"""What notify does: asks the owners at each attempt, hands mails over once, reminds, sends codes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+from uuid import UUID
+
+from kernel.clock import Clock
+from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
+from kernel.events import CasePurged, Fact
+from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
+from plumbing import log
+from services.notify.domain import (
+    AFTER,
+    GAVE_UP,
+    AboutBucket,
+    AboutPrivilege,
+    Bucket,
+    Event,
+    Exam,
+    Expiring,
+    Language,
+    Letter,
+    Message,
+    NotDue,
+    Notice,
+    Person,
+    State,
+    Undelivered,
+    Users,
+    checked_code,
+    due_step,
+    is_given_up,
+    lines,
+    one_line,
+    pause,
+)
+
+NAME = "notify"
+OPERATOR = "operator"
+SHARE_ADMIN = "share.admin"
+
+HELD_FOR = timedelta(minutes=5)
+"""How long an attempt holds its notice: longer than a mail server may take over everything."""
+
+AGAIN_S = 0.5
+"""How soon what became of a mail is written again while the database does not answer."""
+
+USERS_AT_ONCE = 100
+VERSIONS_PAGE = 500
+
+Outcome = Literal["done", "refused"]
+
+_log = log.get()
+
+
+class Sharing(Protocol):
+    """The service sharing, asked by notify for itself."""
+
+    async def describe_bucket(self, bucket_id: BucketId) -> Bucket | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a permission is held: everywhere, or at single facilities."""
+
+    everywhere: bool
+    facilities: frozenset[FacilityId]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Which notices somebody may look at.
+
+    Attributes:
+        reminders: whether those about privileges.
+        shares_of: those about shares of which facilities; None: of all.
+    """
+
+    reminders: bool
+    shares_of: frozenset[FacilityId] | None
+
+
+EVERYTHING = Seen(reminders=True, shares_of=None)
+
+
+class Access(Protocol):
+    """The service access: about permissions on behalf of the acting user, else by notify for itself."""
+
+    async def describe_users(self, user_ids: Collection[UserId]) -> Users: ...
+    async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]: ...
+    async def user_versions(self, after: UUID | None) -> Sequence[tuple[UUID, int]]: ...
+    async def reach(self, permission: str) -> Reach: ...
+
+
+class Envelope(Protocol):
+    """A mail server that waits for the content of one mail, having accepted its recipient."""
+
+    async def hand_over(self) -> None:
+        """Raises Undelivered unless the server has taken the mail."""
+        ...
+
+
+class Post(Protocol):
+    """Mail."""
+
+    def envelope(self, letter: Letter) -> AbstractAsyncContextManager[Envelope]:
+        """Raises Undelivered if nobody is there to take it, or its recipient is not accepted."""
+        ...
+
+
+class Texts(Protocol):
+    """Text messages."""
+
+    async def send(self, number: str, text: str) -> None:
+        """Raises Unavailable unless the gateway has accepted it, Invalid and Denied for the number."""
+        ...
+
+
+class Press(Protocol):
+    """Templates."""
+
+    def letter(
+        self, message: Message, language: Language, to: str, reference: str, values: Mapping[str, object]
+    ) -> Letter: ...
+
+    def code(self, language: Language, code: str) -> str: ...
+
+
+class Transaction(Protocol):
+    """What notify's store does within one transaction; `store.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None: ...
+
+    async def ask(self, message: Message, about: AboutBucket | AboutPrivilege) -> None: ...
+    async def claim(self, held_until: datetime) -> Notice | None: ...
+    async def advance(self, notice: Notice, was: Collection[State]) -> bool: ...
+    async def lock_notice(self, notice_id: NoticeId) -> Notice | None: ...
+    async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
+    async def cancel_bucket(self, bucket_id: BucketId, why: str) -> None: ...
+    async def count_open(self) -> Mapping[State, int]: ...
+
+    async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]: ...
+    async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool: ...
+    async def cancel_reminders(self, user_id: UserId, standing: Collection[Expiring], why: str) -> None: ...
+    async def lock_expiring(self, until: datetime) -> Sequence[Expiring]: ...
+    async def save_step(self, expiring: Expiring) -> None: ...
+
+
+class Database(Protocol):
+    """Opens transactions."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Notices:
+    """What is to be told, and how far it has come."""
+
+    def __init__(self, database: Database, sharing: Sharing, access: Access) -> None:
+        self._database = database
+        self._sharing = sharing
+        self._access = access
+
+    # Heard
+
+    async def fetch_bucket(self, bucket_id: BucketId) -> Bucket | None:
+        return await self._sharing.describe_bucket(bucket_id)
+
+    async def bucket_created(self, transaction: Transaction, bucket: Bucket | None) -> None:
+        """One notice for a bucket, however often that is heard (NTF-2)."""
+        if bucket is not None and bucket.mail_due:
+            await transaction.ask(Message.SHARE_CREATED, AboutBucket(bucket.id, bucket.facility_id))
+
+    async def bucket_ended(self, transaction: Transaction, bucket_id: BucketId) -> None:
+        await transaction.cancel_bucket(bucket_id, "the share has ended")
+
+    async def case_deleted(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+        """Notices name no case and hold nothing of any, so all is purged as soon as it is heard (A60)."""
+        await transaction.say(CasePurged(case_id, version, by=NAME))
+
+    # Asked
+
+    async def list(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
+        """An operator is answered all, a share administrator the mails about shares of his facilities."""
+        async with self._audited(actor, "deliveries.listed", "deliveries"):
+            if (await self._access.reach(OPERATOR)).everywhere:
+                seen = EVERYTHING
+            else:
+                reach = await self._access.reach(SHARE_ADMIN)
+                if not (reach.everywhere or reach.facilities):
+                    raise Denied(f"one of the permissions `{OPERATOR}`, `{SHARE_ADMIN}` is needed")
+                seen = Seen(reminders=False, shares_of=None if reach.everywhere else reach.facilities)
+            async with self._database.transaction() as transaction:
+                await transaction.record(actor, "deliveries.listed", "deliveries", "done")
+                return await transaction.list_notices(after, limit, seen)
+
+    async def resend(self, actor: str, notice_id: NoticeId) -> Notice:
+        """Tries a dead notice again, or one of which nobody knows whether it was taken."""
+        async with self._audited(actor, "notice.resent", f"notice:{notice_id}"):
+            if not (await self._access.reach(OPERATOR)).everywhere:
+                raise Denied(f"the permission `{OPERATOR}` is needed")
+            async with self._database.transaction() as transaction:
+                notice = await transaction.lock_notice(notice_id)
+                if notice is None:
+                    raise NotFound(f"there is no notice `{notice_id}`")
+                state = AFTER.get((notice.state, Event.RESEND))
+                if state is None:
+                    raise Conflict(f"a notice that is {notice.state} is not sent again")
+                if notice.state is State.UNKNOWN and transaction.now < notice.held_until:
+                    raise Conflict(
+                        "the notice is being handed over: wait five minutes for what becomes of it"
+                    )
+                again = replace(notice, state=state, trying_since=None, held_until=transaction.now)
+                await transaction.advance(again, [notice.state])
+                await transaction.record(actor, "notice.resent", f"notice:{notice_id}", "done")
+                return again
+
+    async def count_open(self) -> Mapping[State, int]:
+        async with self._database.transaction() as transaction:
+            return await transaction.count_open()
+
+    @asynccontextmanager
+    async def _audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:
+        """A refusal within is audited in a transaction of its own."""
+        try:
+            yield
+        except (Denied, NotFound, Conflict):
+            async with self._database.transaction() as transaction:
+                await transaction.record(actor, action, object_, "refused")
+            raise
+
+
+class Letters:
+    """Writes mails from what the owners say now; nothing of it is kept."""
+
+    def __init__(
+        self, sharing: Sharing, access: Access, press: Press, clock: Clock, office: "Office"
+    ) -> None:
+        self._sharing = sharing
+        self._access = access
+        self._press = press
+        self._clock = clock
+        self._office = office
+
+    async def write(self, notice: Notice) -> Letter:
+        """Raises NotDue if there is nothing to tell any more, Unavailable if an owner does not answer."""
+        if isinstance(notice.about, AboutBucket):
+            return await self._share_created(notice, notice.about)
+        return await self._privilege_expiring(notice, notice.about)
+
+    async def _share_created(self, notice: Notice, about: AboutBucket) -> Letter:
+        """The mail about a share: who, which exams, link and message, in the share's language (SHR-11)."""
+        bucket = await self._sharing.describe_bucket(about.bucket_id)
+        if bucket is None or not bucket.mail_due:
+            raise NotDue("the share has ended")
+        if bucket.ends_at is not None and bucket.ends_at <= self._clock.now():
+            raise NotDue("the share has ended")
+        people = (await self._access.describe_users([bucket.sender_id, bucket.recipient_id])).people
+        recipient, sender = people.get(bucket.recipient_id), people.get(bucket.sender_id)
+        if sender is None:
+            raise NotDue("the sender is unknown")
+        to = _address(recipient)
+        exams = await self._access.describe_cases(bucket.case_ids)
+        if not exams:
+            raise NotDue("its studies were deleted")
+        return self._press.letter(
+            notice.message,
+            bucket.language,
+            to,
+            str(notice.id),
+            {
+                "urgent": bucket.urgent,
+                "sender": one_line(sender.name),
+                "exams": [
+                    replace(each, initials=one_line(each.initials), description=one_line(each.description))
+                    for each in exams
+                ],
+                "message": lines(bucket.message) if bucket.message.strip() else [],
+                "link": bucket.link,
+            },
+        )
+
+    async def _privilege_expiring(self, notice: Notice, about: AboutPrivilege) -> Letter:
+        """The reminder, to the user in his language or to the office in its own (NTF-1)."""
+        users = await self._access.describe_users([about.user_id])
+        person = users.people.get(about.user_id)
+        if person is None or not person.active:
+            raise NotDue("the user is no longer active")
+        for privilege in users.privileges:
+            if privilege.facility_id == about.facility_id and privilege.expires_at == about.expires_at:
+                break
+        else:
+            raise NotDue("the privilege was renewed or taken away")
+        if about.expires_at <= self._clock.now():
+            raise NotDue("the privilege has expired")
+        if notice.message is Message.PRIVILEGE_EXPIRING_OFFICE:
+            if not self._office.address:
+                raise NotDue("no address is set for reminders")
+            to, language = self._office.address, self._office.language
+        else:
+            to, language = _address(person), person.language
+        return self._press.letter(
+            notice.message,
+            language,
+            to,
+            str(notice.id),
+            {
+                "urgent": False,
+                "holder": one_line(person.name),
+                "facility": one_line(privilege.facility_name),
+                "expires_on": privilege.expires_on,
+            },
+        )
+
+
+def _address(person: Person | None) -> str:
+    if person is None or not person.active:
+        raise NotDue("the recipient is no longer an active user")
+    if not person.email:
+        raise NotDue("the recipient has no e-mail address")
+    return person.email
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Who is reminded of privileges beside their holders; without address nobody."""
+
+    address: str
+    language: Language
+
+
+class Sender:
+    """Delivers notices: each at most once, unless the mail server itself says that it did not take it.
+
+    Claim → ask the owners → connect, MAIL, RCPT → commit UNKNOWN → content → commit what the server said.
+    Who dies before the second commit leaves a notice that others take up; who dies after it, one that only
+    an operator does.
+    """
+
+    def __init__(self, database: Database, letters: Letters, post: Post) -> None:
+        self._database = database
+        self._letters = letters
+        self._post = post
+
+    async def deliver_next(self) -> bool:
+        """One attempt at the notice that has waited longest; False if none is due."""
+        async with self._database.transaction() as transaction:
+            notice = await transaction.claim(transaction.now + HELD_FOR)
+        if notice is None:
+            return False
+        try:
+            letter = await self._letters.write(notice)
+            async with self._post.envelope(letter) as envelope:
+                begun = await self._begin(notice)
+                if begun is None:
+                    return True
+                notice = begun
+                await envelope.hand_over()
+            event, reason = Event.TAKEN, ""
+        except NotDue as not_due:
+            event, reason = Event.CANCEL, str(not_due)
+        except Undelivered as undelivered:
+            event, reason = undelivered.event, undelivered.reason
+        except ReadroomError as error:
+            event, reason = Event.LATER, error.sentence
+        except Exception:
+            _log.exception("unexpected error")
+            event = Event.LATER if notice.state is State.WAITING else Event.LOST
+            reason = "unexpected error, see the log"
+        await self._settle(notice, event, reason)
+        return True
+
+    async def _begin(self, notice: Notice) -> Notice | None:
+        """The notice as it stands from now on; None if it was cancelled, or is another attempt's by now."""
+        async with self._database.transaction() as transaction:
+            begun = replace(
+                notice,
+                state=AFTER[notice.state, Event.BEGIN],
+                held_until=transaction.now + HELD_FOR,
+                last_error="the hand-over was begun, and its end is not known",
+            )
+            return begun if await transaction.advance(begun, [notice.state]) else None
+
+    async def _settle(self, notice: Notice, event: Event, reason: str) -> None:
+        """Writes what became of the notice, and insists: it may be known to nobody else."""
+        while True:
+            try:
+                async with self._database.transaction() as transaction:
+                    settled = _after(notice, event, reason, transaction.now)
+                    # UNKNOWN too where an answer to the commit of it was lost.
+                    if not await transaction.advance(settled, [State.WAITING, State.UNKNOWN]):
+                        return
+                    if event in (Event.TAKEN, Event.REFUSED, Event.LOST):
+                        await transaction.record(
+                            f"service:{NAME}",
+                            "notice.sent",
+                            notice.about.intent,
+                            "done" if event is Event.TAKEN else "refused",
+                            notice_id=str(notice.id),
+                        )
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                _log.info("notice", notice=notice.id, state=settled.state, reason=settled.last_error)
+                return
+
+
+def _after(notice: Notice, event: Event, reason: str, now: datetime) -> Notice:
+    """The notice after an attempt."""
+    since = notice.trying_since or now
+    if event is Event.LATER and is_given_up(since, now):
+        event, reason = Event.REFUSED, GAVE_UP + reason
+    state = AFTER[notice.state, event]
+    return replace(
+        notice,
+        state=state,
+        held_until=now + pause(since, now),
+        sent_at=now if state is State.SENT else None,
+        last_error=reason,
+    )
+
+
+class Reminders:
+    """Tells users and the office of privileges before they expire (NTF-1, A51)."""
+
+    def __init__(self, database: Database, access: Access, steps: Collection[int], office: Office) -> None:
+        self._database = database
+        self._access = access
+        self._steps = steps
+        self._messages = [Message.PRIVILEGE_EXPIRING]
+        if office.address:
+            self._messages.append(Message.PRIVILEGE_EXPIRING_OFFICE)
+
+    async def fetch(self, user_id: UserId) -> Users:
+        return await self._access.describe_users([user_id])
+
+    async def save(self, transaction: Transaction, users: Users) -> int:
+        """Keeps what is newer; a privilege that was renewed or taken away is not reminded of any more."""
+        saved = 0
+        for person in users.people.values():
+            ending = [
+                Expiring(each.user_id, each.facility_id, each.expires_at)
+                for each in users.privileges
+                if each.user_id == person.id and person.active
+            ]
+            if await transaction.save_user(person, ending):
+                await transaction.cancel_reminders(
+                    person.id, ending, "the privilege was renewed or taken away"
+                )
+                saved += 1
+        return saved
+
+    async def plan(self) -> int:
+        """Asks for the reminders that have become due; how many privileges they are about."""
+        if not self._steps:
+            return 0
+        planned = 0
+        async with self._database.transaction() as transaction:
+            soon = transaction.now + timedelta(days=max(self._steps))
+            for expiring in await transaction.lock_expiring(soon):
+                days = due_step(expiring, self._steps, transaction.now)
+                if days is None:
+                    continue
+                about = AboutPrivilege(expiring.user_id, expiring.facility_id, expiring.expires_at, days)
+                for message in self._messages:
+                    await transaction.ask(message, about)
+                await transaction.save_step(replace(expiring, last_days=days))
+                planned += 1
+        return planned
+
+    async def heal(self) -> int:
+        """Catches up with access; how many users had changed unheard."""
+        healed = 0
+        after: UUID | None = None
+        while versions := await self._access.user_versions(after):
+            after = versions[-1][0]
+            async with self._database.transaction() as transaction:
+                known = await transaction.known_versions([user_id for user_id, _ in versions])
+            stale = [UserId(user_id) for user_id, version in versions if version > known.get(user_id, 0)]
+            for first in range(0, len(stale), USERS_AT_ONCE):
+                users = await self._access.describe_users(stale[first : first + USERS_AT_ONCE])
+                async with self._database.transaction() as transaction:
+                    healed += await self.save(transaction, users)
+            if len(versions) < VERSIONS_PAGE:
+                break
+        return healed
+
+
+class Codes:
+    """One-time codes by text message: now or not at all, and kept nowhere (NTF-3)."""
+
+    def __init__(self, texts: Texts, press: Press) -> None:
+        self._texts = texts
+        self._press = press
+
+    async def send(self, number: str, code: str, language: Language) -> None:
+        await self._texts.send(number, self._press.code(language, checked_code(code)))

@@ -1,0 +1,98 @@
+"""Notify's use cases on a PostgreSQL of their own, with a real mail server, and owners as a test says."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from kernel.ids import UUID7
+from services.notify.channels import MailServer as Post
+from services.notify.domain import Bucket, Language, Notice, Person, State
+from services.notify.rendering import Templates
+from services.notify.store import NotifyDatabase
+from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Reminders, Sender
+from tests.notify.builders import LINK_BASE, OFFICE, Clock, Owners
+from tests.notify.mailserver import MailServer, Received, mail_server
+
+
+@dataclass
+class Notify:
+    """The use cases, and what a test wants to arrange or see around them."""
+
+    database: NotifyDatabase
+    clock: Clock
+    owners: Owners
+    server: MailServer
+    post: Post
+    notices: Notices
+    letters: Letters
+    sender: Sender
+    reminders: Reminders
+
+    async def created(self, bucket: Bucket) -> None:
+        """As when `share.created` is heard."""
+        snapshot = await self.notices.fetch_bucket(bucket.id)
+        async with self.database.transaction() as transaction:
+            await self.notices.bucket_created(transaction, snapshot)
+
+    async def ended(self, bucket: Bucket) -> None:
+        async with self.database.transaction() as transaction:
+            await self.notices.bucket_ended(transaction, bucket.id)
+
+    async def changed(self, person: Person) -> None:
+        """As when `user.changed` is heard."""
+        users = await self.reminders.fetch(person.id)
+        async with self.database.transaction() as transaction:
+            await self.reminders.save(transaction, users)
+
+    async def deliver(self) -> list[Received]:
+        """Attempts what is due now; what has been received so far."""
+        while await self.sender.deliver_next():
+            pass
+        return self.server.received
+
+    async def remind(self) -> list[str]:
+        """What is sent of reminders now: to whom."""
+        before = len(self.server.received)
+        await self.reminders.plan()
+        return [mail.to for mail in (await self.deliver())[before:]]
+
+    async def all(self) -> list[Notice]:
+        async with self.database.transaction() as transaction:
+            return list(await transaction.list_notices(None, 500, EVERYTHING))
+
+    async def only(self) -> Notice:
+        (notice,) = await self.all()
+        return notice
+
+    async def state(self) -> State:
+        return (await self.only()).state
+
+    async def query(self, sql: str, *values: Any) -> list[asyncpg.Record]:
+        async with self.database.statements() as transaction:
+            return list(await transaction.connection.fetch(sql, *values))
+
+
+@pytest.fixture
+async def notify(fresh_database: Callable[[str], str]) -> AsyncIterator[Notify]:
+    clock, owners = Clock(), Owners()
+    database = await NotifyDatabase.open(fresh_database("notify"), clock=clock, new_id=UUID7(clock))
+    async with mail_server() as server:
+        post = Post("127.0.0.1", server.port, "none", "", "", "readroom@group.example", 2.0)
+        office = Office(OFFICE, Language.NL)
+        letters = Letters(owners, owners, Templates(LINK_BASE), clock, office)
+        yield Notify(
+            database,
+            clock,
+            owners,
+            server,
+            post,
+            Notices(database, owners, owners),
+            letters,
+            Sender(database, letters, post),
+            Reminders(database, owners, (30, 7, 1), office),
+        )
+        await post.close()
+    await database.close()
