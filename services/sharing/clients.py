@@ -5,7 +5,6 @@ from uuid import UUID
 
 import grpc
 
-from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from services.sharing.domain import Change, Language, Permit, Rights, Share, Sight, User
 from wire.access.v1 import access_pb2 as pb
@@ -21,14 +20,6 @@ LANGUAGES: dict[pb.Language.ValueType, Language] = {
 }
 
 LANGUAGE_VALUES = {language: value for value, language in LANGUAGES.items()}
-
-# What access calls a field, and what it was called in our own contract.
-FIELDS = {
-    "ends_at": "valid_till",
-    "write_report": "rights",
-    "recipient_login": "recipients",
-    "grants": "recipients",
-}
 
 
 class AccessClient:
@@ -72,11 +63,7 @@ class AccessClient:
         )
         if ends_at:
             request.ends_at.FromDatetime(ends_at)
-        try:
-            return (await self._access.GrantBuckets(request)).revision
-        except Invalid as error:
-            error.field = FIELDS.get(error.field or "", error.field)
-            raise
+        return (await self._access.GrantBuckets(request)).revision
 
     async def change(self, changes: Sequence[Change]) -> str:
         request = pb.ChangeBucketsRequest()

@@ -1,0 +1,344 @@
+"""Sharing with the access that decides for it: real decisions over mutual TLS, and real PostgreSQL.
+
+`World` is the neighbourhood: access as it runs, a facility and people. `Sharing` is its use cases on a clock
+that a test moves, with calls to access that a test cuts off. `running` is sharing as its process builds it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
+from plumbing import config, rpc
+from plumbing.db import Database
+from plumbing.embedded import EmbeddedServers
+from services.sharing import main
+from services.sharing.clients import AccessClient
+from services.sharing.domain import Bucket, Links, Recipient, Rights, Share, State, Wanted
+from services.sharing.shares import Shares
+from services.sharing.store import SharingTransaction
+from services.sharing.usecases import Inbox, Policies, Repairs, Telling
+from services.sharing.validity import Policy
+from tests.access.service import CLOCK, Service
+from tests.reporting.system import a_case, a_user, give
+from wire.access.v1 import access_pb2
+from wire.notify.v1 import notify_pb2, notify_pb2_grpc
+from wire.sharing.v1 import sharing_pb2_grpc
+
+if TYPE_CHECKING:
+    from wire.sharing.v1.sharing_pb2_grpc import SharingServiceAsyncStub
+
+ABANDON_AFTER = timedelta(seconds=60)
+LINK_SECRET = "l" * 32
+
+ACTING: ContextVar[tuple[str, str]] = ContextVar("acting")
+"""Login and session of who acts; over the wire his token tells."""
+
+
+# The neighbourhood
+
+
+@dataclass
+class World:
+    """A facility in Amsterdam with its people, and another one.
+
+    vos may share; rita, rob and ron receive, each in his language; adam administers the shares of north,
+    olaf operates. ivan is deactivated, norm has neither address nor number.
+    """
+
+    access: Service
+    north: str
+    south: str
+    ids: dict[str, str] = field(default_factory=dict)
+
+    async def case(self, facility_id: str | None = None) -> CaseId:
+        return CaseId(UUID(await a_case(self.access, facility_id or self.north)))
+
+    async def sees(self, login: str, case_id: CaseId, session: str = "s") -> bool:
+        """Whether access shows the case to him now, in this login session."""
+        token = partial(self.access.token, login=login, session=session)
+        stub = self.access.called_by("bff", token)
+        return (await stub.Check(access_pb2.CheckRequest(case_id=str(case_id)))).decision.allowed
+
+    async def listed(self, login: str) -> set[str]:
+        """His worklist."""
+        return {case.case_id for case in await self.access.listed(login)}
+
+
+async def a_world(access: Service) -> World:
+    world = World(access, await access.facility("North", "Europe/Amsterdam"), await access.facility("South"))
+    role, view, none = access_pb2.Role, access_pb2.LEVEL_VIEW, access_pb2.LEVEL_UNSPECIFIED
+    probe = await a_user(access, "probe", role.ROLE_RADIOLOGY_SUPPORT, world.north, view)
+    await give(access, probe, world.south, view)
+    people: list[tuple[str, Any, Any, tuple[str, ...], Any]] = [
+        ("vos", role.ROLE_RADIOLOGIST, access_pb2.LEVEL_REPORT, (), access_pb2.LANGUAGE_NL),
+        ("mute", role.ROLE_RADIOLOGY_SUPPORT, view, (), access_pb2.LANGUAGE_NL),
+        ("adam", role.ROLE_ADMINISTRATOR, view, ("share.admin",), access_pb2.LANGUAGE_NL),
+        ("olaf", role.ROLE_OPERATOR, none, ("operator",), access_pb2.LANGUAGE_EN),
+        ("rita", role.ROLE_REFERRING_PHYSICIAN, none, (), access_pb2.LANGUAGE_NL),
+        ("rob", role.ROLE_REFERRING_PHYSICIAN, none, (), access_pb2.LANGUAGE_FR),
+        ("ron", role.ROLE_REFERRING_PHYSICIAN, none, (), access_pb2.LANGUAGE_FR),
+        ("ray", role.ROLE_RADIOLOGIST, none, (), access_pb2.LANGUAGE_DE),
+        ("ivan", role.ROLE_REFERRING_PHYSICIAN, none, (), access_pb2.LANGUAGE_EN),
+        ("norm", role.ROLE_REFERRING_PHYSICIAN, none, (), access_pb2.LANGUAGE_EN),
+    ]
+    for number, (login, its_role, level, permissions, language) in enumerate(people):
+        user = await a_user(access, login, its_role, world.north, level, *permissions)
+        user.language = language
+        if login != "norm":
+            user.email, user.mobile_number = f"{login}@example.org", f"+3161234560{number}"
+        user.active = login != "ivan"
+        await access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))
+        world.ids[login] = user.user_id
+    return world
+
+
+# The use cases
+
+
+@dataclass
+class Clock:
+    """The machine's clock, moved ahead by a test."""
+
+    ahead: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return CLOCK.now() + self.ahead
+
+    def pass_by(self, time: timedelta) -> None:
+        self.ahead += time
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+@dataclass
+class CutOff:
+    """A client of access whose next call of a verb fails before or after it is made."""
+
+    client: AccessClient
+    before: dict[str, Exception] = field(default_factory=dict)
+    after: dict[str, Exception] = field(default_factory=dict)
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        async def call(*arguments: Any) -> Any:
+            if error := self.before.pop(verb, None):
+                raise error
+            answer = await getattr(self.client, verb)(*arguments)
+            if error := self.after.pop(verb, None):
+                raise error
+            return answer
+
+        return call
+
+
+@dataclass
+class Sharing:
+    """The use cases, and what a test wants to arrange or see around them."""
+
+    world: World
+    database: Database[SharingTransaction]
+    clock: Clock
+    access: CutOff
+    shares: Shares
+    inbox: Inbox
+    policies: Policies
+    repairs: Repairs
+    links: Links
+
+    async def share(self, login: str, case_ids: Sequence[CaseId], *to: str, **changes: Any) -> Share:
+        """A share of these cases to these people, as its sender was answered."""
+        act(login)
+        share, _ = await self.shares.share(login, wanted(case_ids, *to, **changes))
+        return share
+
+    async def revoke(self, login: str, *, bucket: Bucket | None = None, share: Share | None = None) -> None:
+        act(login)
+        await self.shares.revoke(login, bucket and bucket.id, share and share.id)
+
+    async def open(self, login: str, bucket: Bucket, session: str = "s") -> Any:
+        act(login, session)
+        return await self.inbox.open(login, session, self.links.text(bucket.id))
+
+    async def received(self, login: str, session: str = "s") -> list[BucketId]:
+        act(login, session)
+        return [each.bucket.id for each in await self.inbox.list(login, session, None, 100)]
+
+    async def stored(self, share_id: ShareId) -> Share | None:
+        async with self.database.transaction() as transaction:
+            return await transaction.share(share_id)
+
+    async def states(self, share: Share) -> list[State]:
+        stored = await self.stored(share.id)
+        return [bucket.state for bucket in stored.buckets] if stored else []
+
+    async def repair(self) -> None:
+        """One pass, long after whatever was cut off."""
+        await self.repairs.expire()
+        await self.repairs.abandon()
+        await self.repairs.tell()
+
+    async def save_policy(self, **changes: Any) -> Policy:
+        act("adam")
+        return await self.policies.save("adam", Policy(FacilityId(UUID(self.world.north)), **changes))
+
+    async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        async with self.database.statements() as transaction:
+            return list(await transaction.connection.fetch(sql, *values))
+
+    async def facts(self, *ids: UUID) -> list[tuple[str, int]]:
+        """Subject and version of what was said about these, in order."""
+        rows = await self.query("select subject, payload from outbox order by id")
+        payloads = [(row["subject"], msgspec.json.decode(row["payload"])) for row in rows]
+        wanted_ids = set(map(str, ids))
+        return [(subject, each["version"]) for subject, each in payloads if each["id"] in wanted_ids]
+
+    async def audited(self, object_: str) -> list[tuple[str, str, str]]:
+        """Actor, action and outcome of what was audited about an object, in order."""
+        rows = await self.query(
+            "select actor, action, outcome from audit_rows where object = $1 order by id", object_
+        )
+        return [tuple(row) for row in rows]
+
+
+def act(login: str, session: str = "s") -> None:
+    """From now on this user acts."""
+    ACTING.set((login, session))
+
+
+def wanted(case_ids: Sequence[CaseId], *to: str, **changes: Any) -> Wanted:
+    values: dict[str, Any] = {
+        "case_ids": case_ids,
+        "recipients": [Recipient(login) for login in to],
+        "rights": Rights.READ_REPORT,
+        "reason": "second opinion",
+        "patient_agreed": True,
+    }
+    return Wanted(**values | changes)
+
+
+@asynccontextmanager
+async def use_cases(url: str, world: World) -> AsyncIterator[Sharing]:
+    """The use cases on a database of their own, asking access over the wire; nothing runs by itself."""
+
+    def token() -> str:
+        login, session = ACTING.get()
+        return world.access.token(login=login, session=session)
+
+    clock = Clock()
+    new_id = UUID7(clock)
+    database = await Database.connect(url, SharingTransaction, clock=clock, new_id=new_id, pool_size=24)
+    tls = world.access.pki.tls("sharing")
+    channel = rpc.connect(f"127.0.0.1:{world.access.port}", "access", tls, deadline_s=10, token=token)
+    access: Any = CutOff(AccessClient(channel))
+    telling, links = Telling(database, access), Links(LINK_SECRET)
+    try:
+        yield Sharing(
+            world,
+            database,
+            clock,
+            access,
+            Shares(database, access, telling, links, new_id, 3),
+            Inbox(database, access),
+            Policies(database, access),
+            Repairs(database, telling, ABANDON_AFTER),
+            links,
+        )
+    finally:
+        await channel.close()
+        await database.close()
+
+
+# The service
+
+
+class Notify(notify_pb2_grpc.NotifyServiceServicer):
+    """Notify as far as sharing asks it; it keeps what a telephone would show."""
+
+    def __init__(self) -> None:
+        self.texts: list[notify_pb2.SendTextRequest] = []
+
+    async def SendText(  # noqa: N802
+        self, request: notify_pb2.SendTextRequest, context: Any
+    ) -> notify_pb2.SendTextResponse:
+        self.texts.append(request)
+        return notify_pb2.SendTextResponse()
+
+
+@dataclass
+class System:
+    """A sharing that runs, and what surrounds it."""
+
+    world: World
+    port: int
+    notify: Notify
+    resources: AsyncExitStack
+    stubs: dict[tuple[str, str], "SharingServiceAsyncStub"] = field(default_factory=dict)
+
+    def called_by(self, peer: str, token: Callable[[], str | None]) -> "SharingServiceAsyncStub":
+        tls = self.world.access.pki.tls(peer)
+        channel = rpc.connect(f"127.0.0.1:{self.port}", "sharing", tls, deadline_s=10, token=token)
+        self.resources.push_async_callback(channel.close)
+        return sharing_pb2_grpc.SharingServiceStub(channel)
+
+    def acting(self, login: str, session: str = "s") -> "SharingServiceAsyncStub":
+        """The service as the bff calls it for this user."""
+        key = (login, session)
+        if key not in self.stubs:
+            token = partial(self.world.access.token, login=login, session=session, audience="sharing")
+            self.stubs[key] = self.called_by("bff", token)
+        return self.stubs[key]
+
+
+@asynccontextmanager
+async def running(servers: EmbeddedServers, url: str, world: World, **settings: str) -> AsyncIterator[System]:
+    """Sharing as its process builds it, on a database of its own."""
+    access = world.access
+    async with AsyncExitStack() as resources:
+        notify = Notify()  # type: ignore[abstract]  # the contract has more methods than sharing asks
+        neighbour = rpc.Server("notify", "127.0.0.1:0", access.pki.tls("notify"), None, CLOCK)
+        neighbour.add(
+            notify_pb2_grpc.add_NotifyServiceServicer_to_server, notify, "wire.notify.v1.NotifyService"
+        )
+        notify_port = await neighbour.start()
+        resources.push_async_callback(neighbour.stop, 0.1)
+        identity = access.pki.tls("sharing")
+        environment = {
+            "LISTEN": "127.0.0.1:0",
+            "HTTP_LISTEN": "127.0.0.1:0",
+            "DATABASE_URL": url,
+            "NATS_URL": servers.nats_url,
+            "CACHE_URL": servers.cache_url,
+            "TLS_CERTIFICATE": str(identity.certificate),
+            "TLS_KEY": str(identity.key),
+            "TLS_CA": str(identity.ca),
+            "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
+            "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
+            "NOTIFY_ADDRESS": f"127.0.0.1:{notify_port}",
+            "LINK_SECRET": LINK_SECRET,
+            "CODE_PEPPER": "p" * 32,
+        } | settings
+        loaded = config.load(
+            main.Settings, {f"READROOM_SHARING_{key}": value for key, value in environment.items()}
+        )
+        application = await main.build(loaded, CLOCK, UUID7(CLOCK), resources)
+        (server,) = application.servers
+        port = await server.start()
+        resources.push_async_callback(server.stop, 0.1)
+        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+        try:
+            yield System(world, port, notify, resources)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
