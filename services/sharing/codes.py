@@ -5,7 +5,7 @@ number of tries at once, gives nobody a sixth (A41).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,9 +14,20 @@ from uuid import UUID
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareBlocked
-from kernel.ids import BucketId, NewId
+from kernel.ids import BucketId, FacilityId, NewId
 from services.sharing import usecases
-from services.sharing.domain import Act, Bucket, Language, Received, Share, State, lacks, no_bucket
+from services.sharing.domain import (
+    Act,
+    Bucket,
+    Language,
+    Permit,
+    Received,
+    Share,
+    State,
+    User,
+    lacks,
+    no_bucket,
+)
 from services.sharing.otp import (
     JUDGED_WITHIN,
     LIFE,
@@ -36,9 +47,11 @@ from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, open_bu
 OPERATOR = "operator"
 
 
-class Access(usecases.Access, Protocol):
-    """The service access."""
+class Access(Protocol):
+    """The service access: the first on behalf of the acting user."""
 
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
+    async def users(self, logins: Collection[str]) -> Mapping[str, User]: ...
     async def register(self, bucket_id: BucketId, session: str) -> None:
         """Lets a bucket give sight in a login session of its recipient (A57)."""
         ...

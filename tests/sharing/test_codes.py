@@ -1,0 +1,588 @@
+"""What a recipient does with one-time codes, and who ends a block: the use cases on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, Unavailable
+from kernel.events import ShareBlocked, ShareOpened
+from kernel.ids import BucketId
+from services.sharing.domain import Change, Language, Permit, State
+from services.sharing.otp import JUDGED_WITHIN, LIFE
+from tests.sharing.two_factor import (
+    INSTANT,
+    NORTH,
+    SOUTH,
+    World,
+    a_number,
+    a_world,
+    at_once,
+    tried,
+    wrong,
+)
+
+BLOCKED = "the share is blocked after five wrong codes"
+
+
+@pytest.fixture(scope="module")
+def url(fresh_database: Callable[[str], str]) -> str:
+    return fresh_database("sharing")
+
+
+@pytest.fixture
+async def world(url: str) -> AsyncIterator[World]:
+    async with a_world(url) as made:
+        yield made
+
+
+# Sending and entering
+
+
+@pytest.mark.proves("SHR-8")
+@pytest.mark.proves("NTF-3", part="to whom, and what it holds")
+@pytest.mark.proves("SHR-8", part="in this login session")
+async def test_the_code_that_came_by_text_opens_the_bucket_in_this_login_session(world: World) -> None:
+    number = a_number()
+    mine = await world.bucket(number=number)
+
+    ends_at = await world.codes.send_code(mine.login, "phone", mine.bucket_id)
+    (text,) = world.texts.sent
+    received = await mine.redeem(text.code)
+
+    assert (number, Language.NL) == (text.mobile_number, text.language)
+    assert world.clock.now() + timedelta(minutes=10) == ends_at
+    assert [(mine.bucket_id, "phone")] == world.access.registered
+    assert (False, False) == (received.code_needed, received.withheld)
+    assert world.clock.now() == received.bucket.opened_at
+    assert [(ShareOpened.subject, 2)] == await world.facts(mine)
+    assert [(mine.login, "code.sent", "done"), (mine.login, "code.redeemed", "done")] == await world.audited(
+        mine
+    )
+
+
+@pytest.mark.proves("SHR-8", part="in each login session (A57)")
+async def test_every_login_session_needs_a_code_of_its_own(world: World) -> None:
+    phone = await world.bucket()
+    laptop = world.on(phone, "laptop")
+    code = await phone.send()
+
+    assert isinstance(await tried(laptop.redeem(code)), Denied)
+    await phone.redeem(code)
+    async with world.database.transaction() as transaction:
+        for session, code_needed in (("phone", False), ("laptop", True)):
+            received = await transaction.received_bucket(phone.bucket_id, phone.login, session)
+            assert received is not None
+            assert (code_needed, code_needed) == (received.code_needed, received.withheld)
+            (listed,) = await transaction.received(phone.login, session, None, 10)
+            assert code_needed is listed.code_needed
+    await laptop.redeem(await world.next_code(laptop))
+    assert [(phone.bucket_id, "phone"), (phone.bucket_id, "laptop")] == world.access.registered
+
+
+@pytest.mark.proves("SEC-9", part="single use")
+async def test_a_code_works_once(world: World) -> None:
+    phone = await world.bucket()
+    code = await phone.send()
+    await phone.redeem(code)
+
+    with pytest.raises(Conflict, match="a code was entered in this login session already"):
+        await phone.redeem(code)
+    with pytest.raises(Conflict, match="a code was entered in this login session already"):
+        await phone.send()
+    with pytest.raises(Denied, match="the code is wrong"):
+        await world.on(phone, "laptop").redeem(code)
+
+
+async def test_a_code_sent_twice_at_once_opens_once_and_counts_nothing(world: World) -> None:
+    phone = await world.bucket()
+    code = await phone.send()
+
+    errors = await at_once(*(phone.redeem(code) for _ in range(4)))
+
+    assert 3 == sum(isinstance(error, Conflict) for error in errors)
+    assert 1 == errors.count(None)
+    assert 0 == (await world.stored(phone)).wrong_codes
+    assert (0, 0) == await _tries(world, phone.bucket_id)
+
+
+async def test_two_sessions_that_ask_at_different_times_each_keep_their_code(world: World) -> None:
+    phone = await world.bucket()
+    laptop = world.on(phone, "laptop")
+    code_on_phone = await phone.send()
+    code_on_laptop = await world.next_code(laptop)
+
+    await phone.redeem(code_on_phone)
+    await laptop.redeem(code_on_laptop)
+
+
+async def test_another_code_replaces_the_one_before(world: World) -> None:
+    mine = await world.bucket()
+    first, second = await mine.send(), await world.next_code(mine)
+
+    assert isinstance(await tried(mine.redeem(first)), Denied)
+    await mine.redeem(second)
+
+
+@pytest.mark.parametrize("text", ["", "12345", "1234567", "abcdef", "１２３４５６"])
+async def test_what_cannot_be_a_code_is_no_try(world: World, text: str) -> None:
+    mine = await world.bucket()
+
+    with pytest.raises(Invalid, match="expected six digits"):
+        await mine.redeem(text)
+    assert (0, 0) == await _tries(world, mine.bucket_id)
+
+
+@pytest.mark.proves("R11", part="of codes")
+async def test_a_code_works_till_the_last_instant_of_its_ten_minutes(world: World) -> None:
+    early, late = await world.bucket(), await world.bucket()
+    codes = [await early.send(), await late.send()]
+    world.clock.pass_by(LIFE - INSTANT)
+
+    await early.redeem(codes[0])
+    world.clock.pass_by(INSTANT)
+    with pytest.raises(Expired, match="the code has expired: ask for another one"):
+        await late.redeem(codes[1])
+
+
+@pytest.mark.proves("SHR-9", part="an expired but otherwise right code does not count (A41)")
+async def test_an_expired_code_never_counts_a_wrong_one_always_does(world: World) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    world.clock.pass_by(LIFE)
+
+    await mine.miss(2)
+    assert [Expired] * 7 == [type(await tried(mine.redeem(code))) for _ in range(7)]
+    assert 2 == (await world.stored(mine)).wrong_codes
+    await mine.redeem(await mine.send())
+
+
+@pytest.mark.proves("R11", part="of codes")
+@pytest.mark.parametrize("seen_by", ["a try", "the sweeper", "nobody"])
+async def test_a_clock_that_is_set_back_revives_no_code(world: World, seen_by: str) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    sent_at = world.clock.now()
+    world.clock.pass_by(LIFE)
+    if seen_by == "a try":
+        assert isinstance(await tried(mine.redeem(code)), Expired)
+    if seen_by == "the sweeper":
+        await world.code_repairs.lapse()
+
+    world.clock.at = sent_at - INSTANT if seen_by == "nobody" else sent_at + LIFE / 2
+    assert isinstance(await tried(mine.redeem(code)), Expired)
+
+
+# Five wrong ones
+
+
+@pytest.mark.proves("SHR-9")
+@pytest.mark.proves("SHR-9", part="across sessions and newly sent codes (A41)")
+@pytest.mark.proves("SEC-9", part="a new code does not reset the counter")
+async def test_five_wrong_codes_block_in_whatever_sessions_and_for_whatever_codes(world: World) -> None:
+    phone = await world.bucket()
+    laptop = world.on(phone, "laptop")
+    await phone.send()
+    errors = [*await phone.miss(2), *await laptop.miss()]
+    right = await world.next_code(phone)
+    errors += await laptop.miss()
+    assert State.ACTIVE is (await world.stored(phone)).state
+    errors += await phone.miss()
+
+    assert [Denied] * 5 == [type(error) for error in errors]
+    assert "the code is wrong: after 1 more the share is blocked" == str(errors[3])
+    assert "the code is wrong, and the fifth in succession: the share is blocked" == str(errors[4])
+    blocked = await world.stored(phone)
+    assert (State.BLOCKED, 5, 3, 3) == (
+        blocked.state,
+        blocked.wrong_codes,
+        blocked.version,
+        blocked.accepted_version,
+    )
+    assert [Change(phone.bucket_id, 3, False, None)] == world.access.changes
+    assert [(ShareBlocked.subject, 3)] == await world.facts(phone)
+    assert ("share.blocked", "done") == (await world.audited(phone))[-1][1:]
+    assert 5 == sum(action == "code.wrong" for _, action, _ in await world.audited(phone))
+
+    with pytest.raises(Denied, match=BLOCKED):
+        await phone.redeem(right)
+    texts = len(world.texts.sent)
+    with pytest.raises(Denied, match=BLOCKED):
+        await world.next_code(phone)
+    assert texts == len(world.texts.sent)
+
+
+async def test_four_wrong_codes_block_nothing_and_a_right_one_begins_anew(world: World) -> None:
+    phone = await world.bucket()
+    laptop = world.on(phone, "laptop")
+    code = await phone.send()
+    await phone.miss(4)
+    await phone.redeem(code)
+    assert 0 == (await world.stored(phone)).wrong_codes
+
+    await laptop.miss(4)
+    await laptop.redeem(await world.next_code(laptop))
+    assert State.ACTIVE is (await world.stored(phone)).state
+
+
+async def test_guesses_count_also_where_no_code_was_ever_sent(world: World) -> None:
+    mine = await world.bucket()
+
+    await mine.miss(5)
+    assert State.BLOCKED is (await world.stored(mine)).state
+
+
+@pytest.mark.proves("SHR-9", part="a block hits one recipient (A40)")
+async def test_a_block_hits_nobody_else(world: World) -> None:
+    mine, other = await world.bucket(), await world.bucket()
+    code = await other.send()
+    await mine.miss(5)
+
+    await other.redeem(code)
+
+
+# Unblocking
+
+
+@pytest.mark.proves("SHR-10")
+@pytest.mark.parametrize(
+    ("permission", "permit"),
+    [
+        ("operator", Permit(True)),
+        ("share.admin", Permit(True)),
+        ("share.admin", Permit(False, [SOUTH, NORTH])),
+    ],
+)
+async def test_a_service_desk_or_the_sending_facility_unblocks(
+    world: World, permission: str, permit: Permit
+) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    await mine.miss(5)
+    world.access.permits = {permission: permit}
+
+    _, bucket = await world.acting("ada", mine.bucket_id).unblock()
+
+    assert (State.ACTIVE, 0, 4) == (bucket.state, bucket.wrong_codes, bucket.version)
+    assert Change(mine.bucket_id, 4, True, None) == world.access.changes[-1]
+    assert ("ada", "share.unblocked", "done") == (await world.audited(mine))[-1]
+    assert isinstance(await tried(mine.redeem(code)), Denied)  # it is from before
+    await mine.miss(3)
+    await mine.redeem(await world.next_code(mine))
+
+
+@pytest.mark.proves("SHR-10", part="nobody else, and not the recipient (A42)")
+async def test_nobody_else_unblocks(world: World) -> None:
+    mine = await world.bucket()
+    await mine.miss(5)
+    access = world.access
+
+    access.permits = {"share.admin": Permit(False, [SOUTH])}
+    for login in ("stranger", "recipient-of-another"):
+        with pytest.raises(NotFound, match="no such share"):
+            await world.acting(login, mine.bucket_id).unblock()
+    with pytest.raises(Denied, match=r"the permission `share\.admin` is needed"):
+        await world.acting("sender", mine.bucket_id).unblock()
+    access.permits = {"operator": Permit(True), "share.admin": Permit(True)}
+    with pytest.raises(Denied, match="nobody unblocks a share for himself"):
+        await mine.unblock()
+    with pytest.raises(NotFound, match="no such share"):
+        await world.acting("ada", BucketId(uuid4())).unblock()
+    assert State.BLOCKED is (await world.stored(mine)).state
+    assert {("sender", "share.unblocked", "refused"), (mine.login, "share.unblocked", "refused")} <= set(
+        await world.audited(mine)
+    )
+
+
+@pytest.mark.parametrize("state", [State.ACTIVE, State.EXPIRED, State.REVOKED, State.PENDING])
+async def test_only_what_is_blocked_is_unblocked(world: World, state: State) -> None:
+    mine = await world.bucket(state=state)
+    world.access.permits = {"operator": Permit(True)}
+
+    assert isinstance(await tried(world.acting("ada", mine.bucket_id).unblock()), Conflict | Expired)
+    assert state is (await world.stored(mine)).state
+
+
+# Access is away
+
+
+async def test_a_block_is_told_until_access_has_accepted_it(world: World) -> None:
+    mine = await world.bucket()
+    world.access.failing = Unavailable("access does not answer")
+    await mine.miss(5)
+    assert (State.BLOCKED, 2) == (
+        (await world.stored(mine)).state,
+        (await world.stored(mine)).accepted_version,
+    )
+
+    assert isinstance(await tried(world.repairs.tell()), Unavailable)
+    world.access.failing = None
+    await world.repairs.tell()
+    assert Change(mine.bucket_id, 3, False, None) in world.access.changes
+    assert 3 == (await world.stored(mine)).accepted_version
+
+
+@pytest.mark.parametrize("who", ["the timer", "the recipient"])
+async def test_a_login_session_is_registered_as_soon_as_access_answers(world: World, who: str) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    world.access.failing = Unavailable("access does not answer")
+    with pytest.raises(Unavailable, match="the code was right, but the share does not open yet: try again"):
+        await mine.redeem(code)
+    assert [] == world.access.registered
+
+    world.access.failing = None
+    if who == "the timer":
+        await world.code_repairs.register()
+    else:
+        assert not (await mine.redeem(code)).withheld
+    assert (mine.bucket_id, "phone") in world.access.registered
+    assert isinstance(await tried(mine.redeem(code)), Conflict)
+
+
+async def test_a_bucket_that_was_blocked_meanwhile_is_not_opened_by_trying_again(world: World) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    world.access.failing = Unavailable("access does not answer")
+    await tried(mine.redeem(code))
+    await world.on(mine, "laptop").miss(5)
+    world.access.failing = None
+
+    with pytest.raises(Denied, match=BLOCKED):
+        await mine.redeem(code)
+
+
+# How many texts
+
+
+@pytest.mark.proves("SEC-10", part="per bucket")
+async def test_texts_for_a_bucket_are_limited(world: World) -> None:
+    mine = await world.bucket()
+    await mine.send()
+    with pytest.raises(Exhausted, match="too many codes were asked for: try again in 30 s"):
+        await mine.send()
+    world.clock.pass_by(timedelta(seconds=30) - INSTANT)
+    with pytest.raises(Exhausted, match="try again in 1 s"):
+        await world.on(mine, "laptop").send()
+    world.clock.pass_by(INSTANT)
+    await mine.send()
+    world.clock.pass_by(timedelta(seconds=30))
+    await mine.send()
+    world.clock.pass_by(timedelta(minutes=1))
+    with pytest.raises(Exhausted, match="try again in 480 s"):
+        await mine.send()
+    for _ in range(3):
+        world.clock.pass_by(timedelta(minutes=10))
+        await mine.send()
+    world.clock.pass_by(timedelta(hours=12))
+    with pytest.raises(Exhausted):
+        await mine.send()
+    assert 6 == len(world.texts.sent)
+
+
+@pytest.mark.proves("SEC-10", part="per number")
+async def test_texts_to_a_number_are_limited_whatever_they_are_for(world: World) -> None:
+    number = a_number()
+    buckets = [await world.bucket(number=number) for _ in range(8)]
+    for bucket in buckets[:6]:
+        await world.next_code(bucket)
+
+    world.clock.pass_by(timedelta(hours=12))
+    with pytest.raises(Exhausted):
+        await buckets[6].send()
+    await (await world.bucket()).send()
+    world.clock.pass_by(timedelta(hours=12))
+    await buckets[7].send()
+
+
+@pytest.mark.proves("SEC-10", part="exact under parallel requests")
+async def test_of_many_who_ask_at_once_one_is_sent_a_code(world: World) -> None:
+    mine = await world.bucket()
+    number = a_number()
+    others = [await world.bucket(number=number) for _ in range(8)]
+
+    errors = await at_once(*(world.on(mine, f"session {number}").send() for number in range(8)))
+    assert (7, 1) == (sum(isinstance(error, Exhausted) for error in errors), errors.count(None))
+    errors = await at_once(*(other.send() for other in others))
+    assert (7, 1) == (sum(isinstance(error, Exhausted) for error in errors), errors.count(None))
+    assert 2 == len(world.texts.sent)
+
+
+async def test_a_clock_that_is_set_back_allows_no_more_texts(world: World) -> None:
+    mine = await world.bucket()
+    await mine.send()
+
+    world.clock.pass_by(-timedelta(hours=1))
+    assert isinstance(await tried(mine.send()), Exhausted)
+
+
+async def test_texts_that_count_no_more_are_forgotten(world: World) -> None:
+    mine = await world.bucket()
+    await mine.send()
+
+    for after, kept in ((timedelta(days=1) - INSTANT, 1), (INSTANT, 0)):
+        world.clock.pass_by(after)
+        await world.code_repairs.lapse()
+        assert kept == len(await world.query("select from texts_sent where bucket_id = $1", mine.bucket_id))
+
+
+# The text gateway
+
+
+@pytest.mark.proves("SEC-9", part="fails closed")
+async def test_a_text_that_was_not_sent_does_not_count_and_its_code_does_not_work(world: World) -> None:
+    mine = await world.bucket()
+    first = await mine.send()
+    world.clock.pass_by(timedelta(seconds=30))
+    world.texts.failing = Unavailable("the text gateway does not answer")
+    for _ in range(10):
+        with pytest.raises(Unavailable, match="the text message could not be sent: try again"):
+            await mine.send()
+    unsent = world.texts.sent[-1].code
+    assert ("code.unsent", "refused") == (await world.audited(mine))[-1][1:]
+
+    world.texts.failing = None
+    assert isinstance(await tried(mine.redeem(unsent)), Denied)
+    await mine.redeem(first)  # the one before was sent, and is still good
+    await world.on(mine, "laptop").send()
+
+
+async def test_a_number_that_takes_no_texts_is_refused_without_naming_it(world: World) -> None:
+    mine = await world.bucket(number="+870773111632")
+    world.texts.failing = Invalid("`mobile_number` is of no country of the list", field="mobile_number")
+
+    with pytest.raises(Denied, match=r"^no text message can be sent to the registered number$"):
+        await mine.send()
+    assert [] == list(await world.query("select from texts_sent where bucket_id = $1", mine.bucket_id))
+
+
+async def test_a_code_that_comes_after_the_block_is_void(world: World) -> None:
+    mine = await world.bucket()
+    laptop = world.on(mine, "laptop")
+    world.texts.meanwhile = lambda: laptop.miss(5)
+
+    with pytest.raises(Denied, match=BLOCKED):
+        await mine.send()
+    world.access.permits = {"operator": Permit(True)}
+    await world.acting("ada", mine.bucket_id).unblock()
+    assert isinstance(await tried(mine.redeem(world.texts.sent[-1].code)), Denied)
+
+
+async def test_of_two_texts_the_later_one_counts_although_the_earlier_took_longer(world: World) -> None:
+    mine = await world.bucket()
+
+    async def ask_again() -> None:
+        world.texts.meanwhile = None
+        world.clock.pass_by(timedelta(seconds=30))
+        await mine.send()
+
+    world.texts.meanwhile = ask_again
+    await mine.send()
+
+    earlier, later = world.texts.sent
+    assert isinstance(await tried(mine.redeem(earlier.code)), Denied)
+    await mine.redeem(later.code)
+
+
+# Who is not meant
+
+
+async def test_a_bucket_without_two_factor_or_number_has_no_codes(world: World) -> None:
+    plain, unreachable = await world.bucket(two_factor=False), await world.bucket()
+    person = world.access.people[unreachable.login]
+    world.access.people[unreachable.login] = type(person)(
+        person.id, person.login, person.name, True, person.language
+    )
+
+    with pytest.raises(Conflict, match="the share asks for no code"):
+        await plain.send()
+    with pytest.raises(Conflict, match="the share asks for no code"):
+        await plain.redeem("123456")
+    with pytest.raises(Conflict, match="no mobile number is registered: no code can be sent"):
+        await unreachable.send()
+    assert [] == world.texts.sent
+
+
+@pytest.mark.proves("SEC-11", part="to anybody else a bucket is unknown, with its code too")
+async def test_to_anybody_but_its_recipient_a_bucket_is_unknown(world: World) -> None:
+    mine, other = await world.bucket(), await world.bucket()
+    code = await mine.send()
+    await mine.miss(4)
+    ended = world.clock.now() + timedelta(hours=1)
+    unknown = [
+        world.acting(other.login, mine.bucket_id),
+        world.acting("sender", mine.bucket_id),
+        world.acting(mine.login, BucketId(uuid4())),
+        *[await world.bucket(state=state) for state in (State.PENDING, State.REVOKED, State.EXPIRED)],
+        await world.bucket(ends_at=ended),
+        await world.bucket(ends_at=ended, state=State.BLOCKED),
+    ]
+    world.clock.at = ended
+    before = await _tries(world, mine.bucket_id)
+
+    errors = [await tried(act) for each in unknown for act in (each.send(), each.redeem(code))]
+
+    assert {(NotFound, "no such share", "bucket_id")} == {
+        (type(error), error.sentence, error.field) for error in errors if error
+    }
+    assert 2 * len(unknown) == len(errors)
+    assert before == await _tries(world, mine.bucket_id)
+    assert 1 == len(world.texts.sent)
+
+
+async def test_who_is_no_active_user_gets_no_code(world: World) -> None:
+    mine = await world.bucket()
+    del world.access.people[mine.login]
+
+    assert isinstance(await tried(mine.send()), NotFound)
+    assert [] == world.texts.sent
+
+
+@pytest.mark.proves("SEC-9", part="kept as a keyed digest only")
+@pytest.mark.proves("NTF-3", part="stored nowhere")
+async def test_neither_code_nor_number_is_kept_or_logged(
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = a_number()
+    mine = await world.bucket(number=number)
+    codes = [await mine.send(), await world.next_code(mine)]
+    guess = wrong(world.texts)
+    errors = [await tried(mine.redeem(guess)) for _ in range(2)]
+    world.texts.failing = Unavailable("down")
+    errors.append(await tried(world.next_code(mine)))
+    codes.append(world.texts.sent[-1].code)
+    world.texts.failing = None
+    await mine.redeem(codes[1])
+
+    dumped = await world.dumped()
+    assert str(mine.bucket_id) in dumped
+    told = [dumped, *map(repr, errors), caplog.text, *capsys.readouterr()]
+    for secret in (number, number[3:], *(f'"{code}"' for code in codes), *(f",{code}," for code in codes)):
+        assert not any(secret in each for each in told)
+
+
+async def test_five_tries_of_which_one_was_never_judged_block_in_the_end(world: World) -> None:
+    mine = await world.bucket()
+    await mine.miss(4)
+    async with world.database.transaction() as transaction:  # a process was killed after it had counted
+        tries = await transaction.tries(mine.bucket_id)
+        await transaction.save_tries(mine.bucket_id, tries.count(transaction.now))
+    code = wrong(world.texts)
+
+    with pytest.raises(Denied, match=BLOCKED):
+        await mine.redeem(code)
+    world.clock.pass_by(JUDGED_WITHIN - INSTANT)
+    await world.code_repairs.block()
+    assert State.ACTIVE is (await world.stored(mine)).state
+    world.clock.pass_by(INSTANT)
+    await world.code_repairs.block()
+    assert (State.BLOCKED, 5) == ((await world.stored(mine)).state, (await world.stored(mine)).wrong_codes)
+    assert [(ShareBlocked.subject, 3)] == await world.facts(mine)
+
+
+async def _tries(world: World, bucket_id: BucketId) -> tuple[int, int]:
+    """Those counted, and those judged wrong."""
+    async with world.database.transaction() as transaction:
+        tries = await transaction.tries(bucket_id)
+    return tries.counted, tries.wrong

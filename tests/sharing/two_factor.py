@@ -1,0 +1,311 @@
+"""The use cases of codes on a PostgreSQL of their own; access and the text gateway as a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+
+from kernel.errors import ReadroomError
+from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId, UserId
+from plumbing.db import Database
+from services.sharing import usecases
+from services.sharing.codes import CodeRepairs, Codes
+from services.sharing.domain import (
+    Bucket,
+    Change,
+    Language,
+    Links,
+    Permit,
+    Received,
+    Rights,
+    Share,
+    State,
+    User,
+)
+from services.sharing.otp import Code, Pepper, Verdict
+from services.sharing.store import SharingTransaction
+from services.sharing.usecases import Repairs, Telling
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+NORTH = FacilityId(UUID(int=0xA0))
+SOUTH = FacilityId(UUID(int=0xB0))
+NOWHERE = Permit(False)
+LINKS = Links("l" * 32)
+
+
+@dataclass
+class Clock:
+    """A clock that a test sets."""
+
+    at: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.at
+
+    def pass_by(self, time: timedelta) -> None:
+        self.at += time
+
+
+@dataclass
+class Access:
+    """Access as far as codes need it: who there is, who may what, what it was told."""
+
+    people: dict[str, User] = field(default_factory=dict)
+    permits: dict[str, Permit] = field(default_factory=dict)
+    registered: list[tuple[BucketId, str]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    failing: ReadroomError | None = None
+
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        return self.permits.get(permission, NOWHERE)
+
+    async def users(self, logins: Collection[str]) -> Mapping[str, User]:
+        return {login: self.people[login] for login in logins if login in self.people}
+
+    async def register(self, bucket_id: BucketId, session: str) -> None:
+        self._may_fail()
+        self.registered.append((bucket_id, session))
+
+    async def change(self, changes: Sequence[Change]) -> str:
+        self._may_fail()
+        self.changes += changes
+        return "r1"
+
+    def _may_fail(self) -> None:
+        if self.failing:
+            raise self.failing
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text message that was handed over."""
+
+    mobile_number: str
+    code: str
+    language: Language
+
+
+@dataclass
+class Texts:
+    """The text gateway; `meanwhile` happens while it takes a message."""
+
+    sent: list[Text] = field(default_factory=list)
+    failing: ReadroomError | None = None
+    meanwhile: Callable[[], Any] | None = None
+
+    async def send(self, mobile_number: str, code: str, language: Language) -> None:
+        self.sent.append(Text(mobile_number, code, language))
+        if self.meanwhile:
+            await self.meanwhile()
+        if self.failing:
+            raise self.failing
+
+
+class WatchedPepper(Pepper):
+    """Notes each comparison with a code that is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("p" * 32)
+        self.judged: list[Verdict] = []
+        self.worked = 0
+
+    def judge(
+        self, code: Code | None, bucket_id: BucketId, session: str, guess: str, now: datetime
+    ) -> Verdict:
+        verdict = super().judge(code, bucket_id, session, guess, now)
+        self.worked += 1
+        if code is not None:
+            self.judged.append(verdict)
+        return verdict
+
+
+@dataclass
+class Actor:
+    """A user in a login session, as whom a test acts on one bucket."""
+
+    codes: Codes
+    texts: Texts
+    login: str
+    session: str
+    bucket_id: BucketId
+
+    async def send(self) -> str:
+        """The code that the text message brings him."""
+        await self.codes.send_code(self.login, self.session, self.bucket_id)
+        return self.texts.sent[-1].code
+
+    async def redeem(self, code: str) -> Received:
+        return await self.codes.redeem(self.login, self.session, self.bucket_id, code)
+
+    async def unblock(self) -> tuple[Share, Bucket]:
+        return await self.codes.unblock(self.login, self.bucket_id)
+
+    async def miss(self, times: int = 1) -> list[ReadroomError | None]:
+        """Enters what is not his code, one after the other."""
+        return [await tried(self.redeem(wrong(self.texts))) for _ in range(times)]
+
+
+def wrong(texts: Texts) -> str:
+    """A code that was never sent."""
+    sent = {text.code for text in texts.sent}
+    return next(code for code in (f"{number:06}" for number in range(10**6)) if code not in sent)
+
+
+async def tried(act: Any) -> ReadroomError | None:
+    try:
+        await act
+    except ReadroomError as error:
+        return error
+    return None
+
+
+@dataclass
+class World:
+    """The use cases, and what a test arranges or sees around them."""
+
+    database: Database[SharingTransaction]
+    clock: Clock
+    access: Access
+    texts: Texts
+    pepper: WatchedPepper
+    codes: Codes
+    repairs: Repairs
+    code_repairs: CodeRepairs
+
+    async def bucket(
+        self,
+        *,
+        login: str = "",
+        number: str = "",
+        state: State = State.ACTIVE,
+        two_factor: bool = True,
+        ends_at: datetime | None = None,
+    ) -> Actor:
+        """A bucket that was shared from North by `sender`, and its recipient."""
+        login = login or f"recipient-{uuid4().hex[:8]}"
+        self.access.people.setdefault(
+            login, User(UserId(uuid4()), login, "Dr R", True, Language.NL, mobile_number=number or a_number())
+        )
+        share_id = ShareId(UUID7(self.clock)())
+        bucket = Bucket(
+            BucketId(UUID7(self.clock)()),
+            share_id,
+            login,
+            self.access.people[login].id,
+            two_factor,
+            False,
+            ends_at,
+            state,
+            version=2,
+            accepted_version=2,
+        )
+        share = Share(
+            id=share_id,
+            sender_login="sender",
+            sender_user_id=UserId(uuid4()),
+            sender_name="Dr S",
+            facility_id=NORTH,
+            time_zone="Europe/Amsterdam",
+            reason="second opinion",
+            message="please look",
+            language=Language.EN,
+            urgent=False,
+            rights=Rights.READ_REPORT,
+            allow_further_sharing=False,
+            parent_bucket_id=None,
+            shared_at=self.clock.now(),
+            case_ids=(CaseId(uuid4()),),
+            buckets=(bucket,),
+        )
+        async with self.database.transaction() as transaction:
+            await transaction.insert_share(share, {bucket.id: LINKS.stored(bucket.id)})
+        return self.acting(login, bucket.id)
+
+    def acting(self, login: str, bucket_id: BucketId, session: str = "phone") -> Actor:
+        return Actor(self.codes, self.texts, login, session, bucket_id)
+
+    def on(self, actor: Actor, session: str) -> Actor:
+        """The same person in another login session."""
+        return self.acting(actor.login, actor.bucket_id, session)
+
+    async def stored(self, actor: Actor) -> Bucket:
+        async with self.database.transaction() as transaction:
+            (bucket,) = await transaction.lock_buckets([actor.bucket_id])
+        return bucket
+
+    async def next_code(self, actor: Actor) -> str:
+        """A code, asked for as soon as one may be."""
+        self.clock.pass_by(timedelta(minutes=4, seconds=1))
+        return await actor.send()
+
+    async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        async with self.database.statements() as transaction:
+            return list(await transaction.connection.fetch(sql, *values))
+
+    async def facts(self, actor: Actor) -> list[tuple[str, int]]:
+        """Subject and version of what was said about a bucket, in order."""
+        rows = await self.query(
+            "select subject, payload from outbox where payload ->> 'id' = $1 order by id",
+            str(actor.bucket_id),
+        )
+        return [(row["subject"], msgspec.json.decode(row["payload"])["version"]) for row in rows]
+
+    async def audited(self, actor: Actor) -> list[tuple[str, str, str]]:
+        """Actor, action and outcome of what was audited about a bucket, in order."""
+        rows = await self.query(
+            "select actor, action, outcome from audit_rows where object = $1 order by id",
+            f"bucket:{actor.bucket_id}",
+        )
+        return [tuple(row) for row in rows]
+
+    async def dumped(self) -> str:
+        """Every row of every table, as text."""
+        tables = await self.query("select tablename from pg_tables where schemaname = 'public'")
+        rows = []
+        for (table,) in tables:  # names from the catalogue
+            rows += await self.query(f"select {table}::text from {table}")
+        return "\n".join(row[0] for row in rows)
+
+
+def a_number() -> str:
+    return f"+316{uuid4().int % 10**8:08}"
+
+
+@asynccontextmanager
+async def a_world(url: str, pool_size: int = 8, **with_: Any) -> AsyncIterator[World]:
+    clock, access, texts, pepper = Clock(), Access(), Texts(), WatchedPepper()
+    new_id = UUID7(clock)
+    database = await Database.connect(
+        url, SharingTransaction, clock=clock, new_id=new_id, pool_size=pool_size
+    )
+    of_usecases = cast("usecases.Access", access)
+    telling = Telling(database, of_usecases)
+    codes = Codes(
+        with_.get("database", database),
+        access,
+        texts,
+        telling,
+        pepper,
+        with_.get("rand_below", _any_below),
+        new_id,
+    )
+    repairs = Repairs(database, telling, timedelta(seconds=60))
+    try:
+        yield World(database, clock, access, texts, pepper, codes, repairs, CodeRepairs(database, access))
+    finally:
+        await database.close()
+
+
+def _any_below(end: int) -> int:
+    return uuid4().int % end
+
+
+async def at_once(*acts: Any) -> list[ReadroomError | None]:
+    return list(await asyncio.gather(*map(tried, acts)))
