@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
-_REQUIREMENTS = Path(__file__).parent.parent / "docs" / "requirements.md"
+_DOCS = Path(__file__).parent.parent / "docs"
 _ROW = re.compile(r"^\| ([A-Z]+-?\d+) \| (.+) \|$", re.MULTILINE)
+_RULE = re.compile(r"^- \*\*(A\d+) ([^*]+)\*\*", re.MULTILINE)
 
 
 def read_rows(text: str) -> dict[str, str]:
     """Id and sentence of each row of the requirements."""
     return dict(_ROW.findall(text))
+
+
+def read_rules(text: str) -> dict[str, str]:
+    """Id and heading of each rule: of what the requirements leave open."""
+    return {rule: " ".join(heading.split()) for rule, heading in _RULE.findall(text)}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,14 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    rows = read_rows(_REQUIREMENTS.read_text())
+    rows = read_rows((_DOCS / "requirements.md").read_text())
+    rows |= read_rules((_DOCS / "rules.md").read_text())
     whole: defaultdict[str, list[str]] = defaultdict(list)
     parts: defaultdict[str, list[str]] = defaultdict(list)
     for item in items:
         for mark in item.iter_markers("proves"):
             for row in mark.args:
                 if row not in rows:
-                    raise pytest.UsageError(f"{item.nodeid} proves `{row}`, which docs/requirements.md lacks")
+                    raise pytest.UsageError(f"{item.nodeid} proves `{row}`, which docs/ lacks")
                 part = mark.kwargs.get("part")
                 if part is None:
                     whole[row].append(item.nodeid)
