@@ -91,7 +91,7 @@ class BucketStore(Transaction):
         )
 
     async def describe_cases(self, case_ids: Collection[CaseId]) -> dict[CaseId, DescribedCase]:
-        """What a share and its mail need of cases that are known and not being deleted, with their facility."""
+        """What a share and its mail need of cases with their facility, except of those being deleted."""
         rows = await self.connection.fetch(
             """
             select c.case_id, c.patient_name, c.study_description, c.study_date, f.*
