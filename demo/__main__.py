@@ -17,10 +17,12 @@ from demo.modality import Refused
 from demo.reading import a_privilege_ends, read
 from demo.sending import send_everything
 from demo.setting import set_the_scene
+from demo.sharing import share
 from demo.sight import UNKNOWN_UID, see
 from demo.stage import Stage, Unproven
 from demo.world import World
 from kernel.errors import ReadroomError
+from services import SERVICES
 from services.local import LocalSystem
 
 
@@ -36,7 +38,9 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await see(world, sent, arrival)
         stage.step(4, "Who writes, and what each side obtains of it; a privilege ends")
         await read(world, arrival.case.study_instance_uid)
-        await a_privilege_ends(world, UNKNOWN_UID)  # the last: it moves the clock, which never goes back
+        await a_privilege_ends(world, UNKNOWN_UID)
+        stage.step(5, "The study is shared with two physicians outside")
+        await share(world, arrival.case.study_instance_uid)
 
 
 @click.command()
@@ -66,7 +70,7 @@ def _played(stage: Stage, system: LocalSystem) -> str | None:
     """Plays the story and answers why it failed, if it did; the system has stopped then."""
     try:
         began = time.perf_counter()
-        stage.tell("starting PostgreSQL, NATS, Valkey, ingest, routing, access and reporting …")
+        stage.tell(f"starting PostgreSQL, NATS, Valkey, {', '.join(SERVICES[:-1])} and {SERVICES[-1]} …")
         system.start()
         stage.tell(f"the system is ready after {time.perf_counter() - began:.1f} s on {system.data_dir}")
         asyncio.run(play(stage, system))

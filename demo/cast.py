@@ -4,13 +4,18 @@ from dataclasses import dataclass, field
 
 from demo.dicom_files import SyntheticCT
 from wire.access.v1.access_pb2 import (
+    LANGUAGE_DE,
+    LANGUAGE_NL,
+    LANGUAGE_UNSPECIFIED,
     LEVEL_REPORT,
     LEVEL_VIEW,
+    ROLE_FACILITY_MANAGER,
     ROLE_OPERATOR,
     ROLE_RADIOLOGIST,
     ROLE_RADIOLOGY_SUPPORT,
     ROLE_REFERRING_PHYSICIAN,
     ROLE_TRANSCRIPTIONIST,
+    Language,
     Level,
     Role,
 )
@@ -38,12 +43,21 @@ RULE_TEXT = "MS44"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user, and the level he begins with at each facility."""
+    """A user, and the level he begins with at each facility.
+
+    Attributes:
+        home: the facility he belongs to.
+        email, mobile_number, language: how he is reached.
+    """
 
     login: str
     name: str
     role: "Role.ValueType"
     levels: dict[str, "Level.ValueType"] = field(default_factory=dict)
+    home: str = ""
+    email: str = ""
+    mobile_number: str = ""
+    language: "Language.ValueType" = LANGUAGE_UNSPECIFIED
 
 
 VOS = Person("vos", "Dr Eva Vos", ROLE_RADIOLOGIST, {ENDPOINT: LEVEL_REPORT})
@@ -59,6 +73,28 @@ CARE = Person("care", "Sam Care", ROLE_OPERATOR)
 
 READERS = (MARSH, CARE)
 """Who joins when the study is read: a second radiologist, and the support of the installation."""
+
+BRANDT = Person(
+    "brandt",
+    "Dr Lena Brandt",
+    ROLE_REFERRING_PHYSICIAN,
+    email="brandt@kreisklinik.example",
+    mobile_number="+4915123456789",
+    language=LANGUAGE_DE,
+)
+MULDER = Person(
+    "mulder",
+    "Dr Joost Mulder",
+    ROLE_REFERRING_PHYSICIAN,
+    email="mulder@huisarts.example",
+    mobile_number="+31612345678",
+    language=LANGUAGE_NL,
+)
+
+OUTSIDE = (BRANDT, MULDER)
+"""Physicians of other houses, with whom the study is shared."""
+
+MOOR = Person("moor", "Pat Moor", ROLE_FACILITY_MANAGER, {ENDPOINT: LEVEL_VIEW}, home=ENDPOINT)
 
 CT = SyntheticCT(institution_name=RULE_TEXT)
 """The study of 300 slices that the rule sends to Maple Street 44."""

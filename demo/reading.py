@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from demo.cast import ADMIN, CARE, ENDPOINT, MARSH, OKAFOR, READERS, TIME_ZONE, VOS, Person
 from demo.setting import create_user
-from demo.world import World
+from demo.world import World, told_time
 from kernel.errors import Conflict, Denied, NotFound, ReadroomError
 from readroom.reading import Entry, entries
 from readroom.words import LEVELS, READ_TYPES
@@ -91,13 +91,18 @@ class Obtained:
         return cls(case, await readroom.reporting.ListReports(ListReportsRequest(case_id=case.case_id)))
 
     @property
+    def entries(self) -> list[Entry]:
+        """What opening shows."""
+        return list(entries(self.written))
+
+    @property
     def told(self) -> tuple[str, ...]:
         """One line for the worklist, one for each thing that opening shows."""
         case = self.case
         words = [case.study_status_id]
         words += [f"locked by {case.lock_holder_name}"] if case.lock_holder_name else []
         words += [READ_TYPES.word(read_type) for read_type in case.reported_read_types]
-        return (", ".join(words), *map(_told, entries(self.written)))
+        return (", ".join(words), *map(_told, self.entries))
 
     @property
     def octets(self) -> tuple[bytes, bytes]:
@@ -282,27 +287,21 @@ async def a_privilege_ends(world: World, study_instance_uid: str) -> None:
         privilege.expires_at.ToDatetime(UTC) == midnight,
         f"{VOS.name}'s privilege expires at 00:00 of {day} in {TIME_ZONE}",
     )
-    offset = world.endpoints.clock_offset_file
 
     async def case_at(moment: datetime, level: "Level.ValueType") -> Case:
-        offset.write_text(str((moment - datetime.now(UTC)).total_seconds()))
+        world.move_clock(moment)
         case = await world.case(VOS.login, study_instance_uid)
         if case is None:
             raise NotFound(f"{VOS.name} does not see the study")
-        world.stage.check(
-            case.level == level, f"when it is {moment:%H:%M} on {moment:%d %B} she may {LEVELS.word(level)}"
-        )
+        world.stage.check(case.level == level, f"when it is {told_time(moment)} she may {LEVELS.word(level)}")
         return case
 
-    try:
-        case = await case_at(midnight - timedelta(minutes=1), LEVEL_REPORT)
-        await locks(VOS)(world, case.case_id)
-        await case_at(midnight, LEVEL_DRAFT)
-        refused = await refusal(completes(VOS, FINAL, LAST)(world, case.case_id))
-        world.stage.check(isinstance(refused, Denied), f"she has locked it and written: {refused}")
-        found = await Obtained.by(world, VOS, study_instance_uid)
-        world.stage.check(
-            found.told[1:] == (f"draft of {VOS.name} “{LAST}”",), "it is her draft, and her lock has ended"
-        )
-    finally:
-        offset.unlink(missing_ok=True)
+    case = await case_at(midnight - timedelta(minutes=1), LEVEL_REPORT)
+    await locks(VOS)(world, case.case_id)
+    await case_at(midnight, LEVEL_DRAFT)
+    refused = await refusal(completes(VOS, FINAL, LAST)(world, case.case_id))
+    world.stage.check(isinstance(refused, Denied), f"she has locked it and written: {refused}")
+    found = await Obtained.by(world, VOS, study_instance_uid)
+    world.stage.check(
+        found.told[1:] == (f"draft of {VOS.name} “{LAST}”",), "it is her draft, and her lock has ended"
+    )

@@ -81,7 +81,16 @@ async def create_rule(world: World) -> None:
 
 async def create_user(world: World, person: Person) -> None:
     readroom = await world.acting_as(ADMIN)
-    wanted = User(login=person.login, name=person.name, role=person.role, active=True)
+    wanted = User(
+        login=person.login,
+        name=person.name,
+        role=person.role,
+        active=True,
+        home_facility_id=world.facility_ids[person.home] if person.home else "",
+        email=person.email,
+        mobile_number=person.mobile_number,
+        language=person.language,
+    )
     user = (await readroom.access.SaveUser(SaveUserRequest(user=wanted))).user
     world.user_ids[user.login] = user.user_id
     held = [await world.set_privilege(person.login, *level) for level in person.levels.items()]

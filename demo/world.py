@@ -6,12 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from demo.cast import ADMIN
+from demo.cast import ADMIN, TIME_ZONE
 from demo.gateways import RunningGateway
 from demo.stage import Stage
 from plumbing.endpoints import Endpoints
+from plumbing.runtime import clock_of
 from readroom.client import Readroom, connect
 from readroom.pages import every
 from readroom.session import Session
@@ -82,6 +85,14 @@ class World:
         cases = await self.worklist(login)
         return next((case for case in cases if case.study_instance_uid == study_instance_uid), None)
 
+    def move_clock(self, moment: datetime) -> None:
+        """It is `moment` now. Time never goes back, so the story goes on from there."""
+        self.endpoints.clock_offset_file.write_text(str((moment - datetime.now(UTC)).total_seconds()))
+
+    def now(self) -> datetime:
+        """What the system's clocks say."""
+        return clock_of(self.endpoints.clock_offset_file).now()
+
     async def set_privilege(
         self,
         login: str,
@@ -100,6 +111,11 @@ class World:
         )
         readroom = await self.acting_as(ADMIN)
         return (await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))).privilege
+
+
+def told_time(moment: datetime) -> str:
+    """A moment as the clocks of the story's facilities show it."""
+    return f"{moment.astimezone(ZoneInfo(TIME_ZONE)):%H:%M on %d %B}"
 
 
 @dataclass(frozen=True, slots=True)

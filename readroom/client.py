@@ -61,7 +61,7 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
                     now=clock.now(),
                 )
 
-            address = endpoints.services.get(name, "127.0.0.1:1")
+            address = endpoints.services[name]
             return await channels.enter_async_context(
                 rpc.connect(address, name, caller, deadline_s=DEADLINE_S, token=token)
             )

@@ -37,7 +37,18 @@ STOP_LIMIT_S = 2.5
 
 MIGRATE = "migrate"
 
-_BUILT = ("ingest", "routing", "access", "reporting")
+_PEERS = {
+    "ingest": ("access",),
+    "routing": ("ingest", "access"),
+    "access": ("ingest", "routing", "reporting"),
+    "reporting": ("access",),
+    "sharing": ("access", "notify"),
+    "notify": ("sharing", "access"),
+}
+"""Whom each service asks."""
+
+_SECRETS = {"access": ("revision_key",), "sharing": ("link_secret", "code_pepper")}
+"""What each service keeps to itself."""
 
 
 class LocalSystem:
@@ -63,7 +74,7 @@ class LocalSystem:
         self.data_dir = data_dir.absolute()
         self.servers = EmbeddedServers(self.data_dir, SERVICES, durable=durable)
         admin = ["--first-admin", first_admin] if first_admin else []
-        own = {name: [sys.executable, "-m", "services", name] for name in (*_BUILT, MIGRATE)}
+        own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE)}
         own[MIGRATE] += admin
         self._commands: Mapping[str, Sequence[str]] = commands or own
         self._settings = settings or {}
@@ -95,12 +106,16 @@ class LocalSystem:
         """Starts the servers, makes certificates and migrates the databases; services may start then."""
         self.servers.open()
         try:
-            with ThreadPoolExecutor(max_workers=1) as beside:
+            with ThreadPoolExecutor(max_workers=2) as beside:
                 making = beside.submit(Pki.make, self.data_dir / "pki", SERVICES, datetime.now(UTC))
+                starting = beside.submit(self.servers.sink.start) if "notify" in self.names else None
                 self.servers.start()
                 making.result()
-            if not self._revision_key.exists():
-                write_private(self._revision_key, secrets.token_hex(32).encode())
+                if starting:
+                    starting.result()
+            for path in (self._secret(name) for names in _SECRETS.values() for name in names):
+                if not path.exists():
+                    write_private(path, secrets.token_hex(32).encode())
             if MIGRATE in self._commands:
                 self._migrate()
         except BaseException:
@@ -179,16 +194,9 @@ class LocalSystem:
         return {_key(name, field): str(value) for field, value in (settings | self._own(name)).items()}
 
     def _own(self, name: str) -> dict[str, str | Path]:
-        """The settings that only this service has: its peers, and ingest's edges."""
-        peers = {
-            "ingest": ["access"],
-            "routing": ["ingest", "access"],
-            "access": ["ingest", "routing", "reporting"],
-            "reporting": ["access"],
-        }
-        own: dict[str, str | Path] = {f"{peer}_address": self._address(peer) for peer in peers[name]}
-        if name == "access":
-            own["revision_key_file"] = self._revision_key
+        """The settings that only this service has: its peers, its secrets, its edges."""
+        own: dict[str, str | Path] = {f"{peer}_address": self._address(peer) for peer in _PEERS[name]}
+        own |= {f"{secret}_file": self._secret(secret) for secret in _SECRETS.get(name, ())}
         if name == "ingest":
             gateways = self.pki.gateway_tls(name)
             own |= {
@@ -200,11 +208,21 @@ class LocalSystem:
                 "gateway_ca": gateways.ca,
                 "gateway_ca_key": self.pki.gateway_ca_key,
             }
+        if name == "notify":
+            sink = self.servers.sink
+            own |= {
+                "smtp_address": sink.mail_address,
+                "smtp_tls": "none",
+                "mail_from": "readroom@localhost.example",
+                "link_base": "https://localhost.example/shared/",
+                "text_url": sink.text_url,
+                "text_token_file": sink.token_file,
+            }
         return own
 
-    @property
-    def _revision_key(self) -> Path:
-        return self.data_dir / "revision.key"
+    def _secret(self, name: str) -> Path:
+        """Where a secret of this installation is: chosen at its first start, the same for good."""
+        return self.data_dir / f"{name}.key"
 
     @property
     def _clock_offset_file(self) -> Path:
