@@ -7,7 +7,7 @@ number of tries at once, gives nobody a sixth (A41).
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -63,10 +63,20 @@ class Texts(Protocol):
     async def send(self, mobile_number: str, code: str, language: Language) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Between whom a bucket is."""
+
+    sender_login: str
+    facility_id: FacilityId
+    recipient_login: str
+
+
 class Transaction(usecases.Transaction, Protocol):
     """What sharing's store does about codes; `codestore.py` says more."""
 
     async def is_recipient(self, bucket_id: BucketId, login: str) -> bool: ...
+    async def parties(self, bucket_id: BucketId) -> Parties | None: ...
     async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None: ...
 
     async def tries(self, bucket_id: BucketId) -> Tries: ...
@@ -281,15 +291,18 @@ class Codes:
             is_operator = (await self._access.check_permission(OPERATOR, None)).allowed
             permit = await self._access.check_permission(SHARE_ADMIN, None)
             async with self._database.transaction() as transaction:
-                share = await transaction.share_of(bucket_id)
-                if share is None:
+                parties = await transaction.parties(bucket_id)
+                if parties is None:
                     raise no_bucket()
-                if share.bucket(bucket_id).recipient_login == actor:
+                if parties.recipient_login == actor:
                     raise Denied("nobody unblocks a share for himself")
-                if not (is_operator or permit.allowed or share.facility_id in permit.facility_ids):
-                    raise lacks(SHARE_ADMIN) if share.sender_login == actor else no_bucket()
-                (bucket,) = await transaction.lock_buckets([bucket_id])
-                bucket = bucket.after(Act.UNBLOCK, transaction.now)
+                if not (is_operator or permit.allowed or parties.facility_id in permit.facility_ids):
+                    raise lacks(SHARE_ADMIN) if parties.sender_login == actor else no_bucket()
+                locked = await transaction.lock_buckets([bucket_id])
+                share = await transaction.share_of(bucket_id)
+                if share is None:  # deleted meanwhile
+                    raise no_bucket()
+                bucket = locked[0].after(Act.UNBLOCK, transaction.now)
                 await transaction.save_buckets([bucket])
                 await transaction.save_tries(bucket_id, Tries())
                 await transaction.delete_codes(bucket_id)

@@ -42,7 +42,7 @@ async def world(url: str) -> AsyncIterator[World]:
 
 @pytest.mark.proves("SHR-8")
 @pytest.mark.proves("NTF-3", part="to whom, and what it holds")
-@pytest.mark.proves("SHR-8", part="in this login session")
+@pytest.mark.proves("A57", part="a redeemed code registers the login session")
 async def test_the_code_that_came_by_text_opens_the_bucket_in_this_login_session(world: World) -> None:
     number = a_number()
     mine = await world.bucket(number=number)
@@ -62,7 +62,7 @@ async def test_the_code_that_came_by_text_opens_the_bucket_in_this_login_session
     )
 
 
-@pytest.mark.proves("SHR-8", part="in each login session (A57)")
+@pytest.mark.proves("A57", part="in each login session")
 async def test_every_login_session_needs_a_code_of_its_own(world: World) -> None:
     phone = await world.bucket()
     laptop = world.on(phone, "laptop")
@@ -146,7 +146,7 @@ async def test_a_code_works_till_the_last_instant_of_its_ten_minutes(world: Worl
         await late.redeem(codes[1])
 
 
-@pytest.mark.proves("SHR-9", part="an expired but otherwise right code does not count (A41)")
+@pytest.mark.proves("A41", part="an expired but otherwise right code does not count")
 async def test_an_expired_code_never_counts_a_wrong_one_always_does(world: World) -> None:
     mine = await world.bucket()
     code = await mine.send()
@@ -178,7 +178,7 @@ async def test_a_clock_that_is_set_back_revives_no_code(world: World, seen_by: s
 
 
 @pytest.mark.proves("SHR-9")
-@pytest.mark.proves("SHR-9", part="across sessions and newly sent codes (A41)")
+@pytest.mark.proves("A41", part="across sessions and newly sent codes")
 @pytest.mark.proves("SEC-9", part="a new code does not reset the counter")
 async def test_five_wrong_codes_block_in_whatever_sessions_and_for_whatever_codes(world: World) -> None:
     phone = await world.bucket()
@@ -233,7 +233,7 @@ async def test_guesses_count_also_where_no_code_was_ever_sent(world: World) -> N
     assert State.BLOCKED is (await world.stored(mine)).state
 
 
-@pytest.mark.proves("SHR-9", part="a block hits one recipient (A40)")
+@pytest.mark.proves("A40", part="a block hits one recipient")
 async def test_a_block_hits_nobody_else(world: World) -> None:
     mine, other = await world.bucket(), await world.bucket()
     code = await other.send()
@@ -246,6 +246,7 @@ async def test_a_block_hits_nobody_else(world: World) -> None:
 
 
 @pytest.mark.proves("SHR-10")
+@pytest.mark.proves("A42")
 @pytest.mark.parametrize(
     ("permission", "permit"),
     [
@@ -272,7 +273,7 @@ async def test_a_service_desk_or_the_sending_facility_unblocks(
     await mine.redeem(await world.next_code(mine))
 
 
-@pytest.mark.proves("SHR-10", part="nobody else, and not the recipient (A42)")
+@pytest.mark.proves("A42", part="nobody else, and not the recipient")
 async def test_nobody_else_unblocks(world: World) -> None:
     mine = await world.bucket()
     await mine.miss(5)

@@ -279,21 +279,27 @@ def a_number() -> str:
 
 
 @asynccontextmanager
-async def a_world(url: str, pool_size: int = 8, **with_: Any) -> AsyncIterator[World]:
-    clock, access, texts, pepper = Clock(), Access(), Texts(), WatchedPepper()
+async def a_world(
+    url: str,
+    *,
+    pool_size: int = 8,
+    pepper: WatchedPepper | None = None,
+    transaction: type[SharingTransaction] = SharingTransaction,
+    cut: Callable[[Database[SharingTransaction]], Any] = lambda database: database,
+) -> AsyncIterator[World]:
+    clock, access, texts = Clock(), Access(), Texts()
+    pepper = pepper or WatchedPepper()
     new_id = UUID7(clock)
-    database = await Database.connect(
-        url, SharingTransaction, clock=clock, new_id=new_id, pool_size=pool_size
-    )
+    database = await Database.connect(url, transaction, clock=clock, new_id=new_id, pool_size=pool_size)
     of_usecases = cast("usecases.Access", access)
     telling = Telling(database, of_usecases)
     codes = Codes(
-        with_.get("database", database),
+        cut(database),
         access,
         texts,
         telling,
         pepper,
-        with_.get("rand_below", _any_below),
+        _any_below,
         new_id,
     )
     repairs = Repairs(database, telling, timedelta(seconds=60))
