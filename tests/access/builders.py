@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 import yaml
 
-from kernel.ids import CaseId, FacilityId, StudyId, UserId
+from kernel.ids import BucketId, CaseId, FacilityId, StudyId, UserId
+from services.access.buckets import Bucket, Standing, Terms
 from services.access.caseindex import (
     NOT_READ,
     Lock,
@@ -107,6 +108,31 @@ def a_placement(
         "version": 1,
     }
     return Placement(**values | changes)
+
+
+def a_bucket(recipient: User, *case_ids: CaseId, **changes: Any) -> Bucket:
+    """A bucket that gives sight, unless it is said otherwise."""
+    standing: dict[str, Any] = {
+        "bucket_id": BucketId(uuid4()),
+        "version": 0,
+        "is_open": True,
+        "ends_at": NOON + timedelta(days=30),
+    }
+    terms: dict[str, Any] = {
+        "sender_id": recipient.id,
+        "recipient_id": recipient.id,
+        "facility_id": FacilityId(uuid4()),
+        "case_ids": frozenset(case_ids),
+        "two_factor": False,
+        "write_report": False,
+        "allow_further_sharing": False,
+        "parent_id": None,
+    }
+    assert not set(changes) - set(standing | terms)
+    return Bucket(
+        Standing(**{name: changes.get(name, value) for name, value in standing.items()}),
+        Terms(**{name: changes.get(name, value) for name, value in terms.items()}),
+    )
 
 
 def a_lock(name: str = "Dr. Roe", **changes: Any) -> Lock:

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from kernel.ids import UUID7, CaseId, FacilityId, FolderId, UserId
+from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
@@ -30,7 +30,7 @@ from services.access.domain import (
 )
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
-from tests.access.builders import Clock, Owners, a_facility, a_placement, a_study, a_user
+from tests.access.builders import Clock, Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
 
 ADMIN = "ada"
@@ -119,14 +119,23 @@ class Access:
         folder, _ = await self.folders.save_folder(ADMIN, None, name, frozenset(m.id for m in members))
         return folder.id
 
-    async def check(self, user: User, case_id: CaseId) -> Decision:
-        decision, _ = await self.sight.check(user.login, case_id, images=True, at_least=0)
+    async def share(self, recipient: User, *case_ids: CaseId, **changes: Any) -> BucketId:
+        """A bucket of his, however it came about."""
+        bucket = a_bucket(recipient, *case_ids, **changes)
+        async with self.database.transaction() as transaction:
+            await transaction.save_buckets([bucket])
+        return bucket.id
+
+    async def check(self, user: User, case_id: CaseId, session: str = "") -> Decision:
+        decision, _ = await self.sight.check(user.login, case_id, images=True, at_least=0, session=session)
         return decision
 
     async def worklist(
-        self, user: User, limit: int = 500, facility_id: FacilityId | None = None
+        self, user: User, limit: int = 500, facility_id: FacilityId | None = None, session: str = ""
     ) -> list[CaseId]:
-        listed = await self.sight.list_cases(user.login, None, limit, facility_id=facility_id, at_least=0)
+        listed = await self.sight.list_cases(
+            user.login, None, limit, facility_id=facility_id, at_least=0, session=session
+        )
         return [case.case_id for case, _ in listed]
 
     async def stored(self, user_id: UserId) -> User:

@@ -63,13 +63,14 @@ def test_what_a_user_may_do_with_a_case(case: PrivilegeCase) -> None:
         Path.PRIVILEGE: NORTH.id in user.facilities,
         Path.GRANT: bool(user.grantee) and case.entry.get("grant", False),
         Path.FOLDER: folder in user.folders,
+        Path.SHARE: bool(user.grantee) and "share" in case.entry,
     }
     open_paths = tuple(path for path, is_open in paths.items() if is_open)
 
     assert bool(open_paths) == (case.expected is not None)
     if case.expected is None:
         return
-    decision = decide(user, NORTH.id, open_paths, case.now)
+    decision = decide(user, NORTH.id, open_paths, case.now, may_write=case.entry.get("share") == "write")
     assert {
         "level": decision.level.name.lower(),
         "images": decision.images,
