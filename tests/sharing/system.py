@@ -5,11 +5,11 @@ that a test moves, with calls to access that a test cuts off. `running` is shari
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,17 +17,18 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
 from plumbing import config, rpc
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from services.sharing import main
 from services.sharing.clients import AccessClient
-from services.sharing.domain import Bucket, Links, Recipient, Rights, Share, State, Wanted
+from services.sharing.domain import Act, Bucket, Links, Recipient, Rights, Share, State, Wanted
 from services.sharing.shares import Shares
 from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Inbox, Policies, Repairs, Telling
-from services.sharing.validity import Policy
+from services.sharing.validity import Policy, Validity, today_at
 from tests.access.service import CLOCK, Service
 from tests.reporting.system import a_case, a_user, give
 from wire.access.v1 import access_pb2
@@ -37,6 +38,9 @@ from wire.sharing.v1 import sharing_pb2_grpc
 if TYPE_CHECKING:
     from wire.sharing.v1.sharing_pb2_grpc import SharingServiceAsyncStub
 
+AMSTERDAM = "Europe/Amsterdam"
+DAY = timedelta(days=1)
+FURTHER: dict[str, Any] = {"allow_further_sharing": True}
 ABANDON_AFTER = timedelta(seconds=60)
 LINK_SECRET = "l" * 32
 
@@ -164,7 +168,7 @@ class Sharing:
 
     async def revoke(self, login: str, *, bucket: Bucket | None = None, share: Share | None = None) -> None:
         act(login)
-        await self.shares.revoke(login, bucket and bucket.id, share and share.id)
+        await self.shares.revoke(login, bucket.id if bucket else None, share.id if share else None)
 
     async def open(self, login: str, bucket: Bucket, session: str = "s") -> Any:
         act(login, session)
@@ -209,6 +213,36 @@ class Sharing:
             "select actor, action, outcome from audit_rows where object = $1 order by id", object_
         )
         return [tuple(row) for row in rows]
+
+
+async def error_of(done: Awaitable[Any]) -> ReadroomError:
+    try:
+        await done
+    except ReadroomError as error:
+        return error
+    raise AssertionError("it was not refused")
+
+
+def in_days(sharing: Sharing, days: int) -> date:
+    return today_at(sharing.clock.now(), AMSTERDAM) + days * DAY
+
+
+def till(sharing: Sharing, days: int) -> dict[str, Any]:
+    return {"validity": Validity(in_days(sharing, days).isoformat())}
+
+
+async def block(sharing: Sharing, bucket: Bucket) -> None:
+    """Five wrong codes."""
+    async with sharing.database.transaction() as transaction:
+        (found,) = await transaction.lock_buckets([bucket.id])
+        await transaction.save_buckets([replace(found.after(Act.BLOCK, transaction.now), wrong_codes=5)])
+    await sharing.repairs.tell()
+
+
+async def extend(sharing: Sharing, login: str, bucket: Bucket, validity: Validity) -> Bucket:
+    act(login)
+    _, extended, _ = await sharing.shares.extend(login, bucket.id, validity)
+    return extended
 
 
 def act(login: str, session: str = "s") -> None:

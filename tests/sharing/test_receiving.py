@@ -1,0 +1,142 @@
+"""What recipients see; and what is left of a deleted case."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import NotFound
+from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
+from kernel.ids import CaseId
+from services.sharing.domain import Recipient
+from services.sharing.validity import Validity
+from tests.sharing.system import (
+    DAY,
+    FURTHER,
+    Sharing,
+    act,
+    block,
+    error_of,
+    till,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+CREATED, REVOKED = ShareCreated.subject, ShareRevoked.subject
+
+
+# What recipients see
+
+
+@pytest.mark.proves("SHR-25", part="the recipient sees the message")
+async def test_the_recipient_opens_what_he_received_by_its_link(sharing: Sharing) -> None:
+    case_id = await sharing.world.case()
+    share = await sharing.share("vos", [case_id], "rita", message="look at the liver")
+    (bucket,) = share.buckets
+
+    opened = await asyncio.gather(*(sharing.open("rita", bucket) for _ in range(5)))
+
+    assert {("look at the liver", False)} == {(each.share.message, each.withheld) for each in opened}
+    assert [(CREATED, 1), (ShareOpened.subject, 1)] == await sharing.facts(bucket.id)
+    stored = await sharing.stored(share.id)
+    assert stored is not None
+    assert stored.buckets[0].opened_at is not None
+
+
+@pytest.mark.proves("SHR-8", part="before the code nothing is shown")
+@pytest.mark.proves("SHR-9", part="a blocked bucket shows nothing")
+async def test_until_the_code_is_entered_and_while_it_is_blocked_nothing_is_shown(sharing: Sharing) -> None:
+    world, case_id = sharing.world, await sharing.world.case()
+    share = await sharing.share("vos", [case_id], recipients=[Recipient("rita", two_factor=True)])
+    (bucket,) = share.buckets
+
+    received = await sharing.open("rita", bucket)
+    assert (True, True, False) == (received.code_needed, received.withheld, received.blocked)
+    assert not await world.sees("rita", case_id)
+    stored = await sharing.stored(share.id)
+    assert stored is not None
+    assert stored.buckets[0].opened_at is None
+    await block(sharing, bucket)
+    received = await sharing.open("rita", bucket)
+    assert (True, True) == (received.withheld, received.blocked)
+    assert bucket.id in await sharing.received("rita")
+    assert not await world.sees("rita", case_id)
+
+
+@pytest.mark.proves("A56")
+@pytest.mark.proves("SEC-11")
+async def test_to_anybody_else_every_link_answers_alike(sharing: Sharing) -> None:
+    cases = [await sharing.world.case()]
+    right, revoked, expired = [
+        await sharing.share("vos", cases, "rita", **till(sharing, 1)) for _ in range(3)
+    ]
+    await sharing.revoke("vos", share=revoked)
+    sharing.clock.pass_by(3 * DAY)
+    await sharing.repair()
+    again = await sharing.share("vos", cases, "rita", validity=Validity(unlimited=True))
+    text = sharing.links.text
+
+    async def refused(login: str, link: str) -> tuple[Any, ...]:
+        act(login)
+        error = await error_of(sharing.inbox.open(login, "s", link))
+        return type(error), error.sentence, error.field
+
+    answers = {
+        await refused("rob", text(again.buckets[0].id)),
+        await refused("vos", text(again.buckets[0].id)),
+        await refused("adam", text(again.buckets[0].id)),
+        *[await refused("rita", text(each.buckets[0].id)) for each in (right, revoked, expired)],
+        *[await refused("rita", link) for link in ("", "x" * 43, "é" * 43, "x" * 100_000, "\0" * 43)],
+        await refused("rita", text(again.buckets[0].id)[:42]),
+        await refused("rita", str(again.buckets[0].id)),
+    }
+
+    assert 1 == len(answers)
+    assert (await sharing.open("rita", again.buckets[0])).bucket.id == again.buckets[0].id
+    digests = await sharing.query("select link_digest from buckets where bucket_id = $1", again.buckets[0].id)
+    assert text(again.buckets[0].id).encode() not in digests[0]["link_digest"]
+
+
+# Deletion
+
+
+async def purge(sharing: Sharing, case_id: CaseId) -> None:
+    async with sharing.database.transaction() as transaction:
+        await sharing.repairs.purge(transaction, case_id, 1)
+
+
+async def test_nothing_is_kept_of_a_deleted_case_and_nothing_saved_again(sharing: Sharing) -> None:
+    first, second = await sharing.world.case(), await sharing.world.case()
+    both = await sharing.share("vos", [first, second], "rita", **FURTHER, message="the liver")
+    alone = await sharing.share("vos", [first], "rita", "rob", message="the liver")
+    onward = await sharing.share("rita", [first], "ron")
+
+    await purge(sharing, first)
+    await purge(sharing, first)
+
+    stored = await sharing.stored(both.id)
+    assert stored is not None
+    assert (second,) == stored.case_ids
+    assert (None, None) == (await sharing.stored(alone.id), await sharing.stored(onward.id))
+    assert not await sharing.query("select from buckets where share_id = $1", alone.id)
+    for bucket in alone.buckets:
+        assert isinstance(await error_of(sharing.shares.describe_bucket(bucket.id)), NotFound)
+    assert [(CasePurged.subject, 1)] * 2 == await sharing.facts(first)
+    assert isinstance(await error_of(sharing.share("vos", [first, second], "rita")), NotFound)
+    await purge(sharing, second)
+    assert await sharing.stored(both.id) is None
+    await purge(sharing, CaseId(uuid4()))  # of which nothing was held
+
+
+async def test_a_case_that_is_deleted_while_it_is_shared_is_not_kept(sharing: Sharing) -> None:
+    for number in range(8):
+        case_id = await sharing.world.case()
+        acts = [sharing.share("vos", [case_id], "rita"), purge(sharing, case_id)]
+
+        await asyncio.gather(*(acts if number % 2 else acts[::-1]), return_exceptions=True)
+
+        assert not await sharing.query("select from share_cases where case_id = $1", case_id)
+    assert not await sharing.query(
+        "select from shares where not exists (select from share_cases c where c.share_id = shares.share_id)"
+    )
