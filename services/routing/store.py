@@ -317,7 +317,7 @@ class RoutingTransaction(Transaction):
         """
         await self.connection.execute(
             """
-            insert into tombstones (id, case_id) select unnest($2::uuid[]), $1 union select $1, $1
+            insert into tombstones (id, case_id) select id, $1::uuid from unnest($1::uuid || $2::uuid[]) as id
             on conflict do nothing
             """,
             case_id,
