@@ -85,6 +85,7 @@ class Transaction(usecases.Transaction, Protocol):
 
     async def code(self, bucket_id: BucketId, session: str) -> Code | None: ...
     async def save_code(self, code: Code) -> None: ...
+    async def delete_code(self, bucket_id: BucketId, session: str) -> None: ...
     async def delete_codes(self, bucket_id: BucketId) -> None: ...
     async def lapse_codes(self, created_before: datetime) -> None: ...
 
@@ -250,8 +251,7 @@ class Codes:
             await transaction.save_tries(bucket_id, tries)
             match verdict:
                 case Verdict.RIGHT:
-                    assert code is not None
-                    await transaction.save_code(replace(code, used=True))
+                    await transaction.delete_code(bucket_id, session)
                     await transaction.insert_session(bucket_id, session)
                     await transaction.record(actor, "code.redeemed", object_, "done")
                     return None

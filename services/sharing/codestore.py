@@ -70,23 +70,27 @@ class CodeStore(Transaction):
         )
         if row is None:
             return None
-        return Code(bucket_id, session, row["otp_digest"], row["created_at"], row["used"], row["lapsed"])
+        return Code(bucket_id, session, row["otp_digest"], row["created_at"], row["lapsed"])
 
     async def save_code(self, code: Code) -> None:
         """Inserts, or replaces the one before of this login session."""
         await self.connection.execute(
             """
-            insert into codes (bucket_id, session, otp_digest, created_at, used, lapsed)
-            values ($1, $2, $3, $4, $5, $6)
+            insert into codes (bucket_id, session, otp_digest, created_at, lapsed)
+            values ($1, $2, $3, $4, $5)
             on conflict (bucket_id, session) do update set otp_digest = excluded.otp_digest,
-                created_at = excluded.created_at, used = excluded.used, lapsed = excluded.lapsed
+                created_at = excluded.created_at, lapsed = excluded.lapsed
             """,
             code.bucket_id,
             code.session,
             code.otp_digest,
             code.created_at,
-            code.used,
             code.lapsed,
+        )
+
+    async def delete_code(self, bucket_id: BucketId, session: str) -> None:
+        await self.connection.execute(
+            "delete from codes where bucket_id = $1 and session = $2", bucket_id, session
         )
 
     async def delete_codes(self, bucket_id: BucketId) -> None:
@@ -95,7 +99,7 @@ class CodeStore(Transaction):
     async def lapse_codes(self, created_before: datetime) -> None:
         """Records the end of those that were made by then."""
         await self.connection.execute(
-            "update codes set lapsed = true where created_at <= $1 and not used and not lapsed",
+            "update codes set lapsed = true where created_at <= $1 and not lapsed",
             created_before,
         )
 

@@ -66,7 +66,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What is kept of the last code that was sent for a bucket to one login session.
+    """What is kept of the last code that was sent for a bucket to one login session, until it is used.
 
     Attributes:
         lapsed: whether its end was seen to have come: it stays so, wherever the clock goes (R11).
@@ -76,7 +76,6 @@ class Code:
     session: str
     otp_digest: bytes = field(repr=False)
     created_at: datetime
-    used: bool = False
     lapsed: bool = False
 
     @property
@@ -108,10 +107,9 @@ class Pepper:
         self, code: Code | None, bucket_id: BucketId, session: str, guess: str, now: datetime
     ) -> Verdict:
         """What `guess` is. Takes as long whatever it is, and whether there is a code or not (SEC-9)."""
-        usable = code is not None and not code.used
-        kept = code.otp_digest if code is not None and usable else _NO_DIGEST
-        matches = hmac.compare_digest(kept, self.of_code(bucket_id, session, guess)) and usable
-        if not matches or code is None:
+        kept = _NO_DIGEST if code is None else code.otp_digest
+        matches = hmac.compare_digest(kept, self.of_code(bucket_id, session, guess))
+        if code is None or not matches:
             return Verdict.WRONG
         return Verdict.EXPIRED if code.has_expired(now) else Verdict.RIGHT
 

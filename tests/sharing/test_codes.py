@@ -93,6 +93,7 @@ async def test_a_code_works_once(world: World) -> None:
         await phone.send()
     with pytest.raises(Denied, match="the code is wrong"):
         await world.on(phone, "laptop").redeem(code)
+    assert [] == await world.query("select from codes where bucket_id = $1", phone.bucket_id)
 
 
 async def test_a_code_sent_twice_at_once_opens_once_and_counts_nothing(world: World) -> None:

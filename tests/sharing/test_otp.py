@@ -31,8 +31,8 @@ BUCKET, OTHER = BucketId(UUID(int=1)), BucketId(UUID(int=2))
 PEPPER = Pepper("p" * 32)
 
 
-def a_code(code: str = "012345", *, session: str = "phone", used: bool = False, lapsed: bool = False) -> Code:
-    return Code(BUCKET, session, PEPPER.of_code(BUCKET, session, code), NOON, used, lapsed)
+def a_code(code: str = "012345", *, session: str = "phone", lapsed: bool = False) -> Code:
+    return Code(BUCKET, session, PEPPER.of_code(BUCKET, session, code), NOON, lapsed)
 
 
 def judged(
@@ -122,12 +122,6 @@ def test_a_code_once_seen_expired_stays_so_when_the_clock_goes_back() -> None:
 @pytest.mark.parametrize("now", [NOON, NOON + LIFE])
 def test_an_expired_code_is_no_excuse_for_a_wrong_one(now: datetime) -> None:
     assert judged(a_code(), "543210", now) is Verdict.WRONG
-
-
-@pytest.mark.proves("SEC-9", part="single use")
-def test_a_used_code_is_wrong_also_after_its_end() -> None:
-    assert judged(a_code(used=True)) is Verdict.WRONG
-    assert judged(a_code(used=True), now=NOON + LIFE) is Verdict.WRONG
 
 
 @pytest.mark.parametrize("guess", ["000000", "012345"])

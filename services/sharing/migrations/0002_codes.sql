@@ -5,17 +5,16 @@ alter table buckets add column tries smallint not null default 0 check (tries be
 alter table buckets add column tried_at timestamptz;
 create index buckets_out_of_tries on buckets (bucket_id) where state = 'active' and tries >= 5;
 
--- The last code that was sent for a bucket to a login session; it has expired 10 minutes after it was made.
+-- The last code that was sent for a bucket to a login session, until it is used; it expires after 10 minutes.
 create table codes (
     bucket_id uuid references buckets on delete cascade,
     session text,
     otp_digest bytea not null check (length(otp_digest) = 32),  -- HMAC-SHA-256 under the pepper
     created_at timestamptz not null,
-    used boolean not null,
     lapsed boolean not null,                 -- seen expired: it stays so, wherever the clock goes
     primary key (bucket_id, session)
 );
-create index codes_to_lapse on codes (created_at) where not used and not lapsed;
+create index codes_to_lapse on codes (created_at) where not lapsed;
 
 -- Texts that were or are being handed over; they count for a day, also when their bucket is gone.
 create table texts_sent (
