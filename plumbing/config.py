@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kernel.errors import Invalid
@@ -22,6 +22,12 @@ def _host_and_port(address: str) -> str:
 
 Address = Annotated[str, AfterValidator(_host_and_port)]
 """`host:port`; an IPv6 host stands in brackets. Port 0 lets the system choose."""
+
+
+def _in_a_folder(path: Path) -> Path:
+    if not path.parent.is_dir():
+        raise ValueError("expected a file in a folder that exists")
+    return path
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -107,6 +113,8 @@ class ServiceSettings(Settings):
         cache_url: `redis://`, or `unix://` and the path of a socket.
         tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
         token_public_key: PEM of the Ed25519 key that user tokens are verified with.
+        audit_key: what audit rows are sealed with, the same for good; at least 32 characters.
+        audit_anchor_file: where the chain of audit rows is anchored; nobody else may write it.
         clock_offset_file: holds the seconds that a demo has moved time by; only on one machine.
         otlp_endpoint: where traces go; without it they go nowhere.
     """
@@ -120,6 +128,8 @@ class ServiceSettings(Settings):
     tls_key: FilePath
     tls_ca: FilePath
     token_public_key: FilePath
+    audit_key: Annotated[SecretStr, Field(min_length=32)]
+    audit_anchor_file: Annotated[Path, AfterValidator(_in_a_folder)]
     clock_offset_file: Path | None = None
     otlp_endpoint: str | None = None
 

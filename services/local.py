@@ -113,9 +113,7 @@ class LocalSystem:
                 making.result()
                 if starting:
                     starting.result()
-            for path in (self._secret(name) for names in _SECRETS.values() for name in names):
-                if not path.exists():
-                    write_private(path, secrets.token_hex(32).encode())
+            self._make_secrets()
             if MIGRATE in self._commands:
                 self._migrate()
         except BaseException:
@@ -190,6 +188,8 @@ class LocalSystem:
             "tls_ca": identity.ca,
             "token_public_key": self.pki.token_public_key,
             "clock_offset_file": self._clock_offset_file,
+            "audit_key_file": self._secret(f"{name}_audit_key"),
+            "audit_anchor_file": self.data_dir / f"{name}-audit.anchor",
         }
         return {_key(name, field): str(value) for field, value in (settings | self._own(name)).items()}
 
@@ -219,6 +219,12 @@ class LocalSystem:
                 "text_token_file": sink.token_file,
             }
         return own
+
+    def _make_secrets(self) -> None:
+        own = [secret for names in _SECRETS.values() for secret in names]
+        for path in map(self._secret, (*own, *(f"{name}_audit_key" for name in SERVICES))):
+            if not path.exists():
+                write_private(path, secrets.token_hex(32).encode())
 
     def _secret(self, name: str) -> Path:
         """Where a secret of this installation is: chosen at its first start, the same for good."""

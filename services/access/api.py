@@ -14,6 +14,7 @@ from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserI
 from plumbing import pages
 from plumbing.callers import acting_login, caller
 from plumbing.rpc import Server
+from plumbing.verifying import MayRead
 from services.access.administration import Folders, HeldPrivilege, Users
 from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
 from services.access.caseindex import ListedCase, Position
@@ -311,6 +312,16 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
                 for user_id, version in versions
             ]
         )
+
+
+def may_read_audit(sight: Sight) -> MayRead:
+    """Access answers for itself what the other services ask of it."""
+
+    async def may_read() -> bool:
+        allowed, _, _ = await sight.check_permission(acting_login(), Permission.READ_AUDIT, None)
+        return allowed
+
+    return may_read
 
 
 def serve(

@@ -9,11 +9,12 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock, MonotonicClock
 from kernel.ids import UUID7, NewId
-from plumbing import rpc, runtime
+from plumbing import rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
+from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.access import api, events
 from services.access.administration import Folders, Users
@@ -69,13 +70,16 @@ async def build(
         database, RoutingClient(to_routing), IngestClient(to_ingest), ReportingClient(to_reporting)
     )
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     api.serve(server, sight, users, folders, buckets, deletions, revisions)
+    verifying.serve(server, trail, api.may_read_audit(sight))
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(index, deletions), clock).run,
             "heal": partial(events.heal, index),
         },

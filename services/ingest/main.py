@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
-from plumbing import dimse, rpc, runtime
+from plumbing import dimse, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
 from plumbing.config import Address, ServiceSettings
@@ -20,6 +20,7 @@ from plumbing.db import Database
 from plumbing.outbox import Relay
 from plumbing.pki import CertificateAuthority
 from plumbing.runtime import Application
+from plumbing.sealing import AuditTrail
 from plumbing.tls import TLSFiles, server_context
 from plumbing.tokens import Verifier
 from services.ingest.api import Addresses, serve, serve_gateways
@@ -125,6 +126,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     # In a thread: ending associations still ask this event loop.
     resources.push_async_callback(asyncio.to_thread, acceptor.stop)
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     addresses = Addresses(
@@ -134,12 +136,14 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         authority.certificate_pem.decode(),
     )
     serve(server, gateways, studies, images, deletions, addresses)
+    verifying.serve(server, trail, verifying.asks(channel))
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None, clock)
     serve_gateways(gateway_server, gateways)
     return Application(
         servers=[server, gateway_server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, hearings(deletions), clock).run,
             "deletions": deletions.run,
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),

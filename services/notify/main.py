@@ -13,10 +13,11 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime
+from plumbing import rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.outbox import Relay
+from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
@@ -155,13 +156,16 @@ async def build(
     reminders = Reminders(database, access, settings.reminder_days, office)
     sender = Sender(database, Letters(sharing, access, press, clock, office), mail)
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     api.serve(server, notices, Codes(texts, press))
+    verifying.serve(server, trail, verifying.asks(to_access))
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(notices, reminders), clock).run,
             "send": partial(events.send, sender, database.asked),
             "plan": partial(events.plan, reminders),

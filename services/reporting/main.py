@@ -9,11 +9,12 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime
+from plumbing import rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
+from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.reporting import api, events
 from services.reporting.clients import AccessClient
@@ -52,13 +53,16 @@ async def build(
     readings = Readings(database, acts, access, new_id, timedelta(seconds=settings.lock_lease_s))
     read_types = ReadTypes(database, acts, access)
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     api.serve(server, readings, read_types)
+    verifying.serve(server, trail, verifying.asks(to_access))
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(readings), clock).run,
         },
         ready={"database": database.ready, "bus": bus.ready},

@@ -10,11 +10,12 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime
+from plumbing import rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
+from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.routing import api, events
 from services.routing.clients import AccessClient, IngestClient
@@ -58,13 +59,16 @@ async def build(
     rules = Rules(database, administration, new_id)
     placements = Placements(database, administration, IngestClient(to_ingest), new_id)
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     api.serve(server, facilities, rules, placements)
+    verifying.serve(server, trail, verifying.asks(to_access))
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(placements), clock).run,
             "heal": partial(events.heal, placements, settings.heal_interval_s),
             "count-held": partial(events.count_held, placements),

@@ -12,11 +12,12 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime
+from plumbing import rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
+from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.sharing import api, events
 from services.sharing.clients import AccessClient, NotifyClient
@@ -77,13 +78,16 @@ async def build(
     policies = Policies(database, access)
     repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
 
+    trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
     api.serve(server, shares, inbox, codes, policies)
+    verifying.serve(server, trail, verifying.asks(to_access))
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
+            "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(repairs), clock).run,
             "sweep": partial(events.sweep, repairs, code_repairs),
             "tell": partial(events.tell, repairs, code_repairs),

@@ -20,6 +20,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.access import main
+from tests.auditing import audit_settings
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -282,6 +283,7 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
             "TLS_KEY": str(identity.key),
             "TLS_CA": str(identity.ca),
             "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+            **audit_settings(servers.data_dir),
             "ROUTING_ADDRESS": addresses["routing"],
             "INGEST_ADDRESS": addresses["ingest"],
             "REPORTING_ADDRESS": addresses["reporting"],

@@ -37,6 +37,7 @@ from plumbing.pki import Pki
 from plumbing.processes import until
 from plumbing.tls import TLSFiles
 from services.ingest import main
+from tests.auditing import audit_settings
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
@@ -145,6 +146,7 @@ class Ingest:
             "tls_key": identity.key,
             "tls_ca": identity.ca,
             "token_public_key": self.pki.token_public_key,
+            **audit_settings(self.servers.data_dir),
             "access_address": self.address("access"),
             "pack_directory": self.packs,
             "dicom_listen": self.address("dicom"),

@@ -21,6 +21,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.notify import main
+from tests.auditing import audit_settings
 from tests.notify.mailserver import MailServer, mail_server
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -233,6 +234,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             "TLS_KEY": str(identity.key),
             "TLS_CA": str(identity.ca),
             "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+            **audit_settings(servers.data_dir),
             "ACCESS_ADDRESS": addresses["access"],
             "SHARING_ADDRESS": addresses["sharing"],
             "SMTP_ADDRESS": f"127.0.0.1:{mails.port}",

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.errors import Invalid
 from plumbing.config import Address, ServiceSettings, load
+from tests.auditing import audit_settings
 
 
 class Settings(ServiceSettings):
@@ -35,6 +36,7 @@ def environ(tmp_path: Path) -> Callable[..., Environ]:
             "NATS_URL": "nats://user:hush@127.0.0.1:4222",
             "CACHE_URL": "redis://:hush@localhost:6379/0",
             **dict.fromkeys(("TLS_CERTIFICATE", "TLS_KEY", "TLS_CA", "TOKEN_PUBLIC_KEY"), file),
+            **audit_settings(tmp_path),
             **changed,
         }
         return {f"READROOM_TEST_{key}": value for key, value in told.items() if value is not None}

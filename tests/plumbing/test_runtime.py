@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from plumbing import rpc, runtime
 from plumbing.pki import Pki
+from tests.auditing import audit_settings
 from tests.wait import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,7 @@ async def start(pki: Pki) -> AsyncIterator[Callable[..., object]]:
                 "TLS_KEY": str(files.key),
                 "TLS_CA": str(files.ca),
                 "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+                **audit_settings(pki.token_public_key.parent),
                 **told,
             }
             running = await asyncio.create_subprocess_exec(

@@ -14,6 +14,7 @@ from plumbing import config, rpc
 from plumbing.embedded import EmbeddedServers
 from services.reporting import main
 from tests.access.service import CLOCK, Service
+from tests.auditing import audit_settings
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2_grpc
@@ -68,6 +69,7 @@ async def running(
             "TLS_KEY": str(identity.key),
             "TLS_CA": str(identity.ca),
             "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
+            **audit_settings(servers.data_dir),
             "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
         } | settings
         loaded = config.load(

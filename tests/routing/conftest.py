@@ -22,6 +22,7 @@ from services.routing import main
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Held, Model, Placement, Study
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Placements, Rules
+from tests.auditing import AUDIT_KEY
 from tests.routing.builders import EVERYWHERE, TAG, Archive, Permissions
 from tests.routing.system import CLOCK, Access, Ingest, System
 from tests.wait import eventually
@@ -140,6 +141,8 @@ async def system(
         tls_key=tls.key,
         tls_ca=tls.ca,
         token_public_key=pki.token_public_key,
+        audit_key=SecretStr(AUDIT_KEY),
+        audit_anchor_file=servers.data_dir / "anchors-routing.jsonl",
         access_address=f"127.0.0.1:{access_port}",
         ingest_address=f"127.0.0.1:{ingest_port}",
         heal_interval_s=0.2,

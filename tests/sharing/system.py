@@ -30,6 +30,7 @@ from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Inbox, Policies, Repairs, Telling
 from services.sharing.validity import Policy, Validity, today_at
 from tests.access.service import CLOCK, Service
+from tests.auditing import audit_settings
 from tests.reporting.system import a_case, a_user, give
 from wire.access.v1 import access_pb2
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -357,6 +358,7 @@ async def running(servers: EmbeddedServers, url: str, world: World, **settings: 
             "TLS_KEY": str(identity.key),
             "TLS_CA": str(identity.ca),
             "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
+            **audit_settings(servers.data_dir),
             "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
             "NOTIFY_ADDRESS": f"127.0.0.1:{notify_port}",
             "LINK_SECRET": LINK_SECRET,

@@ -1,0 +1,314 @@
+"""Seals a service's audit rows, anchors the chain outside the database, and verifies both (SEC-15).
+
+Rows are sealed in the order in which they became visible, within a second of their commit, by whichever
+process of the service holds the lock; writing a row takes no lock and knows nothing of the chain. Each
+minute the last number and its seal go into a file that only grows, and into the log: whoever may do anything
+in the database, but has neither the key nor the file, cannot rewrite the chain nor shorten it unseen.
+`docs/audit.md` says what that protects against.
+"""
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import asyncpg
+import msgspec
+from prometheus_client import Gauge
+
+from kernel.clock import Clock
+from kernel.errors import Unavailable
+from plumbing import log
+from plumbing.audit import CHAINED, AuditEntry, Chain, Link
+from plumbing.config import ServiceSettings
+from plumbing.db import Database, Transaction
+
+SEAL_EVERY_S = 0.25
+ANCHOR_EVERY_S = 60.0
+BATCH = 500
+"""Rows sealed or verified at once: a few milliseconds of computing."""
+PROGRESS_EVERY = 20 * BATCH
+"""Rows between two reports of a verification."""
+_LOCK = 0x5345_414C_5345_414C
+"""Who seals a database holds this advisory lock: "SEAL" twice in ASCII."""
+
+SEALED = Gauge("readroom_audit_sealed", "Number of the last sealed audit row")
+ANCHORED = Gauge("readroom_audit_anchored", "Number of the last audit row that is anchored")
+
+_log = log.get()
+T = TypeVar("T", bound=Transaction)
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A place in the chain as it was once: a line of the file."""
+
+    service: str
+    number: int
+    seal: str
+    at: datetime
+
+
+class AnchorFile:
+    """Lines of JSON that are added and never changed. Keep it where the database's keeper cannot write."""
+
+    def __init__(self, path: Path, service: str) -> None:
+        self._path = path
+        self._service = service
+
+    def add(self, link: Link, at: datetime) -> None:
+        """Returns when it is on the disk; raises OSError. A line that was cut off stays as it is."""
+        line = msgspec.json.encode(Anchor(self._service, link.number, link.seal.hex(), at)) + b"\n"
+        made = not self._path.exists()
+        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b", 0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+            os.fsync(file.fileno())
+        if made:
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def size(self) -> int:
+        """How many bytes it has now."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def read(self, size: int) -> Iterator[Anchor]:
+        """Those of this service in the first `size` bytes, one by one, without a line that was cut off."""
+        if not size:
+            return
+        with self._path.open("rb") as file:
+            while (left := size - file.tell()) > 0 and (line := file.readline(left)):
+                with suppress(msgspec.MsgspecError):
+                    anchor = msgspec.json.decode(line, type=Anchor)
+                    if anchor.service == self._service:
+                        yield anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first place where rows and seals, or rows and anchors, disagree."""
+
+    number: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far a verification is and what it found; the last fields are known when it is done.
+
+    Attributes:
+        verified: sealed rows that follow each other unchanged.
+        anchors: anchors that agree with the rows.
+        anchored_at: when the newest of them was written.
+        unsealed: rows that wait for their seal, and since when.
+    """
+
+    verified: int = 0
+    anchors: int = 0
+    anchored_at: datetime | None = None
+    done: bool = False
+    fault: Fault | None = None
+    unsealed: int = 0
+    unsealed_since: datetime | None = None
+
+
+class AuditTrail(Generic[T]):
+    """The audit rows of one service as a chain."""
+
+    def __init__(
+        self,
+        database: Database[T],
+        service: str,
+        settings: ServiceSettings,
+        clock: Clock,
+        *,
+        anchor_every_s: float = ANCHOR_EVERY_S,
+    ) -> None:
+        self.service = service
+        self._database = database
+        self._chain = Chain(settings.audit_key.get_secret_value(), service)
+        self._anchors = AnchorFile(settings.audit_anchor_file, service)
+        self._clock = clock
+        self._anchor_every_s = anchor_every_s
+        self._head = self._anchored = self._chain.start
+        self._anchored_at = -anchor_every_s
+        self._waiting_for = ""
+
+    async def write(self, entry: AuditEntry) -> None:
+        """An audit row of its own, for what changes nothing else."""
+        async with self._database.statements() as transaction:
+            await transaction.audit(entry)
+
+    async def seal(self) -> None:
+        """Seals and anchors until it is cancelled, whatever becomes of the database and the file."""
+        while True:
+            try:
+                sealed = await self._seal()
+                await self._anchor()
+            except (Unavailable, OSError) as error:
+                self._note(error.sentence if isinstance(error, Unavailable) else str(error.strerror))
+                sealed = 0
+            else:
+                self._note("")
+            if sealed < BATCH:
+                await asyncio.sleep(SEAL_EVERY_S)
+
+    async def _seal(self) -> int:
+        """Seals the next rows, if nobody else does; answers how many."""
+        async with self._database.statements() as statements:
+            head = await self._last(statements)
+            waiting = await statements.connection.fetchval(
+                "select exists (select from audit_rows where number is null)"
+            )
+        await self._notice(head)
+        if not waiting:
+            return 0
+        async with self._database.transaction() as transaction:
+            connection = transaction.connection
+            if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
+                return 0
+            head = await self._last(transaction)
+            rows = await connection.fetch(
+                f"select {CHAINED} from audit_rows where number is null order by id limit $1",  # noqa: S608
+                BATCH,
+            )
+            links = []
+            for row in rows:
+                head = self._chain.after(head, row)
+                links.append(head)
+            await connection.execute(
+                """
+                update audit_rows as row set number = link.number, seal = link.seal
+                from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as link (id, number, seal)
+                where row.id = link.id
+                """,
+                [row["id"] for row in rows],
+                [link.number for link in links],
+                [link.seal for link in links],
+            )
+        await self._notice(head)
+        return len(rows)
+
+    async def _last(self, transaction: T) -> Link:
+        row = await transaction.connection.fetchrow(
+            "select number, seal from audit_rows where number is not null order by number desc limit 1"
+        )
+        return Link(row["number"], row["seal"] or b"") if row else self._chain.start
+
+    async def _notice(self, head: Link) -> None:
+        """A chain that became shorter while we looked: what we saw of it is anchored, as evidence."""
+        gone = head.number < self._head.number or (head.number == self._head.number and head != self._head)
+        if gone:
+            _log.error("sealed audit rows are gone", last=self._head.number, now=head.number)
+            await self._write_anchor(self._head)
+        self._head = head
+        SEALED.set(head.number)
+
+    async def _anchor(self) -> None:
+        """Anchors the head once a minute, if it moved."""
+        if self._head != self._anchored and time.monotonic() - self._anchored_at >= self._anchor_every_s:
+            await self._write_anchor(self._head)
+            self._anchored, self._anchored_at = self._head, time.monotonic()
+            ANCHORED.set(self._head.number)
+
+    async def _write_anchor(self, link: Link) -> None:
+        await asyncio.to_thread(self._anchors.add, link, self._clock.now())
+        _log.info("audit anchor", service=self.service, number=link.number, seal=link.seal.hex())
+
+    def _note(self, waiting_for: str) -> None:
+        if waiting_for != self._waiting_for:
+            self._waiting_for = waiting_for
+            if waiting_for:
+                _log.error("audit rows cannot be sealed or anchored", cause=waiting_for)
+            else:
+                _log.warning("audit rows are sealed and anchored again")
+
+    async def verify(self) -> AsyncIterator[Verification]:
+        """Verifies every row that is sealed now: says how far it is, and at last what it found.
+
+        It holds BATCH rows at a time and no transaction. The fault is the lowest number that is wrong.
+        """
+        anchored_bytes = self._anchors.size()  # before the rows: the row of each anchor is sealed by then
+        async with self._database.statements() as statements:
+            last = (await self._last(statements)).number
+        link, position, fault = self._chain.start, (-(2**63), -(2**63)), None
+        found = Verification()
+        while fault is None and (rows := await self._sealed(position, last)):
+            for row in rows:
+                following = self._chain.after(link, row)
+                fault = _fault(following, row)
+                if fault:
+                    break
+                link, position = following, (row["number"], row["id"])
+            found = replace(found, verified=link.number)
+            if link.number % PROGRESS_EVERY == 0:
+                yield found
+        if fault is None and link.number < last:
+            fault = _gone(link.number + 1)
+        anchors = self._anchors.read(anchored_bytes)
+        while batch := list(islice(anchors, BATCH)):
+            seals = await self._seals([anchor.number for anchor in batch])
+            for anchor in batch:
+                if anchor.number not in seals:
+                    wrong = _gone(min(anchor.number, link.number + 1))
+                elif seals[anchor.number] != anchor.seal:
+                    wrong = Fault(
+                        anchor.number, f"is not the row that was anchored at {anchor.at:%Y-%m-%d %H:%M:%S}"
+                    )
+                else:
+                    found = replace(found, anchors=found.anchors + 1, anchored_at=anchor.at)
+                    continue
+                fault = min(fault or wrong, wrong, key=lambda each: each.number)
+        async with self._database.statements() as statements:
+            [(unsealed, since)] = await statements.connection.fetch(
+                "select count(*), min(at) from audit_rows where number is null"
+            )
+        yield replace(found, done=True, fault=fault, unsealed=unsealed, unsealed_since=since)
+
+    async def _sealed(self, position: tuple[int, int], last: int) -> Sequence[asyncpg.Record]:
+        """The next rows after a number and id: both, because somebody may have numbered two rows alike."""
+        async with self._database.statements() as statements:
+            return await statements.connection.fetch(
+                f"""
+                select number, seal, {CHAINED} from audit_rows
+                where number >= $1 and (number, id) > ($1, $2) and number <= $3
+                order by number, id limit $4
+                """,  # noqa: S608
+                *position,
+                last,
+                BATCH,
+            )
+
+    async def _seals(self, numbers: Sequence[int]) -> dict[int, str]:
+        async with self._database.statements() as statements:
+            rows = await statements.connection.fetch(
+                "select number, seal from audit_rows where number = any($1::bigint[])", numbers
+            )
+        return {row["number"]: (row["seal"] or b"").hex() for row in rows}
+
+
+def _fault(sealed: Link, row: asyncpg.Record) -> Fault | None:
+    """What is wrong with a row, if the chain goes on with `sealed`."""
+    if row["number"] > sealed.number:
+        return _gone(sealed.number)
+    if row["number"] < sealed.number:
+        return Fault(row["number"], "stands where no row was sealed")
+    if not hmac.compare_digest(sealed.seal, row["seal"] or b""):
+        return Fault(sealed.number, "is not as it was sealed: it was changed, moved or put in")
+    return None
+
+
+def _gone(number: int) -> Fault:
+    return Fault(number, "is gone")
