@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
@@ -25,6 +26,16 @@ IDLE_CONNECTIONS = 8
 """Kept for the next mail; a server that has closed one meanwhile is asked anew."""
 
 
+_UNREACHED: dict[type[BaseException], str] = {
+    aiosmtplib.SMTPAuthenticationError: "the mail server refused our password",
+    aiosmtplib.SMTPNotSupported: "the mail server offers no STARTTLS",
+    ssl.SSLError: "the mail server shows no certificate that is trusted",
+    aiosmtplib.SMTPException: "the mail server cannot be reached",
+    OSError: "the mail server cannot be reached",
+}
+"""Why there is no connection, the first that fits; nothing of it is the mail's fault."""
+
+
 class MailServer:
     """Mail, handed to one server that delivers it.
 
@@ -34,6 +45,7 @@ class MailServer:
         user, password: empty for a server that knows us otherwise.
         sender: the address that mails come from.
         timeout_s: for each answer of the server.
+        clock: for the date of a mail.
         trust: whose certificates are accepted; by default those of the system.
     """
 
@@ -46,6 +58,7 @@ class MailServer:
         password: str,
         sender: str,
         timeout_s: float,
+        clock: Clock,
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self._host = host
@@ -55,6 +68,7 @@ class MailServer:
         self._password = password
         self._sender = mailbox(sender)
         self._timeout_s = timeout_s
+        self._clock = clock
         self._trust = trust or ssl.create_default_context()
         self._idle: list[aiosmtplib.SMTP] = []
 
@@ -66,7 +80,7 @@ class MailServer:
         """
         to = mailbox(letter.to)
         smtp = await self._addressed(to)
-        envelope = _Envelope(smtp, _written(letter, self._sender, to), self._timeout_s)
+        envelope = _Envelope(smtp, _written(letter, self._sender, to, self._clock.now()), self._timeout_s)
         try:
             yield envelope
         finally:
@@ -117,15 +131,12 @@ class MailServer:
         try:
             await smtp.connect()
             await smtp.ehlo()
-        except aiosmtplib.SMTPAuthenticationError as error:
-            raise Undelivered(Event.LATER, f"the mail server refused our password: {error.code}") from error
-        except aiosmtplib.SMTPResponseException as error:
-            raise Undelivered(
-                Event.LATER, f"the mail server answered {error.code} to our greeting"
-            ) from error
-        except (aiosmtplib.SMTPException, OSError, ssl.SSLError) as error:
+        except BaseException as error:
             smtp.close()
-            raise Undelivered(Event.LATER, "the mail server cannot be reached") from error
+            for kind, reason in _UNREACHED.items():
+                if isinstance(error, kind) or isinstance(error.__cause__, kind):
+                    raise Undelivered(Event.LATER, reason) from error
+            raise
         return smtp
 
     async def _address(self, smtp: aiosmtplib.SMTP, to: Mailbox) -> None:
@@ -193,20 +204,21 @@ def _no(answer: aiosmtplib.SMTPResponse, to: str) -> Undelivered:
     return Undelivered(event, f"the mail server answered {code} to {to}")
 
 
-def _written(letter: Letter, sender: Mailbox, to: Mailbox) -> bytes:
+def _written(letter: Letter, sender: Mailbox, to: Mailbox, now: datetime) -> bytes:
     """The mail as it goes over the wire: CRLF, dots doubled, and the last dot."""
     mail = EmailMessage(policy=SMTPUTF8 if not str(to).isascii() else SMTP)
     mail["From"] = _header(sender)
     mail["To"] = _header(to)
     mail["Subject"] = letter.subject
+    mail["Date"] = now
     # The same at each attempt, so that a mail sent again is known as the same one.
     mail["Message-ID"] = f"<{letter.reference}@{sender.domain}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answering machine answers
-    mail["Content-Language"] = letter.language.value
     if letter.urgent:
         mail["Importance"] = "high"
     mail.set_content(letter.text, cte="quoted-printable")
     mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+    mail["Content-Language"] = letter.language.value  # last: content brings all Content headers anew
     content = mail.as_bytes()
     return re.sub(rb"(?m)^\.", b"..", content) + b".\r\n"
 

@@ -126,6 +126,7 @@ class Notice:
 
 SHORTEST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=30)
+"""Longer than an attempt holds its notice."""
 GIVEN_UP_AFTER = timedelta(hours=48)
 """A mail server that is away over a weekend has not lost a mail."""
 
@@ -341,7 +342,8 @@ def mailbox(address: str) -> Mailbox:
         ascii_domain = ""
     fits = len(local.encode(errors="replace")) <= 64 and len(address) <= 254
     known = _LOCAL.fullmatch(local) or _QUOTED.fullmatch(local)
-    if not (at and fits and known and _HOST.fullmatch(ascii_domain)):
+    visible = all(unicodedata.category(each)[0] not in "CZ" or each == " " for each in local)
+    if not (at and fits and known and visible and _HOST.fullmatch(ascii_domain)):
         raise Undelivered(Event.REFUSED, "the address is not one that mail can be sent to")
     return Mailbox(local, ascii_domain)
 

@@ -1,5 +1,6 @@
 """Notify as a process: `python -m services notify`."""
 
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -8,7 +9,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import phonenumbers
-from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    FilePath,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
@@ -74,6 +83,7 @@ class Settings(ServiceSettings):
         access_address, sharing_address: gRPC addresses of the services it asks.
         smtp_address: the mail server that takes its mails.
         smtp_tls: `starttls`, `tls` from the first byte, or `none`: only for a server on this machine.
+        smtp_ca: PEM of the authority of the mail server's certificate; by default those of the system.
         smtp_user, smtp_password: who it is there; empty where the server does not ask.
         smtp_timeout_s: for each answer of the mail server.
         mail_from: the address that mails come from.
@@ -93,6 +103,7 @@ class Settings(ServiceSettings):
     sharing_address: Address
     smtp_address: Address
     smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_ca: FilePath | None = None
     smtp_user: str = ""
     smtp_password: SecretStr = SecretStr("")
     smtp_timeout_s: PositiveFloat = 30
@@ -138,6 +149,8 @@ async def build(
         settings.smtp_password.get_secret_value(),
         settings.mail_from,
         settings.smtp_timeout_s,
+        clock,
+        ssl.create_default_context(cafile=settings.smtp_ca),
     )
     resources.push_async_callback(mail.close)
     texts = TextGateway(

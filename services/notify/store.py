@@ -14,6 +14,7 @@ from kernel.ids import BucketId, FacilityId, NewId, NoticeId, UserId
 from plumbing import db
 from plumbing.audit import AuditEntry
 from services.notify.domain import (
+    LONGEST_PAUSE,
     AboutBucket,
     AboutPrivilege,
     Expiring,
@@ -29,7 +30,7 @@ class NotifyTransaction(db.Transaction):
     """A transaction over notify's database.
 
     Attributes:
-        asked: whether it asked for a notice.
+        asked: whether a notice waits because of it.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -72,24 +73,30 @@ class NotifyTransaction(db.Transaction):
         )
 
     async def claim(self, held_until: datetime) -> Notice | None:
-        """The notice that has waited longest, held by the caller alone until then."""
+        """The notice that has waited longest, held by the caller alone until then.
+
+        One that would have to wait longer than ever is due too: the clock was set back after a restart (R11).
+        """
         row = await self.connection.fetchrow(
             """
             update notices set attempts = attempts + 1, next_attempt_at = $2,
                 trying_since = coalesce(trying_since, $1)
             where notice_id = (
-                select notice_id from notices where state = 'waiting' and next_attempt_at <= $1
+                select notice_id from notices
+                where state = 'waiting' and (next_attempt_at <= $1 or next_attempt_at > $3)
                 order by next_attempt_at limit 1 for update skip locked
             )
             returning *
             """,
             self.now,
             held_until,
+            self.now + LONGEST_PAUSE,
         )
         return _notice(row) if row else None
 
     async def advance(self, notice: Notice, was: Collection[State]) -> bool:
         """Saves how the notice stands, unless it is no longer as it was or another attempt's."""
+        self.asked |= notice.state is State.WAITING
         return bool(
             await self.connection.fetchval(
                 """
@@ -111,7 +118,6 @@ class NotifyTransaction(db.Transaction):
 
     async def lock_notice(self, notice_id: NoticeId) -> Notice | None:
         """The notice; until this transaction ends nobody else changes it."""
-        self.asked = True
         row = await self.connection.fetchrow(
             "select * from notices where notice_id = $1 for update", notice_id
         )
@@ -209,12 +215,21 @@ class NotifyTransaction(db.Transaction):
             why,
         )
 
-    async def lock_expiring(self, until: datetime) -> Sequence[Expiring]:
-        """The privileges that expire between now and then, but those that somebody else is at."""
+    async def lock_due(self, steps: Collection[int]) -> Sequence[Expiring]:
+        """The privileges of which a step has come that is nearer than the last reminder; they are ours."""
         rows = await self.connection.fetch(
-            "select * from expiring where expires_at > $1 and expires_at <= $2 for update skip locked",
+            """
+            select * from expiring
+            where expires_at > $1 and expires_at <= $1 + make_interval(hours => 24 * $3) and exists (
+                select from unnest($2::integer[]) as step (days)
+                where expires_at <= $1 + make_interval(hours => 24 * days)
+                    and (last_days is null or days < last_days)
+            )
+            for update skip locked
+            """,
             self.now,
-            until,
+            list(steps),
+            max(steps),
         )
         return [
             Expiring(
@@ -236,7 +251,7 @@ class NotifyDatabase(db.Database[NotifyTransaction]):
     """Notify's database.
 
     Attributes:
-        asked: set after a commit that asked for a notice; the senders wait for it.
+        asked: set after a commit because of which a notice waits; the senders wait for it.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

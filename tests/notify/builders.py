@@ -74,7 +74,7 @@ class Owners:
             "version": 1,
             "name": name,
             "active": True,
-            "email": f"{name.split()[-1].lower()}@clinic.example",
+            "email": f"{''.join(name.split()[-1:]).lower()}@clinic.example",
             "language": Language.EN,
         }
         made = Person(**values | changes)

@@ -75,12 +75,20 @@ class Notify:
             return list(await transaction.connection.fetch(sql, *values))
 
 
+@pytest.fixture(scope="module")
+def database_url(fresh_database: Callable[[str], str]) -> str:
+    """One database for the tests of a module: each finds it empty, but for audit rows."""
+    return fresh_database("notify")
+
+
 @pytest.fixture
-async def notify(fresh_database: Callable[[str], str]) -> AsyncIterator[Notify]:
+async def notify(database_url: str) -> AsyncIterator[Notify]:
     clock, owners = Clock(), Owners()
-    database = await NotifyDatabase.open(fresh_database("notify"), clock=clock, new_id=UUID7(clock))
+    database = await NotifyDatabase.open(database_url, clock=clock, new_id=UUID7(clock))
+    async with database.statements() as transaction:
+        await transaction.connection.execute("truncate notices, users, expiring, outbox")
     async with mail_server() as server:
-        post = Post("127.0.0.1", server.port, "none", "", "", "readroom@group.example", 2.0)
+        post = Post("127.0.0.1", server.port, "none", "", "", "readroom@group.example", 2.0, clock)
         office = Office(OFFICE, Language.NL)
         letters = Letters(owners, owners, Templates(LINK_BASE), clock, office)
         yield Notify(

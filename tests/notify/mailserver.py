@@ -51,7 +51,7 @@ class MailServer:
     Attributes:
         at: by command (`MAIL`, `RCPT`, `DATA`, or `content` once it has that), what it does instead of
             answering 250: answers a text, or drops the connection where that is None. A list is used up.
-        keeps_first: whether it has kept the mail before it does what it does at `content`.
+        keeps_first: whether it keeps a mail before it does what it does at `content`.
         delay_s: before each answer to a content.
         connections: that it has taken so far.
         on_content: called when it has the content of a mail.
@@ -139,15 +139,19 @@ class _Handler:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         owner = self._owner
         owner.on_content()
+        if owner.keeps_first:
+            self._keep(envelope)
         await asyncio.sleep(owner.delay_s)
-        misbehaves = bool(owner.at.get("content"))
-        if owner.keeps_first or not misbehaves:
-            assert isinstance(envelope.content, bytes)
-            owner.received += [
-                Received(envelope.mail_from or "", to, envelope.content, envelope.mail_options)
-                for to in envelope.rcpt_tos
-            ]
+        if not owner.keeps_first and not owner.at.get("content"):
+            self._keep(envelope)
         return self._answer(server, "content")
+
+    def _keep(self, envelope: Envelope) -> None:
+        assert isinstance(envelope.content, bytes)
+        self._owner.received += [
+            Received(envelope.mail_from or "", to, envelope.content, envelope.mail_options)
+            for to in envelope.rcpt_tos
+        ]
 
     def _answer(self, server: SMTP, at: str) -> str:
         answers = self._owner.at.get(at)
