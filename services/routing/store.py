@@ -180,12 +180,12 @@ class RoutingTransaction(Transaction):
 
         None for a study that was purged: nothing may be written of it.
         """
-        await self.connection.execute(
-            "insert into received_studies (study_id, study_version) values ($1, 0) on conflict do nothing",
-            study_id,
-        )
         row = await self.connection.fetchrow(
-            "select * from received_studies where study_id = $1 for update", study_id
+            """
+            insert into received_studies as study (study_id, study_version) values ($1, 0)
+            on conflict (study_id) do update set study_version = study.study_version returning *
+            """,
+            study_id,
         )
         assert row is not None
         known = KnownStudy(
