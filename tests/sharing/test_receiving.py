@@ -65,7 +65,7 @@ async def test_until_the_code_is_entered_and_while_it_is_blocked_nothing_is_show
 
 
 @pytest.mark.proves("A56")
-@pytest.mark.proves("SEC-11")
+@pytest.mark.proves("SEC-11", part="to anyone else every link answers alike, stored is its digest")
 async def test_to_anybody_else_every_link_answers_alike(sharing: Sharing) -> None:
     cases = [await sharing.world.case()]
     right, revoked, expired = [

@@ -55,9 +55,11 @@ async def test_several_cases_are_shown_to_several_people_each_in_a_bucket_of_his
         assert set(map(str, cases)) & await world.listed(login) == set(map(str, cases[:2]))
     assert not await world.sees("ron", cases[0])
     assert [(CREATED, 1), (CREATED, 1)] == await sharing.facts(rita.id, rob.id)
-    await sharing.revoke("vos", bucket=rita)
+    await block(sharing, rita)
     assert not await world.sees("rita", cases[0])
     assert await world.sees("rob", cases[0])
+    await sharing.revoke("vos", bucket=rob)
+    assert [State.BLOCKED, State.REVOKED] == await sharing.states(share)
 
 
 @pytest.mark.proves("SHR-12", part="what access makes of it")
@@ -252,7 +254,7 @@ async def test_the_same_cases_are_shared_again(sharing: Sharing) -> None:
 # Until when
 
 
-@pytest.mark.proves("SHR-17")
+@pytest.mark.proves("SHR-17", part="a month, another last day, or without an end")
 @pytest.mark.proves("A47", part="the default of a share")
 async def test_a_share_lasts_a_month_unless_it_says_otherwise(sharing: Sharing) -> None:
     case_id = await sharing.world.case()
