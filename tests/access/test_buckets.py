@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from kernel.clock import MonotonicClock
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
-from kernel.ids import BucketId, CaseId
+from kernel.ids import BucketId, CaseId, FacilityId
 from services.access.buckets import MAX_CASES, MAX_CHANGES, Grant, Share, Standing, initials
 from services.access.domain import (
+    PUBLIC_READ_TYPES,
     Facility,
     Level,
     Path,
     Permission,
     PermissionGrant,
-    ReadType,
     Role,
     Side,
     User,
@@ -218,7 +218,7 @@ async def test_write_access_reaches_as_far_as_the_shared_cases_and_the_share(sce
     await scene.grant(scene.a_share(radiologist, write_report=True))
 
     shared, other = [await scene.access.check(radiologist, each) for each in scene.cases]
-    assert (Level.REPORT, set(ReadType) - {ReadType.PRE_READ}) == (shared.level, shared.read_types)
+    assert (Level.REPORT, PUBLIC_READ_TYPES) == (shared.level, shared.read_types)
     assert (Level.VIEW, frozenset()) == (other.level, other.read_types)
     listed = await scene.access.sight.list_cases(radiologist.login, None, 9, facility_id=None, at_least=0)
     assert {scene.cases[0]: Level.REPORT, scene.cases[1]: Level.VIEW} == {
@@ -705,7 +705,7 @@ def test_initials_are_never_more_than_three_capitals(patient_name: str) -> None:
 async def test_cases_are_described_in_the_order_asked_with_nothing_but_the_initials(access: Access) -> None:
     facility = await access.facility("MS44", "Europe/Amsterdam")
     one, other = [await access.case(facility) for _ in range(2)]
-    unplaced = await access.case(replace(facility, id=facility.id.__class__(int=7)))
+    unplaced = await access.case(replace(facility, id=FacilityId(uuid4())))
 
     found = await access.buckets.describe_cases([other, CaseId(uuid4()), unplaced, one])
 

@@ -224,7 +224,10 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
         (each.user_id, each.facility_id, each.effective_level) for each in held
     }
     (expiring,) = [each for each in held if each.expires_at]
-    assert (expires_on, {ReadType.FINAL}) == (expiring.privilege.expires_on, expiring.privilege.read_types)
+    assert (expires_on, frozenset({ReadType.FINAL})) == (
+        expiring.privilege.expires_on,
+        expiring.privilege.read_types,
+    )
 
 
 async def test_too_many_or_no_users_are_not_described(access: Access) -> None:

@@ -2,10 +2,11 @@
 
 Two worlds have the same users, cases and keys and live the same hours. In one a case is pre-read, with an
 addendum; in the other whoever would have pre-read it only locked it. Every method of access is asked by
-everybody who is not of the group, over the wire, and the bytes are compared after each step.
+everybody who is not of the group, and for themselves by the services that tell them what they hear, over the
+wire, and the bytes are compared after each step.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,9 +48,11 @@ MANAGER = a_user(
     | {PermissionGrant(Permission.ADMINISTER_ACCESS, FACILITY.id)},
 )
 GUEST = a_user(Role.FACILITY_USER)  # sees the case by a grant only
+RECIPIENT = a_user(Role.REFERRING_PHYSICIAN)  # sees it by a share with write access only
 USERS = [
     MANAGER,
     GUEST,
+    RECIPIENT,
     *(a_user(role, home_facility_id=FACILITY.id) for role in Role if role is not Role.FACILITY_MANAGER),
 ]
 INSIDERS = [user for user in USERS if ROLES[user.role].side is Side.GROUP]
@@ -106,30 +109,67 @@ class World:
     """Access behind its own server."""
 
     access: Access
-    stub: Callable[[User], "AccessServiceAsyncStub"]
+    stubs: Mapping[str, "AccessServiceAsyncStub"]
+    act: Callable[[User | None], None]
 
     async def hear(self, reading: Reading | None) -> None:
         if reading is not None:
             await self.access.hear(reading)
 
     async def answers(self, user: User, about: Sequence[User]) -> dict[str, bytes]:
-        """What every method answers this user, as bytes; a refusal is its kind, sentence and field."""
-        stub = self.stub(user)
+        """What every method answers this user."""
+        self.act(user)
         found = {}
         for name, request in questions(about):
-            try:
-                answer: Message = await getattr(stub, name)(request)
-                found[f"{name} {request}"] = answer.SerializeToString(deterministic=True)
-            except ReadroomError as error:
-                found[f"{name} {request}"] = repr((type(error), error.sentence, error.field)).encode()
+            through = self.stubs[ASKED_THROUGH.get(name, "bff")]
+            found[f"{name} {request}"] = await _answer(through, name, request)
         token = ""
         for number in range(len(CASES)):
-            page = await stub.ListCases(pb.ListCasesRequest(page_size=2, page_token=token))
+            page = await self.stubs["bff"].ListCases(pb.ListCasesRequest(page_size=2, page_token=token))
             found[f"page {number}"] = page.SerializeToString(deterministic=True)
             token = page.next_page_token
             if not token:
                 break
         return found
+
+    async def answers_to_services(self) -> dict[str, bytes]:
+        """What every method answers a service that asks for itself."""
+        self.act(None)
+        return {
+            f"{name} {request}": await _answer(self.stubs[peer], name, request)
+            for peer, name, request in SERVICES_ASK
+        }
+
+
+async def _answer(stub: "AccessServiceAsyncStub", name: str, request: Message) -> bytes:
+    """As bytes; a refusal is its kind, sentence and field."""
+    try:
+        answer: Message = await getattr(stub, name)(request)
+        return answer.SerializeToString(deterministic=True)
+    except ReadroomError as error:
+        return repr((type(error), error.sentence, error.field)).encode()
+
+
+BUCKET_ID = str(UUID(int=2))
+ASKED_THROUGH = {"GrantBuckets": "sharing", "BeginDelete": "ingest"}
+"""What a user has done through another service; of him they learn nothing else."""
+
+# The first administrator has another id in each world: one of version 7, of this age.
+AFTER_ADMIN = str(UUID(int=0x02 << 120))
+
+SERVICES_ASK: list[tuple[str, str, Message]] = [
+    ("sharing", "DescribeCases", pb.DescribeCasesRequest(case_ids=[str(case.case_id) for case in CASES])),
+    ("sharing", "DescribeUsers", pb.DescribeUsersRequest(user_ids=[str(user.id) for user in USERS])),
+    ("notify", "ListVersions", pb.ListVersionsRequest(after_user_id=AFTER_ADMIN)),
+    ("sharing", "RegisterSession", pb.RegisterSessionRequest(bucket_id=BUCKET_ID, session="s")),
+    (
+        "sharing",
+        "ChangeBuckets",
+        pb.ChangeBucketsRequest(
+            changes=[pb.ChangeBucketsRequest.Change(bucket_id=BUCKET_ID, version=1, open=True)]
+        ),
+    ),
+]
 
 
 def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
@@ -141,6 +181,11 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         yield "RevokeGrant", pb.RevokeGrantRequest(case_id=case_id, user_id=str(USERS[-1].id))
         yield "PutInFolder", pb.PutInFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
         yield "RemoveFromFolder", pb.RemoveFromFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
+        grant = pb.GrantBucketsRequest.Grant(
+            bucket_id=BUCKET_ID, recipient_login=GUEST.login, two_factor=True
+        )
+        yield "GrantBuckets", pb.GrantBucketsRequest(case_ids=[case_id], grants=[grant])
+        yield "BeginDelete", pb.BeginDeleteRequest(case_id=case_id, deletion_id=str(UUID(int=3)))
     yield "CheckMany", pb.CheckManyRequest(case_ids=case_ids)
     for permission in ("report.view", "access.admin"):
         yield "CheckPermission", pb.CheckPermissionRequest(permission=permission)
@@ -166,9 +211,10 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         for user in USERS:
             await transaction.save_user(user)
     for user in USERS:
-        if user is not GUEST:
+        if user not in (GUEST, RECIPIENT):
             await access.give(user, FACILITY, Level.VIEW)
     await access.folders.grant_case(ADMIN, CASE_ID, GUEST.id)
+    await access.share(RECIPIENT, CASE_ID, write_report=True)
 
     clock = MonotonicClock()  # tokens live by the real one
     server = rpc.Server(
@@ -179,25 +225,29 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     port = await server.start()
     resources.push_async_callback(server.stop, 0.1)
 
-    def token(login: str) -> str:
-        key = pki.token_key.read_bytes()
-        return mint(key, login=login, session="s", audience="access", now=clock.now())
+    tokens: list[str | None] = [None]
 
-    def stub(user: User) -> "AccessServiceAsyncStub":
-        minted = token(user.login)
+    def act(user: User | None) -> None:
+        key = pki.token_key.read_bytes()
+        tokens[0] = (
+            mint(key, login=user.login, session="s", audience="access", now=clock.now()) if user else None
+        )
+
+    stubs = {}
+    for peer in ("bff", "ingest", "sharing", "notify"):
         channel = rpc.connect(
-            f"127.0.0.1:{port}", "access", pki.tls("bff"), deadline_s=10, token=lambda: minted
+            f"127.0.0.1:{port}", "access", pki.tls(peer), deadline_s=10, token=lambda: tokens[0]
         )
         resources.push_async_callback(channel.close)
-        return access_pb2_grpc.AccessServiceStub(channel)
+        stubs[peer] = access_pb2_grpc.AccessServiceStub(channel)
 
-    return World(access, stub)
+    return World(access, stubs, act)
 
 
 def test_every_method_is_asked() -> None:
     methods = {method.name for method in pb.DESCRIPTOR.services_by_name["AccessService"].methods}
 
-    assert methods == {name for name, _ in questions(USERS)}
+    assert methods == {name for *_, name, _ in [*questions(USERS), *SERVICES_ASK]}
 
 
 @pytest.mark.proves("BEY-11", part="worklist")
@@ -219,6 +269,7 @@ async def test_nothing_of_a_pre_read_comes_to_anybody_who_is_not_of_the_group(
                     step,
                     user.role,
                 )
+            assert await pre_read.answers_to_services() == await without.answers_to_services()
             for user in INSIDERS:
                 if user.role in differed:
                     continue
