@@ -93,7 +93,7 @@ class Senders(RuleBasedStateMachine):
         super().__init__()
         world = self.world
         tables = "instances, mapping_values, series, packs, studies, quarantined, transfers"
-        self.execute(f"truncate {tables}, gateway_titles, gateways, outbox, refusals, audit_rows")
+        self.execute(f"truncate {tables}, gateway_titles, gateways, outbox, refusals")
         self.folder = Path(tempfile.mkdtemp())
         self.packs = Packs(self.folder, world.new_id)
         self.gateway = a_gateway()
