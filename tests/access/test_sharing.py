@@ -243,7 +243,7 @@ async def test_nobody_else_may_ask_what_is_sharings_and_notifys(scene: Scene) ->
         await scene.as_sharing("mallory").GrantBuckets(request)
     for peer in ("bff", "ingest", "routing", "reporting", "sharing", "notify"):
         stub = scene.service.called_by(peer, lambda: None)
-        for name, request in FOR_ITSELF.items():
+        for name, asked in FOR_ITSELF.items():
             if name not in MAY_ASK.get(peer, ()):
                 with pytest.raises(Denied):
-                    await getattr(stub, name)(request)
+                    await getattr(stub, name)(asked)
