@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
+from kernel.events import CaseDeleted
 from plumbing.db import Database, Transaction
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
@@ -340,3 +341,49 @@ async def _query(world: World, sql: str) -> list[Any]:
             return list(await transaction.connection.fetch(sql))
     finally:
         await database.close()
+
+
+# Deletion
+
+
+@pytest.mark.proves("ING-6", part="reports, from the fact to the purge")
+async def test_a_deletion_ends_what_is_being_written_and_then_all_that_was(world: World) -> None:
+    access = world.system.access
+    world.vos.permissions.add(permission="study.delete", facility_id=world.facility_id)
+    saved = access_pb2.SaveUserRequest(user=world.vos, set_permissions=True)
+    await access.stub.SaveUser(saved)
+    await world.lock("vos")
+    await world.complete("vos", FINAL, "PLANTED report")
+    await world.lock("vos")
+    await world.acting("vos").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="PLANTED draft"))
+
+    begin = access_pb2.BeginDeleteRequest(case_id=world.case_id, deletion_id=str(uuid4()))
+    await access.acting("vos", "ingest").BeginDelete(begin)
+
+    with pytest.raises(NotFound):
+        await world.complete("vos", FINAL, "PLANTED too late")
+    for login in ("vos", "lind", "okafor"):
+        with pytest.raises(NotFound):
+            await world.sees(login)
+
+    await access.say(CaseDeleted(UUID(world.case_id), 1))
+
+    async def texts_left() -> list[str]:
+        database = await Database.connect(world.database_url, Transaction, clock=CLOCK, new_id=uuid4)
+        try:
+            async with database.statements() as statements:
+                rows = await statements.connection.fetch(
+                    "select text from reports union select text from drafts"
+                )
+        finally:
+            await database.close()
+        return [row["text"] for row in rows]
+
+    assert {"PLANTED report", "PLANTED draft"} >= set(await texts_left())
+
+    async def is_purged() -> bool:
+        return not await texts_left()
+
+    await eventually(is_purged)
+    with pytest.raises(NotFound):
+        await world.described()
