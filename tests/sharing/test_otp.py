@@ -4,10 +4,11 @@ import itertools
 import secrets
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.errors import Invalid
@@ -145,6 +146,7 @@ def test_a_digest_tells_nothing_without_the_pepper() -> None:
     assert "otp_digest" not in repr(a_code())
 
 
+@settings(deadline=None)
 @given(
     first=st.tuples(st.uuids(), st.text(max_size=8), st.from_regex(r"\A[0-9]{6}\Z")),
     second=st.tuples(st.uuids(), st.text(max_size=8), st.from_regex(r"\A[0-9]{6}\Z")),
@@ -229,23 +231,20 @@ def test_four_that_are_wrong_beside_one_that_is_right_block_nothing() -> None:
     assert (2, 2) == (tries.counted, tries.wrong)
 
 
-@given(st.data())
-def test_in_whatever_order_they_are_judged_no_more_than_five_are_without_a_success(
-    data: st.DataObject,
-) -> None:
-    """A try is counted, judged, or lost to a failure; time passes; who finds room may try."""
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*Verdict, "try", "try", "try", "lose", "wait"]), max_size=60))
+def test_in_whatever_order_they_are_judged_no_more_than_five_are_without_a_success(acts: list[Any]) -> None:
+    """A try is counted if there is room, then judged, or lost to a failure; time passes."""
     tries, now, being_judged, judged_wrong = Tries(), NOON, 0, 0
-    for _ in range(data.draw(st.integers(1, 60))):
-        match data.draw(st.sampled_from(["try", "try", "judge", "judge", "lose", "wait"])):
+    for act in acts:
+        match act:
             case "try" if tries.settled(now).is_room:
                 tries = tries.settled(now).count(now)
                 being_judged += 1
-            case "judge" if being_judged and not tries.block:
-                verdict = data.draw(st.sampled_from(Verdict))
-                tries = tries.after(verdict)
+            case Verdict() if being_judged and not tries.block:
+                tries = tries.after(act)
                 being_judged -= 1
-                if verdict is not EXPIRED:
-                    judged_wrong = judged_wrong + 1 if verdict is WRONG else 0
+                judged_wrong = {WRONG: judged_wrong + 1, RIGHT: 0, EXPIRED: judged_wrong}[act]
             case "lose" if being_judged:
                 being_judged -= 1
             case "wait" if not being_judged:
@@ -286,6 +285,7 @@ def test_texts_are_limited(sent: list[float], now: float, next_at: float | None)
         assert expected == next_text_at(seconds(*order), NOON + timedelta(seconds=now))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 200_000), min_size=1, max_size=60))
 def test_whoever_asks_whenever_he_likes_never_gets_more(asked: list[int]) -> None:
     sent: list[datetime] = []
@@ -298,6 +298,7 @@ def test_whoever_asks_whenever_he_likes_never_gets_more(asked: list[int]) -> Non
             assert most >= sum(start <= each < start + within for each in sent)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100_000), max_size=12), st.integers(0, 100_000))
 def test_the_next_text_may_be_sent_exactly_when_it_is_said(sent: list[int], now: int) -> None:
     next_at = next_text_at(seconds(*sent), seconds(now)[0])
