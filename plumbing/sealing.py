@@ -155,8 +155,7 @@ class AuditTrail(Generic[T]):
         """Seals and anchors until it is cancelled, whatever becomes of the database and the file."""
         while True:
             try:
-                sealed = await self._seal()
-                await self._anchor()
+                sealed = await self.turn()
             except (Unavailable, OSError) as error:
                 self._note(error.sentence if isinstance(error, Unavailable) else str(error.strerror))
                 sealed = 0
@@ -164,6 +163,12 @@ class AuditTrail(Generic[T]):
                 self._note("")
             if sealed < BATCH:
                 await asyncio.sleep(SEAL_EVERY_S)
+
+    async def turn(self) -> int:
+        """Seals the next rows, and anchors the last one where it is time; answers how many were sealed."""
+        sealed = await self._seal()
+        await self._anchor()
+        return sealed
 
     async def _seal(self) -> int:
         """Seals the next rows, if nobody else does; answers how many."""
