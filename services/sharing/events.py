@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from prometheus_client import Gauge
+
 from kernel.errors import ReadroomError
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
@@ -17,6 +19,11 @@ SWEEP_INTERVAL_S = 0.5
 
 TELL_INTERVAL_S = 1.0
 """How long access and sharing may differ after a crash, or after access was away."""
+
+UNTOLD = Gauge(
+    "readroom_sharing_untold",
+    "Buckets that access shows otherwise than they stand; alert if it stays above 0",
+)
 
 _log = log.get()
 
@@ -40,7 +47,12 @@ async def sweep(repairs: Repairs, codes: CodeRepairs) -> None:
 
 async def tell(repairs: Repairs, codes: CodeRepairs) -> None:
     """Tells access what it has not accepted."""
-    await _every(TELL_INTERVAL_S, repairs.tell, codes.register)
+
+    async def count() -> int:
+        UNTOLD.set(await repairs.count_untold())
+        return 0
+
+    await _every(TELL_INTERVAL_S, count, repairs.tell, codes.register)
 
 
 async def _every(interval_s: float, *acts: Callable[[], Awaitable[int]]) -> None:

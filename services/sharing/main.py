@@ -39,7 +39,7 @@ class Settings(ServiceSettings):
         link_secret: makes the links of mails; at least 32 characters, the same for good.
         code_pepper: what digests of one-time codes are made under; at least 32 characters.
         max_recipients: of one share (A50).
-        abandon_after_s: after this long nobody can be at work on a pending share; longer than any call lasts.
+        abandon_after_s: after this long a pending share is given up; longer than calls last.
     """
 
     model_config = SettingsConfigDict(env_prefix="READROOM_SHARING_")
@@ -48,7 +48,7 @@ class Settings(ServiceSettings):
     notify_address: Address
     link_secret: Annotated[SecretStr, Field(min_length=32)]
     code_pepper: Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARACTERS)]
-    max_recipients: Annotated[PositiveInt, Field(le=100)] = 3
+    max_recipients: Annotated[PositiveInt, Field(le=99)] = 3
     abandon_after_s: PositiveFloat = 60
 
 

@@ -276,6 +276,8 @@ class Shares:
             roots = [bucket_id] if bucket_id else [bucket.id for bucket in share.buckets]
             async with self._database.transaction() as transaction:
                 tree = await lock_tree(transaction, roots)
+                if not tree:
+                    raise no_share()
                 ended = [
                     bucket.after(Act.REVOKE, transaction.now)
                     for bucket in tree

@@ -183,7 +183,11 @@ class SharingTransaction(CodeStore):
             "select * from buckets where share_id = any($1) order by position", ids
         ):
             buckets[row["share_id"]].append(_bucket(row))
-        return [_share(row, tuple(cases[row["share_id"]]), tuple(buckets[row["share_id"]])) for row in rows]
+        return [  # one that was deleted meanwhile has no buckets
+            _share(row, tuple(cases[row["share_id"]]), tuple(buckets[row["share_id"]]))
+            for row in rows
+            if row["share_id"] in buckets
+        ]
 
     # Buckets
 
@@ -278,6 +282,13 @@ class SharingTransaction(CodeStore):
             limit,
         )
 
+    async def count_untold(self) -> int:
+        return int(
+            await self.connection.fetchval(
+                "select count(*) from buckets where accepted_version < version and state <> 'pending'"
+            )
+        )
+
     async def _buckets(self, sql: str, *values: object) -> Sequence[Bucket]:
         return [_bucket(row) for row in await self.connection.fetch(sql, *values)]
 
@@ -293,7 +304,7 @@ class SharingTransaction(CodeStore):
                     select count(*) from share_cases
                     where share_cases.share_id = shares.share_id and case_id = any($3)
                 )
-            order by two_factor, rights desc, ends_at desc nulls first, bucket_id
+            order by two_factor, rights = 'write_report' desc, ends_at desc nulls first, bucket_id
             limit 1
             """,
             login,
@@ -337,7 +348,11 @@ class SharingTransaction(CodeStore):
                 "select * from shares where share_id = any($1)", [row["share_id"] for row in rows]
             )
         }
-        return [Received(shares[row["share_id"]], _bucket(row), row["code_needed"]) for row in rows]
+        return [
+            Received(shares[row["share_id"]], _bucket(row), row["code_needed"])
+            for row in rows
+            if row["share_id"] in shares
+        ]
 
     # Policies and preferences
 

@@ -104,6 +104,7 @@ class Transaction(Protocol):
     async def claim_ended(self, limit: int) -> Sequence[Bucket]: ...
     async def claim_pending(self, since: datetime, limit: int) -> Sequence[Bucket]: ...
     async def untold(self, limit: int) -> Sequence[Bucket]: ...
+    async def count_untold(self) -> int: ...
 
     async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None: ...
     async def received(
@@ -294,6 +295,11 @@ class Repairs:
         if untold:
             await self._telling.tell(untold)
         return len(untold)
+
+    async def count_untold(self) -> int:
+        """How many buckets access has not accepted as they stand."""
+        async with self._database.transaction() as transaction:
+            return await transaction.count_untold()
 
     async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
         """Keeps nothing of a deleted case: a share with no other goes whole (A60)."""

@@ -32,6 +32,7 @@ from services.sharing.validity import Policy, Validity, today_at
 from tests.access.service import CLOCK, Service
 from tests.auditing import audit_settings
 from tests.reporting.system import a_case, a_user, give
+from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc
 from wire.sharing.v1 import sharing_pb2_grpc
@@ -200,6 +201,16 @@ class Sharing:
     async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
         async with self.database.statements() as transaction:
             return list(await transaction.connection.fetch(sql, *values))
+
+    async def waits(self, task: asyncio.Task[Any]) -> None:
+        """Returns when the task waits for a lock of the database; fails if it is done instead."""
+
+        async def waits_or_is_done() -> bool:
+            waiting = await self.query("select from pg_stat_activity where wait_event_type = 'Lock'")
+            return bool(waiting) or task.done()
+
+        await eventually(waits_or_is_done)
+        assert not task.done()
 
     async def facts(self, *ids: UUID) -> list[tuple[str, int]]:
         """Subject and version of what was said about these, in order."""

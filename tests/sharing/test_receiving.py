@@ -1,6 +1,7 @@
 """What recipients see; and what is left of a deleted case."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +9,7 @@ import pytest
 
 from kernel.errors import NotFound
 from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
-from kernel.ids import CaseId
+from kernel.ids import CaseId, ShareId
 from services.sharing.domain import Recipient
 from services.sharing.validity import Validity
 from tests.sharing.system import (
@@ -140,3 +141,20 @@ async def test_a_case_that_is_deleted_while_it_is_shared_is_not_kept(sharing: Sh
     assert not await sharing.query(
         "select from shares where not exists (select from share_cases c where c.share_id = shares.share_id)"
     )
+
+
+async def test_a_deletion_waits_for_what_is_just_being_saved(sharing: Sharing) -> None:
+    """Else it would not see it, and leave it behind."""
+    case_id, other = await sharing.world.case(), await sharing.world.case()
+    share = await sharing.share("vos", [other], "rita")
+    async with sharing.database.transaction() as transaction:
+        assert await transaction.keep_from_deletion([case_id])
+        deleting = asyncio.create_task(purge(sharing, case_id))
+        await sharing.waits(deleting)
+        saved = replace(share, id=ShareId(uuid4()), case_ids=(case_id,), buckets=())
+        await transaction.insert_share(saved, {})
+
+    await deleting
+    assert not await sharing.query("select from shares where share_id = $1", saved.id)
+    async with sharing.database.transaction() as transaction:
+        assert not await transaction.keep_from_deletion([other, case_id])

@@ -59,7 +59,7 @@ async def rows(databases: dict[str, str]) -> AsyncIterator[Any]:
 @pytest.mark.proves("SHR-14")
 @pytest.mark.proves("SHR-25", part="the recipient sees the message")
 @pytest.mark.proves("SHR-28", part="the link opens what was shared")
-@pytest.mark.proves("SHR-1", part="over the wire")
+@pytest.mark.proves("SHR-1")
 async def test_from_the_preparation_to_the_end(system: System, rows: Any) -> None:
     world = system.world
     case_id = await world.case()

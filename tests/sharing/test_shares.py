@@ -1,7 +1,7 @@
 """What senders do, with the decisions of access as it runs."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +14,7 @@ from services.sharing.domain import Bucket, Language, Preferences, Recipient, Ri
 from services.sharing.validity import Policy, Validity, a_month_after, end_of
 from tests.sharing.system import (
     AMSTERDAM,
+    DAY,
     FURTHER,
     Sharing,
     act,
@@ -177,7 +178,7 @@ async def test_reason_message_urgency_and_language_are_kept(sharing: Sharing) ->
     )
 
 
-@pytest.mark.proves("SHR-16", part="one language for all")
+@pytest.mark.proves("SHR-16")
 @pytest.mark.proves("SHR-15")
 async def test_without_a_choice_the_language_is_that_of_the_majority(sharing: Sharing) -> None:
     cases = [await sharing.world.case()]
@@ -187,6 +188,8 @@ async def test_without_a_choice_the_language_is_that_of_the_majority(sharing: Sh
     ]
 
     assert [Language.FR, Language.NL, Language.DE] == [share.language for share in shares]
+    mails = [await sharing.shares.describe_bucket(bucket.id) for bucket in shares[0].buckets]
+    assert [Language.FR] * 3 == [mail.share.language for mail in mails]
     act("vos")
     assert Language.FR is (await sharing.shares.prepare("vos", cases, ["rita", "rob", "ron"])).language
 
@@ -308,6 +311,37 @@ async def test_a_facility_sets_default_and_maximum_and_forbids_unlimited_access(
     assert end_of(in_days(sharing, 7), AMSTERDAM) == share.buckets[0].ends_at
     assert ["valid_till", "unlimited"] * 2 == fields
     assert end_of(in_days(sharing, 10), AMSTERDAM) == extended.ends_at
+
+
+@pytest.mark.proves("A47")
+async def test_one_month_from_the_last_of_january_and_a_maximum_that_excludes_unlimited_access(
+    sharing: Sharing,
+) -> None:
+    case_id = await sharing.world.case()
+    january = datetime(sharing.clock.now().year + 1, 1, 31, 12, tzinfo=UTC)
+    sharing.clock.ahead = january - sharing.clock.now()
+
+    share = await sharing.share("vos", [case_id], "rita")
+    february = date(january.year, 3, 1) - DAY
+    assert end_of(february, AMSTERDAM) == share.buckets[0].ends_at
+
+    for field, policy in (
+        ("default_days", {"default_days": 11, "maximum_days": 10, "unlimited_allowed": False}),
+        ("unlimited_allowed", {"maximum_days": 10}),
+    ):
+        assert field == (await error_of(sharing.save_policy(**policy))).field
+    unlimited: dict[str, Any] = {"validity": Validity(unlimited=True)}
+    for policy in ({"maximum_days": 10}, {}):
+        await sharing.save_policy(**policy, unlimited_allowed=False)
+        try:
+            error = await error_of(sharing.share("vos", [case_id], "rita", **unlimited))
+            capped = await sharing.share("vos", [case_id], "rita")
+        finally:
+            await sharing.save_policy()
+        assert "unlimited" == error.field
+        last_day = january.date() + 10 * DAY if policy else february
+        assert end_of(last_day, AMSTERDAM) == capped.buckets[0].ends_at
+    assert (await sharing.share("vos", [case_id], "rita", **unlimited)).buckets[0].ends_at is None
 
 
 async def test_a_policy_is_set_by_who_administers_the_facilitys_shares(sharing: Sharing) -> None:

@@ -8,7 +8,8 @@ import pytest
 from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
-from services.sharing.domain import Recipient, Rights, Share, State
+from services.sharing.domain import Act, Recipient, Rights, Share, State
+from services.sharing.usecases import lock_tree
 from services.sharing.validity import Validity, end_of
 from tests.sharing.system import (
     AMSTERDAM,
@@ -185,3 +186,20 @@ async def test_who_shares_on_while_it_is_revoked_shares_nothing(sharing: Sharing
             "select state from buckets join share_cases using (share_id) where case_id = $1", case_id
         )
         assert {"revoked"} == {row["state"] for row in states}
+
+
+async def test_who_shares_on_waits_for_whoever_is_ending_it(sharing: Sharing) -> None:
+    """Else the end would miss what comes from it, which access may grant before it hears of the end."""
+    case_id = await sharing.world.case()
+    parent = await sharing.share("vos", [case_id], "rita", **FURTHER)
+    async with sharing.database.transaction() as transaction:
+        (bucket,) = await lock_tree(transaction, [parent.buckets[0].id])
+        act("rita")
+        onward = asyncio.create_task(sharing.shares.share("rita", wanted([case_id], "rob")))
+
+        await sharing.waits(onward)
+        await transaction.save_buckets([bucket.after(Act.REVOKE, transaction.now)])
+
+    assert isinstance(await error_of(onward), Denied)
+    assert not await sharing.world.sees("rob", case_id)
+    await sharing.repair()
