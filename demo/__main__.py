@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from demo.cast import ADMIN
+from demo.deletion import delete
 from demo.modality import Refused
 from demo.reading import a_privilege_ends, read
 from demo.sending import send_everything
@@ -40,7 +41,9 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await read(world, arrival.case.study_instance_uid)
         await a_privilege_ends(world, UNKNOWN_UID)
         stage.step(5, "The study is shared with two physicians outside")
-        await share(world, arrival.case.study_instance_uid)
+        await share(world, arrival.case)
+        stage.step(6, "The study is deleted, and brought back")
+        await delete(world, arrival.case)
 
 
 @click.command()

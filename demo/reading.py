@@ -131,6 +131,7 @@ class Scene:
 
 UNREAD = ("READY_TO_READ",)
 LOOK = "6 mm nodule, right upper lobe?"
+ELSEWHERE = "Old fracture of the left wrist."
 FIRST, LAST = "No acute finding.", "6 mm nodule, right upper lobe; follow up in a year."
 
 LOCKED_BY_VOS = (f"READY_TO_READ, locked by {VOS.name}", f"lock of {VOS.name}")
@@ -299,9 +300,9 @@ async def a_privilege_ends(world: World, study_instance_uid: str) -> None:
     case = await case_at(midnight - timedelta(minutes=1), LEVEL_REPORT)
     await locks(VOS)(world, case.case_id)
     await case_at(midnight, LEVEL_DRAFT)
-    refused = await refusal(completes(VOS, FINAL, LAST)(world, case.case_id))
+    refused = await refusal(completes(VOS, FINAL, ELSEWHERE)(world, case.case_id))
     world.stage.check(isinstance(refused, Denied), f"she has locked it and written: {refused}")
     found = await Obtained.by(world, VOS, study_instance_uid)
     world.stage.check(
-        found.told[1:] == (f"draft of {VOS.name} “{LAST}”",), "it is her draft, and her lock has ended"
+        found.told[1:] == (f"draft of {VOS.name} “{ELSEWHERE}”",), "it is her draft, and her lock has ended"
     )

@@ -44,13 +44,10 @@ LINK = re.compile(r"[\w-]{43}(?![\w-])")
 CODE = re.compile(r"\b\d{6}\b")
 
 
-async def share(world: World, study_instance_uid: str) -> None:
+async def share(world: World, case: Case) -> None:
     """The fifth step of the story."""
     for person in (*OUTSIDE, MOOR):
         await create_user(world, person)
-    case = await world.case(VOS.login, study_instance_uid)
-    if case is None:
-        raise NotFound(f"{VOS.name} does not see the study")
     await what_is_refused(world, case)
     buckets, link = await share_with_two(world, case)
     await one_redeems(world, case, buckets[BRANDT.login], link)
@@ -127,11 +124,12 @@ async def share_with_two(world: World, case: Case) -> tuple[dict[str, Bucket], s
     return buckets, links[0]
 
 
-async def the_mail(world: World, person: Person) -> Mail:
-    """The newest mail that the person has received, once there is one."""
+async def the_mail(world: World, person: Person, number: int = 1) -> Mail:
+    """The last mail that the person has received, once there are so many."""
 
     async def received() -> Mail | None:
-        return next((mail for mail in reversed(mails(world.endpoints)) if mail.to == person.email), None)
+        found = [mail for mail in mails(world.endpoints) if mail.to == person.email]
+        return found[-1] if len(found) == number else None
 
     return await world.stage.until(received, f"{person.name} receives a mail")
 

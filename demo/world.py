@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from demo.cast import ADMIN, TIME_ZONE
+from demo.cast import ADMIN, TIME_ZONE, Person
 from demo.gateways import RunningGateway
 from demo.stage import Stage
 from plumbing.endpoints import Endpoints
 from plumbing.runtime import clock_of
+from readroom import names
 from readroom.client import Readroom, connect
 from readroom.pages import every
 from readroom.session import Session
@@ -26,6 +27,7 @@ from wire.access.v1.access_pb2 import (
     Privilege,
     ReadType,
     SavePrivilegeRequest,
+    SaveUserRequest,
 )
 
 _LOOK_EVERY_S = 0.05
@@ -84,6 +86,13 @@ class World:
         """The newest case of this study that the user sees."""
         cases = await self.worklist(login)
         return next((case for case in cases if case.study_instance_uid == study_instance_uid), None)
+
+    async def permit(self, person: Person, permission: str, facility: str) -> None:
+        """Gives somebody one permission more, at one facility."""
+        readroom = await self.acting_as(ADMIN)
+        user = await names.user(readroom, person.login)
+        user.permissions.add(permission=permission, facility_id=self.facility_ids[facility])
+        await readroom.access.SaveUser(SaveUserRequest(user=user, set_permissions=True))
 
     def move_clock(self, moment: datetime) -> None:
         """It is `moment` now. Time never goes back, so the story goes on from there."""

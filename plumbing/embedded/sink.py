@@ -128,7 +128,7 @@ def _keep(folder: Path, suffix: str, content: bytes) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     # Whole or not at all for who looks meanwhile; nothing here need survive a power cut.
-    draft = path.with_name(f".{path.name}")
+    draft = path.with_suffix(".draft")
     draft.touch(mode=0o600)
     draft.write_bytes(content)
     draft.replace(path)
