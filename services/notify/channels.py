@@ -6,12 +6,12 @@ alone (RFC 5321 4.2, RFC 3463) goes into lists and logs.
 
 import re
 import ssl
+from binascii import b2a_qp
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.header import Header
+from email.utils import format_datetime
 
 import aiohttp
 import aiosmtplib
@@ -21,6 +21,9 @@ from phonenumbers import PhoneNumberType
 from kernel.clock import Clock
 from kernel.errors import Denied, Invalid, Unavailable
 from services.notify.domain import Breaker, Event, Letter, Mailbox, Undelivered, mailbox
+
+_CRLF = "\r\n"
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 IDLE_CONNECTIONS = 8
 """Kept for the next mail; a server that has closed one meanwhile is asked anew."""
@@ -205,29 +208,38 @@ def _no(answer: aiosmtplib.SMTPResponse, to: str) -> Undelivered:
 
 
 def _written(letter: Letter, sender: Mailbox, to: Mailbox, now: datetime) -> bytes:
-    """The mail as it goes over the wire: CRLF, dots doubled, and the last dot."""
-    mail = EmailMessage(policy=SMTPUTF8 if not str(to).isascii() else SMTP)
-    mail["From"] = _header(sender)
-    mail["To"] = _header(to)
-    mail["Subject"] = letter.subject
-    mail["Date"] = now
-    # The same at each attempt, so that a mail sent again is known as the same one.
-    mail["Message-ID"] = f"<{letter.reference}@{sender.domain}>"
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answering machine answers
-    if letter.urgent:
-        mail["Importance"] = "high"
-    mail.set_content(letter.text, cte="quoted-printable")
-    mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
-    mail["Content-Language"] = letter.language.value  # last: content brings all Content headers anew
-    content = mail.as_bytes()
-    return re.sub(rb"(?m)^\.", b"..", content) + b".\r\n"
+    """The mail as it goes over the wire (RFC 5322, 2046): CRLF, dots doubled, and the last dot.
 
-
-def _header(address: Mailbox) -> Address:
-    local = address.local
-    if local.startswith('"'):
-        local = re.sub(r"\\(.)", r"\1", local[1:-1])
-    return Address(username=local, domain=address.domain)
+    Written here and not by `email`, which takes half of the time of a mail for it.
+    """
+    if _CONTROL.search(letter.subject):
+        raise ValueError("a control character in a subject")
+    boundary = f"=_{letter.reference}"  # quoted-printable never begins with it
+    head = [
+        f"From: {sender}",
+        f"To: {to}",
+        f"Subject: {Header(letter.subject, header_name='Subject').encode(linesep=_CRLF)}",
+        f"Date: {format_datetime(now)}",
+        # The same at each attempt, so that a mail sent again is known as the same one.
+        f"Message-ID: <{letter.reference}@{sender.domain}>",
+        "Auto-Submitted: auto-generated",  # RFC 3834: no answering machine answers
+        *(["Importance: high"] if letter.urgent else []),
+        f"Content-Language: {letter.language}",
+        "MIME-Version: 1.0",
+        f'Content-Type: multipart/alternative; boundary="{boundary}"',
+        "",
+    ]
+    body: list[str] = []
+    for kind, content in (("plain", letter.text), ("html", letter.html)):
+        encoded = b2a_qp(content.encode(), istext=True).decode()
+        body += [
+            f"--{boundary}",
+            f'Content-Type: text/{kind}; charset="utf-8"',
+            "Content-Transfer-Encoding: quoted-printable",
+            "",
+            *(f".{line}" if line.startswith(".") else line for line in encoded.split("\n")),
+        ]
+    return _CRLF.join([*head, *body, f"--{boundary}--", ".", ""]).encode()
 
 
 class TextGateway:

@@ -156,9 +156,10 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """Opens transactions."""
+    """Opens transactions, or lets single statements commit by themselves."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
 class Notices:
@@ -352,7 +353,7 @@ class Sender:
 
     async def deliver_next(self) -> bool:
         """One attempt at the notice that has waited longest; False if none is due."""
-        async with self._database.transaction() as transaction:
+        async with self._database.statements() as transaction:
             notice = await transaction.claim(transaction.now + HELD_FOR)
         if notice is None:
             return False
@@ -380,7 +381,7 @@ class Sender:
 
     async def _begin(self, notice: Notice) -> Notice | None:
         """The notice as it stands from now on; None if it was cancelled, or is another attempt's by now."""
-        async with self._database.transaction() as transaction:
+        async with self._database.statements() as transaction:
             begun = replace(
                 notice,
                 state=AFTER[notice.state, Event.BEGIN],

@@ -203,8 +203,8 @@ def test_no_text_adds_a_header_or_a_part(name: str, message: str, description: s
     assert b"\r\n.\r\n" not in content[:-5]
     head = content.partition(b"\r\n\r\n")[0]
     assert [
-        b"From", b"To", b"Subject", b"Date", b"Message-ID", b"Auto-Submitted", b"MIME-Version",
-        b"Content-Type", b"Content-Language",
+        b"From", b"To", b"Subject", b"Date", b"Message-ID", b"Auto-Submitted", b"Content-Language",
+        b"MIME-Version", b"Content-Type",
     ] == re.findall(rb"(?m)^([A-Za-z-]+):", head)  # fmt: skip
     assert max(map(len, content.split(b"\r\n"))) <= 998
 
@@ -300,13 +300,22 @@ async def test_a_local_part_that_the_server_cannot_take_is_told_as_the_reason(no
     assert "the mail server takes no address with such a local part" == (await notify.only()).last_error
 
 
+@pytest.mark.proves("SEC-12", part="mails: header injection")
+@pytest.mark.parametrize("subject", ["a\r\nBcc: x@y.example", "a\nb", "a\rb", "a\0b", "a\x7fb"])
+def test_a_subject_is_one_line_or_no_mail_is_written(subject: str) -> None:
+    letter = Letter("a@b.example", subject, "text", "html", "r", Language.EN)
+
+    with pytest.raises(ValueError, match="control character"):
+        _written(letter, mailbox("us@group.example"), mailbox(OFFICE), NOON)
+
+
 def test_a_dot_at_the_beginning_of_a_line_is_doubled() -> None:
     letter = Letter("a@b.example", "s", ".\n..x\n", "<p>\n.\n</p>\n", "r", Language.EN)
 
     content = _written(letter, mailbox("us@group.example"), mailbox(OFFICE), NOON)
 
-    assert b"\r\n..\r\n" in content
     assert b"\r\n...x\r\n" in content
+    assert [b"."] == [line for line in content.split(b"\r\n") if re.match(rb"\.(?!\.)", line)]
 
 
 async def test_a_template_that_fails_leaves_the_notice_waiting_and_the_sender_alive(notify: Notify) -> None:
