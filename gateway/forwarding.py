@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from gateway.central import Central
 from gateway.folder import Folder
-from gateway.queue import Backoff, Item, Outcome, Transfer, outcome
+from gateway.queue import DELETED, Backoff, Item, Outcome, Transfer, outcome
 from gateway.store import Store
 from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
@@ -120,16 +120,19 @@ class Forwarder:
         sending = _Sending(self._central, transfer, self._associations)
         try:
             while True:
-                self._send_waiting(transfer, sending)
-                state = self._store.finish(transfer)
+                reason = self._send_waiting(transfer, sending)
+                state = self._store.finish(transfer, reason)
                 if state is not None:
                     _log.info("a transfer ended", transfer=transfer.id, state=state)
                     return
         finally:
             sending.release()
 
-    def _send_waiting(self, transfer: Transfer, sending: "_Sending") -> None:
-        """Sends what waits, and what comes before the study has been quiet for a moment."""
+    def _send_waiting(self, transfer: Transfer, sending: "_Sending") -> str:
+        """Sends what waits, and what comes before the study has been quiet for a moment.
+
+        Answers why the whole transfer is refused, if it is.
+        """
         quiet_at = time.monotonic() + self._quiet_s
         while True:
             rings = self._rings
@@ -137,15 +140,17 @@ class Forwarder:
             for index, item in enumerate(items):
                 if self._stopping:
                     raise Unavailable("the gateway stops")
-                self._send(transfer, item, sending.accepting(item, items[index:]))
+                if reason := self._send(transfer, item, sending.accepting(item, items[index:])):
+                    return reason
                 quiet_at = time.monotonic() + self._quiet_s
             left = quiet_at - time.monotonic()
             if left <= 0 or self._stopping:
-                return
+                return ""
             if not items:
                 self._wait(rings, left)
 
-    def _send(self, transfer: Transfer, item: Item, association: Requestor) -> None:
+    def _send(self, transfer: Transfer, item: Item, association: Requestor) -> str:
+        """Why no other item of the transfer needs to be sent, if so."""
         if association.takes(*item.context):
             with self._folder.open(item.sha256) as data_set:
                 status, comment = association.store(
@@ -156,7 +161,11 @@ class Forwarder:
         answer = outcome(status)
         if answer is Outcome.WAITING:
             raise Unavailable(f"Central server answered {status:04X}: {comment or 'no comment'}")
+        if status == DELETED:
+            self._store.refuse_waiting(transfer.id, status, comment)
+            return comment or "deleted in the cloud"
         self._store.answered(transfer.id, item, answer, status, comment)
+        return ""
 
 
 class _Sending:

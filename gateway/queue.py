@@ -2,7 +2,8 @@
 
 A transfer is the queue's entry for one study under one calling AE title (A26). Its id stays through every
 retry; it ends when each of its items has an answer that is final. What arrives for the study while it is
-open joins it, unless one of its items was refused already; what arrives later makes a new one.
+open joins it, unless one of its items was refused already, or it holds other bytes under the same UID; what
+arrives later makes a new one, and so does an Export (GWY-13).
 
     event              waiting    sending    done    failed
     begun              sending    -          -       -
@@ -79,6 +80,10 @@ _OUTCOMES: tuple[tuple[range, Outcome], ...] = (
 def outcome(status: int) -> Outcome:
     """What a C-STORE status means for an item; WAITING: ask again later."""
     return next((meaning for statuses, meaning in _OUTCOMES if status in statuses), Outcome.REFUSED)
+
+
+DELETED = 0xC113
+"""The study was deleted in the cloud after the transfer had begun: final for each of its items (A26)."""
 
 
 @dataclass(frozen=True, slots=True)

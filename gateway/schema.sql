@@ -7,7 +7,7 @@ create table if not exists transfers (
     state text not null check (state in ('waiting', 'sending', 'done', 'failed')),
     failures integer not null default 0,
     next_attempt_at real not null default 0,
-    reason text not null default ''  -- of the last interruption
+    reason text not null default ''  -- of the last interruption, or why the whole transfer was refused
 ) strict;
 create index if not exists transfers_open on transfers (state, next_attempt_at)
     where state in ('waiting', 'sending');

@@ -12,6 +12,7 @@ from uuid import UUID
 from gateway.queue import Event, Item, Outcome, State, Transfer, after
 from kernel.clock import Clock
 from kernel.dicom import UID, AETitle
+from kernel.errors import NotFound
 from kernel.ids import NewId, TransferId
 
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
@@ -43,8 +44,18 @@ class RefusedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A study that can be exported."""
+
+    study_instance_uid: UID
+    calling_ae_title: AETitle
+    instances: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
-    """Who knocked, and what became of it."""
+    """Who knocked or exported, and what became of it."""
 
     at: datetime
     action: str
@@ -97,7 +108,9 @@ class Store:
     def keep(self, item: Item, study_instance_uid: UID, calling_ae_title: AETitle) -> None:
         """Puts a received item into the queue: into the open transfer of its study, or into a new one.
 
-        The same bytes under the same UID are one item of a transfer, however often they come.
+        The same bytes under the same UID are one item of a transfer, however often they come. Other bytes
+        are of a corrected study: were they to join a transfer whose study was deleted meanwhile, they would
+        be refused with it.
         """
         with self._transaction() as sql:
             now = self._now()
@@ -105,18 +118,13 @@ class Store:
                 """
                 select id from transfers t
                 where study_instance_uid = ? and calling_ae_title = ? and state in ('waiting', 'sending')
-                  and not exists (select 1 from items i where i.transfer_id = t.id and outcome = 'refused')
-                order by created_at desc limit 1
+                  and not exists (select 1 from items i where i.transfer_id = t.id
+                                  and (outcome = 'refused' or sop_instance_uid = ? and sha256 <> ?))
+                order by created_at desc, id desc limit 1
                 """,
-                (study_instance_uid, calling_ae_title),
+                (study_instance_uid, calling_ae_title, item.sop_instance_uid, item.sha256),
             ).fetchone()
-            transfer_id = row[0] if row else str(self._new_id())
-            if not row:
-                sql.execute(
-                    "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state)"
-                    " values (?, ?, ?, ?, ?)",
-                    (transfer_id, study_instance_uid, calling_ae_title, now, State.WAITING),
-                )
+            transfer_id = row[0] if row else self._begin(sql, study_instance_uid, calling_ae_title)
             sql.execute(
                 """
                 insert into items
@@ -136,10 +144,71 @@ class Store:
                 ),
             )
 
+    def _begin(self, sql: sqlite3.Connection, study_instance_uid: UID, calling_ae_title: AETitle) -> str:
+        transfer_id = str(self._new_id())
+        sql.execute(
+            "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state)"
+            " values (?, ?, ?, ?, ?)",
+            (transfer_id, study_instance_uid, calling_ae_title, self._now(), State.WAITING),
+        )
+        return transfer_id
+
     def digests(self) -> set[str]:
         """Every SHA-256 that the queue knows."""
         with self._lock:
             return {row[0] for row in self._connection.execute("select distinct sha256 from items")}
+
+    # Exporting
+
+    def kept(self, limit: int = 1_000) -> Sequence[KeptRow]:
+        """Studies that can be exported, the one received last first."""
+        with self._lock:
+            rows = self._connection.execute(
+                """
+                select study_instance_uid, calling_ae_title, count(distinct sop_instance_uid),
+                       max(received_at) as last
+                from items join transfers on transfers.id = transfer_id
+                group by study_instance_uid, calling_ae_title order by last desc limit ?
+                """,
+                (limit,),
+            ).fetchall()
+        return [KeptRow(UID(r[0]), AETitle(r[1]), r[2], datetime.fromtimestamp(r[3], UTC)) for r in rows]
+
+    def export(self, study_instance_uids: Sequence[UID]) -> Sequence[Sequence[tuple[AETitle, int]]]:
+        """Puts kept studies into the queue once more, as a new transfer for each title they came under.
+
+        Of each instance goes what came last. Answers for each study the titles and how many instances go;
+        raises NotFound, and exports nothing, if one is not kept.
+        """
+        with self._transaction() as sql:
+            return [self._export(sql, uid) for uid in study_instance_uids]
+
+    def _export(self, sql: sqlite3.Connection, study_instance_uid: UID) -> Sequence[tuple[AETitle, int]]:
+        titles = sql.execute(
+            "select distinct calling_ae_title from transfers where study_instance_uid = ? order by 1",
+            (study_instance_uid,),
+        ).fetchall()
+        if not titles:
+            raise NotFound(f"this gateway keeps no study `{study_instance_uid}`")
+        exported = []
+        for (title,) in titles:
+            changed = sql.execute(
+                """
+                insert into items
+                    (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at)
+                select ?, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at
+                from (select i.*, row_number() over (partition by sop_instance_uid
+                                                     order by received_at desc, number desc) as nth
+                      from items i join transfers t on t.id = i.transfer_id
+                      where t.study_instance_uid = ? and t.calling_ae_title = ?)
+                where nth = 1 order by number
+                """,
+                (self._begin(sql, study_instance_uid, title), study_instance_uid, title),
+            )
+            exported.append((AETitle(title), changed.rowcount))
+        row = AuditRow(self._clock.now(), "study.exported", "done", "", "", "", "", study_instance_uid)
+        self._audit(sql, row)
+        return exported
 
     # Forwarding
 
@@ -161,7 +230,7 @@ class Store:
                     select 1 from transfers s
                     where s.state = 'sending' and s.study_instance_uid = t.study_instance_uid
                       and s.calling_ae_title = t.calling_ae_title)
-                order by created_at limit 1
+                order by created_at, id limit 1
                 """,
                 (self._now(),),
             ).fetchone()
@@ -203,7 +272,16 @@ class Store:
                 "update transfers set failures = 0 where id = ? and failures > 0", (str(transfer_id),)
             )
 
-    def finish(self, transfer: Transfer) -> State | None:
+    def refuse_waiting(self, transfer_id: TransferId, status: int, comment: str) -> None:
+        """The final answer to an item that is one to all that wait."""
+        with self._transaction() as sql:
+            sql.execute(
+                "update items set outcome = ?, status = ?, comment = ?, answered_at = ?"
+                " where transfer_id = ? and outcome = 'waiting'",
+                (Outcome.REFUSED, status, comment, self._now(), str(transfer_id)),
+            )
+
+    def finish(self, transfer: Transfer, reason: str = "") -> State | None:
         """Ends a transfer whose items all have their answer; None if another item has come."""
         with self._transaction() as sql:
             outcomes = {
@@ -216,7 +294,9 @@ class Store:
                 return None
             event = Event.SOME_REFUSED if Outcome.REFUSED in outcomes else Event.ALL_ACKNOWLEDGED
             state = after(transfer.state, event)
-            sql.execute("update transfers set state = ?, reason = '' where id = ?", (state, str(transfer.id)))
+            sql.execute(
+                "update transfers set state = ?, reason = ? where id = ?", (state, reason, str(transfer.id))
+            )
             return state
 
     def interrupted(self, transfer: Transfer, reason: str, pause_s: float) -> None:
@@ -246,22 +326,25 @@ class Store:
     def audit(self, row: AuditRow) -> None:
         """Adds an audit row."""
         with self._transaction() as sql:
-            number = sql.execute(
-                "insert into audit_rows"
-                " (at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason)"
-                " values (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    row.at.timestamp(),
-                    row.action,
-                    row.outcome,
-                    row.listener,
-                    row.remote,
-                    row.calling_ae_title,
-                    row.called_ae_title,
-                    row.reason,
-                ),
-            ).lastrowid
-            sql.execute("delete from audit_rows where number <= ?", ((number or 0) - KEPT_AUDIT_ROWS,))
+            self._audit(sql, row)
+
+    def _audit(self, sql: sqlite3.Connection, row: AuditRow) -> None:
+        number = sql.execute(
+            "insert into audit_rows"
+            " (at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.at.timestamp(),
+                row.action,
+                row.outcome,
+                row.listener,
+                row.remote,
+                row.calling_ae_title,
+                row.called_ae_title,
+                row.reason,
+            ),
+        ).lastrowid
+        sql.execute("delete from audit_rows where number <= ?", ((number or 0) - KEPT_AUDIT_ROWS,))
 
     def queue(self, limit: int = 100) -> Sequence[QueueRow]:
         """Transfers, open ones first, then newest first."""

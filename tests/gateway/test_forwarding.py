@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import threading
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.dicom_files import CATALOGUE
+from gateway.queue import DELETED
 from plumbing.pki import Pki
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
 from tests.ingest.builders import a_uid
@@ -87,7 +89,7 @@ async def test_other_bytes_under_one_uid_are_both_forwarded_and_central_decides(
     answers = await sent_objects(gateway.modality(), one, other)
     assert [answer.status for answer in answers] == [0, 0]
     await eventually(lambda: [entry.status for entry in central.entries] == [0, 0xC123])
-    await eventually(lambda: gateway.states() == ["failed"])
+    await eventually(lambda: gateway.states() == ["done", "failed"])
 
 
 @pytest.mark.proves("GWY-20", part="one gateway serves several facilities, with the configuration it has")
@@ -281,3 +283,32 @@ async def test_a_central_that_speaks_plain_text_hears_nothing_but_a_tls_greeting
         gateway.kill()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+@pytest.mark.proves("GWY-13", part="by command, to Central server")
+async def test_a_study_deleted_in_the_cloud_is_refused_once_and_goes_again_when_it_is_exported(
+    gateway: Gateway, central: CentralOfTheTest
+) -> None:
+    """The answer is final for the whole transfer (A26): what waits is not even sent. Several at once."""
+    studies = sorted(a_uid() for _ in range(2))
+    sending = [a_ct(study=study) for study in studies for _ in range(5)]
+    old: set[str | None] = set()
+    central.answers = lambda entry: DELETED if entry.transfer_id in old else 0
+    await central.stop()
+    gateway.start()
+    await sent_objects(gateway.modality(), *sending)
+    old |= {row[0] for row in gateway.rows("select id from transfers")}
+    await central.start()
+    await eventually(lambda: gateway.states() == ["failed", "failed"])
+    assert [entry.status for entry in central.entries] == [DELETED, DELETED]
+    shown = gateway.status()
+    assert len(re.findall(r"failed +RIVERSIDE +\S+ +0 +0 +5 +of the test", shown)) == 2
+    assert shown.count("C113") == 10
+
+    kept = gateway.acts("--kept")
+    assert all(re.search(rf"{study} +RIVERSIDE +5 ", kept) for study in studies)
+    answer = gateway.acts("--export", *studies)
+    assert answer.splitlines() == [f"exporting {study} as RIVERSIDE: 5 instances" for study in studies]
+    await eventually(lambda: gateway.states() == ["failed", "failed", "done", "done"])
+    assert central.digests() == {digest(each) for each in sending}
+    assert not old & {entry.transfer_id for entry in central.entries if entry.status == 0}

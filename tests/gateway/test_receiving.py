@@ -60,7 +60,7 @@ async def test_plain_text_is_for_registered_modalities_and_shown_as_an_exception
     (answer,) = await sent_objects(gateway.modality(), a_ct())
     assert answer.status == 0
 
-    shown = gateway.status()
+    shown = gateway.says("--status")
     assert f"EXCEPTION: listener 127.0.0.1:{gateway.ports['plain']} in plain text" in shown
     assert "nobody here is called `NOBODY`" in shown
     assert "`STRANGER` at `127.0.0.1` is not registered" in shown
@@ -126,16 +126,15 @@ async def test_a_disk_that_takes_no_more_answers_out_of_resources_and_recovers(
 ) -> None:
     gateway.start()
     assert gateway.process
+    pid = gateway.process.pid or 0
     # No file of the process may grow beyond this: the kernel's own way to refuse a write.
-    resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     large, small = a_ct(pixels=bytes(400_000)), a_ct()
     (answer,) = await sent_objects(gateway.modality(), large)
     assert answer.status == 0xA700
     (answer,) = await sent_objects(gateway.modality(), small)
     assert answer.status == 0
-    resource.prlimit(
-        gateway.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    )
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     (answer,) = await sent_objects(gateway.modality(), large)
     assert answer.status == 0
     await eventually(lambda: central.digests() == {digest(large), digest(small)})

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.queue import Item, Outcome, State, Transfer
+from gateway.queue import DELETED, Item, Outcome, State, Transfer
 from gateway.store import KEPT_AUDIT_ROWS, AuditRow, Store
 from kernel.dicom import UID, AETitle
+from kernel.errors import NotFound
 from kernel.ids import UUID7
 from tests.ingest.builders import a_uid
 
@@ -77,13 +78,6 @@ def test_the_same_instance_twice_is_one_item(store: Store) -> None:
     store.keep(item, STUDY, TITLE)
     store.keep(item, STUDY, TITLE)
     assert list(store.waiting(claimed(store).id)) == [item]
-
-
-def test_other_bytes_under_the_same_uid_are_an_item_of_their_own(store: Store) -> None:
-    one, other = an_item("1.2", "aa" * 32), an_item("1.2", "bb" * 32)
-    store.keep(one, STUDY, TITLE)
-    store.keep(other, STUDY, TITLE)
-    assert list(store.waiting(claimed(store).id)) == [one, other]
 
 
 @pytest.mark.proves("GWY-20", part="a queue of its own for each calling AE title")
@@ -190,3 +184,47 @@ def test_audit_rows_are_kept_up_to_a_limit(store: Store, clock: HandClock) -> No
     store._connection.execute("update audit_rows set number = 5 where remote = 'r1'")
     store.audit(row(3))
     assert [kept.remote for kept in store.audit_rows()] == ["r3", "r2"]
+
+
+def test_other_bytes_under_a_uid_are_another_transfer(store: Store) -> None:
+    """A corrected study must not share the fate of the old one's transfer (A26)."""
+    old, new = an_item("1.5"), an_item("1.5", "cd" * 32)
+    store.keep(old, STUDY, TITLE)
+    store.keep(new, STUDY, TITLE)
+    rest = an_item()
+    store.keep(rest, STUDY, TITLE)
+    store.keep(old, STUDY, TITLE)
+    first = claimed(store)
+    assert list(store.waiting(first.id)) == [old]
+    store.refuse_waiting(first.id, DELETED, "deleted")
+    assert store.finish(first, "deleted") is State.FAILED
+    second = claimed(store)
+    assert list(store.waiting(second.id)) == [new, rest]
+
+
+@pytest.mark.proves("GWY-13", part="what is exported")
+def test_export_is_a_new_transfer_of_what_came_last(store: Store, clock: HandClock) -> None:
+    old, kept, new = an_item("1.5"), an_item("1.6"), an_item("1.5", "cd" * 32)
+    for item in (old, kept, new):
+        clock.move(1)
+        store.keep(item, STUDY, TITLE)
+    store.keep(kept, STUDY, AETitle("HARBOUR"))
+    for _ in range(3):
+        acknowledge(store, claimed(store))
+    (first, second) = store.kept()
+    assert (first.study_instance_uid, second.study_instance_uid) == (STUDY, STUDY)
+    assert {(row.calling_ae_title, row.instances) for row in (first, second)} == {(TITLE, 2), ("HARBOUR", 1)}
+    clock.move(60)
+    assert store.export([STUDY]) == [[("HARBOUR", 1), (TITLE, 2)]]
+    exported = {transfer.calling_ae_title: transfer for transfer in (claimed(store), claimed(store))}
+    assert {transfer.created_at for transfer in exported.values()} == {clock.now()}
+    assert list(store.waiting(exported[TITLE].id)) == [kept, new]
+    assert [row.action for row in store.audit_rows()] == ["study.exported"]
+
+
+def test_nothing_is_exported_if_one_study_is_not_kept(store: Store) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    acknowledge(store, claimed(store))
+    with pytest.raises(NotFound, match=r"1\.2\.4"):
+        store.export([STUDY, UID("1.2.4")])
+    assert store.claim() is None

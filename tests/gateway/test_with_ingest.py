@@ -1,6 +1,7 @@
 """A gateway and the real ingest: enrolled, sending, killed, repeated, revoked."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,21 @@ from demo.dicom_files import CATALOGUE
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes
-from tests.ingest.system import ADMIN, HARBOUR, RIVERSIDE, DicomObject, EnrolledGateway, Ingest, sent_objects
+from tests.ingest.system import (
+    ADMIN,
+    HARBOUR,
+    RIVERSIDE,
+    DicomObject,
+    EnrolledGateway,
+    Ingest,
+    free_port,
+    sent_objects,
+)
+from tests.ingest.test_deletion import a_case, delete
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
+
+PATIENT_ID = 0x0010_0020
 
 
 @pytest.fixture
@@ -101,9 +114,47 @@ async def test_a_conflict_is_final_for_that_instance_and_shown_on_the_gateway(
     first = a_ct()
     async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
         await sent_objects(gateway.modality(), first, with_other_bytes(first))
-        await eventually(lambda: gateway.states() == ["failed"], within=60)
-        assert "delete in the cloud first" in await asyncio.to_thread(gateway.status)
+        await eventually(lambda: gateway.states() == ["done", "failed"], within=60)
+        assert "delete in the cloud first" in gateway.status()
         assert await ingest.stored() == {first.sop_instance_uid: digest(first)}
+
+
+@pytest.mark.proves("ING-8")
+async def test_a_late_retry_of_a_deleted_study_is_refused_and_its_export_is_a_new_study(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    """And what the modality sends again, corrected, shows the corrected values only."""
+    study, uid = a_uid(), a_uid()
+    wrong, late = (a_ct(study=study, uid=u, more={PATIENT_ID: ("LO", "WRONG")}) for u in (uid, a_uid()))
+    right = a_ct(study=study, uid=uid, more={PATIENT_ID: ("LO", "RIGHT")})
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        await sent_objects(gateway.modality(), wrong)
+        await eventually(lambda: gateway.states() == ["done"])
+        # Its queue gets stuck, then the study is deleted, then it goes on.
+        acceptor_port, ingest.ports["dicom"] = ingest.ports["dicom"], free_port()
+        await ingest.stop()
+        await ingest.start()
+        await sent_objects(gateway.modality(), late)
+        await eventually(lambda: gateway.states() == ["done", "waiting"])
+        await delete(ingest, await a_case(ingest, study))
+        await ingest.stop()
+        ingest.ports["dicom"] = acceptor_port
+        await ingest.start()
+        await eventually(lambda: gateway.states() == ["done", "failed"])
+        assert gateway.rows("select reason from transfers where state = 'failed'") == [
+            ("deleted in the cloud: export the study again",)
+        ]
+        assert await ingest.stored() == {}
+
+        await sent_objects(gateway.modality(), right)
+        await eventually(lambda: _equal(ingest, {uid: digest(right)}))
+        described = await ingest.one("select attributes from studies")
+        assert json.loads(described)["PatientID"] == "RIGHT"
+        await delete(ingest, await a_case(ingest, study))
+        await eventually(lambda: gateway.states() == ["done", "failed", "done"])
+        assert gateway.acts("--export", study) == f"exporting {study} as RIVERSIDE: 2 instances\n"
+        await eventually(lambda: _equal(ingest, {uid: digest(right), late.sop_instance_uid: digest(late)}))
+        await eventually(lambda: gateway.states() == ["done", "failed", "done", "done"])
 
 
 async def test_ingest_ends_and_comes_back_in_the_middle(

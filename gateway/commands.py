@@ -1,25 +1,59 @@
-"""What `--status` shows: listeners, queue, final failures, who was refused. No patient data."""
+"""Commands on a gateway, running or not: its status, what it keeps, and Export. No patient data."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from gateway.main import DATABASE
 from gateway.settings import Settings
 from gateway.store import Store
 from kernel.clock import MonotonicClock
+from kernel.dicom import parse_uid
 from kernel.errors import NotFound
 from kernel.ids import UUID7
 
 _SHOWN = 20
+_INSTANT = "%Y-%m-%d %H:%M:%S"
 
 
-def lines(settings: Settings) -> Iterator[str]:
-    """The status of the gateway with these settings, running or not; raises NotFound before its first run."""
+@contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
+    """The gateway's memory; raises NotFound before its first run."""
     path = settings.spool / DATABASE
     if not path.exists():
         raise NotFound(f"`{settings.spool}` holds no gateway yet")
     clock = MonotonicClock()
     store = Store(path, clock=clock, new_id=UUID7(clock))
     try:
+        yield store
+    finally:
+        store.close()
+
+
+def export(settings: Settings, study_instance_uids: Sequence[str]) -> Iterator[str]:
+    """Sends kept studies once more, each as a new transfer (GWY-13, A26); nothing if one is not kept."""
+    uids = list(dict.fromkeys(parse_uid(uid, "export") for uid in study_instance_uids))
+    with _store(settings) as store:
+        for uid, exported in zip(uids, store.export(uids), strict=True):
+            for title, instances in exported:
+                yield f"exporting {uid} as {title}: {instances} instances"
+
+
+def kept(settings: Settings) -> Iterator[str]:
+    """The studies that can be exported."""
+    with _store(settings) as store:
+        yield from _table(
+            "kept studies",
+            ("study", "title", "instances", "last received"),
+            (
+                (row.study_instance_uid, row.calling_ae_title, row.instances, f"{row.received_at:{_INSTANT}}")
+                for row in store.kept()
+            ),
+        )
+
+
+def status(settings: Settings) -> Iterator[str]:
+    """Listeners, queue, final failures, who was refused."""
+    with _store(settings) as store:
         if settings.listener:
             yield f"listener {settings.listener.listen} over TLS"
         if settings.plain_listener:
@@ -49,11 +83,11 @@ def lines(settings: Settings) -> Iterator[str]:
             ),
         )
         yield from _table(
-            "associations refused or in plain text",
+            "associations refused or in plain text, and exports",
             ("at", "what", "remote", "calling", "called", "reason"),
             (
                 (
-                    f"{row.at:%Y-%m-%d %H:%M:%S}",
+                    f"{row.at:{_INSTANT}}",
                     row.action,
                     row.remote,
                     row.calling_ae_title,
@@ -63,8 +97,6 @@ def lines(settings: Settings) -> Iterator[str]:
                 for row in store.audit_rows(_SHOWN)
             ),
         )
-    finally:
-        store.close()
 
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
