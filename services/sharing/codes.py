@@ -378,11 +378,10 @@ async def _lacks_code(transaction: Transaction, actor: str, session: str, bucket
 
 
 async def _block(transaction: Transaction, actor: str, bucket: Bucket, tries: Tries) -> Bucket:
-    """The fifth wrong code in succession (SHR-9); what was sent before is void."""
+    """The fifth wrong code in succession (SHR-9)."""
     blocked = replace(bucket.after(Act.BLOCK, transaction.now), wrong_codes=tries.wrong)
     await transaction.save_buckets([blocked])
     await transaction.save_tries(bucket.id, tries)
-    await transaction.delete_codes(bucket.id)
     await transaction.say(ShareBlocked(blocked.id, blocked.version))
     await transaction.record(actor, "share.blocked", f"bucket:{bucket.id}", "done")
     return blocked
