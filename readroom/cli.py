@@ -11,6 +11,7 @@ import click
 from kernel.errors import ReadroomError, Unauthenticated
 from plumbing.endpoints import Endpoints
 from readroom import (
+    audit,
     cases,
     deletion,
     deliveries,
@@ -81,7 +82,7 @@ def login(place: Place, login: str) -> None:
     click.echo(harmless(f"logged in as `{login}`"))
 
 
-_AREAS = (facilities, gateways, users, cases, reading, sharing, deliveries, deletion, received)
+_AREAS = (facilities, gateways, users, cases, reading, sharing, deliveries, deletion, received, audit)
 for _command in (command for area in _AREAS for command in area.COMMANDS):
     cli.add_command(_command)
 

@@ -1,6 +1,6 @@
 """The services, called as one user: every call carries a token of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from plumbing.endpoints import Endpoints
 from plumbing.runtime import clock_of
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
+from wire.audit.v1.audit_pb2_grpc import AuditServiceStub
 from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from wire.notify.v1.notify_pb2_grpc import NotifyServiceStub
 from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
@@ -20,6 +21,7 @@ from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+    from wire.audit.v1.audit_pb2_grpc import AuditServiceAsyncStub
     from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from wire.notify.v1.notify_pb2_grpc import NotifyServiceAsyncStub
     from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
@@ -32,7 +34,7 @@ DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Readroom:
-    """The services as one user has them."""
+    """The services as one user has them; `audit` is what each of them serves beside its own."""
 
     access: "AccessServiceAsyncStub"
     ingest: "IngestServiceAsyncStub"
@@ -40,6 +42,7 @@ class Readroom:
     reporting: "ReportingServiceAsyncStub"
     sharing: "SharingServiceAsyncStub"
     notify: "NotifyServiceAsyncStub"
+    audit: Mapping[str, "AuditServiceAsyncStub"]
 
 
 @asynccontextmanager
@@ -66,11 +69,13 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
                 rpc.connect(address, name, caller, deadline_s=DEADLINE_S, token=token)
             )
 
+        to = {name: await channel(name) for name in endpoints.services}
         yield Readroom(
-            access=AccessServiceStub(await channel("access")),
-            ingest=IngestServiceStub(await channel("ingest")),
-            routing=RoutingServiceStub(await channel("routing")),
-            reporting=ReportingServiceStub(await channel("reporting")),
-            sharing=SharingServiceStub(await channel("sharing")),
-            notify=NotifyServiceStub(await channel("notify")),
+            access=AccessServiceStub(to["access"]),
+            ingest=IngestServiceStub(to["ingest"]),
+            routing=RoutingServiceStub(to["routing"]),
+            reporting=ReportingServiceStub(to["reporting"]),
+            sharing=SharingServiceStub(to["sharing"]),
+            notify=NotifyServiceStub(to["notify"]),
+            audit={name: AuditServiceStub(each) for name, each in to.items()},
         )
