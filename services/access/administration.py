@@ -174,6 +174,7 @@ class HeldPrivilege:
 
     user_id: UserId
     facility_id: FacilityId
+    facility_name: str
     privilege: Privilege
     effective_level: Level
     expires_at: datetime | None
@@ -184,7 +185,7 @@ class HeldPrivilege:
     ) -> "HeldPrivilege":
         standing = stand(privilege, user.role, facility.time_zone)
         shown = replace(privilege, read_types=shown_read_types(privilege.read_types, shown_to))
-        return cls(user.id, facility.id, shown, standing.at(now), standing.expires_at)
+        return cls(user.id, facility.id, facility.name, shown, standing.at(now), standing.expires_at)
 
 
 class Users:

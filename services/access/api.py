@@ -292,7 +292,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     ) -> pb.DescribeUsersResponse:
         user_ids = [UserId(parse_id(each, "user_ids")) for each in request.user_ids]
         users, privileges = await self._users.describe(user_ids, request.logins)
-        return pb.DescribeUsersResponse(users=map(_user, users), privileges=map(_privilege, privileges))
+        return pb.DescribeUsersResponse(
+            users=map(_user, users), privileges=map(_described_privilege, privileges)
+        )
 
     async def DescribeCases(  # noqa: N802
         self, request: pb.DescribeCasesRequest, context: Context
@@ -444,6 +446,12 @@ def _privilege(held: HeldPrivilege) -> pb.Privilege:
         effective_level=LEVEL_VALUES[held.effective_level],
         expires_at=_timestamp(held.expires_at) if held.expires_at else None,
     )
+
+
+def _described_privilege(held: HeldPrivilege) -> pb.Privilege:
+    privilege = _privilege(held)
+    privilege.facility_name = held.facility_name
+    return privilege
 
 
 def _folder(folder: Folder) -> pb.Folder:

@@ -141,7 +141,7 @@ async def test_how_a_user_is_reached_is_saved_listed_and_described(scene: Scene)
         jane.version,
         list(jane.permissions),
     )
-    assert [scene.facility_id] == [privilege.facility_id for privilege in described.privileges]
+    assert [(scene.facility_id, "MS44")] == [(p.facility_id, p.facility_name) for p in described.privileges]
 
     versions = (await notify.ListVersions(pb.ListVersionsRequest())).versions
     assert {user.user_id for user in listed} == {each.user_id for each in versions}
