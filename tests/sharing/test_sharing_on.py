@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kernel.errors import Denied, NotFound, ReadroomError
+from kernel.errors import Conflict, Denied, NotFound, ReadroomError
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
 from services.sharing.domain import Act, Recipient, Rights, Share, State
@@ -16,6 +16,7 @@ from tests.sharing.system import (
     FURTHER,
     Sharing,
     act,
+    block,
     error_of,
     extend,
     in_days,
@@ -27,9 +28,6 @@ from wire.access.v1 import access_pb2
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 CREATED, REVOKED = ShareCreated.subject, ShareRevoked.subject
-
-
-# Sharing on
 
 
 @pytest.mark.proves("SHR-24")
@@ -136,6 +134,22 @@ async def test_whatever_was_shared_on_is_shortened_with_it_and_not_lengthened(sh
         "select from buckets where accepted_version < version and state <> 'pending'"
     )
     assert not untold
+
+
+async def test_what_comes_from_a_blocked_share_stays_and_is_not_extended(sharing: Sharing) -> None:
+    """Whoever blocks somebody by wrong codes locks nobody else out (A40); the blocked gives nothing more."""
+    case_id = await sharing.world.case()
+    parent, child, _ = await a_chain(sharing, case_id)
+
+    await block(sharing, parent.buckets[0])
+
+    assert await sharing.world.sees("rob", case_id)
+    for login in ("rita", "adam"):
+        error = await error_of(extend(sharing, login, child.buckets[0], till(sharing, 2)["validity"]))
+        assert isinstance(error, Conflict | NotFound)
+    assert isinstance(await error_of(sharing.share("rita", [case_id], "ron")), NotFound)
+    await sharing.revoke("vos", share=parent)
+    assert not await sharing.world.sees("rob", case_id)
 
 
 async def test_a_facility_may_forbid_sharing_on_also_of_what_allows_it(sharing: Sharing) -> None:
