@@ -258,6 +258,10 @@ class Hearing(Generic[T, S]):
     apply: Callable[[T, Fact, S], Awaitable[None]]
 
 
+async def ask_nobody(_fact: Fact) -> None:
+    """The `fetch` of a fact that says all there is to know."""
+
+
 class Consumer(Generic[T]):
     """Hears the facts a service listens to, as a durable consumer with the service's name.
 

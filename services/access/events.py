@@ -1,10 +1,8 @@
-"""What access hears: from routing, ingest and reporting; and the hourly healing."""
+"""What access hears: from routing, ingest and reporting."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from kernel.errors import ReadroomError
 from kernel.events import (
     CaseDeleted,
     CaseMoved,
@@ -17,20 +15,11 @@ from kernel.events import (
     StudyReceived,
 )
 from kernel.ids import CaseId, FacilityId, StudyId
-from plumbing import log
-from plumbing.bus import Hearing
+from plumbing.bus import Hearing, ask_nobody
 from services.access.caseindex import Reading, ReceivedStudy
 from services.access.deletion import Deletions
 from services.access.domain import Facility
 from services.access.usecases import CaseIndex, Snapshots
-
-HEAL_INTERVAL_S = 3600
-"""How long a lost fact stays lost."""
-
-RETRY_S = 60
-"""How soon healing is tried again when an owner does not answer."""
-
-_log = log.get()
 
 
 def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
@@ -60,9 +49,6 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
     async def index_facility(transaction: Any, _fact: Fact, facility: Facility | None) -> None:
         await index.index_facility(transaction, facility)
 
-    async def fetch_nothing(_fact: Fact) -> None:
-        """Nobody describes what was deleted."""
-
     async def purge(transaction: Any, fact: Fact, _: None) -> None:
         await deletions.purge(transaction, CaseId(fact.id), fact.version)
 
@@ -71,18 +57,5 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
         *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
         Hearing(ReadingChanged, fetch_reading, index_reading),
         Hearing(FacilityChanged, fetch_facility, index_facility),
-        Hearing(CaseDeleted, fetch_nothing, purge),
+        Hearing(CaseDeleted, ask_nobody, purge),
     ]
-
-
-async def heal(index: CaseIndex) -> None:
-    """Catches up with the owners at the start and every hour."""
-    while True:
-        pause_s = HEAL_INTERVAL_S
-        try:
-            if healed := await index.heal():
-                _log.info("facts healed", count=healed)
-        except ReadroomError as error:
-            pause_s = RETRY_S
-            _log.warning("healing has to wait", cause=error.sentence)
-        await asyncio.sleep(pause_s)

@@ -1,7 +1,7 @@
-"""What notify hears, from sharing, access and ingest; and what it does by itself: send, plan, heal, count."""
+"""What notify hears, from sharing, access and ingest; and what it does by itself: send, plan, count."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,8 +10,8 @@ from prometheus_client import Gauge
 from kernel.errors import ReadroomError
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
-from plumbing import log
-from plumbing.bus import Hearing
+from plumbing import log, timers
+from plumbing.bus import Hearing, ask_nobody
 from services.notify.domain import Bucket, Users
 from services.notify.usecases import Notices, Reminders, Sender
 
@@ -19,7 +19,7 @@ OPEN = Gauge(
     "readroom_notify_notices", "Notices that are not settled, by state; alert if `dead` grows", ["state"]
 )
 
-SENDERS = 8
+SENDERS = 16
 """Mails on their way at once: most of the time each waits for an owner, the mail server or a commit."""
 
 LOOK_INTERVAL_S = 1.0
@@ -27,12 +27,6 @@ LOOK_INTERVAL_S = 1.0
 
 COUNT_INTERVAL_S = 15
 """How old the gauge may be: about what a scrape takes to come round."""
-
-HEAL_INTERVAL_S = 3600
-"""How long a lost fact stays lost."""
-
-RETRY_S = 30
-"""How soon a timer tries again when a part of the system does not answer."""
 
 FINISH_S = 0.8
 """What a mail on its way has when the process ends: less than the second that tasks are given."""
@@ -63,14 +57,10 @@ def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, An
 
     return [
         Hearing(ShareCreated, fetch_bucket, bucket_created),
-        *(Hearing(fact, _ask_nobody, bucket_ended) for fact in (ShareRevoked, ShareExpired)),
+        *(Hearing(fact, ask_nobody, bucket_ended) for fact in (ShareRevoked, ShareExpired)),
         Hearing(UserChanged, fetch_user, save_user),
-        Hearing(CaseDeleted, _ask_nobody, case_deleted),
+        Hearing(CaseDeleted, ask_nobody, case_deleted),
     ]
-
-
-async def _ask_nobody(_fact: Fact) -> None:
-    return None
 
 
 async def send(sender: Sender, asked: asyncio.Event) -> None:
@@ -113,17 +103,7 @@ async def plan(reminders: Reminders) -> None:
         if planned := await reminders.plan():
             _log.info("privileges expire soon", count=planned)
 
-    await _every(LOOK_INTERVAL_S, once)
-
-
-async def heal(reminders: Reminders) -> None:
-    """Catches up with access at the start and every hour."""
-
-    async def once() -> None:
-        if healed := await reminders.heal():
-            _log.info("facts healed", count=healed)
-
-    await _every(HEAL_INTERVAL_S, once)
+    await timers.every(LOOK_INTERVAL_S, once)
 
 
 async def count(notices: Notices) -> None:
@@ -133,15 +113,4 @@ async def count(notices: Notices) -> None:
         for state, number in (await notices.count_open()).items():
             OPEN.labels(state.value).set(number)
 
-    await _every(COUNT_INTERVAL_S, once)
-
-
-async def _every(interval_s: float, once: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        pause_s = interval_s
-        try:
-            await once()
-        except ReadroomError as error:
-            pause_s = min(interval_s, RETRY_S)
-            _log.warning("a timer has to wait", task=once.__qualname__, cause=error.sentence)
-        await asyncio.sleep(pause_s)
+    await timers.every(COUNT_INTERVAL_S, once)

@@ -22,7 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime, verifying
+from plumbing import rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.outbox import Relay
@@ -182,7 +182,7 @@ async def build(
             "consumer": Consumer(bus, database, NAME, events.hearings(notices, reminders), clock).run,
             "send": partial(events.send, sender, database.asked),
             "plan": partial(events.plan, reminders),
-            "heal": partial(events.heal, reminders),
+            "heal": partial(timers.heal, reminders.heal),
             "count": partial(events.count, notices),
         },
         ready={"database": database.ready, "bus": bus.ready},

@@ -5,17 +5,14 @@ from typing import Any
 
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
-from plumbing.bus import Hearing
+from plumbing.bus import Hearing, ask_nobody
 from services.reporting.usecases import Readings, Transaction
 
 
 def hearings(readings: Readings) -> Sequence[Hearing[Any, None]]:
     """A deleted case is purged."""
 
-    async def fetch_nothing(_fact: Fact) -> None:
-        """Nobody describes what was deleted."""
-
     async def purge(transaction: Transaction, fact: Fact, _: None) -> None:
         await readings.purge(transaction, CaseId(fact.id), fact.version)
 
-    return [Hearing(CaseDeleted, fetch_nothing, purge)]
+    return [Hearing(CaseDeleted, ask_nobody, purge)]

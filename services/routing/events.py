@@ -1,15 +1,14 @@
 """What routing hears: of received studies and deletions; and the hour in which a lost fact heals."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client import Gauge
 
-from kernel.errors import ReadroomError
 from kernel.events import CaseDeleted, Fact, StudyChanged, StudyReceived
 from kernel.ids import CaseId, StudyId
-from plumbing import log
+from plumbing import log, timers
 from plumbing.bus import Hearing
 from services.routing.domain import Deletion, Study
 from services.routing.usecases import Placements
@@ -18,9 +17,6 @@ HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert a
 
 COUNT_INTERVAL_S = 15
 """How old the gauge may be: about what a scrape takes to come round."""
-
-RETRY_S = 30
-"""How soon a timer tries again when a part of the system does not answer."""
 
 _log = log.get()
 
@@ -54,11 +50,7 @@ async def heal(placements: Placements, interval_s: float) -> None:
     def failed(study_id: StudyId, error: Exception) -> None:
         _log.warning("a study cannot be placed", study=study_id, exc_info=error)
 
-    async def once() -> None:
-        if healed := await placements.heal(failed):
-            _log.info("studies healed", count=healed)
-
-    await _every(interval_s, once)
+    await timers.heal(partial(placements.heal, failed), interval_s)
 
 
 async def count_held(placements: Placements) -> None:
@@ -68,15 +60,4 @@ async def count_held(placements: Placements) -> None:
         for kind, count in (await placements.count_held()).items():
             HELD.labels(kind.value).set(count)
 
-    await _every(COUNT_INTERVAL_S, once)
-
-
-async def _every(interval_s: float, once: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        pause_s = interval_s
-        try:
-            await once()
-        except ReadroomError as error:
-            pause_s = min(interval_s, RETRY_S)
-            _log.warning("a timer has to wait", task=once.__qualname__, cause=error.sentence)
-        await asyncio.sleep(pause_s)
+    await timers.every(COUNT_INTERVAL_S, once)

@@ -10,7 +10,7 @@ from kernel.errors import ReadroomError
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
 from plumbing import log
-from plumbing.bus import Hearing
+from plumbing.bus import Hearing, ask_nobody
 from services.sharing.codes import CodeRepairs
 from services.sharing.usecases import BATCH, Repairs, Transaction
 
@@ -31,13 +31,10 @@ _log = log.get()
 def hearings(repairs: Repairs) -> Sequence[Hearing[Any, None]]:
     """A deleted case is purged, whatever else is known of it."""
 
-    async def fetch(_fact: Fact) -> None:
-        return None
-
     async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:
         await repairs.purge(transaction, CaseId(fact.id), fact.version)
 
-    return [Hearing(CaseDeleted, fetch, purge)]
+    return [Hearing(CaseDeleted, ask_nobody, purge)]
 
 
 async def sweep(repairs: Repairs, codes: CodeRepairs) -> None:

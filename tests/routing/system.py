@@ -153,7 +153,10 @@ class System:
                 pb.ListVersionsRequest(kind=pb.ListVersionsRequest.KIND_PLACEMENT)
             )
             for each in versions.versions:
-                placement = await self.described(each.id)
+                try:
+                    placement = await self.described(each.id)
+                except NotFound:  # purged meanwhile
+                    continue
                 if (
                     any(one.study_id == str(study.id) for one in placement.studies)
                     and placement.version >= version
