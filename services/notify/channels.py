@@ -25,7 +25,7 @@ from services.notify.domain import Breaker, Event, Letter, Mailbox, Undelivered,
 _CRLF = "\r\n"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
-IDLE_CONNECTIONS = 8
+IDLE_CONNECTIONS = 16
 """Kept for the next mail; a server that has closed one meanwhile is asked anew."""
 
 

@@ -17,6 +17,7 @@ from kernel.events import Fact
 from kernel.ids import UUID7
 from plumbing import config, rpc
 from plumbing.bus import Bus
+from plumbing.db import Database, Transaction
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
@@ -145,6 +146,7 @@ class System:
     sharing: Sharing
     mails: MailServer
     texts: TextGateway
+    database: Database[Transaction]
     resources: AsyncExitStack
 
     def called_by(self, peer: str, token: Any = None) -> "NotifyServiceAsyncStub":
@@ -260,7 +262,9 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
         resources.push_async_callback(bus.close)
         await eventually(bus.ready)
         await eventually(application.ready["bus"])
-        yield System(pki, port, bus, access, sharing, mails, texts, resources)
+        database = await Database.connect(url, Transaction, clock=CLOCK, new_id=UUID7(CLOCK), pool_size=1)
+        resources.push_async_callback(database.close)
+        yield System(pki, port, bus, access, sharing, mails, texts, database, resources)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
