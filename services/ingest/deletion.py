@@ -210,7 +210,7 @@ class Deletions:
         self._wake.set()
 
     async def resume(self, *, asked_for: timedelta = ASKED_FOR) -> None:
-        """Goes on with every deletion that is not closed; raises Unavailable if somebody does not answer."""
+        """Goes on with every deletion that is not closed."""
         async with self._database.statements() as statements:
             now = statements.now
         await self._unlink()
@@ -270,6 +270,8 @@ class Deletions:
             begun = await self._access.begin_delete(deletion.case_id, deletion.deletion_id, force=False)
         except NotFound as error:
             await self._lapse(deletion, error.sentence)
+        except ReadroomError as error:
+            _log.warning("a deletion has to wait", case=str(deletion.case_id), cause=error.sentence)
         else:
             await self._begin(deletion, begun)
 

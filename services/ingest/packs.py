@@ -27,7 +27,7 @@ from struct import pack
 
 from prometheus_client import Counter
 
-from kernel.errors import Conflict, Invalid, Unavailable
+from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import NewId, PackId, parse_id
 from plumbing import log
 from plumbing.dimse.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -264,14 +264,21 @@ class Packs:
     def read(self, stored: StoredInstance) -> Iterator[bytes]:
         """The Part 10 file in chunks. The last one comes only if the data set's SHA-256 is right.
 
-        Raises Unavailable if the pack is missing or short, or does not hold what the index says.
+        Raises Unavailable if the pack is short, or does not hold what the index says; NotFound if it is gone.
         """
         try:
             yield from self._read(stored)
+        except FileNotFoundError as error:
+            raise NotFound("the pack is gone") from error
         except OSError as error:
             DAMAGED.inc()
             _log.error("an instance cannot be read", pack=str(stored.place.pack_id), exc_info=error)
             raise Unavailable("the instance cannot be read") from error
+
+    def missing(self, pack_id: PackId) -> None:
+        """A pack is gone that should be there: raises the alert."""
+        DAMAGED.inc()
+        _log.error("a pack is missing", pack=str(pack_id))
 
     def _read(self, stored: StoredInstance) -> Iterator[bytes]:
         place = stored.place

@@ -330,6 +330,14 @@ class IngestTransaction(DeletionStore):
     async def seal_open_packs(self) -> None:
         await self.connection.execute("update packs set sealed_at = $1 where sealed_at is null", self.now)
 
+    async def pack_is_kept(self, pack_id: PackId) -> bool:
+        """Whether a study has instances in it."""
+        return bool(
+            await self.connection.fetchval(
+                "select exists (select from packs where pack_id = $1 and study_id is not null)", pack_id
+            )
+        )
+
     async def sealed_packs(self, pack_ids: Collection[PackId]) -> dict[PackId, int]:
         """Where the sealed ones of these packs end."""
         rows = await self.connection.fetch(

@@ -8,10 +8,11 @@ import pytest
 
 from kernel.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from plumbing import rpc
-from services.ingest.packs import CHUNK_BYTES
+from services.ingest.packs import CHUNK_BYTES, DAMAGED
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct
-from tests.ingest.system import READER, DicomObject, Ingest, Sender, sent_objects, sha256
+from tests.ingest.system import ADMIN, READER, DicomObject, Ingest, Sender, sent_objects, sha256
+from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
@@ -140,6 +141,23 @@ async def test_a_user_without_a_token_or_with_bad_ids_gets_nothing(ingest: Inges
     with pytest.raises(NotFound):
         await stub.DescribeStudy(pb.DescribeStudyRequest(study_id=str(uuid4())))
     await channel.close()
+
+
+async def test_a_study_that_is_purged_while_it_is_fetched_is_gone_and_not_damaged(ingest: Ingest) -> None:
+    study = a_uid()
+    case_id = await a_case(ingest, *(a_ct(study=study, pixels=os.urandom(3 * CHUNK_BYTES)) for _ in range(9)))
+    ingest.access.cases[case_id] = [str(await ingest.one("select study_id from studies"))]
+    before = DAMAGED._value.get()
+    fetched = aiter(ingest.acting(READER).StreamStudy(pb.StreamStudyRequest(case_id=case_id)))
+    await anext(fetched)
+    await ingest.acting(ADMIN).DeleteStudy(pb.DeleteStudyRequest(case_id=case_id))
+    await eventually(lambda: not ingest.pack_files())
+    with pytest.raises(NotFound):
+        async for _ in fetched:
+            pass
+    with pytest.raises(NotFound):
+        await fetch_study(ingest, case_id)
+    assert DAMAGED._value.get() == before
 
 
 @pytest.mark.parametrize("damage", ["missing", "other bytes"])

@@ -1,0 +1,175 @@
+"""What ingest does about a deletion that others are slow with, by a clock of the test."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import Denied, Unavailable
+from kernel.events import CasePurged
+from kernel.ids import UUID7, CaseId, DeletionId, FacilityId
+from plumbing.db import Database
+from services.ingest.deletion import CONFIRM, OVERDUE, Begun, Deletions, State
+from services.ingest.domain import Reach
+from services.ingest.store import IngestTransaction
+from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
+
+USER = "user"
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> datetime:
+        return self.time
+
+    def move(self, **by: float) -> None:
+        self.time += timedelta(**by)
+
+
+class Access:
+    """Answers what the test says, and notes how often it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Begun | Exception = Begun((), FACILITY, "1")
+        self.asked = 0
+        self.reaches: dict[str, Reach] = {}
+
+    async def reach(self, permission: str) -> Reach:
+        return self.reaches.get(permission, Reach(everywhere=False))
+
+    async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class NoFiles:
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError("there is no file")
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def database(
+    fresh_database: Callable[[str], str], clock: HandClock
+) -> AsyncIterator[Database[IngestTransaction]]:
+    connected = await Database.connect(
+        fresh_database("ingest"), IngestTransaction, clock=clock, new_id=UUID7(clock)
+    )
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+def access() -> Access:
+    return Access()
+
+
+@pytest.fixture
+def deletions(database: Database[IngestTransaction], access: Access, clock: HandClock) -> Deletions:
+    return Deletions(database, access, NoFiles(), UUID7(clock))
+
+
+async def told(database: Database[IngestTransaction]) -> list[int]:
+    """The versions with which the deletion was told."""
+    async with database.statements() as statements:
+        rows = await statements.connection.fetch(
+            "select payload->>'version' as version from outbox where subject = 'case.deleted.v1' order by id"
+        )
+    return [int(row["version"]) for row in rows]
+
+
+async def confirm(database: Database[IngestTransaction], deletions: Deletions, case: CaseId, by: str) -> None:
+    async with database.transaction() as transaction:
+        await deletions.confirm(transaction, CasePurged(case, 1, by))
+
+
+async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after_ten(
+    database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
+) -> None:
+    case_id = CaseId(uuid4())
+    await deletions.delete(USER, case_id, force=False)
+    clock.move(seconds=59)
+    await deletions.resume()
+    assert await told(database) == [1]
+    clock.move(seconds=1)
+    await deletions.resume()
+    await deletions.resume()
+    assert await told(database) == [1, 2]
+    for by in CONFIRM[1:]:
+        await confirm(database, deletions, case_id, by)
+    clock.move(minutes=9)
+    await deletions.resume()
+    assert await told(database) == [1, 2, 3]
+    assert OVERDUE._value.get() == 0
+    clock.move(seconds=1)
+    await deletions.resume()
+    assert OVERDUE._value.get() == 1
+    access.reaches["operator"] = Reach(everywhere=True)
+    (found,) = await deletions.list(None, 10)
+    assert (found.state, found.waiting_for) == (State.BEGUN, (CONFIRM[0],))
+    await confirm(database, deletions, case_id, CONFIRM[0])
+    await confirm(database, deletions, case_id, CONFIRM[0])
+    await deletions.resume()
+    assert OVERDUE._value.get() == 0
+    clock.move(days=1)
+    await deletions.resume()
+    assert await told(database) == [1, 2, 3]
+    assert (await deletions.list(None, 10))[0].state is State.CLOSED
+
+
+async def test_access_is_asked_again_after_half_a_minute(
+    database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
+) -> None:
+    answer, access.answer = access.answer, Unavailable("away")
+    case_id = CaseId(uuid4())
+    with pytest.raises(Unavailable):
+        await deletions.delete(USER, case_id, force=False)
+    clock.move(seconds=29)
+    await deletions.resume()
+    assert access.asked == 1
+    clock.move(seconds=1)
+    await deletions.resume()
+    assert access.asked == 2
+    access.answer = answer
+    await deletions.resume()
+    await deletions.resume()
+    assert access.asked == 3
+    assert await told(database) == [1]
+
+
+async def test_each_sees_the_deletions_of_where_he_may_delete(deletions: Deletions, access: Access) -> None:
+    await deletions.delete(USER, CaseId(uuid4()), force=False)
+    with pytest.raises(Denied, match="operator"):
+        await deletions.list(None, 10)
+    access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({FACILITY}))
+    assert len(await deletions.list(None, 10)) == 1
+    elsewhere = FacilityId(uuid4())
+    access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({elsewhere}))
+    assert not await deletions.list(None, 10)
+    access.reaches["operator"] = Reach(everywhere=True)
+    assert len(await deletions.list(None, 10)) == 1
+
+
+async def test_a_tombstone_forgets_the_uid_when_no_transfer_can_be_so_old(
+    database: Database[IngestTransaction], clock: HandClock
+) -> None:
+    sender, study = a_sender(a_gateway(), begun_at=NOW), a_uid()
+    async with database.transaction() as transaction:
+        await transaction.connection.execute(
+            "insert into tombstones values ($1, $2, $3, $4)", uuid4(), FACILITY, study, NOW
+        )
+        await transaction.prune_tombstones(NOW)
+        assert await transaction.find_study(sender, study) == (None, True)
+        await transaction.prune_tombstones(NOW + timedelta(seconds=1))
+        assert await transaction.find_study(sender, study) == (None, False)
+        assert await transaction.connection.fetchval("select count(*) from tombstones") == 1
