@@ -31,7 +31,6 @@ IDLE_CONNECTIONS = 16
 
 _UNREACHED: dict[type[BaseException], str] = {
     aiosmtplib.SMTPAuthenticationError: "the mail server refused our password",
-    aiosmtplib.SMTPNotSupported: "the mail server offers no STARTTLS",
     ssl.SSLError: "the mail server shows no certificate that is trusted",
     aiosmtplib.SMTPException: "the mail server cannot be reached",
     OSError: "the mail server cannot be reached",
@@ -123,17 +122,22 @@ class MailServer:
         smtp = aiosmtplib.SMTP(
             hostname=self._host,
             port=self._port,
-            username=self._user or None,
-            password=self._password or None,
             local_hostname=self._sender.domain,
             timeout=self._timeout_s,
             use_tls=self._tls == "tls",
-            start_tls=self._tls == "starttls",
+            start_tls=False,
             tls_context=self._trust,
         )
         try:
             await smtp.connect()
             await smtp.ehlo()
+            if self._tls == "starttls":
+                if not smtp.supports_extension("STARTTLS"):
+                    raise Undelivered(Event.LATER, "the mail server offers no STARTTLS")
+                await smtp.starttls()
+                await smtp.ehlo()
+            if self._user:
+                await smtp.login(self._user, self._password)
         except BaseException as error:
             smtp.close()
             for kind, reason in _UNREACHED.items():

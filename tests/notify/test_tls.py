@@ -31,7 +31,7 @@ class Handler:
 
 
 def known(_server: object, _session: object, _envelope: object, _mechanism: str, who: object) -> AuthResult:
-    return AuthResult(success=isinstance(who, LoginPassword) and who.password == b"sesame")
+    return AuthResult(success=isinstance(who, LoginPassword) and who.password == b"sesame", handled=False)
 
 
 @asynccontextmanager
