@@ -167,7 +167,8 @@ async def build(
     office = Office(settings.reminders_to, settings.reminders_language)
     notices = Notices(database, sharing, access)
     reminders = Reminders(database, access, settings.reminder_days, office)
-    sender = Sender(database, Letters(sharing, access, press, clock, office), mail)
+    letters = Letters(sharing, access, press, clock, office)
+    sender = Sender(database, letters.write, mail)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)

@@ -1,7 +1,7 @@
 """What notify does: asks the owners at each attempt, hands mails over once, reminds, sends codes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -346,9 +346,9 @@ class Sender:
     an operator does.
     """
 
-    def __init__(self, database: Database, letters: Letters, post: Post) -> None:
+    def __init__(self, database: Database, write: Callable[[Notice], Awaitable[Letter]], post: Post) -> None:
         self._database = database
-        self._letters = letters
+        self._write = write
         self._post = post
 
     async def deliver_next(self) -> bool:
@@ -358,7 +358,7 @@ class Sender:
         if notice is None:
             return False
         try:
-            letter = await self._letters.write(notice)
+            letter = await self._write(notice)
             async with self._post.envelope(letter) as envelope:
                 begun = await self._begin(notice)
                 if begun is None:

@@ -99,7 +99,7 @@ async def notify(database_url: str) -> AsyncIterator[Notify]:
             post,
             Notices(database, owners, owners),
             letters,
-            Sender(database, letters, post),
+            Sender(database, letters.write, post),
             Reminders(database, owners, (30, 7, 1), office),
         )
         await post.close()

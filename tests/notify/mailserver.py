@@ -23,7 +23,7 @@ class Received:
 
     @property
     def message(self) -> EmailMessage:
-        return cast("EmailMessage", email.message_from_bytes(self.content, policy=email.policy.default))
+        return email.message_from_bytes(self.content, policy=email.policy.default)
 
     @property
     def subject(self) -> str:
@@ -75,7 +75,7 @@ class MailServer:
     def drop_all(self) -> None:
         """Ends every connection."""
         for protocol in list(self.live):
-            protocol.transport.abort()
+            abort(protocol)
 
     async def start(self) -> None:
         """Listens, after the first time on the same port."""
@@ -90,6 +90,12 @@ class MailServer:
         self.server.close()
         self.drop_all()
         await self.server.wait_closed()
+
+
+def abort(protocol: SMTP) -> None:
+    """Drops the connection."""
+    if protocol.transport is not None:
+        cast("asyncio.Transport", protocol.transport).abort()
 
 
 class _Protocol(SMTP):
@@ -109,10 +115,10 @@ class _Protocol(SMTP):
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
         answer = self._owner.at.get("DATA") or ["go on"]
         if (said := answer.pop(0)) is None:
-            self.transport.abort()
+            abort(self)
         elif said != "go on":
             await self.push(said)
-            self._set_rset_state()
+            self.envelope = Envelope()
         else:
             await super().smtp_DATA(arg)
 
@@ -159,7 +165,7 @@ class _Handler:
             return "250 OK"
         answer = answers.pop(0)
         if answer is None:
-            server.transport.abort()
+            abort(server)
             return "421 gone"
         return answer
 

@@ -20,7 +20,7 @@ from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
-from plumbing.tokens import mint
+from plumbing.tokens import Verifier, mint
 from services.notify import main
 from tests.auditing import audit_settings
 from tests.notify.mailserver import MailServer, mail_server
@@ -218,7 +218,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             ("access", access_pb2_grpc.add_AccessServiceServicer_to_server, access),
             ("sharing", sharing_pb2_grpc.add_SharingServiceServicer_to_server, sharing),
         ):
-            verifier = rpc.tokens.Verifier(pki.token_public_key.read_bytes(), CLOCK)
+            verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
             owner = rpc.Server(name, "127.0.0.1:0", pki.tls(name), verifier, CLOCK)
             owner.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
             addresses[name] = f"127.0.0.1:{await owner.start()}"

@@ -11,6 +11,7 @@ import pytest
 
 from kernel.errors import Conflict, Unavailable
 from services.notify.domain import Letter, Notice, State
+from services.notify.events import send
 from services.notify.usecases import HELD_FOR, OPERATOR, Envelope, Reach, Sender
 from tests.notify.conftest import Notify
 
@@ -253,7 +254,7 @@ class Steps:
     def __init__(self, notify: Notify) -> None:
         self.at: dict[str, Any] = {}
         self._notify = notify
-        self.sender = Sender(_Database(notify.database, self), self, self)
+        self.sender = Sender(_Database(notify.database, self), self.write, self)
 
     async def reach(self, step: str) -> None:
         if step in self.at:
@@ -377,7 +378,7 @@ async def test_what_became_of_a_mail_is_written_when_the_database_is_back(notify
             async with super().transaction() as transaction:
                 yield transaction
 
-    sender = Sender(Away(notify.database, steps), steps, steps)
+    sender = Sender(Away(notify.database, steps), steps.write, steps)
     assert await sender.deliver_next()
     assert SENT == await notify.state()
 
@@ -424,6 +425,20 @@ async def test_many_senders_send_each_mail_once(notify: Notify) -> None:
 
     ids = [mail.message["Message-ID"] for mail in notify.server.received]
     assert (40, 40) == (len(ids), len(set(ids)))
+
+
+async def test_when_the_process_is_told_to_end_a_mail_on_its_way_arrives(notify: Notify) -> None:
+    await notify.created(notify.owners.bucket())
+    notify.server.delay_s = 0.2
+    has_content = asyncio.Event()
+    notify.server.on_content = has_content.set
+    sending = asyncio.create_task(send(notify.sender, notify.database.asked))
+
+    await has_content.wait()
+    sending.cancel()
+    await asyncio.wait([sending])
+
+    assert (1, SENT) == (len(notify.server.received), await notify.state())
 
 
 async def test_what_was_sent_and_what_was_not_is_audited(notify: Notify) -> None:
