@@ -55,6 +55,8 @@ _SIGHTED = f"""(
 ) sighted"""
 _VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder or sighted.by_share is not null)"
 _SHOWN = f"{_VISIBLE} and sighted.deletion_id is null"
+# Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
+_HIDDEN = "array(select d.case_id from cases d where d.deletion_id is not null)"
 _FOUND = """
     sighted.case_id, sighted.facility_id, sighted.deletion_id,
     sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
@@ -100,17 +102,17 @@ _LIST = f"""
             cross join lateral (
                 select c.case_id, c.received_at from cases c
                 where c.facility_id = seen.facility_id and (c.received_at, c.case_id) < ($7, $8)
-                    and c.deletion_id is null
+                    and c.case_id <> all({_HIDDEN})
                 order by c.received_at desc, c.case_id desc limit $9
             ) offered
             order by received_at desc, case_id desc limit $9
         ) union (
             select g.case_id, g.received_at from case_grants g
             where g.user_id = $3::uuid and (g.received_at, g.case_id) < ($7, $8)
-                and (
-                    select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
-                    from cases c where c.case_id = g.case_id
-                )
+                and g.case_id <> all({_HIDDEN})
+                and ($10::uuid is null or $10 = (
+                    select c.facility_id from cases c where c.case_id = g.case_id
+                ))
             order by g.received_at desc, g.case_id desc limit $9
         ) union (
             select distinct offered.case_id, offered.received_at
@@ -118,10 +120,10 @@ _LIST = f"""
             cross join lateral (
                 select f.case_id, f.received_at from folder_cases f
                 where f.folder_id = his.folder_id and (f.received_at, f.case_id) < ($7, $8)
-                    and (
-                        select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
-                        from cases c where c.case_id = f.case_id
-                    )
+                    and f.case_id <> all({_HIDDEN})
+                    and ($10::uuid is null or $10 = (
+                        select c.facility_id from cases c where c.case_id = f.case_id
+                    ))
                 order by f.received_at desc, f.case_id desc limit $9
             ) offered
             order by received_at desc, case_id desc limit $9
@@ -131,10 +133,10 @@ _LIST = f"""
             cross join lateral (
                 select h.case_id, h.received_at from bucket_cases h
                 where h.bucket_id = b.bucket_id and (h.received_at, h.case_id) < ($7, $8)
-                    and (
-                        select c.deletion_id is null and ($10::uuid is null or $10 = c.facility_id)
-                        from cases c where c.case_id = h.case_id
-                    )
+                    and h.case_id <> all({_HIDDEN})
+                    and ($10::uuid is null or $10 = (
+                        select c.facility_id from cases c where c.case_id = h.case_id
+                    ))
                 order by h.received_at desc, h.case_id desc limit $9
             ) offered
             where b.user_id = $3::uuid and {_GIVES_SIGHT}

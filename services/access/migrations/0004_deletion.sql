@@ -17,3 +17,4 @@ create table tombstones (
 
 -- A case that is being deleted is hidden from everybody until it is purged.
 alter table cases add column deletion_id uuid references deletions (deletion_id);
+create index cases_being_deleted on cases (case_id) where deletion_id is not null;
