@@ -226,16 +226,18 @@ class Deletions:
         for deletion in asked:
             await self._ask_again(deletion)
 
+    async def look(self, *, asked_for: timedelta = ASKED_FOR) -> None:
+        """Goes on as far as database, disk and access let it."""
+        try:
+            await self.resume(asked_for=asked_for)
+        except (ReadroomError, OSError) as error:
+            _log.warning("deletions have to wait", exc_info=error)
+
     async def run(self) -> None:
-        """Looks after deletions for as long as the service lives; at the start nobody else has asked."""
-        asked_for = timedelta()
+        """Looks after deletions for as long as the service lives."""
         while True:
             self._wake.clear()
-            try:
-                await self.resume(asked_for=asked_for)
-                asked_for = ASKED_FOR
-            except (ReadroomError, OSError) as error:
-                _log.warning("deletions have to wait", exc_info=error)
+            await self.look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()

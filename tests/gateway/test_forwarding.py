@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.dicom_files import CATALOGUE
+from gateway.__main__ import main
 from gateway.queue import DELETED
 from plumbing.pki import Pki
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
@@ -312,3 +313,15 @@ async def test_a_study_deleted_in_the_cloud_is_refused_once_and_goes_again_when_
     await eventually(lambda: gateway.states() == ["failed", "failed", "done", "done"])
     assert central.digests() == {digest(each) for each in sending}
     assert not old & {entry.transfer_id for entry in central.entries if entry.status == 0}
+
+
+def test_an_export_of_what_is_not_kept_says_so(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    def exports(*studies: str) -> str:
+        assert main(["--config", str(gateway.config), "--export", *studies]) == 1
+        return capsys.readouterr().err
+
+    assert "holds no gateway yet" in exports("1.2.3")
+    gateway.start()
+    assert exports("1.2.3") == "gateway: this gateway keeps no study `1.2.3`\n"
+    for hostile in ("", "../../etc", "1.2'; drop table items; --", "1" * 65):
+        assert "`export`" in exports("1.2.3", hostile)

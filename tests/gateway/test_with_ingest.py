@@ -120,6 +120,7 @@ async def test_a_conflict_is_final_for_that_instance_and_shown_on_the_gateway(
 
 
 @pytest.mark.proves("ING-8")
+@pytest.mark.proves("GWY-12", part="what the modality sends again after a deletion in the cloud")
 async def test_a_late_retry_of_a_deleted_study_is_refused_and_its_export_is_a_new_study(
     ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from pydicom.uid import ExplicitVRLittleEndian
 
-from kernel.errors import Denied, Invalid, NotFound, Unavailable
+from kernel.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
 from services.ingest.deletion import CONFIRM
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
@@ -253,6 +253,30 @@ async def test_a_deletion_whose_answer_was_lost_is_finished_at_the_next_start(in
     await eventually(lambda: only_left(ingest))
     (begun,) = await deletions(ingest)
     assert (begun.deletion_id, begun.state) == (asked.deletion_id, pb.Deletion.STATE_BEGUN)
+
+
+async def test_deletions_are_listed_in_pages_newest_first(ingest: Ingest) -> None:
+    for number in range(3):
+        ingest.access.cases[f"01900000-0000-7000-8000-00000000000{number}"] = [str(uuid4())]
+        await delete(ingest, f"01900000-0000-7000-8000-00000000000{number}")
+    stub = ingest.acting(ADMIN)
+    seen, token = "", ""
+    while True:
+        page = await stub.ListDeletions(pb.ListDeletionsRequest(page_size=2, page_token=token))
+        seen += "".join(each.case_id[-1] for each in page.deletions)
+        if not (token := page.next_page_token):
+            break
+    assert seen == "210"
+    for hostile in ("x", "AAAA", "'; drop table deletions; --"):
+        with pytest.raises(Invalid, match="page_token"):
+            await stub.ListDeletions(pb.ListDeletionsRequest(page_token=hostile))
+    with pytest.raises(Invalid, match="page_size"):
+        await stub.ListDeletions(pb.ListDeletionsRequest(page_size=501))
+    case = pb.DescribeDeletionRequest(case_id=str(uuid4()))
+    with pytest.raises(Denied):
+        await ingest.service("access").DescribeDeletion(case)
+    with pytest.raises(Unauthenticated):
+        await ingest.service("bff").DeleteStudy(pb.DeleteStudyRequest(case_id=case.case_id))
 
 
 async def test_a_wish_that_access_never_heard_of_lapses(ingest: Ingest) -> None:

@@ -1,5 +1,6 @@
 """What ingest does about a deletion that others are slow with, by a clock of the test."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from kernel.errors import Denied, Unavailable
+from kernel.errors import Denied, NotFound, Unavailable
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId
 from plumbing.db import Database
@@ -145,6 +146,21 @@ async def test_access_is_asked_again_after_half_a_minute(
     await deletions.resume()
     assert access.asked == 3
     assert await told(database) == [1]
+
+
+async def test_asked_for_several_times_at_once_it_is_one_deletion(
+    database: Database[IngestTransaction], deletions: Deletions, access: Access
+) -> None:
+    case_id = CaseId(uuid4())
+    answers = await asyncio.gather(*(deletions.delete(USER, case_id, force=False) for _ in range(8)))
+    assert len({each.deletion_id for each in answers}) == 1
+    assert await told(database) == [1]
+    access.answer = NotFound("no such case")
+    with pytest.raises(NotFound):
+        await deletions.delete("another", case_id, force=False)
+    assert (await deletions.delete(USER, case_id, force=True)).deletion_id == answers[0].deletion_id
+    access.reaches["operator"] = Reach(everywhere=True)
+    assert len(await deletions.list(None, 10)) == 1
 
 
 async def test_each_sees_the_deletions_of_where_he_may_delete(deletions: Deletions, access: Access) -> None:
