@@ -33,7 +33,13 @@ KEPT_DATABASES = 20
 
 ROOM_BYTES = 4 << 30
 """What the memory file system must have free to be preferred: a database is cloned there in 50 ms instead
-of 300 ms on a busy disk. Containers often give it 64 MB."""
+of 300 ms on a busy disk, and a folder of packs is gone at once. Containers often give it 64 MB."""
+
+
+def pytest_configure() -> None:
+    """Temporary folders are where there is room, also those of the processes that tests start."""
+    if "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_room())
 
 
 @pytest.fixture(scope="session")
