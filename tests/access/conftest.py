@@ -1,20 +1,22 @@
 """Access's use cases on a PostgreSQL of their own."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import msgspec
 import pytest
 
+from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from services.access.administration import Folders, Users
-from services.access.buckets import Buckets
+from services.access.buckets import Buckets, Grant, Share, Standing
 from services.access.caseindex import Placement, Reading, ReceivedStudy
 from services.access.deletion import Deletions
 from services.access.domain import (
@@ -30,10 +32,11 @@ from services.access.domain import (
 )
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
-from tests.access.builders import Clock, Owners, a_bucket, a_facility, a_placement, a_study, a_user
+from tests.access.builders import NOON, Clock, Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
 
 ADMIN = "ada"
+END = NOON + timedelta(days=30)
 
 
 @dataclass
@@ -164,10 +167,77 @@ class Access:
         return [tuple(row) for row in rows]
 
 
+@dataclass
+class Scene:
+    """Two cases of a facility, a radiologist who sees them, and two physicians who do not."""
+
+    access: Access
+    facility: Facility
+    cases: list[CaseId]
+    sender: User
+    jane: User
+    john: User
+
+    def a_share(self, *recipients: User, two_factor: bool = False, **changes: Any) -> Share:
+        grants = [
+            Grant(BucketId(uuid4()), user.login, two_factor=two_factor) for user in recipients or [self.jane]
+        ]
+        values: dict[str, Any] = {
+            "case_ids": (self.cases[0],),
+            "grants": tuple(grants),
+            "ends_at": END,
+            "write_report": False,
+            "allow_further_sharing": False,
+            "parent_id": None,
+        }
+        return Share(**values | changes)
+
+    async def grant(self, share: Share, by: User | None = None, session: str = "") -> BucketId:
+        """Its first bucket."""
+        await self.access.buckets.grant((by or self.sender).login, session, share)
+        return share.grants[0].bucket_id
+
+    async def change(self, bucket_id: BucketId, version: int, **changes: Any) -> int:
+        values: dict[str, Any] = {"is_open": True, "ends_at": END} | changes
+        return await self.access.buckets.change([Standing(bucket_id, version, **values)])
+
+    async def sees(self, user: User, session: str = "") -> list[CaseId]:
+        """What he sees of the cases: on his list, and by every question alike."""
+        checked = [
+            case_id for case_id in self.cases if (await self.access.check(user, case_id, session)).allowed
+        ]
+        many = await self.access.sight.check_many(user.login, self.cases, session=session)
+        listed = await self.access.worklist(user, session=session)
+        assert checked == [case_id for case_id, each in zip(self.cases, many, strict=True) if each.allowed]
+        assert set(checked) == set(listed)
+        return checked
+
+
+async def refused(awaitable: Awaitable[object], word: type[ReadroomError], field: str | None) -> None:
+    with pytest.raises(word) as refusal:
+        await awaitable
+    assert (word, field) == (type(refusal.value), refusal.value.field), refusal.value.sentence
+
+
 @pytest.fixture
 async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
     async for started in start(fresh_database("access")):
         yield started
+
+
+@pytest.fixture
+async def scene(access: Access) -> Scene:
+    facility = await access.facility("MS44")
+    sender = await access.user()
+    await access.give(sender, facility, Level.VIEW)
+    return Scene(
+        access,
+        facility,
+        [await access.case(facility) for _ in range(2)],
+        sender,
+        await access.user(Role.REFERRING_PHYSICIAN),
+        await access.user(Role.REFERRING_PHYSICIAN),
+    )
 
 
 @pytest.fixture
