@@ -130,17 +130,20 @@ class Crash(Exception):
 
 @dataclass
 class CutOff:
-    """A client of access whose next call of a verb fails before or after it is made."""
+    """A client of access whose next call of a verb fails before or after it is made, or takes its time."""
 
     client: AccessClient
     before: dict[str, Exception] = field(default_factory=dict)
     after: dict[str, Exception] = field(default_factory=dict)
+    meanwhile: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         async def call(*arguments: Any) -> Any:
             if error := self.before.pop(verb, None):
                 raise error
             answer = await getattr(self.client, verb)(*arguments)
+            if happens := self.meanwhile.pop(verb, None):
+                await happens()
             if error := self.after.pop(verb, None):
                 raise error
             return answer

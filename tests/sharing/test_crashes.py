@@ -6,14 +6,13 @@ steps in between are transactions, which happen or do not.
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from kernel.errors import Conflict, ReadroomError, Unavailable
+from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
-from services.sharing.domain import Act, Bucket, Recipient, Share, State
+from services.sharing.domain import Act, Bucket, Recipient, State
 from services.sharing.validity import Validity, end_of
 from tests.sharing.system import (
     ABANDON_AFTER,
@@ -107,28 +106,31 @@ async def test_a_grant_that_comes_after_the_repair_opens_nothing(sharing: Sharin
 
 
 async def test_a_share_that_took_too_long_is_refused_and_shows_nothing(sharing: Sharing) -> None:
-    """The repair comes between the grant and the end of the call."""
     case_id = await sharing.world.case()
-    client = sharing.access.client
 
-    class Slow:
-        async def grant(self, share: Share) -> str:
-            revision = await client.grant(share)
-            sharing.clock.pass_by(ABANDON_AFTER)
-            await sharing.repair()
-            return revision
+    async def repair() -> None:
+        sharing.clock.pass_by(ABANDON_AFTER)
+        await sharing.repair()
 
-        def __getattr__(self, verb: str) -> Any:
-            return getattr(client, verb)
-
-    sharing.access.client = Slow()  # type: ignore[assignment]
-    try:
-        error = await error_of(sharing.share("vos", [case_id], "rita"))
-    finally:
-        sharing.access.client = client
+    sharing.access.meanwhile["grant"] = repair
+    error = await error_of(sharing.share("vos", [case_id], "rita"))
 
     assert isinstance(error, Conflict)
     assert not (await agree(sharing, case_id))["rita"]
+
+
+async def test_a_share_whose_case_is_deleted_meanwhile_is_refused_and_gone(sharing: Sharing) -> None:
+    case_id = await sharing.world.case()
+
+    async def purge() -> None:
+        async with sharing.database.transaction() as transaction:
+            await sharing.repairs.purge(transaction, case_id, 1)
+
+    sharing.access.meanwhile["grant"] = purge
+    error = await error_of(sharing.share("vos", [case_id], "rita"))
+
+    assert isinstance(error, NotFound)
+    assert not await sharing.query("select from share_cases where case_id = $1", case_id)
 
 
 async def a_chain(sharing: Sharing, case_id: CaseId) -> list[Bucket]:
