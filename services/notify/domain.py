@@ -130,6 +130,9 @@ LONGEST_PAUSE = timedelta(minutes=30)
 GIVEN_UP_AFTER = timedelta(hours=48)
 """A mail server that is away over a weekend has not lost a mail."""
 
+KEPT_FOR = timedelta(days=90)
+"""How long a settled notice can be looked up; no fact comes again after so long."""
+
 GAVE_UP = "given up after 48 hours: "
 
 

@@ -184,6 +184,7 @@ async def build(
             "send": partial(events.send, sender, database.asked),
             "plan": partial(events.plan, reminders),
             "heal": partial(timers.heal, reminders.heal),
+            "forget": partial(timers.every, timers.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },
         ready={"database": database.ready, "bus": bus.ready},

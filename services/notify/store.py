@@ -156,6 +156,18 @@ class NotifyTransaction(db.Transaction):
         found = {State(row["state"]): row["count"] for row in rows}
         return {state: found.get(state, 0) for state in (State.WAITING, State.UNKNOWN, State.DEAD)}
 
+    async def forget(self, asked_before: datetime) -> int:
+        """Removes what was sent or cancelled, but not before the privilege has expired that it is about."""
+        status = await self.connection.execute(
+            """
+            delete from notices
+            where state in ('sent', 'cancelled') and asked_at < $1 and coalesce(expires_at, asked_at) < $2
+            """,
+            asked_before,
+            self.now,
+        )
+        return int(status.split()[-1])
+
     # Privileges that expire
 
     async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]:

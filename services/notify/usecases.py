@@ -16,6 +16,7 @@ from plumbing import log
 from services.notify.domain import (
     AFTER,
     GAVE_UP,
+    KEPT_FOR,
     AboutBucket,
     AboutPrivilege,
     Bucket,
@@ -147,6 +148,7 @@ class Transaction(Protocol):
     async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
     async def cancel_bucket(self, bucket_id: BucketId, why: str) -> None: ...
     async def count_open(self) -> Mapping[State, int]: ...
+    async def forget(self, asked_before: datetime) -> int: ...
 
     async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]: ...
     async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool: ...
@@ -227,6 +229,11 @@ class Notices:
     async def count_open(self) -> Mapping[State, int]:
         async with self._database.transaction() as transaction:
             return await transaction.count_open()
+
+    async def forget(self) -> int:
+        """Removes what was settled long ago; how many notices."""
+        async with self._database.transaction() as transaction:
+            return await transaction.forget(transaction.now - KEPT_FOR)
 
     @asynccontextmanager
     async def _audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:

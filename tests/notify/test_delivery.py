@@ -441,6 +441,19 @@ async def test_when_the_process_is_told_to_end_a_mail_on_its_way_arrives(notify:
     assert (1, SENT) == (len(notify.server.received), await notify.state())
 
 
+async def test_what_was_settled_is_forgotten_after_90_days_and_what_was_not_stays(notify: Notify) -> None:
+    for answer in ("550 no", None, "250 OK"):
+        await notify.created(notify.owners.bucket())
+        notify.server.misbehave("content", answer)
+        await notify.deliver()
+    notify.clock.pass_by(timedelta(days=90))
+    assert 0 == await notify.notices.forget()
+    notify.clock.pass_by(timedelta(seconds=1))
+
+    assert 1 == await notify.notices.forget()
+    assert {DEAD, UNKNOWN} == {notice.state for notice in await notify.all()}
+
+
 async def test_what_was_sent_and_what_was_not_is_audited(notify: Notify) -> None:
     first, second = notify.owners.bucket(), notify.owners.bucket()
     await notify.created(first)
