@@ -76,6 +76,19 @@ class Index:
             )
         return verdict
 
+    async def waiting(self, statements: int) -> None:
+        """So many statements have come to a lock that another transaction holds."""
+
+        async def come() -> bool:
+            async with self.database.statements() as looking:
+                count = await looking.connection.fetchval(
+                    "select count(*) from pg_stat_activity"
+                    " where datname = current_database() and wait_event_type = 'Lock'"
+                )
+            return bool(count == statements)
+
+        await eventually(come)
+
     async def orphans(self) -> dict[str, int]:
         async with self.database.statements() as statements:
             counts = {
@@ -103,12 +116,6 @@ async def index(fresh_database: Callable[[str], str]) -> AsyncIterator[Index]:
     await database.close()
 
 
-async def waits(task: "asyncio.Task[Verdict]") -> None:
-    """The statement has come to a lock that the purge holds."""
-    done, _ = await asyncio.wait([task], timeout=0.1)
-    assert not done
-
-
 async def test_a_statement_that_waits_for_the_purge_leaves_nothing(index: Index) -> None:
     """In a pack that the purge knows, in a pack that it does not know, and in a study it makes anew."""
     before = CLOCK.now()
@@ -116,8 +123,7 @@ async def test_a_statement_that_waits_for_the_purge_leaves_nothing(index: Index)
         await index.purge(purge)
         known = asyncio.create_task(index.receive(pack_id=index.pack_id, offset=4096, begun_at=before))
         new = asyncio.create_task(index.receive(pack_id=PackId(uuid4()), offset=0, begun_at=before))
-        await waits(known)
-        await waits(new)
+        await index.waiting(2)
     for task in (known, new):
         with pytest.raises(Unavailable):
             await task
@@ -145,8 +151,7 @@ async def test_a_purge_that_waits_for_a_statement_takes_its_instance(index: Inde
                 create=False,
             )
             purging = asyncio.create_task(purge.purge_studies(deletion_id, [index.study_id]))
-            done, _ = await asyncio.wait([purging], timeout=0.1)
-            assert not done
+            await index.waiting(1)
         await purging
     assert not await index.orphans()
     async with index.database.statements() as statements:
@@ -165,8 +170,7 @@ async def test_bytes_are_not_quarantined_for_a_purged_study(index: Index) -> Non
                 return await transaction.insert_quarantined(index.study_id, a_sender(index.gateway), kept)
 
         quarantining = asyncio.create_task(quarantine())
-        done, _ = await asyncio.wait([quarantining], timeout=0.1)
-        assert not done
+        await index.waiting(1)
     assert not await quarantining
     assert not await index.orphans()
 
