@@ -117,19 +117,23 @@ async def share_with_two(world: World, case: Case) -> tuple[dict[str, Bucket], s
             world.stage.tell(line)
         told = mail.message.as_string() + mail.text + mail.html
         world.stage.check(
-            not any(word in told for word in (*CT.patient_name.split("^"), CT.patient_id, REASON))
-            and MESSAGE in mail.text,
+            not about_patient(told) and REASON not in told and MESSAGE in mail.text,
             "of the patient it holds initials, of the study description and date, and the message",
         )
     return buckets, links[0]
 
 
-async def the_mail(world: World, person: Person, number: int = 1) -> Mail:
-    """The last mail that the person has received, once there are so many."""
+def inbox(world: World, person: Person) -> list[Mail]:
+    """What the person has received, oldest first."""
+    return [mail for mail in mails(world.endpoints) if mail.to == person.email]
+
+
+async def the_mail(world: World, person: Person, before: int = 0) -> Mail:
+    """The one mail that the person has received since there were so many."""
 
     async def received() -> Mail | None:
-        found = [mail for mail in mails(world.endpoints) if mail.to == person.email]
-        return found[-1] if len(found) == number else None
+        found = inbox(world, person)[before:]
+        return found[0] if len(found) == 1 else None
 
     return await world.stage.until(received, f"{person.name} receives a mail")
 
@@ -146,9 +150,16 @@ async def the_code(world: World, person: Person, bucket_id: str) -> str:
 
     text = await world.stage.until(received, f"{person.name} receives a text message")
     world.stage.tell(text.text)
-    found = CODE.search(text.text)
-    world.stage.check(found, "it holds a code, and nothing of patient or study")
-    return found[0] if found else ""
+    codes = CODE.findall(text.text)
+    world.stage.check(
+        len(codes) == 1 and not about_patient(text.text), "it holds the code, and nothing of the study"
+    )
+    return str(codes[0])
+
+
+def about_patient(text: str) -> bool:
+    """Whether it says more of the patient or the study than a mail may."""
+    return any(word in text for word in (*CT.patient_name.split("^"), CT.patient_id, CT.study_instance_uid))
 
 
 def other(code: str, by: int) -> str:

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from demo.reading import (
     Obtained,
     completes,
     drafts,
-    let_them_read,
     locks,
     refusal,
 )
@@ -37,17 +34,6 @@ from wire.reporting.v1.reporting_pb2 import (
 )
 
 GROUP, FACILITY = (MARSH, VOS), (OKAFOR,)
-
-
-@pytest.fixture(scope="module")
-def readers(scene: World) -> None:
-    """Pre-read is active at Maple Street, Vos and Marsh may complete there, and Okafor may view."""
-
-    async def set_up() -> None:
-        async with AsyncExitStack() as resources:
-            await let_them_read(replace(scene, resources=resources, _connected={}))
-
-    asyncio.run(set_up())
 
 
 @pytest.fixture

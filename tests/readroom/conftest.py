@@ -1,5 +1,6 @@
 """A whole system of its own processes, and a command line on it."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from demo.dicom_files import SyntheticCT
+from demo.modality import Called, PynetdicomModality
+from plumbing.processes import until
+from plumbing.tls import TLSFiles
 from readroom.cli import main
 from services.local import LocalSystem
 
@@ -65,3 +70,84 @@ def admin(readroom: Run) -> Run:
     asked = [word for permission in permissions for word in ("--permission", permission)]
     assert readroom("user", "change", "admin", *asked).code == 0
     return readroom
+
+
+SITE, TITLE = "Linden", "LINDEN"
+PEOPLE = (
+    ("ivy", "Dr Ivy Vos", "radiologist", ("report", "--read-types", "preliminary,final,other,pre-read")),
+    ("marsh", "Dr Iris Marsh", "radiologist", ("report", "--read-types", "preliminary,final")),
+    ("rowan", "Dr Rowan Fell", "referring-physician", ("view",)),
+    ("chief", "Chief", "administrator", ("view",)),
+)
+numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """A case that nobody has read, and how to act as somebody."""
+
+    run: Run
+    case_id: str
+
+    def by(self, login: str, *arguments: str | Path) -> Answer:
+        assert self.run("login", login).code == 0
+        return self.run(*arguments)
+
+    def reading(self, login: str, verb: str, *arguments: str | Path) -> Answer:
+        return self.by(login, "reading", verb, self.case_id, *arguments)
+
+    def shown(self, login: str) -> list[tuple[str, str | None, str | None]]:
+        """Kind, read type and text of each entry that he is shown."""
+        entries = self.reading(login, "show", "--json").json
+        return [(entry["kind"], entry["read_type"], entry["text"]) for entry in entries]
+
+    def listed(self, login: str, key: str) -> object:
+        """What his worklist says of the case."""
+        cases = self.by(login, "case", "list", "--json").json
+        return next((case[key] for case in cases if case["case_id"] == self.case_id), None)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the gateway's identity is, and what it sends."""
+    return tmp_path_factory.mktemp("linden")
+
+
+@pytest.fixture
+def site(admin: Run, folder: Path) -> Run:
+    """A facility with people and a gateway, made by the first test that asks."""
+    identity = folder / "gateway"
+    if not identity.exists():
+        admin("facility", "create", SITE)
+        for login, name, role, privilege in PEOPLE:
+            assert admin("user", "create", login, "--name", name, "--role", role).code == 0
+            assert admin("privilege", "set", login, SITE, *privilege).code == 0
+        assert admin("user", "create", "support", "--name", "Support", "--role", "operator").code == 0
+        assert (
+            admin("gateway", "enrol", "linden", "--ae-title", f"{TITLE}={SITE}", "--to", identity).code == 0
+        )
+        assert admin("login", "support").code == 0
+        assert admin("read-type", "on", "pre-read").code == 0
+        admin("login", "admin")
+        for read_type in ("preliminary", "pre-read"):
+            assert admin("read-type", "on", read_type, SITE).code == 0
+    return admin
+
+
+@pytest.fixture
+def ward(site: Run, system: LocalSystem, folder: Path) -> Ward:
+    study = SyntheticCT(slices=1, size=16, name=f"linden-{next(numbers)}")
+    host, _, port = system.endpoints().dicom.rpartition(":")
+    identity = TLSFiles(*(folder / "gateway" / name for name in ("gateway.pem", "gateway.key", "ca.pem")))
+    called = Called(host, int(port), "READROOM", identity)
+    PynetdicomModality(TITLE).send(study.write(folder / study.name), called, lambda: None)
+    found: list[str] = []
+
+    def arrived() -> bool:
+        cases = site("case", "list", "--json").json
+        found.extend(c["case_id"] for c in cases if c["study_instance_uid"] == study.study_instance_uid)
+        return bool(found)
+
+    assert site("login", "ivy").code == 0
+    assert until(arrived, 10.0)
+    return Ward(site, found[0])
