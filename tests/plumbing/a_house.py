@@ -16,8 +16,12 @@ from kernel.clock import MonotonicClock
 from plumbing import rpc, tls, tokens
 from plumbing.pki import Pki
 from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.audit.v1 import audit_pb2, audit_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.notify.v1 import notify_pb2_grpc
+from wire.reporting.v1 import reporting_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
+from wire.sharing.v1 import sharing_pb2_grpc
 
 GATEWAY_ID = UUID("0199c0de-0000-7000-8000-000000000001")
 ACCESS = "wire.access.v1.AccessService"
@@ -27,6 +31,10 @@ CONTRACTS: dict[str, Any] = {
     GATEWAY: ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
     "wire.ingest.v1.IngestService": ingest_pb2_grpc.add_IngestServiceServicer_to_server,
     "wire.routing.v1.RoutingService": routing_pb2_grpc.add_RoutingServiceServicer_to_server,
+    "wire.reporting.v1.ReportingService": reporting_pb2_grpc.add_ReportingServiceServicer_to_server,
+    "wire.sharing.v1.SharingService": sharing_pb2_grpc.add_SharingServiceServicer_to_server,
+    "wire.notify.v1.NotifyService": notify_pb2_grpc.add_NotifyServiceServicer_to_server,
+    "wire.audit.v1.AuditService": audit_pb2_grpc.add_AuditServiceServicer_to_server,
 }
 CHECK = f"/{ACCESS}/Check"
 
@@ -38,6 +46,7 @@ ANSWERS: dict[str, Any] = {
     "BeginTransfer": ingest_pb2.BeginTransferResponse,
     "StreamStudy": ingest_pb2.StreamStudyResponse,
     "StreamInstance": ingest_pb2.StreamInstanceResponse,
+    "VerifyAudit": audit_pb2.VerifyAuditResponse,
 }
 
 
@@ -50,7 +59,8 @@ class Servicer:
     answered: int = 0
 
     def __getattr__(self, method: str) -> Any:
-        return partial(self._stream if method.startswith("Stream") else self._answer, method)
+        streams = method.startswith("Stream") or method == "VerifyAudit"
+        return partial(self._stream if streams else self._answer, method)
 
     async def _answer(self, method: str, request: Any, _context: object) -> Any:
         self.callers.append(rpc.caller())
