@@ -81,8 +81,8 @@ def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(shared
     till = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}"
     assert run("share", "extend", bucket, "--till", till, "--json").json["ends_at"] < listed["ends_at"]
     assert run("share", "revoke", bucket).out == f"bucket {bucket} has ended\n"
-    chosen = ("--to", "other", *CONSENTED, "--no-two-factor", "--no-send-mail")
-    again = run("share", "again", listed["share_id"], *chosen, "--json")
+    others = ("--to", "other", *CONSENTED, "--no-two-factor", "--no-send-mail")
+    again = run("share", "again", listed["share_id"], *others, "--json")
     assert again.json[0]["case_ids"] == [shared.case_id]
     assert run("share", "again", NOBODYS, "--to", "other", *CONSENTED).code == 3
     assert run("share", "revoke", "--share", again.json[0]["share_id"], "--json").json.keys() == {"revision"}
