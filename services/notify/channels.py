@@ -133,7 +133,7 @@ class MailServer:
             await smtp.ehlo()
             if self._tls == "starttls":
                 if not smtp.supports_extension("STARTTLS"):
-                    raise Undelivered(Event.LATER, "the mail server offers no STARTTLS")
+                    raise Undelivered(Event.AWAY, "the mail server offers no STARTTLS")
                 await smtp.starttls()
                 await smtp.ehlo()
             if self._user:
@@ -142,7 +142,7 @@ class MailServer:
             smtp.close()
             for kind, reason in _UNREACHED.items():
                 if isinstance(error, kind) or isinstance(error.__cause__, kind):
-                    raise Undelivered(Event.LATER, reason) from error
+                    raise Undelivered(Event.AWAY, reason) from error
             raise
         return smtp
 

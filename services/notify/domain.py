@@ -28,6 +28,8 @@ class Event(StrEnum):
     """The content is about to be handed over; committed before its first byte is."""
     TAKEN = "taken"
     """The mail server has taken it."""
+    AWAY = "away"
+    """There is no connection to the mail server, whatever the mail."""
     LATER = "later"
     """It was not taken, and may be the next time."""
     REFUSED = "refused"
@@ -42,6 +44,7 @@ class Event(StrEnum):
 
 AFTER: Mapping[tuple[State, Event], State] = {
     (State.WAITING, Event.BEGIN): State.UNKNOWN,
+    (State.WAITING, Event.AWAY): State.WAITING,
     (State.WAITING, Event.LATER): State.WAITING,
     (State.WAITING, Event.REFUSED): State.DEAD,
     (State.WAITING, Event.CANCEL): State.CANCELLED,
@@ -153,7 +156,7 @@ class Undelivered(Exception):
     """The mail was not taken, or it is not known whether it was.
 
     Attributes:
-        event: LATER, REFUSED or LOST.
+        event: AWAY, LATER, REFUSED or LOST.
         reason: without address and content.
     """
 

@@ -116,6 +116,14 @@ class NotifyTransaction(db.Transaction):
             )
         )
 
+    async def wake(self) -> None:
+        """Whatever waits is due now; an attempt that holds such a notice finds that it is another's."""
+        self.asked = True
+        await self.connection.execute(
+            "update notices set next_attempt_at = $1 where state = 'waiting' and next_attempt_at > $1",
+            self.now,
+        )
+
     async def lock_notice(self, notice_id: NoticeId) -> Notice | None:
         """The notice; until this transaction ends nobody else changes it."""
         row = await self.connection.fetchrow(

@@ -143,6 +143,7 @@ class Transaction(Protocol):
 
     async def ask(self, message: Message, about: AboutBucket | AboutPrivilege) -> None: ...
     async def claim(self, held_until: datetime) -> Notice | None: ...
+    async def wake(self) -> None: ...
     async def advance(self, notice: Notice, was: Collection[State]) -> bool: ...
     async def lock_notice(self, notice_id: NoticeId) -> Notice | None: ...
     async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
@@ -357,6 +358,7 @@ class Sender:
         self._database = database
         self._write = write
         self._post = post
+        self._was_away = False
 
     async def deliver_next(self) -> bool:
         """One attempt at the notice that has waited longest; False if none is due."""
@@ -378,11 +380,10 @@ class Sender:
         except Undelivered as undelivered:
             event, reason = undelivered.event, undelivered.reason
         except ReadroomError as error:
-            event, reason = Event.LATER, error.sentence
+            event, reason = _failed(notice), error.sentence
         except Exception:
             _log.exception("unexpected error")
-            event = Event.LATER if notice.state is State.WAITING else Event.LOST
-            reason = "unexpected error, see the log"
+            event, reason = _failed(notice), "unexpected error, see the log"
         await self._settle(notice, event, reason)
         return True
 
@@ -406,6 +407,8 @@ class Sender:
                     # UNKNOWN too where an answer to the commit of it was lost.
                     if not await transaction.advance(settled, [State.WAITING, State.UNKNOWN]):
                         return
+                    if event is Event.TAKEN and self._was_away:
+                        await transaction.wake()
                     if event in (Event.TAKEN, Event.REFUSED, Event.LOST):
                         await transaction.record(
                             f"service:{NAME}",
@@ -417,14 +420,21 @@ class Sender:
             except Unavailable:
                 await asyncio.sleep(AGAIN_S)
             else:
+                if event in (Event.AWAY, Event.TAKEN):
+                    self._was_away = event is Event.AWAY
                 _log.info("notice", notice=notice.id, state=settled.state, reason=settled.last_error)
                 return
+
+
+def _failed(notice: Notice) -> Event:
+    """What an attempt comes to that failed without the mail server's word."""
+    return Event.LATER if notice.state is State.WAITING else Event.LOST
 
 
 def _after(notice: Notice, event: Event, reason: str, now: datetime) -> Notice:
     """The notice after an attempt."""
     since = notice.trying_since or now
-    if event is Event.LATER and is_given_up(since, now):
+    if event in (Event.AWAY, Event.LATER) and is_given_up(since, now):
         event, reason = Event.REFUSED, GAVE_UP + reason
     state = AFTER[notice.state, event]
     return replace(

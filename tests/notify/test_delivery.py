@@ -182,6 +182,20 @@ async def test_while_the_mail_server_is_down_a_mail_waits_and_says_why(notify: N
     assert SENT == await notify.state()
 
 
+async def test_when_the_mail_server_is_back_the_first_mail_wakes_all_that_wait(notify: Notify) -> None:
+    await notify.server.stop()
+    for _ in range(5):
+        await notify.created(notify.owners.bucket())
+    await notify.deliver()
+    notify.clock.pass_by(timedelta(minutes=20))
+    await notify.deliver()
+    await notify.server.start()
+    assert [] == await notify.deliver()
+
+    await notify.created(notify.owners.bucket())
+    assert len(await notify.deliver()) == 6
+
+
 async def test_after_48_hours_a_notice_is_dead_and_an_operator_tries_it_again(notify: Notify) -> None:
     await notify.server.stop()
     await notify.created(notify.owners.bucket())

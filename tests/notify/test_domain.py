@@ -21,6 +21,7 @@ def test_nothing_leads_back_to_waiting_but_the_servers_word_or_an_operator() -> 
     back = {(was, event) for (was, event), state in AFTER.items() if state is State.WAITING}
 
     assert {
+        (State.WAITING, Event.AWAY),
         (State.WAITING, Event.LATER),
         (State.UNKNOWN, Event.LATER),
         (State.UNKNOWN, Event.RESEND),

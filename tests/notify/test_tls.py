@@ -102,5 +102,5 @@ async def test_to_any_other_server_it_does_not_go_and_says_why(
         with pytest.raises(Undelivered, match=reason) as undelivered:
             await send(port, password, trusting(pki.tls("notify").ca if trusted else None))
 
-        assert Event.LATER is undelivered.value.event
+        assert Event.AWAY is undelivered.value.event
         assert [] == handler.taken
