@@ -247,21 +247,23 @@ class AuditTrail(Generic[T]):
         """
         anchored_bytes = self._anchors.size()  # before the rows: the row of each anchor is sealed by then
         async with self._database.statements() as statements:
+            first = await statements.connection.fetchval("select min(number) from audit_rows")
             last = (await self._last(statements)).number
-        link, position, fault = self._chain.start, (-(2**63), -(2**63)), None
-        found = Verification()
-        while fault is None and (rows := await self._sealed(position, last)):
-            for row in rows:
+        found, link = Verification(), self._chain.start
+        fault = _stray(first) if first is not None and first < 1 else None
+        while fault is None and link.number < last:
+            for row in await self._sealed_after(link.number, last):
                 following = self._chain.after(link, row)
                 fault = _fault(following, row)
                 if fault:
                     break
-                link, position = following, (row["number"], row["id"])
+                link = following
+            else:
+                if link.number == found.verified:
+                    fault = _gone(link.number + 1)
             found = replace(found, verified=link.number)
-            if link.number % PROGRESS_EVERY == 0:
+            if link.number % PROGRESS_EVERY == 0 and fault is None:
                 yield found
-        if fault is None and link.number < last:
-            fault = _gone(link.number + 1)
         anchors = self._anchors.read(anchored_bytes)
         while batch := list(islice(anchors, BATCH)):
             seals = await self._seals([anchor.number for anchor in batch])
@@ -282,18 +284,18 @@ class AuditTrail(Generic[T]):
             )
         yield replace(found, done=True, fault=fault, unsealed=unsealed, unsealed_since=since)
 
-    async def _sealed(self, position: tuple[int, int], last: int) -> Sequence[asyncpg.Record]:
-        """The next rows after a number and id: both, because somebody may have numbered two rows alike."""
+    async def _sealed_after(self, number: int, last: int) -> Sequence[asyncpg.Record]:
+        """The rows that the next BATCH numbers name, and one more: then somebody gave a number twice."""
         async with self._database.statements() as statements:
             return await statements.connection.fetch(
                 f"""
                 select number, seal, {CHAINED} from audit_rows
-                where number >= $1 and (number, id) > ($1, $2) and number <= $3
-                order by number, id limit $4
+                where number > $1 and number <= $2
+                order by number, id limit $3
                 """,  # noqa: S608
-                *position,
-                last,
-                BATCH,
+                number,
+                min(number + BATCH, last),
+                BATCH + 1,
             )
 
     async def _seals(self, numbers: Sequence[int]) -> dict[int, str]:
@@ -309,7 +311,7 @@ def _fault(sealed: Link, row: asyncpg.Record) -> Fault | None:
     if row["number"] > sealed.number:
         return _gone(sealed.number)
     if row["number"] < sealed.number:
-        return Fault(row["number"], "stands where no row was sealed")
+        return _stray(row["number"])
     if not hmac.compare_digest(sealed.seal, row["seal"] or b""):
         return Fault(sealed.number, "is not as it was sealed: it was changed, moved or put in")
     return None
@@ -317,3 +319,7 @@ def _fault(sealed: Link, row: asyncpg.Record) -> Fault | None:
 
 def _gone(number: int) -> Fault:
     return Fault(number, "is gone")
+
+
+def _stray(number: int) -> Fault:
+    return Fault(number, "stands where no row was sealed")

@@ -220,6 +220,12 @@ TAMPERED = {
         """,
         7,
     ),
+    "a number is given to every row": ("update audit_rows set number = 3", 1),
+    "the numbers have a gap": ("update audit_rows set number = number + 5000 where number > 9", 10),
+    "the last has the last of all numbers": (
+        "update audit_rows set number = 9223372036854775807 where number = 20",
+        20,
+    ),
     "a row is put before the first": ("update audit_rows set number = -3 where number = 4", -3),
     "the last is gone": ("delete from audit_rows where number = 20", 20),
     "the end is gone": ("delete from audit_rows where number > 12", 13),
@@ -396,7 +402,7 @@ async def test_the_database_refuses_whatever_is_not_adding_or_sealing_once(
 
 @pytest.mark.proves("SEC-15", part="anchored each minute")
 async def test_the_head_is_anchored_once_in_a_while_if_it_moved(
-    database: Database[Ledger], anchors: Path
+    database: Database[Ledger], anchors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sealing.ANCHOR_EVERY_S <= 60
     trail = a_trail(database, anchors, anchor_every_s=0.6)
@@ -413,6 +419,10 @@ async def test_the_head_is_anchored_once_in_a_while_if_it_moved(
     line = json.loads(anchors.read_text().splitlines()[-1])  # noqa: ASYNC240
     assert {"service", "number", "seal", "at"} == line.keys()
     assert ("access", 4, 64) == (line["service"], line["number"], len(line["seal"]))
+    logged = [json.loads(each) for each in capsys.readouterr().err.splitlines() if "audit anchor" in each]
+    assert {("access", 4, line["seal"])} == {
+        (each["service"], each["number"], each["seal"]) for each in logged if each["number"] == 4
+    }
 
 
 async def test_a_line_that_was_cut_off_spoils_no_other(database: Database[Ledger], anchors: Path) -> None:
