@@ -3,13 +3,14 @@
 import asyncio
 import sys
 
-from bench import p1_store, p7_check, p10_worklist, p12_start, peers
+from bench import p1_store, p7_check, p10_worklist, p11_mail, p12_start, peers
 from bench.results import Result, save
 
 MEASUREMENTS = {
     "P1": p1_store.measure,
     "P7": p7_check.measure,
     "P10": p10_worklist.measure,
+    "P11": p11_mail.measure,
     "P12": p12_start.measure,
 }
 

@@ -11,10 +11,8 @@ from contextlib import AsyncExitStack
 
 import grpc
 
-from bench import studies
 from bench.results import Result, median, spread
-from bench.sender import store
-from bench.site import AE_TITLE, LOGIN, Site, running
+from bench.site import LOGIN, Site, running, store_cases
 from kernel.clock import MonotonicClock
 from plumbing import rpc, tls, tokens
 from readroom.session import read_private
@@ -27,7 +25,7 @@ RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 
 async def measure() -> Sequence[Result]:
     async with running() as site:
-        case_id = await _one_case(site)
+        [case_id] = await store_cases(site, 1)
         with _minimal(site) as port:
             addresses = {"ours": site.endpoints.services["access"], "minimal": f"127.0.0.1:{port}"}
             rates: dict[str, list[float]] = {name: [] for name in addresses}
@@ -76,16 +74,6 @@ def _token(site: Site) -> str:
     issuer_key = read_private(site.endpoints.issuer_key)
     now = MonotonicClock().now()
     return tokens.mint(issuer_key, login=LOGIN, session="bench", audience="access", now=now)
-
-
-async def _one_case(site: Site) -> str:
-    paths = studies.write_study(site.folder / "one", 1, studies.SIDE_39_KB)
-    await asyncio.to_thread(store, site.endpoints.dicom, site.gateway, AE_TITLE, paths)
-    while True:
-        listed = await site.readroom.access.ListCases(access_pb2.ListCasesRequest())
-        if listed.cases:
-            return listed.cases[0].case_id
-        await asyncio.sleep(0.02)
 
 
 async def _rate(stub: "access_pb2_grpc.AccessServiceAsyncStub", case_id: str, token: str) -> float:

@@ -1,11 +1,14 @@
 """A system to measure: one facility, one enrolled gateway, a radiologist who sees everything."""
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import studies
+from bench.sender import store
 from plumbing.endpoints import Endpoints
 from plumbing.rpc import TLSFiles
 from readroom.client import Readroom, connect
@@ -56,10 +59,22 @@ async def running() -> AsyncIterator[Site]:
             system.stop()
 
 
+async def store_cases(site: Site, wanted: int) -> list[str]:
+    """Stores so many studies of one small instance; their case ids, as soon as the radiologist sees all."""
+    for number in range(wanted):
+        paths = studies.write_study(site.folder / f"case{number}", 1, studies.SIDE_39_KB)
+        await asyncio.to_thread(store, site.endpoints.dicom, site.gateway, AE_TITLE, paths)
+    while True:
+        listed = await site.readroom.access.ListCases(access.ListCasesRequest(page_size=wanted))
+        if len(listed.cases) == wanted:
+            return [case.case_id for case in listed.cases]
+        await asyncio.sleep(0.02)
+
+
 async def _prepare(readroom: Readroom, gateway_folder: Path) -> str:
     users = await readroom.access.ListUsers(access.ListUsersRequest())
     user = next(user for user in users.users if user.login == LOGIN)
-    for permission in ("facility.admin", "gateway.admin"):
+    for permission in ("facility.admin", "gateway.admin", "share.create"):
         user.permissions.append(access.PermissionGrant(permission=permission))
     await readroom.access.SaveUser(access.SaveUserRequest(user=user, set_permissions=True))
     facility_id = (await save_facility(readroom, Facility(name="Bench"))).facility_id
