@@ -16,7 +16,7 @@ from demo.world import World
 from services.local import LocalSystem
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The system of the demo's first step: three facilities, a rule, two gateways, five people."""
     system = LocalSystem(tmp_path_factory.mktemp("journey") / "data", first_admin=ADMIN, durable=False)
@@ -34,13 +34,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         system.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def readers(scene: World) -> None:
     """Pre-read is active at Maple Street, Vos and Marsh may complete there, and Okafor may view."""
     asyncio.run(_in_the(scene, let_them_read))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def outside(scene: World) -> None:
     """Physicians of other houses, and who administers shares and deletes at Maple Street."""
 

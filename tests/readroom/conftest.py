@@ -33,7 +33,7 @@ class Answer:
 Run = Callable[..., Answer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
     """The system, with `admin` as its first administrator."""
     started = LocalSystem(tmp_path_factory.mktemp("system") / "data", first_admin="admin", durable=False)
@@ -107,7 +107,7 @@ class Ward:
         return next((case[key] for case in cases if case["case_id"] == self.case_id), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the gateway's identity is, and what it sends."""
     return tmp_path_factory.mktemp("linden")
