@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import multiprocessing
 import os
 import signal
 import socket
@@ -28,12 +27,11 @@ from plumbing import rpc
 from plumbing.dimse import Acceptor, AssociationRequest, Refused, StoreCommand
 from plumbing.pki import GATEWAY_URI, CertificateAuthority, Pki
 from plumbing.tls import TLSFiles, server_context
+from tests.forks import fork
 from tests.ingest.system import DicomObject, Sender, free_port
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
-_PROGRAMS = multiprocessing.get_context("forkserver")
-_PROGRAMS.set_forkserver_preload([__name__])
 TITLE = AETitle("RIVERSIDE")
 MODALITY = "CT1"
 
@@ -233,9 +231,7 @@ class Gateway:
         return [sys.executable, "-m", "gateway", "--config", str(self.config)]
 
     def start(self) -> None:
-        # Forked from a process that has imported the program, which takes a second; `status` runs it whole.
-        self.process = _PROGRAMS.Process(target=_run, args=(self.command()[3:], self.log), daemon=True)
-        self.process.start()
+        self.process = fork(gateway.__main__.main, self.command()[3:], self.log, self.log)
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
@@ -335,13 +331,6 @@ class Gateway:
             "objects": sorted(path.name for path in spool.glob("objects/??/*")),
             "incoming": sorted(path.name for path in spool.glob("incoming/*")),
         }
-
-
-def _run(arguments: list[str], log: Path) -> None:
-    with log.open("ab", 0) as written:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(written.fileno(), stream.fileno())
-    sys.exit(gateway.__main__.main(arguments))
 
 
 def an_identity(folder: Path, pki: Pki) -> TLSFiles:

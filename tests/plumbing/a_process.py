@@ -1,9 +1,10 @@
-"""A process for test_runtime.py: `python -m tests.plumbing.a_process SCENARIO` runs one that does that."""
+"""A process for test_runtime.py, which does what its one argument says."""
 
 import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
 from pydantic_settings import SettingsConfigDict
 
@@ -46,9 +47,8 @@ TASKS = {task.__name__: task for task in (ends, fails_with_a_word, fails_unexpec
 
 
 async def build(
-    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+    scenario: str, settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    scenario = sys.argv[1]
     say(f"time {clock.now().isoformat()}")
     if scenario == "hangs_in_build":
         say("building")
@@ -76,5 +76,5 @@ async def build(
     )
 
 
-if __name__ == "__main__":
-    raise SystemExit(runtime.run("access", Settings, build, os.environ))
+def main(arguments: list[str]) -> int:
+    return runtime.run("access", Settings, partial(build, arguments[0]), os.environ)

@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from plumbing import rpc, runtime
 from plumbing.pki import Pki
 from tests.auditing import audit_settings
+from tests.forks import fork
+from tests.plumbing import a_process
 from tests.wait import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,9 @@ def free_port() -> int:
 
 @dataclass
 class Process:
-    running: asyncio.subprocess.Process
+    running: BaseProcess
+    out: Path
+    err: Path
     grpc_port: int
     http: str
 
@@ -43,20 +47,26 @@ class Process:
             return answer.status, await answer.text()
 
     async def serving(self) -> bool:
-        assert self.running.returncode is None, "it ended"
+        assert self.running.is_alive(), "it ended"
         try:
             return (await self.status("/healthz"))[0] == 200
         except aiohttp.ClientError:
             return False
 
+    async def said(self, line: str) -> str:
+        """What it has said, once the line is there."""
+        await eventually(lambda: self.out.exists() and f"{line}\n" in self.out.read_text())
+        return self.out.read_text()
+
     async def end(self) -> tuple[int, str, str]:
         """Exit code, what it said, and its stderr; within the 5 s that a process has."""
-        out, err = await asyncio.wait_for(self.running.communicate(), 5)
-        assert self.running.returncode is not None
-        return self.running.returncode, out.decode(), err.decode()
+        await eventually(lambda: not self.running.is_alive(), within=5)
+        assert self.running.exitcode is not None
+        return self.running.exitcode, self.out.read_text(), self.err.read_text()
 
     async def told_to_stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        self.running.send_signal(number)
+        assert self.running.pid
+        os.kill(self.running.pid, number)
         return await self.end()
 
 
@@ -64,7 +74,7 @@ Start = Callable[..., "asyncio.Future[Process]"]
 
 
 @pytest.fixture
-async def start(pki: Pki) -> AsyncIterator[Callable[..., object]]:
+async def start(pki: Pki, tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
     async with AsyncExitStack() as stack:
 
         async def begin(scenario: str, **told: str) -> Process:
@@ -83,24 +93,12 @@ async def start(pki: Pki) -> AsyncIterator[Callable[..., object]]:
                 **audit_settings(pki.token_public_key.parent),
                 **told,
             }
-            running = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.plumbing.a_process",
-                scenario,
-                cwd=ROOT,
-                env={**os.environ, **{f"READROOM_TEST_{key}": value for key, value in settings.items()}},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-
-            async def kill() -> None:
-                if running.returncode is None:
-                    running.kill()
-                    await running.wait()
-
-            stack.push_async_callback(kill)
-            return Process(running, grpc_port, f"http://127.0.0.1:{http_port}")
+            environ = {f"READROOM_TEST_{key}": value for key, value in settings.items()}
+            out, err = tmp_path / "out", tmp_path / "err"
+            running = fork(a_process.main, [scenario], out, err, environ)
+            stack.callback(running.join)
+            stack.callback(running.kill)
+            return Process(running, out, err, grpc_port, f"http://127.0.0.1:{http_port}")
 
         yield begin
 
@@ -139,8 +137,7 @@ async def test_a_resource_that_does_not_close_does_not_keep_it(start: Start) -> 
 
 async def test_it_can_be_stopped_while_it_is_being_built(start: Start) -> None:
     process = await start("hangs_in_build")
-    assert process.running.stdout is not None
-    await process.running.stdout.readuntil(b"building\n")
+    await process.said("building")
     assert (await process.told_to_stop())[0] == 0
 
 
@@ -198,8 +195,7 @@ async def test_metrics_count_calls_by_method_and_word(start: Start, pki: Pki) ->
 async def test_time_moves_with_the_offset_file(start: Start, tmp_path: Path) -> None:
     (tmp_path / "offset").write_text("864000")
     process = await start("hangs_in_build", CLOCK_OFFSET_FILE=str(tmp_path / "offset"))
-    assert process.running.stdout is not None
-    said = (await process.running.stdout.readuntil(b"building\n")).split()[1].decode()
+    said = (await process.said("building")).split()[1]
     ahead = datetime.fromisoformat(said) - datetime.now(UTC)
     assert timedelta(days=9.9) < ahead < timedelta(days=10.1)
 
