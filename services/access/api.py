@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserId, parse_id
+from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login, caller
 from plumbing.rpc import Server
@@ -18,7 +19,7 @@ from plumbing.verifying import MayRead
 from services.access.administration import Folders, HeldPrivilege, Users
 from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
 from services.access.caseindex import ListedCase, Position
-from services.access.contact import Language, checked_contact
+from services.access.contact import checked_contact
 from services.access.deletion import Deletions
 from services.access.domain import (
     Decision,
@@ -69,10 +70,10 @@ PATH_VALUES = {
 }
 LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
     None: pb.LANGUAGE_UNSPECIFIED,
-    Language.ENGLISH: pb.LANGUAGE_EN,
-    Language.DUTCH: pb.LANGUAGE_NL,
-    Language.FRENCH: pb.LANGUAGE_FR,
-    Language.GERMAN: pb.LANGUAGE_DE,
+    Language.EN: pb.LANGUAGE_EN,
+    Language.NL: pb.LANGUAGE_NL,
+    Language.FR: pb.LANGUAGE_FR,
+    Language.DE: pb.LANGUAGE_DE,
 }
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 

@@ -6,11 +6,11 @@ only what is plainly an address or a mobile number is taken.
 
 import re
 from dataclasses import dataclass, fields
-from enum import StrEnum
 
 import phonenumbers
 
 from kernel.errors import Invalid
+from kernel.language import Language
 
 # The longest path of RFC 5321 (4.5.3.1.3) without its angle brackets.
 MAX_EMAIL_CHARACTERS = 254
@@ -28,15 +28,6 @@ _MOBILE = (
     phonenumbers.PhoneNumberType.MOBILE,
     phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # all that some countries' plans say
 )
-
-
-class Language(StrEnum):
-    """The language of mails and text messages."""
-
-    ENGLISH = "en"
-    DUTCH = "nl"
-    FRENCH = "fr"
-    GERMAN = "de"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ import msgspec
 
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from kernel.language import Language
 from plumbing.audit import AuditEntry
 from services.access.bucketstore import BucketStore
 from services.access.casestore import CaseStore
-from services.access.contact import Contact, Language
+from services.access.contact import Contact
 from services.access.domain import (
     NO_PRIVILEGE,
     CompiledUser,

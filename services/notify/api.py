@@ -8,10 +8,11 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.ids import NoticeId, parse_id
+from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
-from services.notify.domain import Language, Notice, State
+from services.notify.domain import Notice, State
 from services.notify.usecases import Codes, Notices
 from wire.access.v1 import access_pb2
 from wire.notify.v1 import notify_pb2 as pb

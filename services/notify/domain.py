@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
+from kernel.language import Language
 
 
 class State(StrEnum):
@@ -65,15 +66,6 @@ class Message(StrEnum):
     SHARE_CREATED = "share_created"
     PRIVILEGE_EXPIRING = "privilege_expiring"
     PRIVILEGE_EXPIRING_OFFICE = "privilege_expiring_office"
-
-
-class Language(StrEnum):
-    """The languages of mails and text messages."""
-
-    EN = "en"
-    NL = "nl"
-    FR = "fr"
-    DE = "de"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
+from kernel.language import Language
 from plumbing import rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
@@ -31,7 +32,7 @@ from plumbing.tokens import Verifier
 from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
 from services.notify.clients import AccessClient, SharingClient
-from services.notify.domain import Language, Undelivered, mailbox
+from services.notify.domain import Undelivered, mailbox
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
 from services.notify.usecases import NAME, Codes, Letters, Notices, Office, Reminders, Sender

@@ -8,7 +8,8 @@ from pathlib import Path
 from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from services.notify.domain import Language, Letter, Message
+from kernel.language import Language
+from services.notify.domain import Letter, Message
 
 FOLDER = Path(__file__).with_name("templates")
 

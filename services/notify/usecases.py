@@ -12,6 +12,7 @@ from kernel.clock import Clock
 from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import CasePurged, Fact
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
+from kernel.language import Language
 from plumbing import log
 from services.notify.domain import (
     AFTER,
@@ -23,7 +24,6 @@ from services.notify.domain import (
     Event,
     Exam,
     Expiring,
-    Language,
     Letter,
     Message,
     NotDue,

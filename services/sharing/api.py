@@ -10,13 +10,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, parse_id
+from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login, caller
 from plumbing.rpc import Server
 from services.sharing.codes import Codes
 from services.sharing.domain import (
     Bucket,
-    Language,
     Received,
     Recipient,
     Rights,

@@ -6,7 +6,8 @@ from uuid import UUID
 import grpc
 
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
-from services.sharing.domain import Change, Language, Permit, Rights, Share, Sight, User
+from kernel.language import Language
+from services.sharing.domain import Change, Permit, Rights, Share, Sight, User
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc

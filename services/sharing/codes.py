@@ -15,11 +15,11 @@ from uuid import UUID
 from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId, FacilityId, NewId
+from kernel.language import Language
 from services.sharing import usecases
 from services.sharing.domain import (
     Act,
     Bucket,
-    Language,
     Permit,
     Received,
     Share,
@@ -109,6 +109,7 @@ class Database(Protocol):
     """Opens transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
 class Codes:

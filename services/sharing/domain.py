@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 
 from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
+from kernel.language import Language
 from services.sharing.otp import MAX_WRONG_CODES
 from services.sharing.validity import THE_DEFAULT, Validity
 
@@ -147,15 +148,6 @@ class Change:
 
 
 # What others know
-
-
-class Language(StrEnum):
-    """Language of mails and text messages."""
-
-    EN = "en"
-    NL = "nl"
-    FR = "fr"
-    DE = "de"
 
 
 class Rights(StrEnum):

@@ -8,12 +8,12 @@ from uuid import UUID
 import asyncpg
 
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
+from kernel.language import Language
 from plumbing.audit import AuditEntry
 from services.sharing.codestore import CodeStore
 from services.sharing.domain import (
     Bucket,
     Change,
-    Language,
     Permit,
     Preferences,
     Received,

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from kernel.errors import Denied, Invalid, NotFound, ReadroomError
 from kernel.ids import UserId
+from kernel.language import Language
 from services.access.administration import MAX_DESCRIBED_USERS
-from services.access.contact import NO_CONTACT, Contact, Language, checked_contact
+from services.access.contact import NO_CONTACT, Contact, checked_contact
 from services.access.domain import Level, ReadType, Role, User
 from services.access.manager import UserSettings
 from tests.access.conftest import ADMIN, Access
 
-HUMAN = Contact("jane.doe@example.org", "+32470123456", Language.DUTCH)
+HUMAN = Contact("jane.doe@example.org", "+32470123456", Language.NL)
 
 EMAILS = [
     "jane@example.org",

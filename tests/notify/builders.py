@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 from kernel.errors import Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
-from services.notify.domain import Bucket, Exam, Language, Person, Privilege, Users
+from kernel.language import Language
+from services.notify.domain import Bucket, Exam, Person, Privilege, Users
 from services.notify.usecases import Reach
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from kernel.ids import UUID7
+from kernel.language import Language
 from services.notify.channels import MailServer as Post
-from services.notify.domain import Bucket, Language, Notice, Person, State
+from services.notify.domain import Bucket, Notice, Person, State
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
 from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Reminders, Sender

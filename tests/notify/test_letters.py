@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, meta
 
+from kernel.language import Language
 from services.notify.channels import _written
 from services.notify.domain import (
     Exam,
-    Language,
     Letter,
     Message,
     State,

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from services.notify.domain import Expiring, Language, State, due_step
+from kernel.language import Language
+from services.notify.domain import Expiring, State, due_step
 from tests.notify.builders import NOON, NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify
 

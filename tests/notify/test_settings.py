@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from kernel.errors import Invalid
+from kernel.language import Language
 from plumbing import config
 from plumbing.pki import Pki
-from services.notify.domain import Language
 from services.notify.main import Settings
 from tests.auditing import audit_settings
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from kernel.errors import Denied, Invalid, ReadroomError, Unavailable
+from kernel.language import Language
 from services.notify.channels import TextGateway
-from services.notify.domain import Breaker, Language
+from services.notify.domain import Breaker
 from services.notify.rendering import Templates
 from services.notify.usecases import Codes
 from tests.notify.builders import LINK_BASE, NOON, Clock

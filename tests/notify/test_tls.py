@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from kernel.language import Language
 from plumbing.pki import Pki
 from services.notify.channels import MailServer
-from services.notify.domain import Event, Language, Letter, Undelivered
+from services.notify.domain import Event, Letter, Undelivered
 from tests.notify.builders import Clock
 
 LETTER = Letter("jane@clinic.example", "subject", "text\n", "<p>text</p>\n", "r", Language.EN)

@@ -9,7 +9,8 @@ import pytest
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, Unavailable
 from kernel.events import ShareBlocked, ShareOpened
 from kernel.ids import BucketId
-from services.sharing.domain import Change, Language, Permit, State
+from kernel.language import Language
+from services.sharing.domain import Change, Permit, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE
 from tests.sharing.two_factor import (
     INSTANT,

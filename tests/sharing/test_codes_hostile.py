@@ -12,12 +12,13 @@ import pytest
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId
+from kernel.language import Language
 from plumbing import rpc
 from plumbing.db import Database
 from plumbing.pki import Pki
 from services.sharing.clients import NotifyClient
 from services.sharing.codes import Texts
-from services.sharing.domain import Language, State
+from services.sharing.domain import State
 from services.sharing.otp import JUDGED_WITHIN, Code, Verdict
 from services.sharing.store import SharingTransaction
 from tests.access.service import CLOCK

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kernel.errors import Conflict, Expired, Invalid, ReadroomError
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
+from kernel.language import Language
 from services.sharing.domain import (
     MAX_CASES,
     MAX_MESSAGE_CHARACTERS,
     MAX_REASON_CHARACTERS,
     Act,
     Bucket,
-    Language,
     Links,
     Preferences,
     Recipient,

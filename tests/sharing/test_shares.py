@@ -10,7 +10,8 @@ import pytest
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.events import ShareCreated, ShareExpired, ShareRevoked
 from kernel.ids import CaseId, FacilityId, ShareId
-from services.sharing.domain import Bucket, Language, Preferences, Recipient, Rights, State
+from kernel.language import Language
+from services.sharing.domain import Bucket, Preferences, Recipient, Rights, State
 from services.sharing.validity import Policy, Validity, a_month_after, end_of
 from tests.sharing.system import (
     AMSTERDAM,

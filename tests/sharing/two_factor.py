@@ -13,13 +13,13 @@ import msgspec
 
 from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId, UserId
+from kernel.language import Language
 from plumbing.db import Database
 from services.sharing import usecases
 from services.sharing.codes import CodeRepairs, Codes
 from services.sharing.domain import (
     Bucket,
     Change,
-    Language,
     Links,
     Permit,
     Received,
