@@ -375,9 +375,10 @@ async def _must_share(
         return facility_id
     if not sender.holds(Permission.CREATE_SHARE, facility_id):
         raise Denied("this needs the permission `share.create` for the facility of the cases")
+    # Without what a share of the same case carries beside: that was shown to him, not to be shown on.
+    own = decide(sender, facility_id, (Path.PRIVILEGE,), transaction.now)
     for seen in sightings.values():
-        decision = decide(sender, facility_id, seen.paths, transaction.now)
-        if Path.PRIVILEGE not in seen.paths or not (decision.images and decision.reports):
+        if Path.PRIVILEGE not in seen.paths or not (own.images and own.reports):
             raise Denied(
                 "who shares cases must see images and reports by his own privilege", field="case_ids"
             )
