@@ -4,27 +4,18 @@ The modality keeps a ledger of what the gateway acknowledged and sends the rest 
 """
 
 import asyncio
-import random
-import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-import asyncpg
 import pytest
-from rich.console import Console
 
 from demo import comparing
-from demo.cast import ADMIN, CENTRAL, MODALITY, VOS
+from demo.cast import VOS
 from demo.dicom_files import SyntheticCT
-from demo.gateways import RunningGateway
-from demo.modality import PynetdicomModality, Refused
-from demo.setting import set_the_scene
-from demo.stage import Stage
 from demo.world import World
 from kernel.errors import Unavailable
 from readroom.fetch import fetch_case
-from services.local import LocalSystem
+from tests.e2e.kills import Ledger, alone, dice, kill, order, query
 from tests.e2e.silent import Silent
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
@@ -35,55 +26,8 @@ WITHIN_S = 60.0
 
 @pytest.fixture
 async def fragile(tmp_path: Path) -> AsyncIterator[World]:
-    """A system of its own: three facilities, a rule, two gateways, five people."""
-    system = LocalSystem(tmp_path / "data", first_admin=ADMIN, durable=False)
-    await asyncio.to_thread(system.start)
-    try:
-        async with AsyncExitStack() as resources:
-            world = World(Stage(Console(quiet=True)), system, resources)
-            await set_the_scene(world)
-            yield world
-    finally:
-        await asyncio.to_thread(system.stop)
-
-
-class Ledger:
-    """What the gateway has acknowledged to the modality, and what is still to be sent."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.left = list(paths)
-        self.acknowledged = 0
-
-    def send(self, world: World) -> None:
-        """Sends what is left, again and again, until all of it is acknowledged."""
-        while self.left:
-            called = world.gateways[CENTRAL.name].called
-            try:
-                PynetdicomModality(MODALITY).send(list(self.left), called, self._acknowledge)
-            except (Refused, OSError, RuntimeError):
-                continue  # the gateway is away, or said that it cannot store: a modality tries again
-
-    def _acknowledge(self) -> None:
-        self.left.pop(0)
-        self.acknowledged += 1
-
-
-def kill(world: World, victim: str) -> None:
-    """SIGKILL, and a new start."""
-    if victim == "gateway":
-        gateway = world.gateways[CENTRAL.name]
-        gateway.process.end(signal.SIGKILL, within_s=5.0)
-        folder = world.folder / "gateways" / CENTRAL.name
-        world.gateways[CENTRAL.name] = RunningGateway.start(
-            world.system, CENTRAL.name, CENTRAL.ae_title, folder, gateway.called.port
-        )
-    elif victim in world.system.names:
-        world.system.kill_service(victim)
-        world.system.start_service(victim)
-    else:
-        server = getattr(world.system.servers, victim)
-        server.kill()
-        server.start()
+    async with alone(tmp_path) as world:
+        yield world
 
 
 async def complete(world: World, study: SyntheticCT) -> Case:
@@ -103,11 +47,8 @@ async def complete(world: World, study: SyntheticCT) -> Case:
 
 async def rows(world: World, service: str, statement: str) -> int:
     """The number that a statement answers on a service's database."""
-    connection = await asyncpg.connect(world.system.servers.database_url(service))
-    try:
-        return int(await connection.fetchval(statement))
-    finally:
-        await connection.close()
+    ((number,),) = await query(world, service, statement)
+    return int(number)
 
 
 async def verify(world: World, study: SyntheticCT, sent: list[Path], folder: Path) -> None:
@@ -157,11 +98,7 @@ async def test_a_kill_in_the_middle_of_an_upload_loses_and_doubles_nothing(
 @pytest.mark.drill
 @pytest.mark.proves("R3", part="60 SIGKILLs in random order while 2,000 instances flow")
 async def test_kills_in_random_order_lose_and_double_nothing(fragile: World, tmp_path: Path) -> None:
-    """The order is random and printed by the seed; run `make drill` for another one."""
     world = fragile
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    order = random.Random(seed).choices(VICTIMS, k=60)
     studies = [slices(f"drill-{number}", 200) for number in range(10)]
     sent = {study.name: await asyncio.to_thread(study.write, tmp_path / study.name) for study in studies}
 
@@ -170,7 +107,7 @@ async def test_kills_in_random_order_lose_and_double_nothing(fragile: World, tmp
             await asyncio.to_thread(Ledger(sent[study.name]).send, world)
 
     sending = asyncio.create_task(send_all())
-    for victim in order:
+    for victim in order(VICTIMS, 10, dice()):
         await asyncio.to_thread(kill, world, victim)
     await asyncio.wait_for(sending, 600)
 
