@@ -1,14 +1,17 @@
 """The services that notify asks: sharing for buckets, access for users, cases and permissions."""
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, date
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
-from services.notify.domain import Bucket, Exam, Language, Person, Privilege, Users, study_date
+from kernel.language import Language
+from services.notify.domain import Bucket, Exam, Person, Privilege, Users, study_date
 from services.notify.usecases import Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.sharing.v1 import sharing_pb2, sharing_pb2_grpc
@@ -17,6 +20,41 @@ LANGUAGES: dict[int, Language] = {
     access_pb2.Language.Value(f"LANGUAGE_{each.name}"): each for each in Language
 }
 """Who has not chosen is written to in English."""
+
+
+DESCRIBED_AT_ONCE = 100
+"""Users or cases in one question, as many as access answers."""
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+
+
+class Joined(Generic[Key, Answer]):
+    """Asks one question for all who ask while the one before is under way.
+
+    So an answer is never older than who asked for it, and a backlog costs a fraction of the calls.
+    """
+
+    def __init__(self, ask: Callable[[Collection[Key]], Awaitable[Answer]], at_most: int) -> None:
+        self._ask = ask
+        self._at_most = at_most
+        self._one_at_a_time = asyncio.Lock()
+        self._keys: set[Key] | None = None
+        self._answer: asyncio.Task[Answer]
+
+    async def ask(self, keys: Collection[Key]) -> Answer:
+        """What is known of the keys, and maybe of others."""
+        if self._keys is None or len(self._keys.union(keys)) > self._at_most:
+            self._keys = set()
+            self._answer = asyncio.create_task(self._asked(self._keys))
+        self._keys.update(keys)
+        return await asyncio.shield(self._answer)  # who gives up does not take it from the others
+
+    async def _asked(self, keys: set[Key]) -> Answer:
+        async with self._one_at_a_time:
+            if self._keys is keys:
+                self._keys = None
+            return await self._ask(keys)
 
 
 class SharingClient:
@@ -52,25 +90,40 @@ class AccessClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
+        self._users = Joined(self._describe_users, DESCRIBED_AT_ONCE)
+        self._cases = Joined(self._describe_cases, DESCRIBED_AT_ONCE)
 
     async def describe_users(self, user_ids: Collection[UserId]) -> Users:
+        found = await self._users.ask(user_ids)
+        return Users(
+            {each: found.people[each] for each in user_ids if each in found.people},
+            [each for each in found.privileges if each.user_id in user_ids],
+        )
+
+    async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]:
+        if not case_ids:
+            return []
+        found = await self._cases.ask(case_ids)
+        return [found[each] for each in case_ids if each in found]
+
+    async def _describe_users(self, user_ids: Collection[UserId]) -> Users:
         answer = await self._access.DescribeUsers(
-            access_pb2.DescribeUsersRequest(user_ids=sorted({str(each) for each in user_ids}))
+            access_pb2.DescribeUsersRequest(user_ids=sorted(str(each) for each in user_ids))
         )
         people = {UserId(UUID(user.user_id)): _person(user) for user in answer.users}
         privileges = [_privilege(each) for each in answer.privileges if each.HasField("expires_at")]
         return Users(people, privileges)
 
-    async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]:
-        if not case_ids:
-            return []
+    async def _describe_cases(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Exam]:
         answer = await self._access.DescribeCases(
             access_pb2.DescribeCasesRequest(case_ids=[str(each) for each in case_ids])
         )
-        return [
-            Exam(case.patient_initials, case.study_description, study_date(case.study_date))
+        return {
+            CaseId(UUID(case.case_id)): Exam(
+                case.patient_initials, case.study_description, study_date(case.study_date)
+            )
             for case in answer.cases
-        ]
+        }
 
     async def user_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         answer = await self._access.ListVersions(

@@ -8,10 +8,10 @@ from uuid import UUID
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, Unauthenticated
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, NewId, ShareId
+from kernel.language import Language
 from services.sharing.domain import (
     Act,
     Bucket,
-    Language,
     Links,
     Preferences,
     Recipient,
@@ -344,7 +344,7 @@ class Shares:
 
     async def describe_bucket(self, bucket_id: BucketId) -> Described:
         """The snapshot for notify."""
-        async with self._database.transaction() as transaction:
+        async with self._database.statements() as transaction:
             share = await transaction.share_of(bucket_id)
         if share is None:
             raise no_bucket()
