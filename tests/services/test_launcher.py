@@ -86,6 +86,23 @@ def test_addresses_and_authorities_are_the_same_after_a_restart(system: LocalSys
     assert system.pki.service_ca.read_bytes() == authority
 
 
+def test_secrets_are_chosen_once_and_reach_only_their_service(system: LocalSystem) -> None:
+    told = {name: system.environment(name) for name in SERVICES}
+    files = {
+        key: Path(value) for each in told.values() for key, value in each.items() if key.endswith("_FILE")
+    }
+    secrets = {key: path for key, path in files.items() if path.suffix == ".key"}
+    first = {key: path.read_text() for key, path in secrets.items()}
+    assert {"READROOM_SHARING_LINK_SECRET_FILE", "READROOM_SHARING_CODE_PEPPER_FILE"} < secrets.keys()
+    assert len(set(first.values())) == len(secrets) >= len(SERVICES)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.values()} == {0o600}
+
+    system.stop()
+    system.start()
+
+    assert {key: path.read_text() for key, path in secrets.items()} == first
+
+
 def test_a_service_is_killed_and_started_singly(system: LocalSystem) -> None:
     first = system.service_pid("ingest")
 
