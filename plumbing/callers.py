@@ -121,3 +121,10 @@ def acting_login() -> str:
     login = caller().login
     assert login is not None, "every method that acts is declared for users"
     return login
+
+
+def acting_session() -> str:
+    """His login session."""
+    session = caller().session
+    assert session is not None, "every method that acts is declared for users"
+    return session

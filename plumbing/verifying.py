@@ -1,17 +1,16 @@
 """AuditService: whoever holds `audit.read` has a service verify its own audit rows."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Denied
 from plumbing.audit import AuditEntry
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.sealing import AuditTrail, Verification
+from plumbing.timestamps import timestamp
 from wire.access.v1.access_pb2 import CheckPermissionRequest
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 from wire.audit.v1 import audit_pb2 as pb
@@ -66,17 +65,9 @@ def _answer(found: Verification) -> pb.VerifyAuditResponse:
     return pb.VerifyAuditResponse(
         verified=found.verified,
         anchors=found.anchors,
-        anchored_at=_timestamp(found.anchored_at),
+        anchored_at=timestamp(found.anchored_at),
         done=found.done,
         fault=pb.VerifyAuditResponse.Fault(number=fault.number, sentence=fault.sentence) if fault else None,
         unsealed=found.unsealed,
-        unsealed_since=_timestamp(found.unsealed_since),
+        unsealed_since=timestamp(found.unsealed_since),
     )
-
-
-def _timestamp(at: datetime | None) -> Timestamp | None:
-    if at is None:
-        return None
-    made = Timestamp()
-    made.FromDatetime(at)
-    return made

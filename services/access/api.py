@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserId, parse_id
 from kernel.language import Language
 from plumbing import pages
-from plumbing.callers import acting_login, caller
+from plumbing.callers import acting_login, acting_session, caller
 from plumbing.rpc import Server
+from plumbing.timestamps import timestamp
 from plumbing.verifying import MayRead
 from services.access.administration import Folders, HeldPrivilege, Users
 from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
@@ -198,14 +198,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(),
             _case_id(request.case_id),
             images=request.images,
-            session=_session(),
+            session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
         return pb.CheckResponse(decision=_decision(decision), revision=self._revisions.token(revision))
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
-        decisions = await self._sight.check_many(acting_login(), case_ids, session=_session())
+        decisions = await self._sight.check_many(acting_login(), case_ids, session=acting_session())
         # Most of them are one and the same few decisions.
         made = {id(each): _decision(each) for each in {id(each): each for each in decisions}.values()}
         return pb.CheckManyResponse(decisions=[made[id(each)] for each in decisions])
@@ -227,7 +227,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             pages.after(request.page_token, Position),
             limit + 1,
             facility_id=_facility_id(request.facility_id, "facility_id"),
-            session=_session(),
+            session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
         page, token = pages.cut(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
@@ -269,7 +269,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             if request.parent_bucket_id
             else None,
         )
-        facility_id, revision = await self._buckets.grant(acting_login(), _session(), share)
+        facility_id, revision = await self._buckets.grant(acting_login(), acting_session(), share)
         return pb.GrantBucketsResponse(revision=self._revisions.token(revision), facility_id=str(facility_id))
 
     async def ChangeBuckets(  # noqa: N802
@@ -345,10 +345,6 @@ def serve(
 
 
 # What comes in
-
-
-def _session() -> str:
-    return caller().session or ""
 
 
 def _bucket_id(text: str, field: str = "bucket_id") -> BucketId:
@@ -445,7 +441,7 @@ def _privilege(held: HeldPrivilege) -> pb.Privilege:
         expires_on=privilege.expires_on.isoformat() if privilege.expires_on else "",
         read_types=_read_types(privilege.read_types),
         effective_level=LEVEL_VALUES[held.effective_level],
-        expires_at=_timestamp(held.expires_at) if held.expires_at else None,
+        expires_at=timestamp(held.expires_at),
     )
 
 
@@ -495,7 +491,7 @@ def _case(case: ListedCase, level: Level) -> pb.Case:
         case_id=str(case.case_id),
         facility_id=str(case.facility_id),
         facility_name=case.facility_name,
-        received_at=_timestamp(case.received_at),
+        received_at=timestamp(case.received_at),
         patient_name=attributes.patient_name,
         patient_id=attributes.patient_id,
         patient_birth_date=attributes.patient_birth_date,
@@ -513,20 +509,14 @@ def _case(case: ListedCase, level: Level) -> pb.Case:
         undistributed=case.undistributed,
         level=LEVEL_VALUES[level],
         lock_holder_name=lock.holder_name if lock else "",
-        lock_ends_at=_timestamp(lock.ends_at) if lock else None,
+        lock_ends_at=timestamp(lock.ends_at) if lock else None,
         reported_read_types=_read_types(reading.read_types),
-        reported_at=_timestamp(reading.reported_at) if reading.reported_at else None,
+        reported_at=timestamp(reading.reported_at),
     )
 
 
 def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
     return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
-
-
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
 
 
 # Pages: a token is the position of the last item of the page before.

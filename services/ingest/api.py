@@ -2,17 +2,16 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server, caller
+from plumbing.timestamps import timestamp
 from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.usecases import Gateways, Images, Studies
@@ -162,7 +161,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.DescribeDeletionRequest, context: Context
     ) -> pb.DescribeDeletionResponse:
         begun_at = await self._deletions.begun_at(CaseId(parse_id(request.case_id, "case_id")))
-        return pb.DescribeDeletionResponse(begun_at=_timestamp(begun_at))
+        return pb.DescribeDeletionResponse(begun_at=timestamp(begun_at))
 
 
 class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
@@ -211,12 +210,6 @@ def serve_gateways(server: Server, gateways: Gateways) -> None:
     )
 
 
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
-
-
 def _gateway(gateway: Gateway) -> pb.Gateway:
     return pb.Gateway(
         gateway_id=str(gateway.gateway_id),
@@ -225,8 +218,8 @@ def _gateway(gateway: Gateway) -> pb.Gateway:
             pb.AETitleBinding(ae_title=each.ae_title, facility_id=str(each.facility_id))
             for each in gateway.bindings
         ],
-        enrolled_at=_timestamp(gateway.enrolled_at),
-        revoked_at=_timestamp(gateway.revoked_at) if gateway.revoked_at else None,
+        enrolled_at=timestamp(gateway.enrolled_at),
+        revoked_at=timestamp(gateway.revoked_at),
         certificate_sha256=gateway.certificate_sha256,
         version=gateway.version,
     )
@@ -235,7 +228,7 @@ def _gateway(gateway: Gateway) -> pb.Gateway:
 def _refusal(recorded: RecordedRefusal) -> pb.Refusal:
     refusal = recorded.refusal
     return pb.Refusal(
-        refused_at=_timestamp(recorded.refused_at),
+        refused_at=timestamp(recorded.refused_at),
         kind=KIND_VALUES[refusal.kind],
         reason=refusal.reason,
         certificate_sha256=refusal.certificate_sha256,
@@ -255,7 +248,7 @@ def _study(study: Study) -> pb.Study:
         receiving_facility_id=str(study.receiving_facility_id),
         gateway_id=str(study.gateway_id),
         calling_ae_title=study.calling_ae_title,
-        received_at=_timestamp(study.received_at),
+        received_at=timestamp(study.received_at),
         settled=study.settled,
         attributes=study.attributes,
         series=[
@@ -291,7 +284,7 @@ def _deletion(deletion: Deletion) -> pb.Deletion:
         facility_id=str(deletion.facility_id or ""),
         deleted_by=deletion.deleted_by,
         state=STATE_VALUES[deletion.state],
-        asked_at=_timestamp(deletion.asked_at),
-        closed_at=_timestamp(deletion.closed_at) if deletion.closed_at else None,
+        asked_at=timestamp(deletion.asked_at),
+        closed_at=timestamp(deletion.closed_at),
         waiting_for=deletion.waiting_for,
     )

@@ -1,17 +1,16 @@
 """NotifyService: proto to domain and back."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.ids import NoticeId, parse_id
 from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
+from plumbing.timestamps import timestamp
 from services.notify.domain import Notice, State
 from services.notify.usecases import Codes, Notices
 from wire.access.v1 import access_pb2
@@ -69,13 +68,7 @@ def _delivery(notice: Notice) -> pb.Delivery:
         intent=notice.about.intent,
         state=STATE_VALUES[notice.state],
         attempts=notice.attempts,
-        asked_at=_timestamp(notice.asked_at),
-        sent_at=_timestamp(notice.sent_at) if notice.sent_at else None,
+        asked_at=timestamp(notice.asked_at),
+        sent_at=timestamp(notice.sent_at),
         last_error=notice.last_error,
     )
-
-
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp

@@ -1,16 +1,15 @@
 """ReportingService: proto to domain and back."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, ReportId, parse_id
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
+from plumbing.timestamps import timestamp
 from services.reporting.domain import Addendum, Draft, Lock, Projection, ReadType, Report, State
 from services.reporting.usecases import Readings, ReadTypes
 from wire.access.v1 import access_pb2
@@ -155,7 +154,7 @@ def _lock(lock: Lock | None) -> pb.Lock | None:
     if lock is None:
         return None
     return pb.Lock(
-        holder_login=lock.holder.login, holder_name=lock.holder.name, ends_at=_timestamp(lock.ends_at)
+        holder_login=lock.holder.login, holder_name=lock.holder.name, ends_at=timestamp(lock.ends_at)
     )
 
 
@@ -164,7 +163,7 @@ def _draft(draft: Draft) -> pb.Draft:
         author_login=draft.author.login,
         author_name=draft.author.name,
         text=draft.text,
-        saved_at=_timestamp(draft.saved_at),
+        saved_at=timestamp(draft.saved_at),
         author_only=draft.author_only,
     )
 
@@ -176,7 +175,7 @@ def _report(report: Report) -> pb.Report:
         author_login=report.author.login,
         author_name=report.author.name,
         text=report.text,
-        completed_at=_timestamp(report.completed_at),
+        completed_at=timestamp(report.completed_at),
         addenda=map(_addendum, report.addenda),
     )
 
@@ -186,7 +185,7 @@ def _addendum(addendum: Addendum) -> pb.Addendum:
         author_login=addendum.author.login,
         author_name=addendum.author.name,
         text=addendum.text,
-        added_at=_timestamp(addendum.added_at),
+        added_at=timestamp(addendum.added_at),
     )
 
 
@@ -195,11 +194,5 @@ def _projection(projection: Projection) -> pb.DescribeReadingResponse.Projection
         state=STATE_VALUES[projection.state],
         lock=_lock(projection.lock),
         read_types=[READ_TYPE_VALUES[each] for each in projection.read_types],
-        reported_at=_timestamp(projection.reported_at) if projection.reported_at else None,
+        reported_at=timestamp(projection.reported_at),
     )
-
-
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp

@@ -1,17 +1,16 @@
 """RoutingService: proto to domain and back."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, RuleId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
+from plumbing.timestamps import timestamp
 from services.routing.domain import (
     HELD_SENTENCES,
     EndpointRule,
@@ -189,7 +188,7 @@ def _placement(placement: Placement) -> pb.Placement:
         reason=REASON_VALUES[placement.reason],
         undistributed=placement.undistributed,
         studies=map(_placed_study, placement.studies),
-        placed_at=_timestamp(placement.placed_at),
+        placed_at=timestamp(placement.placed_at),
         version=placement.version,
     )
 
@@ -208,14 +207,5 @@ def _held(held: Held) -> pb.Held:
         series_instance_uid=held.series_instance_uid or "",
         facility_id=str(held.facility_id),
         reason=HELD_SENTENCES[held.reason],
-        held_at=_timestamp(held.held_at),
+        held_at=timestamp(held.held_at),
     )
-
-
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
-
-
-# Pages: a token is the position of the last item of the page before.

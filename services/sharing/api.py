@@ -1,19 +1,18 @@
 """SharingService: proto to domain and back."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, parse_id
 from kernel.language import Language
 from plumbing import pages
-from plumbing.callers import acting_login, caller
+from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server
+from plumbing.timestamps import timestamp
 from services.sharing.codes import Codes
 from services.sharing.domain import (
     Bucket,
@@ -94,21 +93,25 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     ) -> pb.ListReceivedResponse:
         limit = pages.size(request.page_size, DEFAULT_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
-        found = await self._inbox.list(_actor(), _session(), before, limit + 1)
+        found = await self._inbox.list(_actor(), acting_session(), before, limit + 1)
         page, token = pages.cut(found, limit, lambda last: last.bucket.id)
         return pb.ListReceivedResponse(received=map(_received, page), next_page_token=token)
 
     async def Open(self, request: pb.OpenRequest, context: Context) -> pb.OpenResponse:  # noqa: N802
-        return pb.OpenResponse(received=_received(await self._inbox.open(_actor(), _session(), request.link)))
+        return pb.OpenResponse(
+            received=_received(await self._inbox.open(_actor(), acting_session(), request.link))
+        )
 
     async def SendCode(  # noqa: N802
         self, request: pb.SendCodeRequest, context: Context
     ) -> pb.SendCodeResponse:
-        ends_at = await self._codes.send_code(_actor(), _session(), _bucket_id(request.bucket_id))
-        return pb.SendCodeResponse(ends_at=_timestamp(ends_at))
+        ends_at = await self._codes.send_code(_actor(), acting_session(), _bucket_id(request.bucket_id))
+        return pb.SendCodeResponse(ends_at=timestamp(ends_at))
 
     async def Redeem(self, request: pb.RedeemRequest, context: Context) -> pb.RedeemResponse:  # noqa: N802
-        received = await self._codes.redeem(_actor(), _session(), _bucket_id(request.bucket_id), request.code)
+        received = await self._codes.redeem(
+            _actor(), acting_session(), _bucket_id(request.bucket_id), request.code
+        )
         return pb.RedeemResponse(received=_received(received))
 
     async def Unblock(self, request: pb.UnblockRequest, context: Context) -> pb.UnblockResponse:  # noqa: N802
@@ -161,7 +164,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
             message=share.message,
             language=LANGUAGE_VALUES[share.language],
             link=described.link,
-            ends_at=_timestamp(bucket.ends_at),
+            ends_at=timestamp(bucket.ends_at),
             facility_id=str(share.facility_id),
         )
 
@@ -178,13 +181,6 @@ def serve(server: Server, shares: Shares, inbox: Inbox, codes: Codes, policies: 
 def _actor() -> str:
     """Who acts; access takes logins without regard to case, and so do shares."""
     return acting_login().lower()
-
-
-def _session() -> str:
-    """His login session."""
-    session = caller().session
-    assert session is not None, "every method that acts is declared for users"
-    return session
 
 
 def _case_ids(texts: Sequence[str]) -> list[CaseId]:
@@ -218,7 +214,7 @@ def _share(share: Share) -> pb.Share:
         share_id=str(share.id),
         sender_login=share.sender_login,
         facility_id=str(share.facility_id),
-        shared_at=_timestamp(share.shared_at),
+        shared_at=timestamp(share.shared_at),
         case_ids=map(str, share.case_ids),
         reason=share.reason,
         buckets=[_bucket(share, bucket) for bucket in share.buckets],
@@ -231,10 +227,10 @@ def _bucket(share: Share, bucket: Bucket) -> pb.Bucket:
         recipient_login=bucket.recipient_login,
         rights=RIGHTS_VALUES[share.rights],
         state=STATE_VALUES[bucket.state],
-        ends_at=_timestamp(bucket.ends_at),
+        ends_at=timestamp(bucket.ends_at),
         two_factor=bucket.two_factor,
         wrong_codes=bucket.wrong_codes,
-        opened_at=_timestamp(bucket.opened_at),
+        opened_at=timestamp(bucket.opened_at),
         allow_further_sharing=share.allow_further_sharing,
     )
 
@@ -245,8 +241,8 @@ def _received(received: Received) -> pb.Received:
         bucket_id=str(bucket.id),
         sender_login=share.sender_login,
         sender_name=share.sender_name,
-        shared_at=_timestamp(share.shared_at),
-        ends_at=_timestamp(bucket.ends_at),
+        shared_at=timestamp(share.shared_at),
+        ends_at=timestamp(bucket.ends_at),
         rights=RIGHTS_VALUES[share.rights],
         message="" if received.withheld else share.message,
         code_needed=received.code_needed,
@@ -264,11 +260,3 @@ def _policy(policy: Policy) -> pb.Policy:
         unlimited_allowed=policy.unlimited_allowed,
         further_sharing_allowed=policy.further_sharing_allowed,
     )
-
-
-def _timestamp(at: datetime | None) -> Timestamp | None:
-    if at is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
