@@ -13,7 +13,8 @@ from kernel.ids import BucketId, CaseId, UserId
 from plumbing import log, timers
 from plumbing.bus import Hearing, ask_nobody
 from services.notify.domain import Bucket, Users
-from services.notify.usecases import Notices, Reminders, Sender
+from services.notify.reminders import Reminders
+from services.notify.usecases import Notices, Sender
 
 OPEN = Gauge(
     "readroom_notify_notices", "Notices that are not settled, by state; alert if `dead` grows", ["state"]

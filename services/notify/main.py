@@ -33,9 +33,10 @@ from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
 from services.notify.clients import AccessClient, SharingClient
 from services.notify.domain import Undelivered, mailbox
+from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
-from services.notify.usecases import NAME, Codes, Letters, Notices, Office, Reminders, Sender
+from services.notify.usecases import NAME, Codes, Letters, Notices, Office, Sender
 
 COUNTRIES = "AT,BE,CH,CZ,DE,DK,FR,GB,IE,IT,LI,LU,MC,NL,PL"
 """Where Dutch, French, German and English are spoken in Europe, and the neighbours."""

@@ -11,9 +11,10 @@ from kernel.ids import UUID7
 from kernel.language import Language
 from services.notify.channels import MailServer as Post
 from services.notify.domain import Bucket, Notice, Person, State
+from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
-from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Reminders, Sender
+from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Sender
 from tests.notify.builders import LINK_BASE, OFFICE, Clock, Owners
 from tests.notify.mailserver import MailServer, Received, mail_server
 

@@ -1,0 +1,80 @@
+"""Reminders of privileges that expire: which have become due, and for whom."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from uuid import UUID
+
+from kernel.ids import UserId
+from services.notify.domain import AboutPrivilege, Expiring, Message, Users, due_step
+from services.notify.usecases import Access, Database, Office, Transaction
+
+USERS_AT_ONCE = 100
+"""What one DescribeUsers answers."""
+
+VERSIONS_PAGE = 500
+"""What a page of users' versions holds; a page with fewer is the last."""
+
+
+class Reminders:
+    """Tells users and the office of privileges before they expire (NTF-1, A51)."""
+
+    def __init__(self, database: Database, access: Access, steps: Collection[int], office: Office) -> None:
+        self._database = database
+        self._access = access
+        self._steps = steps
+        self._messages = [Message.PRIVILEGE_EXPIRING]
+        if office.address:
+            self._messages.append(Message.PRIVILEGE_EXPIRING_OFFICE)
+
+    async def fetch(self, user_id: UserId) -> Users:
+        return await self._access.describe_users([user_id])
+
+    async def save(self, transaction: Transaction, users: Users) -> int:
+        """Keeps what is newer; a privilege that was renewed or taken away is not reminded of any more."""
+        saved = 0
+        for person in users.people.values():
+            ending = [
+                Expiring(each.user_id, each.facility_id, each.expires_at)
+                for each in users.privileges
+                if each.user_id == person.id and person.active
+            ]
+            if await transaction.save_user(person, ending):
+                await transaction.cancel_reminders(
+                    person.id, ending, "the privilege was renewed or taken away"
+                )
+                saved += 1
+        return saved
+
+    async def plan(self) -> int:
+        """Asks for the reminders that have become due; how many privileges they are about."""
+        if not self._steps:
+            return 0
+        planned = 0
+        async with self._database.transaction() as transaction:
+            for expiring in await transaction.lock_due(self._steps):
+                days = due_step(expiring, self._steps, transaction.now)
+                if days is None:
+                    continue
+                about = AboutPrivilege(expiring.user_id, expiring.facility_id, expiring.expires_at, days)
+                for message in self._messages:
+                    await transaction.ask(message, about)
+                await transaction.save_step(replace(expiring, last_days=days))
+                planned += 1
+        return planned
+
+    async def heal(self) -> int:
+        """Catches up with access; how many users had changed unheard."""
+        healed = 0
+        after: UUID | None = None
+        while versions := await self._access.user_versions(after):
+            after = versions[-1][0]
+            async with self._database.transaction() as transaction:
+                known = await transaction.known_versions([user_id for user_id, _ in versions])
+            stale = [UserId(user_id) for user_id, version in versions if version > known.get(user_id, 0)]
+            for first in range(0, len(stale), USERS_AT_ONCE):
+                users = await self._access.describe_users(stale[first : first + USERS_AT_ONCE])
+                async with self._database.transaction() as transaction:
+                    healed += await self.save(transaction, users)
+            if len(versions) < VERSIONS_PAGE:
+                break
+        return healed
