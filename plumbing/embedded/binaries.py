@@ -5,6 +5,7 @@ a folder of mode 0700, such as /root, is the ordinary case then. No existing fol
 the account must reach and cannot is put into a folder of ours under the system's state directory.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -137,10 +138,11 @@ def private_home(account: Account, owner: Path) -> Path:
     folder = private_folder(account)
     temporary = Path(tempfile.gettempdir()).resolve()
     for note in folder.glob("data-*.owner"):
-        past = Path(note.read_text())
-        if temporary in past.parents and not past.exists():
-            shutil.rmtree(note.with_suffix(""), ignore_errors=True)
-            note.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another start was quicker
+            past = Path(note.read_text())
+            if temporary in past.parents and not past.exists():
+                shutil.rmtree(note.with_suffix(""), ignore_errors=True)
+                note.unlink()
     home = folder / f"data-{secrets.token_hex(8)}"
     write_private(home.with_suffix(".owner"), str(owner.resolve()).encode())
     return home

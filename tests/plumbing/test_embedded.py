@@ -334,6 +334,18 @@ def test_what_a_deleted_temporary_directory_left_elsewhere_is_deleted(tmp_path: 
         home.with_suffix(".owner").unlink()
 
 
+@as_root
+def test_a_note_that_another_start_deletes_at_the_same_time_is_passed_by(tmp_path: Path) -> None:
+    going = binaries.private_folder(_somebody()) / f"data-{tmp_path.name}.owner"
+    going.symlink_to(tmp_path / "gone")  # listed, but not there when it is read
+    try:
+        home = binaries.private_home(_somebody(), tmp_path)
+    finally:
+        going.unlink()
+
+    home.with_suffix(".owner").unlink()
+
+
 def _somebody() -> Account:
     account = binaries.unprivileged_account()
     assert account
