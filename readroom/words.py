@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from wire.access.v1.access_pb2 import Language, Level, Path, ReadType, Role
+from wire.access.v1.access_pb2 import Language, Level, ReadType, Role
 from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
 from wire.notify.v1.notify_pb2 import Delivery
 from wire.routing.v1.routing_pb2 import Held, PlacementReason, TransmissionModel
@@ -44,7 +44,6 @@ class Words:
 
 
 LEVELS = Words(Level, "LEVEL_", "none")
-PATHS = Words(Path, "PATH_")
 READ_TYPES = Words(ReadType, "READ_TYPE_")
 ROLES = Words(Role, "ROLE_")
 MODELS = Words(TransmissionModel, "TRANSMISSION_MODEL_")

@@ -133,10 +133,6 @@ class LocalSystem:
         """Sends a signal and waits for the end; by default without warning."""
         self._end(name, signal_number)
 
-    def restart_service(self, name: str) -> None:
-        self.stop_service(name)
-        self.start_service(name)
-
     def service_pid(self, name: str) -> int:
         return self._services[name].pid
 

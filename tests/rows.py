@@ -1,4 +1,4 @@
-"""Which rows of docs/requirements.md are proven by which tests.
+"""Which rows of docs/requirements.md, and which rules of docs/rules.md, are proven by which tests.
 
 A pytest plugin: every collected test's `@pytest.mark.proves("ACC-15")` is read. An unknown id fails the
 collection. `pytest --rows` prints the table and runs no test; a row proven only by marks with `part=…`
@@ -13,6 +13,7 @@ import pytest
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _ROW = re.compile(r"^\| ([A-Z]+-?\d+) \| (.+) \|$", re.MULTILINE)
+_RULE_ID = re.compile(r"A\d+")
 _RULE = re.compile(r"^- \*\*(A\d+) ([^*]+)\*\*", re.MULTILINE)
 
 
@@ -66,7 +67,10 @@ def _table(rows: dict[str, str], whole: dict[str, list[str]], parts: dict[str, l
         else:
             state = "-"
         lines.append(f"{row:8} {sentence[:70]:70} {state}")
-    proven = sum(row in whole for row in rows)
-    partly = sum(row in parts and row not in whole for row in rows)
-    lines.append(f"{proven} proven, {partly} partly, {len(rows) - proven - partly} not, of {len(rows)} rows")
+    rules = {row for row in rows if _RULE_ID.fullmatch(row)}
+    for name, among in (("rows", rows.keys() - rules), ("rules", rules)):
+        proven = len(among & whole.keys())
+        partly = len(among & parts.keys() - whole.keys())
+        left = len(among) - proven - partly
+        lines.append(f"{proven} proven, {partly} partly, {left} not, of {len(among)} {name}")
     return "\n".join(lines)

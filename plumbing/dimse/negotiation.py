@@ -53,11 +53,7 @@ def _storage_classes() -> frozenset[str]:
         for uid, (name, kind, *_) in UID_dictionary.items()
         if kind == "SOP Class" and "Storage" in name and uid.startswith("1.2.840.10008.5.1.4.1.1.")
     }
-    return frozenset(
-        uid
-        for uid in current | named
-        if not uid.startswith(("1.2.840.10008.5.1.4.1.1.200.", "1.2.840.10008.5.1.4.1.1.201."))
-    )
+    return frozenset(uid for uid in current | named if not uid.startswith(_NON_PATIENT_OBJECTS))
 
 
 STORAGE_CLASSES = _storage_classes()
