@@ -27,7 +27,8 @@ from plumbing import log
 from services.ingest.domain import Reach
 
 NAME = "ingest"
-CONFIRM = ("access", "notify", "reporting", "routing", "sharing")
+ROUTING = "routing"
+CONFIRM = ("access", "notify", "reporting", ROUTING, "sharing")
 """The services that keep something of a case."""
 DELETE_STUDY, OPERATOR = "study.delete", "operator"
 
@@ -124,6 +125,9 @@ class Transaction(Protocol):
     async def purge_studies(
         self, deletion_id: DeletionId, study_ids: Collection[StudyId]
     ) -> Collection[str]: ...
+    async def copies(
+        self, deletion_id: DeletionId, study_ids: Collection[StudyId]
+    ) -> Collection[StudyId]: ...
     async def doomed_files(self, limit: int) -> Sequence[DoomedFile]: ...
     async def forget_files(self, files: Collection[DoomedFile]) -> None: ...
 
@@ -201,11 +205,15 @@ class Deletions:
         return deletion.begun_at
 
     async def confirm(self, transaction: Transaction, purged: CasePurged) -> None:
-        """A service keeps nothing of the case any more; the studies that routing held are purged too."""
+        """A service keeps nothing of the case any more; the studies that routing held are purged too.
+
+        Only copies of what was deleted, while the deletion is open: a fact alone destroys nothing else.
+        """
         deletion = await transaction.lock_deletion_of(CaseId(purged.id))
-        if deletion is None or purged.by not in CONFIRM:
+        if deletion is None or deletion.state is State.CLOSED or purged.by not in CONFIRM:
             return
-        await self._purge(transaction, deletion, [StudyId(each) for each in purged.study_ids])
+        named = [StudyId(each) for each in purged.study_ids] if purged.by == ROUTING else []
+        await self._purge(transaction, deletion, await transaction.copies(deletion.deletion_id, named))
         await transaction.confirm_deletion(deletion.deletion_id, purged.by)
         self._wake.set()
 

@@ -212,12 +212,27 @@ class DeletionStore(Transaction):
         await self.connection.execute(
             """
             with gone as (delete from studies where study_id = any($1) returning *)
-            insert into tombstones select study_id, receiving_facility_id, study_instance_uid, $2 from gone
+            insert into tombstones
+            select study_id, receiving_facility_id, study_instance_uid, $2, $3::uuid from gone
             """,
             live,
             max(self.now, newest or self.now),
+            deletion_id,
         )
         return [row["study_instance_uid"] for row in rows]
+
+    async def copies(self, deletion_id: DeletionId, study_ids: Collection[StudyId]) -> list[StudyId]:
+        """Those of them that are the same study as one that this deletion has purged."""
+        rows = await self.connection.fetch(
+            """
+            select study_id from studies where study_id = any($2) and study_instance_uid in (
+                select study_instance_uid from tombstones where deletion_id = $1
+            )
+            """,
+            deletion_id,
+            list(study_ids),
+        )
+        return [row["study_id"] for row in rows]
 
     async def doomed_files(self, limit: int) -> list[DoomedFile]:
         """Files of purged studies that are still to be unlinked."""

@@ -15,6 +15,7 @@ from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (
     ADMIN,
+    HARBOUR,
     READER,
     RIVERSIDE,
     DicomObject,
@@ -121,13 +122,13 @@ async def only_left(ingest: Ingest, **expected: int) -> bool:
 
 
 async def test_a_deletion_is_closed_when_everybody_has_confirmed(ingest: Ingest) -> None:
-    """What routing held beside the case is purged too."""
-    gateway = await ingest.enrol()
-    study, beside = a_uid(), a_uid()
-    await sent_objects(Sender.of(ingest, gateway), a_ct(study=study), a_ct(study=beside))
+    """What routing held beside the case is purged too: the same study that came another way."""
+    study = a_uid()
+    await sent_objects(Sender.of(ingest, await ingest.enrol()), a_ct(study=study))
     case_id = await a_case(ingest, study)
+    await sent_objects(Sender.of(ingest, await ingest.enrol("HARBOUR", HARBOUR)), a_ct(study=study))
     await delete(ingest, case_id)
-    held = await ingest.one("select study_id from studies where study_instance_uid = $1", beside)
+    held = await ingest.one("select study_id from studies where study_instance_uid = $1", study)
 
     (open_,) = await deletions(ingest)
     assert set(open_.waiting_for) - {"ingest"} == set(CONFIRM)
@@ -143,17 +144,42 @@ async def test_a_deletion_is_closed_when_everybody_has_confirmed(ingest: Ingest)
     await eventually(lambda: only_left(ingest))
     await confirm(ingest, case_id, CONFIRM[-1])
 
-    async def closed() -> bool:
-        (found,) = await deletions(ingest)
-        return found.state == pb.Deletion.STATE_CLOSED and not found.waiting_for
-
-    await eventually(closed)
+    await eventually(lambda: is_closed(ingest))
     (found,) = await deletions(ingest)
     assert found.HasField("closed_at")
     # Asked again by who deleted it: the same record. By anybody else: no such case.
     assert (await delete(ingest, case_id)).deletion_id == found.deletion_id
     with pytest.raises(NotFound):
         await delete(ingest, case_id, READER)
+
+
+@pytest.mark.proves("ING-7", part="a fact alone destroys nothing else")
+async def test_whoever_confirms_has_nothing_purged_but_copies_of_what_was_deleted(ingest: Ingest) -> None:
+    study, other = a_uid(), a_uid()
+    gateway = await ingest.enrol()
+    await sent_objects(Sender.of(ingest, gateway), a_ct(study=study), a_ct(study=other))
+    case_id = await a_case(ingest, study)
+    innocent = await ingest.one("select study_id from studies where study_instance_uid = $1", other)
+    await delete(ingest, case_id)
+
+    for by in ("routing", "somebody", *CONFIRM):
+        await confirm(ingest, case_id, by, innocent)
+    await eventually(lambda: is_closed(ingest))
+    # Sent again, and then a late or forged fact: the deletion is over.
+    await sent_objects(Sender.of(ingest, gateway), a_ct(study=study))
+    again = await ingest.one("select study_id from studies where study_instance_uid = $1", study)
+    await confirm(ingest, case_id, "routing", innocent, again)
+
+    async def all_heard() -> bool:
+        return bool(await ingest.one("select count(*) = 8 from heard"))
+
+    await eventually(all_heard)
+    assert {innocent, again} == {row["study_id"] for row in await ingest.rows("select study_id from studies")}
+
+
+async def is_closed(ingest: Ingest) -> bool:
+    (found,) = await deletions(ingest)
+    return found.state == pb.Deletion.STATE_CLOSED and not found.waiting_for
 
 
 @pytest.mark.proves("ING-7", part="ingest keeps to access's refusal")

@@ -38,7 +38,8 @@ create table tombstones (
     study_id uuid primary key,
     receiving_facility_id uuid not null,
     study_instance_uid text,
-    deleted_at timestamptz not null
+    deleted_at timestamptz not null,
+    deletion_id uuid
 );
 create index tombstones_of_study on tombstones (receiving_facility_id, study_instance_uid, deleted_at);
 
