@@ -87,16 +87,15 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
             folders = [ROOT / "plumbing/migrations", ROOT / "services" / service / "migrations"]
             run_anywhere(migrate(address(service, template), folders))
             templates.add(service)
-        servers.postgres.execute(
-            f"create database {name} template {template} strategy file_copy owner {role}"
-        )
+        create = f"create database {name} template {template} strategy file_copy owner {role}"
+        old = [made.popleft()] if len(made) >= KEPT_DATABASES else []
+        try:
+            servers.postgres.execute(create, *(f"drop database {each}" for each in old))
+        except asyncpg.ObjectInUseError as error:
+            if template in str(error):
+                raise
+            made.extend(old)  # somebody's still: look at it again later
         made.append(name)
-        if len(made) > KEPT_DATABASES:
-            try:
-                servers.postgres.execute(f"drop database {made[0]}")
-                made.popleft()
-            except asyncpg.ObjectInUseError:  # somebody's still: look at the next one the next time
-                made.rotate(-1)
         return address(service, name)
 
     def address(service: str, name: str) -> str:
