@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -32,6 +32,8 @@ from plumbing.db import Database, Transaction
 
 SEAL_EVERY_S = 0.25
 ANCHOR_EVERY_S = 60.0
+SEALED_WITHIN = timedelta(minutes=1)
+"""A row that waits longer for its seal is a fault: usually it waits for less than a second."""
 BATCH = 500
 """Rows sealed or verified at once: a few milliseconds of computing."""
 PROGRESS_EVERY = 20 * BATCH
@@ -282,6 +284,9 @@ class AuditTrail(Generic[T]):
             [(unsealed, since)] = await statements.connection.fetch(
                 "select count(*), min(at) from audit_rows where number is null"
             )
+        if fault is None and since is not None and self._clock.now() - since > SEALED_WITHIN:
+            # Whoever keeps the sealer away, say by its lock, could change what waits.
+            fault = Fault(link.number + 1, f"is not sealed, but was written at {since:%Y-%m-%d %H:%M:%S}")
         yield replace(found, done=True, fault=fault, unsealed=unsealed, unsealed_since=since)
 
     async def _sealed_after(self, number: int, last: int) -> Sequence[asyncpg.Record]:

@@ -347,6 +347,24 @@ async def test_rows_that_are_not_sealed_yet_are_told_apart(
     assert before <= found.unsealed_since <= CLOCK.now()
 
 
+@pytest.mark.proves("SEC-15", part="nobody keeps rows from being sealed")
+async def test_rows_that_wait_too_long_for_their_seal_are_a_fault(
+    database: Database[Ledger], sealed: AuditTrail[Ledger]
+) -> None:
+    async with database.transaction() as blocker:
+        await blocker.connection.execute("select pg_advisory_xact_lock($1)", sealing._LOCK)
+        await write(database, "x")
+        await execute(database, "alter table audit_rows disable trigger sealed_once")
+        await execute(database, "update audit_rows set at = at - interval '61 s' where number is null")
+        await execute(database, "alter table audit_rows enable trigger sealed_once")
+        assert 0 == await sealed.turn()
+        found = await verification(sealed)
+    assert (SEALED, 1) == (found.verified, found.unsealed)
+    assert found.fault
+    assert SEALED + 1 == found.fault.number
+    assert found.fault.sentence.startswith("is not sealed, but was written at ")
+
+
 async def test_it_verifies_a_part_at_a_time_holds_no_connection_and_says_how_far_it_is(
     servers: EmbeddedServers, anchors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
