@@ -16,9 +16,10 @@ import secrets
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from kernel.errors import Unavailable
 from plumbing.embedded import EmbeddedServers
@@ -106,14 +107,16 @@ class LocalSystem:
         """Starts the servers, makes certificates and migrates the databases; services may start then."""
         self.servers.open()
         try:
-            with ThreadPoolExecutor(max_workers=2) as beside:
-                making = beside.submit(Pki.make, self.data_dir / "pki", SERVICES, datetime.now(UTC))
-                starting = beside.submit(self.servers.sink.start) if "notify" in self.names else None
+            with ThreadPoolExecutor() as beside:
+                making: list[Future[Any]] = [
+                    beside.submit(Pki.make, self.data_dir / "pki", SERVICES, datetime.now(UTC)),
+                    beside.submit(self._make_secrets),
+                ]
+                if "notify" in self.names:
+                    making.append(beside.submit(self.servers.sink.start))
                 self.servers.start()
-                making.result()
-                if starting:
-                    starting.result()
-            self._make_secrets()
+                for each in making:
+                    each.result()
             if MIGRATE in self._commands:
                 self._migrate()
         except BaseException:

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from demo import comparing
-from demo.cast import BRANDT, CENTRAL, MOOR, MULDER, OUTSIDE, VOS, Person
+from demo.cast import BRANDT, CARE, CENTRAL, MOOR, MULDER, OUTSIDE, VOS, Person
 from demo.reading import refusal
 from demo.sharing import LINK, as_sent, inbox, other, redeem, the_code, the_mail, wanted
 from demo.world import World
-from kernel.errors import Denied, Exhausted, NotFound, ReadroomError
+from kernel.errors import Denied, Exhausted, NotFound, ReadroomError, Unavailable
+from plumbing.embedded.sink import Behaviour
 from readroom.fetch import fetch_case
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
-from wire.notify.v1.notify_pb2 import ListDeliveriesRequest
+from wire.notify.v1.notify_pb2 import Delivery, ListDeliveriesRequest
 from wire.sharing.v1.sharing_pb2 import (
     Bucket,
     ListReceivedRequest,
@@ -62,7 +63,7 @@ numbers = iter(range(1000))
 
 
 @pytest.fixture
-async def shared(world: World, outside: None, tmp_path: Path) -> Shared:
+async def shared(world: World, readers: None, outside: None, tmp_path: Path) -> Shared:
     """A case on nobody's worklist outside, shared with a code and a mail for each."""
     study = small(f"shared-{next(numbers)}", "MS44")
     sent = await send(world, CENTRAL, study, tmp_path)
@@ -197,3 +198,45 @@ async def test_deliveries_say_of_each_mail_that_it_was_sent_once(shared: Shared)
     sent = {d.intent: d.attempts for d in deliveries if d.state == d.STATE_SENT}
     intents = [f"bucket:{shared.bucket_id(person)}" for person in OUTSIDE]
     assert [sent.get(intent) for intent in intents] == [1, 1]
+
+
+@pytest.mark.proves("BEY-20", part="the mail server is down, end to end")
+async def test_while_the_mail_server_refuses_the_share_stands_and_its_mail_waits(shared: Shared) -> None:
+    world, sink = shared.world, shared.world.system.servers.sink
+    vos, care = [await world.acting_as(login) for login in (VOS.login, CARE.login)]
+    before = len(inbox(world, BRANDT))
+
+    async def delivery(bucket: Bucket, state: "Delivery.State.ValueType") -> Delivery | None:
+        listed: list[Delivery] = list((await care.notify.ListDeliveries(ListDeliveriesRequest())).deliveries)
+        found = next((d for d in listed if d.intent == f"bucket:{bucket.bucket_id}"), None)
+        return found if found and found.state == state and found.attempts else None
+
+    Behaviour(at="rcpt", refuse=451).set(sink.mail)
+    try:
+        (bucket,) = (await vos.sharing.Share(wanted(shared.case, [BRANDT]))).share.buckets
+        waiting = await eventually(lambda: delivery(bucket, Delivery.STATE_WAITING))
+        assert waiting
+        assert waiting.last_error
+        assert BRANDT.email not in waiting.last_error
+        assert await shared.received(BRANDT), "the share stands"
+        assert len(inbox(world, BRANDT)) == before
+    finally:
+        Behaviour.unset(sink.mail)
+    await eventually(lambda: delivery(bucket, Delivery.STATE_SENT))
+    assert len(inbox(world, BRANDT)) == before + 1
+
+
+@pytest.mark.proves("NTF-3", part="the text gateway is down, end to end")
+async def test_a_text_that_could_not_be_sent_counts_for_nothing(shared: Shared) -> None:
+    world, sink, bucket = shared.world, shared.world.system.servers.sink, shared.bucket_id(MULDER)
+
+    Behaviour(refuse=503).set(sink.texts)
+    try:
+        refused = await refusal(the_code(world, MULDER, bucket))
+    finally:
+        Behaviour.unset(sink.texts)
+
+    assert isinstance(refused, Unavailable)
+    assert "try again" in refused.sentence
+    await shared.redeem(MULDER)  # at once: there are 30 s between codes that were sent
+    assert await shared.sees(MULDER)
