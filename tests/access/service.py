@@ -1,6 +1,5 @@
 """The whole service in this process: gRPC over mutual TLS, facts over NATS, PostgreSQL; and its owners."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ import msgspec
 from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import FacilityChanged, Fact
-from kernel.ids import UUID7
-from plumbing import config, rpc
+from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.access import main
-from tests.auditing import audit_settings
+from tests.hosting import hosted
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -272,40 +270,14 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
             resources.push_async_callback(neighbour.stop, 0.1)
         assert await main.create_first_admin(url, ADMIN)
         assert not await main.create_first_admin(url, "mallory")
-        identity = pki.tls("access")
-        environment = {
-            "LISTEN": "127.0.0.1:0",
-            "HTTP_LISTEN": "127.0.0.1:0",
-            "DATABASE_URL": url,
-            "NATS_URL": servers.nats_url,
-            "CACHE_URL": servers.cache_url,
-            "TLS_CERTIFICATE": str(identity.certificate),
-            "TLS_KEY": str(identity.key),
-            "TLS_CA": str(identity.ca),
-            "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
-            **audit_settings(servers.data_dir),
+        own = {
             "ROUTING_ADDRESS": addresses["routing"],
             "INGEST_ADDRESS": addresses["ingest"],
             "REPORTING_ADDRESS": addresses["reporting"],
             "REVISION_KEY": "k" * 32,
         }
-        settings = config.load(
-            main.Settings, {f"READROOM_ACCESS_{key}": value for key, value in environment.items()}
-        )
-        application = await main.build(settings, CLOCK, UUID7(CLOCK), resources)
-        (server,) = application.servers
-        port = await server.start()
-        resources.push_async_callback(server.stop, 0.1)
-        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
-        resources.push_async_callback(_end, tasks)
+        port = await hosted("access", main, servers, pki, url, CLOCK, own, resources)
         bus = await Bus.connect(servers.nats_url, "owners")
         resources.push_async_callback(bus.close)
         await eventually(bus.ready)
-        await eventually(application.ready["bus"])
         yield Service(pki, port, bus, routing, ingest, reporting, resources)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

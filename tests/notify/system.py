@@ -15,14 +15,14 @@ from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import Fact
 from kernel.ids import UUID7
-from plumbing import config, rpc
+from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import Verifier, mint
 from services.notify import main
-from tests.auditing import audit_settings
+from tests.hosting import hosted
 from tests.notify.mailserver import MailServer, mail_server
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -225,18 +225,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             resources.push_async_callback(owner.stop, 0.1)
         mails = await resources.enter_async_context(mail_server())
         texts = await resources.enter_async_context(text_gateway())
-        identity = pki.tls("notify")
-        environment = {
-            "LISTEN": "127.0.0.1:0",
-            "HTTP_LISTEN": "127.0.0.1:0",
-            "DATABASE_URL": url,
-            "NATS_URL": servers.nats_url,
-            "CACHE_URL": servers.cache_url,
-            "TLS_CERTIFICATE": str(identity.certificate),
-            "TLS_KEY": str(identity.key),
-            "TLS_CA": str(identity.ca),
-            "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
-            **audit_settings(servers.data_dir),
+        own = {
             "ACCESS_ADDRESS": addresses["access"],
             "SHARING_ADDRESS": addresses["sharing"],
             "SMTP_ADDRESS": f"127.0.0.1:{mails.port}",
@@ -249,25 +238,10 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             "TEXT_TIMEOUT_S": "0.5",
             "REMINDERS_TO": "office@group.example",
         } | settings
-        loaded = config.load(
-            main.Settings, {f"READROOM_NOTIFY_{key}": value for key, value in environment.items()}
-        )
-        application = await main.build(loaded, CLOCK, UUID7(CLOCK), resources)
-        (server,) = application.servers
-        port = await server.start()
-        resources.push_async_callback(server.stop, 0.1)
-        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
-        resources.push_async_callback(_end, tasks)
+        port = await hosted("notify", main, servers, pki, url, CLOCK, own, resources)
         bus = await Bus.connect(servers.nats_url, "owners")
         resources.push_async_callback(bus.close)
         await eventually(bus.ready)
-        await eventually(application.ready["bus"])
         database = await Database.connect(url, Transaction, clock=CLOCK, new_id=UUID7(CLOCK), pool_size=1)
         resources.push_async_callback(database.close)
         yield System(pki, port, bus, access, sharing, mails, texts, database, resources)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

@@ -1,6 +1,5 @@
 """Reporting as it runs, asking access as it runs: gRPC over mutual TLS, user tokens, real decisions."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kernel.events import CasePlaced
-from kernel.ids import UUID7
-from plumbing import config, rpc
+from plumbing import rpc
 from plumbing.embedded import EmbeddedServers
 from services.reporting import main
 from tests.access.service import CLOCK, Service
-from tests.auditing import audit_settings
+from tests.hosting import hosted
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2_grpc
@@ -58,34 +56,11 @@ async def running(
 ) -> AsyncIterator[System]:
     """Reporting as its process builds it, on a database of its own."""
     async with AsyncExitStack() as resources:
-        identity = access.pki.tls("reporting")
-        environment = {
-            "LISTEN": "127.0.0.1:0",
-            "HTTP_LISTEN": "127.0.0.1:0",
-            "DATABASE_URL": url,
-            "NATS_URL": servers.nats_url,
-            "CACHE_URL": servers.cache_url,
-            "TLS_CERTIFICATE": str(identity.certificate),
-            "TLS_KEY": str(identity.key),
-            "TLS_CA": str(identity.ca),
-            "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
-            **audit_settings(servers.data_dir),
+        own = {
             "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
         } | settings
-        loaded = config.load(
-            main.Settings, {f"READROOM_REPORTING_{key}": value for key, value in environment.items()}
-        )
-        application = await main.build(loaded, CLOCK, UUID7(CLOCK), resources)
-        (server,) = application.servers
-        port = await server.start()
-        resources.push_async_callback(server.stop, 0.1)
-        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
-        try:
-            yield System(access, port)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        port = await hosted("reporting", main, servers, access.pki, url, CLOCK, own, resources)
+        yield System(access, port)
 
 
 async def a_case(access: Service, facility_id: str) -> str:

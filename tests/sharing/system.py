@@ -19,7 +19,7 @@ import msgspec
 
 from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
-from plumbing import config, rpc
+from plumbing import rpc
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from services.sharing import main
@@ -30,7 +30,7 @@ from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Inbox, Policies, Repairs, Telling
 from services.sharing.validity import Policy, Validity, today_at
 from tests.access.service import CLOCK, Service
-from tests.auditing import audit_settings
+from tests.hosting import hosted
 from tests.reporting.system import a_case, a_user, give
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
@@ -361,34 +361,11 @@ async def running(servers: EmbeddedServers, url: str, world: World, **settings: 
         )
         notify_port = await neighbour.start()
         resources.push_async_callback(neighbour.stop, 0.1)
-        identity = access.pki.tls("sharing")
-        environment = {
-            "LISTEN": "127.0.0.1:0",
-            "HTTP_LISTEN": "127.0.0.1:0",
-            "DATABASE_URL": url,
-            "NATS_URL": servers.nats_url,
-            "CACHE_URL": servers.cache_url,
-            "TLS_CERTIFICATE": str(identity.certificate),
-            "TLS_KEY": str(identity.key),
-            "TLS_CA": str(identity.ca),
-            "TOKEN_PUBLIC_KEY": str(access.pki.token_public_key),
-            **audit_settings(servers.data_dir),
+        own = {
             "ACCESS_ADDRESS": f"127.0.0.1:{access.port}",
             "NOTIFY_ADDRESS": f"127.0.0.1:{notify_port}",
             "LINK_SECRET": LINK_SECRET,
             "CODE_PEPPER": "p" * 32,
         } | settings
-        loaded = config.load(
-            main.Settings, {f"READROOM_SHARING_{key}": value for key, value in environment.items()}
-        )
-        application = await main.build(loaded, CLOCK, UUID7(CLOCK), resources)
-        (server,) = application.servers
-        port = await server.start()
-        resources.push_async_callback(server.stop, 0.1)
-        tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
-        try:
-            yield System(world, port, notify, resources)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        port = await hosted("sharing", main, servers, access.pki, url, CLOCK, own, resources)
+        yield System(world, port, notify, resources)

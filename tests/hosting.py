@@ -1,0 +1,61 @@
+"""A service as its process builds it, inside the process of a test."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from kernel.clock import Clock
+from kernel.ids import UUID7
+from plumbing import config
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from tests.auditing import audit_settings
+from tests.wait import eventually
+
+
+async def hosted(
+    name: str,
+    main: Any,
+    servers: EmbeddedServers,
+    pki: Pki,
+    database_url: str,
+    clock: Clock,
+    settings: Mapping[str, str],
+    resources: AsyncExitStack,
+) -> int:
+    """Starts the service, which runs as long as `resources` are kept; the port of its server.
+
+    Args:
+        main: the service's module of that name.
+        settings: what only this service is told, by the end of their names in the environment.
+    """
+    identity = pki.tls(name)
+    told = {
+        "LISTEN": "127.0.0.1:0",
+        "HTTP_LISTEN": "127.0.0.1:0",
+        "DATABASE_URL": database_url,
+        "NATS_URL": servers.nats_url,
+        "CACHE_URL": servers.cache_url,
+        "TLS_CERTIFICATE": str(identity.certificate),
+        "TLS_KEY": str(identity.key),
+        "TLS_CA": str(identity.ca),
+        "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+        **audit_settings(servers.data_dir),
+        **settings,
+    }
+    environ = {f"READROOM_{name.upper()}_{key}": value for key, value in told.items()}
+    application = await main.build(config.load(main.Settings, environ), clock, UUID7(clock), resources)
+    (server,) = application.servers
+    port: int = await server.start()
+    resources.push_async_callback(server.stop, 0.1)
+    tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+    resources.push_async_callback(_end, tasks)
+    await eventually(application.ready["bus"])
+    return port
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
