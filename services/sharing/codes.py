@@ -42,13 +42,13 @@ from services.sharing.otp import (
     new_code,
     next_text_at,
 )
-from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, open_bucket
+from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, as_seen, open_bucket
 
 OPERATOR = "operator"
 
 
-class Access(Protocol):
-    """The service access: the first on behalf of the acting user."""
+class Access(usecases.Seeing, Protocol):
+    """The service access: the first on behalf of the acting user, as is what it shows him."""
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
     async def users(self, logins: Collection[str]) -> Mapping[str, User]: ...
@@ -210,8 +210,10 @@ class Codes:
         await self._register(bucket_id, session)
         async with self._database.transaction() as transaction:
             received = await transaction.received_bucket(bucket_id, actor, session)
-            if received is None:
-                raise no_bucket()
+        if received is None:
+            raise no_bucket()
+        (received,) = await as_seen(self._access, [received])
+        async with self._database.transaction() as transaction:
             return await open_bucket(transaction, received)
 
     async def _count_try(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> bool:

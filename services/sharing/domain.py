@@ -278,8 +278,13 @@ class Received:
 
     @property
     def withheld(self) -> bool:
-        """Whether cases and message, which may tell of the patient, are not shown yet."""
-        return self.code_needed or self.blocked
+        """Whether cases and message, which may tell of the patient, are not shown now."""
+        return self.code_needed or self.blocked or not self.share.case_ids
+
+    def with_cases(self, seen: Collection[CaseId]) -> "Received":
+        """The same with those of its cases alone."""
+        kept = tuple(case_id for case_id in self.share.case_ids if case_id in seen)
+        return replace(self, share=replace(self.share, case_ids=kept))
 
 
 def check(wanted: Wanted, max_recipients: int) -> None:

@@ -44,6 +44,9 @@ SHARE_ADMIN = "share.admin"
 BATCH = 500
 """Buckets expired, abandoned or told at once; access takes 1,000."""
 
+CHECKED = 1_000
+"""Cases that access is asked about at once: as many as it takes."""
+
 Outcome = Literal["done", "refused"]
 
 
@@ -189,7 +192,8 @@ class Inbox:
         await self._must_be_active()
         async with self._database.transaction() as transaction:
             await transaction.record(actor, "received.listed", f"user:{actor}", "done")
-            return await transaction.received(actor, session, before, limit)
+            received = await transaction.received(actor, session, before, limit)
+        return await as_seen(self._access, received)
 
     async def open(self, actor: str, session: str, link: str) -> Received:
         """The bucket that a link names, to its recipient alone (A56)."""
@@ -197,16 +201,36 @@ class Inbox:
         async with self._acts.audited(actor, "share.opened", "link"):
             async with self._database.transaction() as transaction:
                 received = await transaction.received_by_link(link_digest(link), actor, session)
-                if received is not None:
-                    received = await open_bucket(transaction, received)
-                    await transaction.record(actor, "share.opened", f"bucket:{received.bucket.id}", "done")
             if received is None:
                 raise no_link()
-            return received
+            (received,) = await as_seen(self._access, [received])
+            async with self._database.transaction() as transaction:
+                await transaction.record(actor, "share.opened", f"bucket:{received.bucket.id}", "done")
+                return await open_bucket(transaction, received)
 
     async def _must_be_active(self) -> None:
         """Access refuses who is no active user, whatever he asks."""
         await self._access.check_permission(SHARE_CREATE, None)
+
+
+class Seeing(Protocol):
+    """The service access, asked on behalf of the acting user."""
+
+    async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
+
+
+async def as_seen(access: Seeing, received: Sequence[Received]) -> list[Received]:
+    """Without the cases that access does not show him now: they are being deleted, or his role sees none.
+
+    It alone decides sight; a share of which it shows no case is withheld.
+    """
+    asked = list({case_id for each in received if not each.withheld for case_id in each.share.case_ids})
+    seen: set[CaseId] = set()
+    for begin in range(0, len(asked), CHECKED):
+        part = asked[begin : begin + CHECKED]
+        sights = await access.check_many(part)
+        seen |= {case_id for case_id, sight in zip(part, sights, strict=True) if sight.allowed}
+    return [each if each.withheld else each.with_cases(seen) for each in received]
 
 
 async def open_bucket(transaction: Transaction, received: Received) -> Received:

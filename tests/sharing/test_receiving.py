@@ -12,6 +12,7 @@ from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
 from kernel.ids import CaseId, ShareId
 from services.sharing.domain import Recipient
 from services.sharing.validity import Validity
+from tests.reporting.system import a_user
 from tests.sharing.system import (
     DAY,
     FURTHER,
@@ -21,6 +22,7 @@ from tests.sharing.system import (
     error_of,
     till,
 )
+from wire.access.v1 import access_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -97,6 +99,33 @@ async def test_to_anybody_else_every_link_answers_alike(sharing: Sharing) -> Non
     assert (await sharing.open("rita", again.buckets[0])).bucket.id == again.buckets[0].id
     digests = await sharing.query("select link_digest from buckets where bucket_id = $1", again.buckets[0].id)
     assert text(again.buckets[0].id).encode() not in digests[0]["link_digest"]
+
+
+@pytest.mark.proves("A28", part="nothing of a share is shown while its case is being deleted")
+async def test_of_what_access_shows_no_more_neither_cases_nor_message_are_shown(sharing: Sharing) -> None:
+    """It is being deleted, and sharing has not heard of it yet; or the recipient sees no studies any more."""
+    world = sharing.world
+    north, view, none = world.north, access_pb2.LEVEL_VIEW, access_pb2.LEVEL_UNSPECIFIED
+    role = access_pb2.Role
+    rex = await a_user(world.access, "rex", role.ROLE_REFERRING_PHYSICIAN, north, none)
+    await a_user(world.access, "dora", role.ROLE_RADIOLOGIST, north, view, "study.delete")
+    going, staying = await world.case(), await world.case()
+    first = await sharing.share("vos", [going], "rex", message="Mr. Doe")
+    both = await sharing.share("vos", [going, staying], "rex", message="two of them")
+
+    stub = world.access.acting("dora", "ingest")
+    await stub.BeginDelete(access_pb2.BeginDeleteRequest(case_id=str(going), deletion_id=str(uuid4())))
+    act("rex")
+    listed = {each.bucket.share_id: each for each in await sharing.inbox.list("rex", "s", None, 100)}
+    opened = await sharing.open("rex", first.buckets[0])
+    assert (True, True) == (listed[first.id].withheld, opened.withheld)
+    assert opened.bucket.opened_at is None
+    assert ((staying,), False) == (listed[both.id].share.case_ids, listed[both.id].withheld)
+
+    rex.role = role.ROLE_OPERATOR
+    await world.access.stub.SaveUser(access_pb2.SaveUserRequest(user=rex))
+    act("rex")
+    assert {True} == {each.withheld for each in await sharing.inbox.list("rex", "s", None, 100)}
 
 
 # Deletion

@@ -25,6 +25,7 @@ from services.sharing.domain import (
     Received,
     Rights,
     Share,
+    Sight,
     State,
     User,
 )
@@ -65,6 +66,9 @@ class Access:
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
         return self.permits.get(permission, NOWHERE)
+
+    async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]:
+        return [Sight(allowed=True, by_privilege=False, facility_id=NORTH) for _ in case_ids]
 
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
         return {login: self.people[login] for login in logins if login in self.people}
