@@ -117,10 +117,19 @@ class NotifyTransaction(db.Transaction):
         )
 
     async def wake(self) -> None:
-        """Whatever waits is due now; an attempt that holds such a notice finds that it is another's."""
+        """Whatever waits is due now; an attempt that holds such a notice finds that it is another's.
+
+        What somebody is just writing is left to him, so that two who write many never wait for each other.
+        """
         self.asked = True
         await self.connection.execute(
-            "update notices set next_attempt_at = $1 where state = 'waiting' and next_attempt_at > $1",
+            """
+            update notices set next_attempt_at = $1
+            where notice_id in (
+                select notice_id from notices
+                where state = 'waiting' and next_attempt_at > $1 for update skip locked
+            )
+            """,
             self.now,
         )
 

@@ -354,7 +354,7 @@ class Sender:
         self._database = database
         self._write = write
         self._post = post
-        self._was_away = False
+        self._was_away = True  # who begins does not know
 
     async def deliver_next(self) -> bool:
         """One attempt at the notice that has waited longest; False if none is due."""
@@ -396,6 +396,9 @@ class Sender:
 
     async def _settle(self, notice: Notice, event: Event, reason: str) -> None:
         """Writes what became of the notice, and insists: it may be known to nobody else."""
+        wakes = event is Event.TAKEN and self._was_away
+        if event in (Event.AWAY, Event.TAKEN):
+            self._was_away = event is Event.AWAY  # said before anything is awaited: one wakes for all
         while True:
             try:
                 async with self._database.transaction() as transaction:
@@ -403,7 +406,7 @@ class Sender:
                     # UNKNOWN too where an answer to the commit of it was lost.
                     if not await transaction.advance(settled, [State.WAITING, State.UNKNOWN]):
                         return
-                    if event is Event.TAKEN and self._was_away:
+                    if wakes:
                         await transaction.wake()
                     if event in (Event.TAKEN, Event.REFUSED, Event.LOST):
                         await transaction.record(
@@ -416,8 +419,6 @@ class Sender:
             except Unavailable:
                 await asyncio.sleep(AGAIN_S)
             else:
-                if event in (Event.AWAY, Event.TAKEN):
-                    self._was_away = event is Event.AWAY
                 _log.info("notice", notice=notice.id, state=settled.state, reason=settled.last_error)
                 return
 

@@ -12,6 +12,7 @@ import pytest
 from kernel.errors import Conflict, Unavailable
 from services.notify.domain import Letter, Notice, State
 from services.notify.events import send
+from services.notify.store import NotifyTransaction
 from services.notify.usecases import HELD_FOR, OPERATOR, Envelope, Reach, Sender
 from tests.notify.conftest import Notify
 
@@ -194,6 +195,41 @@ async def test_when_the_mail_server_is_back_the_first_mail_wakes_all_that_wait(n
 
     await notify.created(notify.owners.bucket())
     assert len(await notify.deliver()) == 6
+
+
+async def test_who_wakes_all_waits_for_nobody_who_does_the_same(notify: Notify) -> None:
+    await notify.server.stop()
+    for _ in range(2):
+        await notify.created(notify.owners.bucket())
+    await notify.deliver()
+    first, second = [notice.id for notice in await notify.all()]
+
+    async with notify.database.transaction() as one, notify.database.transaction() as other:
+        await one.lock_notice(first)
+        await other.lock_notice(second)
+        await asyncio.gather(one.wake(), other.wake())
+
+    await notify.server.start()
+    assert len(await notify.deliver()) == 2
+
+
+async def test_one_of_many_mails_wakes_all_that_wait(notify: Notify, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = []
+
+    async def wake(transaction: NotifyTransaction) -> None:
+        woken.append(transaction)
+
+    monkeypatch.setattr(NotifyTransaction, "wake", wake)
+    await notify.server.stop()
+    for _ in range(8):
+        await notify.created(notify.owners.bucket())
+    await notify.deliver()
+    notify.clock.pass_by(LONG)
+    await notify.server.start()
+
+    await asyncio.gather(*(notify.deliver() for _ in range(8)))
+
+    assert (8, 1) == (len(notify.server.received), len(woken))
 
 
 async def test_after_48_hours_a_notice_is_dead_and_an_operator_tries_it_again(notify: Notify) -> None:
