@@ -186,6 +186,19 @@ class CaseStore(Transaction):
             "update cases set deletion_id = $2 where case_id = $1", deletion.case_id, deletion.id
         )
 
+    async def is_live(self, case_id: CaseId) -> bool:
+        """Whether it is known and nobody has begun to delete it; nobody begins until the transaction ends."""
+        await self._hold_case(case_id)
+        return bool(
+            await self.connection.fetchval(
+                """
+                select exists (select from cases where case_id = $1)
+                    and not exists (select from deletions where case_id = $1)
+                """,
+                case_id,
+            )
+        )
+
     async def purge_case(self, case_id: CaseId) -> bool:
         """Removes every row of a case, and the buckets that held no other, for good; whether it was known."""
         await self._hold_case(case_id)

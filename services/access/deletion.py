@@ -4,7 +4,8 @@
     hidden     →  purged    CaseDeleted: every row of the case goes, its ids become tombstones
     purged     →  purged    CaseDeleted again: nothing is left to purge, and that is said again
 
-A case may also be purged without having been known or hidden: then nothing but the tombstone is written.
+A case that is not known may be purged too: then nothing but the tombstone is written. One that is known and
+not hidden is not: every deletion begins here, so a fact that says otherwise is wrong or forged.
 """
 
 from typing import Protocol
@@ -23,6 +24,7 @@ NAME = "access"
 class Transaction(administration.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
+    async def is_live(self, case_id: CaseId) -> bool: ...
     async def purge_case(self, case_id: CaseId) -> bool: ...
 
 
@@ -77,7 +79,12 @@ class Deletions:
             return deletion, await transaction.revision()
 
     async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
-        """Removes every row of a case for good, and says so, also when there was none."""
+        """Removes every row of a case for good, and says so, also when there was none.
+
+        Raises Conflict for a case whose deletion has not begun.
+        """
+        if await transaction.is_live(case_id):
+            raise Conflict("no deletion of this case has begun", field="case_id")
         was_known = await transaction.purge_case(case_id)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
         await transaction.say(CasePurged(case_id, version, NAME))

@@ -23,8 +23,9 @@ from services.access.domain import (
     ReadType,
     User,
 )
-from tests.access.builders import NOON, a_lock, a_placement, a_reading, a_study, a_user
+from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access
+from tests.clocks import NOON
 
 LOCKED = Projection(ReadingState.UNREAD, a_lock("Dr. Roe"))
 KEPT = {"deletions", "tombstones", "audit_rows", "outbox", "heard"}
@@ -380,6 +381,20 @@ async def test_the_purge_is_confirmed_each_time_also_where_nothing_was_held(acce
     assert [(str(case_id), 1), (str(case_id), 2), (str(unknown), 1)] == [fact[1:] for fact in said]
     assert revision == await access.revision()
     assert {case_id, unknown} <= {row["id"] for row in await access.query("select id from tombstones")}
+
+
+@pytest.mark.proves("ING-7", part="a fact alone purges nothing that nobody deletes")
+async def test_a_case_that_nobody_deletes_is_not_purged_whatever_a_fact_says(access: Access) -> None:
+    north = await access.facility()
+    reader = await access.user()
+    await access.give(reader, north, Level.VIEW)
+    case_id = await access.case(north)
+
+    with pytest.raises(Conflict):
+        await purge(access, case_id)
+
+    assert (await access.check(reader, case_id)).allowed
+    assert [] == await access.query("select from tombstones")
 
 
 async def test_the_purge_and_its_tombstones_stand_or_fall_together(access: Access) -> None:
