@@ -1,8 +1,9 @@
 """The facts: what happened, in the past tense.
 
 A fact is a nudge. It carries an id and the owner's version (the confirmation of a purge also who gives it,
-and ids), never patient data; whoever hears it asks the owner for the snapshot and writes only what is newer, so a fact that is lost, late, repeated or out
-of order is harmless. The subject carries the version of the form: `study.received.v1`.
+and ids), never patient data; whoever hears it asks the owner for the snapshot and writes only what is
+newer, so a fact that is lost, late, repeated or out of order is harmless. The subject carries the version
+of the form: `study.received.v1`.
 """
 
 from dataclasses import dataclass
