@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -37,24 +37,14 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
+from tests.clocks import NOON
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 CASES = Path(__file__).parents[1] / "cases" / "privileges.yaml"
 
 # What Check answers is the half of these rows that exists; reporting brings the other.
 _PARTLY = {"ACC-6", "ACC-7", "ACC-8", "ACC-9", "ACC-10", "ACC-13"}
 
 _numbers = itertools.count(1)
-
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    at: datetime = NOON
-
-    def now(self) -> datetime:
-        return self.at
 
 
 def a_facility(name: str = "", time_zone: str = "UTC", **changes: Any) -> Facility:

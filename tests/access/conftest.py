@@ -32,8 +32,9 @@ from services.access.domain import (
 )
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
-from tests.access.builders import NOON, Clock, Owners, a_bucket, a_facility, a_placement, a_study, a_user
+from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
+from tests.clocks import NOON, Clock
 
 ADMIN = "ada"
 END = NOON + timedelta(days=30)

@@ -22,8 +22,9 @@ from services.access.domain import (
     User,
 )
 from services.access.manager import UserSettings
-from tests.access.builders import NOON, a_facility, a_user
+from tests.access.builders import a_facility, a_user
 from tests.access.conftest import ADMIN, Access
+from tests.clocks import NOON
 
 
 def settings(user: User | None = None, **changes: Any) -> UserSettings:

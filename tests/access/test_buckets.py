@@ -19,8 +19,9 @@ from services.access.domain import (
     Role,
     Side,
 )
-from tests.access.builders import NOON, a_study
+from tests.access.builders import a_study
 from tests.access.conftest import END, Access, Scene, refused
+from tests.clocks import NOON
 
 INSTANT = timedelta(microseconds=1)
 

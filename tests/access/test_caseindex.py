@@ -12,8 +12,9 @@ from kernel.errors import Unavailable
 from kernel.ids import CaseId
 from services.access.caseindex import IndexedCase, ListedCase, Placement, ReceivedStudy, StudyAttributes
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Facility, Level, User
-from tests.access.builders import NOON, a_facility, a_placement, a_study
+from tests.access.builders import a_facility, a_placement, a_study
 from tests.access.conftest import ADMIN, Access
+from tests.clocks import NOON
 
 
 async def shown(access: Access, user: User) -> ListedCase:

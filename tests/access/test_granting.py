@@ -20,8 +20,9 @@ from services.access.domain import (
     Role,
     User,
 )
-from tests.access.builders import NOON, a_bucket, a_user
+from tests.access.builders import a_bucket, a_user
 from tests.access.conftest import ADMIN, END, Access, Scene, refused
+from tests.clocks import NOON
 
 INSTANT = timedelta(microseconds=1)
 

@@ -26,8 +26,9 @@ from services.access import api
 from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState
 from services.access.domain import ROLES, Level, Permission, PermissionGrant, ReadType, Role, Side, User
 from services.access.revision import RevisionTokens
-from tests.access.builders import NOON, a_facility, a_lock, a_placement, a_reading, a_study, a_user
+from tests.access.builders import a_facility, a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, start
+from tests.clocks import NOON
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 

@@ -18,8 +18,9 @@ from services.access.caseindex import (
     ReadingState,
 )
 from services.access.domain import Facility, Level, ReadType, Role, Side, User
-from tests.access.builders import NOON, a_lock, a_placement, a_reading, a_study
+from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
+from tests.clocks import NOON
 
 PRE_READ = Projection(read_types=frozenset({ReadType.PRE_READ}), reported_at=NOON)
 FINAL = Projection(ReadingState.FINAL, None, frozenset({ReadType.FINAL}), NOON)

@@ -25,8 +25,9 @@ from services.access.domain import (
     User,
 )
 from services.access.usecases import Sight
-from tests.access.builders import NOON, PrivilegeCase, a_bucket, a_placement, a_study, a_user, privilege_cases
+from tests.access.builders import PrivilegeCase, a_bucket, a_placement, a_study, a_user, privilege_cases
 from tests.access.conftest import ADMIN, Access, start
+from tests.clocks import NOON
 
 
 @pytest.mark.parametrize("case", privilege_cases())

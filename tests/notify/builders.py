@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,24 +11,11 @@ from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users
 from services.notify.usecases import Reach
+from tests.clocks import NOON
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 NORTH, SOUTH = FacilityId(uuid4()), FacilityId(uuid4())
 OFFICE = "office@north.example"
 LINK_BASE = "https://readroom.example/shared/"
-
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    at: datetime = NOON
-
-    def now(self) -> datetime:
-        return self.at
-
-    def pass_by(self, time: timedelta) -> None:
-        self.at += time
 
 
 @dataclass

@@ -15,7 +15,8 @@ from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
 from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Sender
-from tests.notify.builders import LINK_BASE, OFFICE, Clock, Owners
+from tests.clocks import Clock
+from tests.notify.builders import LINK_BASE, OFFICE, Owners
 from tests.notify.mailserver import MailServer, Received, mail_server
 
 

@@ -13,7 +13,7 @@ from services.notify.domain import (
     pause,
 )
 from services.notify.usecases import HELD_FOR
-from tests.notify.builders import NOON
+from tests.clocks import NOON
 
 
 def test_nothing_leads_back_to_waiting_but_the_servers_word_or_an_operator() -> None:

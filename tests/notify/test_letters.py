@@ -23,7 +23,8 @@ from services.notify.domain import (
     study_date,
 )
 from services.notify.rendering import FOLDER, Templates
-from tests.notify.builders import LINK_BASE, NOON, OFFICE
+from tests.clocks import NOON
+from tests.notify.builders import LINK_BASE, OFFICE
 from tests.notify.conftest import Notify
 
 LINK = LINK_BASE + "L" * 43

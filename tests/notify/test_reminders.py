@@ -6,7 +6,8 @@ import pytest
 
 from kernel.language import Language
 from services.notify.domain import Expiring, State, due_step
-from tests.notify.builders import NOON, NORTH, OFFICE, SOUTH
+from tests.clocks import NOON
+from tests.notify.builders import NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify
 
 DAY = timedelta(days=1)

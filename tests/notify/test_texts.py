@@ -11,7 +11,8 @@ from services.notify.channels import TextGateway
 from services.notify.domain import Breaker
 from services.notify.rendering import Templates
 from services.notify.usecases import Codes
-from tests.notify.builders import LINK_BASE, NOON, Clock
+from tests.clocks import NOON, Clock
+from tests.notify.builders import LINK_BASE
 from tests.notify.system import TextGateway as Server
 from tests.notify.system import text_gateway
 

@@ -13,7 +13,7 @@ from kernel.language import Language
 from plumbing.pki import Pki
 from services.notify.channels import MailServer
 from services.notify.domain import Event, Letter, Undelivered
-from tests.notify.builders import Clock
+from tests.clocks import Clock
 
 LETTER = Letter("jane@clinic.example", "subject", "text\n", "<p>text</p>\n", "r", Language.EN)
 

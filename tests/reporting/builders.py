@@ -3,32 +3,18 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from kernel.ids import CaseId, FacilityId
 from services.reporting.domain import NO_SIGHT, Level, Permit, ReadType, Side, Sight
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
 NORTH = FacilityId(uuid4())
 
 ACTING: ContextVar[str] = ContextVar("acting")
 """On whose behalf access is asked; over the wire his token tells."""
-
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    at: datetime = NOON
-
-    def now(self) -> datetime:
-        return self.at
-
-    def pass_by(self, time: timedelta) -> None:
-        self.at += time
 
 
 def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:

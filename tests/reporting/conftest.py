@@ -14,7 +14,8 @@ from plumbing.db import Database
 from services.reporting.domain import ReadType, Sight, Written
 from services.reporting.store import ReportingTransaction
 from services.reporting.usecases import Acts, Described, Readings, ReadTypes
-from tests.reporting.builders import ACTING, LEASE, NORTH, Access, Clock
+from tests.clocks import Clock
+from tests.reporting.builders import ACTING, LEASE, NORTH, Access
 
 
 @dataclass

@@ -14,7 +14,8 @@ from kernel.ids import ReportId
 from services.access import domain as access
 from services.reporting.domain import NO_SIGHT, Level, ReadType, Side, Sight, Written
 from tests.access import builders as access_builders
-from tests.reporting.builders import NOON, NORTH
+from tests.clocks import NOON
+from tests.reporting.builders import NORTH
 from tests.reporting.conftest import Actor, Reporting
 
 CASES: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "cases/reading.yaml").read_text())

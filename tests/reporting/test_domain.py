@@ -41,7 +41,8 @@ from services.reporting.domain import (
     refusal,
     switch,
 )
-from tests.reporting.builders import LEASE, NOON, a_sight
+from tests.clocks import NOON
+from tests.reporting.builders import LEASE, a_sight
 
 VOS, LIND = Person("vos", "Dr Eva Vos"), Person("lind", "Dr Lind")
 ALL = frozenset(ReadType)

@@ -11,7 +11,8 @@ from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, Readro
 from kernel.events import ReadingChanged
 from services.reporting.domain import MAX_CASE_BYTES, NO_SIGHT, Level, ReadType, Side, Sight, Written
 from services.reporting.usecases import VERSIONS_PAGE
-from tests.reporting.builders import ACTING, LEASE, NOON, NORTH, a_facility_sight, a_sight
+from tests.clocks import NOON
+from tests.reporting.builders import ACTING, LEASE, NORTH, a_facility_sight, a_sight
 from tests.reporting.conftest import Reporting, a_case
 
 FINAL, PRELIMINARY, PRE_READ = ReadType.FINAL, ReadType.PRELIMINARY, ReadType.PRE_READ

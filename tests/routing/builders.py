@@ -2,16 +2,16 @@
 
 import itertools
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from kernel.dicom import UID
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import Facility, MappingValue, Model, Reach, Series, Study
+from tests.clocks import NOON
 
 TAG = "InstitutionName"
 EVERYWHERE = Reach(everywhere=True)
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 _numbers = itertools.count(1)
 

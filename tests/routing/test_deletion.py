@@ -13,7 +13,8 @@ from kernel.errors import NotFound, Unavailable
 from kernel.events import CaseDeleted, CasePurged
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import Deletion, Facility, HeldKind, HeldReason, Model, Placement, Study
-from tests.routing.builders import NOON, a_study
+from tests.clocks import NOON
+from tests.routing.builders import a_study
 from tests.routing.conftest import ADMIN, Routing
 from tests.routing.system import System, a_hub, at, facts_said
 from tests.wait import eventually

@@ -42,8 +42,8 @@ from services.sharing.validity import (
     end_of,
     last_day_before,
 )
+from tests.clocks import NOON
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=30)
 NORTH = FacilityId(uuid4())
 EN, NL, FR, DE = Language

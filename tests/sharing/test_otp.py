@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,8 +25,8 @@ from services.sharing.otp import (
     new_code,
     next_text_at,
 )
+from tests.clocks import NOON
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 BUCKET, OTHER = BucketId(UUID(int=1)), BucketId(UUID(int=2))
 PEPPER = Pepper("p" * 32)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -32,26 +32,13 @@ from services.sharing.domain import (
 from services.sharing.otp import Code, Pepper, Verdict
 from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Repairs, Telling
+from tests.clocks import Clock
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 NORTH = FacilityId(UUID(int=0xA0))
 SOUTH = FacilityId(UUID(int=0xB0))
 NOWHERE = Permit(False)
 LINKS = Links("l" * 32)
-
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    at: datetime = NOON
-
-    def now(self) -> datetime:
-        return self.at
-
-    def pass_by(self, time: timedelta) -> None:
-        self.at += time
 
 
 @dataclass
