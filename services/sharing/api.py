@@ -33,6 +33,9 @@ from wire.sharing.v1 import sharing_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 DEFAULT_PAGE_SIZE = 50
+# A longer page is cut off here, so that the longest shares that there may be fit into one answer.
+SHARES_PAGE_SIZE = 100
+RECEIVED_PAGE_SIZE = 250
 
 LANGUAGE_VALUES = {each: access_pb2.Language.Value(f"LANGUAGE_{each.name}") for each in Language}
 LANGUAGES: dict[int, Language | None] = {
@@ -80,7 +83,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     async def ListShares(  # noqa: N802
         self, request: pb.ListSharesRequest, context: Context
     ) -> pb.ListSharesResponse:
-        limit = pages.size(request.page_size, DEFAULT_PAGE_SIZE)
+        limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), SHARES_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
         found = await self._shares.list(
             _actor(), blocked_only=request.blocked_only, before=before, limit=limit + 1
@@ -91,7 +94,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     async def ListReceived(  # noqa: N802
         self, request: pb.ListReceivedRequest, context: Context
     ) -> pb.ListReceivedResponse:
-        limit = pages.size(request.page_size, DEFAULT_PAGE_SIZE)
+        limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), RECEIVED_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
         found = await self._inbox.list(_actor(), acting_session(), before, limit + 1)
         page, token = pages.cut(found, limit, lambda last: last.bucket.id)
