@@ -5,8 +5,9 @@ Around them others go on: recipients fetch what is shared with them, and the mod
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, count
@@ -183,7 +184,7 @@ async def delete_under_fire(
     fetching = asyncio.create_task(_fetch(world, doomed, random.Random(chance.random()), folder / "fetching"))
     for each, victim in zip(doomed, victims, strict=True):
         deleting = asyncio.create_task(each.delete(world))
-        await asyncio.sleep(chance.uniform(0.0, 0.15))
+        await asyncio.sleep(chance.uniform(0.0, 0.1))
         await asyncio.to_thread(kill, world, victim)
         await deleting
     fetching.cancel()
@@ -233,11 +234,55 @@ async def verify(world: World, doomed: Sequence[Doomed], folder: Path) -> list[D
     return gone
 
 
-async def nothing_is_left(world: World, words: Sequence[str], uids: set[str]) -> None:
+async def nothing_is_left(
+    world: World, words: Sequence[str], uids: set[str], listed: Collection[str] = ()
+) -> None:
+    """But for what docs/deletion.md names, and where something was refused, the list of that."""
     searched = await search(world.system, Words(words, uids))
     left = {place: found for place, found in searched.places.items() if place not in SPOOL}
-    assert left.keys() <= KEPT, left
+    assert left.keys() <= {*KEPT, *listed}, left
     assert not set().union(*left.values()) & {*(word.lower() for word in words)}
+
+
+async def deleted_while_it_arrives(world: World, folder: Path) -> tuple[int, int]:
+    """A study of which the gateway has all is deleted at its first image; answers what became of its items.
+
+    What is still on its way is refused for good, also by an ingest that was killed meanwhile.
+    """
+    study, word = planted(slices=400)
+    paths = await asyncio.to_thread(study.write, folder / study.name)
+    await asyncio.to_thread(world.system.kill_service, "ingest")
+    await asyncio.to_thread(Ledger(paths).send, world)
+    starting = asyncio.create_task(asyncio.to_thread(world.system.start_service, "ingest"))
+
+    async def begins() -> Case | None:
+        return await world.case(VOS.login, study.study_instance_uid)
+
+    case = await eventually(begins, within=WITHIN_S)
+    assert case
+    await starting
+    moor = await world.acting_as(MOOR.login)
+    await moor.ingest.DeleteStudy(DeleteStudyRequest(case_id=case.case_id))
+    await asyncio.to_thread(kill, world, "ingest")
+
+    async def all_have_their_answer() -> dict[str, int]:
+        spool = world.folder / "gateways" / CENTRAL.name / "spool" / "gateway.db"
+        with closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True)) as gateway:
+            rows = gateway.execute(
+                "select outcome, count(*) from items join transfers on transfers.id = transfer_id"
+                " where study_instance_uid = ? group by outcome",
+                (study.study_instance_uid,),
+            )
+            outcomes = dict(rows)
+        assert not outcomes.get("waiting")
+        return outcomes
+
+    outcomes = await eventually(all_have_their_answer, within=WITHIN_S)
+    await settled(world)
+    assert await world.case(VOS.login, study.study_instance_uid) is None
+    uids = {study.study_instance_uid, *comparing.by_uid(paths)}
+    await nothing_is_left(world, [word], uids, listed=["ingest.refusals"])
+    return outcomes.get("acknowledged", 0), outcomes.get("refused", 0)
 
 
 async def comes_back_new(world: World, gone: Doomed, folder: Path) -> None:
@@ -282,3 +327,7 @@ async def test_kills_in_random_order_leave_every_case_whole_or_gone(tmp_path: Pa
         print(f"{len(answered)} deletions were answered, {len(gone)} of {len(doomed)} cases are gone")
         assert answered
         await comes_back_new(world, chance.choice(gone), tmp_path / "again")
+
+        acknowledged, refused = await deleted_while_it_arrives(world, tmp_path)
+        print(f"{acknowledged} images had arrived, {refused} were refused")
+        assert refused
