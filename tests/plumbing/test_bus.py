@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -35,16 +35,6 @@ from tests.plumbing.telling import (
     say,
 )
 from tests.wait import eventually
-
-
-@pytest.fixture(scope="module")
-def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    """A test may do with them what it likes, if it starts them again."""
-    made = EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", [], durable=False)
-    made.start()
-    yield made
-    made.stop()
-    made.remove()
 
 
 @pytest.fixture(autouse=True)

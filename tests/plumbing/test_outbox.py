@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -32,16 +32,6 @@ from tests.plumbing.telling import (
     unpublished,
 )
 from tests.wait import eventually
-
-
-@pytest.fixture(scope="module")
-def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    """A test may do with them what it likes, if it starts them again."""
-    made = EmbeddedServers(tmp_path_factory.mktemp("servers") / "data", [], durable=False)
-    made.start()
-    yield made
-    made.stop()
-    made.remove()
 
 
 @pytest.fixture(autouse=True)
