@@ -62,18 +62,10 @@ SIDE_VALUES = {
     Side.GROUP: pb.SIDE_GROUP,
     Side.FACILITY: pb.SIDE_FACILITY,
 }
-PATH_VALUES = {
-    Path.PRIVILEGE: pb.PATH_PRIVILEGE,
-    Path.GRANT: pb.PATH_GRANT,
-    Path.FOLDER: pb.PATH_FOLDER,
-    Path.SHARE: pb.PATH_SHARE,
-}
+PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
 LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
     None: pb.LANGUAGE_UNSPECIFIED,
-    Language.EN: pb.LANGUAGE_EN,
-    Language.NL: pb.LANGUAGE_NL,
-    Language.FR: pb.LANGUAGE_FR,
-    Language.DE: pb.LANGUAGE_DE,
+    **{language: pb.Language.Value(f"LANGUAGE_{language.name}") for language in Language},
 }
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 

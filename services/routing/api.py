@@ -30,25 +30,10 @@ from wire.routing.v1 import routing_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-MODELS = {
-    pb.TRANSMISSION_MODEL_STANDARD: Model.STANDARD,
-    pb.TRANSMISSION_MODEL_HUB: Model.HUB,
-    pb.TRANSMISSION_MODEL_ENDPOINT: Model.ENDPOINT,
-}
-MODEL_VALUES = {model: value for value, model in MODELS.items()}
-REASON_VALUES = {
-    Reason.DIRECT: pb.PLACEMENT_REASON_DIRECT,
-    Reason.RULE: pb.PLACEMENT_REASON_RULE,
-    Reason.NO_VALUE: pb.PLACEMENT_REASON_NO_VALUE,
-    Reason.NO_RULE: pb.PLACEMENT_REASON_NO_RULE,
-    Reason.AMBIGUOUS: pb.PLACEMENT_REASON_AMBIGUOUS,
-    Reason.BY_HAND: pb.PLACEMENT_REASON_BY_HAND,
-}
-HELD_KIND_VALUES = {
-    HeldKind.UNDISTRIBUTED: pb.Held.KIND_UNDISTRIBUTED,
-    HeldKind.STUDY: pb.Held.KIND_STUDY,
-    HeldKind.SERIES: pb.Held.KIND_SERIES,
-}
+MODEL_VALUES = {model: pb.TransmissionModel.Value(f"TRANSMISSION_MODEL_{model.name}") for model in Model}
+MODELS: dict[int, Model] = {value: model for model, value in MODEL_VALUES.items()}
+REASON_VALUES = {reason: pb.PlacementReason.Value(f"PLACEMENT_REASON_{reason.name}") for reason in Reason}
+HELD_KIND_VALUES = {kind: pb.Held.Kind.Value(f"KIND_{kind.name}") for kind in HeldKind}
 
 
 class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
