@@ -1,4 +1,4 @@
-"""The service that reporting asks: access, for what the acting user may do."""
+"""The service that reporting asks: access, for what the acting user may do and whether a case is live."""
 
 from uuid import UUID
 
@@ -49,3 +49,7 @@ class AccessClient:
             access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
         )
         return Permit(answer.allowed, SIDES.get(answer.side, Side.NONE))
+
+    async def is_live(self, case_id: CaseId) -> bool:
+        request = access_pb2.DescribeCasesRequest(case_ids=[str(case_id)])
+        return bool((await self._access.DescribeCases(request)).cases)

@@ -63,7 +63,7 @@ async def build(
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(readings), clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(readings, access), clock).run,
         },
         ready={"database": database.ready, "bus": bus.ready},
     )

@@ -6,13 +6,13 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from kernel.errors import ReadroomError
+from kernel.errors import Conflict, ReadroomError
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
 from plumbing import log
-from plumbing.bus import Hearing, ask_nobody
+from plumbing.bus import Hearing
 from services.sharing.codes import CodeRepairs
-from services.sharing.usecases import BATCH, Repairs, Transaction
+from services.sharing.usecases import BATCH, Access, Repairs, Transaction
 
 SWEEP_INTERVAL_S = 0.5
 """Expiry is recorded within 1 s (R11)."""
@@ -28,13 +28,17 @@ UNTOLD = Gauge(
 _log = log.get()
 
 
-def hearings(repairs: Repairs) -> Sequence[Hearing[Any, None]]:
-    """A deleted case is purged, whatever else is known of it."""
+def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
+    """A deleted case is purged; access, where every deletion begins, describes it no more."""
+
+    async def must_be_deleted(fact: Fact) -> None:
+        if await access.time_zones([CaseId(fact.id)]):
+            raise Conflict("no deletion of this case has begun", field="case_id")
 
     async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:
         await repairs.purge(transaction, CaseId(fact.id), fact.version)
 
-    return [Hearing(CaseDeleted, ask_nobody, purge)]
+    return [Hearing(CaseDeleted, must_be_deleted, purge)]
 
 
 async def sweep(repairs: Repairs, codes: CodeRepairs) -> None:

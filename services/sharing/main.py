@@ -88,7 +88,7 @@ async def build(
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(repairs), clock).run,
+            "consumer": Consumer(bus, database, NAME, events.hearings(repairs, access), clock).run,
             "sweep": partial(events.sweep, repairs, code_repairs),
             "tell": partial(events.tell, repairs, code_repairs),
         },

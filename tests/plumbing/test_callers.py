@@ -217,7 +217,7 @@ CALLS = {
     "access": methods("ingest", "DescribeStudy", "ListVersions")
     | methods("routing", "DescribeFacility", "DescribePlacement", "ListVersions")
     | methods("reporting", "DescribeReading", "ListVersions"),
-    "reporting": CHECKS,
+    "reporting": CHECKS | methods("access", "DescribeCases"),
     "sharing": CHECKS
     | methods("access", "GrantBuckets", "ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases")
     | methods("notify", "SendText"),

@@ -349,6 +349,20 @@ async def _query(world: World, sql: str) -> list[Any]:
 # Deletion
 
 
+@pytest.mark.proves("ING-7", part="a fact alone purges nothing that nobody deletes: reports")
+async def test_what_nobody_deletes_stays_written_whatever_a_fact_says(world: World) -> None:
+    await world.lock("vos")
+    await world.complete("vos", FINAL, "a report")
+
+    await world.system.access.say(CaseDeleted(UUID(world.case_id), 1))
+
+    async def is_refused() -> bool:
+        return bool(await _query(world, "select from dead_letters"))
+
+    await eventually(is_refused)
+    assert ["a report"] == [row["text"] for row in await _query(world, "select text from reports")]
+
+
 @pytest.mark.proves("ING-6", part="reports, from the fact to the purge")
 async def test_a_deletion_ends_what_is_being_written_and_then_all_that_was(world: World) -> None:
     access = world.system.access

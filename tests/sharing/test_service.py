@@ -13,6 +13,7 @@ from kernel.errors import Denied, Invalid, NotFound, ReadroomError, Unauthentica
 from kernel.events import CaseDeleted
 from kernel.ids import CaseId
 from tests.access.service import CLOCK
+from tests.reporting.system import a_user
 from tests.sharing.system import System, error_of
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
@@ -235,8 +236,12 @@ async def test_a_deleted_case_is_purged_and_that_is_said(system: System, rows: A
     gone, kept = await system.world.case(), await system.world.case()
     both = await share(system, "vos", [gone, kept], "rita")
     alone = await share(system, "vos", [gone], "rita")
+    access, north, view = system.world.access, system.world.north, access_pb2.LEVEL_VIEW
+    await a_user(access, "dolf", access_pb2.ROLE_RADIOLOGIST, north, view, "study.delete")
+    begin = access_pb2.BeginDeleteRequest(case_id=str(gone), deletion_id=str(uuid4()))
+    await access.acting("dolf", "ingest").BeginDelete(begin)
 
-    await system.world.access.say(CaseDeleted(gone, 3))
+    await access.say(CaseDeleted(gone, 3))
 
     async def is_purged() -> bool:
         return not await rows.fetchval("select count(*) from share_cases where case_id = $1", gone)
@@ -252,6 +257,21 @@ async def test_a_deleted_case_is_purged_and_that_is_said(system: System, rows: A
     assert '"sharing"' in payload
     error = await error_of(share(system, "vos", [gone], "rita"))
     assert isinstance(error, NotFound)
+
+
+@pytest.mark.proves("ING-7", part="a fact alone purges nothing that nobody deletes: shares")
+async def test_what_nobody_deletes_stays_shared_whatever_a_fact_says(system: System, rows: Any) -> None:
+    case_id = await system.world.case()
+    made = await share(system, "vos", [case_id], "rita")
+
+    await system.world.access.say(CaseDeleted(case_id, 1))
+
+    async def is_refused() -> bool:
+        sql = "select exists (select from dead_letters where payload like '%' || $1 || '%')"
+        return bool(await rows.fetchval(sql, str(case_id)))
+
+    await eventually(is_refused)
+    assert [str(case_id)] == list((await described(system, made.buckets[0])).case_ids)
 
 
 # Whoever should not get in

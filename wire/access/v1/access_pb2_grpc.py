@@ -289,7 +289,7 @@ class AccessServiceServicer:
 
     def DescribeCases(self, request, context):
         """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-        left out.
+        left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,7 +90,7 @@ class AccessServiceStub:
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
     DescribeCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-    left out.
+    left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
     """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -154,7 +154,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
     DescribeCases: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]  # type: ignore[assignment]
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-    left out.
+    left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -335,7 +335,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.DescribeCasesResponse, _abc.Awaitable[_access_pb2.DescribeCasesResponse]]:
         """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-        left out.
+        left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
         """
 
     @_abc_1.abstractmethod
