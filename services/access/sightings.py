@@ -63,7 +63,8 @@ _FOUND = """
 """
 
 # $7 case, $8 whether its studies are asked for. The revision stands where the planner knows that it is one
-# row: then it keeps one plan for all calls, where planning each would take longer than the answer.
+# row: then it keeps one plan for all calls, where planning each would take longer than the answer. `offset 0`
+# has each path looked up once: else the planner writes it out where it is demanded and where it is answered.
 _CHECK = f"""
     select u.version as user_version, (select value from revision) as revision,
         {_FOUND},
@@ -75,7 +76,7 @@ _CHECK = f"""
             from case_studies s where s.case_id = sighted.case_id
         ) end as studies
     from users u
-    left join {_SIGHTED} on sighted.case_id = $7 and {_VISIBLE}
+    left join (select * from {_SIGHTED} where sighted.case_id = $7 offset 0) sighted on {_VISIBLE}
     where u.login = $1
 """
 
