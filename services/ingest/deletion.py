@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from prometheus_client import Gauge
@@ -25,6 +25,7 @@ from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
 from plumbing import log
 from services.ingest.domain import Reach
+from services.ingest.usecases import Outcome
 
 NAME = "ingest"
 ROUTING = "routing"
@@ -105,7 +106,7 @@ class Transaction(Protocol):
     def now(self) -> datetime: ...
     async def say(self, *facts: Fact) -> None: ...
     async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
     ) -> None: ...
 
     async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
