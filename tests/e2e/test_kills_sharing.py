@@ -20,6 +20,7 @@ from demo.setting import create_user
 from demo.sharing import CODE, LINK, inbox, other, wanted
 from demo.world import World
 from kernel.errors import Conflict, Denied, Exhausted, Unavailable
+from plumbing.embedded.sink import Behaviour
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.received import mails, texts
@@ -43,6 +44,7 @@ ACTIVE, BLOCKED, REVOKED = Bucket.STATE_ACTIVE, Bucket.STATE_BLOCKED, Bucket.STA
 VICTIMS = ("sharing", "access", "notify", "ingest", "postgres", "nats")
 AT_ONCE = 2
 """Shares that are begun just before each kill."""
+UNTIL_GRANTED_AND_UNTIL_MAILED_S = (0.1, 0.6)
 TRIES = 12
 RESTED = timedelta(minutes=6)
 """After this nobody who was killed holds anything any more: no pending share, no notice."""
@@ -261,7 +263,10 @@ class Kept:
 async def share_under_fire(
     world: World, case: Case, victims: Sequence[str], chance: random.Random
 ) -> list[Attempt]:
-    """Begins shares before each kill; answers all when there is nothing more to happen."""
+    """Begins shares before each kill; answers all when there is nothing more to happen.
+
+    The mail server is slow to say that it has taken a mail, so that some die waiting for its word.
+    """
     attempts = [
         Attempt(next(strangers), next(strangers), number % 6, revokes=number % 4 == 3)
         for number in range(AT_ONCE * len(victims))
@@ -269,14 +274,16 @@ async def share_under_fire(
     for attempt in attempts:
         for person in attempt.people:
             await create_user(world, person)
+    Behaviour(delay_s=0.3).set(world.endpoints.mail)
     making = []
     for number, victim in enumerate(victims):
         for attempt in attempts[AT_ONCE * number : AT_ONCE * (number + 1)]:
             making.append(asyncio.create_task(attempt.make(world, case)))
-            await asyncio.sleep(chance.uniform(0.0, 0.1))
+            await asyncio.sleep(chance.uniform(0.0, chance.choice(UNTIL_GRANTED_AND_UNTIL_MAILED_S)))
         await asyncio.to_thread(kill, world, victim)
     async with asyncio.timeout(WITHIN_S):
         await asyncio.gather(*making)
+    Behaviour.unset(world.endpoints.mail)
     world.move_clock(world.now() + RESTED)
     return attempts
 
