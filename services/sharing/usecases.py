@@ -31,6 +31,7 @@ from services.sharing.domain import (
     Received,
     Share,
     Sight,
+    State,
     User,
     lacks,
     link_digest,
@@ -153,10 +154,14 @@ class Telling:
         self._access = access
 
     async def tell(self, buckets: Sequence[Bucket]) -> str:
-        """Returns when access has accepted these buckets as they are here; answers the revision of sight."""
+        """Returns when access has accepted these buckets as they are here; answers the revision of sight.
+
+        Of a pending one it is told with its activation: a bucket that was closed under a version stays so.
+        """
         revision = ""
-        for begin in range(0, len(buckets), BATCH):
-            changes = [bucket.change for bucket in buckets[begin : begin + BATCH]]
+        told = [bucket for bucket in buckets if bucket.state is not State.PENDING]
+        for begin in range(0, len(told), BATCH):
+            changes = [bucket.change for bucket in told[begin : begin + BATCH]]
             try:
                 revision = await self._access.change(changes)
             except Unavailable as error:

@@ -119,6 +119,23 @@ async def test_a_share_that_took_too_long_is_refused_and_shows_nothing(sharing: 
     assert not (await agree(sharing, case_id))["rita"]
 
 
+async def test_a_share_that_is_extended_while_it_is_granted_opens_with_the_new_end(sharing: Sharing) -> None:
+    """Access is told of a pending bucket when it is active: told before, it would be closed there for good."""
+    case_id = await sharing.world.case()
+    day = in_days(sharing, 3)
+
+    async def extend_it() -> None:
+        (row,) = await sharing.query("select bucket_id from buckets where state = 'pending'")
+        await sharing.shares.extend("vos", row["bucket_id"], Validity(day.isoformat()))
+
+    sharing.access.meanwhile["grant"] = extend_it
+    share = await sharing.share("vos", [case_id], "rita")
+    await sharing.repairs.tell()
+
+    assert end_of(day, AMSTERDAM) == share.buckets[0].ends_at
+    assert (await agree(sharing, case_id))["rita"]
+
+
 async def test_a_share_whose_case_is_deleted_meanwhile_is_refused_and_gone(sharing: Sharing) -> None:
     case_id = await sharing.world.case()
 
