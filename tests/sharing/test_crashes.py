@@ -120,7 +120,7 @@ async def test_a_share_that_took_too_long_is_refused_and_shows_nothing(sharing: 
 
 
 async def test_a_share_that_is_extended_while_it_is_granted_opens_with_the_new_end(sharing: Sharing) -> None:
-    """Access is told of a pending bucket when it is active: told before, it would be closed there for good."""
+    """Access is told of a pending bucket once it is active: before, it would be closed there for good."""
     case_id = await sharing.world.case()
     day = in_days(sharing, 3)
 
