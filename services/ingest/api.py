@@ -14,7 +14,8 @@ from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
 from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
-from services.ingest.usecases import Gateways, Images, Studies
+from services.ingest.images import Images
+from services.ingest.usecases import Gateways, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
 

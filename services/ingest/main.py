@@ -29,9 +29,10 @@ from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
 from services.ingest.events import hearings
+from services.ingest.images import Images
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Gateways, Images, Studies
+from services.ingest.usecases import Gateways, Studies
 
 
 class Settings(ServiceSettings):

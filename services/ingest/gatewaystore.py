@@ -1,0 +1,236 @@
+# ruff: noqa: S608  statements are put together from constants of this file
+"""Gateways with their titles, the transfers they announce, and what was refused."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from kernel.dicom import AETitle
+from kernel.errors import Conflict
+from kernel.ids import GatewayId, TransferId
+from plumbing.db import Transaction
+from services.ingest.domain import (
+    AETitleBinding,
+    Gateway,
+    Reach,
+    RecordedRefusal,
+    Refusal,
+    RefusalKind,
+    Transfer,
+)
+
+_GATEWAYS = """
+    select g.*, array_agg(t.ae_title order by t.position) as ae_titles,
+           array_agg(t.facility_id order by t.position) as facility_ids
+    from gateways g join gateway_titles t using (gateway_id)
+"""
+# Where the actor administers every facility of the gateway.
+_WITHIN_REACH = """
+    ($1 or not exists (select from gateway_titles foreign_title
+                       where foreign_title.gateway_id = {0}.gateway_id
+                         and foreign_title.facility_id <> all($2::uuid[])))
+"""
+
+
+class GatewayStore(Transaction):
+    """Keeps gateways, transfers and refusals."""
+
+    # Gateways
+
+    async def insert_gateway(self, gateway: Gateway) -> None:
+        """Inserts it; raises Conflict if a live gateway has one of its titles."""
+        await self.connection.execute(
+            "insert into gateways values ($1, $2, $3, $4, null, $5)",
+            gateway.gateway_id,
+            gateway.name,
+            gateway.certificate_sha256,
+            gateway.enrolled_at,
+            gateway.version,
+        )
+        for position, binding in enumerate(gateway.bindings):
+            try:
+                await self.connection.execute(
+                    "insert into gateway_titles values ($1, $2, $3, $4)",
+                    gateway.gateway_id,
+                    binding.ae_title,
+                    binding.facility_id,
+                    position,
+                )
+            except asyncpg.UniqueViolationError as error:
+                raise Conflict(
+                    f"a live gateway has the AE title `{binding.ae_title}`", field="ae_titles.ae_title"
+                ) from error
+
+    async def gateway(self, gateway_id: GatewayId) -> Gateway | None:
+        row = await self.connection.fetchrow(
+            f"{_GATEWAYS} where g.gateway_id = $1 group by g.gateway_id", gateway_id
+        )
+        return _gateway(row) if row else None
+
+    async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None:
+        """The gateway, which this transaction is going to change."""
+        await self.connection.execute(
+            "select from gateways where gateway_id = $1 for no key update", gateway_id
+        )
+        return await self.gateway(gateway_id)
+
+    async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None:
+        row = await self.connection.fetchrow(
+            f"{_GATEWAYS} where g.certificate_sha256 = $1 group by g.gateway_id", certificate_sha256
+        )
+        return _gateway(row) if row else None
+
+    async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> list[Gateway]:
+        """Newest first."""
+        rows = await self.connection.fetch(
+            f"""
+            {_GATEWAYS} where {_WITHIN_REACH.format("g")} and ($3::uuid is null or g.gateway_id < $3)
+            group by g.gateway_id order by g.gateway_id desc limit $4
+            """,
+            reach.everywhere,
+            list(reach.facilities),
+            before,
+            limit,
+        )
+        return [_gateway(row) for row in rows]
+
+    async def revoke_gateway(self, gateway: Gateway) -> None:
+        await self.connection.execute(
+            "update gateways set revoked_at = $2, version = $3 where gateway_id = $1",
+            gateway.gateway_id,
+            gateway.revoked_at,
+            gateway.version,
+        )
+        await self.connection.execute(
+            "update gateway_titles set live = false where gateway_id = $1", gateway.gateway_id
+        )
+
+    async def revoked(self, gateway_ids: Collection[GatewayId]) -> set[GatewayId]:
+        """Those of `gateway_ids` that are not live."""
+        rows = await self.connection.fetch(
+            "select gateway_id from gateways where gateway_id = any($1) and revoked_at is null",
+            list(gateway_ids),
+        )
+        return set(gateway_ids) - {row["gateway_id"] for row in rows}
+
+    # Refusals
+
+    async def insert_refusal(self, recorded: RecordedRefusal) -> None:
+        refusal = recorded.refusal
+        await self.connection.execute(
+            "insert into refusals values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            recorded.refusal_id,
+            recorded.refused_at,
+            refusal.kind,
+            refusal.reason,
+            refusal.certificate_sha256,
+            refusal.calling_ae_title,
+            refusal.remote_address,
+            refusal.gateway_id,
+            refusal.sop_instance_uid,
+            refusal.status,
+        )
+
+    async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> list[RecordedRefusal]:
+        """Newest first; those of unknown senders only where `reach` is everywhere."""
+        rows = await self.connection.fetch(
+            f"""
+            select * from refusals r
+            where {_WITHIN_REACH.format("r")} and ($1 or r.gateway_id is not null)
+              and ($3::uuid is null or r.refusal_id < $3)
+            order by r.refusal_id desc limit $4
+            """,
+            reach.everywhere,
+            list(reach.facilities),
+            before,
+            limit,
+        )
+        return [
+            RecordedRefusal(
+                row["refusal_id"],
+                row["refused_at"],
+                Refusal(
+                    RefusalKind(row["kind"]),
+                    row["reason"],
+                    row["remote_address"],
+                    row["certificate_sha256"],
+                    row["calling_ae_title"],
+                    row["gateway_id"],
+                    row["sop_instance_uid"],
+                    row["status"],
+                ),
+            )
+            for row in rows
+        ]
+
+    async def prune_refusals(self, older_than: datetime, keep: int) -> None:
+        await self.connection.execute(
+            """
+            delete from refusals where refused_at < $1
+               or refusal_id <= (select refusal_id from refusals order by refusal_id desc offset $2 limit 1)
+            """,
+            older_than,
+            keep,
+        )
+
+    # Transfers
+
+    async def begin_transfer(self, transfer: Transfer) -> Transfer:
+        """Inserts it unless it is known, and marks all but the queue's newest entry for the study (A26)."""
+        await self.connection.execute(
+            """
+            insert into transfers values ($1, $2, $3, $4, $5) on conflict (transfer_id) do nothing
+            """,
+            transfer.transfer_id,
+            transfer.gateway_id,
+            transfer.calling_ae_title,
+            transfer.study_instance_uid,
+            transfer.begun_at,
+        )
+        await self.connection.execute(
+            """
+            update transfers t set superseded_by = newest.transfer_id
+            from (select transfer_id from transfers
+                  where gateway_id = $1 and calling_ae_title = $2 and study_instance_uid = $3
+                    and superseded_by is null
+                  order by begun_at desc, transfer_id desc limit 1) newest
+            where t.gateway_id = $1 and t.calling_ae_title = $2 and t.study_instance_uid = $3
+              and t.superseded_by is null and t.transfer_id <> newest.transfer_id
+            """,
+            transfer.gateway_id,
+            transfer.calling_ae_title,
+            transfer.study_instance_uid,
+        )
+        known = await self.transfer(transfer.transfer_id)
+        assert known is not None
+        return known
+
+    async def transfer(self, transfer_id: TransferId) -> Transfer | None:
+        row = await self.connection.fetchrow(
+            """
+            select transfer_id, gateway_id, calling_ae_title, study_instance_uid, begun_at
+            from transfers where transfer_id = $1
+            """,
+            transfer_id,
+        )
+        return Transfer(**row) if row else None
+
+    async def prune_transfers(self, older_than: datetime) -> None:
+        await self.connection.execute("delete from transfers where begun_at < $1", older_than)
+
+
+def _gateway(row: "asyncpg.Record") -> Gateway:
+    return Gateway(
+        row["gateway_id"],
+        row["name"],
+        tuple(
+            AETitleBinding(AETitle(title), facility_id)
+            for title, facility_id in zip(row["ae_titles"], row["facility_ids"], strict=True)
+        ),
+        row["certificate_sha256"],
+        row["enrolled_at"],
+        row["revoked_at"],
+        row["version"],
+    )
