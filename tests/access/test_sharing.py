@@ -228,10 +228,11 @@ FOR_ITSELF = {
 MAY_ASK = {
     "sharing": {"ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases"},
     "notify": {"DescribeUsers", "DescribeCases", "ListVersions"},
+    "reporting": {"DescribeCases"},
 }
 
 
-@pytest.mark.proves("SEC-14", part="access: what is sharing's and notify's alone")
+@pytest.mark.proves("SEC-14", part="access: what only services ask, and which")
 async def test_nobody_else_may_ask_what_is_sharings_and_notifys(scene: Scene) -> None:
     request = scene.request()
     for peer in ("bff", "ingest", "routing", "reporting", "notify"):
