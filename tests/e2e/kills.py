@@ -4,11 +4,11 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from rich.console import Console
@@ -19,8 +19,12 @@ from demo.modality import PynetdicomModality, Refused
 from demo.setting import set_the_scene
 from demo.stage import Stage
 from demo.world import World
+from kernel.errors import Unavailable
 from services.local import LocalSystem
+from tests.wait import eventually
 from wire.access.v1.access_pb2 import LANGUAGE_DE, ROLE_REFERRING_PHYSICIAN
+
+T = TypeVar("T")
 
 SEED = "READROOM_SEED"
 """The environment may name the seed of a drill that failed; without it, each run has another."""
@@ -91,6 +95,21 @@ class Ledger:
     def acknowledge(self) -> None:
         self.left.pop(0)
         self.acknowledged += 1
+
+
+async def once_all_are_back(asking: Callable[[], Awaitable[T]], within: float = 60.0) -> T:
+    """What is answered as soon as nobody is away any more, whom a kill has cut off a moment ago."""
+    answers: list[T] = []
+
+    async def answered() -> bool:
+        try:
+            answers.append(await asking())
+        except Unavailable as error:
+            raise AssertionError from error
+        return True
+
+    await eventually(answered, within=within)
+    return answers[-1]
 
 
 async def query(world: World, service: str, statement: str, *values: object) -> list[Any]:

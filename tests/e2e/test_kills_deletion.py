@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from demo.world import World
 from kernel.errors import NotFound, ReadroomError, Unavailable
 from readroom.fetch import fetch_case
 from readroom.pages import every
-from tests.e2e.kills import Ledger, alone, dice, kill, order, strangers
+from tests.e2e.kills import Ledger, alone, dice, kill, once_all_are_back, order, strangers
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send
 from tests.e2e.test_kills import verify as verify_upload
@@ -192,7 +193,7 @@ async def delete_under_fire(
         await fetching
     await asyncio.wait_for(sending, WITHIN_S)
     world.move_clock(world.now() + RESTED)
-    await verify_upload(world, arriving, paths, folder / "arrived")
+    await once_all_are_back(lambda: verify_upload(world, arriving, paths, folder / "arrived"))
 
 
 async def _fetch(world: World, doomed: Sequence[Doomed], chance: random.Random, folder: Path) -> None:
@@ -229,7 +230,7 @@ async def verify(world: World, doomed: Sequence[Doomed], folder: Path) -> list[D
     assert all(each in gone for each in doomed if each.answered)
     for each in doomed:
         check = each.verify_gone if each in gone else each.verify_whole
-        await check(world, folder / f"verify-{each.word}")
+        await once_all_are_back(partial(check, world, folder / f"verify-{each.word}"))
     await nothing_is_left(world, [each.word for each in gone], set().union(*(each.uids for each in gone)))
     return gone
 
@@ -262,7 +263,8 @@ async def deleted_while_it_arrives(world: World, folder: Path) -> tuple[int, int
     assert case
     await starting
     moor = await world.acting_as(MOOR.login)
-    await moor.ingest.DeleteStudy(DeleteStudyRequest(case_id=case.case_id))
+    request = DeleteStudyRequest(case_id=case.case_id)
+    await once_all_are_back(lambda: moor.ingest.DeleteStudy(request))
     await asyncio.to_thread(kill, world, "ingest")
 
     async def all_have_their_answer() -> dict[str, int]:

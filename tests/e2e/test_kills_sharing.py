@@ -25,9 +25,8 @@ from readroom.client import Readroom
 from readroom.pages import every
 from readroom.received import mails, texts
 from readroom.words import BUCKETS, DELIVERIES
-from tests.e2e.kills import alone, dice, kill, order, query, strangers
+from tests.e2e.kills import alone, dice, kill, once_all_are_back, order, query, strangers
 from tests.e2e.test_journey import seen, send, small
-from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
 from wire.notify.v1.notify_pb2 import Delivery, ListDeliveriesRequest
 from wire.sharing.v1.sharing_pb2 import (
@@ -290,19 +289,14 @@ async def share_under_fire(
 
 async def verify(world: World, case: Case, attempts: Sequence[Attempt]) -> Kept:
     """In the end all is as it was answered."""
-    kept: list[Kept] = []
 
-    async def all_agree() -> bool:
-        try:
-            kept.append(await Kept.of(world, case, attempts))
-        except Unavailable as error:  # somebody has just come back
-            raise AssertionError from error
+    async def all_agree() -> Kept:
+        kept = await Kept.of(world, case, attempts)
         for attempt in attempts:
-            kept[-1].verify(attempt)
-        return True
+            kept.verify(attempt)
+        return kept
 
-    await eventually(all_agree, within=WITHIN_S)
-    return kept[-1]
+    return await once_all_are_back(all_agree)
 
 
 async def a_case(world: World, name: str, folder: Path) -> Case:
