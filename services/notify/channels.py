@@ -19,7 +19,7 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 
 from kernel.clock import Clock
-from kernel.errors import Denied, Invalid, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, Unavailable
 from services.notify.domain import Breaker, Event, Letter, Mailbox, Undelivered, mailbox
 
 _CRLF = "\r\n"
@@ -246,6 +246,10 @@ def _written(letter: Letter, sender: Mailbox, to: Mailbox, now: datetime) -> byt
     return _CRLF.join([*head, *body, f"--{boundary}--", ".", ""]).encode()
 
 
+_UNSURE = (502, 504)
+"""What stands before the gateway does not know what became of the message (RFC 9110 15.6)."""
+
+
 class TextGateway:
     """Text messages, posted as JSON (`to`, `text`) to a gateway that sends them.
 
@@ -272,17 +276,20 @@ class TextGateway:
         )
 
     async def send(self, number: str, text: str) -> None:
-        """Raises Unavailable unless the gateway accepts it; Invalid and Denied for what is no mobile number
-        of those countries."""
+        """Raises Conflict where the gateway has surely not taken it, Unavailable where nobody knows; Invalid
+        and Denied for what is no mobile number of those countries."""
         self._check(number)
         if not self._breaker.lets(self._clock.now()):
-            raise Unavailable("the text gateway does not answer: try again in a minute")
+            raise Conflict("the text gateway does not answer: try again in a minute")
         try:
             # A redirection would take number and code to somebody else.
             async with self._session.post(
                 self._url, json={"to": number, "text": text}, allow_redirects=False
             ) as answer:
                 status = answer.status
+        except aiohttp.ClientConnectorError as error:
+            self._breaker.failed(self._clock.now())
+            raise Conflict("the text gateway cannot be reached: try again") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._breaker.failed(self._clock.now())
             raise Unavailable("the text gateway does not answer: try again") from error
@@ -293,7 +300,8 @@ class TextGateway:
             self._breaker.succeeded()
         else:
             self._breaker.failed(self._clock.now())
-        raise Unavailable(f"the text gateway did not take the message: it answered {status}")
+        word = Unavailable if status in _UNSURE else Conflict
+        raise word(f"the text gateway did not take the message: it answered {status}")
 
     async def close(self) -> None:
         await self._session.close()

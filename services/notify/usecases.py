@@ -113,7 +113,8 @@ class Texts(Protocol):
     """Text messages."""
 
     async def send(self, number: str, text: str) -> None:
-        """Raises Unavailable unless the gateway has accepted it, Invalid and Denied for the number."""
+        """Raises Conflict where the gateway has surely not taken it, Unavailable where nobody knows; Invalid
+        and Denied for the number."""
         ...
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId, FacilityId, NewId
 from kernel.language import Language
@@ -60,7 +60,10 @@ class Access(usecases.Seeing, Protocol):
 class Texts(Protocol):
     """Hands a text with a code over, now or not at all."""
 
-    async def send(self, mobile_number: str, code: str, language: Language) -> None: ...
+    async def send(self, mobile_number: str, code: str, language: Language) -> None:
+        """Raises Conflict, or Invalid and Denied for the number, if it surely was not sent; after any other
+        error nobody knows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,9 @@ class Codes:
     async def send_code(self, actor: str, session: str, bucket_id: BucketId) -> datetime:
         """Sends a code to the actor's registered number; answers until when it can be used.
 
-        The text counts before it is sent. The code can be used only once the text gateway has taken it, and
-        until then the one before can: whatever fails, no text goes uncounted and no unsent code works.
+        The text counts before it is sent, and is taken back only if it surely was not. The code can be used
+        only once the text gateway has taken it, and until then the one before can: whatever fails, no text
+        goes uncounted and no unsent code works.
         """
         async with self._acts.audited(actor, "code.sent", f"bucket:{bucket_id}"):
             async with self._database.transaction() as transaction:
@@ -154,11 +158,14 @@ class Codes:
             code = new_code(self._rand_below)
             try:
                 await self._texts.send(user.mobile_number, code, user.language)
-            except ReadroomError as error:
+            except Conflict as error:
                 await self._take_back(actor, bucket_id, text_id)
-                if isinstance(error, Unavailable):
-                    raise Unavailable("the text message could not be sent: try again") from error
+                raise Unavailable("the text message could not be sent: try again") from error
+            except (Invalid, Denied) as error:
+                await self._take_back(actor, bucket_id, text_id)
                 raise Denied("no text message can be sent to the registered number") from error
+            except ReadroomError as error:
+                raise Unavailable("nobody knows whether the text message was sent: try again") from error
             digest = self._pepper.of_code(bucket_id, session, code)
             await self._keep(actor, Code(bucket_id, session, digest, created_at))
         return created_at + LIFE

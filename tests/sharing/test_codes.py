@@ -438,7 +438,7 @@ async def test_a_text_that_was_not_sent_does_not_count_and_its_code_does_not_wor
     mine = await world.bucket()
     first = await mine.send()
     world.clock.pass_by(timedelta(seconds=30))
-    world.texts.failing = Unavailable("the text gateway does not answer")
+    world.texts.failing = Conflict("the text gateway does not answer")
     for _ in range(10):
         with pytest.raises(Unavailable, match="the text message could not be sent: try again"):
             await mine.send()
@@ -449,6 +449,25 @@ async def test_a_text_that_was_not_sent_does_not_count_and_its_code_does_not_wor
     assert isinstance(await tried(mine.redeem(unsent)), Denied)
     await mine.redeem(first)  # the one before was sent, and is still good
     await world.on(mine, "laptop").send()
+
+
+@pytest.mark.proves("SEC-10", part="a text that may have been sent counts")
+async def test_a_text_of_which_nobody_knows_counts_and_its_code_does_not_work(world: World) -> None:
+    mine = await world.bucket()
+    await mine.send()
+    world.texts.failing = Unavailable("the text gateway does not answer")
+    for _ in range(5):
+        world.clock.pass_by(timedelta(minutes=5))
+        with pytest.raises(Unavailable, match="nobody knows whether the text message was sent: try again"):
+            await mine.send()
+    unknown = world.texts.sent[-1].code
+
+    world.texts.failing = None
+    world.clock.pass_by(timedelta(hours=12))
+    with pytest.raises(Exhausted):
+        await mine.send()
+    assert 6 == len(world.texts.sent)
+    assert isinstance(await tried(mine.redeem(unknown)), Denied)
 
 
 async def test_a_number_that_takes_no_texts_is_refused_without_naming_it(world: World) -> None:

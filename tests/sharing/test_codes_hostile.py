@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from kernel.errors import Denied, Invalid, NotFound, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId
 from kernel.language import Language
@@ -245,7 +245,7 @@ async def test_a_text_that_could_not_be_counted_is_not_sent(failing: tuple[World
 async def test_an_unsent_text_that_cannot_be_taken_back_counts(failing: tuple[World, Cut]) -> None:
     world, cut = failing
     mine = await world.bucket()
-    world.texts.failing = Unavailable("the text gateway does not answer")
+    world.texts.failing = Conflict("the text gateway does not answer")
     cut.next_call(KEEPS, "begin")
 
     with pytest.raises(Unavailable, match="the text message could not be sent: try again"):
@@ -380,7 +380,9 @@ async def test_a_text_is_handed_over_as_it_was_given(
     assert [two_factor.Text("+31612345678", "012345", language)] == texts.sent
 
 
-@pytest.mark.parametrize("error", [Unavailable("down"), Invalid("no"), Denied("no"), NotFound("no")])
+@pytest.mark.parametrize(
+    "error", [Unavailable("?"), Conflict("down"), Invalid("no"), Denied("no"), NotFound("no")]
+)
 async def test_why_a_text_was_not_sent_is_told(
     port: tuple[Texts, two_factor.Texts], error: Exception
 ) -> None:

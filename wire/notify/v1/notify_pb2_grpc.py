@@ -58,6 +58,7 @@ class NotifyServiceServicer:
 
     def SendText(self, request, context):
         """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
+        Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

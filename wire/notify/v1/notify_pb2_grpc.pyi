@@ -36,7 +36,9 @@ class NotifyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NotifyServiceAsyncStub: ...
     SendText: _grpc.UnaryUnaryMultiCallable[_notify_pb2.SendTextRequest, _notify_pb2.SendTextResponse]
-    """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere."""
+    """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
+    Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
+    """
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
     holder of `share.admin` those about shares of his facilities.
@@ -50,7 +52,9 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendText: _aio.UnaryUnaryMultiCallable[_notify_pb2.SendTextRequest, _notify_pb2.SendTextResponse]  # type: ignore[assignment]
-    """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere."""
+    """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
+    Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
+    """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
     holder of `share.admin` those about shares of his facilities.
@@ -67,7 +71,9 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notify_pb2.SendTextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notify_pb2.SendTextResponse, _abc.Awaitable[_notify_pb2.SendTextResponse]]:
-        """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere."""
+        """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
+        Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
+        """
 
     @_abc_1.abstractmethod
     def ListDeliveries(
