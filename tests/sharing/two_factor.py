@@ -1,6 +1,7 @@
 """The use cases of codes on a PostgreSQL of their own; access and the text gateway as a test says."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -266,7 +267,7 @@ class World:
 
 
 def a_number() -> str:
-    return f"+316{uuid4().int % 10**8:08}"
+    return f"+3161{uuid4().int % 10**7:07}"
 
 
 @asynccontextmanager
@@ -277,8 +278,9 @@ async def a_world(
     pepper: WatchedPepper | None = None,
     transaction: type[SharingTransaction] = SharingTransaction,
     cut: Callable[[Database[SharingTransaction]], Any] = lambda database: database,
+    texts: Texts | None = None,
 ) -> AsyncIterator[World]:
-    clock, access, texts = Clock(), Access(), Texts()
+    clock, access, texts = Clock(), Access(), texts or Texts()
     pepper = pepper or WatchedPepper()
     new_id = UUID7(clock)
     database = await Database.connect(url, transaction, clock=clock, new_id=new_id, pool_size=pool_size)
@@ -290,7 +292,7 @@ async def a_world(
         texts,
         telling,
         pepper,
-        _any_below,
+        secrets.randbelow,
         new_id,
     )
     repairs = Repairs(database, telling, timedelta(seconds=60))
@@ -298,10 +300,6 @@ async def a_world(
         yield World(database, clock, access, texts, pepper, codes, repairs, CodeRepairs(database, access))
     finally:
         await database.close()
-
-
-def _any_below(end: int) -> int:
-    return uuid4().int % end
 
 
 async def at_once(*acts: Any) -> list[ReadroomError | None]:
