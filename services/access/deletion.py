@@ -42,12 +42,16 @@ class Deletions:
 
         Needs sight by privilege and `study.delete` at the owning facility (A29), and of a locked case `force`
         and `lock.break` (A28). The lock is the one that the index knows: one that it does not know yet does
-        not stop the deletion.
+        not stop the deletion. For a deletion that has begun: the same answer again, to whoever may delete at
+        the facility.
         """
         async with self._administration.act(login, "case.deletion_begun", f"case:{case_id}") as act:
             transaction = act.transaction
             await transaction.hold_case(case_id)
-            if (begun := await transaction.deletion(deletion_id)) and begun.case_id == case_id:
+            begun = await transaction.deletion(deletion_id)
+            if begun and begun.case_id == case_id:
+                if not act.actor.holds(Permission.DELETE_STUDY, begun.facility_id):
+                    raise no_case(case_id)
                 return begun, await transaction.revision()
             sighting = await _seen(act, session, case_id)
             facility_id = sighting.facility_id

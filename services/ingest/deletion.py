@@ -5,7 +5,9 @@
     asked    →  absent   access refused, or never heard of it
     begun    →  begun    nobody confirmed for a minute: everybody is told again
     begun    →  closed   all others have confirmed, and no file is left
+    closed   →  begun    DeleteStudy again, and access allows it: everybody is told again, and confirms again
 
+The last is for a service that was restored from a backup and holds the case again.
 Whatever ends the process in between, the record goes on from where it was: at the next start, and by timer.
 """
 
@@ -111,6 +113,7 @@ class Transaction(Protocol):
 
     async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
     async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool: ...
+    async def reopen_deletion(self, deletion_id: DeletionId, revision: str) -> None: ...
     async def lapse_deletion(self, deletion_id: DeletionId) -> bool: ...
     async def tell_deletion(self, deletion_id: DeletionId) -> int: ...
     async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None: ...
@@ -146,7 +149,10 @@ class Access(Protocol):
     async def reach(self, permission: str) -> Reach: ...
 
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
-        """Hides the case, for the acting user. For ingest itself: the same answer again, else NotFound."""
+        """Hides the case, for the acting user; the same answer again to whoever may delete at its facility.
+
+        For ingest itself: the same answer again, else NotFound.
+        """
         ...
 
 
@@ -170,22 +176,24 @@ class Deletions:
     async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
         """Deletes a case for the acting user; once it answers, nobody sees it any more.
 
-        An Unavailable leaves open whether it has begun; whoever asks again is told.
+        An Unavailable leaves open whether it has begun; whoever asks again is told. Access is asked each
+        time: it may have been restored from a backup, and show the case again.
         """
         deletion_id = DeletionId(self._new_id())
         async with self._database.transaction() as transaction:
             asked = Deletion(deletion_id, case_id, None, actor, transaction.now)
             deletion = await transaction.ask_deletion(asked)
-        if deletion.state is not State.ASKED:
-            return deletion
         try:
             begun = await self._access.begin_delete(case_id, deletion.deletion_id, force=force)
         except Unavailable:
             raise
         except ReadroomError as error:
-            await self._lapse(deletion, error.sentence)
+            # A wish of an earlier call may have begun, and its answer be lost: that is for the timer to find.
+            await self._lapse(asked, error.sentence)
             raise
-        return await self._begin(deletion, begun)
+        if deletion.state is State.ASKED:
+            return await self._begin(deletion, begun)
+        return await self._begin_again(actor, deletion, begun)
 
     async def list(self, before: UUID | None, limit: int) -> Sequence[Deletion]:
         """Newest first: all for an operator, else those of facilities where the actor may delete."""
@@ -225,8 +233,7 @@ class Deletions:
         await self._unlink()
         async with self._database.transaction() as transaction:
             for deletion in await transaction.untold_deletions(now - TOLD_FOR):
-                version = await transaction.tell_deletion(deletion.deletion_id)
-                await transaction.say(CaseDeleted(deletion.case_id, version))
+                await self._tell(transaction, deletion)
         async with self._database.transaction() as transaction:
             for case_id in await transaction.close_deletions(CONFIRM):
                 await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
@@ -255,12 +262,32 @@ class Deletions:
         async with self._database.transaction() as transaction:
             if await transaction.begin_deletion(deletion, begun):
                 await self._purge(transaction, deletion, begun.study_ids)
-                version = await transaction.tell_deletion(deletion.deletion_id)
-                await transaction.say(CaseDeleted(deletion.case_id, version))
+                await self._tell(transaction, deletion)
             saved = await transaction.deletion(deletion.deletion_id)
         assert saved is not None
         self._wake.set()
         return saved
+
+    async def _begin_again(self, actor: str, deletion: Deletion, begun: Begun) -> Deletion:
+        """What was purged here stays so: only the others are told again."""
+        async with self._database.transaction() as transaction:
+            await transaction.reopen_deletion(deletion.deletion_id, begun.revision)
+            await transaction.record(
+                actor,
+                "case.deleted",
+                f"case:{deletion.case_id}",
+                "done",
+                deletion=str(deletion.deletion_id),
+                again="yes",
+            )
+            await self._tell(transaction, deletion)
+            saved = await transaction.deletion(deletion.deletion_id)
+        assert saved is not None
+        return saved
+
+    async def _tell(self, transaction: Transaction, deletion: Deletion) -> None:
+        version = await transaction.tell_deletion(deletion.deletion_id)
+        await transaction.say(CaseDeleted(deletion.case_id, version))
 
     async def _purge(
         self, transaction: Transaction, deletion: Deletion, study_ids: Collection[StudyId]

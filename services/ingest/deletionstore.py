@@ -25,10 +25,12 @@ class DeletionStore(Transaction):
     """Keeps the purge records, and purges."""
 
     async def ask_deletion(self, deletion: Deletion) -> Deletion:
-        """Saves a wish, or answers the one that its user has had for this case."""
+        """Saves a wish, or answers the deletion that has begun, or the wish that its user has had."""
         await self.connection.execute(
             """
-            insert into deletions (deletion_id, case_id, deleted_by, asked_at) values ($1, $2, $3, $4)
+            insert into deletions (deletion_id, case_id, deleted_by, asked_at)
+                select $1, $2, $3, $4
+                where not exists (select from deletions where case_id = $2 and begun_at is not null)
             on conflict (case_id, deleted_by) do nothing
             """,
             deletion.deletion_id,
@@ -37,7 +39,12 @@ class DeletionStore(Transaction):
             deletion.asked_at,
         )
         row = await self.connection.fetchrow(
-            f"{_DELETIONS} where d.case_id = $1 and d.deleted_by = $2", deletion.case_id, deletion.deleted_by
+            f"""
+            {_DELETIONS} where d.case_id = $1 and (d.begun_at is not null or d.deleted_by = $2)
+            order by d.begun_at is null limit 1
+            """,
+            deletion.case_id,
+            deletion.deleted_by,
         )
         assert row is not None
         return _deletion(row)
@@ -65,6 +72,15 @@ class DeletionStore(Transaction):
                 begun.revision,
             )
         )
+
+    async def reopen_deletion(self, deletion_id: DeletionId, revision: str) -> None:
+        """Everybody is to confirm again what has begun."""
+        await self.connection.execute(
+            "update deletions set closed_at = null, revision = $2 where deletion_id = $1",
+            deletion_id,
+            revision,
+        )
+        await self.connection.execute("delete from confirmations where deletion_id = $1", deletion_id)
 
     async def lapse_deletion(self, deletion_id: DeletionId) -> bool:
         """Forgets a wish that has not begun; whether there was one."""

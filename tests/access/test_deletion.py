@@ -296,6 +296,20 @@ async def test_the_same_deletion_asked_again_is_answered_the_same(access: Access
     assert 1 == len([fact for fact in await access.facts() if fact[0] == "sight.changed.v1"])
 
 
+async def test_a_deletion_asked_again_is_answered_to_nobody_who_may_not_delete_there(access: Access) -> None:
+    north, south = await access.facility(), await access.facility()
+    case_id = await access.case(north)
+    begun = await begin(access, await a_deleter(access, north), case_id)
+
+    assert begun == await begin(access, await a_deleter(access, north), case_id, begun.id)
+    stranger = await a_deleter(access, south)
+    for purged in (False, True):
+        if purged:
+            await purge(access, case_id)
+        with pytest.raises(NotFound, match=f"no case `{case_id}`"):
+            await begin(access, stranger, case_id, begun.id)
+
+
 async def test_a_deletion_that_has_not_begun_is_not_found(access: Access) -> None:
     north = await access.facility()
     case_id, other = await access.case(north), await access.case(north)

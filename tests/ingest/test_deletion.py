@@ -147,7 +147,7 @@ async def test_a_deletion_is_closed_when_everybody_has_confirmed(ingest: Ingest)
     await eventually(lambda: is_closed(ingest))
     (found,) = await deletions(ingest)
     assert found.HasField("closed_at")
-    # Asked again by who deleted it: the same record. By anybody else: no such case.
+    # Asked again by who may delete there: the same record. By anybody else: no such case.
     assert (await delete(ingest, case_id)).deletion_id == found.deletion_id
     with pytest.raises(NotFound):
         await delete(ingest, case_id, READER)

@@ -32,18 +32,18 @@ class HandClock:
 
 
 class Access:
-    """Answers what the test says, and notes how often it was asked."""
+    """Answers what the test says, and notes what it was asked."""
 
     def __init__(self) -> None:
         self.answer: Begun | Exception = Begun((), FACILITY, "1")
-        self.asked = 0
+        self.begins: list[tuple[CaseId, DeletionId, bool]] = []
         self.reaches: dict[str, Reach] = {}
 
     async def reach(self, permission: str) -> Reach:
         return self.reaches.get(permission, Reach(everywhere=False))
 
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
-        self.asked += 1
+        self.begins.append((case_id, deletion_id, force))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -137,14 +137,14 @@ async def test_access_is_asked_again_after_half_a_minute(
         await deletions.delete(USER, case_id, force=False)
     clock.move(seconds=29)
     await deletions.resume()
-    assert access.asked == 1
+    assert len(access.begins) == 1
     clock.move(seconds=1)
     await deletions.resume()
-    assert access.asked == 2
+    assert len(access.begins) == 2
     access.answer = answer
     await deletions.resume()
     await deletions.resume()
-    assert access.asked == 3
+    assert len(access.begins) == 3
     assert await told(database) == [1]
 
 
@@ -154,13 +154,66 @@ async def test_asked_for_several_times_at_once_it_is_one_deletion(
     case_id = CaseId(uuid4())
     answers = await asyncio.gather(*(deletions.delete(USER, case_id, force=False) for _ in range(8)))
     assert len({each.deletion_id for each in answers}) == 1
-    assert await told(database) == [1]
+    assert (await told(database))[0] == 1
     access.answer = NotFound("no such case")
     with pytest.raises(NotFound):
         await deletions.delete("another", case_id, force=False)
-    assert (await deletions.delete(USER, case_id, force=True)).deletion_id == answers[0].deletion_id
     access.reaches["operator"] = Reach(everywhere=True)
     assert len(await deletions.list(None, 10)) == 1
+
+
+@pytest.mark.parametrize("actor", [USER, "another"])
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
+    database: Database[IngestTransaction], deletions: Deletions, access: Access, actor: str, *, closed: bool
+) -> None:
+    """As after access was restored from a backup."""
+    case_id = CaseId(uuid4())
+    first = await deletions.delete(USER, case_id, force=False)
+    for by in CONFIRM if closed else CONFIRM[:2]:
+        await confirm(database, deletions, case_id, by)
+    await deletions.resume()
+    refusal = Denied("this needs the permission `study.delete` at the facility of the case")
+    access.answer, allowed = refusal, access.answer
+    with pytest.raises(Denied):
+        await deletions.delete(actor, case_id, force=False)
+    assert await told(database) == [1]
+    access.answer = allowed
+    access.begins.clear()
+
+    again = await deletions.delete(actor, case_id, force=True)
+
+    assert access.begins == [(case_id, first.deletion_id, True)]
+    assert (again.deletion_id, again.deleted_by, again.begun_at) == (first.deletion_id, USER, first.begun_at)
+    assert (again.state, again.waiting_for) == (State.BEGUN, CONFIRM)
+    assert await told(database) == [1, 2]
+    for by in CONFIRM:
+        await confirm(database, deletions, case_id, by)
+    await deletions.resume()
+    access.reaches["operator"] = Reach(everywhere=True)
+    assert [each.state for each in await deletions.list(None, 10)] == [State.CLOSED]
+    async with database.statements() as statements:
+        audited = await statements.connection.fetch(
+            "select actor from audit_rows where action = 'case.deleted' and detail ? 'again'"
+        )
+    assert [row["actor"] for row in audited] == [actor]
+
+
+async def test_a_wish_whose_answer_was_lost_outlives_a_refusal(
+    database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
+) -> None:
+    """Access may have begun, and its user have lost his permission since."""
+    case_id = CaseId(uuid4())
+    answer, access.answer = access.answer, Unavailable("lost")
+    with pytest.raises(Unavailable):
+        await deletions.delete(USER, case_id, force=False)
+    access.answer = NotFound("no such case")
+    with pytest.raises(NotFound):
+        await deletions.delete(USER, case_id, force=False)
+    access.answer = answer
+    clock.move(seconds=30)
+    await deletions.resume()
+    assert await told(database) == [1]
 
 
 async def test_each_sees_the_deletions_of_where_he_may_delete(deletions: Deletions, access: Access) -> None:
