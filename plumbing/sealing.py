@@ -34,6 +34,8 @@ SEAL_EVERY_S = 0.25
 ANCHOR_EVERY_S = 60.0
 SEALED_WITHIN = timedelta(minutes=1)
 """A row that waits longer for its seal is a fault: usually it waits for less than a second."""
+ANCHORED_WITHIN = timedelta(minutes=2)
+"""Rows of which none is anchored for longer are a fault: the first is anchored at once, or a minute late."""
 BATCH = 500
 """Rows sealed or verified at once: a few milliseconds of computing."""
 PROGRESS_EVERY = 20 * BATCH
@@ -249,10 +251,12 @@ class AuditTrail(Generic[T]):
         """
         anchored_bytes = self._anchors.size()  # before the rows: the row of each anchor is sealed by then
         async with self._database.statements() as statements:
-            first = await statements.connection.fetchval("select min(number) from audit_rows")
+            first = await statements.connection.fetchrow(
+                "select number, at from audit_rows where number is not null order by number limit 1"
+            )
             last = (await self._last(statements)).number
         found, link = Verification(), self._chain.start
-        fault = _stray(first) if first is not None and first < 1 else None
+        fault = _stray(first["number"]) if first and first["number"] < 1 else None
         while fault is None and link.number < last:
             for row in await self._sealed_after(link.number, last):
                 following = self._chain.after(link, row)
@@ -266,8 +270,9 @@ class AuditTrail(Generic[T]):
             found = replace(found, verified=link.number)
             if link.number % PROGRESS_EVERY == 0 and fault is None:
                 yield found
-        anchors = self._anchors.read(anchored_bytes)
+        anchors, anchored = self._anchors.read(anchored_bytes), False
         while batch := list(islice(anchors, BATCH)):
+            anchored = True
             seals = await self._seals([anchor.number for anchor in batch])
             for anchor in batch:
                 if anchor.number not in seals:
@@ -280,6 +285,8 @@ class AuditTrail(Generic[T]):
                     found = replace(found, anchors=found.anchors + 1, anchored_at=anchor.at)
                     continue
                 fault = min(fault or wrong, wrong, key=lambda each: each.number)
+        if fault is None and first and not anchored and self._clock.now() - first["at"] > ANCHORED_WITHIN:
+            fault = Fault(1, f"was written at {first['at']:%Y-%m-%d %H:%M:%S}, but there is no anchor at all")
         async with self._database.statements() as statements:
             [(unsealed, since)] = await statements.connection.fetch(
                 "select count(*), min(at) from audit_rows where number is null"

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from kernel.clock import OffsetClock
 from plumbing import sealing
 from plumbing.audit import AuditEntry
 from plumbing.config import ServiceSettings
@@ -363,6 +364,26 @@ async def test_rows_that_wait_too_long_for_their_seal_are_a_fault(
     assert found.fault
     assert SEALED + 1 == found.fault.number
     assert found.fault.sentence.startswith("is not sealed, but was written at ")
+
+
+@pytest.mark.proves("SEC-15", part="anchored each minute")
+async def test_rows_of_which_none_is_anchored_in_time_are_a_fault(
+    database: Database[Ledger], sealed: AuditTrail[Ledger], anchors: Path
+) -> None:
+    def after(seconds: float) -> AuditTrail[Ledger]:
+        settings = ServiceSettings.model_construct(audit_key=SecretStr(AUDIT_KEY), audit_anchor_file=anchors)
+        clock = OffsetClock(CLOCK, lambda: timedelta(seconds=seconds))
+        return AuditTrail(database, "access", settings, clock)
+
+    assert (await verification(after(125))).fault is None
+    anchors.rename(anchors.with_name("hidden"))  # noqa: ASYNC240
+    for _ in range(2):
+        assert (await verification(after(100))).fault is None
+        found = await verification(after(125))
+        assert found.fault
+        assert found.fault.number == 1
+        assert found.fault.sentence.endswith("there is no anchor at all")
+        anchors.write_text(anchors.with_name("hidden").read_text().replace("access", "routing"))  # noqa: ASYNC240
 
 
 async def test_it_verifies_a_part_at_a_time_holds_no_connection_and_says_how_far_it_is(
