@@ -15,7 +15,8 @@ from demo.reading import FINAL, PRE_READ, completes, drafts, locks, refusal
 from demo.sharing import inbox, redeem, the_code, the_mail, wanted
 from demo.traces import SPOOL, Words, search
 from demo.world import World
-from kernel.errors import NotFound, ReadroomError
+from kernel.errors import Invalid, NotFound, ReadroomError
+from readroom import names
 from readroom.fetch import fetch_case
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
@@ -27,6 +28,7 @@ from wire.access.v1.access_pb2 import (
     ListCasesRequest,
     PutInFolderRequest,
     SaveFolderRequest,
+    SaveUserRequest,
 )
 from wire.ingest.v1.ingest_pb2 import (
     DeleteStudyRequest,
@@ -40,8 +42,15 @@ from wire.routing.v1.routing_pb2 import ListHeldRequest
 from wire.sharing.v1.sharing_pb2 import ListReceivedRequest, ListSharesRequest
 
 WORD = "Quagfrix"
+NAME = "Zwolvrith"
+"""Of the patient: what only the archive may know, while a mail tells description and message (A52)."""
+
+SAID = {"nats", "valkey", "logs", "texts"}
+"""Facts, what is cached, log lines, text messages."""
+
 FIELDS = {
     "AccessionNumber": WORD,
+    "OtherPatientNames": f"{NAME}^Eve",
     "ReferringPhysicianName": f"{WORD}^Ben",
     "PatientComments": f"a comment on {WORD}",
     "StudyComments": f"{WORD} again",
@@ -49,7 +58,7 @@ FIELDS = {
     "SeriesDescription": f"{WORD} axial",
     "StationName": WORD,
     "PerformingPhysicianName": f"{WORD}^Ann",
-    "OtherPatientIDs": WORD,
+    "OtherPatientIDs": NAME,
     "ImageComments": WORD,
 }
 
@@ -96,6 +105,23 @@ async def written_about(world: World, case: Case) -> None:
     await the_mail(world, BRANDT, before)
 
 
+async def not_said(world: World, words: Words) -> None:
+    """No patient data in what services say to each other, cache, log and send (SEC-12)."""
+    searched = await search(world.system, words)
+    assert not searched.places.keys() & SAID
+    assert not [place for place in searched.places if place.endswith((".outbox", ".audit_rows", ".heard"))]
+    assert "mail" not in (await search(world.system, Words([NAME]))).places
+    (*_, mail) = inbox(world, BRANDT)
+    assert "A.Z., " in mail.text
+    assert not list(words.within(mail.subject.encode()))
+    admin = await world.acting_as(ADMIN)
+    for field in ("email", "name", "mobile_number"):
+        user = await names.user(admin, BRANDT.login)
+        setattr(user, field, f"{getattr(user, field)}\r\nBcc: eve@example.org")
+        refused = await refusal(admin.access.SaveUser(SaveUserRequest(user=user)))
+        assert (Invalid, field) == (type(refused), refused.field if refused else None)
+
+
 async def closed(world: World, case: Case) -> None:
     care = await world.acting_as(CARE.login)
 
@@ -134,7 +160,8 @@ async def answers(world: World, case: Case) -> list[bytes]:
     return found
 
 
-@pytest.mark.proves("ING-6", part="every database, pack, stream, log and answer")
+@pytest.mark.proves("ING-6")
+@pytest.mark.proves("SEC-12")
 @pytest.mark.proves("A26", part="end to end")
 @pytest.mark.proves("A28", part="end to end")
 @pytest.mark.proves("A60", part="end to end")
@@ -143,15 +170,16 @@ async def test_of_a_deleted_case_nothing_is_left_and_what_comes_back_is_new(
     world: World, readers: None, outside: None, tmp_path: Path
 ) -> None:
     study = Planted(
-        slices=2, size=64, name="planted", patient_name=f"{WORD}^Ada", patient_id=WORD, study_description=WORD
+        slices=2, size=64, name="planted", patient_name=f"{NAME}^Ada", patient_id=NAME, study_description=WORD
     )
     sent = await send(world, CENTRAL, study, tmp_path)
     case = await seen(world, VOS.login, study)
     await written_about(world, case)
     uids = {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in sent}
-    words = Words([WORD], {*uids, study.study_instance_uid, study.series_instance_uid})
+    words = Words([WORD, NAME], {*uids, study.study_instance_uid, study.series_instance_uid})
     places = {place.partition(".")[0] for place in (await search(world.system, words)).places}
     assert {"ingest", "routing", "access", "reporting", "sharing", "packs", "mail"} <= places
+    await not_said(world, words)
     retry = Retry.of(world, study.study_instance_uid)
 
     moor = await world.acting_as(MOOR.login)
@@ -178,5 +206,5 @@ async def test_of_a_deleted_case_nothing_is_left_and_what_comes_back_is_new(
     written = await vos.reporting.ListReports(ListReportsRequest(case_id=new.case_id))
     assert not [*written.reports, *written.drafts]
     assert await world.case(BRANDT.login, study.study_instance_uid) is None
-    places = (await search(world.system, Words([WORD]))).places.keys() - {*SPOOL}
+    places = (await search(world.system, Words([WORD, NAME]))).places.keys() - {*SPOOL}
     assert not places

@@ -19,7 +19,9 @@ from demo.reading import (
     refusal,
 )
 from demo.world import World
-from kernel.errors import Conflict, Denied
+from kernel.errors import Conflict, Denied, NotFound
+from readroom.fetch import fetch_case
+from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.reporting.test_non_interference import Canon
 from tests.wait import eventually
@@ -79,6 +81,7 @@ async def reports(world: World, person: Person, case: Case) -> Sequence[Report]:
 @pytest.mark.proves("REP-12", part="list and reports end to end")
 @pytest.mark.proves("REP-3", part="list and reports end to end")
 @pytest.mark.proves("REP-4", part="list and reports end to end")
+@pytest.mark.proves("ACC-6")
 async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     reading: World, tmp_path: Path
 ) -> None:
@@ -120,6 +123,15 @@ async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     await obtain(world, case, FACILITY, "FINAL, preliminary, final", *added)
     await marsh.reporting.Reopen(ReopenRequest(case_id=case.case_id))
     await obtain(world, case, FACILITY, "READY_TO_READ, preliminary, final", *added)
+
+    # Okafor may view only: he writes nothing, and fetches the images when he may view studies, too.
+    for act in (locks(OKAFOR), drafts(OKAFOR, "x")):
+        assert isinstance(await refusal(act(world, case.case_id)), Denied)
+    okafor = await world.acting_as(OKAFOR.login)
+    fetch = fetch_case(okafor, case.case_id, tmp_path / "not fetched", Silent())
+    assert isinstance(await refusal(fetch), NotFound)
+    await world.permit(OKAFOR, "study.view_images", ENDPOINT)
+    assert len(await fetch_case(okafor, case.case_id, tmp_path / "fetched", Silent())) == case.instance_count
 
 
 @pytest.mark.drill

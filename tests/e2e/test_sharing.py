@@ -11,7 +11,7 @@ import pytest
 from demo import comparing
 from demo.cast import BRANDT, CARE, CENTRAL, MOOR, MULDER, OUTSIDE, VOS, Person
 from demo.reading import refusal
-from demo.sharing import LINK, as_sent, inbox, other, redeem, the_code, the_mail, wanted
+from demo.sharing import LINK, MESSAGE, as_sent, inbox, other, redeem, the_code, the_mail, wanted
 from demo.world import World
 from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unavailable
 from plumbing.embedded.sink import Behaviour
@@ -80,6 +80,7 @@ async def shared(world: World, readers: None, outside: None, tmp_path: Path) -> 
 @pytest.mark.proves("SHR-8", part="from the mail to the images")
 @pytest.mark.proves("SHR-11", part="from the share to the mail")
 @pytest.mark.proves("A57", part="end to end")
+@pytest.mark.proves("SHR-25")
 async def test_a_recipient_sees_the_study_only_in_the_session_in_which_he_showed_the_code(
     shared: Shared, tmp_path: Path
 ) -> None:
@@ -88,10 +89,13 @@ async def test_a_recipient_sees_the_study_only_in_the_session_in_which_he_showed
     opened = (await brandt.sharing.Open(link)).received
     assert (opened.bucket_id, opened.code_needed) == (shared.bucket_id(BRANDT), True)
     assert not opened.case_ids
+    assert not opened.message
     assert not await shared.sees(BRANDT)
+    assert MESSAGE in inbox(shared.world, BRANDT)[-1].text
 
     await shared.redeem(BRANDT)
     assert await shared.sees(BRANDT)
+    assert MESSAGE == (await brandt.sharing.Open(link)).received.message
     fetched = await fetch_case(brandt, shared.case.case_id, tmp_path / "fetched", Silent())
     originals, copies = comparing.by_uid(shared.sent), comparing.by_uid(fetched)
     assert originals.keys() == copies.keys()

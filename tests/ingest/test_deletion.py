@@ -3,14 +3,25 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from pydantic import SecretStr
 from pydicom.uid import ExplicitVRLittleEndian
 
 from kernel.errors import Denied, Invalid, NotFound, Unauthenticated, Unavailable
+from kernel.ids import UUID7
+from plumbing.config import ServiceSettings
+from plumbing.db import Database
+from plumbing.sealing import ANCHOR_EVERY_S, AuditTrail
 from services.ingest.deletion import CONFIRM
+from services.ingest.store import IngestTransaction
+from tests.auditing import AUDIT_KEY
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (
@@ -25,6 +36,7 @@ from tests.ingest.system import (
     sent_objects,
     store_object,
 )
+from tests.plumbing.test_sealing import UNLOCKED, Tampered, verification
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -119,6 +131,59 @@ async def only_left(ingest: Ingest, **expected: int) -> bool:
     found = await left(ingest)
     assert found == expected
     return True
+
+
+@pytest.mark.proves("SEC-15")
+async def test_who_deleted_what_stays_written_and_names_no_patient(ingest: Ingest, tmp_path: Path) -> None:
+    study, name = a_uid(), "ZWOLVRITH"
+    sending = [a_ct(study=study, more={0x0010_0010: ("PN", f"{name}^ADA")}) for _ in range(2)]
+    await sent_objects(Sender.of(ingest, await ingest.enrol()), *sending)
+    assert name in await ingest.one("select attributes::text from studies")
+    case_id = await a_case(ingest, study)
+    with pytest.raises(Denied):
+        await delete(ingest, case_id, READER)
+    await delete(ingest, case_id)
+    kept = {
+        table: str(await ingest.rows(f"select t::text from {table} t"))
+        for table in ("audit_rows", "tombstones", "deletions")
+    }
+    assert all(study in kept[table] for table in ("audit_rows", "tombstones"))
+    assert not [table for table in kept if name in kept[table]]
+
+    # It is sealed and anchored, and whatever is done to it is refused, or found by who verifies.
+    assert ANCHOR_EVERY_S <= 60
+    settings = ServiceSettings.model_construct(
+        audit_key=SecretStr(AUDIT_KEY), audit_anchor_file=tmp_path / "anchors"
+    )
+    database: Any = await Database.connect(
+        ingest.database_url, IngestTransaction, clock=ingest.clock, new_id=UUID7(ingest.clock), pool_size=2
+    )
+    try:
+        trail = AuditTrail(database, "ingest", settings, ingest.clock, anchor_every_s=0)
+        while await trail.turn() or (await verification(trail)).unsealed:
+            pass
+        await trail.turn()
+        found = await verification(trail)
+        last = found.verified
+        assert (None, 0, True) == (found.fault, found.unsealed, last >= 3)
+        reorder = "update audit_rows set number = 3 - number where number in (1, 2)"
+        for sql, number in (
+            ("update audit_rows set actor = 'bob' where number = 2", 2),
+            ("delete from audit_rows where number = 2", 2),
+            (reorder, 1),
+            (f"delete from audit_rows where number = {last}", last),
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await ingest.rows(sql)
+            with suppress(ZeroDivisionError):  # taken back
+                async with database.transaction() as transaction:
+                    await transaction.connection.execute(f"{UNLOCKED} {sql}")
+                    tampered: Any = Tampered(transaction)
+                    fault = (await verification(AuditTrail(tampered, "ingest", settings, ingest.clock))).fault
+                    assert (sql, number) == (sql, fault.number if fault else None)
+                    raise ZeroDivisionError
+    finally:
+        await database.close()
 
 
 async def test_a_deletion_is_closed_when_everybody_has_confirmed(ingest: Ingest) -> None:
