@@ -3,16 +3,17 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
-from tests.ingest.objects import a_ct, with_other_bytes
+from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (
     ADMIN,
     HARBOUR,
@@ -20,8 +21,10 @@ from tests.ingest.system import (
     DicomObject,
     EnrolledGateway,
     Ingest,
+    Sender,
     free_port,
     sent_objects,
+    store_object,
 )
 from tests.ingest.test_deletion import a_case, delete
 from tests.wait import eventually
@@ -120,6 +123,7 @@ async def test_a_conflict_is_final_for_that_instance_and_shown_on_the_gateway(
 
 
 @pytest.mark.proves("ING-8")
+@pytest.mark.proves("A26")
 @pytest.mark.proves("GWY-12", part="what the modality sends again after a deletion in the cloud")
 async def test_a_late_retry_of_a_deleted_study_is_refused_and_its_export_is_a_new_study(
     ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
@@ -156,6 +160,33 @@ async def test_a_late_retry_of_a_deleted_study_is_refused_and_its_export_is_a_ne
         assert gateway.acts("--export", study) == f"exporting {study} as RIVERSIDE: 2 instances\n"
         await eventually(lambda: _equal(ingest, {uid: digest(right), late.sop_instance_uid: digest(late)}))
         await eventually(lambda: gateway.states() == ["done", "failed", "done", "done"])
+        # Of its entries the newest supersedes the others, and an association without one is the transfer.
+        newest = "select transfer_id from transfers where superseded_by is null"
+        ((exported,),) = gateway.rows("select id from transfers order by rowid desc limit 1")
+        assert [exported] == [str(row["transfer_id"]) for row in await ingest.rows(newest)]
+    answers = await around(ingest, enrolled, study, lambda: deleted(ingest, study))
+    assert [(0, ""), (0xC113, "deleted in the cloud: export the study again")] == answers
+    assert await ingest.stored() == {}
+
+
+async def deleted(ingest: Ingest, study: str) -> None:
+    await delete(ingest, await a_case(ingest, study))
+
+
+async def around(
+    ingest: Ingest, enrolled: EnrolledGateway, study: str, meanwhile: Callable[[], Awaitable[None]]
+) -> list[tuple[int | None, str]]:
+    """What one association is answered before and after something happens; it names no transfer."""
+    loop = asyncio.get_running_loop()
+
+    def send() -> list[tuple[int | None, str]]:
+        with Sender.of(ingest, enrolled).association([(CT, ExplicitVRLittleEndian)]) as association:
+            before = store_object(association, a_ct(study=study))
+            asyncio.run_coroutine_threadsafe(meanwhile(), loop).result(20)
+            after = store_object(association, a_ct(study=study))
+            return [(each.status, each.comment or "") for each in (before, after)]
+
+    return await asyncio.to_thread(send)
 
 
 async def test_ingest_ends_and_comes_back_in_the_middle(

@@ -137,9 +137,11 @@ async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world
     await eventually(said)
 
 
-@pytest.mark.proves("REP-7", part="given to a radiologist")
+@pytest.mark.proves("REP-7")
 @pytest.mark.proves("REP-9")
 async def test_a_pre_read_given_in_three_steps_is_read_by_the_group_only(world: World) -> None:
+    options = pb.ListReadTypesRequest(facility_id=world.facility_id)
+    assert [FINAL] == list((await world.acting("boss").ListReadTypes(options)).read_types)
     switch = pb.ActivateReadTypeRequest(read_type=PRE_READ, active=True)
     with pytest.raises(Denied):
         await world.acting("boss").ActivateReadType(switch)
@@ -147,13 +149,15 @@ async def test_a_pre_read_given_in_three_steps_is_read_by_the_group_only(world: 
     switch.facility_id = world.facility_id
     answer = await world.acting("boss").ActivateReadType(switch)
     assert [FINAL, PRE_READ] == list(answer.read_types)
-    await give(
-        world.system.access,
-        world.vos,
-        world.facility_id,
-        access_pb2.LEVEL_REPORT,
-        read_types=[FINAL, PRE_READ],
-    )
+    assert [FINAL, PRE_READ] == list((await world.acting("boss").ListReadTypes(options)).read_types)
+    await world.lock("vos")
+    with pytest.raises(Denied):  # it is an option, and not given to him yet
+        await world.complete("vos", PRE_READ, "nodule?")
+    access, north, report_level = world.system.access, world.facility_id, access_pb2.LEVEL_REPORT
+    olivia = await a_user(access, "olivia", access_pb2.ROLE_REFERRING_PHYSICIAN, north, access_pb2.LEVEL_VIEW)
+    with pytest.raises(Invalid):
+        await give(access, olivia, north, report_level, read_types=[FINAL, PRE_READ])
+    await give(access, world.vos, north, report_level, read_types=[FINAL, PRE_READ])
 
     await world.lock("vos")
     report = await world.complete("vos", PRE_READ, "nodule?")

@@ -258,7 +258,7 @@ async def test_the_same_cases_are_shared_again(sharing: Sharing) -> None:
 # Until when
 
 
-@pytest.mark.proves("SHR-17", part="a month, another last day, or without an end")
+@pytest.mark.proves("SHR-17")
 @pytest.mark.proves("A47", part="the default of a share")
 async def test_a_share_lasts_a_month_unless_it_says_otherwise(sharing: Sharing) -> None:
     case_id = await sharing.world.case()
