@@ -7,7 +7,7 @@ import grpc
 
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
-from services.sharing.domain import Change, Permit, Rights, Share, Sight, User
+from services.sharing.domain import Change, Owner, Permit, Rights, Share, Sight, User
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -95,9 +95,12 @@ class AccessClient:
             for user in answer.users
         }
 
-    async def time_zones(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, str]:
+    async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         answer = await self._access.DescribeCases(pb.DescribeCasesRequest(case_ids=map(str, case_ids)))
-        return {CaseId(UUID(case.case_id)): case.time_zone for case in answer.cases}
+        return {
+            CaseId(UUID(case.case_id)): Owner(FacilityId(UUID(case.facility_id)), case.time_zone)
+            for case in answer.cases
+        }
 
 
 class NotifyClient:

@@ -7,7 +7,7 @@ number of tries at once, gives nobody a sixth (A41).
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -42,12 +42,12 @@ from services.sharing.otp import (
     new_code,
     next_text_at,
 )
-from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, as_seen, open_bucket
+from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, as_seen, open_bucket, owners_of
 
 OPERATOR = "operator"
 
 
-class Access(usecases.Seeing, Protocol):
+class Access(usecases.Seeing, usecases.Owning, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows him."""
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
@@ -66,20 +66,10 @@ class Texts(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Parties:
-    """Between whom a bucket is."""
-
-    sender_login: str
-    facility_id: FacilityId
-    recipient_login: str
-
-
 class Transaction(usecases.Transaction, Protocol):
     """What sharing's store does about codes; `codestore.py` says more."""
 
     async def is_recipient(self, bucket_id: BucketId, login: str) -> bool: ...
-    async def parties(self, bucket_id: BucketId) -> Parties | None: ...
     async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None: ...
 
     async def tries(self, bucket_id: BucketId) -> Tries: ...
@@ -294,20 +284,22 @@ class Codes:
     async def unblock(self, actor: str, bucket_id: BucketId) -> tuple[Share, Bucket]:
         """Ends a block and begins to count anew; codes from before are void.
 
-        An operator may, and who administers shares at the sending facility; nobody for himself (A42). To
-        anybody else who has not sent it, it is the same as an absent one.
+        An operator may, and who administers shares at the facility of its cases; nobody for himself (A42).
+        To anybody else who has not sent it, it is the same as an absent one.
         """
         async with self._acts.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
             is_operator = (await self._access.check_permission(OPERATOR, None)).allowed
             permit = await self._access.check_permission(SHARE_ADMIN, None)
             async with self._database.transaction() as transaction:
-                parties = await transaction.parties(bucket_id)
-                if parties is None:
-                    raise no_bucket()
-                if parties.recipient_login == actor:
-                    raise Denied("nobody unblocks a share for himself")
-                if not (is_operator or permit.allowed or parties.facility_id in permit.facility_ids):
-                    raise lacks(SHARE_ADMIN) if parties.sender_login == actor else no_bucket()
+                shared = await transaction.share_of(bucket_id)
+            if shared is None:
+                raise no_bucket()
+            if shared.bucket(bucket_id).recipient_login == actor:
+                raise Denied("nobody unblocks a share for himself")
+            owners = await owners_of(self._access, shared)
+            if not (is_operator or permit.allowed or owners.issubset(permit.facility_ids)):
+                raise lacks(SHARE_ADMIN) if shared.sender_login == actor else no_bucket()
+            async with self._database.transaction() as transaction:
                 locked = await transaction.lock_buckets([bucket_id])
                 share = await transaction.share_of(bucket_id)
                 if share is None:  # deleted meanwhile

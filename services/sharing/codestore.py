@@ -6,7 +6,6 @@ from uuid import UUID
 
 from kernel.ids import BucketId
 from plumbing.db import Transaction
-from services.sharing.codes import Parties
 from services.sharing.otp import Code, Tries
 
 
@@ -22,16 +21,6 @@ class CodeStore(Transaction):
                 login,
             )
         )
-
-    async def parties(self, bucket_id: BucketId) -> Parties | None:
-        row = await self.connection.fetchrow(
-            """
-            select sender_login, facility_id, recipient_login from buckets join shares using (share_id)
-            where bucket_id = $1
-            """,
-            bucket_id,
-        )
-        return Parties(**row) if row else None
 
     # Tries
 

@@ -192,6 +192,14 @@ class Permit:
     facility_ids: Sequence[FacilityId] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Which facility a case is at now."""
+
+    facility_id: FacilityId
+    time_zone: str
+
+
 # Shares
 
 

@@ -32,7 +32,7 @@ def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
     """A deleted case is purged; access, where every deletion begins, describes it no more."""
 
     async def must_be_deleted(fact: Fact) -> None:
-        if await access.time_zones([CaseId(fact.id)]):
+        if await access.owners([CaseId(fact.id)]):
             raise Conflict("no deletion of this case has begun", field="case_id")
 
     async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:

@@ -38,6 +38,7 @@ from services.sharing.usecases import (
     Database,
     Telling,
     lock_tree,
+    owners_of,
 )
 from services.sharing.validity import Policy, Validity, end_for, is_earlier, last_day_before, today_at
 
@@ -158,8 +159,8 @@ class Shares:
         facility_id, *others = {sight.facility_id for sight in sights}
         if others or facility_id is None:
             raise Invalid("`case_ids` names cases of more than one facility", field="case_ids")
-        time_zones = await self._access.time_zones(case_ids)
-        if len(time_zones) < len(case_ids):
+        owners = await self._access.owners(case_ids)
+        if len(owners) < len(case_ids):
             raise no_case()
         permit = await self._access.check_permission(SHARE_CREATE, facility_id)
         by_privilege = permit.allowed and all(sight.by_privilege for sight in sights)
@@ -168,7 +169,7 @@ class Shares:
             parent = None if by_privilege else await transaction.to_share_on(actor, case_ids)
         if not by_privilege and not (parent and policy.further_sharing_allowed):
             raise lacks(SHARE_CREATE)
-        return Way(facility_id, time_zones[case_ids[0]], policy, parent)
+        return Way(facility_id, owners[case_ids[0]].time_zone, policy, parent)
 
     async def _save_pending(
         self, actor: str, share_id: ShareId, wanted: Wanted, way: Way, users: Mapping[str, User]
@@ -292,12 +293,15 @@ class Shares:
     async def extend(self, actor: str, bucket_id: BucketId, validity: Validity) -> tuple[Share, Bucket, str]:
         """Gives a bucket another end; an earlier one is also the latest of what was shared on from it.
 
-        Who does not administer the facility's shares must be able to share the cases still.
+        Who does not administer the facility's shares must be able to share the cases still. Once a case has
+        moved to another facility the share is only revoked: who owned it shows it no longer.
         """
         if bool(validity.valid_till) is validity.unlimited:
             raise Invalid("one of `valid_till` and `unlimited` is expected", field="valid_till")
         async with self._acts.audited(actor, "share.extended", f"bucket:{bucket_id}"):
             share = await self._administered(actor, bucket_id, None)
+            if await owners_of(self._access, share) != {share.facility_id}:
+                raise Conflict("a case of the share is another facility's now: the share can only be revoked")
             if not (await self._access.check_permission(SHARE_ADMIN, share.facility_id)).allowed:
                 way = await self._way(actor, share.case_ids)
                 if way.parent and not share.parent_bucket_id:
@@ -331,15 +335,18 @@ class Shares:
         return share, bucket, await self._telling.tell([bucket, *below])
 
     async def _administered(self, actor: str, bucket_id: BucketId | None, share_id: ShareId | None) -> Share:
-        """A share that the actor sent, or whose facility's shares he administers."""
+        """A share that the actor sent, or whose shares he administers at the facility that it came from or
+        that a case of it is at now."""
         async with self._database.transaction() as transaction:
             share = await transaction.share_of(bucket_id) if bucket_id else None
             share = await transaction.share(share_id) if share_id else share
         if share is None:
             raise no_share()
-        permit = await self._access.check_permission(SHARE_ADMIN, share.facility_id)
-        if share.sender_login != actor and not permit.allowed:
-            raise no_share()
+        if share.sender_login != actor:
+            permit = await self._access.check_permission(SHARE_ADMIN, None)
+            facility_ids = {share.facility_id, *await owners_of(self._access, share)}
+            if not (permit.allowed or facility_ids.intersection(permit.facility_ids)):
+                raise no_share()
         return share
 
     async def describe_bucket(self, bucket_id: BucketId) -> Described:

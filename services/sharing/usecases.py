@@ -26,6 +26,7 @@ from services.sharing.domain import (
     Act,
     Bucket,
     Change,
+    Owner,
     Permit,
     Preferences,
     Received,
@@ -51,7 +52,15 @@ CHECKED = 1_000
 Outcome = Literal["done", "refused"]
 
 
-class Access(Protocol):
+class Owning(Protocol):
+    """The service access, asked whose cases are."""
+
+    async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
+        """The facility that each case is at now, of those that there are."""
+        ...
+
+
+class Access(Owning, Protocol):
     """The service access: the first three on behalf of the acting user."""
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
@@ -66,10 +75,6 @@ class Access(Protocol):
 
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
         """Those that there are, by login."""
-        ...
-
-    async def time_zones(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, str]:
-        """The time zone of each case's facility, of those that there are."""
         ...
 
 
@@ -144,6 +149,12 @@ class Acts:
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, action, object_, "refused")
             raise
+
+
+async def owners_of(access: Owning, share: Share) -> set[FacilityId]:
+    """The facilities that the cases of a share are at now; one may have moved since it was shared (A17)."""
+    owners = await access.owners(share.case_ids)
+    return {owner.facility_id for owner in owners.values()} or {share.facility_id}
 
 
 class Telling:

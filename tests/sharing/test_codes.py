@@ -298,6 +298,20 @@ async def test_nobody_else_unblocks(world: World) -> None:
     )
 
 
+@pytest.mark.proves("A42", part="after a case has moved, the facility that it is at now")
+async def test_a_case_that_moved_is_unblocked_where_it_is_now(world: World) -> None:
+    mine = await world.bucket()
+    await mine.miss(5)
+    world.access.owner = SOUTH
+
+    world.access.permits = {"share.admin": Permit(False, [NORTH])}
+    with pytest.raises(NotFound, match="no such share"):
+        await world.acting("ada", mine.bucket_id).unblock()
+    world.access.permits = {"share.admin": Permit(False, [SOUTH])}
+    await world.acting("ada", mine.bucket_id).unblock()
+    assert State.ACTIVE is (await world.stored(mine)).state
+
+
 @pytest.mark.parametrize("state", [State.ACTIVE, State.EXPIRED, State.REVOKED, State.PENDING])
 async def test_only_what_is_blocked_is_unblocked(world: World, state: State) -> None:
     mine = await world.bucket(state=state)
