@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.modality import Called
 from kernel.errors import Unavailable
-from plumbing.processes import until
+from plumbing.processes import Child, until
 from plumbing.tls import TLSFiles
 from readroom.enrol import CONFIGURATION
 from services.local import ROOT, LocalSystem
@@ -21,10 +21,12 @@ class RunningGateway:
     """One gateway.
 
     Attributes:
+        process: `python -m gateway`.
         called: where modalities reach it.
         identity: its certificate and key, and the CA of ingest's listeners.
     """
 
+    process: Child
     called: Called
     identity: TLSFiles
 
@@ -42,7 +44,7 @@ class RunningGateway:
         if process.exit_code is not None or not _listens(port):
             raise Unavailable(f"gateway `{name}` does not start: {process.last_words()}")
         called = Called("127.0.0.1", port, ae_title, identity)
-        return cls(called, identity)
+        return cls(process, called, identity)
 
 
 def _listens(port: int) -> bool:
