@@ -144,6 +144,7 @@ def _person(user: access_pb2.User) -> Person:
         active=user.active,
         email=user.email,
         language=LANGUAGES.get(user.language, Language.EN),
+        is_operator=user.role == access_pb2.ROLE_OPERATOR,
     )
 
 

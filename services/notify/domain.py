@@ -205,6 +205,7 @@ class Person:
     active: bool
     email: str
     language: Language
+    is_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

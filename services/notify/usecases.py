@@ -274,6 +274,8 @@ class Letters:
         if sender is None:
             raise NotDue("the sender is unknown")
         to = _address(recipient)
+        if recipient is None or recipient.is_operator:
+            raise NotDue("the recipient sees no studies any more")
         exams = await self._access.describe_cases(bucket.case_ids)
         if not exams:
             raise NotDue("its studies were deleted")

@@ -47,7 +47,9 @@ async def test_who_is_not_to_get_a_mail_gets_none(notify: Notify) -> None:
 # What ends a notice
 
 
-@pytest.mark.parametrize("gone", ["revoked", "no longer due", "expired", "deleted", "inactive", "no address"])
+@pytest.mark.parametrize(
+    "gone", ["revoked", "no longer due", "expired", "deleted", "inactive", "operator", "no address"]
+)
 async def test_what_has_ended_before_the_mail_is_not_told(notify: Notify, gone: str) -> None:
     owners = notify.owners
     jane = owners.person("Jane Roe")
@@ -65,6 +67,8 @@ async def test_what_has_ended_before_the_mail_is_not_told(notify: Notify, gone: 
             owners.exams.clear()
         case "inactive":
             owners.bump(jane, active=False)
+        case "operator":
+            owners.bump(jane, is_operator=True)
         case "no address":
             owners.bump(jane, email="")
 

@@ -54,6 +54,7 @@ async def test_a_share_becomes_a_mail_within_a_second(system: System) -> None:
 
 
 @pytest.mark.proves("NTF-3")
+@pytest.mark.proves("SEC-9", part="notify keeps nothing of it")
 async def test_a_code_goes_out_as_a_text_message_and_nothing_of_it_stays(system: System) -> None:
     request = pb.SendTextRequest(mobile_number=MOBILE, code="123456", language=access_pb2.LANGUAGE_DE)
 
@@ -139,6 +140,17 @@ async def test_a_share_that_is_revoked_is_no_longer_told(system: System) -> None
         return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_CANCELLED]
 
     await eventually(is_cancelled)
+
+
+async def test_who_became_an_operator_is_not_told(system: System) -> None:
+    olaf = system.user("Olaf", role=access_pb2.ROLE_OPERATOR)
+    await system.say(ShareCreated(system.bucket(recipient_user_id=olaf.user_id), 1))
+
+    async def is_cancelled() -> bool:
+        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_CANCELLED]
+
+    await eventually(is_cancelled)
+    assert [] == system.mails.received
 
 
 @pytest.mark.proves("NTF-1", part="from the fact to the mails")
