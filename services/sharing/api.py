@@ -164,9 +164,9 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
             case_ids=map(str, share.case_ids),
             mail_due=described.mail_due,
             urgent=share.urgent,
-            message=share.message,
+            message=share.message if described.mail_due else "",
             language=LANGUAGE_VALUES[share.language],
-            link=described.link,
+            link=described.link if described.mail_due else "",
             ends_at=timestamp(bucket.ends_at),
             facility_id=str(share.facility_id),
         )

@@ -223,7 +223,6 @@ CALLS = {
     | methods("notify", "SendText"),
     "notify": CHECKS
     | methods("access", "DescribeUsers", "DescribeCases", "ListVersions")
-    | methods("reporting", "DescribeReading")
     | methods("sharing", "DescribeBucket"),
 }
 """Which service calls what of another: "Calls at request time, and no others"."""

@@ -155,7 +155,7 @@ async def test_before_the_code_the_recipient_is_told_who_and_when(system: System
         system,
         "vos",
         [case_id],
-        recipients=[pb.Recipient(login="rita", two_factor=True)],
+        recipients=[pb.Recipient(login="rita", two_factor=True, send_mail=True)],
         message="look at the liver",
     )
 
@@ -292,6 +292,21 @@ async def test_the_snapshot_for_the_mail_is_for_notify_alone(system: System) -> 
     request = pb.DescribeBucketRequest(bucket_id=made.buckets[0].bucket_id)
     for stub in (system.acting("vos"), system.called_by("access", lambda: None)):
         assert isinstance(await error_of(stub.DescribeBucket(request)), Denied)
+
+
+async def test_message_and_link_are_told_only_while_a_mail_is_due(system: System) -> None:
+    cases = [await system.world.case()]
+    (silent,) = (await share(system, "vos", cases, "rita", message="look")).buckets
+    to = pb.Recipient(login="rita", send_mail=True)
+    (told,) = (await share(system, "vos", cases, recipients=[to], message="look")).buckets
+
+    answers = [await described(system, silent), await described(system, told)]
+    assert [(False, "", 0), (True, "look", 43)] == [
+        (each.mail_due, each.message, len(each.link)) for each in answers
+    ]
+    await system.acting("vos").Revoke(pb.RevokeRequest(bucket_id=told.bucket_id))
+    ended = await described(system, told)
+    assert (False, "", "") == (ended.mail_due, ended.message, ended.link)
 
 
 async def test_without_a_token_and_as_nobody_active_nothing_is_answered(system: System) -> None:

@@ -1107,11 +1107,11 @@ class DescribeBucketResponse(_message.Message):
     urgent: _builtins.bool
     """Adds "Urgent" to the subject."""
     message: _builtins.str
-    """The sender's message."""
+    """The sender's message; empty unless a mail is due."""
     language: _access_pb2.Language.ValueType
     """Language of the mail."""
     link: _builtins.str
-    """What the link names, 43 characters."""
+    """What the link names, 43 characters; empty unless a mail is due."""
     facility_id: _builtins.str
     """The sending facility."""
     @_builtins.property
