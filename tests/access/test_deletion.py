@@ -124,6 +124,7 @@ async def test_without_the_permission_at_the_facility_it_is_refused(
 
 
 @pytest.mark.proves("ING-7", part="by which way the case must be seen (A29)")
+@pytest.mark.proves("A29")
 @pytest.mark.parametrize("path", ["grant", "folder", "share"])
 async def test_a_folder_a_grant_or_a_share_is_not_enough_to_delete(access: Access, path: str) -> None:
     north = await access.facility()
@@ -143,6 +144,14 @@ async def test_a_folder_a_grant_or_a_share_is_not_enough_to_delete(access: Acces
         await begin(access, user, case_id)
 
     assert (await access.check(user, case_id)).allowed
+    without = await access.user()
+    for each in (user, without):
+        await access.give(each, north, Level.VIEW)
+    with pytest.raises(Denied, match=r"study\.delete"):
+        await begin(access, without, case_id)
+    with pytest.raises(NotFound):
+        await begin(access, user, await access.case(await access.facility()))
+    assert await begin(access, user, case_id)
 
 
 async def test_a_case_that_he_does_not_see_is_the_same_as_an_absent_one(access: Access) -> None:
@@ -169,6 +178,8 @@ async def a_locked_case(access: Access, north: Facility) -> CaseId:
 
 
 @pytest.mark.proves("ING-6", part="a locked case (A28)")
+@pytest.mark.proves("A28", part="a locked case")
+@pytest.mark.proves("A60", part="the lock as the index knows it")
 async def test_a_locked_case_is_deleted_by_force_and_with_lock_break_only(access: Access) -> None:
     north = await access.facility()
     case_id = await a_locked_case(access, north)
@@ -217,6 +228,7 @@ async def test_the_lock_is_the_one_that_the_side_of_the_user_sees(access: Access
 
 
 @pytest.mark.proves("ING-6", part="hidden at once")
+@pytest.mark.proves("A60", part="hidden at once")
 async def test_a_case_being_deleted_is_hidden_from_everybody_at_once(access: Access) -> None:
     north = await access.facility()
     case_id = await access.case(north)
@@ -280,6 +292,7 @@ async def test_a_page_of_the_worklist_is_not_cut_short_by_hidden_cases(access: A
 # Asked again
 
 
+@pytest.mark.proves("A60", part="asked again, without a user")
 async def test_the_same_deletion_asked_again_is_answered_the_same(access: Access) -> None:
     north = await access.facility()
     case_id = await access.case(north)
@@ -411,6 +424,7 @@ async def test_a_case_that_nobody_deletes_is_not_purged_whatever_a_fact_says(acc
     assert [] == await access.query("select from tombstones")
 
 
+@pytest.mark.proves("A60", part="tombstones in the transaction of the purge")
 async def test_the_purge_and_its_tombstones_stand_or_fall_together(access: Access) -> None:
     north = await access.facility()
     case_id, study_id, _ = await everything(access, north, "PLANTED")

@@ -117,6 +117,7 @@ def test_whether_a_path_opens_does_not_depend_on_the_time(
 
 @pytest.mark.proves("ACC-12")
 @given(days, zones)
+@pytest.mark.proves("R11", part="the end of a privilege")
 def test_a_privilege_expires_at_the_beginning_of_the_day_at_the_facility(day: date, zone: str) -> None:
     standing = stand(Privilege(Level.REPORT, day), Role.RADIOLOGIST, zone)
     instant = expiry_instant(day, zone)

@@ -222,6 +222,7 @@ async def the_lock_of(access: Access, case_id: CaseId, reading: Reading) -> tupl
 
 
 @pytest.mark.proves("REP-13", part="worklist")
+@pytest.mark.proves("R11", part="the end of a lock, as it is shown")
 async def test_a_lock_is_shown_to_both_sides_exactly_while_it_lives(access: Access) -> None:
     """Nobody tells access that it has ended: its own clock does."""
     case_id = await access.case(await access.facility())

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
@@ -174,7 +175,7 @@ async def deleted(ingest: Ingest, study: str) -> None:
 
 
 async def around(
-    ingest: Ingest, enrolled: EnrolledGateway, study: str, meanwhile: Callable[[], Awaitable[None]]
+    ingest: Ingest, enrolled: EnrolledGateway, study: str, meanwhile: Callable[[], Coroutine[Any, Any, None]]
 ) -> list[tuple[int | None, str]]:
     """What one association is answered before and after something happens; it names no transfer."""
     loop = asyncio.get_running_loop()

@@ -186,6 +186,7 @@ async def test_who_deleted_what_stays_written_and_names_no_patient(ingest: Inges
         await database.close()
 
 
+@pytest.mark.proves("A60", part="closed when all have confirmed, with what routing held")
 async def test_a_deletion_is_closed_when_everybody_has_confirmed(ingest: Ingest) -> None:
     """What routing held beside the case is purged too: the same study that came another way."""
     study = a_uid()
@@ -328,6 +329,7 @@ async def test_an_association_that_is_open_while_its_study_is_deleted(ingest: In
 
 
 @pytest.mark.proves("ING-6", part="the answer of access is lost")
+@pytest.mark.proves("A60", part="asked again at the next start")
 async def test_a_deletion_whose_answer_was_lost_is_finished_at_the_next_start(ingest: Ingest) -> None:
     gateway = await ingest.enrol()
     study = a_uid()
@@ -370,6 +372,7 @@ async def test_deletions_are_listed_in_pages_newest_first(ingest: Ingest) -> Non
         await ingest.service("bff").DeleteStudy(pb.DeleteStudyRequest(case_id=case.case_id))
 
 
+@pytest.mark.proves("A60", part="a wish lapses")
 async def test_a_wish_that_access_never_heard_of_lapses(ingest: Ingest) -> None:
     gateway = await ingest.enrol()
     study = a_uid()

@@ -94,6 +94,8 @@ async def confirm(database: Database[IngestTransaction], deletions: Deletions, c
         await deletions.confirm(transaction, CasePurged(case, 1, by))
 
 
+@pytest.mark.proves("A60", part="told again, and an alert after ten minutes")
+@pytest.mark.proves("A61", part="deletions: a metric and a list")
 async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after_ten(
     database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
 ) -> None:

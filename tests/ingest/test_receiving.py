@@ -106,6 +106,7 @@ async def test_the_same_bytes_again_are_success_without_effect(ingest: Ingest) -
 
 
 @pytest.mark.proves("R4", part="other bytes under the same UID")
+@pytest.mark.proves("A27", part="other bytes under the same UID")
 async def test_other_bytes_under_a_stored_uid_are_refused_for_good_and_kept_once(ingest: Ingest) -> None:
     gateway = await ingest.enrol()
     sender = Sender.of(ingest, gateway)
@@ -130,6 +131,7 @@ async def test_other_bytes_under_a_stored_uid_are_refused_for_good_and_kept_once
     ] * 2
 
 
+@pytest.mark.proves("A27", part="the quarantine is capped per gateway")
 async def test_the_quarantine_of_a_gateway_is_bounded(ingest: Ingest) -> None:
     ingest.environ["READROOM_INGEST_QUARANTINE_INSTANCES"] = "2"
     await ingest.stop()

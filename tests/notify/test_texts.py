@@ -108,6 +108,7 @@ async def test_of_a_gateway_that_takes_too_long_nobody_knows_but_one_that_is_awa
         ("+" + "1" * 5000, Invalid),
     ],
 )
+@pytest.mark.proves("SEC-10", part="countries of the list")
 async def test_only_mobile_numbers_of_the_countries_of_the_list_are_sent_to(
     texts: Texts, number: str, error: type[ReadroomError] | None
 ) -> None:
@@ -124,6 +125,7 @@ async def test_only_six_digits_are_a_code(texts: Texts, code: str) -> None:
     assert 0 == texts.server.asked
 
 
+@pytest.mark.proves("SEC-10", part="circuit breaker")
 async def test_a_gateway_that_failed_five_times_is_left_alone_for_half_a_minute(texts: Texts) -> None:
     texts.server.status = 503
     for _ in range(8):

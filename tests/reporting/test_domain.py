@@ -87,6 +87,7 @@ def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
     assert legal == {(standing, act.value) for standing, act in LOCKING}
 
 
+@pytest.mark.proves("R11", part="the end of a lock")
 def test_a_lock_ends_at_its_instant() -> None:
     reading = a_reading(holder=VOS)
     just_before = NOON + LEASE - timedelta(microseconds=1)
@@ -140,6 +141,7 @@ def refused(reading: Reading, read_type: ReadType, **changes: Any) -> Refusal | 
 
 @pytest.mark.proves("REP-16")
 @pytest.mark.proves("REP-17")
+@pytest.mark.proves("A35")
 @pytest.mark.parametrize("read_type", ReadType)
 def test_what_may_follow_a_final_report(read_type: ReadType) -> None:
     assert {OTHER} == {each for each, why_not in AFTER_FINAL.items() if why_not is None}

@@ -184,6 +184,8 @@ async def _activate(world: World) -> None:
 
 
 @pytest.mark.proves("BEY-11", part="reporting")
+@pytest.mark.proves("A31", part="reporting")
+@pytest.mark.proves("A59", part="reporting")
 @pytest.mark.proves("REP-4")
 @pytest.mark.proves("REP-9")
 @pytest.mark.proves("REP-13")

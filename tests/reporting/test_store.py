@@ -340,6 +340,7 @@ async def test_a_case_is_full_at_some_point(reporting: Reporting) -> None:
 @pytest.mark.proves("REP-5")
 @pytest.mark.proves("REP-6")
 @pytest.mark.proves("REP-7", part="where it is active")
+@pytest.mark.proves("A36")
 async def test_pre_read_is_activated_in_three_steps_and_dormant_while_the_group_has_it_off(
     untouched: Reporting,
 ) -> None:
@@ -372,6 +373,9 @@ async def test_pre_read_is_activated_in_three_steps_and_dormant_while_the_group_
     await act("olaf", types.activate, None, PRE_READ, True)
     assert [FINAL, PRE_READ] == await act("ada", types.list, NORTH)
     assert await completes()
+    for active in (False, True):
+        await act("ada", types.activate, NORTH, PRE_READ, active)
+        assert active is await completes()
 
 
 async def test_the_facility_side_administers_the_types_that_it_may_know_of(reporting: Reporting) -> None:

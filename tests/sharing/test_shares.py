@@ -111,6 +111,7 @@ async def test_what_is_refused_names_the_field_and_shares_nothing(
     assert not await sharing.world.sees("rita", case_id)
 
 
+@pytest.mark.proves("A50", part="one facility")
 async def test_cases_of_two_facilities_are_two_shares(sharing: Sharing) -> None:
     cases = [await sharing.world.case(), await sharing.world.case(sharing.world.south)]
     act("probe")
@@ -217,6 +218,7 @@ async def test_a_mail_is_due_while_it_is_wanted_and_the_bucket_is_active(sharing
 
 
 @pytest.mark.proves("SHR-26")
+@pytest.mark.proves("A50", part="sticky options")
 async def test_the_next_share_begins_with_the_choices_of_the_last_that_was_completed(
     sharing: Sharing,
 ) -> None:
