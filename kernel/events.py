@@ -160,3 +160,13 @@ FACTS: dict[str, type[Fact]] = {
     )
 }
 """Every fact by its subject."""
+
+SAYS: dict[str, tuple[type[Fact], ...]] = {
+    "ingest": (GatewayChanged, StudyReceived, StudyChanged, CaseDeleted),
+    "routing": (FacilityChanged, CasePlaced, CaseUndistributed, CaseMoved, CasePurged),
+    "access": (UserChanged, SightChanged, CasePurged),
+    "reporting": (ReadingChanged, CasePurged),
+    "sharing": (ShareCreated, ShareOpened, ShareBlocked, ShareRevoked, ShareExpired, CasePurged),
+    "notify": (CasePurged,),
+}
+"""Who says what: the bus takes a fact from nobody else."""

@@ -33,6 +33,8 @@ from plumbing.db import Database, Transaction
 from plumbing.pull import ACK_WAIT_S, Pull, cancelled, in_progress
 
 STREAM = "FACTS"
+JSZ = "$SYS.REQ.SERVER.PING.JSZ"
+"""Where the server tells how its JetStream is set up."""
 KEPT_S = 7 * 24 * 3600
 """How long the stream and the outbox keep what was published."""
 _DUPLICATE_WINDOW_S = 120.0
@@ -181,7 +183,7 @@ class Bus:
         `exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}]` there, the import of it in ours.
         """
         try:
-            answer = await client.request("$SYS.REQ.SERVER.PING.JSZ", b"", timeout=_ANSWER_S)
+            answer = await client.request(JSZ, b"", timeout=_ANSWER_S)
         except nats.errors.NoRespondersError:
             _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
         else:

@@ -109,7 +109,7 @@ class ServiceSettings(Settings):
         listen: where gRPC is served.
         http_listen: where `/metrics`, `/healthz` and `/readyz` are served, in plain text: keep it inside.
         database_url: `postgresql://`; a socket's folder stands in `?host=`.
-        nats_url: `nats://user:password@host:port`.
+        nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`).
         cache_url: `redis://`, or `unix://` and the path of a socket.
         tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
         token_public_key: PEM of the Ed25519 key that user tokens are verified with.

@@ -180,7 +180,7 @@ class LocalSystem:
             "listen": self._address(name),
             "http_listen": self._address(name, "http"),
             "database_url": self.servers.database_url(name),
-            "nats_url": self.servers.nats_url,
+            "nats_url": self.servers.nats.url(name),
             "cache_url": self.servers.cache_url,
             "tls_certificate": identity.certificate,
             "tls_key": identity.key,

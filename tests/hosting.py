@@ -35,7 +35,7 @@ async def hosted(
         "LISTEN": "127.0.0.1:0",
         "HTTP_LISTEN": "127.0.0.1:0",
         "DATABASE_URL": database_url,
-        "NATS_URL": servers.nats_url,
+        "NATS_URL": servers.nats.url(name),
         "CACHE_URL": servers.cache_url,
         "TLS_CERTIFICATE": str(identity.certificate),
         "TLS_KEY": str(identity.key),

@@ -37,7 +37,7 @@ class EmbeddedServers:
         self.processes = ProcessTable(self.data_dir)
         self.kept = Kept(self.data_dir / "kept.json")
         self.postgres = Postgres(self.data_dir, self.processes, self.kept, durable=durable)
-        self.nats = Nats(self.data_dir, self.processes, self.kept)
+        self.nats = Nats(self.data_dir, self.processes, self.kept, services)
         self.valkey = Valkey(self.data_dir, self.processes, self.kept)
         self.sink = Sink(self.data_dir, self.processes, self.kept)
         self._services = services
@@ -93,7 +93,8 @@ class EmbeddedServers:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://readroom:{self.nats.password}@127.0.0.1:{self.nats.port}"
+        """For who may do everything on the bus; a service has its own, `nats.url(SERVICE)`."""
+        return self.nats.url()
 
     @property
     def cache_url(self) -> str:

@@ -5,9 +5,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kernel.errors import Unavailable
+from plumbing import permissions
 from plumbing.embedded import binaries
 from plumbing.embedded.kept import Kept
 from plumbing.processes import Child, ProcessTable, until, write_private
@@ -28,7 +30,7 @@ accounts {{
   SYSTEM {{ exports: [{{ service: "$SYS.REQ.SERVER.PING.JSZ" }}] }}
   READROOM {{
     jetstream: enabled
-    users: [{{ user: "readroom", password: "{password}" }}]
+    users: {users}
     # Lets a service see at its start that the server syncs always.
     imports: [{{ service: {{ account: SYSTEM, subject: "$SYS.REQ.SERVER.PING.JSZ" }} }}]
   }}
@@ -119,18 +121,38 @@ class EmbeddedServer:
 
 
 class Nats(EmbeddedServer):
-    """NATS with JetStream that syncs before it acknowledges."""
+    """NATS with JetStream that syncs before it acknowledges.
 
-    def __init__(self, folder: Path, processes: ProcessTable, kept: Kept) -> None:
+    Each service has a user of its own; `readroom` may do everything, and is for tests.
+    """
+
+    def __init__(self, folder: Path, processes: ProcessTable, kept: Kept, services: Sequence[str]) -> None:
         super().__init__("nats", folder, processes, kept)
+        self._services = services
 
     @property
     def password(self) -> str:
         return self._kept.password("nats")
 
+    def url(self, service: str | None = None) -> str:
+        """Its address for the user of a service, or for the one who may do everything."""
+        user, password = ("readroom", self.password) if service is None else self._user(service)
+        return f"nats://{user}:{password}@127.0.0.1:{self.port}"
+
+    def _user(self, service: str) -> tuple[str, str]:
+        return service, self._kept.password(f"nats_{service}")
+
+    def _users(self) -> str:
+        users: list[dict[str, object]] = [{"user": "readroom", "password": self.password}]
+        for service in self._services:
+            user, password = self._user(service)
+            may = {"publish": permissions.publish(service), "subscribe": permissions.SUBSCRIBE}
+            users.append({"user": user, "password": password, "permissions": may})
+        return json.dumps(users)
+
     def _spawn(self, port: int) -> Child:
         home = binaries.make_folder(self._folder / "nats", 0o700)
-        settings = _NATS_SETTINGS.format(port=port, password=self.password, store=home)
+        settings = _NATS_SETTINGS.format(port=port, users=self._users(), store=home)
         write_private(home / "nats.conf", settings.encode())
         program = binaries.locate("nats-server", os.environ)
         return self._processes.spawn(
