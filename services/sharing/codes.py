@@ -46,6 +46,8 @@ from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, as_seen
 
 OPERATOR = "operator"
 
+MAX_SESSION_CHARACTERS = 128
+
 
 class Access(usecases.Seeing, usecases.Owning, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows him."""
@@ -136,6 +138,7 @@ class Codes:
         only once the text gateway has taken it, and until then the one before can: whatever fails, no text
         goes uncounted and no unsent code works.
         """
+        _check_session(session)
         async with self._acts.audited(actor, "code.sent", f"bucket:{bucket_id}"):
             async with self._database.transaction() as transaction:
                 await _lacks_code(transaction, actor, session, bucket_id)
@@ -197,6 +200,7 @@ class Codes:
     async def redeem(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> Received:
         """Compares a code; the right one opens the bucket in this login session (A57)."""
         checked_code(guess)
+        _check_session(session)
         async with self._acts.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
             await self._access.check_permission(SHARE_ADMIN, None)  # refuses who is no active user
             refusal = None
@@ -346,11 +350,17 @@ class CodeRepairs:
         async with self._database.transaction() as transaction:
             sessions = await transaction.sessions_to_tell(BATCH)
         for bucket_id, session in sessions:
-            with suppress(NotFound):
+            with suppress(NotFound, Invalid):  # refused for good; those behind it have their turn
                 await self._access.register(bucket_id, session)
             async with self._database.transaction() as transaction:
                 await transaction.accept_session(bucket_id, session)
         return len(sessions)
+
+
+def _check_session(session: str) -> None:
+    """As access takes it, so that no code is redeemed where it cannot open anything."""
+    if not 1 <= len(session) <= MAX_SESSION_CHARACTERS or not session.isprintable():
+        raise Invalid(f"the login session must be 1 to {MAX_SESSION_CHARACTERS} printable characters")
 
 
 async def _own(transaction: Transaction, actor: str, bucket_id: BucketId) -> Bucket:

@@ -358,6 +358,40 @@ async def test_a_login_session_is_registered_as_soon_as_access_answers(world: Wo
     assert isinstance(await tried(mine.redeem(code)), Conflict)
 
 
+async def test_a_session_that_access_refuses_for_good_keeps_no_other_from_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await world.bucket(), await world.bucket()
+    world.access.failing = Unavailable("access does not answer")
+    for bucket in (first, second):
+        assert isinstance(await tried(bucket.redeem(await bucket.send())), Unavailable)
+    world.access.failing = None
+    register = world.access.register
+
+    async def refusing(bucket_id: BucketId, session: str) -> None:
+        if bucket_id == first.bucket_id:
+            raise Invalid("no such session", field="session")
+        await register(bucket_id, session)
+
+    monkeypatch.setattr(world.access, "register", refusing)
+    await world.code_repairs.register()
+
+    assert [(second.bucket_id, "phone")] == world.access.registered
+    assert 0 == await world.code_repairs.register()
+
+
+@pytest.mark.parametrize("session", ["", "s" * 129, "a\tb"])
+async def test_a_session_that_access_would_not_take_is_refused_at_once(world: World, session: str) -> None:
+    mine = await world.bucket()
+    there = world.on(mine, session)
+
+    with pytest.raises(Invalid, match="the login session must be 1 to 128 printable characters"):
+        await there.send()
+    with pytest.raises(Invalid, match="the login session must be"):
+        await there.redeem("123456")
+    assert ([], (0, 0)) == (world.texts.sent, await _tries(world, mine.bucket_id))
+
+
 async def test_a_bucket_that_was_blocked_meanwhile_is_not_opened_by_trying_again(world: World) -> None:
     mine = await world.bucket()
     code = await mine.send()
