@@ -27,7 +27,7 @@ from tests.ingest.system import (
     sent_objects,
     store_object,
 )
-from tests.ingest.test_deletion import a_case, delete
+from tests.ingest.test_deletion import a_case, begin_transfer, delete
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -167,6 +167,9 @@ async def test_a_late_retry_of_a_deleted_study_is_refused_and_its_export_is_a_ne
         assert [exported] == [str(row["transfer_id"]) for row in await ingest.rows(newest)]
     answers = await around(ingest, enrolled, study, lambda: deleted(ingest, study))
     assert [(0, ""), (0xC113, "deleted in the cloud: export the study again")] == answers
+    # Announced after the deletion, with an age that says it was begun before.
+    (answer,) = await sent_objects(await begin_transfer(ingest, enrolled, study, age_s=3600), late)
+    assert answer.status == 0xC113
     assert await ingest.stored() == {}
 
 
