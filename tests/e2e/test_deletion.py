@@ -37,7 +37,7 @@ from wire.ingest.v1.ingest_pb2 import (
     ListRefusalsRequest,
 )
 from wire.notify.v1.notify_pb2 import ListDeliveriesRequest
-from wire.reporting.v1.reporting_pb2 import AddAddendumRequest, ListReportsRequest
+from wire.reporting.v1.reporting_pb2 import AddAddendumRequest, ListReportsRequest, UnlockRequest
 from wire.routing.v1.routing_pb2 import ListHeldRequest
 from wire.sharing.v1.sharing_pb2 import ListReceivedRequest, ListSharesRequest
 
@@ -86,13 +86,15 @@ async def written_about(world: World, case: Case) -> None:
     await locks(VOS)(world, case.case_id)
     await completes(VOS, PRE_READ, f"pre-read of {WORD}")(world, case.case_id)
     await locks(MARSH)(world, case.case_id)
-    await drafts(MARSH, f"draft of {WORD}")(world, case.case_id)
     await completes(MARSH, FINAL, f"final of {WORD}")(world, case.case_id)
+    await locks(VOS)(world, case.case_id)
+    await drafts(VOS, f"draft of {WORD}")(world, case.case_id)
     marsh, admin, vos = [await world.acting_as(login) for login in (MARSH.login, ADMIN, VOS.login)]
     written = await marsh.reporting.ListReports(ListReportsRequest(case_id=case.case_id))
     final = written.reports[-1].report_id
     addendum = AddAddendumRequest(case_id=case.case_id, report_id=final, text=f"addendum on {WORD}")
     await marsh.reporting.AddAddendum(addendum)
+    await vos.reporting.Unlock(UnlockRequest(case_id=case.case_id))
     board = Folder(name="A board", member_user_ids=[world.user_ids[OKAFOR.login]])
     board = (await admin.access.SaveFolder(SaveFolderRequest(folder=board))).folder
     put = PutInFolderRequest(folder_id=board.folder_id, case_id=case.case_id)
@@ -177,8 +179,16 @@ async def test_of_a_deleted_case_nothing_is_left_and_what_comes_back_is_new(
     await written_about(world, case)
     uids = {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in sent}
     words = Words([WORD, NAME], {*uids, study.study_instance_uid, study.series_instance_uid})
-    places = {place.partition(".")[0] for place in (await search(world.system, words)).places}
-    assert {"ingest", "routing", "access", "reporting", "sharing", "packs", "mail"} <= places
+    places = (await search(world.system, words)).places.keys()
+    assert places >= {
+        "packs",
+        "mail",
+        "reporting.drafts",
+        "reporting.reports",
+        "reporting.addenda",
+        "sharing.shares",
+    }
+    assert {place.partition(".")[0] for place in places} >= {"ingest", "routing", "access"}
     await not_said(world, words)
     retry = Retry.of(world, study.study_instance_uid)
 
