@@ -61,7 +61,9 @@ class BucketStore(Transaction):
         )
 
     async def save_standings(self, standings: Sequence[Standing]) -> None:
-        """Sets how buckets stand, also of those that are not known."""
+        """Sets how buckets stand, also of those that are not known; one that closes forgets its sessions."""
+        closed = [each.bucket_id for each in standings if not each.is_open]
+        await self.connection.execute("delete from bucket_sessions where bucket_id = any($1)", closed)
         await self.connection.executemany(
             """
             insert into buckets (bucket_id, version, open, ends_at)

@@ -404,6 +404,30 @@ async def test_a_bucket_that_was_blocked_meanwhile_is_not_opened_by_trying_again
         await mine.redeem(code)
 
 
+@pytest.mark.proves("A57", part="what gives no sight forgets its sessions")
+@pytest.mark.parametrize("end", ["blocked", "expired"])
+async def test_a_bucket_that_gave_no_sight_for_a_while_needs_another_code(world: World, end: str) -> None:
+    mine = await world.bucket(ends_at=world.clock.now() + timedelta(hours=1))
+    other = await world.bucket()
+    for bucket in (mine, other):
+        await bucket.redeem(await bucket.send())
+
+    if end == "blocked":
+        await world.on(mine, "laptop").miss(5)
+    else:
+        world.clock.pass_by(timedelta(hours=1))
+        await world.repairs.expire()
+
+    rows = await world.query(
+        "select bucket_id from sessions where bucket_id = any($1)", [mine.bucket_id, other.bucket_id]
+    )
+    assert [other.bucket_id] == [row["bucket_id"] for row in rows]
+    if end == "blocked":
+        world.access.permits = {"operator": Permit(True)}
+        await world.acting("ada", mine.bucket_id).unblock()
+        await mine.redeem(await world.next_code(mine))
+
+
 # How many texts
 
 
