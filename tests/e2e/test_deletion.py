@@ -179,8 +179,8 @@ async def test_of_a_deleted_case_nothing_is_left_and_what_comes_back_is_new(
     await written_about(world, case)
     uids = {str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in sent}
     words = Words([WORD, NAME], {*uids, study.study_instance_uid, study.series_instance_uid})
-    places = (await search(world.system, words)).places.keys()
-    assert places >= {
+    planted_in = (await search(world.system, words)).places.keys()
+    assert planted_in >= {
         "packs",
         "mail",
         "reporting.drafts",
@@ -188,7 +188,7 @@ async def test_of_a_deleted_case_nothing_is_left_and_what_comes_back_is_new(
         "reporting.addenda",
         "sharing.shares",
     }
-    assert {place.partition(".")[0] for place in places} >= {"ingest", "routing", "access"}
+    assert {place.partition(".")[0] for place in planted_in} >= {"ingest", "routing", "access"}
     await not_said(world, words)
     retry = Retry.of(world, study.study_instance_uid)
 
