@@ -1,5 +1,6 @@
 """Commands on what sharing owns: shares, what was received, one-time codes, and what a facility allows."""
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -90,10 +91,31 @@ def parts(shares: Iterable[Share]) -> list[Part]:
 
 _to = click.option("--to", "logins", multiple=True, metavar="LOGIN", help="A recipient; may be repeated.")
 
+
+def _said(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """`-` is read from standard input: what stands there shows in no `ps` and no history of a shell."""
+    if value != "-":
+        return value
+    if context.meta.setdefault("readroom.stdin", parameter.name) != parameter.name:
+        raise click.UsageError("standard input can be read for one option only", context)
+    return sys.stdin.read().removesuffix("\n")
+
+
+def _code(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """A code that is left out is asked for, and not shown while it is typed."""
+    code: str = click.prompt("Code", hide_input=True, err=True) if value is None else value
+    return _said(context, parameter, code)
+
+
 _CHOICES = (
     _to,
     click.option("--rights", type=click.Choice(RIGHTS.sayable), help="What comes with the images."),
-    click.option("--reason", default="", help="Why; the recipients are not told."),
+    click.option(
+        "--reason",
+        default="",
+        callback=_said,
+        help="Why; the recipients are not told.  [-: from standard input]",
+    ),
     click.option("--patient-agreed", is_flag=True, help="The patient has agreed to this sharing."),
     click.option("--till", default="", metavar="YYYY-MM-DD", help="The last day.  [default: the facility's]"),
     click.option("--unlimited", is_flag=True, help="No last day, where the facility allows it."),
@@ -102,7 +124,12 @@ _CHOICES = (
     ),
     click.option("--send-mail/--no-send-mail", default=None, help="A mail is sent.  [default: last time's]"),
     click.option("--urgent", is_flag=True, help="The subject of the mail says so."),
-    click.option("--message", default="", help="What the mail tells the recipients."),
+    click.option(
+        "--message",
+        default="",
+        callback=_said,
+        help="What the mail tells the recipients.  [-: from standard input]",
+    ),
     click.option(
         "--language", type=click.Choice(LANGUAGES.sayable), help="Of the mail.  [default: most recipients']"
     ),
@@ -303,10 +330,13 @@ async def send_code(readroom: Readroom, out: Output, bucket_id: str) -> None:
 
 @share.command("redeem")
 @click.argument("bucket_id")
-@click.argument("code")
+@click.argument("code", required=False, callback=_code)
 @acting
 async def redeem(readroom: Readroom, out: Output, bucket_id: str, code: str) -> None:
-    """Show the code; the fifth wrong one in succession blocks your part of the share."""
+    """Show the code; the fifth wrong one in succession blocks your part of the share.
+
+    It is asked for if it is left out, and read from standard input for `-`.
+    """
     request = RedeemRequest(bucket_id=bucket_id, code=code)
     out.item(RECEIVED, (await readroom.sharing.Redeem(request)).received)
 

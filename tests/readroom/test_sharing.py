@@ -1,5 +1,6 @@
 """The commands on sharing, mail and deletion, against a running system."""
 
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -45,12 +46,15 @@ def test_how_somebody_is_reached_is_said_changed_and_taken_away(shared: Ward) ->
     assert (refused.code, "mobile_number" in refused.err) == (2, True)
 
 
-def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(shared: Ward) -> None:
+def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(
+    shared: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = shared.run
     prepared = shared.by("ivy", "share", "prepare", shared.case_id, "--to", "guest", "--json").json
     assert prepared["language"] == "nl"
 
-    chosen = ("--to", "guest", *CONSENTED, "--two-factor", "--send-mail", "--urgent", "--message", "kijk")
+    chosen = ("--to", "guest", *CONSENTED, "--two-factor", "--send-mail", "--urgent", "--message", "-")
+    monkeypatch.setattr("sys.stdin", io.StringIO("kijk\n"))
     (part,) = run("share", "new", shared.case_id, *chosen, "--json").json
     assert part.keys() > BUCKET_KEYS
     assert (part["recipient"], part["state"], part["two_factor"]) == ("guest", "active", True)
@@ -70,8 +74,11 @@ def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(shared
     bucket = opened["bucket_id"]
     assert run("share", "code", bucket, "--json").json.keys() == {"bucket_id", "ends_at"}
     (code,) = re.findall(r"\d{6}", run("texts", "--json").json[-1]["text"])
-    assert run("share", "redeem", bucket, f"{(int(code) + 1) % 1_000_000:06}").code != 0
-    assert run("share", "redeem", bucket, code, "--json").json["case_ids"] == [shared.case_id]
+    wrong = f"{(int(code) + 1) % 1_000_000:06}"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{wrong}\n"))
+    assert "the code is wrong" in run("share", "redeem", bucket, "-").err
+    monkeypatch.setattr("click.termui.hidden_prompt_func", lambda _prompt: code)
+    assert run("share", "redeem", bucket, "--json").json["case_ids"] == [shared.case_id]
     assert [each["case_id"] for each in run("case", "list", "--json").json] == [shared.case_id]
     assert [each["bucket_id"] for each in run("share", "received", "--json").json] == [bucket]
 
@@ -108,6 +115,12 @@ def test_a_share_that_is_refused_names_the_field(field: str, options: tuple[str,
     assert (refused.code, refused.out) == (2, "")
     assert field in refused.err
     assert len(refused.err.splitlines()) == 1
+
+
+def test_standard_input_is_read_for_one_option(shared: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("said"))
+    refused = shared.run("share", "new", shared.case_id, "--reason", "-", "--message", "-")
+    assert (refused.code, "one option only" in refused.err) == (2, True)
 
 
 def test_five_wrong_codes_are_seen_and_undone_by_command(shared: Ward) -> None:
