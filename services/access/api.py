@@ -268,7 +268,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.ChangeBucketsRequest, context: Context
     ) -> pb.ChangeBucketsResponse:
         standings = [
-            Standing(_bucket_id(each.bucket_id), each.version, each.open, _instant(each, "ends_at"))
+            Standing(
+                _bucket_id(each.bucket_id), each.version, each.open, _instant(each, "ends_at"), each.ended
+            )
             for each in request.changes
         ]
         revision = await self._buckets.change(standings)

@@ -54,12 +54,14 @@ class Standing:
         version: sharing's; 0 as granted.
         is_open: whether it gives sight until its end; a blocked or revoked one does not.
         ends_at: None for never. At that instant it no longer gives sight.
+        has_ended: that it has expired or was revoked is told now; not kept.
     """
 
     bucket_id: BucketId
     version: int
     is_open: bool
     ends_at: datetime | None
+    has_ended: bool = False
 
     def is_active(self, now: datetime) -> bool:
         return self.is_open and (self.ends_at is None or now < self.ends_at)

@@ -61,9 +61,9 @@ class BucketStore(Transaction):
         )
 
     async def save_standings(self, standings: Sequence[Standing]) -> None:
-        """Sets how buckets stand, also of those that are not known; one that closes forgets its sessions."""
-        closed = [each.bucket_id for each in standings if not each.is_open]
-        await self.connection.execute("delete from bucket_sessions where bucket_id = any($1)", closed)
+        """Sets how buckets stand, also of those that are not known; what has ended forgets its sessions."""
+        ended = [each.bucket_id for each in standings if each.has_ended]
+        await self.connection.execute("delete from bucket_sessions where bucket_id = any($1)", ended)
         await self.connection.executemany(
             """
             insert into buckets (bucket_id, version, open, ends_at)

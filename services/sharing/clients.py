@@ -70,7 +70,10 @@ class AccessClient:
         request = pb.ChangeBucketsRequest()
         for change in changes:
             told = request.changes.add(
-                bucket_id=str(change.bucket_id), version=change.version, open=change.open
+                bucket_id=str(change.bucket_id),
+                version=change.version,
+                open=change.open,
+                ended=change.ended,
             )
             if change.ends_at:
                 told.ends_at.FromDatetime(change.ends_at)

@@ -134,7 +134,8 @@ class Bucket:
     @property
     def change(self) -> "Change":
         """What access is told of it."""
-        return Change(self.id, self.version, self.state is State.ACTIVE, self.ends_at)
+        ended = self.state in (State.EXPIRED, State.REVOKED)
+        return Change(self.id, self.version, self.state is State.ACTIVE, self.ends_at, ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class Change:
     version: int
     open: bool
     ends_at: datetime | None
+    ended: bool = False
 
 
 # What others know

@@ -209,10 +209,10 @@ class SharingTransaction(CodeStore):
         )
 
     async def save_buckets(self, buckets: Collection[Bucket]) -> None:
-        """Saves how buckets stand that this transaction has locked; the login sessions of one that gives no
-        sight are forgotten, as access does: opened again it needs another code (A57)."""
-        closed = [each.id for each in buckets if each.state is not State.ACTIVE]
-        await self.connection.execute("delete from sessions where bucket_id = any($1)", closed)
+        """Saves how buckets stand that this transaction has locked; one that has ended forgets its login
+        sessions, as in access: after a renewal it needs another code (A57)."""
+        ended = [each.id for each in buckets if each.change.ended]
+        await self.connection.execute("delete from sessions where bucket_id = any($1)", ended)
         await self.connection.executemany(
             """
             update buckets set state = $2, version = $3, accepted_version = $4, ends_at = $5, wrong_codes = $6

@@ -122,18 +122,19 @@ async def test_a_registered_session_opens_nothing_that_is_closed_or_has_ended(sc
     assert [] == await scene.sees(scene.jane, "phone")
 
 
-@pytest.mark.proves("A57", part="what closes forgets its sessions")
-async def test_a_bucket_that_closes_forgets_in_which_sessions_it_was_open(scene: Scene) -> None:
-    closing, other = [await scene.grant(scene.a_share(two_factor=True)) for _ in range(2)]
-    for bucket_id in (closing, other):
+@pytest.mark.proves("A57", part="what has ended forgets its sessions")
+async def test_a_bucket_that_has_ended_forgets_in_which_sessions_it_was_open(scene: Scene) -> None:
+    ending, blocked = [await scene.grant(scene.a_share(two_factor=True)) for _ in range(2)]
+    for bucket_id in (ending, blocked):
         await scene.access.buckets.register_session(bucket_id, "phone")
 
-    await scene.change(closing, 1, is_open=False)
+    await scene.change(ending, 1, is_open=False, has_ended=True)
+    await scene.change(blocked, 1, is_open=False)
 
     left = await scene.access.query(
-        "select bucket_id from bucket_sessions where bucket_id = any($1)", [closing, other]
+        "select bucket_id from bucket_sessions where bucket_id = any($1)", [ending, blocked]
     )
-    assert [other] == [row["bucket_id"] for row in left]
+    assert [blocked] == [row["bucket_id"] for row in left]
 
 
 async def test_of_several_shares_of_a_case_each_counts(scene: Scene) -> None:

@@ -404,28 +404,23 @@ async def test_a_bucket_that_was_blocked_meanwhile_is_not_opened_by_trying_again
         await mine.redeem(code)
 
 
-@pytest.mark.proves("A57", part="what gives no sight forgets its sessions")
-@pytest.mark.parametrize("end", ["blocked", "expired"])
-async def test_a_bucket_that_gave_no_sight_for_a_while_needs_another_code(world: World, end: str) -> None:
-    mine = await world.bucket(ends_at=world.clock.now() + timedelta(hours=1))
-    other = await world.bucket()
-    for bucket in (mine, other):
+@pytest.mark.proves("A57", part="what has ended forgets its sessions")
+async def test_what_has_ended_forgets_its_sessions_and_what_is_blocked_does_not(world: World) -> None:
+    expiring = await world.bucket(ends_at=world.clock.now() + timedelta(hours=1))
+    blocked = await world.bucket()
+    for bucket in (expiring, blocked):
         await bucket.redeem(await bucket.send())
 
-    if end == "blocked":
-        await world.on(mine, "laptop").miss(5)
-    else:
-        world.clock.pass_by(timedelta(hours=1))
-        await world.repairs.expire()
+    await world.on(blocked, "laptop").miss(5)
+    world.clock.pass_by(timedelta(hours=1))
+    await world.repairs.expire()
+    await world.repairs.tell()
 
-    rows = await world.query(
-        "select bucket_id from sessions where bucket_id = any($1)", [mine.bucket_id, other.bucket_id]
-    )
-    assert [other.bucket_id] == [row["bucket_id"] for row in rows]
-    if end == "blocked":
-        world.access.permits = {"operator": Permit(True)}
-        await world.acting("ada", mine.bucket_id).unblock()
-        await mine.redeem(await world.next_code(mine))
+    ids = [expiring.bucket_id, blocked.bucket_id]
+    rows = await world.query("select bucket_id from sessions where bucket_id = any($1)", ids)
+    assert [blocked.bucket_id] == [row["bucket_id"] for row in rows]
+    told = {each.bucket_id: each.ended for each in world.access.changes}
+    assert [True, False] == [told[each] for each in ids]
 
 
 # How many texts

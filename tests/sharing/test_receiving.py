@@ -20,6 +20,7 @@ from tests.sharing.system import (
     act,
     block,
     error_of,
+    extend,
     till,
 )
 from wire.access.v1 import access_pb2
@@ -187,3 +188,20 @@ async def test_a_deletion_waits_for_what_is_just_being_saved(sharing: Sharing) -
     assert not await sharing.query("select from shares where share_id = $1", saved.id)
     async with sharing.database.transaction() as transaction:
         assert not await transaction.keep_from_deletion([other, case_id])
+
+
+@pytest.mark.proves("A57", part="a renewed share needs another code")
+async def test_after_a_renewal_another_code_is_needed(sharing: Sharing) -> None:
+    world, case_id = sharing.world, await sharing.world.case()
+    to = [Recipient("rita", two_factor=True)]
+    (bucket,) = (await sharing.share("vos", [case_id], recipients=to, **till(sharing, 1))).buckets
+    await sharing.access.register(bucket.id, "s")
+    assert await world.sees("rita", case_id)
+
+    sharing.clock.pass_by(2 * DAY)
+    await sharing.repairs.expire()
+    await sharing.repairs.tell()
+    await extend(sharing, "vos", bucket, Validity(unlimited=True))
+    assert not await world.sees("rita", case_id)
+    await sharing.access.register(bucket.id, "s")
+    assert await world.sees("rita", case_id)

@@ -1489,12 +1489,15 @@ class ChangeBucketsRequest(_message.Message):
         VERSION_FIELD_NUMBER: _builtins.int
         OPEN_FIELD_NUMBER: _builtins.int
         ENDS_AT_FIELD_NUMBER: _builtins.int
+        ENDED_FIELD_NUMBER: _builtins.int
         bucket_id: _builtins.str
         """UUID."""
         version: _builtins.int
         """Sharing's version of the bucket."""
         open: _builtins.bool
         """Whether it gives sight until its end; a blocked or revoked one does not."""
+        ended: _builtins.bool
+        """Whether it has expired or was revoked: the login sessions registered for it are forgotten."""
         @_builtins.property
         def ends_at(self) -> _timestamp_pb2.Timestamp:
             """When it ends; absent: never."""
@@ -1506,10 +1509,11 @@ class ChangeBucketsRequest(_message.Message):
             version: _builtins.int = ...,
             open: _builtins.bool = ...,
             ends_at: _timestamp_pb2.Timestamp | None = ...,
+            ended: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "ends_at", b"ends_at", "open", b"open", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "ended", b"ended", "ends_at", b"ends_at", "open", b"open", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
