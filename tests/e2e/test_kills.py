@@ -76,6 +76,7 @@ def slices(name: str, number: int) -> SyntheticCT:
     return SyntheticCT(slices=number, size=128, name=name, institution_name="MS44")
 
 
+@pytest.mark.drill
 @pytest.mark.proves("R3", part="one SIGKILL of each process in the middle of an upload")
 @pytest.mark.proves("GWY-22")
 async def test_a_kill_in_the_middle_of_an_upload_loses_and_doubles_nothing(

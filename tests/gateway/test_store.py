@@ -186,10 +186,11 @@ def test_audit_rows_are_kept_up_to_a_limit(store: Store, clock: HandClock) -> No
     assert [kept.remote for kept in store.audit_rows()] == ["r3", "r2"]
 
 
-def test_other_bytes_under_a_uid_are_another_transfer(store: Store) -> None:
+def test_other_bytes_under_a_uid_are_another_transfer(store: Store, clock: HandClock) -> None:
     """A corrected study must not share the fate of the old one's transfer (A26)."""
     old, new = an_item("1.5"), an_item("1.5", "cd" * 32)
     store.keep(old, STUDY, TITLE)
+    clock.move(1)
     store.keep(new, STUDY, TITLE)
     rest = an_item()
     store.keep(rest, STUDY, TITLE)

@@ -189,7 +189,7 @@ def running(tmp_path: Path) -> Iterator[_Running]:
     run.remove()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.drill), signal.SIGTERM])
 def test_a_signal_ends_everything_in_time_and_leaves_no_process(number: int, running: _Running) -> None:
     begin = time.monotonic()
     running.process.send_signal(number)
@@ -203,6 +203,7 @@ def test_a_signal_ends_everything_in_time_and_leaves_no_process(number: int, run
     assert not running.children()
 
 
+@pytest.mark.drill
 def test_services_that_do_not_listen_to_sigterm_are_ended_in_time_too(tmp_path: Path) -> None:
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     run = _Running(tmp_path / "data", _small_system(ingest=deaf, routing=deaf))
@@ -227,6 +228,7 @@ def test_a_part_that_ends_by_itself_ends_all_with_the_reason(running: _Running) 
     assert not running.children()
 
 
+@pytest.mark.drill
 def test_a_server_that_ends_by_itself_ends_all_with_the_reason(running: _Running) -> None:
     pid = next(
         pid for pid in running.children() if b"nats-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
