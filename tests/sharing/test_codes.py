@@ -98,13 +98,15 @@ async def test_a_code_works_once(world: World) -> None:
 
 
 async def test_a_code_sent_twice_at_once_opens_once_and_counts_nothing(world: World) -> None:
+    """One that comes before access has accepted the session repeats that; later ones find it entered."""
     phone = await world.bucket()
     code = await phone.send()
 
     errors = await at_once(*(phone.redeem(code) for _ in range(4)))
 
-    assert 3 == sum(isinstance(error, Conflict) for error in errors)
-    assert 1 == errors.count(None)
+    assert {None, Conflict} >= {error and type(error) for error in errors}
+    assert None in errors
+    assert [(ShareOpened.subject, 2)] == await world.facts(phone)
     assert 0 == (await world.stored(phone)).wrong_codes
     assert (0, 0) == await _tries(world, phone.bucket_id)
 
