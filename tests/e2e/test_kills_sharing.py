@@ -238,10 +238,11 @@ class Kept:
             assert (two.state == BLOCKED) or attempt.wrong < 5
         if attempt.opened:
             assert one.HasField("opened_at")
+        entered, forgotten = self.sessions.get(f"sharing {two.bucket_id}"), two.state == REVOKED
         if attempt.redeemed:
             assert two.wrong_codes == 0
-            assert self.sessions.get(f"sharing {two.bucket_id}")
-        elif not self.sessions.get(f"sharing {two.bucket_id}"):
+            assert bool(entered) != forgotten
+        elif not entered and not forgotten:
             assert attempt.wrong <= two.wrong_codes <= attempt.wrong + attempt.lost
 
     def _verify_mail(self, person: Person, bucket: Bucket) -> None:
