@@ -267,10 +267,10 @@ class Buckets:
         logins = possible_logins(grant.recipient_login for grant in share.grants)
         recipients = {user.login: user for user in await transaction.users_called([], logins)}
         known = await transaction.buckets([grant.bucket_id for grant in share.grants])
-        for bucket in known.values():
-            facility_id = bucket.terms.facility_id if bucket.terms else None
-            if facility_id and list(known.values()) == share.buckets(sender.id, recipients, facility_id):
-                return facility_id, await transaction.revision()
+        if known:
+            terms = next(iter(known.values())).terms
+            if terms and list(known.values()) == share.buckets(sender.id, recipients, terms.facility_id):
+                return terms.facility_id, await transaction.revision()
             raise Conflict("a bucket with this id was granted or closed before", field="bucket_id")
 
         facility_id = await _must_share(transaction, sender, session, share)
@@ -379,11 +379,9 @@ async def _must_share(
         raise Denied("this needs the permission `share.create` for the facility of the cases")
     # Without what a share of the same case carries beside: that was shown to him, not to be shown on.
     own = decide(sender, facility_id, (Path.PRIVILEGE,), transaction.now)
-    for seen in sightings.values():
-        if Path.PRIVILEGE not in seen.paths or not (own.images and own.reports):
-            raise Denied(
-                "who shares cases must see images and reports by his own privilege", field="case_ids"
-            )
+    by_privilege = all(Path.PRIVILEGE in seen.paths for seen in sightings.values())
+    if not (by_privilege and own.images and own.reports):
+        raise Denied("who shares cases must see images and reports by his own privilege", field="case_ids")
     return facility_id
 
 
