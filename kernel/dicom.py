@@ -1,6 +1,7 @@
 """DICOM words that everyone shares: what a UID, an AE title and an indexed attribute are."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
@@ -102,5 +103,46 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
 MAPPING_TAGS: frozenset[str] = frozenset(a.keyword for a in INDEXED_ATTRIBUTES if a.mapping)
 """The keywords that a hub may choose as its mapping tag (RTE-5)."""
 
+MAX_CHARACTERS: Mapping[str, int] = {
+    "AE": 16,
+    "AS": 4,
+    "CS": 16,
+    "DA": 8,
+    "DS": 16,
+    "DT": 26,
+    "IS": 12,
+    "LO": 64,
+    "PN": 64,  # a component group, of which there are three
+    "SH": 16,
+    "ST": 1024,
+    "TM": 16,  # 14, and the colons of the form before 1993 that PS3.5 still lets a reader accept
+    "UI": 64,
+}
+"""What one value holds at most, by value representation (PS3.5 table 6.2-1)."""
+
+MAX_VALUES = 8
+"""What the index keeps of a multi-valued element: `OperatorsName` lists a team, not a department."""
+
 MAX_ATTRIBUTE_CHARACTERS = 1024
-"""What is kept of one attribute's value; VR ST, the longest indexed, allows 1,024 (PS3.5 6.2)."""
+"""What the index keeps of an element, all its values together: VR ST, the longest, allows 1,024."""
+
+VALUES_PARTED_BY = "\\"
+"""Parts the values of an element (PS3.5 6.4)."""
+
+_COMPONENT_GROUPS = 3  # PS3.5 6.2.1: alphabetic, ideographic, phonetic
+
+
+def cut_value(text: str, vr: str) -> str:
+    """Cut `text`, the decoded value of one element, to what its value representation allows.
+
+    Backslashes part the values of every VR but ST, of which a backslash is a character (PS3.5 6.4).
+    """
+    values = [text] if vr == "ST" else text.split(VALUES_PARTED_BY)[:MAX_VALUES]
+    return VALUES_PARTED_BY.join(_cut(value, vr) for value in values)[:MAX_ATTRIBUTE_CHARACTERS]
+
+
+def _cut(value: str, vr: str) -> str:
+    longest = MAX_CHARACTERS[vr]
+    if vr == "PN":
+        return "=".join(group[:longest] for group in value.split("=")[:_COMPONENT_GROUPS])
+    return value[:longest]

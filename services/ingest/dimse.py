@@ -18,7 +18,7 @@ from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from kernel.clock import Clock
 from kernel.dataset import DataSetWalk, Malformed
-from kernel.dicom import INDEXED_ATTRIBUTES, MAX_ATTRIBUTE_CHARACTERS, UID, Level, parse_uid
+from kernel.dicom import INDEXED_ATTRIBUTES, UID, VALUES_PARTED_BY, Level, cut_value, parse_uid
 from kernel.errors import (
     Denied,
     Exhausted,
@@ -38,6 +38,7 @@ from services.ingest.domain import (
     RefusalKind,
     Refused,
     StoreStatus,
+    mapping_value,
 )
 from services.ingest.packs import Packs
 from services.ingest.reception import Receipt, Reception
@@ -221,7 +222,7 @@ _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
 
 def describe(values: Mapping[int, bytes]) -> Description:
-    """Decodes what is indexed: to Unicode, without padding, control characters and empty values."""
+    """Decode what is indexed: Unicode cut to its VR, without padding, control characters, empty values."""
     declared = values.get(SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
     terms = [term.strip(" \0") for term in declared]
     encodings = convert_encodings([term if _CHARACTER_SET.fullmatch(term) else "" for term in terms])
@@ -232,16 +233,18 @@ def describe(values: Mapping[int, bytes]) -> Description:
             continue
         if attribute.vr in _TEXT_VRS:
             delimiters = PN_DELIMS if attribute.vr == "PN" else TEXT_VR_DELIMS
-            text = decode_bytes(raw, encodings, delimiters)
+            decoded = decode_bytes(raw, encodings, delimiters)
         else:
-            text = raw.decode("ascii", "replace")
+            decoded = raw.decode("ascii", "replace")
         padding = " ^" if attribute.vr == "PN" else " "
-        printable = "".join(c if c.isprintable() else " " for c in text)
-        parts = [part.strip(" ").rstrip(padding) for part in printable.split("\\")]
-        if any(parts):
-            kept[attribute.level][attribute.keyword] = "\\".join(parts)[:MAX_ATTRIBUTE_CHARACTERS]
-            if attribute.mapping:
-                kept[None][attribute.keyword] = kept[attribute.level][attribute.keyword]
+        printable = "".join(c if c.isprintable() else " " for c in decoded)
+        parts = [part.strip(" ").rstrip(padding) for part in printable.split(VALUES_PARTED_BY)]
+        whole = VALUES_PARTED_BY.join(parts)
+        text = cut_value(whole, attribute.vr)
+        if text.strip(VALUES_PARTED_BY):
+            kept[attribute.level][attribute.keyword] = text
+        if attribute.mapping and any(parts):
+            kept[None][attribute.keyword] = mapping_value(whole, attribute.vr)
     return Description(kept[Level.STUDY], kept[Level.SERIES], kept[None])
 
 

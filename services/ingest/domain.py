@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from kernel.dicom import UID, AETitle, parse_ae_title
+from kernel.dicom import UID, VALUES_PARTED_BY, AETitle, cut_value, parse_ae_title
 from kernel.errors import Conflict, Invalid
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 
@@ -26,6 +26,7 @@ MAX_TRANSFER_AGE = timedelta(days=90)
 """Older queue entries are an error of the gateway's clock: it keeps what it could not send for weeks."""
 MAX_MAPPING_VALUES = 8
 """Distinct values kept per series and mapping tag: two already hold the series, more tell nothing (A19)."""
+_DIGEST_CHARACTERS = 16  # 64 bits tell the over-long values of one series apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,20 @@ class Description:
     study: Mapping[str, str]
     series: Mapping[str, str]
     mapping: Mapping[str, str]
+
+
+def mapping_value(text: str, vr: str) -> str:
+    """Return what routing compares with the rules of a hub: a value that its VR allows, as it stands.
+
+    A longer one must not match the rule of its beginning, and must not agree with another of the same
+    beginning. It becomes one text, cut, that ends in a digest of the whole: no rule has it, and the series
+    waits for a person (A19).
+    """
+    kept = cut_value(text, vr)
+    if kept == text:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{kept.replace(VALUES_PARTED_BY, ' ')}…{digest[:_DIGEST_CHARACTERS]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.dicom import INDEXED_ATTRIBUTES, MAX_ATTRIBUTE_CHARACTERS
+from kernel.dicom import INDEXED_ATTRIBUTES, MAX_ATTRIBUTE_CHARACTERS, cut_value
 from services.ingest.dimse import SPECIFIC_CHARACTER_SET, describe
+from services.routing.domain import rule_keys
 
-PATIENT_NAME, STUDY_DESCRIPTION, INSTITUTION_NAME, SERIES_NUMBER = (
+PATIENT_NAME, MODALITY, STUDY_DESCRIPTION, INSTITUTION_NAME, SERIES_NUMBER = (
     0x0010_0010,
+    0x0008_0060,
     0x0008_1030,
     0x0008_0080,
     0x0020_0011,
@@ -51,11 +53,31 @@ def test_values_are_kept_at_their_level_and_mapping_values_beside() -> None:
 
 
 def test_empty_values_are_left_out_and_long_ones_cut() -> None:
-    told = describe({STUDY_DESCRIPTION: b" \\ \0", INSTITUTION_NAME: b"x" * 5000})
+    told = describe({STUDY_DESCRIPTION: b" \\ \0", INSTITUTION_NAME: b"x" * 5000, MODALITY: b"M" * 1020})
     assert told.study == {}
-    assert told.series == {"InstitutionName": "x" * MAX_ATTRIBUTE_CHARACTERS}
+    assert told.series == {"InstitutionName": "x" * 64, "Modality": "M" * 16}
 
 
+@pytest.mark.parametrize(
+    "over_long",
+    [b"Riverside".ljust(64, b"x") + b"y", b"\\".join([b"Riverside"] * 8 + [b"Harbour"])],
+    ids=["a long value", "many values"],
+)
+def test_a_mapping_value_longer_than_its_vr_matches_no_rule_and_agrees_with_no_other(
+    over_long: bytes,
+) -> None:
+    """A16, A19: neither the rule of its beginning nor a series of the same beginning may have it."""
+    first, second = (describe({INSTITUTION_NAME: raw}).mapping for raw in (over_long, over_long + b"z"))
+    assert first["InstitutionName"] != second["InstitutionName"]
+    kept = describe({INSTITUTION_NAME: over_long}).series["InstitutionName"]
+    for told in (first, second):
+        # The folded parts are what a rule is looked up by; a rule's text has 64 characters at most.
+        assert not {"riverside", *kept.casefold().split("\\")} & set(
+            rule_keys(told["InstitutionName"].casefold())
+        )
+
+
+VRS = {attribute.keyword: attribute.vr for attribute in INDEXED_ATTRIBUTES}
 CODECS = [b"ISO_IR 6", b"ISO 2022 IR 87", b"\\ISO 2022 IR 149", b"GBK", b"utf-16", b"hex", b"rot13", b"idna"]
 
 
@@ -71,4 +93,6 @@ def test_whatever_comes_is_printable_text(character_set: bytes, values: dict[int
         for value in attributes.values():
             assert value.encode()
             assert value.isprintable()
-            assert len(value) <= MAX_ATTRIBUTE_CHARACTERS
+            assert len(value) <= MAX_ATTRIBUTE_CHARACTERS + len("…0123456789abcdef")
+    for keyword, value in {**told.study, **told.series}.items():
+        assert cut_value(value, VRS[keyword]) == value

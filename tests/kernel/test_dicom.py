@@ -1,7 +1,16 @@
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from kernel.dicom import INDEXED_ATTRIBUTES, MAPPING_TAGS, IndexedAttribute, parse_ae_title, parse_uid
+from kernel.dicom import (
+    INDEXED_ATTRIBUTES,
+    MAPPING_TAGS,
+    MAX_ATTRIBUTE_CHARACTERS,
+    MAX_CHARACTERS,
+    IndexedAttribute,
+    cut_value,
+    parse_ae_title,
+    parse_uid,
+)
 from kernel.errors import Invalid
 
 
@@ -37,3 +46,34 @@ def test_an_indexed_attribute_is_as_the_dictionary_has_it(attribute: IndexedAttr
 
 def test_the_tag_of_the_worked_example_can_be_a_mapping_tag() -> None:
     assert "InstitutionName" in MAPPING_TAGS
+
+
+# PS3.5 table 6.2-1, written down a second time.
+LONGEST = {
+    ("AS", "018Y"),
+    ("CS", "C" * 16),
+    ("DA", "20261126"),
+    ("IS", "-12345678901"),
+    ("LO", "L" * 64),
+    ("PN", "=".join(["P" * 64] * 3)),
+    ("SH", "S" * 16),
+    ("ST", "T" * 1024),
+    ("TM", "12:30:15.123456 "),
+    ("UI", "1" * 64),
+}
+
+
+@pytest.mark.parametrize(("vr", "text"), sorted(LONGEST))
+def test_the_longest_value_of_a_vr_stays_and_one_character_more_goes(vr: str, text: str) -> None:
+    assert cut_value(text, vr) == text
+    assert cut_value(text + "x", vr) == text
+
+
+def test_every_indexed_attribute_has_a_longest_value() -> None:
+    assert {attribute.vr for attribute in INDEXED_ATTRIBUTES} <= MAX_CHARACTERS.keys()
+
+
+def test_of_many_values_the_first_are_kept_and_each_is_cut() -> None:
+    assert cut_value("\\".join("x" * 100 for _ in range(100)), "SH") == "\\".join(["x" * 16] * 8)
+    assert cut_value("\\".join(["=".join(["P" * 99] * 9)] * 9), "PN").count("\\") == 5  # 1,024 together
+    assert len(cut_value("\\" * 5000, "ST")) == MAX_ATTRIBUTE_CHARACTERS
