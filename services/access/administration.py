@@ -1,38 +1,30 @@
-"""What administrators do: users and their privileges, folders, grants of single cases."""
+"""What administrators do: users and their privileges."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
-from kernel.events import Fact, SightChanged, UserChanged
-from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, NewId, StudyId, UserId
-from services.access.caseindex import Deletion, Lock
+from kernel.events import Fact, UserChanged
+from kernel.ids import CaseId, FacilityId, NewId, UserId
 from services.access.contact import NO_CONTACT, changed_fields
 from services.access.domain import (
-    MAX_FOLDER_NAME_CHARACTERS,
     ROLES,
-    Answer,
     CompiledUser,
-    ConfirmedStudy,
     Facility,
-    Folder,
     Level,
     Permission,
     PermissionGrant,
     Privilege,
     Role,
     Side,
-    Sighting,
     User,
     acting_login,
     canonical_login,
-    checked_name,
     must_suit,
     no_active_user,
-    no_case,
     no_user,
     possible_logins,
     shown_read_types,
@@ -82,43 +74,24 @@ class Transaction(Protocol):
 
     async def facility(self, facility_id: FacilityId) -> Facility | None: ...
     async def known_facilities(self, facility_ids: Collection[FacilityId]) -> set[FacilityId]: ...
-    async def save_facility(self, facility: Facility) -> None: ...
-    async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
 
-    async def folder(self, folder_id: FolderId) -> Folder | None: ...
-    async def folders(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[Folder]: ...
-    async def save_folder(self, folder: Folder) -> None: ...
-    async def put_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool: ...
-    async def remove_from_folder(self, folder_id: FolderId, case_id: CaseId) -> bool: ...
-    async def grant_case(self, user_id: UserId, case_id: CaseId) -> bool: ...
-    async def revoke_grant(self, user_id: UserId, case_id: CaseId) -> bool: ...
     async def bump_case(self, case_id: CaseId) -> int: ...
 
-    async def owning_facility(
-        self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
-    ) -> FacilityId | None: ...
-    async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
-    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
 
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
-    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
-    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
-    async def begin_delete(self, deletion: Deletion) -> None: ...
+T_co = TypeVar("T_co", bound=Transaction, covariant=True)
 
 
-class Database(Protocol):
+class Database(Protocol[T_co]):
     """Opens transactions."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def transaction(self) -> AbstractAsyncContextManager[T_co]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Act(Generic[T_co]):
     """An administrative act under way: its transaction, who does it, and what its audit row will say."""
 
-    transaction: Transaction
+    transaction: T_co
     actor: CompiledUser
     action: str
     object: str
@@ -135,14 +108,14 @@ class Act:
         return await self.transaction.bump_revision()
 
 
-class Administration:
+class Administration(Generic[T_co]):
     """Opens the transactions of what administrators do. A refusal is audited in one of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database[T_co]) -> None:
         self._database = database
 
     @asynccontextmanager
-    async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act]:
+    async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
         try:
             async with self._database.transaction() as transaction:
                 await transaction.lock_administration()
@@ -154,7 +127,7 @@ class Administration:
             raise
 
     @asynccontextmanager
-    async def look(self, login: str) -> AsyncIterator[tuple[Transaction, CompiledUser]]:
+    async def look(self, login: str) -> AsyncIterator[tuple[T_co, CompiledUser]]:
         """For what only reads."""
         async with self._database.transaction() as transaction:
             yield transaction, await compiled(transaction, login)
@@ -191,7 +164,7 @@ class HeldPrivilege:
 class Users:
     """Accounts and their privileges."""
 
-    def __init__(self, database: Database, new_id: NewId) -> None:
+    def __init__(self, database: Database[Transaction], new_id: NewId) -> None:
         self._database = database
         self._administration = Administration(database)
         self._new_id = new_id
@@ -278,7 +251,7 @@ class Users:
                 return held, await transaction.revision()
             await transaction.save_privilege(user_id, facility_id, privilege)
             revision = await act.done(
-                *await _users_changed(transaction, {user_id}),
+                *await users_changed(transaction, {user_id}),
                 facility=str(facility_id),
                 level=privilege.level.name.lower(),
                 expires_on=str(privilege.expires_on or ""),
@@ -334,110 +307,7 @@ class Users:
         return user
 
 
-class Folders:
-    """Folders, what is in them, and grants of single cases: the ways around a privilege (ACC-4, ACC-5)."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._administration = Administration(database)
-        self._new_id = new_id
-
-    async def save_folder(
-        self, login: str, folder_id: FolderId | None, name: str, members: frozenset[UserId]
-    ) -> tuple[Folder, int]:
-        """Creates a folder (no id) or changes its name and members; answers it and the revision."""
-        folder = Folder(
-            folder_id or FolderId(self._new_id()), checked_name(name, MAX_FOLDER_NAME_CHARACTERS), members
-        )
-        async with self._administration.act(login, "folder.saved", f"folder:{folder.id}") as act:
-            act.manager.must_administer_everything()
-            transaction = act.transaction
-            old = None
-            if folder_id is not None:
-                old = await transaction.folder(folder_id)
-                if old is None:
-                    raise _no_folder(folder_id)
-            if unknown := members - await transaction.known_users(members):
-                raise NotFound(f"no user `{min(unknown)}`", field="member_user_ids")
-            if folder == old:
-                return folder, await transaction.revision()
-            await transaction.save_folder(folder)
-            joined, left = (
-                (members, frozenset()) if old is None else (members - old.members, old.members - members)
-            )
-            revision = await act.done(
-                *await _users_changed(transaction, joined | left),
-                joined=" ".join(sorted(map(str, joined))),
-                left=" ".join(sorted(map(str, left))),
-            )
-        return folder, revision
-
-    async def list_folders(self, login: str, after: str, limit: int) -> list[Folder]:
-        """The folders by name, with the members that the caller manages."""
-        async with self._administration.look(login) as (transaction, actor):
-            return await transaction.folders(Manager(actor).homes, after, limit)
-
-    async def put_in_folder(self, login: str, folder_id: FolderId, case_id: CaseId) -> int:
-        """Shows a case to the members of a folder; answers the revision."""
-        async with self._administration.act(login, "folder.case_put", f"case:{case_id}") as act:
-            await _must_administer_case(act, case_id)
-            if await act.transaction.folder(folder_id) is None:
-                raise _no_folder(folder_id)
-            changed = await act.transaction.put_in_folder(folder_id, case_id)
-            return await _sight_changed(act, case_id, changed, folder=str(folder_id))
-
-    async def remove_from_folder(self, login: str, folder_id: FolderId, case_id: CaseId) -> int:
-        """Ends that; answers the revision."""
-        async with self._administration.act(login, "folder.case_removed", f"case:{case_id}") as act:
-            await _must_administer_case(act, case_id)
-            if await act.transaction.folder(folder_id) is None:
-                raise _no_folder(folder_id)
-            changed = await act.transaction.remove_from_folder(folder_id, case_id)
-            return await _sight_changed(act, case_id, changed, folder=str(folder_id))
-
-    async def grant_case(self, login: str, case_id: CaseId, user_id: UserId) -> int:
-        """Shows one case to one user; answers the revision."""
-        async with self._administration.act(login, "case.granted", f"case:{case_id}") as act:
-            await self._must_grant(act, case_id, user_id)
-            changed = await act.transaction.grant_case(user_id, case_id)
-            return await _sight_changed(act, case_id, changed, user=str(user_id))
-
-    async def revoke_grant(self, login: str, case_id: CaseId, user_id: UserId) -> int:
-        """Ends that; answers the revision."""
-        async with self._administration.act(login, "case.grant_revoked", f"case:{case_id}") as act:
-            await self._must_grant(act, case_id, user_id)
-            changed = await act.transaction.revoke_grant(user_id, case_id)
-            return await _sight_changed(act, case_id, changed, user=str(user_id))
-
-    async def _must_grant(self, act: Act, case_id: CaseId, user_id: UserId) -> None:
-        await _must_administer_case(act, case_id)
-        user = await act.transaction.user(user_id)
-        if user is None:
-            raise no_user(user_id)
-        act.manager.must_manage(user)
-
-
-async def _must_administer_case(act: Act, case_id: CaseId) -> None:
-    """Raises NotFound for a case that the actor neither sees nor administers, Denied for one he only sees."""
-    actor = act.actor
-    owner = await act.transaction.owning_facility(
-        actor,
-        case_id,
-        everywhere=actor.holds(Permission.ADMINISTER_ACCESS),
-        facilities=actor.holds_singly(Permission.ADMINISTER_ACCESS),
-    )
-    if owner is None:
-        raise no_case(case_id)
-    act.manager.must_administer(owner)
-
-
-async def _sight_changed(act: Act, case_id: CaseId, changed: bool, **detail: str) -> int:
-    if not changed:
-        return await act.transaction.revision()
-    version = await act.transaction.bump_case(case_id)
-    return await act.done(SightChanged(case_id, version), **detail)
-
-
-async def _users_changed(transaction: Transaction, user_ids: Collection[UserId]) -> list[UserChanged]:
+async def users_changed(transaction: Transaction, user_ids: Collection[UserId]) -> list[UserChanged]:
     return [UserChanged(user_id, version) for user_id, version in await transaction.bump_users(user_ids)]
 
 
@@ -448,7 +318,3 @@ async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) ->
 
 def _permission_text(grant: PermissionGrant) -> str:
     return grant.permission if grant.facility_id is None else f"{grant.permission}@{grant.facility_id}"
-
-
-def _no_folder(folder_id: FolderId) -> NotFound:
-    return NotFound(f"no folder `{folder_id}`", field="folder_id")

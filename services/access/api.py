@@ -16,7 +16,7 @@ from plumbing.callers import acting_login, acting_session, caller
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from plumbing.verifying import MayRead
-from services.access.administration import Folders, HeldPrivilege, Users
+from services.access.administration import HeldPrivilege, Users
 from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
 from services.access.caseindex import ListedCase, Position
 from services.access.contact import checked_contact
@@ -34,6 +34,7 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
+from services.access.folders import Folders
 from services.access.manager import UserSettings
 from services.access.revision import RevisionTokens
 from services.access.usecases import Sight

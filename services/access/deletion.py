@@ -8,15 +8,25 @@ A case that is not known may be purged too: then nothing but the tombstone is wr
 not hidden is not: every deletion begins here, so a fact that says otherwise is wrong or forged.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from kernel.errors import Conflict, Denied, NotFound
 from kernel.events import CasePurged, SightChanged
-from kernel.ids import CaseId, DeletionId
+from kernel.ids import CaseId, DeletionId, StudyId
 from services.access import administration
 from services.access.administration import Act, Administration
-from services.access.caseindex import Deletion
-from services.access.domain import Path, Permission, Sighting, no_case
+from services.access.caseindex import Deletion, Lock
+from services.access.domain import (
+    Answer,
+    CompiledUser,
+    ConfirmedStudy,
+    Path,
+    Permission,
+    Side,
+    Sighting,
+    no_case,
+)
 
 NAME = "access"
 
@@ -24,6 +34,14 @@ NAME = "access"
 class Transaction(administration.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
+    async def check(
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
+    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+    async def hold_case(self, case_id: CaseId) -> bool: ...
+    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
+    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
+    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
+    async def begin_delete(self, deletion: Deletion) -> None: ...
     async def is_live(self, case_id: CaseId) -> bool: ...
     async def purge_case(self, case_id: CaseId) -> bool: ...
 
@@ -31,7 +49,7 @@ class Transaction(administration.Transaction, Protocol):
 class Deletions:
     """Hides cases that are being deleted, and purges them."""
 
-    def __init__(self, database: administration.Database) -> None:
+    def __init__(self, database: administration.Database[Transaction]) -> None:
         self._database = database
         self._administration = Administration(database)
 
@@ -96,7 +114,7 @@ class Deletions:
             await transaction.bump_revision()
 
 
-async def _seen(act: Act, session: str, case_id: CaseId) -> Sighting:
+async def _seen(act: Act[Transaction], session: str, case_id: CaseId) -> Sighting:
     """The case as the actor sees it; one being deleted is the same as an absent one."""
     answer = await act.transaction.check(act.actor, case_id, with_studies=False, session=session)
     sighting = answer.found[0] if answer else None

@@ -17,10 +17,11 @@ from plumbing.outbox import Relay
 from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.access import api, events
-from services.access.administration import Folders, Users
+from services.access.administration import Users
 from services.access.buckets import Buckets
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
+from services.access.folders import Folders
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight

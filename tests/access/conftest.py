@@ -15,7 +15,7 @@ from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
-from services.access.administration import Folders, Users
+from services.access.administration import Users
 from services.access.buckets import Buckets, Grant, Share, Standing
 from services.access.caseindex import Placement, Reading, ReceivedStudy
 from services.access.deletion import Deletions
@@ -30,6 +30,7 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
+from services.access.folders import Folders
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
