@@ -61,6 +61,7 @@ class Transaction(Protocol):
     async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
     async def user_versions(self, after: UserId | None, limit: int) -> Sequence[tuple[UserId, int]]: ...
     async def save_user(self, user: User) -> None: ...
+    async def end_sessions(self, user_id: UserId) -> None: ...
     async def bump_users(self, user_ids: Collection[UserId]) -> Sequence[tuple[UserId, int]]: ...
 
     async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege: ...
@@ -188,6 +189,8 @@ class Users:
                 return user, await transaction.revision()
             user = replace(user, version=user.version + 1)
             await transaction.save_user(user)
+            if old is not None and _ends_sessions(old, user):
+                await transaction.end_sessions(user.id)
             if not await transaction.somebody_administers():
                 raise Conflict("nobody would be left who holds `access.admin` for every facility")
             revision = await act.done(
@@ -314,6 +317,11 @@ async def users_changed(transaction: Transaction, user_ids: Collection[UserId]) 
 async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) -> None:
     if unknown := facility_ids - await transaction.known_facilities(facility_ids):
         raise NotFound(f"no facility `{min(unknown)}`", field="facility_id")
+
+
+def _ends_sessions(old: User, new: User) -> bool:
+    """A code proves who holds a telephone now: not after another contact, and not through a deactivation."""
+    return old.contact_version != new.contact_version or (old.active and not new.active)
 
 
 def _permission_text(grant: PermissionGrant) -> str:

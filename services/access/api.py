@@ -280,7 +280,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def RegisterSession(  # noqa: N802
         self, request: pb.RegisterSessionRequest, context: Context
     ) -> pb.RegisterSessionResponse:
-        revision = await self._buckets.register_session(_bucket_id(request.bucket_id), request.session)
+        revision = await self._buckets.register_session(
+            _bucket_id(request.bucket_id), request.session, request.contact_version
+        )
         return pb.RegisterSessionResponse(revision=self._revisions.token(revision))
 
     async def DescribeUsers(  # noqa: N802
@@ -412,6 +414,7 @@ def _user(user: User) -> pb.User:
         email=user.contact.email,
         mobile_number=user.contact.mobile_number,
         language=LANGUAGE_VALUES[user.contact.language],
+        contact_version=user.contact_version,
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound
+from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound
 from kernel.events import Fact, SightChanged
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from services.access.domain import (
@@ -327,8 +327,11 @@ class Buckets:
                 )
             return await _sight_changed(transaction, [known[each] for each in newer if each in known])
 
-    async def register_session(self, bucket_id: BucketId, session: str) -> int:
-        """Lets a bucket give sight in a session in which a code was redeemed (A57); answers the revision."""
+    async def register_session(self, bucket_id: BucketId, session: str, contact_version: int = 0) -> int:
+        """Lets a bucket give sight in a session in which a code was redeemed (A57); answers the revision.
+
+        Raises Expired if the code was sent to another contact than the recipient has now; 0: not told which.
+        """
         if not 1 <= len(session) <= MAX_SESSION_CHARACTERS or not session.isprintable():
             raise Invalid(
                 f"`session` must be 1 to {MAX_SESSION_CHARACTERS} printable characters", field="session"
@@ -338,6 +341,10 @@ class Buckets:
             bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
             if bucket is None or bucket.terms is None:
                 raise no_bucket(bucket_id)
+            if contact_version:
+                (recipient,) = await transaction.users_called([bucket.terms.recipient_id], [])
+                if recipient.contact_version != contact_version:
+                    raise Expired("the code was sent to a contact that has changed since: ask for another")
             if not await transaction.register_session(bucket_id, session):
                 return await transaction.revision()
             await transaction.record(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from kernel.ids import BucketId, CaseId
+from kernel.ids import BucketId, CaseId, UserId
 from plumbing.db import Transaction
 from services.access.buckets import Bucket, DescribedCase, Standing, Terms, initials
 
@@ -82,6 +82,13 @@ class BucketStore(Transaction):
             session,
         )
         return status == "INSERT 0 1"
+
+    async def end_sessions(self, user_id: UserId) -> None:
+        """Forgets every session that a code registered for the user: they need another code."""
+        await self.connection.execute(
+            "delete from bucket_sessions s using buckets b where s.bucket_id = b.bucket_id and user_id = $1",
+            user_id,
+        )
 
     async def is_registered(self, bucket_id: BucketId, session: str) -> bool:
         return bool(

@@ -44,6 +44,10 @@ class Contact:
     mobile_number: str = ""
     language: Language | None = None
 
+    def reaches_as(self, other: "Contact") -> bool:
+        """Whether messages go to the same places, in whatever language."""
+        return (self.email, self.mobile_number) == (other.email, other.mobile_number)
+
 
 NO_CONTACT = Contact()
 

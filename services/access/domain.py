@@ -174,7 +174,11 @@ class PermissionGrant:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account."""
+    """An account.
+
+    Attributes:
+        contact_version: grows with each change of the e-mail address or the mobile number.
+    """
 
     id: UserId
     login: str
@@ -185,6 +189,7 @@ class User:
     home_facility_id: FacilityId | None
     version: int
     contact: Contact = NO_CONTACT
+    contact_version: int = 1
 
     def __post_init__(self) -> None:
         if ROLES[self.role].at_home and self.home_facility_id is None:

@@ -72,7 +72,14 @@ class UserSettings:
             home_facility_id=self.home_facility_id,
             version=old.version if old else 0,
             contact=self.contact,
+            contact_version=_contact_version(old, self.contact),
         )
+
+
+def _contact_version(old: User | None, contact: Contact) -> int:
+    if old is None:
+        return 1
+    return old.contact_version + (not old.contact.reaches_as(contact))
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,12 +165,13 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
             await self.connection.execute(
                 """
                 insert into users (user_id, login, name, role, active, home_facility_id, version,
-                    email, mobile_number, language)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                    email, mobile_number, language, contact_version)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
                 on conflict (user_id) do update set name = excluded.name, role = excluded.role,
                     active = excluded.active, home_facility_id = excluded.home_facility_id,
                     version = excluded.version, email = excluded.email,
-                    mobile_number = excluded.mobile_number, language = excluded.language
+                    mobile_number = excluded.mobile_number, language = excluded.language,
+                    contact_version = excluded.contact_version
                 """,
                 user.id,
                 user.login,
@@ -182,6 +183,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
                 user.contact.email,
                 user.contact.mobile_number,
                 user.contact.language or "",
+                user.contact_version,
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict("`login` is the login of another user", field="login") from error
@@ -412,6 +414,7 @@ def _user(row: asyncpg.Record) -> User:
         contact=Contact(
             row["email"], row["mobile_number"], Language(row["language"]) if row["language"] else None
         ),
+        contact_version=row["contact_version"],
     )
 
 

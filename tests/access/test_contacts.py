@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.errors import Denied, Invalid, NotFound, ReadroomError
+from kernel.errors import Denied, Expired, Invalid, NotFound, ReadroomError
 from kernel.ids import UserId
 from kernel.language import Language
 from services.access.administration import MAX_DESCRIBED_USERS
 from services.access.contact import NO_CONTACT, Contact, checked_contact
 from services.access.domain import Level, ReadType, Role, User
 from services.access.manager import UserSettings
-from tests.access.conftest import ADMIN, Access
+from tests.access.conftest import ADMIN, Access, Scene
 
 HUMAN = Contact("jane.doe@example.org", "+32470123456", Language.NL)
 
@@ -174,6 +174,45 @@ async def test_how_a_user_is_reached_is_part_of_his_version(access: Access) -> N
     assert [2, 2, 3, 4, 5] == versions
     told = [fact for fact in await access.facts() if fact[1] == str(user.id)]
     assert [("user.changed.v1", str(user.id), version) for version in (2, 3, 4, 5)] == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        ({"contact": replace(HUMAN, mobile_number="+31612345678")}, True),
+        ({"contact": replace(HUMAN, email="john@example.org")}, True),
+        ({"contact": NO_CONTACT}, True),
+        ({"active": False}, True),
+        ({"contact": replace(HUMAN, language=Language.FR)}, False),
+        ({"name": "Jane Roe"}, False),
+    ],
+    ids=["number", "e-mail", "emptied", "deactivated", "language", "name"],
+)
+async def test_a_change_of_contact_ends_two_factor_sessions_and_voids_codes_sent_before(
+    scene: Scene, changes: dict[str, Any], ends: bool
+) -> None:
+    access, john, shown = scene.access, scene.john, scene.cases[:1]
+    await access.users.save_user(ADMIN, settings(scene.jane))
+    bucket_id = await scene.grant(scene.a_share(two_factor=True))
+    others = await scene.grant(scene.a_share(john, two_factor=True))
+    sent_to = (await access.stored(scene.jane.id)).contact_version
+    await access.buckets.register_session(bucket_id, "phone", sent_to)
+    await access.buckets.register_session(others, "tablet", john.contact_version)
+    assert shown == await scene.sees(scene.jane, "phone")
+
+    changed, _ = await access.users.save_user(ADMIN, settings(scene.jane, **changes))
+    if not changed.active:
+        await access.users.save_user(ADMIN, settings(changed, active=True))
+
+    assert ([] if ends else shown) == await scene.sees(scene.jane, "phone")
+    assert shown == await scene.sees(john, "tablet")
+    now = (await access.stored(scene.jane.id)).contact_version
+    assert ("contact" in changes and ends) == (now != sent_to)
+    if now != sent_to:
+        await refused(access.buckets.register_session(bucket_id, "laptop", sent_to), Expired, None)
+        assert [] == await scene.sees(scene.jane, "laptop")
+    await access.buckets.register_session(bucket_id, "laptop", now)
+    assert shown == await scene.sees(scene.jane, "laptop")
 
 
 async def test_the_audit_tells_that_a_number_changed_and_not_which(access: Access) -> None:

@@ -268,6 +268,7 @@ class User(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     MOBILE_NUMBER_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CONTACT_VERSION_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """UUID; empty in SaveUser for a new user."""
     login: _builtins.str
@@ -288,6 +289,10 @@ class User(_message.Message):
     """Registered mobile number in E.164 form, for one-time codes; empty for none."""
     language: Global___Language.ValueType
     """Language of what is sent to him; unspecified is taken as English."""
+    contact_version: _builtins.int
+    """Answered only: grows when the e-mail address or the mobile number changes, at least 1. A one-time code
+    goes to one contact, and counts for no later one.
+    """
     @_builtins.property
     def permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermissionGrant]:
         """The permissions he holds."""
@@ -306,10 +311,11 @@ class User(_message.Message):
         email: _builtins.str = ...,
         mobile_number: _builtins.str = ...,
         language: Global___Language.ValueType = ...,
+        contact_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "email", b"email", "home_facility_id", b"home_facility_id", "language", b"language", "login", b"login", "mobile_number", b"mobile_number", "name", b"name", "permissions", b"permissions", "role", b"role", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "contact_version", b"contact_version", "email", b"email", "home_facility_id", b"home_facility_id", "language", b"language", "login", b"login", "mobile_number", b"mobile_number", "name", b"name", "permissions", b"permissions", "role", b"role", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1565,19 +1571,25 @@ class RegisterSessionRequest(_message.Message):
 
     BUCKET_ID_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    CONTACT_VERSION_FIELD_NUMBER: _builtins.int
     bucket_id: _builtins.str
     """UUID."""
     session: _builtins.str
     """The login session, as tokens carry it."""
+    contact_version: _builtins.int
+    """The recipient's `contact_version` when the code was sent; 0: not told. Another than theirs now is Expired:
+    the code went to a contact that is no longer theirs.
+    """
     def __init__(
         self,
         *,
         bucket_id: _builtins.str = ...,
         session: _builtins.str = ...,
+        contact_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_id", b"bucket_id", "contact_version", b"contact_version", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
