@@ -18,13 +18,14 @@ up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=l
 	$(BIN)/python -m services all --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
 
 ##@ Quality
-check: $(READY) ## Lint, types, import contracts, generated code, rows
+check: $(READY) ## Lint, types, import contracts, generated code, migrations, rows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/python -m tests.generated --check
+	$(BIN)/python -m tests.migrations --check
 	$(BIN)/python -m pytest -q --rows >/dev/null
 
 rows: $(READY) ## Print which rows of docs/requirements.md are proven
@@ -43,6 +44,9 @@ format: $(READY) ## Rewrite the code in the project's format
 proto: $(READY) ## Generate wire/ from protos/ and docs/facts/ from the facts
 	$(BIN)/python -m tests.generated
 
+migrations: $(READY) ## Add the checksums of new migrations to migrations.lock
+	$(BIN)/python -m tests.migrations
+
 ##@ Set-up
 setup: $(READY) ## Make .venv with the locked dependencies
 
@@ -54,7 +58,7 @@ clean: ## Remove .venv and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 $(READY): pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -62,4 +66,4 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 
-.PHONY: demo test up check rows drill bench format proto setup debian clean help
+.PHONY: demo test up check rows drill bench format proto migrations setup debian clean help

@@ -8,7 +8,7 @@ means waiting for a server that may be frozen.
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -288,6 +288,8 @@ def _drop(connection: "Connection") -> None:
 
 
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_RECONCILES = re.compile(r"^-- reconciles: (\S+) as ([0-9a-f]{64})$", re.MULTILINE)
+"""In a migration: it brings databases to which an earlier form of another file was applied up to date."""
 _MIGRATION_LOCK = 0x5245_4144_524F_4F4D
 """Whoever migrates a database holds this advisory lock: "READROOM" in ASCII."""
 
@@ -300,6 +302,7 @@ async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
     the number of another; Unavailable if the database does not answer.
     """
     files = {name: path.read_text() for folder in folders for name, path in _migrations(folder)}
+    known = {(name, _checksum(sql)) for name, sql in files.items()} | _reconciled(files)
     try:
         connection = await asyncpg.connect(url, timeout=ACQUIRE_S)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
@@ -315,7 +318,16 @@ async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
         )
         rows = await connection.fetch("select name, checksum from migrations")
         applied: dict[str, str] = {row["name"]: row["checksum"] for row in rows}
-        return [name for name, sql in files.items() if await _apply(connection, name, sql, applied.get(name))]
+        for name, checksum in applied.items():
+            if name in files and (name, checksum) not in known:
+                raise Invalid(
+                    f"migration `{name}` was changed after it was applied: restore the file whose SHA-256 is "
+                    f"{checksum}, and put the change into a new migration"
+                )
+        new = [name for name in files if name not in applied]
+        for name in new:
+            await _apply(connection, name, files[name])
+        return new
     finally:
         await connection.close(timeout=CLOSE_S)
 
@@ -334,18 +346,25 @@ def _migrations(folder: Path) -> list[tuple[str, Path]]:
     return [(f"{owner}/{name}", folder / name) for _, name in sorted(numbers.items())]
 
 
-async def _apply(connection: "Connection", name: str, sql: str, applied: str | None) -> bool:
-    checksum = hashlib.sha256(sql.encode()).hexdigest()
-    if applied is not None:
-        if applied != checksum:
-            raise Invalid(f"migration `{name}` was changed after it was applied")
-        return False
+def _reconciled(files: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Name and checksum of each earlier form that one of the files brings up to date."""
+    return {
+        (f"{name.partition('/')[0]}/{earlier}", checksum)
+        for name, sql in files.items()
+        for earlier, checksum in _RECONCILES.findall(sql)
+    }
+
+
+async def _apply(connection: "Connection", name: str, sql: str) -> None:
     try:
         async with connection.transaction():
             await connection.execute(sql)
             await connection.execute(
-                "insert into migrations (name, checksum) values ($1, $2)", name, checksum
+                "insert into migrations (name, checksum) values ($1, $2)", name, _checksum(sql)
             )
     except asyncpg.PostgresError as error:
         raise Invalid(f"migration `{name}` failed: {error}") from error
-    return True
+
+
+def _checksum(sql: str) -> str:
+    return hashlib.sha256(sql.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """The database: transactions that tell and audit, time limits, migrations."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -310,8 +311,23 @@ async def test_a_migration_changed_after_it_was_applied_is_refused_by_name(
     await migrate(url, [folder])
     (folder / "0001_users.sql").write_text("create table users (id bigint);")
     (folder / "0003_more.sql").write_text("create table more ();")
-    with pytest.raises(Invalid, match=r"`access/0001_users.sql` was changed after it was applied"):
+    with pytest.raises(Invalid, match=r"`access/0001_users.sql` was changed after it was applied: restore"):
         await migrate(url, [folder])
+
+
+async def test_a_database_with_an_earlier_form_that_a_later_migration_reconciles_is_taken(
+    servers: EmbeddedServers, folder: Path
+) -> None:
+    url = empty_database(servers)
+    await migrate(url, [folder])
+    earlier = hashlib.sha256((folder / "0001_users.sql").read_bytes()).hexdigest()
+    (folder / "0001_users.sql").write_text("create table users (id int, name text);")
+    (folder / "0003_more.sql").write_text(
+        f"-- reconciles: 0001_users.sql as {earlier}\nalter table users add column if not exists name text;"
+    )
+    assert await migrate(url, [folder]) == ["access/0003_more.sql"]
+    assert await migrate(url, [folder]) == []
+    assert await migrate(empty_database(servers), [folder]) != []
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(
