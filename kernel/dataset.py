@@ -10,7 +10,7 @@ elements at the very end, which leaves a complete, shorter data set.
 """
 
 import zlib
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from struct import Struct
@@ -22,14 +22,32 @@ Octets = bytes | bytearray | memoryview
 PIXEL_DATA = 0x7FE0_0010
 """The last element whose value anybody here may ask for (SEC-6)."""
 
-MAX_VALUE_BYTES = 16 * 1024
-"""What is kept of one wanted value: the longest indexed VR, ST, holds 1,024 characters (PS3.5 6.2)."""
+MAX_VALUE_BYTES = 8 * 1024
+"""What is kept of one wanted value: the longest indexed VR, ST, holds 1,024 characters of at most four bytes,
+and some escape sequences (PS3.5 6.1.2.5, 6.2)."""
 
 MAX_DEPTH = 64
 """Sequences of undefined length inside each other; report templates nest about a dozen (PS3.16)."""
 
+MAX_ELEMENTS = 2_000_000
+"""Headers that a walk reads of one data set: of elements, items, fragments and delimiters (SEC-5).
+
+An enhanced multi-frame object whose functional groups have no defined lengths takes about 120 a frame, 15
+groups with 60 elements (PS3.3 A.36): this is enough for 16,000 frames, or for two million fragments.
+"""
+
+FREE_ELEMENTS = 1 << 18
+"""Headers that a deflated data set may have whatever its size: a report of 20,000 content items takes about
+200,000. For each one beyond them eight bytes came over the wire, as for a data set that is not deflated."""
+
 MAX_INFLATED_BYTES = 1 << 30
 """What a deflated data set may grow to: 1 GiB, above any structured report or segmentation seen (SEC-5)."""
+
+MAX_INFLATION = 100
+"""To how many times its bytes a data set may inflate, beyond `FREE_INFLATED_BYTES` (SEC-5)."""
+
+FREE_INFLATED_BYTES = 8 << 20
+"""What may inflate at any ratio: the empty pixels of a segmentation reach 1,000 to 1 and cost little."""
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
@@ -44,12 +62,17 @@ _FRAGMENT_VRS = frozenset({b"OB", b"OW"})  # encapsulated pixel data (PS3.5 A.4)
 _UNDEFINED = 0xFFFF_FFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD  # of group FFFE (PS3.5 7.5)
 _CHUNK = 64 * 1024
+_HEADER_BYTES = 8
 # After the deflated bytes: a NULL that pads them (PS3.5 A.5), and the 8 bytes of RFC 1952 some writers add.
 _MAX_TRAILER_BYTES = 9
 
 
 class Malformed(Invalid):
     """It is no data set in its transfer syntax, or not a whole one."""
+
+
+class Excessive(Malformed):
+    """To walk it would cost more than any data set is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +106,17 @@ class DataSetWalk:
         transfer_syntax_uid: str,
         wanted: Collection[int],
         *,
-        max_inflated_bytes: int = MAX_INFLATED_BYTES,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
+        """`meanwhile` is called between steps of a few milliseconds; what it raises ends `feed`."""
         self._wanted = frozenset(wanted)
         self._implicit = transfer_syntax_uid == _IMPLICIT_LITTLE
         self._order = ">" if transfer_syntax_uid == _EXPLICIT_BIG else "<"
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax_uid in _DEFLATED else None
-        self._max_inflated_bytes = max_inflated_bytes
+        self._meanwhile = meanwhile
+        self._fed = 0  # bytes that came, deflated as they may be
+        self._inflated = 0
+        self._elements = 0
         self._values: dict[int, bytes] = {}
         self._pixel_data_offset: int | None = None
         self._length = 0  # bytes walked or skipped before the carried ones
@@ -105,8 +132,14 @@ class DataSetWalk:
         """The wanted values found so far, by tag."""
         return self._values
 
+    @property
+    def elements(self) -> int:
+        """Headers read so far: what the walk has cost."""
+        return self._elements
+
     def feed(self, chunk: Octets) -> None:
         """Takes the next bytes; `chunk` is not kept. Raises Malformed as soon as that is known."""
+        self._fed += len(chunk)
         if self._inflater is None:
             self._advance(memoryview(chunk))
         else:
@@ -127,12 +160,16 @@ class DataSetWalk:
     def _inflate(self, inflater: "zlib._Decompress", chunk: Octets) -> None:
         rest: Octets = chunk
         while True:
+            self._meanwhile()
             try:
                 inflated = inflater.decompress(rest, _CHUNK)
             except zlib.error as error:
                 raise Malformed("the data set cannot be inflated") from error
-            if self._length + len(self._carry) + len(inflated) > self._max_inflated_bytes:
-                raise Malformed(f"the data set inflates to more than {self._max_inflated_bytes} bytes")
+            self._inflated += len(inflated)
+            if self._inflated > MAX_INFLATED_BYTES:
+                raise Excessive(f"the data set inflates to more than {MAX_INFLATED_BYTES} bytes")
+            if self._inflated > FREE_INFLATED_BYTES + MAX_INFLATION * self._fed:
+                raise Excessive(f"the data set inflates to more than {MAX_INFLATION} times its bytes")
             self._advance(memoryview(inflated))
             rest = inflater.unconsumed_tail
             if inflater.eof or (not rest and len(inflated) < _CHUNK):
@@ -157,6 +194,8 @@ class DataSetWalk:
             self._carry += chunk
             return
         at, self._need = self._steps.send(chunk)
+        if self._elements > min(MAX_ELEMENTS, FREE_ELEMENTS + self._fed // _HEADER_BYTES):
+            raise Excessive("the data set has more elements than a data set of its bytes may have")
         self._skip = max(0, at - len(chunk))
         self._length += min(at, len(chunk))
         self._carry += chunk[at:]
@@ -180,6 +219,7 @@ class DataSetWalk:
                 data = yield at, 8
                 at, end = 0, len(data)
                 continue  # a skip may have ended anywhere in the new bytes
+            self._elements += 1
 
             # Between items stands nothing but items and the end of their sequence (PS3.5 7.5.2, A.4).
             if inside is not _Inside.DATA_SET:
@@ -241,7 +281,7 @@ class DataSetWalk:
                 at += start + length
                 continue
             if len(opened) >= 2 * MAX_DEPTH:  # a sequence and its item
-                raise Malformed(f"sequences are nested more than {MAX_DEPTH} deep")
+                raise Excessive(f"sequences are nested more than {MAX_DEPTH} deep")
             opened.append((inside, implicit))
             self._at_top = False
             if implicit or vr in _SEQUENCE_VRS:

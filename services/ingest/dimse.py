@@ -17,7 +17,7 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from kernel.clock import Clock
-from kernel.dataset import DataSetWalk, Malformed
+from kernel.dataset import DataSetWalk, Excessive, Malformed
 from kernel.dicom import INDEXED_ATTRIBUTES, UID, VALUES_PARTED_BY, Level, cut_value, parse_uid
 from kernel.errors import (
     Denied,
@@ -150,6 +150,8 @@ class Sink:
         self._digest.update(chunk)
         try:
             self._walk.feed(chunk)
+        except Excessive as error:
+            raise Refused(StoreStatus.EXCESSIVE) from error
         except Malformed as error:
             raise Refused(StoreStatus.MALFORMED) from error
         if self._receipt is not None:

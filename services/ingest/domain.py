@@ -168,6 +168,7 @@ class StoreStatus(StrEnum):
     MALFORMED = "malformed"
     TRUNCATED = "truncated"
     UNINDEXABLE = "unindexable"
+    EXCESSIVE = "excessive"
     CONFLICT = "conflict"
     OTHER_STUDY = "other study"
     DELETED = "deleted"
@@ -200,6 +201,7 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
     StoreStatus.MALFORMED: Answer(0xC001, "the data set is malformed"),
     StoreStatus.TRUNCATED: Answer(0xC002, "the data set is truncated"),
     StoreStatus.UNINDEXABLE: Answer(0xC003, "no valid study or series instance UID"),
+    StoreStatus.EXCESSIVE: Answer(0xC004, "too many elements, or inflates too far"),
     StoreStatus.CONFLICT: Answer(0xC111, "other bytes under a stored UID: delete in the cloud first"),
     StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of the announced transfer"),
     StoreStatus.DELETED: Answer(0xC113, "deleted in the cloud: export the study again"),

@@ -275,12 +275,18 @@ def spoilt(change: Callable[[bytes], bytes]) -> DicomObject:
     return DicomObject(change(whole.data), whole.sop_class_uid, whole.sop_instance_uid)
 
 
+def deflate(data: bytes) -> bytes:
+    packed = zlib.compressobj(wbits=-15)
+    return packed.compress(data) + packed.flush()
+
+
 def deflated(change: Callable[[bytes], bytes]) -> DicomObject:
     whole = a_ct()
-    packed = zlib.compressobj(wbits=-15)
-    data = packed.compress(whole.data) + packed.flush()
     return DicomObject(
-        change(data), whole.sop_class_uid, whole.sop_instance_uid, DeflatedExplicitVRLittleEndian
+        change(deflate(whole.data)),
+        whole.sop_class_uid,
+        whole.sop_instance_uid,
+        DeflatedExplicitVRLittleEndian,
     )
 
 
@@ -292,6 +298,10 @@ HOSTILE: dict[str, tuple[StoreStatus, Callable[[], DicomObject]]] = {
     "noise": (StoreStatus.MALFORMED, lambda: spoilt(lambda data: os.urandom(4000))),
     "a deflated one cut": (StoreStatus.TRUNCATED, lambda: deflated(lambda data: data[:-20])),
     "a deflated one spoilt": (StoreStatus.MALFORMED, lambda: deflated(lambda data: b"\xff" * 500)),
+    "a deflated one of 8 million elements": (
+        StoreStatus.EXCESSIVE,
+        lambda: deflated(lambda _: deflate(struct.pack("<HH2sH", 0x0009, 0x0010, b"LO", 0) * (8 << 20))),
+    ),
     "the wrong transfer syntax": (
         StoreStatus.TRUNCATED,
         lambda: DicomObject(*vars_of(a_ct()), ImplicitVRLittleEndian),

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import _read_file_meta_info, read_preamble
 
-from kernel.dataset import MAX_DEPTH, MAX_VALUE_BYTES, PIXEL_DATA, DataSetWalk, Malformed, read_elements
+from kernel.dataset import (
+    FREE_ELEMENTS,
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    MAX_VALUE_BYTES,
+    PIXEL_DATA,
+    DataSetWalk,
+    Excessive,
+    Malformed,
+    read_elements,
+)
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED, JPEG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50"
@@ -245,13 +255,90 @@ def test_a_deflate_bomb_ends_at_the_limit() -> None:
     compressor = zlib.compressobj(9, wbits=-15)
     bomb = compressor.compress(element(PIXEL_DATA, "OW", b"", length=1 << 30)[:12])
     bomb += b"".join(compressor.compress(bytes(1 << 20)) for _ in range(256)) + compressor.flush()
-    walk = DataSetWalk(DEFLATED, [], max_inflated_bytes=1 << 24)
+    walk = DataSetWalk(DEFLATED, [])
     tracemalloc.start()
-    with pytest.raises(Malformed, match="inflates to more than"):
+    with pytest.raises(Excessive, match="inflates to more than 100 times its bytes"):
         walk.feed(bomb)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20
+
+
+def deflate(data: bytes) -> bytes:
+    packed = zlib.compressobj(9, wbits=-15)
+    return packed.compress(data) + packed.flush()
+
+
+def feed_as_it_comes(walk: DataSetWalk, data: bytes) -> None:
+    """In pieces of the longest P-DATA."""
+    for at in range(0, len(data), 128 * 1024):
+        walk.feed(memoryview(data)[at : at + 128 * 1024])
+
+
+SMALLEST = element(0x0009_0010, "LO", b"")
+EMPTY_FRAGMENTS = element(PIXEL_DATA, "OB", b"", length=UNDEFINED) + item(ITEM) * (MAX_ELEMENTS + 20_000)
+COSTLY = {
+    "elements of eight bytes": (EXPLICIT, SMALLEST * (MAX_ELEMENTS + 20_000), MAX_ELEMENTS),
+    "fragments of no bytes": (JPEG, EMPTY_FRAGMENTS, MAX_ELEMENTS),
+    # 98 kB that inflate to 64 MiB: seconds for who counts to the end.
+    "deflated elements": (DEFLATED, deflate(SMALLEST * (8 << 20)), FREE_ELEMENTS + 12_500),
+    "deflated elements, just below the ratio": (
+        DEFLATED,
+        deflate(b"".join(SMALLEST * 400 + element(0x0011_0010, "LO", os.urandom(34)) for _ in range(1500))),
+        FREE_ELEMENTS + 12_500,
+    ),
+}
+
+
+@pytest.mark.proves("SEC-5", part="the work a data set costs")
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_data_set_that_costs_more_than_it_may_ends_at_the_budget(name: str) -> None:
+    """Counted in headers, of which the machine walks about two million a second, whatever else it does."""
+    transfer_syntax_uid, data, budget = COSTLY[name]
+    walk = DataSetWalk(transfer_syntax_uid, [])
+    with pytest.raises(Excessive):
+        feed_as_it_comes(walk, data)
+    assert walk.elements <= budget + 128 * 1024 // 8  # it ends with the chunk
+
+
+def test_headers_cut_by_their_chunks_are_counted_too() -> None:
+    long = element(0x0009_0010, "UT", b"")
+    data = long * 30_000
+    walk = DataSetWalk(EXPLICIT, [])
+    for at in range(-2, len(data), 12 * 1000):  # every chunk ends behind the tenth byte of a header
+        walk.feed(data[max(0, at) : at + 12 * 1000])
+        assert walk.elements >= at // 12
+
+
+@pytest.mark.proves("SEC-5", part="the largest legal data sets pass")
+@pytest.mark.parametrize("deflated", [False, True], ids=["as it is", "deflated"])
+def test_the_largest_multi_frame_objects_pass(deflated: bool) -> None:
+    """15 functional groups a frame without defined lengths, 60 elements in them, and its pixels."""
+    group = element(0x0018_9114, "SQ", b"", length=UNDEFINED) + item(ITEM, UNDEFINED)
+    group += element(0x0018_9082, "FD", bytes(8)) * 4 + item(ITEM_END) + item(SEQUENCE_END)
+    frames = 2_000 if deflated else 16_000
+    data = element(0x5200_9230, "SQ", b"", length=UNDEFINED)
+    data += (item(ITEM, UNDEFINED) + group * 15 + item(ITEM_END)) * frames + item(SEQUENCE_END)
+    data += element(PIXEL_DATA, "OW", os.urandom(64 * 64) * (frames // 16))
+    walk = DataSetWalk(DEFLATED if deflated else EXPLICIT, [])
+    sent = deflate(data) if deflated else data
+    feed_as_it_comes(walk, sent)
+    assert walk.finish().length == len(data)
+    assert walk.elements == 3 + frames * (2 + 15 * 8)
+
+
+def test_what_inflates_looks_up_between_its_chunks() -> None:
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 10:
+            raise TimeoutError
+
+    walk = DataSetWalk(DEFLATED, [], meanwhile=look)
+    with pytest.raises(TimeoutError):
+        walk.feed(deflate(element(PIXEL_DATA, "OW", bytes(4 << 20))))
 
 
 @pytest.mark.proves("SEC-6", part="the walk keeps no pixel")
