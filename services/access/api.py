@@ -268,14 +268,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ChangeBuckets(  # noqa: N802
         self, request: pb.ChangeBucketsRequest, context: Context
     ) -> pb.ChangeBucketsResponse:
-        standings = [
-            Standing(
-                _bucket_id(each.bucket_id), each.version, each.open, _instant(each, "ends_at"), each.ended
-            )
-            for each in request.changes
-        ]
-        revision = await self._buckets.change(standings)
+        revision = await self._buckets.change(list(map(_standing, request.changes)))
         return pb.ChangeBucketsResponse(revision=self._revisions.token(revision))
+
+    async def ExtendBucket(  # noqa: N802
+        self, request: pb.ExtendBucketRequest, context: Context
+    ) -> pb.ExtendBucketResponse:
+        revision = await self._buckets.extend(acting_login(), acting_session(), _standing(request.change))
+        return pb.ExtendBucketResponse(revision=self._revisions.token(revision))
 
     async def RegisterSession(  # noqa: N802
         self, request: pb.RegisterSessionRequest, context: Context
@@ -346,6 +346,12 @@ def serve(
 
 def _bucket_id(text: str, field: str = "bucket_id") -> BucketId:
     return BucketId(parse_id(text, field))
+
+
+def _standing(told: pb.ChangeBucketsRequest.Change) -> Standing:
+    return Standing(
+        _bucket_id(told.bucket_id), told.version, told.open, _instant(told, "ends_at"), told.ended
+    )
 
 
 def _instant(message: Message, field: str) -> datetime | None:
@@ -461,6 +467,8 @@ def _decision(decision: Decision) -> pb.Decision:
     return pb.Decision(
         allowed=True,
         level=LEVEL_VALUES[decision.level],
+        own_level=LEVEL_VALUES[decision.own_level],
+        own_read_types=_read_types(decision.own_read_types),
         images=decision.images,
         reports=decision.reports,
         paths=[PATH_VALUES[path] for path in decision.paths],

@@ -1,9 +1,9 @@
 """Buckets: what a share shows to a recipient (A40), as far as sight needs it.
 
-    (none)  GrantBuckets   →  open
-    open    ChangeBuckets  →  open or closed, with another end; the newest version counts
-    closed  ChangeBuckets  →  open or closed, with another end; the newest version counts
-    (none)  ChangeBuckets  →  told of without terms, and never granted any more
+    (none)          GrantBuckets   →  open
+    open or closed  ChangeBuckets  →  open or closed, with another end; the newest version counts
+    open or closed  ExtendBucket   →  open or closed, with any end, if the actor could share the same now
+    (none)          ChangeBuckets  →  told of without terms, and never granted any more
 
 Sharing keeps shares and their history, and when it closes a bucket tells of each that came from it too: here
 is no tree. A bucket gives sight while it is open, before its end, and where it asks for codes in a registered
@@ -13,9 +13,9 @@ Refusals name the field of the share as its sender knows it: sharing passes them
 """
 
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -247,15 +247,19 @@ class Buckets:
         Again with the same content it answers the same; so a lost answer does no harm.
         """
         object_ = f"bucket:{share.grants[0].bucket_id}"
+        async with self._audited(login, "buckets.granted", object_) as transaction:
+            return await self._grant(transaction, login, session, share, object_)
+
+    @asynccontextmanager
+    async def _audited(self, login: str, action: str, object_: str) -> AsyncIterator[Transaction]:
+        """A transaction in which nobody else administers; a refusal is audited in one of its own."""
         try:
             async with self._database.transaction() as transaction:
                 await transaction.lock_administration()
-                return await self._grant(transaction, login, session, share, object_)
+                yield transaction
         except (Denied, NotFound) as refusal:
             async with self._database.transaction() as transaction:
-                await transaction.record(
-                    login, "buckets.granted", object_, "refused", reason=refusal.sentence
-                )
+                await transaction.record(login, action, object_, "refused", reason=refusal.sentence)
             raise
 
     async def _grant(
@@ -295,6 +299,35 @@ class Buckets:
         await transaction.say(*(SightChanged(case_id, version) for case_id, version in changed))
         return facility_id, await transaction.bump_revision()
 
+    async def extend(self, login: str, session: str, standing: Standing) -> int:
+        """Sets how a bucket stands, with any end, if the actor could share it like this now (A46).
+
+        Answers the revision; again with the same content the same, so a lost answer does no harm.
+        """
+        object_ = f"bucket:{standing.bucket_id}"
+        async with self._audited(login, "bucket.extended", object_) as transaction:
+            actor = await transaction.compiled_user(acting_login(login))
+            if actor is None:
+                raise no_active_user()
+            bucket = (await transaction.buckets([standing.bucket_id])).get(standing.bucket_id)
+            if bucket is None or bucket.terms is None:
+                raise no_bucket(standing.bucket_id)
+            if bucket.standing == standing:
+                return await transaction.revision()
+            if standing.version <= bucket.standing.version:
+                raise Conflict("the share was changed meanwhile: try again", field="bucket_id")
+            await _must_extend(transaction, actor, session, bucket.terms, standing)
+            await transaction.save_standings([standing])
+            await transaction.record(
+                actor.login,
+                "bucket.extended",
+                object_,
+                "done",
+                version=standing.version,
+                ends_at=str(standing.ends_at or ""),
+            )
+            return await _sight_changed(transaction, [bucket])
+
     async def change(self, standings: Sequence[Standing]) -> int:
         """Sets how buckets stand where that is newer; answers the revision.
 
@@ -308,10 +341,11 @@ class Buckets:
             await transaction.lock_administration()
             known = await transaction.buckets({standing.bucket_id for standing in standings})
             versions = {bucket_id: bucket.standing.version for bucket_id, bucket in known.items()}
-            newer = {}
+            newer: dict[BucketId, Standing] = {}
             for standing in sorted(standings, key=lambda each: each.version):
-                if standing.version > versions.get(standing.bucket_id, 0):
-                    newer[standing.bucket_id] = standing
+                bucket_id = standing.bucket_id
+                if standing.version > versions.get(bucket_id, 0):
+                    newer[bucket_id] = standing
             if not newer:
                 return await transaction.revision()
             await transaction.save_standings(list(newer.values()))
@@ -380,6 +414,7 @@ async def _must_share(
         raise Invalid("`case_ids` names cases of several facilities", field="case_ids")
     (facility_id,) = facility_ids
     if parent is not None:
+        must_be_at(facility_id, parent[1])
         share.must_stay_within(*parent)
         return facility_id
     if not sender.holds(Permission.CREATE_SHARE, facility_id):
@@ -390,6 +425,44 @@ async def _must_share(
     if not (by_privilege and own.images and own.reports):
         raise Denied("who shares cases must see images and reports by his own privilege", field="case_ids")
     return facility_id
+
+
+async def _must_extend(
+    transaction: Transaction, actor: CompiledUser, session: str, terms: Terms, standing: Standing
+) -> None:
+    """Raises unless the actor could share the same now: by what it was shared on from, or by privilege."""
+    now = transaction.now
+    if not terms.case_ids:
+        raise no_bucket(standing.bucket_id)
+    recipients = await transaction.users_called([terms.recipient_id], [])
+    for recipient in recipients:
+        must_receive(recipient, actor)
+    share = Share(
+        tuple(terms.case_ids),
+        tuple(Grant(standing.bucket_id, each.login, terms.two_factor) for each in recipients),
+        standing.ends_at,
+        terms.write_report,
+        terms.allow_further_sharing,
+        terms.parent_id,
+    )
+    way = replace(share, parent_id=None)  # by privilege
+    if terms.parent_id is not None:
+        parent = (await transaction.buckets([terms.parent_id])).get(terms.parent_id)
+        if parent is None or parent.terms is None or not parent.standing.is_active(now):
+            raise Conflict("what is shared on cannot be shared now")
+        share.must_stay_within(parent.standing, parent.terms)
+        with suppress(NotFound):
+            await _own_bucket(transaction, actor, session, terms.parent_id)
+            way = share
+    must_be_at(await _must_share(transaction, actor, session, way), terms)
+    if standing.ends_at is not None and standing.ends_at <= now:
+        raise Invalid("`valid_till` has passed", field="valid_till")
+
+
+def must_be_at(facility_id: FacilityId, terms: Terms) -> None:
+    """Raises Conflict if a case moved after it was shared: who owned it shows it no longer (A17)."""
+    if facility_id != terms.facility_id:
+        raise Conflict("a case of the share is another facility's now: the share can only be revoked")
 
 
 async def _own_bucket(

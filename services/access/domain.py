@@ -384,11 +384,15 @@ class Decision:
     """What a user may do with a case now. Without sight nothing is set: absent and unseen are alike.
 
     Attributes:
+        own_level: what they may do without any share; NONE if they see it by shares alone.
+        own_read_types: what they complete without any share.
         being_deleted: whether he would see it, were it not being deleted; then nothing else is set.
     """
 
     allowed: bool = False
     level: Level = Level.NONE
+    own_level: Level = Level.NONE
+    own_read_types: frozenset[ReadType] = frozenset()
     images: bool = False
     reports: bool = False
     paths: tuple[Path, ...] = ()
@@ -416,10 +420,13 @@ def decide(
     """What the user may do with a case of the facility that he sees by these paths (A4, A6).
 
     A share carries images and report, whatever his permissions (SHR-12, SHR-13); its write access ends where
-    his role does, and at pre-reads (A45).
+    his role does, and at pre-reads (A45). What they may do without it is told apart.
     """
-    level = user.level_at(facility_id, now)
-    read_types = user.standings[facility_id].read_types if level is Level.REPORT else frozenset()
+    own_level = user.level_at(facility_id, now)
+    own_read_types = user.standings[facility_id].read_types if own_level is Level.REPORT else frozenset()
+    if set(paths) != {Path.SHARE}:
+        own_level = max(own_level, Level.VIEW)
+    level, read_types = max(own_level, Level.VIEW), own_read_types
     if may_write:
         level = ROLES[user.role].ceiling
         if level is Level.REPORT:
@@ -427,7 +434,9 @@ def decide(
     is_shared = Path.SHARE in paths
     return Decision(
         allowed=True,
-        level=max(level, Level.VIEW),
+        level=level,
+        own_level=own_level,
+        own_read_types=own_read_types,
         images=is_shared or user.holds(Permission.VIEW_IMAGES, facility_id),
         reports=is_shared or user.holds(Permission.VIEW_REPORT, facility_id),
         paths=paths,

@@ -1,5 +1,6 @@
 """The service that reporting asks: access, for what the acting user may do and whether a case is live."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 import grpc
@@ -32,12 +33,16 @@ class AccessClient:
     async def check(self, case_id: CaseId) -> Sight:
         answer = await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))
         decision = answer.decision
+        # An access of the version before does not tell them apart: then nothing beside a share counts.
+        told = decision.own_level or access_pb2.PATH_SHARE in decision.paths
         return Sight(
             allowed=decision.allowed,
             level=LEVELS.get(decision.level, Level.NONE),
+            own_level=LEVELS.get(decision.own_level if told else decision.level, Level.NONE),
             reports=decision.reports,
             side=SIDES.get(decision.side, Side.NONE),
-            read_types=frozenset(READ_TYPES[each] for each in decision.read_types if each in READ_TYPES),
+            read_types=_read_types(decision.read_types),
+            own_read_types=_read_types(decision.own_read_types if told else decision.read_types),
             facility_id=FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
             being_deleted=decision.being_deleted,
             revision=answer.revision,
@@ -53,3 +58,7 @@ class AccessClient:
     async def is_live(self, case_id: CaseId) -> bool:
         request = access_pb2.DescribeCasesRequest(case_ids=[str(case_id)])
         return bool((await self._access.DescribeCases(request)).cases)
+
+
+def _read_types(told: Iterable[access_pb2.ReadType.ValueType]) -> frozenset[ReadType]:
+    return frozenset(READ_TYPES[each] for each in told if each in READ_TYPES)

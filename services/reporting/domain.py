@@ -85,6 +85,8 @@ class Sight:
 
     Attributes:
         read_types: what he may complete at the owning facility, as far as that is for access to say.
+        own_level: what they may do without any share; NONE if they see the case by shares alone.
+        own_read_types: what they may complete without any share.
         revision: of sight, on which it was decided.
         name: his display name; empty if access did not tell.
     """
@@ -94,6 +96,8 @@ class Sight:
     reports: bool = False
     side: Side = Side.NONE
     read_types: frozenset[ReadType] = frozenset()
+    own_level: Level = Level.NONE
+    own_read_types: frozenset[ReadType] = frozenset()
     facility_id: FacilityId | None = None
     being_deleted: bool = False
     revision: str = ""
@@ -114,6 +118,26 @@ class Sight:
     def need(self, level: Level) -> None:
         if self.level < level:
             raise Denied(f"the level `{level.name}` is needed at the facility of the case")
+
+    def need_completing(
+        self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
+    ) -> None:
+        """Raises Denied unless they complete the type; a share counts for what is of their own (A45)."""
+        without_shares = replace(self, level=self.own_level, read_types=self.own_read_types)
+        if (self if of_their_own else without_shares).completes(read_type, active):
+            return
+        if self.completes(read_type, active):
+            raise Denied(
+                "write access by a share drafts and completes: a privilege at the facility is needed to "
+                "reopen a case or to add to the report of somebody else"
+            )
+        self.need(Level.REPORT)
+        raise Denied(f"`{read_type}` is not one of your read types that are active at the facility")
+
+    def need_breaking(self) -> None:
+        """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
+        if self.own_level < Level.VIEW:
+            raise Denied("a share does not break locks: a privilege at the facility is needed")
 
 
 NO_SIGHT = Sight()

@@ -206,6 +206,7 @@ class Readings:
                 raise no_case()
             if not (await self._access.check_permission(BREAK_LOCK, sight.facility_id)).allowed:
                 raise _lacks(BREAK_LOCK)
+            sight.need_breaking()
             person = _person(actor, sight)
             async with self._database.transaction() as transaction:
                 before, after = await self._touch(transaction, Act.BREAK, person, case_id)
@@ -336,7 +337,10 @@ class Readings:
         )
 
     async def add_addendum(self, actor: str, case_id: CaseId, report_id: ReportId, text: str) -> Report:
-        """Adds a signed addition to a report of which the actor could complete another."""
+        """Adds a signed addition to a report of which the actor could complete another.
+
+        Write access by a share is enough for their own reports only (A45).
+        """
         checked_text(text)
         async with self._acts.on_case(actor, "addendum.added", case_id) as (transaction, sight):
             await transaction.lock_reading(case_id)
@@ -344,7 +348,8 @@ class Readings:
             report = reports.get(report_id)
             if report is None or not sight.shows(report.read_type):
                 raise no_report()
-            await self._need_completing(transaction, sight, report.read_type)
+            active = await self._active_at(transaction, sight.facility_id)
+            sight.need_completing(report.read_type, active, of_their_own=report.author.login == actor)
             check_room(text, await transaction.bytes_written(case_id))
             addendum = Addendum(_person(actor, sight), text, transaction.now, sight.revision)
             await transaction.insert_addendum(report_id, addendum)
@@ -354,17 +359,12 @@ class Readings:
             return replace(report, addenda=(*report.addenda, addendum))
 
     async def reopen(self, actor: str, case_id: CaseId) -> None:
-        """Lets a case with a final report be read again."""
+        """Lets a case with a final report be read again; a share does not include this (A45)."""
         async with self._acts.on_case(actor, "case.reopened", case_id) as (transaction, sight):
-            await self._need_completing(transaction, sight, ReadType.FINAL)
+            sight.need_completing(ReadType.FINAL, await self._active_at(transaction, sight.facility_id))
             reading = await transaction.lock_reading(case_id)
             await self._save(transaction, reading, reading.reopen())
             await transaction.record(actor, "case.reopened", f"case:{case_id}", "done")
-
-    async def _need_completing(self, transaction: Transaction, sight: Sight, read_type: ReadType) -> None:
-        sight.need(Level.REPORT)
-        if not sight.completes(read_type, await self._active_at(transaction, sight.facility_id)):
-            raise Denied(f"`{read_type}` is not one of your read types that are active at the facility")
 
     async def list_reports(self, actor: str, case_id: CaseId) -> Written:
         """What the actor may see of reports, drafts and the lock."""

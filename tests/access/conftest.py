@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -202,6 +202,19 @@ class Scene:
     async def change(self, bucket_id: BucketId, version: int, **changes: Any) -> int:
         values: dict[str, Any] = {"is_open": True, "ends_at": END} | changes
         return await self.access.buckets.change([Standing(bucket_id, version, **values)])
+
+    async def extend(
+        self, bucket_id: BucketId, version: int, by: User | None = None, session: str = "", **changes: Any
+    ) -> int:
+        values: dict[str, Any] = {"is_open": True, "ends_at": END} | changes
+        standing = Standing(bucket_id, version, **values)
+        return await self.access.buckets.extend((by or self.sender).login, session, standing)
+
+    async def ends(self, *bucket_ids: BucketId) -> list[datetime | None]:
+        """The ends that access keeps of these buckets."""
+        async with self.access.database.statements() as statements:
+            found = await statements.buckets(bucket_ids)
+        return [found[bucket_id].standing.ends_at for bucket_id in bucket_ids]
 
     async def sees(self, user: User, session: str = "") -> list[CaseId]:
         """What he sees of the cases: on his list, and by every question alike."""

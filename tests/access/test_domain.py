@@ -79,6 +79,11 @@ def test_what_a_user_may_do_with_a_case(case: PrivilegeCase) -> None:
         "ways": list(decision.paths),
     } == {**case.expected, "read_types": sorted(case.expected["read_types"])}
     assert decision.side is ROLES[case.role].side
+    own = decide(user, NORTH.id, tuple(set(open_paths) - {Path.SHARE}), case.now)
+    assert (own.level if open_paths != (Path.SHARE,) else Level.NONE, own.read_types) == (
+        decision.own_level,
+        decision.own_read_types,
+    )
 
 
 @pytest.mark.proves("ACC-12")

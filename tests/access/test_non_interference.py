@@ -152,7 +152,7 @@ async def _answer(stub: "AccessServiceAsyncStub", name: str, request: Message) -
 
 
 BUCKET_ID = str(UUID(int=2))
-ASKED_THROUGH = {"GrantBuckets": "sharing", "BeginDelete": "ingest"}
+ASKED_THROUGH = {"GrantBuckets": "sharing", "ExtendBucket": "sharing", "BeginDelete": "ingest"}
 """What a user has done through another service; of him they learn nothing else."""
 
 # The first administrator has another id in each world: one of version 7, of this age.
@@ -186,6 +186,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
             bucket_id=BUCKET_ID, recipient_login=GUEST.login, two_factor=True
         )
         yield "GrantBuckets", pb.GrantBucketsRequest(case_ids=[case_id], grants=[grant])
+        extended = pb.ChangeBucketsRequest.Change(bucket_id=BUCKET_ID, version=2, open=True)
+        yield "ExtendBucket", pb.ExtendBucketRequest(change=extended)
         yield "BeginDelete", pb.BeginDeleteRequest(case_id=case_id, deletion_id=str(UUID(int=3)))
     yield "CheckMany", pb.CheckManyRequest(case_ids=case_ids)
     for permission in ("report.view", "access.admin"):

@@ -162,6 +162,7 @@ BAD: dict[str, tuple[str, Callable[["AccessServiceAsyncStub", Scene], Any]]] = {
             scene.request(grants=[pb.GrantBucketsRequest.Grant(bucket_id="x", recipient_login="roe")])
         ),
     ),
+    "no bucket": ("bucket_id", lambda s, scene: s.ExtendBucket(pb.ExtendBucketRequest())),
     "nothing": ("case_ids", lambda s, scene: s.GrantBuckets(pb.GrantBucketsRequest())),
     "nobody": ("recipients", lambda s, scene: s.GrantBuckets(pb.GrantBucketsRequest(case_ids=[SOME]))),
     "no instant": ("ends_at", lambda s, scene: s.GrantBuckets(TOO_LATE)),
@@ -235,13 +236,17 @@ MAY_ASK = {
 @pytest.mark.proves("SEC-14", part="access: what only services ask, and which")
 async def test_nobody_else_may_ask_what_is_sharings_and_notifys(scene: Scene) -> None:
     request = scene.request()
+    extension = pb.ExtendBucketRequest(change=pb.ChangeBucketsRequest.Change(bucket_id=SOME, version=1))
     for peer in ("bff", "ingest", "routing", "reporting", "notify"):
         with pytest.raises(Denied):
             await scene.service.acting(ADMIN, peer).GrantBuckets(request)
-    with pytest.raises(Unauthenticated):
-        await scene.as_sharing().GrantBuckets(request)
-    with pytest.raises(Unauthenticated):
-        await scene.as_sharing("mallory").GrantBuckets(request)
+        with pytest.raises(Denied):
+            await scene.service.acting(ADMIN, peer).ExtendBucket(extension)
+    for login in (None, "mallory"):
+        with pytest.raises(Unauthenticated):
+            await scene.as_sharing(login).GrantBuckets(request)
+        with pytest.raises(Unauthenticated):
+            await scene.as_sharing(login).ExtendBucket(extension)
     for peer in ("bff", "ingest", "routing", "reporting", "sharing", "notify"):
         stub = scene.service.called_by(peer, lambda: None)
         for name, asked in FOR_ITSELF.items():

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from kernel.ids import CaseId, FacilityId
-from services.reporting.domain import NO_SIGHT, Level, Permit, ReadType, Side, Sight
+from services.reporting.domain import NO_SIGHT, PUBLIC, Level, Permit, ReadType, Side, Sight
 
 LEASE = timedelta(minutes=5)
 NORTH = FacilityId(uuid4())
@@ -28,7 +28,15 @@ def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:
         "facility_id": NORTH,
         "revision": "r1",
     }
-    return Sight(**values | changes)
+    values |= changes
+    own = {"own_level": values["level"], "own_read_types": values["read_types"]}
+    return Sight(**own | values)
+
+
+def a_sight_by_share(level: Level = Level.REPORT, **changes: Any) -> Sight:
+    """What the same radiologist may do where they see the case by a share alone, with write access."""
+    by_share = {"own_level": Level.NONE, "own_read_types": frozenset(), "read_types": PUBLIC}
+    return a_sight(level, **by_share | changes)
 
 
 def a_facility_sight(**changes: Any) -> Sight:

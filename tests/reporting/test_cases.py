@@ -73,6 +73,8 @@ def _sight(login: str, given: Mapping[str, Any], privilege: str | None = None) -
         reports=decision.reports,
         side=Side(decision.side),
         read_types=frozenset(ReadType(each) for each in decision.read_types),
+        own_level=Level(decision.own_level),
+        own_read_types=frozenset(ReadType(each) for each in decision.own_read_types),
         facility_id=NORTH,
         name=login,
     )

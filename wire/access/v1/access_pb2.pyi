@@ -969,6 +969,8 @@ class Decision(_message.Message):
     USER_VERSION_FIELD_NUMBER: _builtins.int
     STUDIES_FIELD_NUMBER: _builtins.int
     USER_NAME_FIELD_NUMBER: _builtins.int
+    OWN_LEVEL_FIELD_NUMBER: _builtins.int
+    OWN_READ_TYPES_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether he sees the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
@@ -989,6 +991,10 @@ class Decision(_message.Message):
     """His version at the decision."""
     user_name: _builtins.str
     """His display name, as it stands under what he signs."""
+    own_level: Global___Level.ValueType
+    """What they may do without any share; unspecified if they see the case by shares alone. Write access by a
+    share completes and drafts; what concerns the reports of others follows this level.
+    """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways he sees it."""
@@ -1000,6 +1006,10 @@ class Decision(_message.Message):
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedStudy]:
         """The received studies of the case; set only when images were asked for and are allowed."""
+
+    @_builtins.property
+    def own_read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
+        """Their read types at the owning facility without any share."""
 
     def __init__(
         self,
@@ -1016,10 +1026,12 @@ class Decision(_message.Message):
         user_version: _builtins.int = ...,
         studies: _abc.Iterable[Global___ConfirmedStudy] | None = ...,
         user_name: _builtins.str = ...,
+        own_level: Global___Level.ValueType = ...,
+        own_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "level", b"level", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1562,6 +1574,52 @@ class ChangeBucketsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangeBucketsResponse: _TypeAlias = ChangeBucketsResponse  # noqa: Y015
+
+@_typing.final
+class ExtendBucketRequest(_message.Message):
+    """ExtendBucketRequest carries how a bucket is to stand; not `ended`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def change(self) -> Global___ChangeBucketsRequest.Change:
+        """The bucket; its end is no later than the end of what it was shared on from."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___ChangeBucketsRequest.Change | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendBucketRequest: _TypeAlias = ExtendBucketRequest  # noqa: Y015
+
+@_typing.final
+class ExtendBucketResponse(_message.Message):
+    """ExtendBucketResponse says that it stands so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendBucketResponse: _TypeAlias = ExtendBucketResponse  # noqa: Y015
 
 @_typing.final
 class RegisterSessionRequest(_message.Message):

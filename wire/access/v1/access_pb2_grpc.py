@@ -115,6 +115,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.FromString,
                 _registered_method=True)
+        self.ExtendBucket = channel.unary_unary(
+                '/wire.access.v1.AccessService/ExtendBucket',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketResponse.FromString,
+                _registered_method=True)
         self.RegisterSession = channel.unary_unary(
                 '/wire.access.v1.AccessService/RegisterSession',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.RegisterSessionRequest.SerializeToString,
@@ -264,6 +269,16 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExtendBucket(self, request, context):
+        """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
+        see images and reports of its cases by their own privilege and hold `share.create` at the facility, or they
+        received what it was shared on from. Conflict: the version is not newer, a case has moved, or what it was
+        shared on from gives no sight. Again with the same content it has the same effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RegisterSession(self, request, context):
         """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57).
         """
@@ -384,6 +399,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ChangeBuckets,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.SerializeToString,
+            ),
+            'ExtendBucket': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendBucket,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketResponse.SerializeToString,
             ),
             'RegisterSession': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterSession,
@@ -844,6 +864,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ChangeBuckets',
             wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ChangeBucketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendBucket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ExtendBucket',
+            wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ExtendBucketResponse.FromString,
             options,
             channel_credentials,
             insecure,

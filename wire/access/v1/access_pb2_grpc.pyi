@@ -79,6 +79,12 @@ class AccessServiceStub:
     """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
     is remembered as it is told here, so that a grant that comes late opens nothing.
     """
+    ExtendBucket: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExtendBucketRequest, _access_pb2.ExtendBucketResponse]
+    """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
+    see images and reports of its cases by their own privilege and hold `share.create` at the facility, or they
+    received what it was shared on from. Conflict: the version is not newer, a case has moved, or what it was
+    shared on from gives no sight. Again with the same content it has the same effect.
+    """
     RegisterSession: _grpc.UnaryUnaryMultiCallable[_access_pb2.RegisterSessionRequest, _access_pb2.RegisterSessionResponse]
     """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57)."""
     BeginDelete: _grpc.UnaryUnaryMultiCallable[_access_pb2.BeginDeleteRequest, _access_pb2.BeginDeleteResponse]
@@ -142,6 +148,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ChangeBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]  # type: ignore[assignment]
     """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
     is remembered as it is told here, so that a grant that comes late opens nothing.
+    """
+    ExtendBucket: _aio.UnaryUnaryMultiCallable[_access_pb2.ExtendBucketRequest, _access_pb2.ExtendBucketResponse]  # type: ignore[assignment]
+    """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
+    see images and reports of its cases by their own privilege and hold `share.create` at the facility, or they
+    received what it was shared on from. Conflict: the version is not newer, a case has moved, or what it was
+    shared on from gives no sight. Again with the same content it has the same effect.
     """
     RegisterSession: _aio.UnaryUnaryMultiCallable[_access_pb2.RegisterSessionRequest, _access_pb2.RegisterSessionResponse]  # type: ignore[assignment]
     """RegisterSession lets a two-factor bucket give sight in one login session of its recipient (A57)."""
@@ -299,6 +311,18 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.ChangeBucketsResponse, _abc.Awaitable[_access_pb2.ChangeBucketsResponse]]:
         """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
         is remembered as it is told here, so that a grant that comes late opens nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendBucket(
+        self,
+        request: _access_pb2.ExtendBucketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ExtendBucketResponse, _abc.Awaitable[_access_pb2.ExtendBucketResponse]]:
+        """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
+        see images and reports of its cases by their own privilege and hold `share.create` at the facility, or they
+        received what it was shared on from. Conflict: the version is not newer, a case has moved, or what it was
+        shared on from gives no sight. Again with the same content it has the same effect.
         """
 
     @_abc_1.abstractmethod

@@ -128,7 +128,8 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BreakLock(self, request, context):
-        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`.
+        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+        and sight that is not by shares alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,14 +152,16 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddAddendum(self, request, context):
-        """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock.
+        """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
+        access by a share counts for the caller's own reports only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reopen(self, request, context):
-        """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock.
+        """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock; write
+        access by a share does not count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

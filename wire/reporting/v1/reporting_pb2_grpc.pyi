@@ -45,7 +45,9 @@ class ReportingServiceStub:
     Unlock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]
     """Unlock gives the caller's lock back."""
     BreakLock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.BreakLockRequest, _reporting_pb2.BreakLockResponse]
-    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`."""
+    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+    and sight that is not by shares alone.
+    """
     SaveDraft: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]
     """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
     Complete: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]
@@ -54,9 +56,13 @@ class ReportingServiceStub:
     drafting is no longer his, for its author alone; the refusal says which.
     """
     AddAddendum: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]
-    """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock."""
+    """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
+    access by a share counts for the caller's own reports only.
+    """
     Reopen: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.ReopenRequest, _reporting_pb2.ReopenResponse]
-    """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock."""
+    """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock; write
+    access by a share does not count.
+    """
     ListReports: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.ListReportsRequest, _reporting_pb2.ListReportsResponse]
     """ListReports lists what the caller may see of reports, drafts and the lock of a case."""
     ActivateReadType: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.ActivateReadTypeRequest, _reporting_pb2.ActivateReadTypeResponse]
@@ -86,7 +92,9 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
     Unlock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]  # type: ignore[assignment]
     """Unlock gives the caller's lock back."""
     BreakLock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.BreakLockRequest, _reporting_pb2.BreakLockResponse]  # type: ignore[assignment]
-    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`."""
+    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+    and sight that is not by shares alone.
+    """
     SaveDraft: _aio.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]  # type: ignore[assignment]
     """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
     Complete: _aio.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]  # type: ignore[assignment]
@@ -95,9 +103,13 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
     drafting is no longer his, for its author alone; the refusal says which.
     """
     AddAddendum: _aio.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]  # type: ignore[assignment]
-    """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock."""
+    """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
+    access by a share counts for the caller's own reports only.
+    """
     Reopen: _aio.UnaryUnaryMultiCallable[_reporting_pb2.ReopenRequest, _reporting_pb2.ReopenResponse]  # type: ignore[assignment]
-    """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock."""
+    """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock; write
+    access by a share does not count.
+    """
     ListReports: _aio.UnaryUnaryMultiCallable[_reporting_pb2.ListReportsRequest, _reporting_pb2.ListReportsResponse]  # type: ignore[assignment]
     """ListReports lists what the caller may see of reports, drafts and the lock of a case."""
     ActivateReadType: _aio.UnaryUnaryMultiCallable[_reporting_pb2.ActivateReadTypeRequest, _reporting_pb2.ActivateReadTypeResponse]  # type: ignore[assignment]
@@ -148,7 +160,9 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.BreakLockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.BreakLockResponse, _abc.Awaitable[_reporting_pb2.BreakLockResponse]]:
-        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`."""
+        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+        and sight that is not by shares alone.
+        """
 
     @_abc_1.abstractmethod
     def SaveDraft(
@@ -175,7 +189,9 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.AddAddendumRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.AddAddendumResponse, _abc.Awaitable[_reporting_pb2.AddAddendumResponse]]:
-        """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock."""
+        """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
+        access by a share counts for the caller's own reports only.
+        """
 
     @_abc_1.abstractmethod
     def Reopen(
@@ -183,7 +199,9 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.ReopenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.ReopenResponse, _abc.Awaitable[_reporting_pb2.ReopenResponse]]:
-        """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock."""
+        """Reopen lets a case with a final report be read again. Needs what completing a final needs, and no lock; write
+        access by a share does not count.
+        """
 
     @_abc_1.abstractmethod
     def ListReports(

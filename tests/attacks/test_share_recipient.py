@@ -1,0 +1,140 @@
+"""Positions: who received a share with write access, and who hands one out without reporting themself.
+
+A facility manager sees cases and reports nothing. By A45 they may hand out write access; what the recipient
+does with it is bounded: drafting and completing, and nothing of what others wrote.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from kernel.errors import Denied
+from plumbing.embedded import EmbeddedServers
+from plumbing.pki import Pki
+from tests.access.service import serve
+from tests.reporting import system as reporting
+from tests.reporting.system import a_user, give
+from tests.sharing import system as sharing
+from tests.sharing.test_service import share
+from wire.access.v1 import access_pb2
+from wire.reporting.v1 import reporting_pb2 as pb
+from wire.sharing.v1 import sharing_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FINAL = access_pb2.READ_TYPE_FINAL
+
+
+@dataclass
+class Place:
+    """Access, sharing and reporting as they run, and people of the facility North."""
+
+    sharing: sharing.System
+    reporting: reporting.System
+
+    async def a_case(self) -> str:
+        return str(await self.sharing.world.case())
+
+    async def shared(self, by: str, case_id: str, to: str, **changes: Any) -> sharing_pb2.Share:
+        return await share(self.sharing, by, [case_id], to, **changes)  # type: ignore[list-item]
+
+    async def complete(self, login: str, case_id: str, text: str) -> pb.Report:
+        stub = self.reporting.acting(login)
+        await stub.Lock(pb.LockRequest(case_id=case_id))
+        request = pb.CompleteRequest(case_id=case_id, read_type=FINAL, text=text)
+        return (await stub.Complete(request)).report
+
+    async def reports(self, login: str, case_id: str) -> list[pb.Report]:
+        request = pb.ListReportsRequest(case_id=case_id)
+        return list((await self.reporting.acting(login).ListReports(request)).reports)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(
+    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
+) -> AsyncIterator[Place]:
+    urls = {name: fresh_database(name) for name in ("access", "sharing", "reporting")}
+    async for access in serve(servers, urls["access"], pki):
+        async with AsyncExitStack() as resources:
+            world = await sharing.a_world(access)
+            await a_user(access, "mia", access_pb2.ROLE_FACILITY_MANAGER, world.north, access_pb2.LEVEL_VIEW)
+            await a_user(
+                access, "ann", access_pb2.ROLE_RADIOLOGY_ASSISTANT, world.south, access_pb2.LEVEL_DRAFT
+            )
+            yield Place(
+                await resources.enter_async_context(sharing.running(servers, urls["sharing"], world)),
+                await resources.enter_async_context(reporting.running(servers, urls["reporting"], access)),
+            )
+
+
+@pytest.mark.proves("A45", part="end to end")
+@pytest.mark.proves("SHR-12", part="what write access is")
+async def test_who_received_write_access_completes_and_leaves_the_reports_of_others_alone(
+    place: Place,
+) -> None:
+    case_id = await place.a_case()
+    report = await place.complete("vos", case_id, "nodule")
+    await place.shared("mia", case_id, "ray", rights=sharing_pb2.RIGHTS_WRITE_REPORT)
+    ray = place.reporting.acting("ray")
+
+    with pytest.raises(Denied, match="by a share"):
+        await ray.Reopen(pb.ReopenRequest(case_id=case_id))
+    addendum = pb.AddAddendumRequest(case_id=case_id, report_id=report.report_id, text="no nodule")
+    with pytest.raises(Denied, match="by a share"):
+        await ray.AddAddendum(addendum)
+    assert [report] == await place.reports("vos", case_id)
+
+    await place.reporting.acting("vos").Reopen(pb.ReopenRequest(case_id=case_id))
+    own = await place.complete("ray", case_id, "scar")
+    added = pb.AddAddendumRequest(case_id=case_id, report_id=own.report_id, text="4 mm")
+    assert ["4 mm"] == [each.text for each in (await ray.AddAddendum(added)).report.addenda]
+    assert ["nodule", "scar"] == [each.text for each in await place.reports("vos", case_id)]
+
+
+async def test_a_privilege_of_the_recipients_own_keeps_what_it_gives(place: Place) -> None:
+    case_id = await place.a_case()
+    await place.complete("vos", case_id, "nodule")
+    access = place.sharing.world.access
+    rhea = await a_user(
+        access, "rhea", access_pb2.ROLE_RADIOLOGIST, place.sharing.world.south, access_pb2.LEVEL_VIEW
+    )
+    await place.shared("mia", case_id, "rhea", rights=sharing_pb2.RIGHTS_WRITE_REPORT)
+    stub = place.reporting.acting("rhea")
+    with pytest.raises(Denied, match="by a share"):
+        await stub.Reopen(pb.ReopenRequest(case_id=case_id))
+
+    await give(access, rhea, place.sharing.world.north, access_pb2.LEVEL_REPORT)
+    await stub.Reopen(pb.ReopenRequest(case_id=case_id))
+
+
+async def test_an_assistant_drafts_and_a_physician_does_neither(place: Place) -> None:
+    case_id = await place.a_case()
+    for login in ("ann", "rita"):
+        await place.shared("mia", case_id, login, rights=sharing_pb2.RIGHTS_WRITE_REPORT)
+    ann, rita = place.reporting.acting("ann"), place.reporting.acting("rita")
+
+    with pytest.raises(Denied, match="`DRAFT`"):
+        await rita.Lock(pb.LockRequest(case_id=case_id))
+    await ann.Lock(pb.LockRequest(case_id=case_id))
+    await ann.SaveDraft(pb.SaveDraftRequest(case_id=case_id, text="nodule"))
+    with pytest.raises(Denied, match="`REPORT`"):
+        await ann.Complete(pb.CompleteRequest(case_id=case_id, read_type=FINAL, text="nodule"))
+
+
+async def test_an_administrator_whom_a_share_brought_breaks_nobodys_lock(place: Place) -> None:
+    """They hold `lock.break` everywhere by their role, and no privilege at the facility."""
+    case_id = await place.a_case()
+    world = place.sharing.world
+    await a_user(
+        world.access, "anton", access_pb2.ROLE_ADMINISTRATOR, world.south, access_pb2.LEVEL_UNSPECIFIED
+    )
+    await place.shared("mia", case_id, "anton")
+    await place.reporting.acting("vos").Lock(pb.LockRequest(case_id=case_id))
+
+    with pytest.raises(Denied, match="a share does not break locks"):
+        await place.reporting.acting("anton").BreakLock(pb.BreakLockRequest(case_id=case_id))
+    await place.reporting.acting("adam").BreakLock(pb.BreakLockRequest(case_id=case_id))
