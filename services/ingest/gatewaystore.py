@@ -165,14 +165,21 @@ class GatewayStore(Transaction):
             for row in rows
         ]
 
-    async def prune_refusals(self, older_than: datetime, keep: int) -> None:
-        await self.connection.execute(
-            """
-            delete from refusals where refused_at < $1
-               or refusal_id <= (select refusal_id from refusals order by refusal_id desc offset $2 limit 1)
-            """,
-            older_than,
-            keep,
+    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int:
+        """Deletes the oldest, at most so many; how many."""
+        return _count(
+            await self.connection.execute(
+                """
+                delete from refusals where refusal_id = any(array(
+                    select refusal_id from refusals
+                    where refused_at < $1 or refusal_id <= (
+                        select refusal_id from refusals order by refusal_id desc offset $2 limit 1)
+                    order by refusal_id limit $3))
+                """,
+                older_than,
+                keep,
+                limit,
+            )
         )
 
     # Transfers
@@ -217,8 +224,23 @@ class GatewayStore(Transaction):
         )
         return Transfer(**row) if row else None
 
-    async def prune_transfers(self, older_than: datetime) -> None:
-        await self.connection.execute("delete from transfers where begun_at < $1", older_than)
+    async def prune_transfers(self, older_than: datetime, limit: int) -> int:
+        """Deletes the oldest, at most so many; how many."""
+        return _count(
+            await self.connection.execute(
+                """
+                delete from transfers where transfer_id = any(array(
+                    select transfer_id from transfers where begun_at < $1 order by begun_at limit $2))
+                """,
+                older_than,
+                limit,
+            )
+        )
+
+
+def _count(status: str) -> int:
+    """The rows of a status such as `DELETE 3`."""
+    return int(status.split()[-1])
 
 
 def _gateway(row: "asyncpg.Record") -> Gateway:
