@@ -12,13 +12,15 @@ from kernel.dataset import DataSetWalk
 from kernel.dicom import UID, AETitle, parse_uid
 from kernel.errors import Invalid
 from plumbing import log
-from plumbing.dimse import AssociationRequest, InstanceSink, Refused, Rejected, StoreCommand
-from plumbing.dimse.handler import (
-    CALLED_AE_TITLE_NOT_RECOGNIZED,
-    CALLING_AE_TITLE_NOT_RECOGNIZED,
-    End,
-    Refusal,
+from plumbing.dimse import (
+    AssociationRequest,
+    InstanceSink,
+    Refused,
+    RefusedConnection,
+    Rejected,
+    StoreCommand,
 )
+from plumbing.dimse.handler import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TITLE_NOT_RECOGNIZED, End
 
 _log = log.get()
 
@@ -56,6 +58,9 @@ class Reception:
         self._arrived = arrived
         self._clock = clock
 
+    def recognize(self, certificate_der: bytes | None, remote: str) -> None:
+        """Lets everybody ask: who shows no certificate may be registered by title and address."""
+
     def associate(self, request: AssociationRequest) -> "Receiving":
         """Lets a known sender in that calls one of our titles."""
         if request.called_ae_title not in self._ae_titles:
@@ -69,16 +74,22 @@ class Reception:
                 f"`{request.calling_ae_title}` at `{address}` is not registered and shows no certificate",
             )
         if self._plain:
-            self._audit("association.plain", "done", "plain text by exception", request, request.remote)
-        return Receiving(AETitle(request.called_ae_title), self._folder, self._store, self._arrived)
+            self._audit("association.plain", "done", "plain text by exception", request)
+        return Receiving(request, self._folder, self._store, self._arrived)
 
-    def refused(self, kind: Refusal, reason: str, request: AssociationRequest | None, remote: str) -> None:
+    def refused(self, refused: RefusedConnection) -> None:
         """Keeps who was sent away, and why."""
-        _log.warning("a sender was refused", kind=kind, reason=reason, remote=remote, listener=self._listener)
-        self._audit(f"{kind}.refused", "refused", reason, request, remote)
+        _log.warning(
+            "a sender was refused",
+            kind=refused.kind,
+            reason=refused.reason,
+            remote=refused.remote,
+            listener=self._listener,
+        )
+        self._audit(f"{refused.kind}.refused", "refused", refused.reason, refused)
 
     def _audit(
-        self, action: str, outcome: str, reason: str, request: AssociationRequest | None, remote: str
+        self, action: str, outcome: str, reason: str, about: AssociationRequest | RefusedConnection
     ) -> None:
         self._store.audit(
             AuditRow(
@@ -86,9 +97,9 @@ class Reception:
                 action=action,
                 outcome=outcome,
                 listener=self._listener,
-                remote=remote,
-                calling_ae_title=request.calling_ae_title if request else "",
-                called_ae_title=request.called_ae_title if request else "",
+                remote=about.remote,
+                calling_ae_title=about.calling_ae_title,
+                called_ae_title=about.called_ae_title,
                 reason=reason,
             )
         )
@@ -97,8 +108,10 @@ class Reception:
 class Receiving:
     """One association of a modality; what it sends goes on under the title that it called."""
 
-    def __init__(self, ae_title: AETitle, folder: Folder, store: Store, arrived: Callable[[], None]) -> None:
-        self._ae_title = ae_title
+    def __init__(
+        self, request: AssociationRequest, folder: Folder, store: Store, arrived: Callable[[], None]
+    ) -> None:
+        self._request = request
         self._folder = folder
         self._store = store
         self._arrived = arrived
@@ -109,7 +122,7 @@ class Receiving:
             incoming = self._folder.receive()
         except OSError as error:
             raise _no_room(error) from None
-        return Instance(command, self._ae_title, incoming, self._store, self._arrived)
+        return Instance(command, self._request, incoming, self._store, self._arrived)
 
     def ended(self, how: End) -> None:
         """Nothing hangs on an association: what was acknowledged stays."""
@@ -121,18 +134,20 @@ class Instance:
     def __init__(
         self,
         command: StoreCommand,
-        ae_title: AETitle,
+        request: AssociationRequest,
         incoming: Incoming,
         store: Store,
         arrived: Callable[[], None],
     ) -> None:
         self._command = command
-        self._ae_title = ae_title
+        self._ae_title = AETitle(request.called_ae_title)
         self._incoming = incoming
         self._store = store
         self._arrived = arrived
         self._walk = DataSetWalk(
-            command.transfer_syntax_uid, (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID)
+            command.transfer_syntax_uid,
+            (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID),
+            meanwhile=request.still_open,
         )
 
     def write(self, chunk: memoryview) -> None:

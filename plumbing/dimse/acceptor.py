@@ -4,13 +4,13 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from plumbing import log
 from plumbing.dimse.association import Association
 from plumbing.dimse.handler import AcceptorHandler, AssociationHandler, Limits
+from plumbing.dimse.places import Places
 
 _log = log.get()
 
@@ -39,9 +39,7 @@ class Acceptor:
         self._limits = limits
         self._listener: socket.socket | None = None
         self._stopping = False
-        self._lock = threading.Lock()
-        self._open: dict[Association, threading.Thread] = {}
-        self._by_address: Counter[str] = Counter()
+        self._places: Places[Association] = Places(limits)
 
     def start(self) -> int:
         """Listens from here on; answers the port."""
@@ -60,19 +58,16 @@ class Acceptor:
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept loop
             self._listener.close()
         deadline = time.monotonic() + timeout_s
-        with self._lock:
-            threads = dict(self._open)
-        for association in threads:
+        associations = self._places.all()
+        for association in associations:
             association.abort()
-        for thread in threads.values():
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for association in associations:
+            association.join(max(0.0, deadline - time.monotonic()))
 
     def abort(self, predicate: Callable[[AssociationHandler], bool]) -> int:
         """Aborts the established associations whose handler answers true; says how many."""
-        with self._lock:
-            associations = list(self._open)
         aborted = 0
-        for association in associations:
+        for association in self._places.all():
             handler = association.handler
             if handler is not None and predicate(handler):
                 association.abort()
@@ -89,57 +84,27 @@ class Acceptor:
                     time.sleep(_PAUSE_S)
                 continue
             try:
-                self._open_association(connection, address[0], address[1])
+                self._serve(connection, address[0], address[1])
             except Exception:  # no thread to be had, for one
                 _log.exception("a connection could not be served")
                 connection.close()
 
-    def _open_association(self, connection: socket.socket, host: str, port: int) -> None:
+    def _serve(self, connection: socket.socket, host: str, port: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association = Association(
             connection,
-            f"{host}:{port}",
+            (host, port),
             context=self._context,
             handler=self._handler,
             called_ae_titles=self._called_ae_titles,
             limits=self._limits,
-            admit=self._has_room,
+            places=self._places,
         )
-        thread = threading.Thread(
-            target=self._serve, args=(association, host), name=f"dimse {host}:{port}", daemon=True
-        )
-        with self._lock:
-            crowded = (
-                len(self._open) >= self._limits.connections
-                or self._by_address[host] >= self._limits.connections_per_address
-            )
-            if not crowded:
-                self._open[association] = thread
-                self._by_address[host] += 1
-        if crowded:
-            connection.close()
-            _log.warning("a connection was closed: too many are open", remote=f"{host}:{port}")
-            return
+        oldest = self._places.enter(association, host)
+        if oldest is not None:
+            oldest.give_way()
         try:
-            thread.start()
+            association.start()
         except BaseException:
-            self._forget(association, host)
+            self._places.leave(association)
             raise
-
-    def _serve(self, association: Association, host: str) -> None:
-        try:
-            association.serve()
-        finally:
-            self._forget(association, host)
-
-    def _forget(self, association: Association, host: str) -> None:
-        with self._lock:
-            del self._open[association]
-            self._by_address[host] -= 1
-            if not self._by_address[host]:
-                del self._by_address[host]
-
-    def _has_room(self, asking: Association) -> bool:
-        with self._lock:
-            established = sum(a.handler is not None for a in self._open if a is not asking)
-        return established < self._limits.associations

@@ -6,9 +6,12 @@ the sink as a view. A message is answered before the next is read; a sender that
 
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from hashlib import sha256
+from typing import TypeVar
 
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
@@ -17,23 +20,19 @@ from plumbing.dimse.handler import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
+    Aborted,
     AcceptorHandler,
     AssociationHandler,
     AssociationRequest,
     End,
     Limits,
     Refusal,
+    RefusedConnection,
     Rejected,
 )
+from plumbing.dimse.items import FIXED_LENGTH, Request, Titles, Unreadable, read_request, read_titles
 from plumbing.dimse.messages import Messages
-from plumbing.dimse.negotiation import (
-    APPLICATION_CONTEXT,
-    Context,
-    Proposal,
-    Unreadable,
-    read_proposal,
-    write_acceptance,
-)
+from plumbing.dimse.negotiation import APPLICATION_CONTEXT, Context, answer, write_acceptance
 from plumbing.dimse.pdus import (
     ABORT,
     ASSOCIATE_RJ,
@@ -56,6 +55,9 @@ from plumbing.dimse.pdus import (
     left,
     shut,
 )
+from plumbing.dimse.places import Places
+
+R = TypeVar("R")
 
 _log = log.get()
 
@@ -73,41 +75,62 @@ class _Ended(Exception):
 
 
 class _NotAssociated(Exception):
-    def __init__(self, kind: Refusal, reason: str, request: AssociationRequest | None = None) -> None:
-        self.kind, self.reason, self.request = kind, reason, request
+    def __init__(self, kind: Refusal, cause: str, reason: str) -> None:
+        self.kind, self.cause, self.reason = kind, cause, reason
+
+
+def _crowded() -> Rejected:
+    return Rejected(*LOCAL_LIMIT_EXCEEDED, "too many associations")
 
 
 class Association:
-    """Serves one connection to its end."""
+    """Serves one connection to its end, in a thread of its own."""
 
     def __init__(
         self,
         connection: socket.socket,
-        remote: str,
+        remote: tuple[str, int],
         *,
         context: ssl.SSLContext | None,
         handler: AcceptorHandler,
         called_ae_titles: Collection[str] | None,
         limits: Limits,
-        admit: Callable[["Association"], bool],
+        places: "Places[Association]",
     ) -> None:
         self.handler: AssociationHandler | None = None  # once it is established
+        self.silent = True
         self._socket = connection
-        self._remote = remote
+        self._address = remote[0]
+        self._remote = f"{remote[0]}:{remote[1]}"
         self._context = context
         self._acceptor_handler = handler
         self._called_ae_titles = called_ae_titles
         self._limits = limits
-        self._admit = admit
-        self._aborting = False
+        self._places = places
+        self._certificate: bytes | None = None
+        self._titles = Titles(0, "", "")
+        self._aborting = self._gave_way = False
+        self._thread = threading.Thread(target=self._serve, name=f"dimse {self._remote}", daemon=True)
+
+    def start(self) -> None:
+        """Everything from the handshake to the close."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for its end, at most so long."""
+        self._thread.join(timeout_s)
 
     def abort(self) -> None:
         """Ends it at once; from any thread."""
         self._aborting = True
         shut(self._socket, socket.SHUT_RD)  # wakes a waiting read; the A-ABORT can still be sent
 
-    def serve(self) -> None:
-        """Everything from the handshake to the close. Raises nothing."""
+    def give_way(self) -> None:
+        """Ends it for a newcomer, without a word; from any thread."""
+        self._gave_way = True
+        shut(self._socket, socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
         try:
             handler, contexts, reader = self._establish()
         except _NotAssociated as refusal:
@@ -124,55 +147,65 @@ class Association:
             except Exception:
                 _log.exception("the end of an association could not be handled", remote=self._remote)
         finally:
-            close(self._socket)
+            try:
+                close(self._socket)
+            finally:
+                self._places.leave(self)
 
     def _say_refused(self, refusal: _NotAssociated) -> None:
+        if self._gave_way:
+            refusal = _NotAssociated("handshake", "gave way", "it waited longest when too many came")
+        refused = RefusedConnection(
+            refusal.kind,
+            refusal.cause,
+            refusal.reason,
+            self._remote,
+            self._certificate,
+            self._titles.calling,
+            self._titles.called,
+        )
         try:
-            self._acceptor_handler.refused(refusal.kind, refusal.reason, refusal.request, self._remote)
+            self._acceptor_handler.refused(refused)
         except Exception:
             _log.exception("a refused association could not be told", remote=self._remote)
 
-    def _establish(self) -> tuple[AssociationHandler, dict[int, Context], Reader]:
+    def _establish(self) -> tuple[AssociationHandler, Sequence[Context], Reader]:
+        """Secures, recognizes and only then reads: who is not known gets no more of us than a rejection."""
         deadline = time.monotonic() + self._limits.handshake_s
         reader = Reader(self._secure(deadline))
-        request: AssociationRequest | None = None
         try:
-            proposal = read_proposal(self._associate_pdu(reader, deadline))
-            request = self._request(proposal)
-            if self._called_ae_titles is not None and request.called_ae_title not in self._called_ae_titles:
-                raise Rejected(
-                    *CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{request.called_ae_title}`"
-                )
-            if not self._admit(self):
-                raise Rejected(*LOCAL_LIMIT_EXCEEDED, "too many associations")
-            acceptance = write_acceptance(proposal)
-            try:
-                handler = self._acceptor_handler.associate(request)
-            except Rejected:
-                raise
-            except Exception:
-                _log.exception("an association could not be judged", remote=self._remote)
-                raise Rejected(*_TEMPORARY_CONGESTION, "the association could not be judged") from None
+            rejected = self._recognize()
+            length = self._head(reader, deadline)
+            if rejected is not None:
+                raise rejected
+            request = read_request(reader.take(length, deadline))
+            if not self._certificate and not self._places.settle(self, self._address):
+                raise _crowded()
+            contexts = answer(request)
+            handler = self._judge(lambda: self._acceptor_handler.associate(self._request(request)))
+            acceptance = write_acceptance(request, contexts)
         except Rejected as rejected:
-            self._send_pdu(ASSOCIATE_RJ, bytes((0, rejected.result, rejected.source, rejected.reason)))
-            raise _NotAssociated("association", rejected.sentence, request) from None
+            told = (rejected.result, rejected.source, rejected.reason)
+            self._send_pdu(ASSOCIATE_RJ, bytes((0, *told)))
+            cause = "rejected " + ",".join(map(str, told))
+            raise _NotAssociated("association", cause, rejected.sentence) from None
         except Unreadable:
             self._send_abort(INVALID_PARAMETER)
-            raise _NotAssociated("association", "the association request cannot be read") from None
+            raise _NotAssociated(
+                "association", "unreadable", "the association request cannot be read"
+            ) from None
         except Violation as violation:
             self._send_abort(violation.reason)
-            raise _NotAssociated("association", "no association request came first") from None
+            raise _NotAssociated("association", "no request", "no association request came first") from None
         except TimeoutError:
-            raise _NotAssociated("association", "no association request came in time") from None
+            raise _NotAssociated("association", "late", "no association request came in time") from None
         except OSError:
-            raise _Ended("lost") from None
+            raise self._lost() from None
         self.handler = handler
-        try:
+        with suppress(OSError):  # the first read will say so, to the handler as well
             self._socket.settimeout(self._limits.stalled_s)
             self._socket.sendall(acceptance)
-        except OSError:
-            pass  # the first read will say so, to the handler as well
-        return handler, {context.context_id: context for context in proposal.contexts}, reader
+        return handler, contexts, reader
 
     def _secure(self, deadline: float) -> socket.socket:
         """The connection, behind TLS unless this listener is a plain one."""
@@ -182,58 +215,96 @@ class Association:
             self._socket.settimeout(left(deadline))
             first = self._socket.recv(1, socket.MSG_PEEK)
             if not first:
-                raise _Ended("lost")
+                raise self._lost()
+            self.silent = False
             if first != _TLS_HANDSHAKE:
-                raise _NotAssociated("handshake", "plain text on a TLS listener")
+                raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
             secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._socket = secured
             secured.settimeout(left(deadline))
             secured.do_handshake()
         except TimeoutError:
-            raise _NotAssociated("handshake", "no TLS handshake in time") from None
+            raise _NotAssociated("handshake", "late", "no TLS handshake in time") from None
         except ssl.SSLError as error:
             why = (error.reason or "it was cut short").lower().replace("_", " ")
-            raise _NotAssociated("handshake", f"the TLS handshake failed: {why}") from None
+            raise _NotAssociated("handshake", "failed", f"the TLS handshake failed: {why}") from None
         except OSError:
-            raise _NotAssociated("handshake", "the connection was lost in the TLS handshake") from None
+            raise _NotAssociated(
+                "handshake", "lost", "the connection was lost in the TLS handshake"
+            ) from None
+        self._certificate = secured.getpeercert(binary_form=True)
         return secured
 
-    def _associate_pdu(self, reader: Reader, deadline: float) -> bytes:
+    def _lost(self) -> Exception:
+        """A connection that ends is not worth a word, unless we ended it."""
+        return _NotAssociated("handshake", "gave way", "") if self._gave_way else _Ended("lost")
+
+    def _recognize(self) -> Rejected | None:
+        """What to tell a peer that may not ask; one with a certificate gets its place before it asks."""
+        certificate = self._certificate
+        try:
+            self._judge(lambda: self._acceptor_handler.recognize(certificate, self._remote))
+        except Rejected as rejected:
+            return rejected
+        if certificate and not self._places.settle(self, sha256(certificate).hexdigest()):
+            return _crowded()
+        return None
+
+    def _judge(self, ask: Callable[[], R]) -> R:
+        """What the handler answers; raises Rejected."""
+        try:
+            return ask()
+        except Rejected:
+            raise
+        except Exception:
+            _log.exception("an association could not be judged", remote=self._remote)
+            raise Rejected(*_TEMPORARY_CONGESTION, "the association could not be judged") from None
+
+    def _head(self, reader: Reader, deadline: float) -> int:
+        """Reads the titles of the request; answers how long it is without its header."""
+        length: int
         kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size, deadline))
+        self.silent = False
         if kind != ASSOCIATE_RQ:
             raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
-        if length > MAX_ASSOCIATE_BYTES:
+        if not FIXED_LENGTH <= length <= MAX_ASSOCIATE_BYTES:
             raise Violation(INVALID_PARAMETER)
-        return PDU_HEADER.pack(kind, length) + bytes(reader.take(length, deadline))
+        self._titles = read_titles(reader.peek(FIXED_LENGTH, deadline))
+        return length
 
-    def _request(self, proposal: Proposal) -> AssociationRequest:
+    def _request(self, request: Request) -> AssociationRequest:
         """Who asks; raises Rejected for what no handler needs to see."""
-        certificate = None
-        if isinstance(self._socket, ssl.SSLSocket):
-            certificate = self._socket.getpeercert(binary_form=True)
-        if not proposal.protocol_version & 1:
+        if not request.titles.protocol_version & 1:
             raise Rejected(*_PROTOCOL_VERSION_NOT_SUPPORTED, "the protocol version is not supported")
-        if proposal.application_context != APPLICATION_CONTEXT:
+        if request.application_context != APPLICATION_CONTEXT:
             raise Rejected(*_APPLICATION_CONTEXT_NOT_SUPPORTED, "the application context is not supported")
         try:
-            calling = parse_ae_title(proposal.calling_ae_title, "calling AE title")
+            calling = parse_ae_title(request.titles.calling, "calling AE title")
         except Invalid as error:
             raise Rejected(*CALLING_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
         try:
-            called = parse_ae_title(proposal.called_ae_title, "called AE title")
+            called = parse_ae_title(request.titles.called, "called AE title")
         except Invalid as error:
             raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
-        return AssociationRequest(calling, called, certificate, self._remote, proposal.identity)
+        if self._called_ae_titles is not None and called not in self._called_ae_titles:
+            raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{called}`")
+        return AssociationRequest(
+            calling, called, self._certificate, self._remote, request.identity, self._still_open
+        )
 
-    def _exchange(self, handler: AssociationHandler, contexts: dict[int, Context], reader: Reader) -> End:
-        messages = Messages(handler, contexts, self._limits, self._send)
+    def _still_open(self) -> None:
+        if self._aborting:
+            raise Aborted
+
+    def _exchange(self, handler: AssociationHandler, contexts: Sequence[Context], reader: Reader) -> End:
+        by_id = {context.context_id: context for context in contexts}
+        messages = Messages(handler, by_id, self._limits, self._send, self._still_open)
         try:
             while True:
                 self._socket.settimeout(
                     self._limits.stalled_s if messages.unfinished else self._limits.idle_s
                 )
-                if self._aborting:
-                    raise Violation(NOT_SPECIFIED)
+                self._still_open()
                 kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size))
                 if length > MAX_PDU_LENGTH:
                     raise Violation(INVALID_PARAMETER if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
@@ -249,6 +320,9 @@ class Association:
                     raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
         except Violation as violation:
             self._send_abort(violation.reason)
+            return "aborted"
+        except Aborted:
+            self._send_abort(NOT_SPECIFIED)
             return "aborted"
         except TimeoutError:
             self._send_abort(NOT_SPECIFIED)

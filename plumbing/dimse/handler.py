@@ -1,6 +1,7 @@
 """What the receive path asks of who uses it, and what it tells."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Refusal = Literal["handshake", "association"]
@@ -11,23 +12,38 @@ End = Literal["released", "aborted", "lost"]
 class Limits:
     """How much of this process one listener may take (SEC-3, SEC-5).
 
+    A peer is a certificate; on a plain listener, and where none is asked for, a remote address.
+
     Attributes:
-        connections: open at once, handshaking ones included; more are closed unanswered.
-        connections_per_address: the same from one remote address. Silent ones end after `handshake_s`.
-        associations: established at once; more are rejected as a local limit (2,3,2).
+        handshakes: connections whose peer is not known yet. A newcomer is never refused: beyond the limit
+            the oldest silent one is dropped for it.
+        handshakes_per_address: the same from one remote address, behind which there may be many.
+        associations: of known peers at once; more are rejected as a local limit (2,3,2).
+        associations_per_peer: the same of one peer.
+        associations_reserved: of `associations`, for peers that have none.
         handshake_s: from the first byte of TCP to the last of the association request.
         idle_s: between two messages. Ultrasound keeps an association open for a whole examination.
         stalled_s: within a message, and for the peer to take an answer; below the 60 s of R5.
         max_data_set_bytes: a longer data set is read to its end and refused.
     """
 
-    connections: int = 512
-    connections_per_address: int = 64
+    handshakes: int = 256
+    handshakes_per_address: int = 64
     associations: int = 256
+    associations_per_peer: int = 64
+    associations_reserved: int = 64
     handshake_s: float = 10.0
     idle_s: float = 600.0
     stalled_s: float = 30.0
     max_data_set_bytes: int = 8 << 30
+
+
+class Aborted(Exception):
+    """The association is being aborted. A handler may raise it too: then nothing more is answered."""
+
+
+def _open() -> None:
+    """Nobody aborts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,7 @@ class AssociationRequest:
         remote: `address:port`.
         transfer_id: primary field of User Identity type 1 (PS3.7 D.3.3.7), as it came: at most 256
             characters, not yet an id.
+        still_open: raises Aborted once the association is being aborted; work that takes long calls it.
     """
 
     calling_ae_title: str
@@ -46,6 +63,29 @@ class AssociationRequest:
     certificate_der: bytes | None
     remote: str
     transfer_id: str | None = None
+    still_open: Callable[[], None] = field(default=_open, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedConnection:
+    """A connection that came to nothing.
+
+    Attributes:
+        kind: how far it came.
+        cause: the same for all that are refused for the same; nothing that a peer chose.
+        reason: one sentence.
+        remote: `address:port`.
+        certificate_der: the peer's, verified; None if it showed none.
+        calling_ae_title, called_ae_title: as they were read; empty if they were not, or are none.
+    """
+
+    kind: Refusal
+    cause: str
+    reason: str
+    remote: str
+    certificate_der: bytes | None = None
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +122,8 @@ class Refused(Exception):
 class InstanceSink(Protocol):
     """Takes one data set. Exactly one of `finish` and `discard` is called, once, as the last call.
 
-    `write` and `finish` may raise Refused; `discard` follows a `write` that raised, never a `finish`.
-    Any other exception is answered as a processing failure (0x0110).
+    `write` and `finish` may raise Refused or Aborted; `discard` follows a `write` that raised, never a
+    `finish`. Any other exception is answered as a processing failure (0x0110).
     """
 
     def write(self, chunk: memoryview) -> None:
@@ -114,10 +154,14 @@ class AssociationHandler(Protocol):
 class AcceptorHandler(Protocol):
     """One listener; called from many threads."""
 
+    def recognize(self, certificate_der: bytes | None, remote: str) -> None:
+        """Lets a peer ask, or raises Rejected: nothing of what it asks has been decoded yet."""
+        ...
+
     def associate(self, request: AssociationRequest) -> AssociationHandler:
         """Accepts, or raises Rejected."""
         ...
 
-    def refused(self, kind: Refusal, reason: str, request: AssociationRequest | None, remote: str) -> None:
-        """A connection came to nothing. `reason` is one sentence; `request` is None if none was read."""
+    def refused(self, refused: RefusedConnection) -> None:
+        """A connection came to nothing."""
         ...

@@ -10,7 +10,14 @@ from kernel.errors import Invalid
 from plumbing import log
 from plumbing.dimse import commands
 from plumbing.dimse.commands import Command, MalformedCommand, read_command, write_response
-from plumbing.dimse.handler import AssociationHandler, InstanceSink, Limits, Refused, StoreCommand
+from plumbing.dimse.handler import (
+    Aborted,
+    AssociationHandler,
+    InstanceSink,
+    Limits,
+    Refused,
+    StoreCommand,
+)
 from plumbing.dimse.negotiation import VERIFICATION, Context
 from plumbing.dimse.pdus import (
     COMMAND,
@@ -37,11 +44,14 @@ class Messages:
         contexts: dict[int, Context],
         limits: Limits,
         send: Callable[[bytes], None],
+        still_open: Callable[[], None],
     ) -> None:
+        """`still_open` raises Aborted once the association is being aborted."""
         self._handler = handler
         self._contexts = contexts
         self._limits = limits
         self._send = send
+        self._still_open = still_open
         self._command = bytearray()
         self._operation: _Operation | None = None  # whose data set is coming
         self._context_id = 0  # of the message under way
@@ -61,6 +71,7 @@ class Messages:
         """Takes the presentation data values of one P-DATA-TF."""
         at, end = 0, len(body)
         while at < end:
+            self._still_open()
             if end - at < PDV_HEADER.size:
                 raise Violation(INVALID_PARAMETER)
             length, context_id, control = PDV_HEADER.unpack_from(body, at)
@@ -146,12 +157,15 @@ class Messages:
             sink = self._handler.store(store)
         except Invalid as error:
             return _Operation(command, refusal=(commands.INVALID_OBJECT_INSTANCE, error.sentence))
+        except Aborted:
+            raise
         except Exception as error:
             return _Operation(command, refusal=_refusal(error))
         return _Operation(command, sink=sink, room=self._limits.max_data_set_bytes)
 
     def _answer(self, operation: "_Operation") -> None:
         status, comment = operation.finish()
+        self._still_open()
         if operation.command.command_field == commands.C_CANCEL_RQ:
             return
         response = write_response(operation.command, status, comment)
@@ -183,6 +197,8 @@ class _Operation:
             if self._room < 0:
                 raise Refused(commands.CANNOT_UNDERSTAND, "the data set is longer than accepted here")
             self._sink.write(fragment)
+        except Aborted:
+            raise
         except Exception as error:
             self._refusal = _refusal(error)
             self.drop()
@@ -193,6 +209,8 @@ class _Operation:
             return self._refusal
         try:
             return sink.finish()
+        except Aborted:
+            raise
         except Exception as error:
             return _refusal(error)
 

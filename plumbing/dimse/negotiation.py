@@ -1,8 +1,8 @@
 """Association negotiation (PS3.8 9.3.2, 9.3.3; PS3.7 D.3): what is asked, what is accepted.
 
-The encoding of the A-ASSOCIATE PDUs is pynetdicom's. Role selection and asynchronous operations are not
-answered, which means the defaults: the peer is the only requestor, one operation at a time (PS3.7 D.3.3.3,
-D.3.3.4).
+pynetdicom writes the A-ASSOCIATE PDUs; items.py reads them. Role selection and asynchronous operations are
+not answered, which means the defaults: the peer is the only requestor, one operation at a time (PS3.7
+D.3.3.3, D.3.3.4).
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from pynetdicom.pdu_items import (
 )
 from pynetdicom.presentation import StoragePresentationContexts
 
+from plumbing.dimse.items import Request
 from plumbing.dimse.pdus import MAX_PDU_LENGTH
 
 IMPLEMENTATION_CLASS_UID = "2.25.283018493187209127646411276512307218593"
@@ -67,10 +68,6 @@ TRANSFER_SYNTAXES = frozenset(
 )
 
 
-class Unreadable(Exception):
-    """It is not the A-ASSOCIATE PDU it should be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """A presentation context as answered; `transfer_syntax_uid` is what its data sets come in."""
@@ -85,61 +82,12 @@ class Context:
         return self.result == _ACCEPTED
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """An A-ASSOCIATE-RQ. The titles are as they came, without padding."""
-
-    protocol_version: int
-    application_context: str
-    calling_ae_title: str
-    called_ae_title: str
-    contexts: Sequence[Context]
-    identity: str | None
-    identity_wants_answer: bool
-
-
-_MAX_IDENTITY_CHARACTERS = 256
-
-
-def read_proposal(pdu: bytes) -> Proposal:
-    """The proposal in a whole A-ASSOCIATE-RQ PDU, its contexts already answered; raises Unreadable."""
-    try:
-        request = A_ASSOCIATE_RQ()
-        request.decode(pdu)
-        return _proposal(request)
-    except Exception as error:  # whatever pynetdicom's decoder makes of hostile bytes
-        raise Unreadable from error
-
-
-def _proposal(request: A_ASSOCIATE_RQ) -> Proposal:
-    items = request.presentation_context
-    contexts = [
-        _answer(
-            item.presentation_context_id or 0,
-            str(item.abstract_syntax),
-            [str(u) for u in item.transfer_syntax],
-        )
-        for item in items
+def answer(request: Request) -> Sequence[Context]:
+    """The contexts of a request, each accepted or rejected."""
+    return [
+        _answer(context.context_id, context.abstract_syntax_uid, context.transfer_syntax_uids)
+        for context in request.contexts
     ]
-    ids = {context.context_id for context in contexts}
-    # Odd and different, so at most 128 (PS3.8 9.3.2.2).
-    if not ids or len(ids) != len(contexts) or any(context_id % 2 == 0 for context_id in ids):
-        raise Unreadable
-    identity, wants_answer = None, False
-    information = request.user_information
-    for item in information.user_data if information else ():
-        if isinstance(item, UserIdentitySubItemRQ) and item.user_identity_type == 1:
-            identity = (item.primary_field or b"").decode("utf-8", "replace")[:_MAX_IDENTITY_CHARACTERS]
-            wants_answer = bool(item.positive_response_requested)
-    return Proposal(
-        protocol_version=request.protocol_version,
-        application_context=str(request.application_context_name),
-        calling_ae_title=request.calling_ae_title.strip(" "),
-        called_ae_title=request.called_ae_title.strip(" "),
-        contexts=contexts,
-        identity=identity,
-        identity_wants_answer=wants_answer,
-    )
 
 
 def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str]) -> Context:
@@ -158,23 +106,23 @@ def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str]) -> C
     return Context(context_id, abstract_syntax, chosen, _ACCEPTED)
 
 
-def write_acceptance(proposal: Proposal) -> bytes:
-    """The A-ASSOCIATE-AC PDU that answers `proposal`."""
+def write_acceptance(request: Request, answered: Sequence[Context]) -> bytes:
+    """The A-ASSOCIATE-AC PDU that answers `request`."""
     contexts = []
-    for context in proposal.contexts:
+    for context in answered:
         item = PresentationContextItemAC()
         item.presentation_context_id = context.context_id
         item.result_reason = context.result
         item.transfer_syntax_sub_item = [_syntax(context.transfer_syntax_uid)]
         contexts.append(item)
     information = _information()
-    if proposal.identity is not None and proposal.identity_wants_answer:
+    if request.identity is not None and request.identity_wants_answer:
         identity = UserIdentitySubItemAC()
         identity.server_response = b""  # types 1 and 2 answer with an empty field (PS3.7 D.3.3.7.2)
         information.user_data.append(identity)
     acceptance = A_ASSOCIATE_AC()
-    acceptance.reserved_aet = proposal.called_ae_title
-    acceptance.reserved_aec = proposal.calling_ae_title
+    acceptance.reserved_aet = request.titles.called
+    acceptance.reserved_aec = request.titles.calling
     acceptance.variable_items = [_application(), *contexts, information]
     return acceptance.encode()
 
@@ -206,25 +154,6 @@ def write_proposal(
     request.called_ae_title = called_ae_title
     request.variable_items = [_application(), *contexts, information]
     return request.encode()
-
-
-def read_acceptance(pdu: bytes) -> tuple[frozenset[int], int]:
-    """The ids of the accepted contexts, and the longest PDU the peer takes (0: any); raises Unreadable."""
-    try:
-        acceptance = A_ASSOCIATE_AC()
-        acceptance.decode(pdu)
-        accepted = {
-            item.presentation_context_id for item in acceptance.presentation_context if not item.result
-        }
-        information = acceptance.user_information
-        limits = [
-            item.maximum_length_received or 0
-            for item in (information.user_data if information else ())
-            if isinstance(item, MaximumLengthSubItem)
-        ]
-        return frozenset(context_id for context_id in accepted if context_id), (limits or [0])[0]
-    except Exception as error:  # whatever pynetdicom's decoder makes of hostile bytes
-        raise Unreadable from error
 
 
 def _application() -> ApplicationContextItem:

@@ -17,7 +17,7 @@ MAX_PDU_LENGTH = 128 * 1024
 """What we announce to receive (PS3.8 D.1): with 128 KiB no sender has to wait for an acknowledgement."""
 
 MAX_ASSOCIATE_BYTES = 256 * 1024
-"""128 contexts with every transfer syntax there is."""
+"""128 contexts with every transfer syntax there is take 198 kB; with four each, as many send them, 18 kB."""
 
 BUFFER_BYTES = 1 << 20
 """Room for several PDUs; untouched pages cost nothing."""
@@ -52,13 +52,17 @@ class Reader:
 
     def take(self, length: int, deadline: float | None = None) -> memoryview:
         """The next `length` bytes, valid until the next call. Raises OSError when the connection ends."""
+        taken = self.peek(length, deadline)
+        self._start += length
+        return taken
+
+    def peek(self, length: int, deadline: float | None = None) -> memoryview:
+        """The same, and they come again."""
         while self._end - self._start < length:
             if deadline is not None:
                 self._socket.settimeout(left(deadline))
             self._fill(length)
-        taken = self._view[self._start : self._start + length]
-        self._start += length
-        return taken
+        return self._view[self._start : self._start + length]
 
     def _fill(self, length: int) -> None:
         if self._start == self._end:

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 from kernel.errors import Unavailable
 from plumbing.dimse.commands import MalformedCommand, read_response, write_store
-from plumbing.dimse.negotiation import Unreadable, read_acceptance, write_proposal
+from plumbing.dimse.items import Unreadable, read_acceptance
+from plumbing.dimse.negotiation import write_proposal
 from plumbing.dimse.pdus import (
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -99,12 +100,12 @@ class Requestor:
         kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size, deadline))
         if length > MAX_ASSOCIATE_BYTES:
             raise Unreadable
-        body = bytes(reader.take(length, deadline))
+        body = reader.take(length, deadline)
         if kind == ASSOCIATE_RJ and length == 4:
             raise Unavailable(f"the association was rejected ({body[1]},{body[2]},{body[3]})")
         if kind != ASSOCIATE_AC:
             raise Unavailable("the association was aborted")
-        return read_acceptance(PDU_HEADER.pack(kind, length) + body)
+        return read_acceptance(body)
 
     def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Whether the peer accepted this context."""

@@ -1,8 +1,8 @@
 """DICOM over mutual TLS: who may associate, and what becomes of each C-STORE.
 
 The association's thread feeds each data set to a walk that checks its structure and finds what is
-indexed, to SHA-256, and to the pack of its study. Until the UIDs are known the bytes are held; nothing
-else is, however large the instance. No pixel is looked at (SEC-6).
+indexed, to SHA-256, and to the pack of its study. Until the UIDs are known the bytes wait, a part of them in
+memory; nothing else is held, however large the instance. No pixel is looked at (SEC-6).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from kernel.errors import (
 )
 from kernel.ids import GatewayId
 from plumbing import dimse, log
-from plumbing.dimse import Acceptor, AssociationRequest, StoreCommand
+from plumbing.dimse import Acceptor, AssociationRequest, RefusedConnection, StoreCommand
 from services.ingest.domain import (
     ANSWERS,
     Description,
@@ -37,6 +37,7 @@ from services.ingest.domain import (
     Refusal,
     RefusalKind,
     Refused,
+    Revoked,
     StoreStatus,
     mapping_value,
 )
@@ -45,9 +46,6 @@ from services.ingest.reception import Receipt, Reception
 from services.ingest.usecases import Gateways, Studies
 
 R = TypeVar("R")
-
-MAX_HEAD_BYTES = 16 * 1024 * 1024
-"""Held of a data set whose UIDs have not come; in order of tags they come within the first kilobytes."""
 
 ADMIT_S = 4.0
 """For the database to say who an association comes from."""
@@ -113,9 +111,9 @@ class Sink:
     def __init__(self, association: "Association", command: StoreCommand) -> None:
         self._association = association
         self._command = command
-        self._walk = DataSetWalk(command.transfer_syntax_uid, WANTED)
+        self._walk = DataSetWalk(command.transfer_syntax_uid, WANTED, meanwhile=association.still_open)
         self._digest = hashlib.sha256()
-        self._head = bytearray()
+        self._head = association.reception.head()
         self._length = 0
         self._receipt: Receipt | None = None
 
@@ -132,7 +130,7 @@ class Sink:
                 status = self._complete()
                 if ANSWERS[status].status:
                     raise Refused(status)
-        except dimse.Refused:
+        except (dimse.Refused, dimse.Aborted):
             self.discard()
             raise
         self._association.count(status, self._length)
@@ -141,6 +139,7 @@ class Sink:
 
     def discard(self) -> None:
         """Nothing of it stays (R5)."""
+        self._head.drop()
         receipt, self._receipt = self._receipt, None
         if receipt is not None:
             receipt.discard()
@@ -157,17 +156,14 @@ class Sink:
         if self._receipt is not None:
             self._receipt.write(chunk)
             return
-        self._head += chunk
+        self._head.write(chunk)
         if self._walk.values.keys() >= _IDENTITY:
             self._begin()
-        elif len(self._head) > MAX_HEAD_BYTES:
-            raise Refused(StoreStatus.UNINDEXABLE)
 
     def _begin(self) -> Receipt:
         instance = identify(self._command, self._walk.values)
         self._receipt = receipt = self._association.reception.begin(instance)
-        receipt.write(self._head)
-        self._head = bytearray()
+        self._head.pour(receipt)
         return receipt
 
     def _complete(self) -> StoreStatus:
@@ -185,6 +181,8 @@ class Sink:
             yield
         except Refused as refused:
             status = refused.status
+        except Revoked as revoked:
+            raise dimse.Aborted from revoked
         except (OSError, Unavailable) as error:
             _log.warning("an instance cannot be stored", exc_info=error)
             status = StoreStatus.OUT_OF_RESOURCES
@@ -253,8 +251,15 @@ def describe(values: Mapping[int, bytes]) -> Description:
 class Association:
     """An association that was accepted."""
 
-    def __init__(self, reception: Reception, clock: Clock, listener: "Listener") -> None:
+    def __init__(
+        self,
+        reception: Reception,
+        clock: Clock,
+        listener: "Listener",
+        still_open: Callable[[], None] = lambda: None,
+    ) -> None:
         self.reception = reception
+        self.still_open = still_open
         self.clock = clock
         self._listener = listener
         self._raw: Mapping[int, bytes] = {}
@@ -321,37 +326,47 @@ class Listener:
         self._clock = clock
         self._open: set[Association] = set()
 
+    def recognize(self, certificate_der: bytes | None, remote: str) -> None:
+        """Lets the certificate of a live gateway ask, or raises Rejected (SEC-2)."""
+        self._judge(self._gateways.recognize(_digest(certificate_der)))
+
     def associate(self, request: AssociationRequest) -> Association:
         """Admits the association, or raises Rejected (SEC-2)."""
-        sha256 = hashlib.sha256(request.certificate_der or b"").hexdigest()
-        admission = self._gateways.admit(
-            sha256, request.calling_ae_title, request.transfer_id, request.remote
+        sender = self._judge(
+            self._gateways.admit(
+                _digest(request.certificate_der),
+                request.calling_ae_title,
+                request.transfer_id,
+                request.remote,
+            )
         )
-        try:
-            sender = self._loop.wait(admission, ADMIT_S)
-        except ReadroomError as error:
-            raise dimse.Rejected(*REJECTIONS[type(error)], error.sentence) from error
         reception = Reception(sender, self._studies, self._gateways, self._packs, self._loop, self._clock)
-        association = Association(reception, self._clock, self)
+        association = Association(reception, self._clock, self, request.still_open)
         self._open.add(association)
         ASSOCIATIONS.inc()
         return association
 
-    def refused(self, kind: str, reason: str, request: AssociationRequest | None, remote: str) -> None:
+    def refused(self, refused: RefusedConnection) -> None:
         """A connection came to nothing: it is listed and audited."""
-        REFUSED.labels(kind).inc()
-        certificate = request.certificate_der if request else None
+        REFUSED.labels(refused.kind).inc()
         refusal = Refusal(
-            RefusalKind(kind),
-            reason,
-            remote,
-            hashlib.sha256(certificate).hexdigest() if certificate else "",
-            request.calling_ae_title if request else "",
+            RefusalKind(refused.kind),
+            refused.reason,
+            refused.remote,
+            _digest(refused.certificate_der) if refused.certificate_der else "",
+            refused.calling_ae_title,
+            cause=refused.cause,
         )
         try:
             self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
         except Unavailable:
-            _log.warning("a refusal cannot be listed", kind=kind, remote=remote)
+            _log.warning("a refusal cannot be listed", kind=refused.kind, remote=refused.remote)
+
+    def _judge(self, judgement: Coroutine[Any, Any, R]) -> R:
+        try:
+            return self._loop.wait(judgement, ADMIT_S)
+        except ReadroomError as error:
+            raise dimse.Rejected(*REJECTIONS[type(error)], error.sentence) from error
 
     def closed(self, association: Association) -> None:
         """It is not open any more."""
@@ -361,6 +376,10 @@ class Listener:
     def gateways(self) -> Collection[GatewayId]:
         """Whose associations are open."""
         return {association.gateway_id for association in self._open.copy()}
+
+
+def _digest(certificate_der: bytes | None) -> str:
+    return hashlib.sha256(certificate_der or b"").hexdigest()
 
 
 class OpenAssociations:

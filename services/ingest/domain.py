@@ -12,7 +12,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from kernel.dicom import UID, VALUES_PARTED_BY, AETitle, cut_value, parse_ae_title
+from kernel.dicom import (
+    MAX_ATTRIBUTE_CHARACTERS,
+    UID,
+    VALUES_PARTED_BY,
+    AETitle,
+    cut_value,
+    parse_ae_title,
+)
 from kernel.errors import Conflict, Invalid
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 
@@ -117,7 +124,12 @@ class RefusalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An association or an instance that was not accepted, and why (A22, A62). No patient data."""
+    """An association or an instance that was not accepted, and why (A22, A62). No patient data.
+
+    Attributes:
+        cause: the same for all that are refused for the same; nothing that a sender chose. Not listed.
+        suppressed: how many it stands for that were not listed; 0: for itself.
+    """
 
     kind: RefusalKind
     reason: str
@@ -127,6 +139,13 @@ class Refusal:
     gateway_id: GatewayId | None = None
     sop_instance_uid: str = ""
     status: int = 0
+    cause: str = ""
+    suppressed: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """The reason as it is listed."""
+        return f"{self.reason} ({self.suppressed} more in a minute)" if self.suppressed else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +227,10 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
 }
 
 
+class Revoked(Exception):
+    """The sender's gateway was revoked while it sent: nothing more is answered, and the association ends."""
+
+
 class Refused(Exception):
     """An instance is answered with a failure; raised where it is found, caught where it is answered."""
 
@@ -236,13 +259,15 @@ def mapping_value(text: str, vr: str) -> str:
 
     A longer one must not match the rule of its beginning, and must not agree with another of the same
     beginning. It becomes one text, cut, that ends in a digest of the whole: no rule has it, and the series
-    waits for a person (A19).
+    waits for a person (A19). What fills all the room there is needs no digest: it is longer than any rule.
     """
     kept = cut_value(text, vr)
     if kept == text:
         return text
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{kept.replace(VALUES_PARTED_BY, ' ')}…{digest[:_DIGEST_CHARACTERS]}"
+    one_text = kept.replace(VALUES_PARTED_BY, " ")
+    if len(kept) < MAX_ATTRIBUTE_CHARACTERS:
+        one_text += "…" + hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return one_text[:MAX_ATTRIBUTE_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,17 +315,12 @@ class StoredInstance:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a pack's entry says of its file, beside the file itself.
-
-    Attributes:
-        quarantined: the index refused it, and its bytes are kept.
-    """
+    """What a pack's entry says of its file, beside the file itself."""
 
     study_id: StudyId
     sender: Sender
     received_at: datetime
     sha256: bytes
-    quarantined: bool = False
 
 
 class Verdict(StrEnum):
@@ -311,8 +331,6 @@ class Verdict(StrEnum):
     NEW = "new"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
-    QUARANTINED = "quarantined"
-    """A conflict, and its bytes are kept where they are: in the pack, which ends with them (A27)."""
     ABSENT = "absent"
     """No such study yet, and it was not to be created."""
     OTHER_STUDY_ID = "other"
@@ -321,6 +339,8 @@ class Verdict(StrEnum):
     """The study was deleted after the transfer had begun (A26)."""
     PURGED = "purged"
     """The study was purged, and the transfer is newer: what comes next has to be identified anew."""
+    REVOKED = "revoked"
+    """The gateway is not live any more: nothing was indexed (SEC-2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,10 +405,11 @@ class Limits:
         settle_after: quiet after the last release before a study is called settled (A55).
         quarantine_instances: refused instances kept per gateway (A27).
         quarantine_bytes: bytes of them kept per gateway.
-        refusals_kept: rows of the list of refusals; the oldest go first.
+        refusals_kept: rows of the list of refusals for each kind; the oldest go first.
         refusals_kept_for: their age.
         associations_per_minute: of one gateway (SEC-3).
-        refusals_per_minute: recorded of one remote address; beyond it they are only counted.
+        refusals_per_minute: listed of one certificate, or address without one, for each cause; beyond it
+            they are only counted.
     """
 
     settle_after: timedelta = timedelta(seconds=5)

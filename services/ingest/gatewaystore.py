@@ -97,6 +97,10 @@ class GatewayStore(Transaction):
         return [_gateway(row) for row in rows]
 
     async def revoke_gateway(self, gateway: Gateway) -> None:
+        """Waits for the instances that are being committed; what comes later is of a revoked gateway."""
+        await self.connection.execute(
+            "select pg_advisory_xact_lock(gateway_lock_class(), hashtext($1::uuid::text))", gateway.gateway_id
+        )
         await self.connection.execute(
             "update gateways set revoked_at = $2, version = $3 where gateway_id = $1",
             gateway.gateway_id,
@@ -124,7 +128,7 @@ class GatewayStore(Transaction):
             recorded.refusal_id,
             recorded.refused_at,
             refusal.kind,
-            refusal.reason,
+            refusal.sentence,
             refusal.certificate_sha256,
             refusal.calling_ae_title,
             refusal.remote_address,
@@ -165,22 +169,19 @@ class GatewayStore(Transaction):
             for row in rows
         ]
 
-    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int:
-        """Deletes the oldest, at most so many; how many."""
-        return _count(
+    async def prune_refusals(self, older_than: datetime, keep: int) -> None:
+        """Keeps the newest of each kind, so that many of one kind never drive the others out."""
+        await self.connection.execute("delete from refusals where refused_at < $1", older_than)
+        for kind in RefusalKind:
             await self.connection.execute(
                 """
-                delete from refusals where refusal_id = any(array(
-                    select refusal_id from refusals
-                    where refused_at < $1 or refusal_id <= (
-                        select refusal_id from refusals order by refusal_id desc offset $2 limit 1)
-                    order by refusal_id limit $3))
+                delete from refusals where kind = $1 and refusal_id <= (
+                    select refusal_id from refusals where kind = $1
+                    order by refusal_id desc offset $2 limit 1)
                 """,
-                older_than,
+                kind,
                 keep,
-                limit,
             )
-        )
 
     # Transfers
 
@@ -224,23 +225,8 @@ class GatewayStore(Transaction):
         )
         return Transfer(**row) if row else None
 
-    async def prune_transfers(self, older_than: datetime, limit: int) -> int:
-        """Deletes the oldest, at most so many; how many."""
-        return _count(
-            await self.connection.execute(
-                """
-                delete from transfers where transfer_id = any(array(
-                    select transfer_id from transfers where begun_at < $1 order by begun_at limit $2))
-                """,
-                older_than,
-                limit,
-            )
-        )
-
-
-def _count(status: str) -> int:
-    """The rows of a status such as `DELETE 3`."""
-    return int(status.split()[-1])
+    async def prune_transfers(self, older_than: datetime) -> None:
+        await self.connection.execute("delete from transfers where begun_at < $1", older_than)
 
 
 def _gateway(row: "asyncpg.Record") -> Gateway:

@@ -50,10 +50,14 @@ class Settings(ServiceSettings):
         access_address: where access is.
         settle_after_s: quiet before a study is called settled (A55).
         max_instance_bytes: larger data sets are refused.
-        max_associations: at once; more are rejected as a local limit.
+        max_associations: at once; more are rejected as a local limit. A quarter of them is kept free for
+            gateways that have none.
+        max_associations_per_gateway: the same of one gateway.
+        max_handshakes: connections whose certificate is not known yet; of more the oldest silent one goes.
+        max_handshakes_per_address: the same from one remote address.
         associations_per_minute: of one gateway.
         quarantine_instances, quarantine_bytes: refused instances kept of one gateway (A27).
-        refusals_per_minute: listed of one remote address.
+        refusals_per_minute: listed for each cause of one certificate, or of one address without one.
     """
 
     model_config = SettingsConfigDict(env_prefix="READROOM_INGEST_")
@@ -72,6 +76,9 @@ class Settings(ServiceSettings):
     settle_after_s: float = 5.0
     max_instance_bytes: int = 8 << 30
     max_associations: int = 256
+    max_associations_per_gateway: int = 64
+    max_handshakes: int = 256
+    max_handshakes_per_address: int = 64
     associations_per_minute: int = 600
     quarantine_instances: int = 1_000
     quarantine_bytes: int = 4 << 30
@@ -107,10 +114,10 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     resources.push_async_callback(channel.close)
     access = AccessClient(channel)
 
-    gateways = Gateways(database, access, authority, rates, limits, new_id)
+    gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
     images = Images(database, access, packs)
-    deletions = Deletions(database, access, packs, new_id, clock)
+    deletions = Deletions(database, access, packs, new_id)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await deletions.look(asked_for=timedelta())
@@ -122,7 +129,12 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         handler=listener,
         called_ae_titles=[called_ae_title],
         limits=dimse.Limits(
-            associations=settings.max_associations, max_data_set_bytes=settings.max_instance_bytes
+            handshakes=settings.max_handshakes,
+            handshakes_per_address=settings.max_handshakes_per_address,
+            associations=settings.max_associations,
+            associations_per_peer=settings.max_associations_per_gateway,
+            associations_reserved=settings.max_associations // 4,
+            max_data_set_bytes=settings.max_instance_bytes,
         ),
     )
     acceptor.start()

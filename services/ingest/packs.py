@@ -6,8 +6,7 @@ written while the instance arrives:
 
     512  pax header block      written last, when length and SHA-256 are known
     1024 pax records           READROOM.study, .receiving_facility, .gateway, .calling_ae_title, .transfer,
-                               .received_at, .sha256 (of the data set as received); .quarantined if the
-                               index refused the entry; `size` above 8 GiB
+                               .received_at, .sha256 (of the data set as received); `size` above 8 GiB
     512  ustar header block    the file's name is its SHA-256, never text from outside (SEC-4)
     128  preamble, zeroed; "DICM"; file meta information; the data set as it was received
          zeros up to the next multiple of 512
@@ -20,11 +19,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from struct import pack
+from typing import BinaryIO, cast
 
 from prometheus_client import Counter
 
@@ -83,8 +84,6 @@ def _records(label: Label, size: int) -> bytes:
         "READROOM.received_at": label.received_at.isoformat(timespec="microseconds"),
         "READROOM.sha256": label.sha256.hex(),
     }
-    if label.quarantined:
-        told["READROOM.quarantined"] = "yes"
     if size > MAX_USTAR_SIZE:
         told["size"] = str(size)
     records = b"".join(_record(key, value) for key, value in told.items())
@@ -239,6 +238,10 @@ class Packs:
         pack_id = PackId(self._new_id())
         return OpenPack(pack_id, self._path(pack_id))
 
+    def spool(self) -> BinaryIO:
+        """A file without a name, on the disk of the packs: gone when it is closed, or the process ends."""
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))
+
     def list(self) -> list[PackId]:
         """Every pack of the directory; a file of another name is not ours."""
         found = []
@@ -298,11 +301,23 @@ class Packs:
                     raise OSError(errno.EIO, "the pack holds other bytes")
                 yield chunk
 
-    def quarantined(self) -> set[bytes]:
-        """The digests that have a file in the quarantine folder, as before packs kept them.
+    def quarantine(self, place: Place, sha256: bytes) -> None:
+        """Copies an entry's file to the quarantine, durably, once per digest (A27)."""
+        target = self._quarantine / f"{sha256.hex()}.dcm"
+        partial = self._quarantine / f"{self._new_id()}.partial"
+        with self._path(place.pack_id).open("rb") as source, partial.open("wb") as sink:
+            source.seek(place.offset + HEADER_LENGTH)
+            remaining = place.file_length
+            while remaining and (chunk := source.read(min(CHUNK_BYTES, remaining))):
+                sink.write(chunk)
+                remaining -= len(chunk)
+            sink.flush()
+            os.fdatasync(sink.fileno())
+        partial.replace(target)
+        _sync_folder(self._quarantine)
 
-        What a crash left unfinished goes.
-        """
+    def quarantined(self) -> set[bytes]:
+        """The digests of the quarantine; what a crash left unfinished goes."""
         for path in self._quarantine.glob("*.partial"):
             path.unlink()
         return {bytes.fromhex(path.stem) for path in self._quarantine.glob("*.dcm")}

@@ -6,8 +6,7 @@ new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fail
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from kernel.clock import Clock
 from kernel.dicom import UID
@@ -22,6 +21,7 @@ from services.ingest.domain import (
     Refusal,
     RefusalKind,
     Refused,
+    Revoked,
     Sender,
     StoredInstance,
     StoreStatus,
@@ -37,6 +37,11 @@ IDENTIFY_S = 2.0
 """For the StudyId, while the instance is still arriving."""
 REFUSE_S = 2.0
 """For the list of refusals; a refusal is answered without it."""
+MAX_HEAD_BYTES = 256 * 1024
+"""Held in memory of a data set whose UIDs have not come. Mostly they come within the first kilobytes; before
+them there may be long sequences of references (PS3.3 C.7.6.16), which go to a file (P5)."""
+MAX_DESCRIBED_SERIES = 16
+"""Of one association: whose last description is at hand, so that it is not sent to the index again."""
 MAX_OPEN_PACKS = 16
 """Of one association: a queue entry is one study, a modality that mixes studies sends a few at a time."""
 
@@ -65,6 +70,9 @@ class PackDirectory(Protocol):
     """Where new packs come from."""
 
     def create(self) -> Pack: ...
+    def spool(self) -> BinaryIO:
+        """A file without a name, which is gone when it is closed."""
+        ...
 
 
 class EventLoop(Protocol):
@@ -83,7 +91,44 @@ class _OpenStudy:
     def __init__(self, study_id: StudyId, pack: Pack) -> None:
         self.study_id = study_id
         self.pack = pack
-        self.described: dict[UID, Description] = {}
+
+
+class Head:
+    """The bytes of a data set until its UIDs are known: in memory, and beyond a limit in a file."""
+
+    def __init__(self, packs: PackDirectory) -> None:
+        self._packs = packs
+        self._held = bytearray()
+        self._file: BinaryIO | None = None
+
+    def write(self, chunk: memoryview) -> None:
+        """Takes the next bytes; raises OSError."""
+        if self._file is None and len(self._held) + len(chunk) > MAX_HEAD_BYTES:
+            self._file = self._packs.spool()
+            self._file.write(self._held)
+            self._held = bytearray()
+        if self._file is None:
+            self._held += chunk
+        else:
+            self._file.write(chunk)
+
+    def pour(self, receipt: "Receipt") -> None:
+        """Hands everything on, and is empty then; raises OSError."""
+        if self._file is None:
+            receipt.write(self._held)
+        else:
+            self._file.seek(0)
+            while chunk := self._file.read(MAX_HEAD_BYTES):
+                receipt.write(chunk)
+        self.drop()
+
+    def drop(self) -> None:
+        """Nothing of it is wanted."""
+        self._held = bytearray()
+        if self._file is not None:
+            with suppress(OSError):  # a full disk: what is still to be written is not wanted either
+                self._file.close()
+            self._file = None
 
 
 class Receipt:
@@ -106,7 +151,7 @@ class Receipt:
     def complete(self, sha256: bytes, description: Description) -> StoreStatus:
         """Makes it durable and indexes it; what is answered. The last call, whatever it raises."""
         try:
-            return self._complete(sha256, description)
+            status = self._complete(sha256, description)
         except Exception as error:
             # Whether the bytes are durable, or the index row is committed, is not known: the pack takes
             # no more, and is cut where the index says once it can say so.
@@ -114,12 +159,19 @@ class Receipt:
             if isinstance(error, OSError | Unavailable):
                 raise Refused(StoreStatus.OUT_OF_RESOURCES) from error
             raise
+        if status is not StoreStatus.STORED:
+            self._entry.discard()
+        if status is StoreStatus.DELETED:
+            self._reception.release(self._instance.study_instance_uid)
+        return status
 
     def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
         reception, study, instance = self._reception, self._study, self._instance
-        known = study.described.get(instance.series_instance_uid)
+        series = instance.study_instance_uid, instance.series_instance_uid
         label = Label(study.study_id, reception.sender, reception.clock.now(), sha256)
-        verdict, live_id, stored = self._index(label, None if known == description else description)
+        verdict, live_id, stored = self._index(
+            label, None if reception.described(series) == description else description
+        )
         if verdict is Verdict.OTHER_STUDY_ID and study.pack.is_empty:
             # Another association was first: the same entry under the StudyId that is live.
             study.study_id = live_id
@@ -128,33 +180,19 @@ class Receipt:
         match verdict:
             case Verdict.FIRST | Verdict.NEW:
                 self._entry.keep(stored.place)
-                study.described[instance.series_instance_uid] = description
+                reception.describe(series, description)
                 return StoreStatus.STORED
             case Verdict.DUPLICATE:
-                self._entry.discard()
                 return StoreStatus.DUPLICATE
             case Verdict.CONFLICT:
-                self._entry.discard()
-                return StoreStatus.CONFLICT
-            case Verdict.QUARANTINED:
-                self._keep_refused(label, stored.place)
+                reception.quarantine(study.study_id, stored)
                 return StoreStatus.CONFLICT
             case Verdict.DELETED:
-                self._entry.discard()
-                reception.release(instance.study_instance_uid)
                 return StoreStatus.DELETED
+            case Verdict.REVOKED:
+                raise Revoked
             case _:
                 raise Unavailable("the study is live under another id, or was purged")
-
-    def _keep_refused(self, label: Label, place: Place) -> None:
-        """The pack ends with the refused bytes; what comes next of the study goes into another.
-
-        The mark in the header is for whoever rebuilds the index from packs. The answer does not wait for it.
-        """
-        self._entry.keep(place)
-        with suppress(OSError):
-            self._entry.complete(replace(label, quarantined=True))
-        self._reception.release(self._instance.study_instance_uid)
 
     def _index(
         self, label: Label, description: Description | None
@@ -183,6 +221,22 @@ class Reception:
         self._packs = packs
         self._loop = loop
         self._open: dict[UID, _OpenStudy] = {}
+        self._described: dict[tuple[UID, UID], Description] = {}
+
+    def head(self) -> Head:
+        """Where a data set waits for its UIDs."""
+        return Head(self._packs)
+
+    def described(self, series: tuple[UID, UID]) -> Description | None:
+        """What the index knows of a series by this association, if it is at hand."""
+        return self._described.get(series)
+
+    def describe(self, series: tuple[UID, UID], description: Description) -> None:
+        """The index knows the description now."""
+        self._described.pop(series, None)
+        if len(self._described) >= MAX_DESCRIBED_SERIES:
+            del self._described[next(iter(self._described))]
+        self._described[series] = description
 
     def begin(self, instance: Instance) -> Receipt:
         """Opens the pack of the instance's study; raises Refused, OSError or Unavailable."""
@@ -213,6 +267,7 @@ class Reception:
             sender.gateway_id,
             sop_instance_uid,
             answer.status,
+            f"{answer.status:04X}",
         )
         try:
             self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
@@ -225,9 +280,16 @@ class Reception:
         """What the index makes of durable bytes."""
         return self._loop.wait(self._studies.receive(study_id, self.sender, stored, description), INDEX_S)
 
+    def quarantine(self, study_id: StudyId, stored: StoredInstance) -> None:
+        """Keeps refused bytes, if there is room."""
+        self._loop.wait(self._studies.quarantine(study_id, self.sender, stored), INDEX_S)
+
     def release(self, study_instance_uid: UID) -> None:
         """No more instances go into the study's pack."""
         study = self._open.pop(study_instance_uid)
+        self._described = {
+            series: known for series, known in self._described.items() if series[0] != study_instance_uid
+        }
         study.pack.close()
         self._loop.call(self._studies.release, study.pack.pack_id, study.study_id)
 

@@ -1,14 +1,14 @@
 """What ingest does: administrators enrol gateways, gateways announce and send, studies settle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Literal, Protocol
 from uuid import UUID
 
+from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
 from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
@@ -19,6 +19,7 @@ from services.ingest.domain import (
     Description,
     Gateway,
     Limits,
+    Place,
     Reach,
     RecordedRefusal,
     Refusal,
@@ -33,19 +34,14 @@ from services.ingest.domain import (
     enrolment,
     transfer_begun_at,
 )
+from services.ingest.refusals import RefusalWindows
 
 GATEWAY_ADMIN = "gateway.admin"
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
 CHANGES_S = 1.0
 """A changing study is told at most this often, and revoked gateways are looked for (A55, SEC-2)."""
-TOLD_AT_ONCE = 1_000
-"""Studies that are told or settle at one look, and packs that are sealed; the others a second later."""
 PRUNE_S = 60.0
-PRUNED_AT_ONCE = 5_000
-"""Rows of one statement."""
-PRUNED_BATCHES = 20
-"""Of each table every PRUNE_S: more than can come in between."""
 RECOVERY_PAGE = 1_000
 """Packs asked about in one statement after a start."""
 
@@ -72,11 +68,11 @@ class Transaction(Protocol):
 
     async def insert_refusal(self, recorded: RecordedRefusal) -> None: ...
     async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]: ...
-    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int: ...
+    async def prune_refusals(self, older_than: datetime, keep: int) -> None: ...
 
     async def begin_transfer(self, transfer: Transfer) -> Transfer: ...
     async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
-    async def prune_transfers(self, older_than: datetime, limit: int) -> int: ...
+    async def prune_transfers(self, older_than: datetime) -> None: ...
 
     async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]: ...
     async def receive(
@@ -92,16 +88,17 @@ class Transaction(Protocol):
     async def seal_open_packs(self) -> None: ...
     async def pack_is_kept(self, pack_id: PackId) -> bool: ...
     async def sealed_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
-    async def prune_packs(self, older_than: datetime, limit: int) -> int: ...
-    async def prune_tombstones(self, older_than: datetime, limit: int) -> int: ...
+    async def prune_packs(self, older_than: datetime) -> None: ...
+    async def prune_tombstones(self, older_than: datetime) -> None: ...
     async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
-    async def settle(self, sealed_before: datetime, limit: int) -> Mapping[StudyId, int]: ...
+    async def settle(self, sealed_before: datetime) -> Mapping[StudyId, int]: ...
     async def study(self, study_id: StudyId) -> Study | None: ...
     async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
 
-    async def quarantine(
-        self, study_id: StudyId, sender: Sender, stored: StoredInstance, limits: Limits
+    async def quarantine_has_room(
+        self, sender: Sender, sha256: bytes, length: int, limits: Limits
     ) -> bool: ...
+    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> bool: ...
     async def quarantined(self) -> Collection[bytes]: ...
 
     async def instances(
@@ -158,6 +155,7 @@ class Files(Protocol):
     def seal(self, pack_id: PackId, committed_end: int) -> None: ...
     def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
     def missing(self, pack_id: PackId) -> None: ...
+    def quarantine(self, place: Place, sha256: bytes) -> None: ...
     def quarantined(self) -> Collection[bytes]: ...
     def release(self, sha256: bytes) -> None: ...
 
@@ -173,11 +171,14 @@ class Gateways:
         rates: RateWindow,
         limits: Limits,
         new_id: NewId,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._access = access
         self._authority = authority
         self._rates = rates
+        self._clock = clock
+        self._windows = RefusalWindows(limits.refusals_per_minute)
         self._limits = limits
         self._new_id = new_id
 
@@ -230,24 +231,51 @@ class Gateways:
             return await statements.refusals(reach, before, limit)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Lists and audits a refusal; of one address a few a minute, so that a scanner fills no disk."""
-        host = refusal.remote_address.rpartition(":")[0]
-        if not await self._rates.allow(f"refusals:{host}", self._limits.refusals_per_minute, 60):
+        """Lists and audits a refusal; of one kind and sender a few a minute, and the others as a number."""
+        if self._windows.lists(refusal, self._clock.now()):
+            await self._list([refusal])
+
+    async def list_suppressed(self) -> None:
+        """Lists the refusals of the last minute that were only counted."""
+        lines = self._windows.ended(self._clock.now())
+        try:
+            await self._list(lines)
+        except Unavailable:
+            self._windows.keep(lines)
+            raise
+
+    async def _list(self, refusals: Sequence[Refusal]) -> None:
+        if not refusals:
             return
         async with self._database.transaction() as transaction:
-            if refusal.gateway_id is None and refusal.certificate_sha256:
-                gateway = await transaction.gateway_of_certificate(refusal.certificate_sha256)
-                refusal = replace(refusal, gateway_id=gateway.gateway_id if gateway else None)
-            actor = f"gateway:{refusal.gateway_id}" if refusal.gateway_id else "unknown"
-            recorded = RecordedRefusal(self._new_id(), transaction.now, refusal)
-            await transaction.insert_refusal(recorded)
-            await transaction.record(
-                actor,
-                f"{refusal.kind}.refused",
-                f"refusal:{recorded.refusal_id}",
-                "refused",
-                reason=refusal.reason,
-            )
+            for refusal in refusals:
+                if refusal.gateway_id is None and refusal.certificate_sha256:
+                    gateway = await transaction.gateway_of_certificate(refusal.certificate_sha256)
+                    refusal = replace(refusal, gateway_id=gateway.gateway_id if gateway else None)
+                recorded = RecordedRefusal(self._new_id(), transaction.now, refusal)
+                await transaction.insert_refusal(recorded)
+                more = {"suppressed": refusal.suppressed} if refusal.suppressed else {}
+                await transaction.record(
+                    f"gateway:{refusal.gateway_id}" if refusal.gateway_id else "unknown",
+                    f"{refusal.kind}.refused",
+                    f"refusal:{recorded.refusal_id}",
+                    "refused",
+                    reason=refusal.reason,
+                    **more,
+                )
+
+    async def recognize(self, certificate_sha256: str) -> Gateway:
+        """The gateway of a certificate; raises Denied if there is none, or it is revoked (SEC-2)."""
+        async with self._database.statements() as statements:
+            return await self._gateway_of(statements, certificate_sha256)
+
+    async def _gateway_of(self, statements: Transaction, certificate_sha256: str) -> Gateway:
+        gateway = await statements.gateway_of_certificate(certificate_sha256)
+        if gateway is None:
+            raise Denied("the certificate belongs to no gateway")
+        if gateway.revoked_at is not None:
+            raise Denied("the gateway is revoked")
+        return gateway
 
     async def admit(
         self, certificate_sha256: str, calling_ae_title: str, transfer_id: str | None, remote_address: str
@@ -257,11 +285,7 @@ class Gateways:
         Raises Denied; NotFound or Invalid for a transfer it did not begin; Exhausted if it comes too often.
         """
         async with self._database.statements() as statements:
-            gateway = await statements.gateway_of_certificate(certificate_sha256)
-            if gateway is None:
-                raise Denied("the certificate belongs to no gateway")
-            if gateway.revoked_at is not None:
-                raise Denied("the gateway is revoked")
+            gateway = await self._gateway_of(statements, certificate_sha256)
             facility_id = gateway.receives_for(calling_ae_title)
             if facility_id is None:
                 raise Denied("the calling AE title is not one of the gateway's")
@@ -326,19 +350,14 @@ class Gateways:
             associations.abort(revoked)
 
     async def prune(self) -> None:
-        """Lets go of what has outlived its use: some at a time, and what is left the next time."""
-        kept, kept_for = self._limits.refusals_kept, self._limits.refusals_kept_for
-        prunings: Sequence[Callable[[Transaction], Awaitable[int]]] = (
-            lambda t: t.prune_refusals(t.now - kept_for, kept, PRUNED_AT_ONCE),
-            lambda t: t.prune_transfers(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
-            lambda t: t.prune_tombstones(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
-            lambda t: t.prune_packs(t.now - timedelta(hours=1), PRUNED_AT_ONCE),
-        )
-        for prune in prunings:
-            for _ in range(PRUNED_BATCHES):
-                async with self._database.statements() as statements:
-                    if await prune(statements) < PRUNED_AT_ONCE:
-                        break
+        """Lets go of what has outlived its use."""
+        await self.list_suppressed()
+        async with self._database.transaction() as transaction:
+            now = transaction.now
+            await transaction.prune_refusals(now - self._limits.refusals_kept_for, self._limits.refusals_kept)
+            await transaction.prune_transfers(now - MAX_TRANSFER_AGE)
+            await transaction.prune_tombstones(now - MAX_TRANSFER_AGE)
+            await transaction.prune_packs(now - timedelta(hours=1))
 
     def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
         try:
@@ -398,9 +417,7 @@ class Studies:
     ) -> tuple[Verdict, StudyId]:
         """Indexes an instance whose bytes are durable: one statement, but for the first of a study.
 
-        Other bytes under a stored UID are kept where they are, in the pack, however large: once per digest,
-        and while the gateway's share of the quarantine lasts (A27). An Unavailable leaves open what was
-        committed.
+        An Unavailable leaves open whether it was committed.
         """
         async with self._database.statements() as statements:
             verdict, live_id = await statements.receive(study_id, sender, stored, description, create=False)
@@ -411,13 +428,22 @@ class Studies:
                 )
                 if verdict is Verdict.FIRST:
                     await transaction.say(StudyReceived(live_id, 1))
-        if verdict is Verdict.CONFLICT:
-            async with self._database.statements() as statements:
-                if await statements.quarantine(live_id, sender, stored, self._limits):
-                    verdict = Verdict.QUARANTINED
         if verdict is Verdict.NEW:
             self._changed.add(live_id)
         return verdict, live_id
+
+    async def quarantine(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None:
+        """Keeps refused bytes once per digest, while the gateway's share of the quarantine lasts (A27)."""
+        async with self._database.statements() as statements:
+            room = await statements.quarantine_has_room(
+                sender, stored.sha256, stored.place.file_length, self._limits
+            )
+        if room:
+            await asyncio.to_thread(self._files.quarantine, stored.place, stored.sha256)
+            async with self._database.transaction() as transaction:
+                kept = await transaction.insert_quarantined(study_id, sender, stored)
+            if not kept:
+                await asyncio.to_thread(self._files.release, stored.sha256)
 
     def release(self, pack_id: PackId, study_id: StudyId) -> None:
         """An association has ended with this pack: it is sealed, and the study is told, at once."""
@@ -429,9 +455,8 @@ class Studies:
 
         With `everything` false, only studies whose association has just ended are told.
         """
-        released = dict(islice(self._released.items(), TOLD_AT_ONCE))
+        released = dict(self._released)
         telling = self._changed if everything else self._changed & set(released.values())
-        telling = set(islice(telling, TOLD_AT_ONCE))
         # Taken out first: what changes from here on is told the next time. Should this fail, then the next
         # change of the study tells it, or its settling.
         self._changed = self._changed - telling
@@ -445,7 +470,7 @@ class Studies:
             del self._released[pack_id]
         if everything:
             async with self._database.transaction() as transaction:
-                changes = await transaction.settle(transaction.now - self._limits.settle_after, TOLD_AT_ONCE)
+                changes = await transaction.settle(transaction.now - self._limits.settle_after)
                 await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def run(self, gateways: Gateways, associations: Associations) -> None:

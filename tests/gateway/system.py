@@ -24,7 +24,7 @@ import gateway.__main__
 from kernel.clock import MonotonicClock
 from kernel.dicom import AETitle
 from plumbing import rpc
-from plumbing.dimse import Acceptor, AssociationRequest, Refused, StoreCommand
+from plumbing.dimse import Acceptor, AssociationRequest, Refused, RefusedConnection, StoreCommand
 from plumbing.pki import GATEWAY_URI, CertificateAuthority, Pki
 from plumbing.tls import TLSFiles, server_context
 from tests.forks import fork
@@ -122,8 +122,11 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
             self.most_open = max(self.most_open, self.open)
         return _Recording(self, request)
 
-    def refused(self, kind: str, reason: str, request: AssociationRequest | None, remote: str) -> None:
-        self.refusals.append(reason)
+    def recognize(self, certificate_der: bytes | None, remote: str) -> None:
+        """Everybody may ask."""
+
+    def refused(self, refused: RefusedConnection) -> None:
+        self.refusals.append(refused.reason)
 
 
 class _Recording:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbing.dimse import Acceptor, AssociationRequest, Limits, StoreCommand
+from plumbing.dimse import Acceptor, AssociationRequest, Limits, RefusedConnection, StoreCommand
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.tls import TLSFiles, server_context
 from tests.ingest.objects import CT
@@ -29,22 +29,30 @@ class Listening:
     tls: TLSFiles | None = None
     requests: list[AssociationRequest] = field(default_factory=list)
     stored: list[tuple[StoreCommand, str, int]] = field(default_factory=list)
-    refusals: list[tuple[str, str, AssociationRequest | None]] = field(default_factory=list)
+    refused_connections: list[RefusedConnection] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     discarded: int = 0
     chunks: int = 0
+    known: Callable[[bytes | None], None] = lambda certificate: None
     judge: Callable[[AssociationRequest], None] = lambda request: None
     begin: Callable[[StoreCommand], None] = lambda command: None
     write: Callable[[memoryview], None] = lambda chunk: None
     finish: Callable[[StoreCommand], tuple[int, str]] = lambda command: (0, "")
+
+    @property
+    def refusals(self) -> list[tuple[str, str]]:
+        return [(each.kind, each.reason) for each in self.refused_connections]
+
+    def recognize(self, certificate_der: bytes | None, remote: str) -> None:
+        self.known(certificate_der)
 
     def associate(self, request: AssociationRequest) -> "_Association":
         self.judge(request)
         self.requests.append(request)
         return _Association(self, request)
 
-    def refused(self, kind: str, reason: str, request: AssociationRequest | None, remote: str) -> None:
-        self.refusals.append((kind, reason, request))
+    def refused(self, refused: RefusedConnection) -> None:
+        self.refused_connections.append(refused)
 
     def sender(self, title: str = "CT1", **more: Any) -> Sender:
         return Sender(self.port, title, self.tls, more.pop("called", "READROOM"), **more)

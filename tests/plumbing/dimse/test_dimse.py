@@ -191,14 +191,14 @@ async def test_rejections_carry_their_reason_and_are_told(plain: Listening) -> N
     assert rejection(plain.port) == (1, 1, 3)
     await eventually(
         lambda: (
-            [(kind, reason) for kind, reason, _ in plain.refusals]
+            plain.refusals
             == [
                 ("association", "nobody here is called `OTHER`"),
                 ("association", "nobody knows you"),
             ]
         )
     )
-    assert all(request and request.calling_ae_title == "CT1" for _, _, request in plain.refusals)
+    assert {each.calling_ae_title for each in plain.refused_connections} == {"CT1"}
 
 
 def test_what_is_not_served_is_refused_and_the_association_lives(by_hand: Callable[..., ByHand]) -> None:
