@@ -1,6 +1,8 @@
 """Rules of the house that are checks with a name and a reason."""
 
+import ast
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,31 @@ def test_there_is_no_drawer_for_everything() -> None:
     drawers = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.stem in names]
 
     assert [] == drawers
+
+
+def test_what_another_service_answers_is_used() -> None:
+    """Whether somebody may is a value; a call made only for the exception it may raise is easily lost."""
+    thrown_away = [
+        f"{path.relative_to(ROOT)}:{line}: `{method}`"
+        for clients in ROOT.glob("services/*/clients.py")
+        for path in clients.parent.glob("*.py")
+        for line, method in _unused_answers(path, _answering(clients))
+    ]
+
+    assert [] == thrown_away
+
+
+def _answering(clients: Path) -> set[str]:
+    """The methods of a service's clients that answer anything."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(clients.read_text()))
+        if isinstance(node, ast.AsyncFunctionDef) and node.returns and ast.unparse(node.returns) != "None"
+    }
+
+
+def _unused_answers(path: Path, methods: set[str]) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Expr(ast.Await(ast.Call(ast.Attribute(ast.Attribute(), method)))) if method in methods:
+                yield node.lineno, method

@@ -5,7 +5,7 @@ number of tries at once, gives nobody a sixth (A41).
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,12 +19,12 @@ from kernel.language import Language
 from services.sharing import usecases
 from services.sharing.domain import (
     Act,
+    ActiveUser,
     Bucket,
     Permit,
     Received,
     Share,
     State,
-    User,
     lacks,
     no_bucket,
 )
@@ -42,18 +42,26 @@ from services.sharing.otp import (
     new_code,
     next_text_at,
 )
-from services.sharing.usecases import BATCH, SHARE_ADMIN, Acts, Telling, as_seen, open_bucket, owners_of
+from services.sharing.usecases import (
+    BATCH,
+    SHARE_ADMIN,
+    Acts,
+    Telling,
+    active_user,
+    as_seen,
+    open_bucket,
+    owners_of,
+)
 
 OPERATOR = "operator"
 
 MAX_SESSION_CHARACTERS = 128
 
 
-class Access(usecases.Seeing, usecases.Owning, Protocol):
+class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows him."""
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
-    async def users(self, logins: Collection[str]) -> Mapping[str, User]: ...
     async def register(self, bucket_id: BucketId, session: str) -> None:
         """Lets a bucket give sight in a login session of its recipient (A57)."""
         ...
@@ -72,7 +80,9 @@ class Transaction(usecases.Transaction, Protocol):
     """What sharing's store does about codes; `codestore.py` says more."""
 
     async def is_recipient(self, bucket_id: BucketId, login: str) -> bool: ...
-    async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None: ...
+    async def received_bucket(
+        self, bucket_id: BucketId, user: ActiveUser, session: str
+    ) -> Received | None: ...
 
     async def tries(self, bucket_id: BucketId) -> Tries: ...
     async def save_tries(self, bucket_id: BucketId, tries: Tries) -> None: ...
@@ -202,28 +212,28 @@ class Codes:
         checked_code(guess)
         _check_session(session)
         async with self._acts.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
-            await self._access.check_permission(SHARE_ADMIN, None)  # refuses who is no active user
+            active = await active_user(self._access, actor)
             refusal = None
-            if await self._count_try(actor, session, bucket_id, guess):
-                refusal = await self._judge(actor, session, bucket_id, guess)
+            if await self._count_try(active, session, bucket_id, guess):
+                refusal = await self._judge(active, session, bucket_id, guess)
         if refusal is not None:
             raise refusal
         await self._register(bucket_id, session)
         async with self._database.transaction() as transaction:
-            received = await transaction.received_bucket(bucket_id, actor, session)
+            received = await transaction.received_bucket(bucket_id, active, session)
         if received is None:
             raise no_bucket()
         (received,) = await as_seen(self._access, [received])
         async with self._database.transaction() as transaction:
             return await open_bucket(transaction, received)
 
-    async def _count_try(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> bool:
+    async def _count_try(self, user: ActiveUser, session: str, bucket_id: BucketId, guess: str) -> bool:
         """Counts a try; answers whether there is anything to judge, or only to tell access.
 
         While the bucket is blocked it refuses any, and takes as long for a right one.
         """
         async with self._database.transaction() as transaction:
-            bucket = await _own(transaction, actor, bucket_id)
+            bucket = await _own(transaction, user.login, bucket_id)
             tries = (await transaction.tries(bucket_id)).settled(transaction.now)
             may_try = bucket.state is State.ACTIVE and tries.is_room
             if may_try:
@@ -236,8 +246,11 @@ class Codes:
             raise _blocked()
         return True
 
-    async def _judge(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> ReadroomError | None:
+    async def _judge(
+        self, user: ActiveUser, session: str, bucket_id: BucketId, guess: str
+    ) -> ReadroomError | None:
         """Compares a try that has been counted, and writes down what it was; answers its refusal."""
+        actor = user.login
         object_ = f"bucket:{bucket_id}"
         async with self._database.transaction() as transaction:
             bucket = await _own(transaction, actor, bucket_id)

@@ -173,6 +173,16 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveUser:
+    """Who acts, once access has answered that they are an active user: nobody else receives anything.
+
+    Made by `usecases.active_user` alone.
+    """
+
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
     """Whether the acting user sees a case, and whether by a privilege."""
 

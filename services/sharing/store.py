@@ -12,6 +12,7 @@ from kernel.language import Language
 from plumbing.audit import AuditEntry
 from services.sharing.codestore import CodeStore
 from services.sharing.domain import (
+    ActiveUser,
     Bucket,
     Change,
     Permit,
@@ -316,11 +317,13 @@ class SharingTransaction(CodeStore):
         )
         return buckets[0] if buckets else None
 
-    async def received(self, login: str, session: str, before: UUID | None, limit: int) -> Sequence[Received]:
+    async def received(
+        self, user: ActiveUser, session: str, before: UUID | None, limit: int
+    ) -> Sequence[Received]:
         """What a recipient has received and has not ended, newest first."""
         rows = await self.connection.fetch(
             f"{_RECEIVED} and bucket_id < $4 order by bucket_id desc limit $5",
-            login,
+            user.login,
             self.now,
             session,
             before or LATER,
@@ -328,18 +331,18 @@ class SharingTransaction(CodeStore):
         )
         return await self._received(rows)
 
-    async def received_by_link(self, digest: bytes, login: str, session: str) -> Received | None:
+    async def received_by_link(self, digest: bytes, user: ActiveUser, session: str) -> Received | None:
         """The same of the one that a link names."""
         rows = await self.connection.fetch(
-            f"{_RECEIVED} and link_digest = $4", login, self.now, session, digest
+            f"{_RECEIVED} and link_digest = $4", user.login, self.now, session, digest
         )
         received = await self._received(rows)
         return received[0] if received else None
 
-    async def received_bucket(self, bucket_id: BucketId, login: str, session: str) -> Received | None:
+    async def received_bucket(self, bucket_id: BucketId, user: ActiveUser, session: str) -> Received | None:
         """The same of one bucket."""
         rows = await self.connection.fetch(
-            f"{_RECEIVED} and bucket_id = $4", login, self.now, session, bucket_id
+            f"{_RECEIVED} and bucket_id = $4", user.login, self.now, session, bucket_id
         )
         received = await self._received(rows)
         return received[0] if received else None

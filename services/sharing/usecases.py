@@ -18,12 +18,14 @@ from kernel.errors import (
     Exhausted,
     Expired,
     NotFound,
+    Unauthenticated,
     Unavailable,
 )
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from services.sharing.domain import (
     Act,
+    ActiveUser,
     Bucket,
     Change,
     Owner,
@@ -60,7 +62,15 @@ class Owning(Protocol):
         ...
 
 
-class Access(Owning, Protocol):
+class Describing(Protocol):
+    """The service access, asked who users are."""
+
+    async def users(self, logins: Collection[str]) -> Mapping[str, User]:
+        """Those that there are, by login."""
+        ...
+
+
+class Access(Owning, Describing, Protocol):
     """The service access: the first three on behalf of the acting user."""
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
@@ -71,10 +81,6 @@ class Access(Owning, Protocol):
 
     async def change(self, changes: Sequence[Change]) -> str:
         """Sets how buckets stand; answers the revision of sight."""
-        ...
-
-    async def users(self, logins: Collection[str]) -> Mapping[str, User]:
-        """Those that there are, by login."""
         ...
 
 
@@ -117,9 +123,9 @@ class Transaction(Protocol):
 
     async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None: ...
     async def received(
-        self, login: str, session: str, before: UUID | None, limit: int
+        self, user: ActiveUser, session: str, before: UUID | None, limit: int
     ) -> Sequence[Received]: ...
-    async def received_by_link(self, digest: bytes, login: str, session: str) -> Received | None: ...
+    async def received_by_link(self, digest: bytes, user: ActiveUser, session: str) -> Received | None: ...
 
     async def policy(self, facility_id: FacilityId) -> Policy: ...
     async def save_policy(self, policy: Policy) -> None: ...
@@ -205,18 +211,18 @@ class Inbox:
 
     async def list(self, actor: str, session: str, before: UUID | None, limit: int) -> Sequence[Received]:
         """What the actor has received and has not ended, newest first (SHR-29)."""
-        await self._must_be_active()
+        active = await active_user(self._access, actor)
         async with self._database.transaction() as transaction:
             await transaction.record(actor, "received.listed", f"user:{actor}", "done")
-            received = await transaction.received(actor, session, before, limit)
+            received = await transaction.received(active, session, before, limit)
         return await as_seen(self._access, received)
 
     async def open(self, actor: str, session: str, link: str) -> Received:
         """The bucket that a link names, to its recipient alone (A56)."""
-        await self._must_be_active()
+        active = await active_user(self._access, actor)
         async with self._acts.audited(actor, "share.opened", "link"):
             async with self._database.transaction() as transaction:
-                received = await transaction.received_by_link(link_digest(link), actor, session)
+                received = await transaction.received_by_link(link_digest(link), active, session)
             if received is None:
                 raise no_link()
             (received,) = await as_seen(self._access, [received])
@@ -224,9 +230,13 @@ class Inbox:
                 await transaction.record(actor, "share.opened", f"bucket:{received.bucket.id}", "done")
                 return await open_bucket(transaction, received)
 
-    async def _must_be_active(self) -> None:
-        """Access refuses who is no active user, whatever he asks."""
-        await self._access.check_permission(SHARE_CREATE, None)
+
+async def active_user(access: Describing, actor: str) -> ActiveUser:
+    """Who acts, as access knows them now. Raises Unauthenticated for a user who is deactivated or unknown."""
+    user = (await access.users([actor])).get(actor)
+    if user is None or not user.active:
+        raise Unauthenticated("no active user has this login")
+    return ActiveUser(user.login)
 
 
 class Seeing(Protocol):

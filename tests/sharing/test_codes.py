@@ -1,16 +1,17 @@
 """What a recipient does with one-time codes, and who ends a block: the use cases on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unavailable
+from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import ShareBlocked, ShareOpened
 from kernel.ids import BucketId
 from kernel.language import Language
-from services.sharing.domain import Change, Permit, State
+from services.sharing.domain import ActiveUser, Change, Permit, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE
 from tests.sharing.two_factor import (
     INSTANT,
@@ -73,10 +74,10 @@ async def test_every_login_session_needs_a_code_of_its_own(world: World) -> None
     await phone.redeem(code)
     async with world.database.transaction() as transaction:
         for session, code_needed in (("phone", False), ("laptop", True)):
-            received = await transaction.received_bucket(phone.bucket_id, phone.login, session)
+            received = await transaction.received_bucket(phone.bucket_id, ActiveUser(phone.login), session)
             assert received is not None
             assert (code_needed, code_needed) == (received.code_needed, received.withheld)
-            (listed,) = await transaction.received(phone.login, session, None, 10)
+            (listed,) = await transaction.received(ActiveUser(phone.login), session, None, 10)
             assert code_needed is listed.code_needed
     await laptop.redeem(await world.next_code(laptop))
     assert [(phone.bucket_id, "phone"), (phone.bucket_id, "laptop")] == world.access.registered
@@ -477,6 +478,21 @@ async def test_who_is_no_active_user_gets_no_code(world: World) -> None:
 
     assert isinstance(await tried(mine.send()), NotFound)
     assert [] == world.texts.sent
+
+
+async def test_who_is_no_active_user_any_more_redeems_nothing_and_costs_no_try(world: World) -> None:
+    mine = await world.bucket()
+    code = await mine.send()
+    before = await _tries(world, mine.bucket_id)
+    known = world.access.people[mine.login]
+    for now in (None, replace(known, active=False)):
+        world.access.people = {mine.login: now} if now else {}
+
+        assert isinstance(await tried(mine.redeem(code)), Unauthenticated)
+
+    assert before == await _tries(world, mine.bucket_id)
+    world.access.people = {mine.login: known}
+    await mine.redeem(code)
 
 
 @pytest.mark.proves("SEC-9", part="kept as a keyed digest only")

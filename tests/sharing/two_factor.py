@@ -187,9 +187,7 @@ class World:
     ) -> Actor:
         """A bucket that was shared from North by `sender`, and its recipient."""
         login = login or f"recipient-{uuid4().hex[:8]}"
-        self.access.people.setdefault(
-            login, User(UserId(uuid4()), login, "Dr R", True, Language.NL, mobile_number=number or a_number())
-        )
+        self.know(login, number)
         share_id = ShareId(UUID7(self.clock)())
         bucket = Bucket(
             BucketId(UUID7(self.clock)()),
@@ -225,7 +223,14 @@ class World:
             await transaction.insert_share(share, {bucket.id: LINKS.stored(bucket.id)})
         return self.acting(login, bucket.id)
 
+    def know(self, login: str, number: str = "") -> None:
+        """This login is an active user's from now on, if it is nobody's."""
+        self.access.people.setdefault(
+            login, User(UserId(uuid4()), login, "Dr R", True, Language.NL, mobile_number=number or a_number())
+        )
+
     def acting(self, login: str, bucket_id: BucketId, session: str = "phone") -> Actor:
+        self.know(login)
         return Actor(self.codes, self.texts, login, session, bucket_id)
 
     def on(self, actor: Actor, session: str) -> Actor:
