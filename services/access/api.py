@@ -196,6 +196,12 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.CheckResponse(decision=_decision(decision), revision=self._revisions.token(revision))
 
+    async def CheckAgain(  # noqa: N802
+        self, request: pb.CheckAgainRequest, context: Context
+    ) -> pb.CheckAgainResponse:
+        decision = await self._sight.check_again(request.login, request.session, _case_id(request.case_id))
+        return pb.CheckAgainResponse(studies=_decision(decision).studies)
+
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
         decisions = await self._sight.check_many(acting_login(), case_ids, session=acting_session())

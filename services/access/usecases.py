@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from kernel.clock import Clock
-from kernel.errors import Invalid, NotFound, Unavailable
+from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, StudyId, UserId
 from services.access.caseindex import (
@@ -163,6 +163,14 @@ class Sight:
         if studies and decision.images:
             decision = replace(decision, studies=studies)
         return decision, answer.revision
+
+    async def check_again(self, login: str, session: str, case_id: CaseId) -> Decision:
+        """What the user of an open stream of images may do with its case now; nothing if they are gone."""
+        try:
+            decision, _ = await self.check(login, case_id, images=True, at_least=0, session=session)
+        except Unauthenticated:
+            return NO_SIGHT
+        return decision
 
     async def check_many(
         self, login: str, case_ids: Sequence[CaseId], *, session: str = ""

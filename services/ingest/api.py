@@ -9,12 +9,12 @@ import grpc
 
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
 from plumbing import pages
-from plumbing.callers import acting_login
+from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
 from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
-from services.ingest.images import Images
+from services.ingest.images import Images, Viewer
 from services.ingest.usecases import Gateways, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
@@ -127,21 +127,22 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamInstanceRequest, context: Context
     ) -> AsyncIterator[pb.StreamInstanceResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        stored, *_ = await self._images.of_case(acting_login(), case_id, request.sop_instance_uid)
-        yield pb.StreamInstanceResponse(header=_header(stored))
-        async for chunk in self._images.read(stored):
-            yield pb.StreamInstanceResponse(chunk=chunk)
+        async with self._images.of_case(_viewer(), case_id, request.sop_instance_uid) as (stored, *_):
+            yield pb.StreamInstanceResponse(header=_header(stored))
+            async for chunk in self._images.read(stored):
+                yield pb.StreamInstanceResponse(chunk=chunk)
 
     async def StreamStudy(  # noqa: N802
         self, request: pb.StreamStudyRequest, context: Context
     ) -> AsyncIterator[pb.StreamStudyResponse]:
-        found = await self._images.of_case(acting_login(), CaseId(parse_id(request.case_id, "case_id")))
-        length = sum(stored.place.file_length for stored in found)
-        yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
-        for stored in found:
-            yield pb.StreamStudyResponse(header=_header(stored))
-            async for chunk in self._images.read(stored):
-                yield pb.StreamStudyResponse(chunk=chunk)
+        case_id = CaseId(parse_id(request.case_id, "case_id"))
+        async with self._images.of_case(_viewer(), case_id) as found:
+            length = sum(stored.place.file_length for stored in found)
+            yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
+            for stored in found:
+                yield pb.StreamStudyResponse(header=_header(stored))
+                async for chunk in self._images.read(stored):
+                    yield pb.StreamStudyResponse(chunk=chunk)
 
     async def DeleteStudy(  # noqa: N802
         self, request: pb.DeleteStudyRequest, context: Context
@@ -209,6 +210,10 @@ def serve_gateways(server: Server, gateways: Gateways) -> None:
         GatewayApi(gateways),
         pb.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     )
+
+
+def _viewer() -> Viewer:
+    return Viewer(acting_login(), acting_session())
 
 
 def _gateway(gateway: Gateway) -> pb.Gateway:

@@ -1,6 +1,6 @@
 """The service that ingest asks: access, for permissions and for what a user may fetch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import grpc
@@ -30,13 +30,13 @@ class AccessClient:
         decision = (await self._access.Check(request)).decision
         if not (decision.allowed and decision.images) or decision.being_deleted:
             return None
-        return [
-            ConfirmedStudy(
-                StudyId(UUID(study.study_id)),
-                None if study.all_series else frozenset(study.series_instance_uids),
-            )
-            for study in decision.studies
-        ]
+        return _confirmed(decision.studies)
+
+    async def still_images(
+        self, login: str, session: str, case_id: CaseId, seconds: float
+    ) -> Sequence[ConfirmedStudy]:
+        request = access_pb2.CheckAgainRequest(login=login, session=session, case_id=str(case_id))
+        return _confirmed((await self._access.CheckAgain(request, timeout=seconds)).studies)
 
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
         request = access_pb2.BeginDeleteRequest(
@@ -48,3 +48,13 @@ class AccessClient:
             FacilityId(UUID(answer.facility_id)),
             answer.revision,
         )
+
+
+def _confirmed(studies: Iterable[access_pb2.ConfirmedStudy]) -> list[ConfirmedStudy]:
+    return [
+        ConfirmedStudy(
+            StudyId(UUID(study.study_id)),
+            None if study.all_series else frozenset(study.series_instance_uids),
+        )
+        for study in studies
+    ]

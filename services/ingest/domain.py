@@ -6,7 +6,7 @@ or a conflict (other bytes under its UID: refused for good). What is served neve
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -395,6 +395,21 @@ class ConfirmedStudy:
 
     study_id: StudyId
     series: frozenset[str] | None
+
+
+def still_served(
+    before: Iterable[ConfirmedStudy], series: Collection[str], now: Iterable[ConfirmedStudy]
+) -> bool:
+    """Whether each study, and of these series each that belonged to it, still belongs to the case."""
+    confirmed = {study.study_id: study.series for study in now}
+    return all(
+        study.study_id in confirmed
+        and (
+            (still := confirmed[study.study_id]) is None
+            or {each for each in series if study.series is None or each in study.series} <= still
+        )
+        for study in before
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,60 @@
-"""What users fetch."""
+"""What users fetch, for as long as they may."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
-from kernel.dicom import parse_uid
-from kernel.errors import NotFound, Unavailable
+from prometheus_client import Counter
+
+from kernel.dicom import UID, parse_uid
+from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
-from services.ingest.domain import StoredInstance
-from services.ingest.usecases import Access, Database, Files
+from plumbing import log
+from services.ingest.domain import ConfirmedStudy, StoredInstance, still_served
+from services.ingest.usecases import Database, Files
+
+CHECK_AGAIN_S = 2.0
+"""An open stream asks access again this long after it asked last."""
+RETRY_S = 0.5
+"""And this long after access did not answer."""
+ANSWER_S = 1.5
+"""For access to answer."""
+CUT_AFTER_S = 4.0
+"""A stream of which access has said nothing for so long is cut; with RETRY_S that is within 5 s (A69)."""
+
+CUT = Counter("readroom_ingest_streams_cut", "Streams of images that ended because sight did", ["word"])
+
+_log = log.get()
+
+
+class Access(Protocol):
+    """The service access."""
+
+    async def images(self, case_id: CaseId) -> Sequence[ConfirmedStudy] | None:
+        """The studies of the case whose images the acting user may fetch; None if they may not, or see no
+        such case."""
+        ...
+
+    async def still_images(
+        self, login: str, session: str, case_id: CaseId, seconds: float
+    ) -> Sequence[ConfirmedStudy]:
+        """The same for a user whose stream is open, asked by ingest itself: their token is too old by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The acting user, and the login session that their token named."""
+
+    login: str
+    session: str
+
+
+def no_images() -> NotFound:
+    """No case, no sight and no images answer alike (A4)."""
+    return NotFound("there are no such images")
 
 
 class Images:
@@ -18,13 +65,46 @@ class Images:
         self._access = access
         self._files = files
 
+    @asynccontextmanager
     async def of_case(
-        self, actor: str, case_id: CaseId, sop_instance_uid: str | None = None
-    ) -> Sequence[StoredInstance]:
-        """The case's instances, or the one named. No case, no sight and no images answer alike (A4)."""
+        self, viewer: Viewer, case_id: CaseId, sop_instance_uid: str | None = None
+    ) -> AsyncIterator[Sequence[StoredInstance]]:
+        """The case's instances, or the one named, for as long as the viewer may fetch them (A69).
+
+        While the body runs access is asked again and again, by a timer of its own: a reader who is slow, or
+        reads nothing, changes nothing about it. When access says no, or says nothing for too long, the body
+        is cancelled wherever it waits, and NotFound or Unavailable is raised in its place.
+        """
         uid = parse_uid(sop_instance_uid, "sop_instance_uid") if sop_instance_uid is not None else None
+        asked_at = asyncio.get_running_loop().time()
+        studies = await self._access.images(case_id) or ()
+        found = await self._found(viewer.login, case_id, studies, uid)
+        serving = asyncio.current_task()
+        assert serving is not None
+        cut: list[ReadroomError] = []
+
+        async def watch() -> None:
+            series = {stored.instance.series_instance_uid for stored in found}
+            cut.append(await self._end_of_sight(viewer, case_id, studies, series, asked_at))
+            serving.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield found
+        except (asyncio.CancelledError, GeneratorExit):
+            if not cut:
+                raise
+            serving.uncancel()
+            CUT.labels(type(cut[0]).__name__).inc()
+            _log.warning("a stream of images is cut", case=str(case_id), cause=cut[0].sentence)
+            raise cut[0] from None
+        finally:
+            watching.cancel()
+
+    async def _found(
+        self, actor: str, case_id: CaseId, studies: Sequence[ConfirmedStudy], uid: UID | None
+    ) -> Sequence[StoredInstance]:
         found: Sequence[StoredInstance] = ()
-        studies = await self._access.images(case_id)
         async with self._database.transaction() as transaction:
             if studies:
                 found = await transaction.instances(studies, uid)
@@ -36,8 +116,35 @@ class Images:
                 instances=len(found),
             )
         if not found:
-            raise NotFound("there are no such images")
+            raise no_images()
         return found
+
+    async def _end_of_sight(
+        self,
+        viewer: Viewer,
+        case_id: CaseId,
+        studies: Sequence[ConfirmedStudy],
+        series: Collection[str],
+        asked_at: float,
+    ) -> ReadroomError:
+        """Wait until what is served may be served no longer, and answer why."""
+        loop = asyncio.get_running_loop()
+        allowed_at, pause_s = asked_at, CHECK_AGAIN_S
+        while True:
+            await asyncio.sleep(max(0.0, asked_at + pause_s - loop.time()))
+            asked_at = loop.time()
+            if asked_at >= allowed_at + CUT_AFTER_S:
+                return Unavailable("whether you may still see this case cannot be checked: try again later")
+            try:
+                now = await self._access.still_images(viewer.login, viewer.session, case_id, ANSWER_S)
+            except (Unavailable, Exhausted):
+                asked_at, pause_s = loop.time(), RETRY_S
+                continue
+            except ReadroomError:
+                return no_images()
+            if not still_served(studies, series, now):
+                return no_images()
+            allowed_at, pause_s = asked_at, CHECK_AGAIN_S
 
     async def read(self, stored: StoredInstance) -> AsyncIterator[bytes]:
         """The Part 10 file in chunks; the next is read while the last is on its way.
@@ -53,7 +160,7 @@ class Images:
         except NotFound:
             async with self._database.statements() as statements:
                 if not await statements.pack_is_kept(stored.place.pack_id):
-                    raise NotFound("there are no such images") from None
+                    raise no_images() from None
             self._files.missing(stored.place.pack_id)
             raise Unavailable("the instance cannot be read") from None
         finally:

@@ -12,7 +12,7 @@ from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
 from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
-from kernel.ids import CaseId, FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
 from services.ingest.domain import (
     MAX_TRANSFER_AGE,
     ConfirmedStudy,
@@ -121,10 +121,6 @@ class Access(Protocol):
         ...
 
     async def reach(self, permission: str) -> Reach: ...
-
-    async def images(self, case_id: CaseId) -> Sequence[ConfirmedStudy] | None:
-        """The studies of the case whose images he may fetch; None if he may not, or sees no such case."""
-        ...
 
 
 class Authority(Protocol):

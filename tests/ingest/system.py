@@ -59,6 +59,8 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         self.begun: dict[str, access_pb2.BeginDeleteResponse] = {}
         self.failing: list[ReadroomError] = []
         self.answers_get_lost = False
+        self.asked_again: list[tuple[str, str]] = []
+        self.silent_about: set[str] = set()
 
     async def CheckPermission(  # noqa: N802
         self, request: access_pb2.CheckPermissionRequest, context: Any
@@ -77,6 +79,17 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
     async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802
         decision = self.decisions.get((rpc.caller().login or "", request.case_id))
         return access_pb2.CheckResponse(decision=decision or access_pb2.Decision())
+
+    async def CheckAgain(  # noqa: N802
+        self, request: access_pb2.CheckAgainRequest, context: Any
+    ) -> access_pb2.CheckAgainResponse:
+        assert rpc.caller().login is None
+        self.asked_again.append((request.login, request.session))
+        if request.case_id in self.silent_about:
+            raise Unavailable("away")
+        decision = self.decisions.get((request.login, request.case_id))
+        shown = decision is not None and decision.allowed and decision.images
+        return access_pb2.CheckAgainResponse(studies=decision.studies if decision and shown else ())
 
     async def BeginDelete(  # noqa: N802
         self, request: access_pb2.BeginDeleteRequest, context: Any
@@ -123,7 +136,7 @@ class Ingest:
         self.database_url = database_url
         self.pki = pki
         self.folder = folder
-        self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks three of its verbs
+        self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks few of its verbs
         self.clock = MonotonicClock()
         self.ports = {name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access")}
         self.environ: dict[str, str] = {}

@@ -1096,6 +1096,60 @@ class CheckResponse(_message.Message):
 Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
 
 @_typing.final
+class CheckAgainRequest(_message.Message):
+    """CheckAgainRequest names what the stream was opened with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    login: _builtins.str
+    """Login of the user, as their token named it."""
+    session: _builtins.str
+    """Their login session, as their token named it."""
+    case_id: _builtins.str
+    """UUID of the case."""
+    def __init__(
+        self,
+        *,
+        login: _builtins.str = ...,
+        session: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "login", b"login", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckAgainRequest: _TypeAlias = CheckAgainRequest  # noqa: Y015
+
+@_typing.final
+class CheckAgainResponse(_message.Message):
+    """CheckAgainResponse answers what of the case's images the user may fetch now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STUDIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedStudy]:
+        """The received studies, with the series that belong to the case; none if there is no sight of images."""
+
+    def __init__(
+        self,
+        *,
+        studies: _abc.Iterable[Global___ConfirmedStudy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["studies", b"studies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckAgainResponse: _TypeAlias = CheckAgainResponse  # noqa: Y015
+
+@_typing.final
 class CheckManyRequest(_message.Message):
     """CheckManyRequest names cases."""
 

@@ -90,6 +90,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckResponse.FromString,
                 _registered_method=True)
+        self.CheckAgain = channel.unary_unary(
+                '/wire.access.v1.AccessService/CheckAgain',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckAgainRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckAgainResponse.FromString,
+                _registered_method=True)
         self.CheckMany = channel.unary_unary(
                 '/wire.access.v1.AccessService/CheckMany',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckManyRequest.SerializeToString,
@@ -226,6 +231,15 @@ class AccessServiceServicer:
     def Check(self, request, context):
         """Check answers what the acting user may do with a case now. A case that is absent and a case that he
         may not see answer the same: allowed is false and nothing else is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckAgain(self, request, context):
+        """CheckAgain answers ingest whether a user whose stream of images it serves may still fetch them (A69). The
+        stream began with a Check under the user's token, which is older than a minute by now. It answers like
+        Check; a user who is gone or deactivated sees nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -374,6 +388,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.Check,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckResponse.SerializeToString,
+            ),
+            'CheckAgain': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckAgain,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckAgainRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckAgainResponse.SerializeToString,
             ),
             'CheckMany': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckMany,
@@ -729,6 +748,33 @@ class AccessService:
             '/wire.access.v1.AccessService/Check',
             wire_dot_access_dot_v1_dot_access__pb2.CheckRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.CheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckAgain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/CheckAgain',
+            wire_dot_access_dot_v1_dot_access__pb2.CheckAgainRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.CheckAgainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,11 @@ class AccessServiceStub:
     """Check answers what the acting user may do with a case now. A case that is absent and a case that he
     may not see answer the same: allowed is false and nothing else is set.
     """
+    CheckAgain: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckAgainRequest, _access_pb2.CheckAgainResponse]
+    """CheckAgain answers ingest whether a user whose stream of images it serves may still fetch them (A69). The
+    stream began with a Check under the user's token, which is older than a minute by now. It answers like
+    Check; a user who is gone or deactivated sees nothing.
+    """
     CheckMany: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckManyRequest, _access_pb2.CheckManyResponse]
     """CheckMany answers Check for up to 1,000 cases, in the order asked."""
     CheckPermission: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckPermissionRequest, _access_pb2.CheckPermissionResponse]
@@ -133,6 +138,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     Check: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckRequest, _access_pb2.CheckResponse]  # type: ignore[assignment]
     """Check answers what the acting user may do with a case now. A case that is absent and a case that he
     may not see answer the same: allowed is false and nothing else is set.
+    """
+    CheckAgain: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckAgainRequest, _access_pb2.CheckAgainResponse]  # type: ignore[assignment]
+    """CheckAgain answers ingest whether a user whose stream of images it serves may still fetch them (A69). The
+    stream began with a Check under the user's token, which is older than a minute by now. It answers like
+    Check; a user who is gone or deactivated sees nothing.
     """
     CheckMany: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckManyRequest, _access_pb2.CheckManyResponse]  # type: ignore[assignment]
     """CheckMany answers Check for up to 1,000 cases, in the order asked."""
@@ -266,6 +276,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.CheckResponse, _abc.Awaitable[_access_pb2.CheckResponse]]:
         """Check answers what the acting user may do with a case now. A case that is absent and a case that he
         may not see answer the same: allowed is false and nothing else is set.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckAgain(
+        self,
+        request: _access_pb2.CheckAgainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CheckAgainResponse, _abc.Awaitable[_access_pb2.CheckAgainResponse]]:
+        """CheckAgain answers ingest whether a user whose stream of images it serves may still fetch them (A69). The
+        stream began with a Check under the user's token, which is older than a minute by now. It answers like
+        Check; a user who is gone or deactivated sees nothing.
         """
 
     @_abc_1.abstractmethod
