@@ -4,6 +4,11 @@ A sentence starts in lower case, has no full stop, quotes user input in backtick
 a colon, and names no class and no patient.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Code = TypeVar("Code")
+
 
 class ReadroomError(Exception):
     """A failure that has a word. Raise one of the words below, never this.
@@ -47,3 +52,8 @@ class Exhausted(ReadroomError):
 
 class Unavailable(ReadroomError):
     """A part we depend on does not answer; asking again later may help."""
+
+
+def code_of(error: ReadroomError, codes: Mapping[type[ReadroomError], Code]) -> Code:
+    """The code that an edge's table gives to an error; a kind of a word has the code of that word."""
+    return next(codes[kind] for kind in type(error).__mro__ if kind in codes)

@@ -319,6 +319,10 @@ class Consumer(Generic[T]):
                     _log.info("a fact has to wait", cause=error.sentence)
                     await message.nak(delay=self._delay_s(message))
                     outcome = "waits"
+                except Exception:  # its failure cannot even be counted: the others go on
+                    _log.exception("a fact has to wait")
+                    await message.nak(delay=self._delay_s(message))
+                    outcome = "waits"
         HEARD.labels(message.subject, outcome).inc()
 
     async def _settle(self, message: Msg, event_id: str | None) -> str:

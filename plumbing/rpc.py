@@ -7,7 +7,7 @@ table from errors to statuses, one log line, one observation, one span.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, Unavailable
-from plumbing import callers, log, status, telemetry, tls, tokens
+from plumbing import answers, callers, log, status, telemetry, tls, tokens
 from plumbing.callers import Acting, Allowed, Caller, Peer, caller
 from plumbing.tls import TLSFiles
 
@@ -57,7 +57,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
-_BEARER = "Bearer "
+_AUTHORIZATION, _BEARER = "authorization", "Bearer "
 
 _log = log.get()
 
@@ -223,7 +223,7 @@ class _Guard:
     def passed(self, context: Any) -> Iterator[None]:
         """Lets the call in, and tells how it ended; raises _Failed, in which nothing unexpected shows."""
         began = self._clock.now()
-        headers = dict(context.invocation_metadata())
+        headers, repeated = _headers(context.invocation_metadata())
         peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
         ended, field = "ok", None
         with (
@@ -231,7 +231,7 @@ class _Guard:
             log.bound(method=self._path, peer=peer.name, request_id=telemetry.request_id(span)),
         ):
             try:
-                callers.current.set(self._admit(peer, headers, context.time_remaining()))
+                callers.current.set(self._admit(peer, headers, repeated, context.time_remaining()))
                 yield
             except asyncio.CancelledError:
                 ended = "Cancelled"
@@ -254,8 +254,12 @@ class _Guard:
                 telemetry.CALLS.labels(self._path, ended).observe(seconds)
                 _log.info("served", word=ended, field=field, ms=round(seconds * 1000, 2))
 
-    def _admit(self, peer: Peer, headers: Mapping[str, Any], time_left_s: float | None) -> Caller:
-        bearer = headers.get("authorization")
+    def _admit(
+        self, peer: Peer, headers: Mapping[str, Any], repeated: Collection[str], time_left_s: float | None
+    ) -> Caller:
+        if _AUTHORIZATION in repeated:  # whichever counted, somebody on the way may take the other
+            raise tokens.refused()
+        bearer = headers.get(_AUTHORIZATION)
         acting = self._allowed.acting(peer, has_token=bearer is not None)
         if acting is Acting.FOR_ITSELF:
             admitted = Caller(peer.name, gateway_id=peer.gateway_id)
@@ -268,6 +272,19 @@ class _Guard:
         if time_left_s is None or time_left_s > self._max_s * _ROUNDED_UP:
             raise Invalid(f"the call needs a deadline of at most {self._max_s} s")
         return admitted
+
+
+def _headers(metadata: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], set[str]]:
+    """The headers that were sent once, and the names of those that were sent several times."""
+    headers: dict[str, Any] = {}
+    repeated: set[str] = set()
+    for name, value in metadata:
+        if name in headers:
+            repeated.add(name)
+        headers[name] = value
+    for name in repeated:
+        del headers[name]
+    return headers, repeated
 
 
 def connect(
@@ -329,9 +346,12 @@ class _Channel:
         async def call(request: Any, *, timeout: float | None = None) -> Any:
             with telemetry.span(method, SpanKind.CLIENT):
                 try:
-                    return await inner(request, timeout=timeout or self._deadline_s, metadata=self._headers())
+                    answer = await inner(
+                        request, timeout=timeout or self._deadline_s, metadata=self._headers()
+                    )
                 except grpc.aio.AioRpcError as error:
                     raise status.from_status(error, self._server_name) from error
+                return self._decoded(answer)
 
         return call
 
@@ -339,18 +359,24 @@ class _Channel:
         inner = self._inner.unary_stream(method, *codec, **more)
 
         async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
-            answers = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
+            parts = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
             try:
-                async for answer in answers:
-                    yield answer
+                async for part in parts:
+                    yield self._decoded(part)
             except grpc.aio.AioRpcError as error:
                 raise status.from_status(error, self._server_name) from error
             finally:
-                answers.cancel()
+                parts.cancel()
 
         return call
+
+    def _decoded(self, answer: Any) -> Any:
+        """The answer; gRPC hands over None for bytes that are no message of its type."""
+        if answer is None:
+            raise answers.unexpected(self._server_name, "undecodable")
+        return answer
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
         token = self._token()
         trace = tuple(telemetry.inject().items())
-        return (*trace, ("authorization", f"{_BEARER}{token}")) if token else trace
+        return (*trace, (_AUTHORIZATION, f"{_BEARER}{token}")) if token else trace

@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from kernel.clock import Clock, MonotonicClock, OffsetClock, wall_time
 from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, NewId
-from plumbing import config, log, rpc, telemetry
+from plumbing import config, log, rpc, telemetry, timers
 
 S = TypeVar("S", bound=config.ServiceSettings)
 
@@ -32,6 +33,9 @@ _RESOURCES_END_WITHIN_S = 1.5
 # A probe that waits longer has failed.
 _READY_WITHIN_S = 1.0
 
+# A task that failed starts again after this long; each time it fails soon again, after twice as long.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+
 _log = log.get()
 
 
@@ -41,7 +45,7 @@ class Application:
 
     Attributes:
         servers: started in this order.
-        tasks: what runs beside them for as long as the process lives; one that ends ends the process.
+        tasks: what runs beside them for as long as the process lives; see `for_life`.
         ready: by the part's name, what answers whether it works now.
     """
 
@@ -110,8 +114,7 @@ async def _work(
             await server.start()
         await resources.enter_async_context(_probes(settings.http_listen, application.ready))
         tasks += [
-            asyncio.create_task(_for_life(part, start), name=part)
-            for part, start in application.tasks.items()
+            asyncio.create_task(for_life(part, start), name=part) for part, start in application.tasks.items()
         ]
         _log.info("serving", address=settings.listen)
         never = asyncio.get_running_loop().create_future()
@@ -129,16 +132,24 @@ async def _work(
                 await resources.aclose()
 
 
-async def _for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs what may not end while the process lives; raises Unavailable, which names it, when it does."""
-    try:
-        await start()
-    except ReadroomError as error:
-        raise Unavailable(f"`{part}` ended: {error.sentence}") from error
-    except Exception as error:
-        _log.exception("unexpected error", task=part)
-        raise Unavailable(f"`{part}` ended: unexpected error, see the log") from error
-    raise Unavailable(f"`{part}` ended")
+async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs what may not end while the process lives: what fails is told, and started again after a pause.
+
+    So no fault in one task takes the others along, and nothing that a peer says ends the process. What still
+    ends it: a task that returns, because nobody knows what to do without it (raises Unavailable, which names
+    it); what Python raises to end a process; and whatever fails before the process serves.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        began = time.monotonic()
+        with timers.surviving(part) as attempt:
+            await start()
+        if not attempt.failed:
+            raise Unavailable(f"`{part}` ended")
+        if time.monotonic() - began > _LONGEST_PAUSE_S:
+            pause_s = _FIRST_PAUSE_S
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def clock_of(offset_file: Path | None) -> Clock:

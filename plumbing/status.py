@@ -1,4 +1,7 @@
-"""The one table between the words of `kernel.errors` and gRPC's status codes, in both directions."""
+"""The one table between the words of `kernel.errors` and gRPC's status codes, in both directions.
+
+Each status that a peer answers becomes a word; what no server of ours says on purpose becomes a BadAnswer.
+"""
 
 import asyncpg
 import grpc
@@ -13,7 +16,9 @@ from kernel.errors import (
     ReadroomError,
     Unauthenticated,
     Unavailable,
+    code_of,
 )
+from plumbing import answers
 
 CODES: dict[type[ReadroomError], grpc.StatusCode] = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,18 +55,24 @@ def word(error: BaseException) -> ReadroomError | None:
 def to_status(error: ReadroomError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str]]]:
     """Code, details and trailing metadata."""
     field = (error.field or "").encode("ascii", "replace").decode()
-    return CODES[type(error)], error.sentence[:_MAX_SENTENCE_CHARACTERS], ((FIELD_KEY, field),)
+    return code_of(error, CODES), error.sentence[:_MAX_SENTENCE_CHARACTERS], ((FIELD_KEY, field),)
 
 
-def from_status(error: grpc.aio.AioRpcError, server_name: str) -> Exception:
-    """The word the server said, or the one for what came between; else the error itself."""
-    field = (error.trailing_metadata() or {}).get(FIELD_KEY)
+_DOES_NOT_ANSWER = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # the server ends, and with it its calls
+}
+
+
+def from_status(error: grpc.aio.AioRpcError, server_name: str) -> ReadroomError:
+    """The word the server said, or the one for what came between; whatever it is, it is a word."""
+    fields = [value for name, value in error.trailing_metadata() or () if name == FIELD_KEY]
     said = _WORDS.get(error.code())
-    if field is not None and said is not None:
-        return said(error.details() or "", field=str(field) or None)
-    match error.code():
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Unavailable(f"`{server_name}` does not answer")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Exhausted(f"a message to or from `{server_name}` is too large")
-    return error
+    if len(fields) == 1 and said is not None:
+        return said(error.details() or "", field=str(fields[0]) or None)
+    if error.code() in _DOES_NOT_ANSWER:
+        return Unavailable(f"`{server_name}` does not answer")
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Exhausted(f"a message to or from `{server_name}` is too large")
+    return answers.unexpected(server_name, error.code().name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kernel.errors import ReadroomError, Unauthenticated
+from kernel.errors import ReadroomError, Unauthenticated, code_of
 from plumbing.endpoints import Endpoints
 from readroom import (
     audit,
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReadroomError as error:
         named = not error.field or f"`{error.field}`" in error.sentence
         return _fail(
-            error.sentence if named else f"`{error.field}`: {error.sentence}", EXIT_CODES[type(error)]
+            error.sentence if named else f"`{error.field}`: {error.sentence}", code_of(error, EXIT_CODES)
         )
     except click.ClickException as error:
         error.show()

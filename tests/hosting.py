@@ -7,7 +7,7 @@ from typing import Any
 
 from kernel.clock import Clock
 from kernel.ids import UUID7
-from plumbing import config
+from plumbing import config, runtime
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from tests.auditing import audit_settings
@@ -49,13 +49,19 @@ async def hosted(
     (server,) = application.servers
     port: int = await server.start()
     resources.push_async_callback(server.stop, 0.1)
-    tasks = [asyncio.create_task(start()) for start in application.tasks.values()]
+    tasks = [
+        asyncio.create_task(runtime.for_life(part, start), name=part)
+        for part, start in application.tasks.items()
+    ]
     resources.push_async_callback(_end, tasks)
     await eventually(application.ready["bus"])
     return port
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Whatever a test did to the service, it has ended none of what lives as long as the process."""
+    ended = [task.get_name() for task in tasks if task.done()]
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+    assert [] == ended

@@ -1,13 +1,13 @@
 """Routing, ingest and reporting, which access asks while it hears their facts; while serving, nobody."""
 
 from collections.abc import Mapping
-from datetime import UTC
 from uuid import UUID
 
 import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
+from plumbing import answers
 from services.access.caseindex import (
     Lock,
     Placement,
@@ -49,6 +49,7 @@ _READ_TYPES: dict[int, ReadType] = {
 }
 
 
+@answers.of("routing")
 class RoutingClient:
     """Asks routing for facilities and placements."""
 
@@ -69,7 +70,7 @@ class RoutingClient:
             study_instance_uid=placement.study_instance_uid,
             undistributed=placement.undistributed,
             studies=tuple(map(_confirmed_study, placement.studies)),
-            placed_at=placement.placed_at.ToDatetime(UTC),
+            placed_at=answers.instant(placement, "placed_at"),
             version=placement.version,
         )
 
@@ -99,6 +100,7 @@ class RoutingClient:
         return [(UUID(version.id), version.version) for version in answer.versions]
 
 
+@answers.of("ingest")
 class IngestClient:
     """Asks ingest for what it received."""
 
@@ -113,7 +115,7 @@ class IngestClient:
         study = answer.study
         return ReceivedStudy(
             id=StudyId(UUID(study.study_id)),
-            received_at=study.received_at.ToDatetime(UTC),
+            received_at=answers.instant(study, "received_at"),
             settled=study.settled,
             attributes=_attributes(study.attributes),
             series=tuple(
@@ -131,6 +133,7 @@ class IngestClient:
         return [(UUID(version.study_id), version.version) for version in answer.versions]
 
 
+@answers.of("reporting")
 class ReportingClient:
     """Asks reporting how far cases were read."""
 
@@ -161,11 +164,13 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
     lock = projection.lock
     return Projection(
         state=_READING_STATES[projection.state],
-        lock=Lock(lock.holder_login, lock.holder_name, lock.ends_at.ToDatetime(UTC))
+        lock=Lock(lock.holder_login, lock.holder_name, answers.instant(lock, "ends_at"))
         if projection.HasField("lock")
         else None,
         read_types=frozenset(_READ_TYPES[read_type] for read_type in projection.read_types),
-        reported_at=projection.reported_at.ToDatetime(UTC) if projection.HasField("reported_at") else None,
+        reported_at=answers.instant(projection, "reported_at")
+        if projection.HasField("reported_at")
+        else None,
     )
 
 

@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock, MonotonicClock
 from kernel.ids import UUID7, NewId
-from plumbing import rpc, runtime, timers, verifying
+from plumbing import healing, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -82,7 +82,7 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(index, deletions), clock).run,
-            "heal": partial(timers.heal, index.heal),
+            "heal": partial(healing.run, index.heal),
         },
         ready={"database": database.ready, "bus": bus.ready},
     )

@@ -1,17 +1,19 @@
 """What users ask, and how owners' facts fill the case index."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, StudyId, UserId
+from plumbing import healing
+from plumbing.healing import Versions
 from services.access.caseindex import (
     IndexedCase,
     ListedCase,
@@ -43,14 +45,10 @@ MAX_CHECKED_CASES = 1000
 MAX_COMPILED_USERS = 2000
 """Kept compiled; one with 50 facilities takes about 20 kB."""
 
-VERSIONS_PAGE = 500
-"""What a page of an owner's versions holds; a page with fewer is the last."""
-
 # Between compiling a user and asking, an administrator may change him; nobody does that so often.
 _ATTEMPTS = 5
 
 A = TypeVar("A")
-Versions = Sequence[tuple[UUID, int]]
 
 
 class Transaction(Protocol):
@@ -363,40 +361,61 @@ class CaseIndex:
     async def heal(self) -> int:
         """Hears what facts should have told: whatever an owner has at a newer version. Answers how much."""
         routing, ingest, reporting = self._routing, self._ingest, self._reporting
-        facilities = await self._stale(routing.facility_versions, lambda t, told: t.stale_facilities(told))
-        for facility_id in map(FacilityId, facilities):
-            facility = await self.fetch_facility(facility_id)
-            async with self._database.transaction() as transaction:
-                await self.index_facility(transaction, facility)
-        cases = await self._stale(routing.placement_versions, lambda t, told: t.stale_cases(told))
-        for case_id in map(CaseId, cases):
-            snapshots = await self.fetch_case(case_id)
-            async with self._database.transaction() as transaction:
-                await self.index_case(transaction, case_id, snapshots)
-        studies = await self._stale(ingest.study_versions, lambda t, told: t.stale_studies(told))
-        for study_id in map(StudyId, studies):
-            study = await self.fetch_study(study_id)
-            async with self._database.transaction() as transaction:
-                await self.index_study(transaction, study)
-        readings = await self._stale(reporting.reading_versions, lambda t, told: t.stale_readings(told))
-        for case_id in map(CaseId, readings):
-            reading = await self.fetch_reading(case_id)
-            async with self._database.transaction() as transaction:
-                await self.index_reading(transaction, reading)
-        return len(facilities) + len(cases) + len(studies) + len(readings)
+        return await healing.heal(
+            [
+                healing.Kind(
+                    "facilities",
+                    routing.facility_versions,
+                    self._stale(lambda t, told: t.stale_facilities(told)),
+                    self._caught_up(self.fetch_facility, self.index_facility),
+                ),
+                healing.Kind(
+                    "cases",
+                    routing.placement_versions,
+                    self._stale(lambda t, told: t.stale_cases(told)),
+                    self._catch_up_case,
+                ),
+                healing.Kind(
+                    "studies",
+                    ingest.study_versions,
+                    self._stale(lambda t, told: t.stale_studies(told)),
+                    self._caught_up(self.fetch_study, self.index_study),
+                ),
+                healing.Kind(
+                    "readings",
+                    reporting.reading_versions,
+                    self._stale(lambda t, told: t.stale_readings(told)),
+                    self._caught_up(self.fetch_reading, self.index_reading),
+                ),
+            ]
+        )
 
-    async def _stale(
-        self,
-        page_after: Callable[[UUID | None], Awaitable[Versions]],
-        compare: Callable[[Transaction, Mapping[UUID, int]], Awaitable[Sequence[UUID]]],
-    ) -> list[UUID]:
+    def _stale(
+        self, compare: Callable[[Transaction, Mapping[UUID, int]], Awaitable[Collection[UUID]]]
+    ) -> Callable[[Mapping[UUID, int]], Awaitable[Collection[UUID]]]:
         """The ids of which an owner has a newer version than we have."""
-        stale: list[UUID] = []
-        after = None
-        while page := await page_after(after):
+
+        async def stale(told: Mapping[UUID, int]) -> Collection[UUID]:
             async with self._database.statements() as statements:
-                stale += await compare(statements, dict(page))
-            if len(page) < VERSIONS_PAGE:
-                break
-            after = page[-1][0]
+                return await compare(statements, told)
+
         return stale
+
+    def _caught_up(
+        self,
+        fetch: Callable[[Any], Awaitable[A]],
+        index: Callable[[Transaction, A], Awaitable[None]],
+    ) -> Callable[[Any], Awaitable[bool]]:
+        async def catch_up(id_: Any) -> bool:
+            snapshot = await fetch(id_)
+            async with self._database.transaction() as transaction:
+                await index(transaction, snapshot)
+            return True
+
+        return catch_up
+
+    async def _catch_up_case(self, case_id: CaseId) -> bool:
+        snapshots = await self.fetch_case(case_id)
+        async with self._database.transaction() as transaction:
+            await self.index_case(transaction, case_id, snapshots)
+        return True

@@ -6,11 +6,13 @@ from uuid import UUID
 import grpc
 
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
+from plumbing import answers
 from services.ingest.deletion import Begun
 from services.ingest.domain import ConfirmedStudy, Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
 
+@answers.of("access")
 class AccessClient:
     """Asks access on behalf of the acting user, whose token the channel forwards."""
 

@@ -25,7 +25,7 @@ from prometheus_client import Gauge
 from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
-from plumbing import log
+from plumbing import timers
 from services.ingest.domain import Reach
 from services.ingest.usecases import Outcome
 
@@ -45,8 +45,6 @@ DOOMED_PAGE = 1_000
 """Files unlinked at a time."""
 
 OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
-
-_log = log.get()
 
 
 class State(StrEnum):
@@ -227,33 +225,28 @@ class Deletions:
         self._wake.set()
 
     async def resume(self, *, asked_for: timedelta = ASKED_FOR) -> None:
-        """Goes on with every deletion that is not closed."""
-        async with self._database.statements() as statements:
-            now = statements.now
-        await self._unlink()
-        async with self._database.transaction() as transaction:
-            for deletion in await transaction.untold_deletions(now - TOLD_FOR):
-                await self._tell(transaction, deletion)
-        async with self._database.transaction() as transaction:
-            for case_id in await transaction.close_deletions(CONFIRM):
-                await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
-            OVERDUE.set(await transaction.overdue_deletions(now - OVERDUE_AFTER))
-            asked = await transaction.asked_deletions(now - asked_for)
-        for deletion in asked:
-            await self._ask_again(deletion)
-
-    async def look(self, *, asked_for: timedelta = ASKED_FOR) -> None:
-        """Goes on as far as database, disk and access let it."""
-        try:
-            await self.resume(asked_for=asked_for)
-        except (ReadroomError, OSError) as error:
-            _log.warning("deletions have to wait", exc_info=error)
+        """Goes on with every deletion that is not closed, as far as database, disk and access let it."""
+        with timers.surviving("unlink purged files"):
+            await self._unlink()
+        with timers.surviving("tell deletions again"):
+            async with self._database.transaction() as transaction:
+                for deletion in await transaction.untold_deletions(transaction.now - TOLD_FOR):
+                    await self._tell(transaction, deletion)
+        with timers.surviving("close deletions"):
+            async with self._database.transaction() as transaction:
+                for case_id in await transaction.close_deletions(CONFIRM):
+                    await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+                OVERDUE.set(await transaction.overdue_deletions(transaction.now - OVERDUE_AFTER))
+        with timers.surviving("ask access for deletions"):
+            async with self._database.statements() as statements:
+                asked = await statements.asked_deletions(statements.now - asked_for)
+            await timers.each("ask access for deletions", asked, self._ask_again)
 
     async def run(self) -> None:
         """Looks after deletions for as long as the service lives."""
         while True:
             self._wake.clear()
-            await self.look()
+            await self.resume()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
@@ -308,8 +301,6 @@ class Deletions:
             begun = await self._access.begin_delete(deletion.case_id, deletion.deletion_id, force=False)
         except NotFound as error:
             await self._lapse(deletion, error.sentence)
-        except ReadroomError as error:
-            _log.warning("a deletion has to wait", case=str(deletion.case_id), cause=error.sentence)
         else:
             await self._begin(deletion, begun)
 
@@ -326,19 +317,26 @@ class Deletions:
                 )
 
     async def _unlink(self) -> None:
-        """Removes the files of purged studies; a row goes after its file."""
+        """Removes the files of purged studies; a row goes after its file. One that stays keeps no other."""
         while True:
             async with self._database.statements() as statements:
                 files = await statements.doomed_files(DOOMED_PAGE)
             if not files:
                 return
-            await asyncio.to_thread(self._remove, files)
+            removed = await asyncio.to_thread(self._remove, files)
             async with self._database.transaction() as transaction:
-                await transaction.forget_files(files)
+                await transaction.forget_files(removed)
+            if len(removed) < len(files):
+                return  # they have their turn again at the next look
 
-    def _remove(self, files: Sequence[DoomedFile]) -> None:
+    def _remove(self, files: Sequence[DoomedFile]) -> Sequence[DoomedFile]:
+        """Answers those that are gone."""
+        removed = []
         for file in files:
-            if file.pack_id is not None:
-                self._files.seal(file.pack_id, 0)
-            if file.sha256 is not None:
-                self._files.release(file.sha256)
+            with timers.surviving("unlink purged files", pack=file.pack_id):
+                if file.pack_id is not None:
+                    self._files.seal(file.pack_id, 0)
+                if file.sha256 is not None:
+                    self._files.release(file.sha256)
+                removed.append(file)
+        return removed

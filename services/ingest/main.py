@@ -120,7 +120,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     deletions = Deletions(database, access, packs, new_id)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
-    await deletions.look(asked_for=timedelta())
+    await deletions.resume(asked_for=timedelta())
 
     listener = Listener(gateways, studies, packs, EventLoopBridge(asyncio.get_running_loop()), clock)
     acceptor = dimse.Acceptor(

@@ -13,6 +13,7 @@ from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
 from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
 from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from plumbing import timers
 from services.ingest.domain import (
     MAX_TRANSFER_AGE,
     ConfirmedStudy,
@@ -461,9 +462,12 @@ class Studies:
             changes = await transaction.bump(telling)
             await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
             ends = await transaction.seal_packs(released)
-        for pack_id, end in ends.items():
-            await asyncio.to_thread(self._files.seal, pack_id, end)
+
+        async def seal(pack_id: PackId) -> None:
+            await asyncio.to_thread(self._files.seal, pack_id, ends[pack_id])
             del self._released[pack_id]
+
+        await timers.each("seal packs", ends, seal)
         if everything:
             async with self._database.transaction() as transaction:
                 changes = await transaction.settle(transaction.now - self._limits.settle_after)
@@ -476,15 +480,18 @@ class Studies:
         while True:
             everything = loop.time() >= due
             self._wake.clear()
-            try:
+            if everything:
+                due = loop.time() + CHANGES_S
+            with timers.surviving("upkeep") as upkeep:
                 await self.upkeep(everything=everything)
-                if everything:
-                    due = loop.time() + CHANGES_S
+            if everything:
+                with timers.surviving("abort revoked gateways"):
                     await gateways.abort_revoked(associations)
-                if loop.time() >= pruned:
-                    pruned = loop.time() + PRUNE_S
+            if loop.time() >= pruned:
+                pruned = loop.time() + PRUNE_S
+                with timers.surviving("prune"):
                     await gateways.prune()
-            except Unavailable:
+            if upkeep.failed:
                 due = loop.time() + CHANGES_S  # facts and seals wait; the next second tries again
                 await asyncio.sleep(0.1)
             # Not `wait_for`: before Python 3.12 it turns a late cancellation into a time-out.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import UTC, date
+from datetime import date
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import grpc
 from kernel.errors import NotFound
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
+from plumbing import answers
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users, study_date
 from services.notify.usecases import Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -57,6 +58,7 @@ class Joined(Generic[Key, Answer]):
             return await self._ask(keys)
 
 
+@answers.of("sharing")
 class SharingClient:
     """Asks sharing what a mail needs of a bucket."""
 
@@ -81,10 +83,11 @@ class SharingClient:
             message=answer.message,
             language=LANGUAGES.get(answer.language, Language.EN),
             link=answer.link,
-            ends_at=answer.ends_at.ToDatetime(UTC) if answer.HasField("ends_at") else None,
+            ends_at=answers.instant(answer, "ends_at") if answer.HasField("ends_at") else None,
         )
 
 
+@answers.of("access")
 class AccessClient:
     """Asks access: about permissions for the acting user, whose token is forwarded, else for notify."""
 
@@ -154,5 +157,5 @@ def _privilege(privilege: access_pb2.Privilege) -> Privilege:
         facility_id=FacilityId(UUID(privilege.facility_id)),
         facility_name=privilege.facility_name,
         expires_on=date.fromisoformat(privilege.expires_on),
-        expires_at=privilege.expires_at.ToDatetime(UTC),
+        expires_at=answers.instant(privilege, "expires_at"),
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from kernel.errors import ReadroomError
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
 from plumbing import log, timers
@@ -74,16 +73,15 @@ async def send(sender: Sender, asked: asyncio.Event) -> None:
 async def _send(sender: Sender, asked: asyncio.Event) -> None:
     while True:
         asked.clear()
-        try:
+        sent = False
+        with timers.surviving("send") as attempt:
             sent = await _whole(sender.deliver_next())
-        except ReadroomError as error:
-            _log.warning("sending has to wait", cause=error.sentence)
+        if attempt.failed:
             await asyncio.sleep(LOOK_INTERVAL_S)
-        else:
-            if not sent:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_INTERVAL_S):
-                        await asked.wait()
+        elif not sent:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_INTERVAL_S):
+                    await asked.wait()
 
 
 async def _whole(attempt: Awaitable[bool]) -> bool:

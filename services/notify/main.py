@@ -23,7 +23,7 @@ from pydantic_settings import SettingsConfigDict
 from kernel.clock import Clock
 from kernel.ids import NewId
 from kernel.language import Language
-from plumbing import rpc, runtime, timers, verifying
+from plumbing import healing, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.outbox import Relay
@@ -185,8 +185,8 @@ async def build(
             "consumer": Consumer(bus, database, NAME, events.hearings(notices, reminders), clock).run,
             "send": partial(events.send, sender, database.asked),
             "plan": partial(events.plan, reminders),
-            "heal": partial(timers.heal, reminders.heal),
-            "forget": partial(timers.every, timers.HEAL_INTERVAL_S, notices.forget),
+            "heal": partial(healing.run, reminders.heal),
+            "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },
         ready={"database": database.ready, "bus": bus.ready},

@@ -1,18 +1,13 @@
 """Reminders of privileges that expire: which have become due, and for whom."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from uuid import UUID
 
 from kernel.ids import UserId
+from plumbing import healing
 from services.notify.domain import AboutPrivilege, Expiring, Message, Users, due_step
 from services.notify.usecases import Access, Database, Office, Transaction
-
-USERS_AT_ONCE = 100
-"""What one DescribeUsers answers."""
-
-VERSIONS_PAGE = 500
-"""What a page of users' versions holds; a page with fewer is the last."""
 
 
 class Reminders:
@@ -64,17 +59,16 @@ class Reminders:
 
     async def heal(self) -> int:
         """Catches up with access; how many users had changed unheard."""
-        healed = 0
-        after: UUID | None = None
-        while versions := await self._access.user_versions(after):
-            after = versions[-1][0]
-            async with self._database.transaction() as transaction:
-                known = await transaction.known_versions([user_id for user_id, _ in versions])
-            stale = [UserId(user_id) for user_id, version in versions if version > known.get(user_id, 0)]
-            for first in range(0, len(stale), USERS_AT_ONCE):
-                users = await self._access.describe_users(stale[first : first + USERS_AT_ONCE])
-                async with self._database.transaction() as transaction:
-                    healed += await self.save(transaction, users)
-            if len(versions) < VERSIONS_PAGE:
-                break
-        return healed
+        return await healing.heal(
+            [healing.Kind("users", self._access.user_versions, self._stale, self._catch_up)]
+        )
+
+    async def _stale(self, told: Mapping[UUID, int]) -> Collection[UserId]:
+        async with self._database.transaction() as transaction:
+            known = await transaction.known_versions(told.keys())
+        return [UserId(user_id) for user_id, version in told.items() if version > known.get(user_id, 0)]
+
+    async def _catch_up(self, user_id: UserId) -> bool:
+        users = await self.fetch(user_id)
+        async with self._database.transaction() as transaction:
+            return bool(await self.save(transaction, users))

@@ -6,6 +6,7 @@ from uuid import UUID
 import grpc
 
 from kernel.ids import CaseId, FacilityId
+from plumbing import answers
 from services.reporting.domain import Level, Permit, ReadType, Side, Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
@@ -24,6 +25,7 @@ READ_TYPES = {
 }
 
 
+@answers.of("access")
 class AccessClient:
     """Asks access on behalf of the acting user, whose token the channel forwards."""
 

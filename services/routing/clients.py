@@ -1,6 +1,6 @@
 """The services that routing asks: access for permissions, ingest for received studies."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import grpc
@@ -8,11 +8,13 @@ import grpc
 from kernel.dicom import UID
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
+from plumbing import answers
 from services.routing.domain import MappingValue, Reach, Series, Study
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 
+@answers.of("access")
 class AccessClient:
     """Asks access on behalf of the acting user, whose token the channel forwards."""
 
@@ -24,6 +26,7 @@ class AccessClient:
         return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
 
 
+@answers.of("ingest")
 class IngestClient:
     """Asks ingest for what it received."""
 
@@ -44,9 +47,9 @@ class IngestClient:
             answer = await self._ingest.DescribeDeletion(request)
         except NotFound:
             return None
-        return answer.begun_at.ToDatetime(UTC)
+        return answers.instant(answer, "begun_at")
 
-    async def list_versions(self, after: StudyId | None) -> list[tuple[UUID, int]]:
+    async def list_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
         answer = await self._ingest.ListVersions(request)
         return [(UUID(each.study_id), each.version) for each in answer.versions]
@@ -60,7 +63,7 @@ def _study(study: ingest_pb2.Study) -> Study:
         FacilityId(UUID(study.receiving_facility_id)),
         study.settled,
         tuple(_series(each) for each in study.series),
-        study.received_at.ToDatetime(UTC),
+        answers.instant(study, "received_at"),
     )
 
 

@@ -1,14 +1,13 @@
-"""What routing hears: of received studies and deletions; and the hour in which a lost fact heals."""
+"""What routing hears: of received studies and deletions; and what it counts."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from prometheus_client import Gauge
 
 from kernel.events import CaseDeleted, Fact, StudyChanged, StudyReceived
 from kernel.ids import CaseId, StudyId
-from plumbing import log, timers
+from plumbing import timers
 from plumbing.bus import Hearing
 from services.routing.domain import Deletion, Study
 from services.routing.usecases import Placements
@@ -17,8 +16,6 @@ HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert a
 
 COUNT_INTERVAL_S = 15
 """How old the gauge may be: about what a scrape takes to come round."""
-
-_log = log.get()
 
 
 def hearings(placements: Placements) -> Sequence[Hearing[Any, Any]]:
@@ -42,15 +39,6 @@ def hearings(placements: Placements) -> Sequence[Hearing[Any, Any]]:
         *(Hearing(fact, fetch, place) for fact in (StudyReceived, StudyChanged)),
         Hearing(CaseDeleted, fetch_deletion, purge),
     ]
-
-
-async def heal(placements: Placements, interval_s: float) -> None:
-    """Catches up with ingest at the start and every `interval_s`."""
-
-    def failed(study_id: StudyId, error: Exception) -> None:
-        _log.warning("a study cannot be placed", study=study_id, exc_info=error)
-
-    await timers.heal(partial(placements.heal, failed), interval_s)
 
 
 async def count_held(placements: Placements) -> None:

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime, verifying
+from plumbing import healing, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -70,7 +70,7 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(placements), clock).run,
-            "heal": partial(events.heal, placements, settings.heal_interval_s),
+            "heal": partial(healing.run, placements.heal, settings.heal_interval_s),
             "count-held": partial(events.count_held, placements),
         },
         ready={"database": database.ready, "bus": bus.ready},

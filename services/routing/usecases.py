@@ -1,6 +1,6 @@
 """What routing does: administrators save facilities and rules, studies are placed, people distribute."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +10,7 @@ from uuid import UUID
 from kernel.errors import Denied, NotFound, Unavailable
 from kernel.events import CaseMoved, CasePlaced, CasePurged, CaseUndistributed, FacilityChanged, Fact
 from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
+from plumbing import healing
 from services.routing.domain import (
     Deletion,
     Destination,
@@ -57,7 +58,7 @@ class Ingest(Protocol):
         """The owner's snapshot; None if the study is gone."""
         ...
 
-    async def list_versions(self, after: StudyId | None) -> Versions:
+    async def list_versions(self, after: UUID | None) -> Versions:
         """The next page of received studies and their versions."""
         ...
 
@@ -462,24 +463,20 @@ class Placements:
             assert described is not None
             return described
 
-    async def heal(self, failed: Callable[[StudyId, Exception], None]) -> int:
-        """Applies every received study of which ingest has something newer; how many there were.
+    async def heal(self) -> int:
+        """Applies every received study of which ingest has something newer; how many there were."""
+        return await healing.heal(
+            [healing.Kind("studies", self._ingest.list_versions, self._stale, self._heal)]
+        )
 
-        A study that cannot be applied is told to `failed` and does not keep the others.
-        """
-        healed = 0
-        after: StudyId | None = None
-        while page := await self._ingest.list_versions(after):
-            async with self._database.transaction() as transaction:
-                known = await transaction.known_versions([StudyId(study_id) for study_id, _ in page])
-            for study_id, version in page:
-                after = StudyId(study_id)
-                if known.get(after, 0) < version:
-                    try:
-                        healed += await self._heal(after)
-                    except Exception as error:
-                        failed(after, error)
-        return healed
+    async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
+        async with self._database.transaction() as transaction:
+            known = await transaction.known_versions([StudyId(study_id) for study_id in told])
+        return [
+            StudyId(study_id)
+            for study_id, version in told.items()
+            if known.get(StudyId(study_id), 0) < version
+        ]
 
     async def _heal(self, study_id: StudyId) -> bool:
         study = await self.fetch(study_id)

@@ -7,6 +7,7 @@ import grpc
 
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
+from plumbing import answers
 from services.sharing.domain import Change, Owner, Permit, Rights, Share, Sight, User
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -23,6 +24,7 @@ LANGUAGES: dict[pb.Language.ValueType, Language] = {
 LANGUAGE_VALUES = {language: value for value, language in LANGUAGES.items()}
 
 
+@answers.of("access")
 class AccessClient:
     """Asks access; for the acting user, where it may, by his token that the channel forwards."""
 
@@ -37,7 +39,7 @@ class AccessClient:
                 pb.PATH_PRIVILEGE in decision.paths,
                 FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
             )
-            for decision in answer.decisions
+            for decision in answers.as_many(answer.decisions, len(case_ids))
         ]
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
@@ -106,6 +108,7 @@ class AccessClient:
         }
 
 
+@answers.of("notify")
 class NotifyClient:
     """Hands texts over."""
 

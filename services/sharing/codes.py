@@ -16,6 +16,7 @@ from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFoun
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId, FacilityId, NewId
 from kernel.language import Language
+from plumbing import timers
 from services.sharing import usecases
 from services.sharing.domain import (
     Act,
@@ -362,12 +363,15 @@ class CodeRepairs:
         """Tells access of login sessions that it has not accepted yet."""
         async with self._database.transaction() as transaction:
             sessions = await transaction.sessions_to_tell(BATCH)
-        for bucket_id, session in sessions:
-            with suppress(NotFound, Invalid):  # refused for good; those behind it have their turn
-                await self._access.register(bucket_id, session)
-            async with self._database.transaction() as transaction:
-                await transaction.accept_session(bucket_id, session)
-        return len(sessions)
+        failed = await timers.each("register login sessions", sessions, self._register)
+        return len(sessions) - len(failed)
+
+    async def _register(self, told: tuple[BucketId, str]) -> None:
+        bucket_id, session = told
+        with suppress(NotFound, Invalid):  # refused for good
+            await self._access.register(bucket_id, session)
+        async with self._database.transaction() as transaction:
+            await transaction.accept_session(bucket_id, session)
 
 
 def _check_session(session: str) -> None:

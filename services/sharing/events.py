@@ -1,15 +1,15 @@
 """What sharing hears: that a case is deleted; and what it does by the clock."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client import Gauge
 
-from kernel.errors import Conflict, ReadroomError
+from kernel.errors import Conflict
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
-from plumbing import log
+from plumbing import timers
 from plumbing.bus import Hearing
 from services.sharing.codes import CodeRepairs
 from services.sharing.usecases import BATCH, Access, Repairs, Transaction
@@ -24,8 +24,6 @@ UNTOLD = Gauge(
     "readroom_sharing_untold",
     "Buckets that access shows otherwise than they stand; alert if it stays above 0",
 )
-
-_log = log.get()
 
 
 def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
@@ -43,26 +41,15 @@ def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
 
 async def sweep(repairs: Repairs, codes: CodeRepairs) -> None:
     """Records what has ended, and ends what was never granted, or was left after five tries."""
-    await _every(SWEEP_INTERVAL_S, repairs.expire, repairs.abandon, codes.lapse, codes.block)
+    acts = (repairs.expire, repairs.abandon, codes.lapse, codes.block)
+    await timers.every(SWEEP_INTERVAL_S, *(partial(timers.drain, BATCH, act) for act in acts))
 
 
 async def tell(repairs: Repairs, codes: CodeRepairs) -> None:
     """Tells access what it has not accepted."""
 
-    async def count() -> int:
+    async def count() -> None:
         UNTOLD.set(await repairs.count_untold())
-        return 0
 
-    await _every(TELL_INTERVAL_S, count, repairs.tell, codes.register)
-
-
-async def _every(interval_s: float, *acts: Callable[[], Awaitable[int]]) -> None:
-    """Does each act until it finds less than a batch, then pauses."""
-    while True:
-        for act in acts:
-            try:
-                while await act() == BATCH:
-                    pass
-            except ReadroomError as error:
-                _log.warning("a timer has to wait", task=act.__name__, cause=error.sentence)
-        await asyncio.sleep(interval_s)
+    acts = (repairs.tell, codes.register)
+    await timers.every(TELL_INTERVAL_S, count, *(partial(timers.drain, BATCH, act) for act in acts))

@@ -18,11 +18,13 @@ from kernel.errors import (
     Exhausted,
     Expired,
     NotFound,
+    ReadroomError,
     Unauthenticated,
     Unavailable,
 )
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
+from plumbing import answers, timers
 from services.sharing.domain import (
     Act,
     ActiveUser,
@@ -175,14 +177,18 @@ class Telling:
 
         Of a pending one it is told with its activation: a bucket that was closed under a version stays so.
         """
+        try:
+            return await self.repeat(buckets)
+        except Unavailable as error:
+            raise Unavailable("it is saved, and takes effect as soon as access answers") from error
+
+    async def repeat(self, buckets: Sequence[Bucket]) -> str:
+        """The same, for whoever does not wait for it."""
         revision = ""
         told = [bucket for bucket in buckets if bucket.state is not State.PENDING]
         for begin in range(0, len(told), BATCH):
             changes = [bucket.change for bucket in told[begin : begin + BATCH]]
-            try:
-                revision = await self._access.change(changes)
-            except Unavailable as error:
-                raise Unavailable("it is saved, and takes effect as soon as access answers") from error
+            revision = await self._access.change(changes)
             async with self._database.transaction() as transaction:
                 await transaction.accept(changes)
         return revision
@@ -343,8 +349,14 @@ class Repairs:
         """Tells access what it has not accepted yet."""
         async with self._database.transaction() as transaction:
             untold = await transaction.untold(BATCH)
-        if untold:
-            await self._telling.tell(untold)
+        try:
+            await self._telling.repeat(untold)
+        except ReadroomError as error:
+            if answers.nobody_answers(error):
+                raise
+            # Perhaps because of one of them.
+            refused = await timers.each("tell access", [[bucket] for bucket in untold], self._telling.repeat)
+            return len(untold) - len(refused)
         return len(untold)
 
     async def count_untold(self) -> int:

@@ -88,6 +88,6 @@ class Archive:
     async def describe_deletion(self, case_id: CaseId) -> datetime | None:
         return self.deletions.get(case_id)
 
-    async def list_versions(self, after: StudyId | None) -> list[tuple[UUID, int]]:
+    async def list_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         ids = sorted(each for each in self.studies if after is None or each > after)
         return [(each, self.studies[each].version) for each in ids[: self.page]]

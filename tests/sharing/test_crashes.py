@@ -12,6 +12,7 @@ import pytest
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
+from plumbing.answers import BadAnswer
 from services.sharing.domain import Act, Bucket, Recipient, State
 from services.sharing.validity import Validity, end_of
 from tests.sharing.system import (
@@ -212,6 +213,20 @@ async def test_a_block_that_access_did_not_hear_of_counts_after_a_repair(sharing
     await sharing.repair()
 
     assert not (await agree(sharing, case_id))["rita"]
+
+
+async def test_buckets_are_told_one_by_one_where_access_refuses_all_of_them(sharing: Sharing) -> None:
+    """One of them may be to blame; it keeps none of the others."""
+    case_id = await sharing.world.case()
+    share = await sharing.share("vos", [case_id], "rita", "rob")
+    async with sharing.database.transaction() as transaction:
+        buckets = await transaction.lock_buckets([each.id for each in share.buckets])
+        await transaction.save_buckets([each.after(Act.REVOKE, transaction.now) for each in buckets])
+
+    cut(sharing, "before", "change", BadAnswer("`access` gave an answer that its contract does not allow"))
+
+    assert await sharing.repairs.tell() == 2
+    assert not any((await agree(sharing, case_id)).values())
 
 
 async def test_what_is_told_late_does_not_undo_what_is_newer(sharing: Sharing) -> None:
