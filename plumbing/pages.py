@@ -6,8 +6,10 @@ that come meanwhile move nothing.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, is_dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -45,8 +47,24 @@ def after(token: str, kind: type[Position]) -> Position | None:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise ValueError
         position = base64.b64decode(token, altchars=b"-_", validate=True)
-        if rb"\u0000" in position:  # the database takes no NUL
+        found = msgspec.json.decode(position, type=kind)
+        if not all(map(_could_be_ours, _parts(found))):
             raise ValueError
-        return msgspec.json.decode(position, type=kind)
+        return found
     except (ValueError, binascii.Error, msgspec.DecodeError) as error:
         raise Invalid("`page_token` is not one of ours", field="page_token") from error
+
+
+def _parts(position: Any) -> Iterable[object]:
+    if isinstance(position, tuple):
+        return position
+    if is_dataclass(position) and not isinstance(position, type):
+        return astuple(position)
+    return (position,)
+
+
+def _could_be_ours(part: object) -> bool:
+    """Whether the database takes it: no NUL in a text, and no instant but in UTC, as every one of ours is."""
+    if isinstance(part, datetime):
+        return part.utcoffset() == timedelta()
+    return not (isinstance(part, str) and "\0" in part)

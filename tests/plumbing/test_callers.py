@@ -298,3 +298,34 @@ async def test_a_service_forwards_the_token_of_the_call_it_serves(house: House) 
     ]
     with pytest.raises(errors.Unauthenticated):  # outside a call there is no token to forward
         await access_pb2_grpc.AccessServiceStub(forwarding).Check(CHECK_NOTHING)
+
+
+@pytest.mark.proves("SEC-14")
+@pytest.mark.parametrize("other", ["valid", "expired", "nobody's", "empty"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_two_authorizations_are_refused_whichever_comes_first(
+    house: House, other: str, *, first: bool
+) -> None:
+    """One part on the way may have judged the one, and we would act for the other."""
+    at = datetime.now(UTC) - timedelta(hours=1)
+    others = {
+        "valid": f"Bearer {house.token(login='mallory')}",
+        "expired": f"Bearer {house.token(now=at)}",
+        "nobody's": "Basic YTpi",
+        "empty": "",
+    }
+    both = [("authorization", f"Bearer {house.token()}"), ("authorization", others[other])]
+    check: Any = house.raw(house.pki.tls("bff")).unary_unary(f"/{ACCESS}/Check")
+
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await check(b"", timeout=5, metadata=both if first else both[::-1])
+
+    assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert house.servicer.callers == []
+
+
+async def test_two_authorizations_are_refused_where_a_service_calls_for_itself(house: House) -> None:
+    check: Any = house.raw(house.pki.tls("notify")).unary_unary(f"/{ACCESS}/DescribeUsers")
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await check(b"", timeout=5, metadata=[("authorization", "Bearer x"), ("authorization", "Bearer y")])
+    assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
