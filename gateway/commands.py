@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.main import DATABASE
+from gateway.disk import Disk
+from gateway.main import DATABASE, open_store
 from gateway.settings import Settings
 from gateway.store import Store
-from kernel.clock import MonotonicClock
 from kernel.dicom import parse_uid
 from kernel.errors import NotFound
-from kernel.ids import UUID7
 
 _SHOWN = 20
 _INSTANT = "%Y-%m-%d %H:%M:%S"
@@ -21,8 +20,7 @@ def _store(settings: Settings) -> Iterator[Store]:
     path = settings.spool / DATABASE
     if not path.exists():
         raise NotFound(f"`{settings.spool}` holds no gateway yet")
-    clock = MonotonicClock()
-    store = Store(path, clock=clock, new_id=UUID7(clock))
+    store = open_store(settings, Disk(settings.spool, reserve_bytes=settings.reserve_bytes))
     try:
         yield store
     finally:
@@ -57,7 +55,11 @@ def status(settings: Settings) -> Iterator[str]:
         if settings.listener:
             yield f"listener {settings.listener.listen} over TLS"
         if settings.plain_listener:
-            yield f"EXCEPTION: listener {settings.plain_listener.listen} in plain text, registered only"
+            yield (
+                f"warning: modalities on {settings.plain_listener.listen} send without TLS; "
+                "only registered ones may"
+            )
+        yield _disk(Disk(settings.spool, reserve_bytes=settings.reserve_bytes))
         yield from _table(
             "transfers",
             ("state", "title", "study", "waiting", "acknowledged", "refused", "reason"),
@@ -97,6 +99,15 @@ def status(settings: Settings) -> Iterator[str]:
                 for row in store.audit_rows(_SHOWN)
             ),
         )
+
+
+def _disk(disk: Disk) -> str:
+    room = f"{disk.free_bytes / 1e9:,.1f} of {disk.total_bytes / 1e9:,.1f} GB are free"
+    if disk.has_room:
+        return f"disk of {disk.path}: {room}"
+    return (
+        f"warning: the disk of {disk.path} is full ({room}): modalities are answered A700 until it has room"
+    )
 
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

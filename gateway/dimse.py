@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Collection
 
+from gateway.disk import Disk
 from gateway.folder import Folder, Incoming
 from gateway.queue import Item
 from gateway.settings import Modality
@@ -44,6 +45,7 @@ class Reception:
         ae_titles: Collection[str],
         modalities: Collection[Modality],
         folder: Folder,
+        disk: Disk,
         store: Store,
         arrived: Callable[[], None],
         clock: Clock,
@@ -54,6 +56,7 @@ class Reception:
         self._ae_titles = frozenset(ae_titles)
         self._known = {(modality.ae_title, modality.address) for modality in modalities}
         self._folder = folder
+        self._disk = disk
         self._store = store
         self._arrived = arrived
         self._clock = clock
@@ -75,7 +78,7 @@ class Reception:
             )
         if self._plain:
             self._audit("association.plain", "done", "plain text by exception", request)
-        return Receiving(request, self._folder, self._store, self._arrived)
+        return Receiving(request, self._folder, self._disk, self._store, self._arrived)
 
     def refused(self, refused: RefusedConnection) -> None:
         """Keeps who was sent away, and why."""
@@ -109,20 +112,27 @@ class Receiving:
     """One association of a modality; what it sends goes on under the title that it called."""
 
     def __init__(
-        self, request: AssociationRequest, folder: Folder, store: Store, arrived: Callable[[], None]
+        self,
+        request: AssociationRequest,
+        folder: Folder,
+        disk: Disk,
+        store: Store,
+        arrived: Callable[[], None],
     ) -> None:
         self._request = request
         self._folder = folder
+        self._disk = disk
         self._store = store
         self._arrived = arrived
 
     def store(self, command: StoreCommand) -> InstanceSink:
         """Makes room for an instance."""
         try:
+            self._disk.must_have_room()
             incoming = self._folder.receive()
         except OSError as error:
             raise _no_room(error) from None
-        return Instance(command, self._request, incoming, self._store, self._arrived)
+        return Instance(command, self._request, self._folder, incoming, self._store, self._arrived)
 
     def ended(self, how: End) -> None:
         """Nothing hangs on an association: what was acknowledged stays."""
@@ -135,12 +145,14 @@ class Instance:
         self,
         command: StoreCommand,
         request: AssociationRequest,
+        folder: Folder,
         incoming: Incoming,
         store: Store,
         arrived: Callable[[], None],
     ) -> None:
         self._command = command
         self._ae_title = AETitle(request.called_ae_title)
+        self._folder = folder
         self._incoming = incoming
         self._store = store
         self._arrived = arrived
@@ -164,17 +176,16 @@ class Instance:
         """Answers success only when file, name and row are durable."""
         try:
             study_instance_uid = self._study_instance_uid()
-            sha256 = self._incoming.keep()
-            self._store.keep(
-                Item(
-                    sop_instance_uid=UID(self._command.sop_instance_uid),
-                    sha256=sha256,
-                    sop_class_uid=UID(self._command.sop_class_uid),
-                    transfer_syntax_uid=UID(self._command.transfer_syntax_uid),
-                ),
-                study_instance_uid,
-                self._ae_title,
+            item = Item(
+                sop_instance_uid=UID(self._command.sop_instance_uid),
+                sha256=self._incoming.sha256,
+                sop_class_uid=UID(self._command.sop_class_uid),
+                transfer_syntax_uid=UID(self._command.transfer_syntax_uid),
+                size_bytes=self._incoming.size_bytes,
             )
+            with self._folder.filing(item.sha256):
+                self._incoming.keep()
+                self._store.keep(item, study_instance_uid, self._ae_title)
         except Invalid as error:
             self.discard()
             return _CANNOT_UNDERSTAND, error.sentence
@@ -204,5 +215,5 @@ class Instance:
 
 
 def _no_room(error: Exception) -> Refused:
-    _log.error("an instance could not be kept", exc_info=error)
+    _log.warning("an instance could not be kept", cause=str(error))
     return Refused(_OUT_OF_RESOURCES, "it cannot be kept now, send it again later")

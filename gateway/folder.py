@@ -2,7 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
@@ -14,6 +17,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._incoming = root / "incoming"
         self._objects = root / "objects"
+        self._lock = threading.Lock()
+        self._being_filed: Counter[str] = Counter()
         for folder in (self._incoming, self._objects):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for byte in range(256):
@@ -35,6 +40,37 @@ class Folder:
         descriptor, path = mkstemp(dir=self._incoming)
         return Incoming(descriptor, Path(path), self._path)
 
+    @contextmanager
+    def filing(self, sha256: str) -> Iterator[None]:
+        """Hold the file of this digest, from before it has its name until its row is committed."""
+        with self._lock:
+            self._being_filed[sha256] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._being_filed[sha256] -= 1
+                if not self._being_filed[sha256]:
+                    del self._being_filed[sha256]
+
+    def remove(self, forget: Callable[[], Sequence[str]]) -> int:
+        """Remove the files of the digests whose rows `forget` has removed; return how many.
+
+        One that is being filed meanwhile stays: its row is about to be committed.
+        """
+        with self._lock:
+            gone = [self._path(digest) for digest in forget() if digest not in self._being_filed]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        return len(gone)
+
+    def size_bytes(self, sha256: str) -> int:
+        """The size of a kept data set; 0 if its file is gone."""
+        try:
+            return self._path(sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def open(self, sha256: str) -> BinaryIO:
         """A kept data set."""
         return self._path(sha256).open("rb", buffering=0)
@@ -51,22 +87,27 @@ class Incoming:
         self._path = path
         self._final = final
         self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._digest.hexdigest()
 
     def write(self, chunk: memoryview) -> None:
         """Appends."""
         self._digest.update(chunk)
+        self.size_bytes += len(chunk)
         while chunk:
             chunk = chunk[os.write(self._descriptor, chunk) :]
 
-    def keep(self) -> str:
-        """Makes it durable under its SHA-256, which is answered: the file first, then its name."""
+    def keep(self) -> None:
+        """Makes it durable under its SHA-256: the file first, then its name."""
         os.fsync(self._descriptor)
-        sha256 = self._digest.hexdigest()
-        target = self._final(sha256)
+        target = self._final(self.sha256)
         self._path.rename(target)
         _sync_folder(target.parent)
         self._close()
-        return sha256
 
     def discard(self) -> None:
         """Leaves nothing."""

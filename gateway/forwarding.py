@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 
 from gateway.central import Central
 from gateway.folder import Folder
@@ -115,8 +114,7 @@ class Forwarder:
 
     def _forward(self, transfer: Transfer) -> None:
         """To the transfer's end; raises ReadroomError when it has to wait."""
-        age = max(timedelta(), self._clock.now() - transfer.created_at)
-        self._central.announce(transfer, age)
+        self._central.announce(transfer, transfer.age(self._clock.now()))
         sending = _Sending(self._central, transfer, self._associations)
         try:
             while True:

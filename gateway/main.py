@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
+from gateway import metrics, uptime
 from gateway import settings as configuration
 from gateway.central import CentralServer
 from gateway.dimse import Reception
+from gateway.disk import Disk
 from gateway.folder import Folder
 from gateway.forwarding import Forwarder
 from gateway.queue import Backoff
+from gateway.retention import Retention
 from gateway.settings import Settings
 from gateway.store import Store
 from kernel.clock import MonotonicClock
@@ -51,11 +54,13 @@ async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as resources:
         settings.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         resources.enter_context(_alone(settings.spool))
-        clock = MonotonicClock()
-        store = Store(settings.spool / DATABASE, clock=clock, new_id=UUID7(clock))
+        disk = Disk(settings.spool, reserve_bytes=settings.reserve_bytes)
+        store, clock = open_store(settings, disk), MonotonicClock()
         resources.callback(store.close)
         folder = Folder(settings.spool)
         folder.clean(store.digests())
+        retention = Retention(store, folder, disk, settings.terms)
+        disk.tend()
 
         channel = rpc.connect(settings.central.gateway_address, "ingest", settings.tls)
         resources.push_async_callback(channel.close)
@@ -77,6 +82,10 @@ async def _serve(settings: Settings) -> None:
         )
         forwarder.start()
         resources.push_async_callback(asyncio.to_thread, forwarder.stop)
+        retention.start()
+        resources.push_async_callback(asyncio.to_thread, retention.stop)
+        if settings.metrics:
+            resources.enter_context(metrics.served(settings.metrics.listen, disk, store))
 
         for listen, context in listeners(settings):
             reception = Reception(
@@ -85,6 +94,7 @@ async def _serve(settings: Settings) -> None:
                 ae_titles=settings.ae_titles,
                 modalities=settings.modalities,
                 folder=folder,
+                disk=disk,
                 store=store,
                 arrived=forwarder.arrived,
                 clock=clock,
@@ -101,6 +111,18 @@ async def _serve(settings: Settings) -> None:
             else:
                 _log.info("serving", address=address)
         await stopped.wait()
+
+
+def open_store(settings: Settings, disk: Disk) -> Store:
+    """Open the gateway's memory, as every process of it does."""
+    clock = MonotonicClock()
+    return Store(
+        settings.spool / DATABASE,
+        clock=clock,
+        uptime=uptime.of_this_machine(),
+        new_id=UUID7(clock),
+        spend=disk.spend,
+    )
 
 
 def listeners(settings: Settings) -> Sequence[tuple[str, ssl.SSLContext | None]]:

@@ -14,7 +14,7 @@ arrives later makes a new one, and so does an Export (GWY-13).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from kernel.dicom import UID, AETitle
@@ -86,6 +86,33 @@ DELETED = 0xC113
 """The study was deleted in the cloud after the transfer had begun: final for each of its items (A26)."""
 
 
+OLDEST = timedelta(days=90)
+"""The oldest age that Central server takes, and what an age that cannot be told counts as: the transfer of a
+study that was deleted meanwhile is then refused (C113), and an Export sends it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """How old a transfer is at least, by the time that the machine has been up.
+
+    Attributes:
+        seconds: its age when the machine had been up for `uptime_s` in the boot `boot_id`.
+        boot_id: None for a transfer of a version that kept no such age.
+        since_birth: whether it was made in that boot; else the time between the boots is missing.
+    """
+
+    seconds: float
+    boot_id: str | None
+    uptime_s: float
+    since_birth: bool
+
+    def at(self, boot_id: str, uptime_s: float) -> "Aged":
+        """Return the same age, later: grown by what has passed, or after another boot as it was kept."""
+        if boot_id != self.boot_id:
+            return Aged(self.seconds, boot_id, uptime_s, since_birth=False)
+        return Aged(self.seconds + max(0.0, uptime_s - self.uptime_s), boot_id, uptime_s, self.since_birth)
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One entry of the queue."""
@@ -95,16 +122,33 @@ class Transfer:
     calling_ae_title: AETitle
     created_at: datetime
     state: State
+    aged: Aged
+
+    def age(self, now: datetime) -> timedelta:
+        """Return the age to announce: the larger of what wall clock and uptime say, at most OLDEST (A26).
+
+        `aged` must be of now. Where the wall clock says less than nothing, the uptime alone tells the age if
+        it does so since the birth of the transfer; else nobody can, and it is OLDEST.
+        """
+        by_wall = now - self.created_at
+        if by_wall < timedelta() and not self.aged.since_birth:
+            return OLDEST
+        return min(OLDEST, max(by_wall, timedelta(seconds=self.aged.seconds)))
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One received data set of a transfer: the bytes with this SHA-256, under this UID."""
+    """One received data set of a transfer: the bytes with this SHA-256, under this UID.
+
+    Attributes:
+        size_bytes: of the data set; None where the version that received it kept no size.
+    """
 
     sop_instance_uid: UID
     sha256: str
     sop_class_uid: UID
     transfer_syntax_uid: UID
+    size_bytes: int | None = None
 
     @property
     def context(self) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, ValidationError
 
+from gateway.retention import Terms
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
 from plumbing.config import Address
@@ -21,6 +22,15 @@ def _ae_title(text: str) -> str:
 
 
 Title = Annotated[str, AfterValidator(_ae_title)]
+
+
+def _loopback(address: str) -> str:
+    if not ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback:
+        raise ValueError("expected a loopback address")
+    return address
+
+
+LoopbackAddress = Annotated[Address, AfterValidator(_loopback)]
 IPAddress = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_address(text)))]
 
 
@@ -70,6 +80,26 @@ class Modality(_Table):
     address: IPAddress
 
 
+class Retention(_Table):
+    """How long studies stay in the spool after Central server has acknowledged all of them.
+
+    Attributes:
+        keep_days: then a study leaves; days in which the gateway did not run do not count.
+        keep_at_least_days: before this none does, whatever the disk says.
+        keep_at_most_gb: above this the longest kept leave earlier; no limit if absent. 1 GB is 10^9 bytes.
+    """
+
+    keep_days: float = Field(default=30.0, ge=0)
+    keep_at_least_days: float = Field(default=3.0, ge=0)
+    keep_at_most_gb: float | None = Field(default=None, gt=0)
+
+
+class Metrics(_Table):
+    """Where Prometheus asks, in plain text: on this machine only (GWY-3)."""
+
+    listen: LoopbackAddress
+
+
 class Settings(_Table):
     """The whole file. Relative paths start at its folder.
 
@@ -80,6 +110,7 @@ class Settings(_Table):
         parallel: studies forwarded at once.
         quiet_s: how long an association to Central waits for the study's next instance.
         retry_s, retry_at_most_s: pause after the first failure, which doubles with each up to the second.
+        reserve_mb: room on the disk that receiving may not touch, so that forwarding goes on when it is full.
     """
 
     certificate: FilePath
@@ -95,6 +126,22 @@ class Settings(_Table):
     quiet_s: float = Field(default=0.3, gt=0, le=60)
     retry_s: float = Field(default=1.0, gt=0)
     retry_at_most_s: float = Field(default=30.0, gt=0)
+    reserve_mb: int = Field(default=64, ge=1)
+    retention: Retention = Retention()
+    metrics: Metrics | None = None
+
+    @property
+    def reserve_bytes(self) -> int:
+        return self.reserve_mb * 2**20
+
+    @property
+    def terms(self) -> Terms:
+        gb = self.retention.keep_at_most_gb
+        return Terms(
+            keep_days=self.retention.keep_days,
+            keep_at_least_days=self.retention.keep_at_least_days,
+            keep_at_most_bytes=None if gb is None else int(gb * 1e9),
+        )
 
     @property
     def tls(self) -> TLSFiles:

@@ -1,21 +1,18 @@
-"""All SQL of the gateway: one SQLite file, synchronous=FULL, so that a commit is on the disk (A54)."""
+"""The SQL of the queue: what was received, what is exported, what is forwarded, who was refused."""
 
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from gateway.queue import Event, Item, Outcome, State, Transfer, after
-from kernel.clock import Clock
+from gateway.database import from_the_reserve
+from gateway.queue import Aged, Event, Item, Outcome, State, Transfer, after
+from gateway.retention import RetentionStore
 from kernel.dicom import UID, AETitle
 from kernel.errors import NotFound
-from kernel.ids import NewId, TransferId
-
-_SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
+from kernel.ids import TransferId
 
 KEPT_AUDIT_ROWS = 100_000
 """A port scanner must not fill the disk: older rows make way."""
@@ -67,41 +64,11 @@ class AuditRow:
     reason: str
 
 
-class Store:
-    """One connection for all threads: commits are serial on one file anyway."""
+class Store(RetentionStore):
+    """The queue, and the rows of who knocked.
 
-    def __init__(self, path: Path, *, clock: Clock, new_id: NewId) -> None:
-        self._clock = clock
-        self._new_id = new_id
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        for pragma in (
-            "journal_mode = wal",
-            "synchronous = full",
-            "foreign_keys = on",
-            "busy_timeout = 4000",
-        ):
-            self._connection.execute(f"pragma {pragma}")
-        self._connection.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-                self._connection.execute("commit")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
-                raise
-
-    def _now(self) -> float:
-        return self._clock.now().timestamp()
+    What forwarding writes may use the room that is kept for it; what receiving writes may not.
+    """
 
     # Receiving
 
@@ -113,7 +80,6 @@ class Store:
         be refused with it.
         """
         with self._transaction() as sql:
-            now = self._now()
             row = sql.execute(
                 """
                 select id from transfers t
@@ -127,12 +93,12 @@ class Store:
             transfer_id = row[0] if row else self._begin(sql, study_instance_uid, calling_ae_title)
             sql.execute(
                 """
-                insert into items
-                    (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at)
-                values (?, ?, ?, ?, ?, ?)
+                insert into items (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid,
+                                   received_at, size_bytes)
+                values (?, ?, ?, ?, ?, ?, ?)
                 on conflict (transfer_id, sop_instance_uid, sha256)
-                do update set outcome = 'waiting', received_at = excluded.received_at
-                where outcome = 'acknowledged'
+                do update set outcome = 'waiting', received_at = excluded.received_at,
+                              number = (select max(number) + 1 from items)
                 """,
                 (
                     transfer_id,
@@ -140,16 +106,25 @@ class Store:
                     item.sha256,
                     item.sop_class_uid,
                     item.transfer_syntax_uid,
-                    now,
+                    self._now(),
+                    item.size_bytes,
                 ),
             )
 
     def _begin(self, sql: sqlite3.Connection, study_instance_uid: UID, calling_ae_title: AETitle) -> str:
         transfer_id = str(self._new_id())
         sql.execute(
-            "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state)"
-            " values (?, ?, ?, ?, ?)",
-            (transfer_id, study_instance_uid, calling_ae_title, self._now(), State.WAITING),
+            "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state,"
+            " aged_s, aged_boot, aged_uptime_s, since_birth) values (?, ?, ?, ?, ?, 0, ?, ?, 1)",
+            (
+                transfer_id,
+                study_instance_uid,
+                calling_ae_title,
+                self._now(),
+                State.WAITING,
+                self._uptime.boot_id,
+                self._uptime.seconds(),
+            ),
         )
         return transfer_id
 
@@ -174,6 +149,7 @@ class Store:
             ).fetchall()
         return [KeptRow(UID(r[0]), AETitle(r[1]), r[2], datetime.fromtimestamp(r[3], UTC)) for r in rows]
 
+    @from_the_reserve
     def export(self, study_instance_uids: Sequence[UID]) -> Sequence[Sequence[tuple[AETitle, int]]]:
         """Puts kept studies into the queue once more, as a new transfer for each title they came under.
 
@@ -195,10 +171,12 @@ class Store:
             changed = sql.execute(
                 """
                 insert into items
-                    (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at)
-                select ?, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at
+                    (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at,
+                     size_bytes)
+                select ?, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, received_at,
+                    size_bytes
                 from (select i.*, row_number() over (partition by sop_instance_uid
-                                                     order by received_at desc, number desc) as nth
+                                                     order by number desc) as nth
                       from items i join transfers t on t.id = i.transfer_id
                       where t.study_instance_uid = ? and t.calling_ae_title = ?)
                 where nth = 1 order by number
@@ -212,19 +190,27 @@ class Store:
 
     # Forwarding
 
+    @from_the_reserve
     def recover(self) -> int:
-        """After a restart: what was being sent waits again. Says how many."""
+        """After a restart: what was being sent waits again, and nothing waits any longer. Says how many."""
         with self._transaction() as sql:
             waiting = after(State.SENDING, Event.INTERRUPTED)
-            changed = sql.execute("update transfers set state = ? where state = ?", (waiting, State.SENDING))
+            sql.execute("update transfers set next_attempt_at = 0 where state = ?", (State.WAITING,))
+            changed = sql.execute(
+                "update transfers set state = ?, next_attempt_at = 0 where state = ?",
+                (waiting, State.SENDING),
+            )
             return changed.rowcount
 
+    @from_the_reserve
     def claim(self) -> Transfer | None:
         """The oldest transfer that is due and whose study is not being sent, now SENDING."""
         with self._transaction() as sql:
             row = sql.execute(
                 """
-                select id, study_instance_uid, calling_ae_title, created_at, state from transfers t
+                select id, study_instance_uid, calling_ae_title, created_at, state,
+                    aged_s, aged_boot, aged_uptime_s, since_birth
+                from transfers t
                 where state = 'waiting' and next_attempt_at <= ?
                   and not exists (
                     select 1 from transfers s
@@ -232,13 +218,29 @@ class Store:
                       and s.calling_ae_title = t.calling_ae_title)
                 order by created_at, id limit 1
                 """,
-                (self._now(),),
+                (self._uptime.seconds(),),
             ).fetchone()
             if row is None:
                 return None
-            state = after(State(row[4]), Event.BEGUN)
-            sql.execute("update transfers set state = ? where id = ?", (state, row[0]))
-            return _transfer((*row[:4], state))
+            transfer = _transfer(row)
+            claimed = replace(
+                transfer,
+                state=after(transfer.state, Event.BEGUN),
+                aged=transfer.aged.at(self._uptime.boot_id, self._uptime.seconds()),
+            )
+            sql.execute(
+                "update transfers set state = ?, aged_s = ?, aged_boot = ?, aged_uptime_s = ?,"
+                " since_birth = ? where id = ?",
+                (
+                    claimed.state,
+                    claimed.aged.seconds,
+                    claimed.aged.boot_id,
+                    claimed.aged.uptime_s,
+                    claimed.aged.since_birth,
+                    str(claimed.id),
+                ),
+            )
+            return claimed
 
     def due_in_s(self) -> float | None:
         """How long until a waiting transfer is due; None if none waits."""
@@ -246,18 +248,19 @@ class Store:
             row = self._connection.execute(
                 "select min(next_attempt_at) from transfers where state = 'waiting'"
             ).fetchone()
-        return None if row[0] is None else max(0.0, row[0] - self._now())
+        return None if row[0] is None else max(0.0, row[0] - self._uptime.seconds())
 
     def waiting(self, transfer_id: TransferId, limit: int = 500) -> Sequence[Item]:
         """The items that have no final answer, in order of receipt."""
         with self._lock:
             rows = self._connection.execute(
-                "select sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid from items"
+                "select sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid, size_bytes from items"
                 " where transfer_id = ? and outcome = 'waiting' order by number limit ?",
                 (str(transfer_id), limit),
             ).fetchall()
         return [Item(*row) for row in rows]
 
+    @from_the_reserve
     def answered(
         self, transfer_id: TransferId, item: Item, outcome: Outcome, status: int, comment: str
     ) -> None:
@@ -272,6 +275,7 @@ class Store:
                 "update transfers set failures = 0 where id = ? and failures > 0", (str(transfer_id),)
             )
 
+    @from_the_reserve
     def refuse_waiting(self, transfer_id: TransferId, status: int, comment: str) -> None:
         """The final answer to an item that is one to all that wait."""
         with self._transaction() as sql:
@@ -281,6 +285,7 @@ class Store:
                 (Outcome.REFUSED, status, comment, self._now(), str(transfer_id)),
             )
 
+    @from_the_reserve
     def finish(self, transfer: Transfer, reason: str = "") -> State | None:
         """Ends a transfer whose items all have their answer; None if another item has come."""
         with self._transaction() as sql:
@@ -299,6 +304,7 @@ class Store:
             )
             return state
 
+    @from_the_reserve
     def interrupted(self, transfer: Transfer, reason: str, pause_s: float) -> None:
         """It goes on later."""
         with self._transaction() as sql:
@@ -308,7 +314,7 @@ class Store:
                 (
                     after(transfer.state, Event.INTERRUPTED),
                     reason,
-                    self._now() + pause_s,
+                    self._uptime.seconds() + pause_s,
                     str(transfer.id),
                 ),
             )
@@ -346,12 +352,19 @@ class Store:
         ).lastrowid
         sql.execute("delete from audit_rows where number <= ?", ((number or 0) - KEPT_AUDIT_ROWS,))
 
+    def count(self) -> Mapping[State, int]:
+        """Return how many transfers are in each state."""
+        with self._lock:
+            rows = self._connection.execute("select state, count(*) from transfers group by state").fetchall()
+        return {State(state): count for state, count in rows}
+
     def queue(self, limit: int = 100) -> Sequence[QueueRow]:
         """Transfers, open ones first, then newest first."""
         with self._lock:
             rows = self._connection.execute(
                 """
-                select id, study_instance_uid, calling_ae_title, created_at, state, reason,
+                select id, study_instance_uid, calling_ae_title, created_at, state,
+                    aged_s, aged_boot, aged_uptime_s, since_birth, reason,
                     (select count(*) from items where transfer_id = t.id and outcome = 'waiting'),
                     (select count(*) from items where transfer_id = t.id and outcome = 'acknowledged'),
                     (select count(*) from items where transfer_id = t.id and outcome = 'refused')
@@ -360,7 +373,7 @@ class Store:
                 """,
                 (limit,),
             ).fetchall()
-        return [QueueRow(_transfer(r[:5]), r[6], r[7], r[8], r[5]) for r in rows]
+        return [QueueRow(_transfer(row[:9]), row[10], row[11], row[12], row[9]) for row in rows]
 
     def refused(self, limit: int = 100) -> Sequence[RefusedRow]:
         """Items whose failure is final, newest first."""
@@ -384,13 +397,13 @@ class Store:
         return [AuditRow(datetime.fromtimestamp(row[0], UTC), *row[1:]) for row in rows]
 
 
-def _transfer(row: Sequence[object]) -> Transfer:
-    transfer_id, study, title, created_at, state = row
-    assert isinstance(created_at, float)
+def _transfer(row: Sequence[Any]) -> Transfer:
+    transfer_id, study, title, created_at, state, aged_s, aged_boot, aged_uptime_s, since_birth = row
     return Transfer(
-        id=TransferId(UUID(str(transfer_id))),
-        study_instance_uid=UID(str(study)),
-        calling_ae_title=AETitle(str(title)),
+        id=TransferId(UUID(transfer_id)),
+        study_instance_uid=UID(study),
+        calling_ae_title=AETitle(title),
         created_at=datetime.fromtimestamp(created_at, UTC),
-        state=State(str(state)),
+        state=State(state),
+        aged=Aged(aged_s, aged_boot, aged_uptime_s, bool(since_birth)),
     )

@@ -87,7 +87,8 @@ _EXPAND = (
 
 def migrations(root: Path) -> list[Path]:
     """Every migration, those of a folder by their numbers."""
-    folders = [root / "plumbing" / "migrations", *sorted(root.glob("services/*/migrations"))]
+    own = [root / "plumbing" / "migrations", root / "gateway" / "migrations"]
+    folders = [*own, *sorted(root.glob("services/*/migrations"))]
     return [path for folder in folders for path in sorted(folder.glob("*.sql"))]
 
 

@@ -182,7 +182,7 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
             TransferId(parse_id(request.transfer_id, "transfer_id")),
             request.study_instance_uid,
             request.calling_ae_title,
-            request.age.ToTimedelta(),
+            request.age.ToTimedelta() if request.HasField("age") else None,
         )
         return pb.BeginTransferResponse()
 

@@ -30,7 +30,7 @@ MAX_TITLES = 256
 MAX_CERTIFICATE_REQUEST_BYTES = 16 * 1024
 """A PKCS#10 request with a 4,096-bit RSA key takes 2 KiB."""
 MAX_TRANSFER_AGE = timedelta(days=90)
-"""Older queue entries are an error of the gateway's clock: it keeps what it could not send for weeks."""
+"""What an older queue entry counts as: a gateway keeps for weeks what it could not send, and no longer."""
 MAX_MAPPING_VALUES = 8
 """Distinct values kept per series and mapping tag: two already hold the series, more tell nothing (A19)."""
 _DIGEST_CHARACTERS = 16  # 64 bits tell the over-long values of one series apart
@@ -107,10 +107,14 @@ class Transfer:
     begun_at: datetime
 
 
-def transfer_begun_at(age: timedelta, now: datetime) -> datetime:
-    """When the entry began by our clock; the gateway's clock only measures its age (A26)."""
-    if not timedelta(0) <= age <= MAX_TRANSFER_AGE:
-        raise Invalid(f"`age` must lie between 0 and {MAX_TRANSFER_AGE.days} days", field="age")
+def transfer_begun_at(age: timedelta | None, now: datetime) -> datetime:
+    """Return when the entry began by our clock; the gateway's clock only measures its age (A26).
+
+    An age that cannot be, or that nobody tells, counts as MAX_TRANSFER_AGE: at worst the transfer of a study
+    that was deleted meanwhile is refused, and an Export sends it again.
+    """
+    if age is None or not timedelta() <= age <= MAX_TRANSFER_AGE:
+        return now - MAX_TRANSFER_AGE
     return now - age
 
 

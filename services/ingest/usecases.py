@@ -316,7 +316,7 @@ class Gateways:
         transfer_id: TransferId,
         study_instance_uid: str,
         title: str,
-        age: timedelta,
+        age: timedelta | None,
     ) -> None:
         """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26)."""
         calling_ae_title = parse_ae_title(title, "calling_ae_title")

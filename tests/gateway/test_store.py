@@ -1,13 +1,16 @@
 """What the queue remembers, on SQLite."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from gateway.queue import DELETED, Item, Outcome, State, Transfer
+from gateway.queue import DELETED, OLDEST, Item, Outcome, State, Transfer
 from gateway.store import KEPT_AUDIT_ROWS, AuditRow, Store
+from gateway.uptime import Uptime
 from kernel.dicom import UID, AETitle
 from kernel.errors import NotFound
 from kernel.ids import UUID7
@@ -32,11 +35,42 @@ def clock() -> HandClock:
     return HandClock()
 
 
+class Machine:
+    """How long it has been up, and in which boot."""
+
+    def __init__(self) -> None:
+        self.up_s = 1_000.0
+        self.boots = 0
+
+    def reboot(self) -> None:
+        self.boots += 1
+        self.up_s = 5.0
+
+    @property
+    def uptime(self) -> Uptime:
+        return Uptime(f"boot {self.boots}", lambda: self.up_s)
+
+
 @pytest.fixture
-def store(tmp_path: Path, clock: HandClock) -> Iterator[Store]:
-    opened = Store(tmp_path / "gateway.db", clock=clock, new_id=UUID7(clock))
-    yield opened
-    opened.close()
+def machine() -> Machine:
+    return Machine()
+
+
+def opened(folder: Path, clock: HandClock, machine: Machine) -> Store:
+    return Store(
+        folder / "gateway.db",
+        clock=clock,
+        uptime=machine.uptime,
+        new_id=UUID7(clock),
+        spend=lambda: False,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: HandClock, machine: Machine) -> Iterator[Store]:
+    one = opened(tmp_path, clock, machine)
+    yield one
+    one.close()
 
 
 def an_item(uid: str | None = None, sha256: str = "ab" * 32) -> Item:
@@ -129,15 +163,15 @@ def test_a_transfer_does_not_end_while_an_item_waits(store: Store) -> None:
     assert store.finish(transfer) is None
 
 
-def test_an_interrupted_transfer_waits_for_its_pause_and_keeps_its_id(store: Store, clock: HandClock) -> None:
+def test_an_interrupted_transfer_waits_for_its_pause_and_keeps_its_id(store: Store, machine: Machine) -> None:
     store.keep(an_item(), STUDY, TITLE)
     transfer = claimed(store)
     store.interrupted(transfer, "Central server is away", 10)
     assert store.failures(transfer.id) == 1
     assert store.claim() is None
     assert store.due_in_s() == pytest.approx(10)
-    clock.move(10)
-    assert claimed(store) == transfer
+    machine.up_s += 10
+    assert claimed(store).id == transfer.id
     (row,) = store.queue()
     assert (row.reason, row.waiting) == ("Central server is away", 1)
 
@@ -161,12 +195,82 @@ def test_the_oldest_study_goes_first_and_others_do_not_wait_for_it(store: Store,
     assert order == ["1.2.0", "1.2.1", "1.2.2"]
 
 
+@pytest.mark.parametrize("step_s", [300 * 86_400, -300 * 86_400])
+def test_no_step_of_the_wall_clock_makes_a_pause_longer(
+    store: Store, clock: HandClock, machine: Machine, step_s: float
+) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    store.interrupted(claimed(store), "Central server is away", 10)
+    clock.move(step_s)
+    assert store.due_in_s() == pytest.approx(10)
+    machine.up_s += 10
+    assert store.claim() is not None
+
+
+def test_after_a_restart_nothing_waits_for_a_pause_of_an_earlier_boot(
+    store: Store, tmp_path: Path, clock: HandClock, machine: Machine
+) -> None:
+    store.keep(an_item(), STUDY, TITLE)
+    machine.up_s = 1e6
+    store.interrupted(claimed(store), "Central server is away", 10)
+    machine.reboot()
+    again = opened(tmp_path, clock, machine)
+    again.recover()
+    assert claimed(again).aged.seconds == pytest.approx(1e6 - 1_000)
+    again.close()
+
+
+def test_what_came_last_is_told_by_the_order_of_receipt_and_not_by_a_clock(
+    store: Store, clock: HandClock
+) -> None:
+    old, new = an_item("1.2", "aa" * 32), an_item("1.2", "bb" * 32)
+    store.keep(old, STUDY, TITLE)
+    clock.move(-10_000)
+    store.keep(new, STUDY, TITLE)
+    while transfer := store.claim():
+        acknowledge(store, transfer)
+    store.export([STUDY])
+    assert list(store.waiting(claimed(store).id)) == [new]
+    store.keep(old, STUDY, TITLE)
+    clock.move(-10_000)
+    store.keep(old, STUDY, TITLE)
+    before = {row.transfer.id for row in store.queue()}
+    store.export([STUDY])
+    (exported,) = {row.transfer.id for row in store.queue()} - before
+    assert list(store.waiting(exported)) == [old]
+
+
+def test_a_queue_of_the_first_version_goes_on(tmp_path: Path, clock: HandClock, machine: Machine) -> None:
+    first = Path("gateway/migrations/0001_queue.sql").read_text()
+    transfer_id = UUID7(clock)()
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as sql:
+        sql.executescript(first)
+        sql.execute(
+            "insert into transfers (id, study_instance_uid, calling_ae_title, created_at, state,"
+            " next_attempt_at) values (?, ?, ?, ?, 'waiting', ?)",
+            (str(transfer_id), STUDY, TITLE, clock.now().timestamp() - 60, clock.now().timestamp() + 30),
+        )
+        sql.execute(
+            "insert into items (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid,"
+            " received_at) values (?, '1.2', 'ab', '1', '1', 0)",
+            (str(transfer_id),),
+        )
+        sql.commit()
+    store = opened(tmp_path, clock, machine)
+    store.recover()
+    transfer = claimed(store)
+    assert (transfer.id, transfer.age(clock.now())) == (transfer_id, timedelta(seconds=60))
+    assert [item.sha256 for item in store.waiting(transfer.id)] == ["ab"]
+    assert transfer.age(clock.now() - timedelta(days=1)) == OLDEST  # nobody can tell
+    store.close()
+
+
 def test_after_a_restart_what_was_being_sent_waits_again(
-    store: Store, tmp_path: Path, clock: HandClock
+    store: Store, tmp_path: Path, clock: HandClock, machine: Machine
 ) -> None:
     store.keep(an_item(), STUDY, TITLE)
     transfer = claimed(store)
-    again = Store(tmp_path / "gateway.db", clock=clock, new_id=UUID7(clock))
+    again = opened(tmp_path, clock, machine)
     assert again.claim() is None
     assert again.recover() == 1
     assert claimed(again) == transfer

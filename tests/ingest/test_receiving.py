@@ -9,6 +9,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, digest, sample
+from services.ingest.domain import mapping_value
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (
@@ -252,7 +253,7 @@ async def test_mapping_values_are_bounded(ingest: Ingest) -> None:
     answers = await sent_objects(Sender.of(ingest, gateway), *objects)
     assert {a.status for a in answers} == {0}
     rows = await ingest.rows("select value from mapping_values order by ordinal")
-    assert [row["value"] for row in rows] == [each[:1024] for each in addresses[:8]]
+    assert [row["value"] for row in rows] == [mapping_value(each, "ST") for each in addresses[:8]]
 
 
 async def announce(
@@ -281,6 +282,16 @@ async def test_an_association_carries_the_transfer_that_was_announced(ingest: In
     assert set(await ingest.stored()) == {good.sop_instance_uid}
     (path,) = ingest.pack_files()
     assert f"READROOM.transfer={transfer_id}\n".encode() in path.read_bytes()
+
+
+@pytest.mark.parametrize("age_s", [-5, 1_800 * 86_400])
+async def test_a_transfer_of_a_gateway_with_a_wrong_clock_is_taken(ingest: Ingest, age_s: int) -> None:
+    gateway = await ingest.enrol()
+    study = a_uid()
+    sending = a_ct(study=study)
+    transfer_id = await announce(ingest, gateway, study, age_s=age_s)
+    (answer,) = await sent_objects(Sender.of(ingest, gateway, transfer_id=transfer_id), sending)
+    assert answer.status == 0
 
 
 async def test_a_newer_entry_of_the_queue_supersedes_the_older(ingest: Ingest) -> None:

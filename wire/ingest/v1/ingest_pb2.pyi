@@ -911,7 +911,9 @@ class BeginTransferRequest(_message.Message):
     """A calling AE title of this gateway."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """How old the entry is by the gateway's own clock, so that only the cloud's clock counts."""
+        """How old the entry is by the gateway's own clock, so that only the cloud's clock counts. Unset, negative or
+        more than 90 days counts as 90 days: a wrong clock must not bring a deleted study back.
+        """
 
     def __init__(
         self,
