@@ -35,9 +35,9 @@ async def set_the_scene(world: World) -> None:
 async def let_the_administrator_do_more(world: World) -> None:
     """The first administrator may only give permissions, also to himself (A13, A63)."""
     readroom = await world.acting_as(ADMIN)
-    admin = await names.user(readroom, ADMIN)
     permissions = ("access.admin", "facility.admin", "gateway.admin")
-    wanted = User(user_id=admin.user_id, login=admin.login, name=admin.name, role=admin.role, active=True)
+    wanted = await names.user(readroom, ADMIN)
+    del wanted.permissions[:]
     wanted.permissions.extend(PermissionGrant(permission=p) for p in permissions)
     saved = await readroom.access.SaveUser(SaveUserRequest(user=wanted, set_permissions=True))
     world.stage.check(

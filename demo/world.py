@@ -19,6 +19,7 @@ from readroom import names
 from readroom.client import Readroom, connect
 from readroom.pages import every
 from readroom.session import Session
+from readroom.users import privilege_version
 from services.local import LocalSystem
 from wire.access.v1.access_pb2 import (
     Case,
@@ -119,6 +120,7 @@ class World:
             read_types=read_types,
         )
         readroom = await self.acting_as(ADMIN)
+        wanted.version = await privilege_version(readroom, wanted)
         return (await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))).privilege
 
 

@@ -77,6 +77,13 @@ _mobile = click.option("--mobile", help="Number for one-time codes, with country
 _language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to him.")
 
 
+_version = click.option(
+    "--version",
+    type=int,
+    help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
+)
+
+
 @user.command("create")
 @click.argument("login")
 @click.option("--name", required=True, help="Display name.")
@@ -116,6 +123,7 @@ async def create_user(
 @_home
 @_permission
 @click.option("--no-permissions", is_flag=True, help="Take every permission away.")
+@_version
 @acting
 async def change_user(
     readroom: Readroom,
@@ -130,11 +138,13 @@ async def change_user(
     home: str,
     permissions: tuple[str, ...],
     no_permissions: bool,
+    version: int | None,
 ) -> None:
     """Change a user; what is not named stays."""
     if permissions and no_permissions:
         raise Invalid("`--permission` and `--no-permissions` exclude each other")
     wanted = await names.user(readroom, login)
+    wanted.version = wanted.version if version is None else version
     wanted.name = name or wanted.name
     wanted.role = ROLES.number(role) if role else wanted.role
     wanted.active = wanted.active if active is None else active
@@ -185,6 +195,7 @@ async def privilege_table(readroom: Readroom) -> Table[Privilege]:
         Column("read_types", lambda p: [READ_TYPES.word(t) for t in p.read_types]),
         Column("facility_id", lambda p: p.facility_id, json_only=True),
         Column("user_id", lambda p: p.user_id, json_only=True),
+        Column("version", lambda p: p.version, json_only=True),
     )
 
 
@@ -201,9 +212,17 @@ async def privilege_table(readroom: Readroom) -> Table[Privilege]:
     metavar="TYPE[,TYPE]",
     help=f"With report only: {', '.join(READ_TYPES.sayable)}.  [default: final]",
 )
+@_version
 @acting
 async def set_privilege(
-    readroom: Readroom, out: Output, login: str, facility: str, level: str, expires: str, read_types: str
+    readroom: Readroom,
+    out: Output,
+    login: str,
+    facility: str,
+    level: str,
+    expires: str,
+    read_types: str,
+    version: int | None,
 ) -> None:
     """Set the one privilege of LOGIN at FACILITY."""
     types = [word.strip() for word in read_types.split(",") if word.strip()]
@@ -216,8 +235,15 @@ async def set_privilege(
         expires_on=expires,
         read_types=[READ_TYPES.number(word) for word in types],
     )
+    wanted.version = await privilege_version(readroom, wanted) if version is None else version
     saved = await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))
     out.item(await privilege_table(readroom), saved.privilege)
+
+
+async def privilege_version(readroom: Readroom, wanted: Privilege) -> int:
+    """The version of what the user has at the facility now, 0 for none: the next save is made from it."""
+    held = await readroom.access.ListPrivileges(ListPrivilegesRequest(user_id=wanted.user_id))
+    return next((p.version for p in held.privileges if p.facility_id == wanted.facility_id), 0)
 
 
 @privilege.command("list")

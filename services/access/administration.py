@@ -9,6 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, NewId, UserId
+from kernel.versions import Change, must_be_current
 from services.access.contact import NO_CONTACT, changed_fields
 from services.access.domain import (
     ROLES,
@@ -35,6 +36,9 @@ from services.access.manager import Manager, UserSettings
 MAX_DESCRIBED_USERS = 100
 """What one DescribeUsers answers."""
 
+# Who acts where no user does.
+_OURSELVES = "service:access"
+
 VERSIONS_PAGE = 500
 """What a page of users' versions holds; a page with fewer is the last."""
 
@@ -60,18 +64,20 @@ class Transaction(Protocol):
     async def somebody_administers(self) -> bool: ...
     async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
     async def user_versions(self, after: UserId | None, limit: int) -> Sequence[tuple[UserId, int]]: ...
-    async def save_user(self, user: User) -> None: ...
+    async def last_change_of_user(self, user_id: UserId) -> Change: ...
+    async def save_user(self, user: User, *, by: str) -> None: ...
     async def end_sessions(self, user_id: UserId) -> None: ...
-    async def bump_users(self, user_ids: Collection[UserId]) -> Sequence[tuple[UserId, int]]: ...
+    async def bump_users(self, user_ids: Collection[UserId], *, by: str) -> Sequence[tuple[UserId, int]]: ...
 
     async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege: ...
     async def privileges(self, user_id: UserId) -> Sequence[tuple[Facility, Privilege]]: ...
     async def privileges_of(
         self, user_ids: Collection[UserId]
     ) -> Sequence[tuple[UserId, Facility, Privilege]]: ...
+    async def last_change_of_privilege(self, user_id: UserId, facility_id: FacilityId) -> Change: ...
     async def save_privilege(
-        self, user_id: UserId, facility_id: FacilityId, privilege: Privilege
-    ) -> None: ...
+        self, user_id: UserId, facility_id: FacilityId, privilege: Privilege, *, by: str
+    ) -> int: ...
 
     async def facility(self, facility_id: FacilityId) -> Facility | None: ...
     async def known_facilities(self, facility_ids: Collection[FacilityId]) -> set[FacilityId]: ...
@@ -101,6 +107,11 @@ class Act(Generic[T_co]):
     def manager(self) -> Manager:
         """The actor, if he may administer anything at all."""
         return Manager(self.actor)
+
+    async def users_changed(self, user_ids: Collection[UserId]) -> list[UserChanged]:
+        """Ends the validity of what these users were compiled to; answers the facts that say so."""
+        changed = await self.transaction.bump_users(user_ids, by=self.actor.login)
+        return [UserChanged(user_id, version) for user_id, version in changed]
 
     async def done(self, *facts: Fact, **detail: str | int) -> int:
         """Audits and tells; answers the revision that this act made. Nothing is written after it."""
@@ -181,6 +192,9 @@ class Users:
                 if old is None:
                     raise no_user(user_id)
                 manager.must_manage(old)
+                must_be_current(
+                    f"the user `{old.login}`", settings.version, await transaction.last_change_of_user(old.id)
+                )
             user = settings.applied(user_id, old, manager)
             manager.must_give_user(old, user)
             facilities = {grant.facility_id for grant in user.permissions} | {user.home_facility_id}
@@ -188,7 +202,7 @@ class Users:
             if user == old:
                 return user, await transaction.revision()
             user = replace(user, version=user.version + 1)
-            await transaction.save_user(user)
+            await transaction.save_user(user, by=act.actor.login)
             if old is not None and _ends_sessions(old, user):
                 await transaction.end_sessions(user.id)
             if not await transaction.somebody_administers():
@@ -222,9 +236,9 @@ class Users:
                 home_facility_id=None,
                 version=1,
             )
-            await transaction.save_user(user)
+            await transaction.save_user(user, by=_OURSELVES)
             await transaction.record(
-                "service:access", "user.saved", f"user:{user.id}", "done", login=user.login, role=user.role
+                _OURSELVES, "user.saved", f"user:{user.id}", "done", login=user.login, role=user.role
             )
             await transaction.say(UserChanged(user.id, user.version))
             await transaction.bump_revision()
@@ -247,14 +261,23 @@ class Users:
                 raise NotFound(f"no facility `{facility_id}`", field="facility_id")
             user = await self._managed(transaction, manager, user_id)
             must_suit(privilege, user.role)
+            must_be_current(
+                f"the privilege of `{user.login}` at `{facility.name}`",
+                privilege.version,
+                await transaction.last_change_of_privilege(user_id, facility_id),
+            )
             old = await transaction.privilege(user_id, facility_id)
             manager.must_give_privilege(facility, old, privilege, transaction.now)
+            if privilege != old:
+                version = await transaction.save_privilege(
+                    user_id, facility_id, privilege, by=act.actor.login
+                )
+                privilege = replace(privilege, version=version)
             held = HeldPrivilege.of(user, facility, privilege, transaction.now, act.actor.side)
             if privilege == old:
                 return held, await transaction.revision()
-            await transaction.save_privilege(user_id, facility_id, privilege)
             revision = await act.done(
-                *await users_changed(transaction, {user_id}),
+                *await act.users_changed({user_id}),
                 facility=str(facility_id),
                 level=privilege.level.name.lower(),
                 expires_on=str(privilege.expires_on or ""),
@@ -308,10 +331,6 @@ class Users:
             raise no_user(user_id)
         manager.must_manage(user)
         return user
-
-
-async def users_changed(transaction: Transaction, user_ids: Collection[UserId]) -> list[UserChanged]:
-    return [UserChanged(user_id, version) for user_id, version in await transaction.bump_users(user_ids)]
 
 
 async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) -> None:

@@ -96,6 +96,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         given = request.user
         settings = UserSettings(
             user_id=UserId(parse_id(given.user_id, "user_id")) if given.user_id else None,
+            version=given.version,
             login=given.login,
             name=given.name,
             role=_one_of(ROLES, given.role, "role") if given.role else None,
@@ -124,6 +125,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             _one_of(LEVELS, given.level, "level"),
             _date(given.expires_on, "expires_on") if given.expires_on else None,
             frozenset(_one_of(READ_TYPES, value, "read_types") for value in given.read_types),
+            given.version,
         )
         held, revision = await self._users.save_privilege(
             acting_login(),
@@ -452,6 +454,7 @@ def _privilege(held: HeldPrivilege) -> pb.Privilege:
         read_types=_read_types(privilege.read_types),
         effective_level=LEVEL_VALUES[held.effective_level],
         expires_at=timestamp(held.expires_at),
+        version=privilege.version,
     )
 
 

@@ -18,7 +18,7 @@ Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPOR
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
@@ -201,11 +201,16 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
-    """The stored level of a user at a facility, and how far it goes."""
+    """The stored level of a user at a facility, and how far it goes.
+
+    Attributes:
+        version: which change of it this is; 0 for none. No part of what it gives.
+    """
 
     level: Level
     expires_on: date | None = None
     read_types: frozenset[ReadType] = frozenset()
+    version: int = field(default=0, compare=False)
 
 
 NO_PRIVILEGE = Privilege(Level.NONE)
@@ -480,8 +485,10 @@ def checked_name(name: str, max_characters: int) -> str:
     return trimmed
 
 
-def checked_privilege(level: Level, expires_on: date | None, read_types: frozenset[ReadType]) -> Privilege:
-    """The privilege as it is stored; REPORT without read types means FINAL (A36)."""
+def checked_privilege(
+    level: Level, expires_on: date | None, read_types: frozenset[ReadType], version: int = 0
+) -> Privilege:
+    """The privilege as it is stored, made from this version; REPORT without read types means FINAL (A36)."""
     if level is not Level.REPORT and expires_on is not None:
         raise Invalid("only a privilege of level REPORT may expire", field="expires_on")
     if expires_on is not None and expires_on < _FIRST_EXPIRY:
@@ -490,7 +497,7 @@ def checked_privilege(level: Level, expires_on: date | None, read_types: frozens
         raise Invalid("only a privilege of level REPORT has read types", field="read_types")
     if level is Level.REPORT and not read_types:
         read_types = frozenset({ReadType.FINAL})
-    return Privilege(level, expires_on, read_types)
+    return Privilege(level, expires_on, read_types, version)
 
 
 def must_suit(privilege: Privilege, role: Role) -> None:

@@ -7,7 +7,7 @@ from kernel.errors import NotFound
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, FolderId, NewId, UserId
 from services.access import administration
-from services.access.administration import Act, Administration, users_changed
+from services.access.administration import Act, Administration
 from services.access.domain import (
     MAX_FOLDER_NAME_CHARACTERS,
     CompiledUser,
@@ -66,7 +66,7 @@ class Folders:
                 (members, frozenset()) if old is None else (members - old.members, old.members - members)
             )
             revision = await act.done(
-                *await users_changed(transaction, joined | left),
+                *await act.users_changed(joined | left),
                 joined=" ".join(sorted(map(str, joined))),
                 left=" ".join(sorted(map(str, left))),
             )

@@ -36,6 +36,7 @@ class UserSettings:
 
     Attributes:
         user_id: None for a new user.
+        version: the one that the settings were made from (A68); 0 for a new user.
         role: None keeps the role of an existing user.
         active: a new user always is.
         permissions: None gives a new user the defaults of his role, and keeps those of an existing one.
@@ -43,6 +44,7 @@ class UserSettings:
     """
 
     user_id: UserId | None
+    version: int
     login: str
     name: str
     role: Role | None

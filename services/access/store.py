@@ -12,6 +12,7 @@ import msgspec
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from kernel.language import Language
+from kernel.versions import NEVER_SAVED, Change
 from plumbing.audit import AuditEntry
 from services.access.bucketstore import BucketStore
 from services.access.casestore import CaseStore
@@ -39,6 +40,14 @@ _PERMISSIONS = """coalesce((
     select jsonb_agg(jsonb_build_array(p.permission, p.facility_id)) from permissions p
     where p.user_id = u.user_id
 ), '[]') as permissions"""
+
+# A privilege without a change was given by a version that counted none; what it was given as is its first.
+_FIRST_VERSION = 1
+_PRIVILEGES = f"""
+    select p.*, f.*, coalesce(c.version, {_FIRST_VERSION}) as privilege_version
+    from privileges p join facilities f using (facility_id)
+        left join privilege_changes c using (user_id, facility_id)
+"""
 
 _COMPILED = f"""
     select u.*, {_PERMISSIONS},
@@ -159,19 +168,27 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
             )
         )
 
-    async def save_user(self, user: User) -> None:
-        """Inserts or replaces a user and his permissions; raises Conflict if another has the login."""
+    async def last_change_of_user(self, user_id: UserId) -> Change:
+        """Their version, and who made it when."""
+        row = await self.connection.fetchrow(
+            "select version, changed_by, changed_at from users where user_id = $1", user_id
+        )
+        return Change(*row) if row else NEVER_SAVED
+
+    async def save_user(self, user: User, *, by: str) -> None:
+        """Inserts or replaces a user and their permissions; raises Conflict if another has the login."""
         try:
             await self.connection.execute(
                 """
                 insert into users (user_id, login, name, role, active, home_facility_id, version,
-                    email, mobile_number, language, contact_version)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                    email, mobile_number, language, contact_version, changed_by, changed_at)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
                 on conflict (user_id) do update set name = excluded.name, role = excluded.role,
                     active = excluded.active, home_facility_id = excluded.home_facility_id,
                     version = excluded.version, email = excluded.email,
                     mobile_number = excluded.mobile_number, language = excluded.language,
-                    contact_version = excluded.contact_version
+                    contact_version = excluded.contact_version, changed_by = excluded.changed_by,
+                    changed_at = excluded.changed_at
                 """,
                 user.id,
                 user.login,
@@ -184,6 +201,8 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
                 user.contact.mobile_number,
                 user.contact.language or "",
                 user.contact_version,
+                by,
+                self.now,
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict("`login` is the login of another user", field="login") from error
@@ -193,11 +212,16 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
             [(user.id, grant.permission, grant.facility_id) for grant in user.permissions],
         )
 
-    async def bump_users(self, user_ids: Collection[UserId]) -> list[tuple[UserId, int]]:
+    async def bump_users(self, user_ids: Collection[UserId], *, by: str) -> list[tuple[UserId, int]]:
         """Ends the validity of what these users were compiled to; answers their versions."""
         rows = await self.connection.fetch(
-            "update users set version = version + 1 where user_id = any($1) returning user_id, version",
+            """
+            update users set version = version + 1, changed_by = $2, changed_at = $3
+            where user_id = any($1) returning user_id, version
+            """,
             list(user_ids),
+            by,
+            self.now,
         )
         return [(row["user_id"], row["version"]) for row in rows]
 
@@ -205,38 +229,55 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
 
     async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege:
         row = await self.connection.fetchrow(
-            "select * from privileges where user_id = $1 and facility_id = $2", user_id, facility_id
+            f"{_PRIVILEGES} where p.user_id = $1 and p.facility_id = $2", user_id, facility_id
         )
         return _privilege(row) if row else NO_PRIVILEGE
 
     async def privileges(self, user_id: UserId) -> list[tuple[Facility, Privilege]]:
         """The user's privileges above none, by facility."""
         rows = await self.connection.fetch(
-            """
-            select * from privileges join facilities using (facility_id)
-            where user_id = $1 order by name, facility_id
-            """,
-            user_id,
+            f"{_PRIVILEGES} where p.user_id = $1 order by f.name, f.facility_id", user_id
         )
         return [(_facility(row), _privilege(row)) for row in rows]
 
     async def privileges_of(self, user_ids: Collection[UserId]) -> list[tuple[UserId, Facility, Privilege]]:
         """The privileges above none of these users, by user and facility."""
         rows = await self.connection.fetch(
-            """
-            select * from privileges join facilities using (facility_id)
-            where user_id = any($1) order by user_id, facility_id
-            """,
-            list(user_ids),
+            f"{_PRIVILEGES} where p.user_id = any($1) order by p.user_id, f.facility_id", list(user_ids)
         )
         return [(row["user_id"], _facility(row), _privilege(row)) for row in rows]
 
-    async def save_privilege(self, user_id: UserId, facility_id: FacilityId, privilege: Privilege) -> None:
+    async def last_change_of_privilege(self, user_id: UserId, facility_id: FacilityId) -> Change:
+        """The version of what is stored, 0 for none, and who changed it last."""
+        stored = await self.privilege(user_id, facility_id)
+        row = await self.connection.fetchrow(
+            "select * from privilege_changes where user_id = $1 and facility_id = $2", user_id, facility_id
+        )
+        return Change(stored.version, row["changed_by"], row["changed_at"]) if row else Change(stored.version)
+
+    async def save_privilege(
+        self, user_id: UserId, facility_id: FacilityId, privilege: Privilege, *, by: str
+    ) -> int:
+        """Answers its version, 0 for none."""
+        version: int = await self.connection.fetchval(
+            """
+            insert into privilege_changes as c (user_id, facility_id, version, changed_by, changed_at)
+            values ($1, $2, $3, $4, $5)
+            on conflict (user_id, facility_id) do update set version = c.version + 1,
+                changed_by = excluded.changed_by, changed_at = excluded.changed_at
+            returning version
+            """,
+            user_id,
+            facility_id,
+            _FIRST_VERSION + 1,
+            by,
+            self.now,
+        )
         if privilege.level is Level.NONE:
             await self.connection.execute(
                 "delete from privileges where user_id = $1 and facility_id = $2", user_id, facility_id
             )
-            return
+            return 0
         await self.connection.execute(
             """
             insert into privileges (user_id, facility_id, level, expires_on, read_types)
@@ -250,6 +291,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
             privilege.expires_on,
             sorted(privilege.read_types),
         )
+        return version
 
     # Facilities
 
@@ -423,7 +465,12 @@ def _facility(row: asyncpg.Record) -> Facility:
 
 
 def _privilege(row: asyncpg.Record) -> Privilege:
-    return Privilege(Level(row["level"]), row["expires_on"], frozenset(map(ReadType, row["read_types"])))
+    return Privilege(
+        Level(row["level"]),
+        row["expires_on"],
+        frozenset(map(ReadType, row["read_types"])),
+        row["privilege_version"],
+    )
 
 
 def _folder(row: asyncpg.Record) -> Folder:

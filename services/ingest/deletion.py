@@ -4,7 +4,7 @@
     asked    →  begun    access has hidden the case: its studies are purged here, and everybody is told
     asked    →  absent   access refused, or never heard of it
     begun    →  begun    nobody confirmed for a minute: everybody is told again
-    begun    →  closed   all others have confirmed, and no file is left
+    begun    →  closed   all others have confirmed, and no row and no file is left
     closed   →  begun    DeleteStudy again, and access allows it: everybody is told again, and confirms again
 
 The last is for a service that was restored from a backup and holds the case again.
@@ -22,6 +22,7 @@ from uuid import UUID
 
 from prometheus_client import Gauge
 
+from kernel.clock import Clock
 from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
@@ -41,8 +42,12 @@ TOLD_FOR = timedelta(seconds=60)
 """After this, everybody is told again."""
 OVERDUE_AFTER = timedelta(minutes=10)
 LOOK_S = 1.0
-DOOMED_PAGE = 1_000
-"""Files unlinked at a time."""
+LOOK_PAGE = 200
+"""Deletions told, closed or asked about at a time; the others have their turn a second later."""
+PURGED_AT_ONCE = 1_000
+"""Rows or files of a purged study that go at a time: a fraction of what a statement may take."""
+PURGED_STUDIES = 100
+"""Small ones purged at a time; a large one is one batch, then the other deletions have their turn."""
 
 OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
 
@@ -71,7 +76,7 @@ class Deletion:
     Attributes:
         facility_id: the owner; none while access has not answered.
         revision: of sight after the case was hidden.
-        waiting_for: who has not confirmed; ingest itself while files are left.
+        waiting_for: who has not confirmed; ingest itself while rows or files are left.
     """
 
     deletion_id: DeletionId
@@ -115,18 +120,22 @@ class Transaction(Protocol):
     async def lapse_deletion(self, deletion_id: DeletionId) -> bool: ...
     async def tell_deletion(self, deletion_id: DeletionId) -> int: ...
     async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None: ...
-    async def close_deletions(self, confirmed_by: Sequence[str]) -> Sequence[CaseId]: ...
+    async def close_deletions(self, confirmed_by: Sequence[str], limit: int) -> Sequence[CaseId]: ...
     async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None: ...
     async def deletion_of(self, case_id: CaseId) -> Deletion | None: ...
     async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
     async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Deletion]: ...
-    async def asked_deletions(self, before: datetime) -> Sequence[Deletion]: ...
-    async def untold_deletions(self, before: datetime) -> Sequence[Deletion]: ...
+    async def asked_deletions(self, before: datetime, limit: int) -> Sequence[Deletion]: ...
+    async def untold_deletions(
+        self, before: datetime, confirmed_by: Sequence[str], limit: int
+    ) -> Sequence[Deletion]: ...
     async def overdue_deletions(self, before: datetime) -> int: ...
 
+    async def lock_studies(self, study_ids: Collection[StudyId]) -> None: ...
     async def purge_studies(
-        self, deletion_id: DeletionId, study_ids: Collection[StudyId]
+        self, deletion_id: DeletionId, study_ids: Collection[StudyId], now: datetime
     ) -> Collection[str]: ...
+    async def purge_some(self, limit: int) -> int | None: ...
     async def copies(
         self, deletion_id: DeletionId, study_ids: Collection[StudyId]
     ) -> Collection[StudyId]: ...
@@ -164,11 +173,12 @@ class Files(Protocol):
 class Deletions:
     """Deletes cases, and sees to it that everybody does."""
 
-    def __init__(self, database: Database, access: Access, files: Files, new_id: NewId) -> None:
+    def __init__(self, database: Database, access: Access, files: Files, new_id: NewId, clock: Clock) -> None:
         self._database = database
         self._access = access
         self._files = files
         self._new_id = new_id
+        self._clock = clock
         self._wake = asyncio.Event()
 
     async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
@@ -225,21 +235,24 @@ class Deletions:
         self._wake.set()
 
     async def resume(self, *, asked_for: timedelta = ASKED_FOR) -> None:
-        """Goes on with every deletion that is not closed, as far as database, disk and access let it."""
+        """Goes on with the deletions that are not closed, as far as database, disk and access let it."""
+        with timers.surviving("remove rows of purged studies"):
+            await self._purge_rest()
         with timers.surviving("unlink purged files"):
             await self._unlink()
         with timers.surviving("tell deletions again"):
             async with self._database.transaction() as transaction:
-                for deletion in await transaction.untold_deletions(transaction.now - TOLD_FOR):
+                untold = await transaction.untold_deletions(transaction.now - TOLD_FOR, CONFIRM, LOOK_PAGE)
+                for deletion in untold:
                     await self._tell(transaction, deletion)
         with timers.surviving("close deletions"):
             async with self._database.transaction() as transaction:
-                for case_id in await transaction.close_deletions(CONFIRM):
+                for case_id in await transaction.close_deletions(CONFIRM, LOOK_PAGE):
                     await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
                 OVERDUE.set(await transaction.overdue_deletions(transaction.now - OVERDUE_AFTER))
         with timers.surviving("ask access for deletions"):
             async with self._database.statements() as statements:
-                asked = await statements.asked_deletions(statements.now - asked_for)
+                asked = await statements.asked_deletions(statements.now - asked_for, LOOK_PAGE)
             await timers.each("ask access for deletions", asked, self._ask_again)
 
     async def run(self) -> None:
@@ -285,7 +298,9 @@ class Deletions:
     async def _purge(
         self, transaction: Transaction, deletion: Deletion, study_ids: Collection[StudyId]
     ) -> None:
-        uids = await transaction.purge_studies(deletion.deletion_id, study_ids)
+        # Whatever was received of them was received before now: so is every transfer that brought it.
+        await transaction.lock_studies(study_ids)
+        uids = await transaction.purge_studies(deletion.deletion_id, study_ids, self._clock.now())
         if deletion.begun_at is None or uids:
             await transaction.record(
                 deletion.deleted_by,
@@ -316,18 +331,28 @@ class Deletions:
                     reason=reason,
                 )
 
-    async def _unlink(self) -> None:
-        """Removes the files of purged studies; a row goes after its file. One that stays keeps no other."""
-        while True:
-            async with self._database.statements() as statements:
-                files = await statements.doomed_files(DOOMED_PAGE)
-            if not files:
-                return
-            removed = await asyncio.to_thread(self._remove, files)
+    async def _purge_rest(self) -> None:
+        """Removes some of what is left of purged studies, each batch in a transaction of its own."""
+        for _ in range(PURGED_STUDIES):
             async with self._database.transaction() as transaction:
-                await transaction.forget_files(removed)
-            if len(removed) < len(files):
-                return  # they have their turn again at the next look
+                rows = await transaction.purge_some(PURGED_AT_ONCE)
+            if rows is None:
+                return
+            if rows == PURGED_AT_ONCE:
+                break
+        self._wake.set()
+
+    async def _unlink(self) -> None:
+        """Removes files of purged studies; a row goes after its file. One that stays keeps no other."""
+        async with self._database.statements() as statements:
+            files = await statements.doomed_files(PURGED_AT_ONCE)
+        if not files:
+            return
+        removed = await asyncio.to_thread(self._remove, files)
+        async with self._database.transaction() as transaction:
+            await transaction.forget_files(removed)
+        if len(removed) == PURGED_AT_ONCE:
+            self._wake.set()
 
     def _remove(self, files: Sequence[DoomedFile]) -> Sequence[DoomedFile]:
         """Answers those that are gone."""

@@ -16,9 +16,42 @@ _DELETIONS = """
     select d.deletion_id, d.case_id, d.facility_id, d.deleted_by, d.asked_at, d.begun_at, d.closed_at,
            d.revision,
            array(select by from confirmations c where c.deletion_id = d.deletion_id) as confirmed,
-           exists (select from doomed_files f where f.deletion_id = d.deletion_id) as files_left
+           exists (select from doomed_studies s where s.deletion_id = d.deletion_id)
+               or exists (select from doomed_files f where f.deletion_id = d.deletion_id) as something_left
     from deletions d
 """
+
+# What a purge removes of a study ($1), at most so many rows ($2), for a deletion ($3), now ($4). Files are
+# unlinked later, and so are the bytes of the quarantine: in packs, or in files as they were kept before.
+_PURGE_ROWS = """
+    with gone as (
+        delete from {0} where ctid = any(array(select ctid from {0} where study_id = $1 limit $2))
+        returning true)
+    select count(*) from gone where $3::uuid is not null and $4::timestamptz is not null
+"""
+_PURGE_QUARANTINED = """
+    with gone as (
+        delete from quarantined
+        where sha256 = any(array(select sha256 from quarantined where study_id = $1 limit $2))
+        returning sha256, pack_id),
+    doomed as (
+        insert into doomed_files select $3::uuid, null::uuid, sha256 from gone where pack_id is null)
+    select count(*) from gone where $4::timestamptz is not null
+"""
+# The row stays for an hour as a fence. Packs are locked as by `seal_packs`.
+_PURGE_PACKS = """
+    with batch as (select pack_id from packs where study_id = $1 order by pack_id limit $2 for update),
+    fences as (
+        update packs set study_id = null, committed_end = 0, sealed_at = $4
+        where pack_id in (select pack_id from batch) returning pack_id),
+    doomed as (insert into doomed_files select $3::uuid, pack_id, null::bytea from fences)
+    select count(*) from fences
+"""
+_PURGE = (
+    *(_PURGE_ROWS.format(table) for table in ("instances", "mapping_values", "series")),
+    _PURGE_QUARANTINED,
+    _PURGE_PACKS,
+)
 
 
 class DeletionStore(Transaction):
@@ -107,20 +140,24 @@ class DeletionStore(Transaction):
             "insert into confirmations values ($1, $2, $3) on conflict do nothing", deletion_id, by, self.now
         )
 
-    async def close_deletions(self, confirmed_by: Sequence[str]) -> list[CaseId]:
-        """Closes what all these have confirmed and has no files left; answers whose it is."""
+    async def close_deletions(self, confirmed_by: Sequence[str], limit: int) -> list[CaseId]:
+        """Closes what all these have confirmed and of which nothing is left here; answers whose it is."""
         rows = await self.connection.fetch(
             """
-            update deletions d set closed_at = $2
-            where closed_at is null and begun_at is not null
-              and not exists (select from doomed_files f where f.deletion_id = d.deletion_id)
-              and not exists (select from unnest($1::text[]) as other
-                              where not exists (select from confirmations c
-                                                where c.deletion_id = d.deletion_id and c.by = other))
+            update deletions set closed_at = $2 where deletion_id = any(array(
+                select d.deletion_id from deletions d
+                where closed_at is null and begun_at is not null
+                  and not exists (select from doomed_studies s where s.deletion_id = d.deletion_id)
+                  and not exists (select from doomed_files f where f.deletion_id = d.deletion_id)
+                  and not exists (select from unnest($1::text[]) as other
+                                  where not exists (select from confirmations c
+                                                    where c.deletion_id = d.deletion_id and c.by = other))
+                order by d.deletion_id limit $3))
             returning case_id
             """,
             list(confirmed_by),
             self.now,
+            limit,
         )
         return [row["case_id"] for row in rows]
 
@@ -157,19 +194,35 @@ class DeletionStore(Transaction):
         )
         return [_deletion(row) for row in rows]
 
-    async def asked_deletions(self, before: datetime) -> list[Deletion]:
-        """What was asked before then, and has not begun."""
+    async def asked_deletions(self, before: datetime, limit: int) -> list[Deletion]:
+        """What was asked before then, and has not begun; in any order, so that none keeps the others."""
         rows = await self.connection.fetch(
-            f"{_DELETIONS} where d.closed_at is null and d.begun_at is null and d.asked_at <= $1", before
+            f"""
+            {_DELETIONS} where d.closed_at is null and d.begun_at is null and d.asked_at <= $1
+            order by random() limit $2
+            """,
+            before,
+            limit,
         )
         return [_deletion(row) for row in rows]
 
-    async def untold_deletions(self, before: datetime) -> list[Deletion]:
-        """What somebody has not confirmed, and was told before then for the last time."""
+    async def untold_deletions(
+        self, before: datetime, confirmed_by: Sequence[str], limit: int
+    ) -> list[Deletion]:
+        """What one of these has not confirmed, and was told before then for the last time; longest first."""
         rows = await self.connection.fetch(
-            f"{_DELETIONS} where d.closed_at is null and d.told_at <= $1 order by d.deletion_id", before
+            f"""
+            {_DELETIONS} where d.closed_at is null and d.told_at <= $1
+              and exists (select from unnest($2::text[]) as other
+                          where not exists (select from confirmations c
+                                            where c.deletion_id = d.deletion_id and c.by = other))
+            order by d.told_at, d.deletion_id limit $3
+            """,
+            before,
+            list(confirmed_by),
+            limit,
         )
-        return [each for each in map(_deletion, rows) if set(each.waiting_for) - {NAME}]
+        return [_deletion(row) for row in rows]
 
     async def overdue_deletions(self, before: datetime) -> int:
         """How many are open since before then."""
@@ -180,62 +233,63 @@ class DeletionStore(Transaction):
 
     # The purge
 
-    async def purge_studies(self, deletion_id: DeletionId, study_ids: Collection[StudyId]) -> list[str]:
-        """Removes studies with everything of them, for good; answers the UIDs of those that were live.
+    async def lock_studies(self, study_ids: Collection[StudyId]) -> None:
+        """Nothing is indexed any more in those of them that are live, until this transaction ends.
 
-        The study's row first, then its packs, then the rest: `receive_instance` either has committed before,
-        and its instance is purged here, or finds the study gone or the pack sealed, and leaves nothing.
+        The study's row first, then its open packs: `receive_instance` either has committed before, or finds
+        the study gone or the pack sealed, and leaves nothing.
+        """
+        await self.connection.execute(
+            "select from studies where study_id = any($1) order by study_id for update", list(study_ids)
+        )
+        # In the order of `seal_packs`, which has these locks too.
+        await self.connection.execute(
+            "select from packs where study_id = any($1) and sealed_at is null order by pack_id for update",
+            list(study_ids),
+        )
+
+    async def purge_studies(
+        self, deletion_id: DeletionId, study_ids: Collection[StudyId], now: datetime
+    ) -> list[str]:
+        """Ends locked studies for good; answers the UIDs of those that were live.
+
+        From now on nobody finds them, and nothing comes in. What is left of them `purge_some` removes,
+        however much it is.
         """
         rows = await self.connection.fetch(
             """
-            select study_id, study_instance_uid from studies where study_id = any($1)
-            order by study_id for update
+            with gone as (delete from studies where study_id = any($1) returning *),
+            doomed as (insert into doomed_studies select study_id, $3::uuid from gone),
+            tombs as (
+                insert into tombstones
+                select study_id, receiving_facility_id, study_instance_uid, $2, $3::uuid from gone),
+            fences as (
+                update packs set sealed_at = $2
+                where study_id in (select study_id from gone) and sealed_at is null)
+            select study_instance_uid from gone order by study_id
             """,
             list(study_ids),
-        )
-        live = [row["study_id"] for row in rows]
-        if not live:
-            return []
-        # In the order of `seal_packs`, which has these locks too.
-        await self.connection.execute(
-            "select from packs where study_id = any($1) order by pack_id for update", live
-        )
-        await self.connection.execute(
-            """
-            with fences as (
-                update packs set study_id = null, committed_end = 0, sealed_at = $2
-                where study_id = any($1) returning pack_id),
-            refused as (delete from quarantined where study_id = any($1) returning sha256)
-            insert into doomed_files
-            select $3::uuid, pack_id, null::bytea from fences
-            union all select $3::uuid, null::uuid, sha256 from refused
-            """,
-            live,
-            self.now,
-            deletion_id,
-        )
-        # A transfer of which an instance is purged here is older than the tombstone, also one that has begun
-        # since this transaction has.
-        newest: datetime | None = await self.connection.fetchval(
-            """
-            with gone as (delete from instances where study_id = any($1) returning received_at)
-            select max(received_at) from gone
-            """,
-            live,
-        )
-        for table in ("mapping_values", "series"):
-            await self.connection.execute(f"delete from {table} where study_id = any($1)", live)
-        await self.connection.execute(
-            """
-            with gone as (delete from studies where study_id = any($1) returning *)
-            insert into tombstones
-            select study_id, receiving_facility_id, study_instance_uid, $2, $3::uuid from gone
-            """,
-            live,
-            max(self.now, newest or self.now),
+            now,
             deletion_id,
         )
         return [row["study_instance_uid"] for row in rows]
+
+    async def purge_some(self, limit: int) -> int | None:
+        """Removes at most so many rows of a purged study; how many. None: nothing is left of any."""
+        study = await self.connection.fetchrow(
+            "select * from doomed_studies order by study_id limit 1 for update skip locked"
+        )
+        if study is None:
+            return None
+        left = limit
+        for statement in _PURGE:
+            if left:
+                left -= await self.connection.fetchval(
+                    statement, study["study_id"], left, study["deletion_id"], self.now
+                )
+        if left:
+            await self.connection.execute("delete from doomed_studies where study_id = $1", study["study_id"])
+        return limit - left
 
     async def copies(self, deletion_id: DeletionId, study_ids: Collection[StudyId]) -> list[StudyId]:
         """Those of them that are the same study as one that this deletion has purged."""
@@ -263,24 +317,28 @@ class DeletionStore(Transaction):
             [file.sha256 for file in files if file.sha256],
         )
 
-    async def prune_tombstones(self, older_than: datetime) -> None:
-        """Forgets the UIDs of what was deleted so long ago; the StudyIds stay."""
-        await self.connection.execute(
+    async def prune_tombstones(self, older_than: datetime, limit: int) -> int:
+        """Forgets UIDs of what was deleted so long ago, the StudyIds stay; of how many."""
+        status = await self.connection.execute(
             """
             update tombstones set study_instance_uid = null
-            where deleted_at < $1 and study_instance_uid is not null
+            where study_id = any(array(
+                select study_id from tombstones
+                where deleted_at < $1 and study_instance_uid is not null order by deleted_at limit $2))
             """,
             older_than,
+            limit,
         )
+        return int(status.split()[-1])
 
 
 def _deletion(row: "asyncpg.Record") -> Deletion:
-    confirmed, files_left = row["confirmed"], row["files_left"]
+    confirmed, something_left = row["confirmed"], row["something_left"]
     waiting_for: list[str] = []
     if row["closed_at"] is None and row["begun_at"] is None:
         waiting_for = ["access"]
     elif row["closed_at"] is None:
-        waiting_for = [name for name in CONFIRM if name not in confirmed] + [NAME] * files_left
+        waiting_for = [name for name in CONFIRM if name not in confirmed] + [NAME] * something_left
     return Deletion(
         row["deletion_id"],
         row["case_id"],

@@ -319,12 +319,17 @@ class StoredInstance:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a pack's entry says of its file, beside the file itself."""
+    """What a pack's entry says of its file, beside the file itself.
+
+    Attributes:
+        quarantined: the index refused it, and its bytes are kept.
+    """
 
     study_id: StudyId
     sender: Sender
     received_at: datetime
     sha256: bytes
+    quarantined: bool = False
 
 
 class Verdict(StrEnum):
@@ -335,6 +340,8 @@ class Verdict(StrEnum):
     NEW = "new"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    QUARANTINED = "quarantined"
+    """A conflict, and its bytes are kept where they are: in the pack, which ends with them (A27)."""
     ABSENT = "absent"
     """No such study yet, and it was not to be created."""
     OTHER_STUDY_ID = "other"

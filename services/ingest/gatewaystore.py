@@ -169,19 +169,29 @@ class GatewayStore(Transaction):
             for row in rows
         ]
 
-    async def prune_refusals(self, older_than: datetime, keep: int) -> None:
-        """Keeps the newest of each kind, so that many of one kind never drive the others out."""
-        await self.connection.execute("delete from refusals where refused_at < $1", older_than)
-        for kind in RefusalKind:
+    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int:
+        """Deletes the oldest, at most so many; how many.
+
+        The newest of each kind are kept, so that many of one kind never drive the others out.
+        """
+        return _count(
             await self.connection.execute(
                 """
-                delete from refusals where kind = $1 and refusal_id <= (
-                    select refusal_id from refusals where kind = $1
-                    order by refusal_id desc offset $2 limit 1)
+                with bounds as (
+                    select kind, (
+                        select refusal_id from refusals r where r.kind = kinds.kind
+                        order by refusal_id desc offset $2 limit 1) as last
+                    from unnest($4::text[]) as kinds (kind))
+                delete from refusals where refusal_id = any(array(
+                    select refusal_id from refusals left join bounds using (kind)
+                    where refused_at < $1 or refusal_id <= last order by refusal_id limit $3))
                 """,
-                kind,
+                older_than,
                 keep,
+                limit,
+                list(RefusalKind),
             )
+        )
 
     # Transfers
 
@@ -225,8 +235,23 @@ class GatewayStore(Transaction):
         )
         return Transfer(**row) if row else None
 
-    async def prune_transfers(self, older_than: datetime) -> None:
-        await self.connection.execute("delete from transfers where begun_at < $1", older_than)
+    async def prune_transfers(self, older_than: datetime, limit: int) -> int:
+        """Deletes the oldest, at most so many; how many."""
+        return _count(
+            await self.connection.execute(
+                """
+                delete from transfers where transfer_id = any(array(
+                    select transfer_id from transfers where begun_at < $1 order by begun_at limit $2))
+                """,
+                older_than,
+                limit,
+            )
+        )
+
+
+def _count(status: str) -> int:
+    """The rows of a status such as `DELETE 3`."""
+    return int(status.split()[-1])
 
 
 def _gateway(row: "asyncpg.Record") -> Gateway:

@@ -117,7 +117,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
     images = Images(database, access, packs)
-    deletions = Deletions(database, access, packs, new_id)
+    deletions = Deletions(database, access, packs, new_id, clock)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await deletions.resume(asked_for=timedelta())

@@ -6,7 +6,8 @@ written while the instance arrives:
 
     512  pax header block      written last, when length and SHA-256 are known
     1024 pax records           READROOM.study, .receiving_facility, .gateway, .calling_ae_title, .transfer,
-                               .received_at, .sha256 (of the data set as received); `size` above 8 GiB
+                               .received_at, .sha256 (of the data set as received); .quarantined if the
+                               index refused the entry; `size` above 8 GiB
     512  ustar header block    the file's name is its SHA-256, never text from outside (SEC-4)
     128  preamble, zeroed; "DICM"; file meta information; the data set as it was received
          zeros up to the next multiple of 512
@@ -84,6 +85,8 @@ def _records(label: Label, size: int) -> bytes:
         "READROOM.received_at": label.received_at.isoformat(timespec="microseconds"),
         "READROOM.sha256": label.sha256.hex(),
     }
+    if label.quarantined:
+        told["READROOM.quarantined"] = "yes"
     if size > MAX_USTAR_SIZE:
         told["size"] = str(size)
     records = b"".join(_record(key, value) for key, value in told.items())
@@ -301,23 +304,11 @@ class Packs:
                     raise OSError(errno.EIO, "the pack holds other bytes")
                 yield chunk
 
-    def quarantine(self, place: Place, sha256: bytes) -> None:
-        """Copies an entry's file to the quarantine, durably, once per digest (A27)."""
-        target = self._quarantine / f"{sha256.hex()}.dcm"
-        partial = self._quarantine / f"{self._new_id()}.partial"
-        with self._path(place.pack_id).open("rb") as source, partial.open("wb") as sink:
-            source.seek(place.offset + HEADER_LENGTH)
-            remaining = place.file_length
-            while remaining and (chunk := source.read(min(CHUNK_BYTES, remaining))):
-                sink.write(chunk)
-                remaining -= len(chunk)
-            sink.flush()
-            os.fdatasync(sink.fileno())
-        partial.replace(target)
-        _sync_folder(self._quarantine)
-
     def quarantined(self) -> set[bytes]:
-        """The digests of the quarantine; what a crash left unfinished goes."""
+        """The digests that have a file in the quarantine folder, as before packs kept them.
+
+        What a crash left unfinished goes.
+        """
         for path in self._quarantine.glob("*.partial"):
             path.unlink()
         return {bytes.fromhex(path.stem) for path in self._quarantine.glob("*.dcm")}

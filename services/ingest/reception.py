@@ -6,6 +6,7 @@ new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fail
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from kernel.clock import Clock
@@ -151,7 +152,7 @@ class Receipt:
     def complete(self, sha256: bytes, description: Description) -> StoreStatus:
         """Makes it durable and indexes it; what is answered. The last call, whatever it raises."""
         try:
-            status = self._complete(sha256, description)
+            return self._complete(sha256, description)
         except Exception as error:
             # Whether the bytes are durable, or the index row is committed, is not known: the pack takes
             # no more, and is cut where the index says once it can say so.
@@ -159,11 +160,6 @@ class Receipt:
             if isinstance(error, OSError | Unavailable):
                 raise Refused(StoreStatus.OUT_OF_RESOURCES) from error
             raise
-        if status is not StoreStatus.STORED:
-            self._entry.discard()
-        if status is StoreStatus.DELETED:
-            self._reception.release(self._instance.study_instance_uid)
-        return status
 
     def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
         reception, study, instance = self._reception, self._study, self._instance
@@ -183,16 +179,32 @@ class Receipt:
                 reception.describe(series, description)
                 return StoreStatus.STORED
             case Verdict.DUPLICATE:
+                self._entry.discard()
                 return StoreStatus.DUPLICATE
             case Verdict.CONFLICT:
-                reception.quarantine(study.study_id, stored)
+                self._entry.discard()
+                return StoreStatus.CONFLICT
+            case Verdict.QUARANTINED:
+                self._keep_refused(label, stored.place)
                 return StoreStatus.CONFLICT
             case Verdict.DELETED:
+                self._entry.discard()
+                reception.release(instance.study_instance_uid)
                 return StoreStatus.DELETED
             case Verdict.REVOKED:
                 raise Revoked
             case _:
                 raise Unavailable("the study is live under another id, or was purged")
+
+    def _keep_refused(self, label: Label, place: Place) -> None:
+        """The pack ends with the refused bytes; what comes next of the study goes into another.
+
+        The mark in the header is for whoever rebuilds the index from packs. The answer does not wait for it.
+        """
+        self._entry.keep(place)
+        with suppress(OSError):
+            self._entry.complete(replace(label, quarantined=True))
+        self._reception.release(self._instance.study_instance_uid)
 
     def _index(
         self, label: Label, description: Description | None
@@ -279,10 +291,6 @@ class Reception:
     ) -> tuple[Verdict, StudyId]:
         """What the index makes of durable bytes."""
         return self._loop.wait(self._studies.receive(study_id, self.sender, stored, description), INDEX_S)
-
-    def quarantine(self, study_id: StudyId, stored: StoredInstance) -> None:
-        """Keeps refused bytes, if there is room."""
-        self._loop.wait(self._studies.quarantine(study_id, self.sender, stored), INDEX_S)
 
     def release(self, study_instance_uid: UID) -> None:
         """No more instances go into the study's pack."""

@@ -131,10 +131,10 @@ class IngestTransaction(GatewayStore, DeletionStore):
         await self.connection.execute("update packs set sealed_at = $1 where sealed_at is null", self.now)
 
     async def pack_is_kept(self, pack_id: PackId) -> bool:
-        """Whether a study has instances in it."""
+        """Whether it is the pack of a live study."""
         return bool(
             await self.connection.fetchval(
-                "select exists (select from packs where pack_id = $1 and study_id is not null)", pack_id
+                "select exists (select from packs join studies using (study_id) where pack_id = $1)", pack_id
             )
         )
 
@@ -146,11 +146,18 @@ class IngestTransaction(GatewayStore, DeletionStore):
         )
         return {row["pack_id"]: row["committed_end"] for row in rows}
 
-    async def prune_packs(self, older_than: datetime) -> None:
-        """Deletes the fences of packs in which nothing was committed."""
-        await self.connection.execute(
-            "delete from packs where study_id is null and committed_end = 0 and sealed_at < $1", older_than
+    async def prune_packs(self, older_than: datetime, limit: int) -> int:
+        """Deletes fences of packs in which nothing was committed, at most so many; how many."""
+        status = await self.connection.execute(
+            """
+            delete from packs where pack_id = any(array(
+                select pack_id from packs
+                where study_id is null and committed_end = 0 and sealed_at < $1 limit $2))
+            """,
+            older_than,
+            limit,
         )
+        return int(status.split()[-1])
 
     # Telling
 
@@ -169,14 +176,15 @@ class IngestTransaction(GatewayStore, DeletionStore):
         )
         return {row["study_id"]: row["version"] for row in rows}
 
-    async def settle(self, sealed_before: datetime) -> dict[StudyId, int]:
-        """Settles what is quiet; answers the new versions.
+    async def settle(self, sealed_before: datetime, limit: int) -> dict[StudyId, int]:
+        """Settles what is quiet, at most so many; answers the new versions.
 
         First the locks, then the decision: the first instance of a new pack takes the same lock.
         """
         candidates = await self.connection.fetch(
-            f"select study_id from studies where {_QUIET} order by study_id for no key update",  # noqa: S608
+            f"select study_id from studies where {_QUIET} order by study_id limit $2 for no key update",  # noqa: S608
             sealed_before,
+            limit,
         )
         if not candidates:
             return {}
@@ -244,50 +252,43 @@ class IngestTransaction(GatewayStore, DeletionStore):
 
     # Quarantine
 
-    async def quarantine_has_room(self, sender: Sender, sha256: bytes, length: int, limits: Limits) -> bool:
-        """Whether these bytes are not kept yet, and the gateway's share lets them in."""
-        return bool(
-            await self.connection.fetchval(
-                """
-                select count(*) < $3 and coalesce(sum(file_length), 0) + $4 <= $5
-                   and not exists (select from quarantined where sha256 = $2)
-                from quarantined where gateway_id = $1
-                """,
-                sender.gateway_id,
-                sha256,
-                limits.quarantine_instances,
-                length,
-                limits.quarantine_bytes,
-            )
-        )
+    async def quarantine(
+        self, study_id: StudyId, sender: Sender, stored: StoredInstance, limits: Limits
+    ) -> bool:
+        """Whether refused bytes are kept now where they are; the function in 0005 decides (A27).
 
-    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> bool:
-        """Whether the digest is kept now: not for a study that was purged meanwhile."""
-        await self.connection.execute(
-            """
-            with study as (select from studies where study_id = $3 for key share),
-            reprieved as (delete from doomed_files where sha256 = $1)
-            insert into quarantined
-            select $1, $2, $3, $4, $5, $6, $7, $8 from study on conflict do nothing
-            """,
-            stored.sha256,
-            sender.gateway_id,
-            study_id,
-            stored.instance.sop_class_uid,
-            stored.instance.sop_instance_uid,
-            stored.instance.transfer_syntax_uid,
-            stored.place.file_length,
-            self.now,
-        )
-        return bool(
-            await self.connection.fetchval(
-                "select exists (select from quarantined where sha256 = $1)", stored.sha256
+        Raises Unavailable if the pack was sealed meanwhile.
+        """
+        instance, place = stored.instance, stored.place
+        try:
+            return bool(
+                await self.connection.fetchval(
+                    """
+                    select quarantine_instance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                    """,
+                    study_id,
+                    sender.gateway_id,
+                    instance.sop_instance_uid,
+                    instance.sop_class_uid,
+                    instance.transfer_syntax_uid,
+                    stored.sha256,
+                    place.pack_id,
+                    place.offset,
+                    place.prefix_length,
+                    place.data_set_length,
+                    place.end,
+                    self.now,
+                    limits.quarantine_instances,
+                    limits.quarantine_bytes,
+                )
             )
-        )
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:
+            raise Unavailable("the pack is sealed") from error
 
     async def quarantined(self) -> set[bytes]:
-        """Every digest that is kept."""
-        return {row["sha256"] for row in await self.connection.fetch("select sha256 from quarantined")}
+        """The digests that are kept as a file of their own, as before packs kept them."""
+        rows = await self.connection.fetch("select sha256 from quarantined where pack_id is null")
+        return {row["sha256"] for row in rows}
 
     # Fetching
 

@@ -1,10 +1,11 @@
 """What ingest does: administrators enrol gateways, gateways announce and send, studies settle."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from services.ingest.domain import (
     Description,
     Gateway,
     Limits,
-    Place,
     Reach,
     RecordedRefusal,
     Refusal,
@@ -42,7 +42,13 @@ VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
 CHANGES_S = 1.0
 """A changing study is told at most this often, and revoked gateways are looked for (A55, SEC-2)."""
+TOLD_AT_ONCE = 1_000
+"""Studies that are told or settle at one look, and packs that are sealed; the others a second later."""
 PRUNE_S = 60.0
+PRUNED_AT_ONCE = 5_000
+"""Rows of one statement."""
+PRUNED_BATCHES = 20
+"""Of each table every PRUNE_S: more than can come in between."""
 RECOVERY_PAGE = 1_000
 """Packs asked about in one statement after a start."""
 
@@ -69,11 +75,11 @@ class Transaction(Protocol):
 
     async def insert_refusal(self, recorded: RecordedRefusal) -> None: ...
     async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]: ...
-    async def prune_refusals(self, older_than: datetime, keep: int) -> None: ...
+    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int: ...
 
     async def begin_transfer(self, transfer: Transfer) -> Transfer: ...
     async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
-    async def prune_transfers(self, older_than: datetime) -> None: ...
+    async def prune_transfers(self, older_than: datetime, limit: int) -> int: ...
 
     async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]: ...
     async def receive(
@@ -89,17 +95,16 @@ class Transaction(Protocol):
     async def seal_open_packs(self) -> None: ...
     async def pack_is_kept(self, pack_id: PackId) -> bool: ...
     async def sealed_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
-    async def prune_packs(self, older_than: datetime) -> None: ...
-    async def prune_tombstones(self, older_than: datetime) -> None: ...
+    async def prune_packs(self, older_than: datetime, limit: int) -> int: ...
+    async def prune_tombstones(self, older_than: datetime, limit: int) -> int: ...
     async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
-    async def settle(self, sealed_before: datetime) -> Mapping[StudyId, int]: ...
+    async def settle(self, sealed_before: datetime, limit: int) -> Mapping[StudyId, int]: ...
     async def study(self, study_id: StudyId) -> Study | None: ...
     async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
 
-    async def quarantine_has_room(
-        self, sender: Sender, sha256: bytes, length: int, limits: Limits
+    async def quarantine(
+        self, study_id: StudyId, sender: Sender, stored: StoredInstance, limits: Limits
     ) -> bool: ...
-    async def insert_quarantined(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> bool: ...
     async def quarantined(self) -> Collection[bytes]: ...
 
     async def instances(
@@ -152,7 +157,6 @@ class Files(Protocol):
     def seal(self, pack_id: PackId, committed_end: int) -> None: ...
     def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
     def missing(self, pack_id: PackId) -> None: ...
-    def quarantine(self, place: Place, sha256: bytes) -> None: ...
     def quarantined(self) -> Collection[bytes]: ...
     def release(self, sha256: bytes) -> None: ...
 
@@ -347,14 +351,20 @@ class Gateways:
             associations.abort(revoked)
 
     async def prune(self) -> None:
-        """Lets go of what has outlived its use."""
+        """Lets go of what has outlived its use: some at a time, and what is left the next time."""
         await self.list_suppressed()
-        async with self._database.transaction() as transaction:
-            now = transaction.now
-            await transaction.prune_refusals(now - self._limits.refusals_kept_for, self._limits.refusals_kept)
-            await transaction.prune_transfers(now - MAX_TRANSFER_AGE)
-            await transaction.prune_tombstones(now - MAX_TRANSFER_AGE)
-            await transaction.prune_packs(now - timedelta(hours=1))
+        kept, kept_for = self._limits.refusals_kept, self._limits.refusals_kept_for
+        prunings: Sequence[Callable[[Transaction], Awaitable[int]]] = (
+            lambda t: t.prune_refusals(t.now - kept_for, kept, PRUNED_AT_ONCE),
+            lambda t: t.prune_transfers(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
+            lambda t: t.prune_tombstones(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
+            lambda t: t.prune_packs(t.now - timedelta(hours=1), PRUNED_AT_ONCE),
+        )
+        for prune in prunings:
+            for _ in range(PRUNED_BATCHES):
+                async with self._database.statements() as statements:
+                    if await prune(statements) < PRUNED_AT_ONCE:
+                        break
 
     def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
         try:
@@ -414,7 +424,9 @@ class Studies:
     ) -> tuple[Verdict, StudyId]:
         """Indexes an instance whose bytes are durable: one statement, but for the first of a study.
 
-        An Unavailable leaves open whether it was committed.
+        Other bytes under a stored UID are kept where they are, in the pack, however large: once per digest,
+        and while the gateway's share of the quarantine lasts (A27). An Unavailable leaves open what was
+        committed.
         """
         async with self._database.statements() as statements:
             verdict, live_id = await statements.receive(study_id, sender, stored, description, create=False)
@@ -425,22 +437,13 @@ class Studies:
                 )
                 if verdict is Verdict.FIRST:
                     await transaction.say(StudyReceived(live_id, 1))
+        if verdict is Verdict.CONFLICT:
+            async with self._database.statements() as statements:
+                if await statements.quarantine(live_id, sender, stored, self._limits):
+                    verdict = Verdict.QUARANTINED
         if verdict is Verdict.NEW:
             self._changed.add(live_id)
         return verdict, live_id
-
-    async def quarantine(self, study_id: StudyId, sender: Sender, stored: StoredInstance) -> None:
-        """Keeps refused bytes once per digest, while the gateway's share of the quarantine lasts (A27)."""
-        async with self._database.statements() as statements:
-            room = await statements.quarantine_has_room(
-                sender, stored.sha256, stored.place.file_length, self._limits
-            )
-        if room:
-            await asyncio.to_thread(self._files.quarantine, stored.place, stored.sha256)
-            async with self._database.transaction() as transaction:
-                kept = await transaction.insert_quarantined(study_id, sender, stored)
-            if not kept:
-                await asyncio.to_thread(self._files.release, stored.sha256)
 
     def release(self, pack_id: PackId, study_id: StudyId) -> None:
         """An association has ended with this pack: it is sealed, and the study is told, at once."""
@@ -452,8 +455,9 @@ class Studies:
 
         With `everything` false, only studies whose association has just ended are told.
         """
-        released = dict(self._released)
+        released = dict(islice(self._released.items(), TOLD_AT_ONCE))
         telling = self._changed if everything else self._changed & set(released.values())
+        telling = set(islice(telling, TOLD_AT_ONCE))
         # Taken out first: what changes from here on is told the next time. Should this fail, then the next
         # change of the study tells it, or its settling.
         self._changed = self._changed - telling
@@ -470,7 +474,7 @@ class Studies:
         await timers.each("seal packs", ends, seal)
         if everything:
             async with self._database.transaction() as transaction:
-                changes = await transaction.settle(transaction.now - self._limits.settle_after)
+                changes = await transaction.settle(transaction.now - self._limits.settle_after, TOLD_AT_ONCE)
                 await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def run(self, gateways: Gateways, associations: Associations) -> None:

@@ -59,7 +59,7 @@ class Access:
     async def user(self, role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
         user = a_user(role, **changes)
         async with self.database.transaction() as transaction:
-            await transaction.save_user(user)
+            await transaction.save_user(user, by="ada")
         return user
 
     async def manager(self, facility: Facility, *more: Permission, **changes: Any) -> User:
@@ -116,7 +116,9 @@ class Access:
         read_types: Iterable[ReadType] = (),
         by: str = ADMIN,
     ) -> int:
-        privilege = checked_privilege(level, expires_on, frozenset(read_types))
+        async with self.database.statements() as statements:
+            version = (await statements.privilege(user.id, facility.id)).version
+        privilege = checked_privilege(level, expires_on, frozenset(read_types), version)
         _, revision = await self.users.save_privilege(by, user.id, facility.id, privilege)
         return revision
 

@@ -190,9 +190,22 @@ class Service:
         return saved.user
 
     async def give(self, user: pb.User, facility_id: str, level: pb.Level.ValueType) -> str:
-        privilege = pb.Privilege(user_id=user.user_id, facility_id=facility_id, level=level)
-        saved = await self.stub.SavePrivilege(pb.SavePrivilegeRequest(privilege=privilege))
-        return saved.revision
+        wanted = pb.Privilege(user_id=user.user_id, facility_id=facility_id, level=level)
+        return (await self.save_privilege(wanted)).revision
+
+    async def save_privilege(self, wanted: pb.Privilege) -> pb.SavePrivilegeResponse:
+        """As an administrator does who has just loaded it."""
+        held = await self.stub.ListPrivileges(pb.ListPrivilegesRequest(user_id=wanted.user_id))
+        versions = {each.facility_id: each.version for each in held.privileges}
+        wanted.version = versions.get(wanted.facility_id, 0)
+        return await self.stub.SavePrivilege(pb.SavePrivilegeRequest(privilege=wanted))
+
+    async def save_user(self, wanted: pb.User, *, set_permissions: bool = False) -> pb.User:
+        """As an administrator does who has just loaded the user."""
+        listed = await self.stub.ListUsers(pb.ListUsersRequest(page_size=500))
+        (wanted.version,) = [each.version for each in listed.users if each.user_id == wanted.user_id]
+        request = pb.SaveUserRequest(user=wanted, set_permissions=set_permissions)
+        return (await self.stub.SaveUser(request)).user
 
     def a_study(self, *series: tuple[str, str, int], version: int = 1, **changes: Any) -> str:
         study = ingest_pb2.Study(

@@ -174,8 +174,8 @@ async def test_write_access_reaches_as_far_as_the_shared_cases_and_the_share(sce
 async def test_who_is_deactivated_or_blind_sees_nothing_of_what_was_shared_with_him(scene: Scene) -> None:
     await scene.grant(scene.a_share(scene.jane, scene.john))
     async with scene.access.database.transaction() as transaction:
-        await transaction.save_user(replace(scene.jane, active=False, version=2))
-        await transaction.save_user(replace(scene.john, role=Role.OPERATOR, version=2))
+        await transaction.save_user(replace(scene.jane, active=False, version=2), by="ada")
+        await transaction.save_user(replace(scene.john, role=Role.OPERATOR, version=2), by="ada")
 
     assert [] == await scene.sees(scene.john)
     with pytest.raises(Unauthenticated):

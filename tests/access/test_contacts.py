@@ -139,6 +139,7 @@ def test_what_is_no_mobile_number_is_refused_without_repeating_it(text: str) -> 
 def settings(user: User, **changes: Any) -> UserSettings:
     values: dict[str, Any] = {
         "user_id": user.id,
+        "version": user.version,
         "login": user.login,
         "name": user.name,
         "role": user.role,
@@ -148,6 +149,13 @@ def settings(user: User, **changes: Any) -> UserSettings:
         "contact": HUMAN,
     }
     return UserSettings(**values | changes)
+
+
+async def save(access: Access, user: User, by: str = ADMIN, **changes: Any) -> User:
+    """As an administrator does who has just loaded the user."""
+    version = (await access.stored(user.id)).version
+    saved, _ = await access.users.save_user(by, settings(user, **{"version": version} | changes))
+    return saved
 
 
 async def refused(awaitable: Awaitable[object], word: type[ReadroomError], field: str | None) -> None:
@@ -167,7 +175,7 @@ async def test_how_a_user_is_reached_is_part_of_his_version(access: Access) -> N
         replace(HUMAN, language=None),
         NO_CONTACT,
     ):
-        saved, _ = await access.users.save_user(ADMIN, settings(user, contact=contact))
+        saved = await save(access, user, contact=contact)
         assert contact == saved.contact == (await access.stored(user.id)).contact
         versions.append(saved.version)
 
@@ -192,7 +200,7 @@ async def test_a_change_of_contact_ends_two_factor_sessions_and_voids_codes_sent
     scene: Scene, changes: dict[str, Any], ends: bool
 ) -> None:
     access, john, shown = scene.access, scene.john, scene.cases[:1]
-    await access.users.save_user(ADMIN, settings(scene.jane))
+    await save(access, scene.jane)
     bucket_id = await scene.grant(scene.a_share(two_factor=True))
     others = await scene.grant(scene.a_share(john, two_factor=True))
     sent_to = (await access.stored(scene.jane.id)).contact_version
@@ -200,9 +208,9 @@ async def test_a_change_of_contact_ends_two_factor_sessions_and_voids_codes_sent
     await access.buckets.register_session(others, "tablet", john.contact_version)
     assert shown == await scene.sees(scene.jane, "phone")
 
-    changed, _ = await access.users.save_user(ADMIN, settings(scene.jane, **changes))
+    changed = await save(access, scene.jane, **changes)
     if not changed.active:
-        await access.users.save_user(ADMIN, settings(changed, active=True))
+        await save(access, changed, active=True)
 
     assert ([] if ends else shown) == await scene.sees(scene.jane, "phone")
     assert shown == await scene.sees(john, "tablet")
@@ -218,8 +226,8 @@ async def test_a_change_of_contact_ends_two_factor_sessions_and_voids_codes_sent
 async def test_the_audit_tells_that_a_number_changed_and_not_which(access: Access) -> None:
     user = await access.user()
 
-    await access.users.save_user(ADMIN, settings(user))
-    await access.users.save_user(ADMIN, settings(user, contact=replace(HUMAN, mobile_number="+31612345678")))
+    await save(access, user)
+    await save(access, user, contact=replace(HUMAN, mobile_number="+31612345678"))
 
     details = [row[0] for row in await access.query("select detail::text from audit_rows order by id")][-2:]
     assert '"contact_changed": "email mobile_number language"' in details[0]
@@ -234,11 +242,11 @@ async def test_whoever_manages_a_user_says_how_he_is_reached_and_nobody_else(acc
     user = await access.user(Role.FACILITY_USER, home_facility_id=north.id)
     boss = await access.user(Role.RADIOLOGIST, home_facility_id=north.id)
 
-    await access.users.save_user(manager.login, settings(user))
+    await save(access, user, manager.login)
 
-    await refused(access.users.save_user(stranger.login, settings(user)), NotFound, "user_id")
-    await refused(access.users.save_user(user.login, settings(user)), Denied, None)
-    await refused(access.users.save_user(manager.login, settings(boss)), Denied, "role")
+    await refused(save(access, user, stranger.login), NotFound, "user_id")
+    await refused(save(access, user, user.login), Denied, None)
+    await refused(save(access, boss, manager.login), Denied, "role")
     assert NO_CONTACT == (await access.stored(boss.id)).contact
 
 
@@ -247,7 +255,7 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
 ) -> None:
     north, south = await access.facility(), await access.facility()
     user, other = await access.user(), await access.user(Role.REFERRING_PHYSICIAN)
-    await access.users.save_user(ADMIN, settings(user))
+    await save(access, user)
     expires_on = access.clock.at.date().replace(year=2027)
     types = [ReadType.FINAL, ReadType.PRE_READ]
     await access.give(user, north, Level.REPORT, expires_on=expires_on, read_types=types)

@@ -12,8 +12,8 @@ import pytest
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.ids import BucketId
 from services.access.caseindex import Placement
-from services.access.domain import Level, Permission, PermissionGrant, Privilege, Role, User
-from tests.access.conftest import ADMIN, END, Scene, refused
+from services.access.domain import Level, Permission, PermissionGrant, Role, User
+from tests.access.conftest import END, Scene, refused
 from tests.clocks import NOON
 
 LATER = END + timedelta(days=1)
@@ -65,7 +65,7 @@ async def test_a_sender_who_lost_images_and_reports_makes_nothing_longer(scene: 
     bucket_id = await scene.grant(scene.a_share())
     async with scene.access.database.transaction() as transaction:
         await transaction.save_user(
-            replace(scene.sender, permissions=frozenset({PermissionGrant(CREATE)}), version=9)
+            replace(scene.sender, permissions=frozenset({PermissionGrant(CREATE)}), version=9), by="ada"
         )
 
     await refused(scene.extend(bucket_id, 1, ends_at=None), Denied, "case_ids")
@@ -82,11 +82,11 @@ async def test_nobody_makes_longer_what_was_shared_with_themself(scene: Scene) -
 async def test_a_sender_or_recipient_who_was_deactivated_is_as_in_a_new_share(scene: Scene) -> None:
     bucket_id = await scene.grant(scene.a_share())
     async with scene.access.database.transaction() as transaction:
-        await transaction.save_user(replace(scene.jane, active=False, version=9))
+        await transaction.save_user(replace(scene.jane, active=False, version=9), by="ada")
     await refused(scene.extend(bucket_id, 1, ends_at=LATER), Invalid, "recipients")
 
     async with scene.access.database.transaction() as transaction:
-        await transaction.save_user(replace(scene.sender, active=False, version=9))
+        await transaction.save_user(replace(scene.sender, active=False, version=9), by="ada")
     await refused(scene.extend(bucket_id, 1, ends_at=LATER), Unauthenticated, None)
 
 
@@ -206,9 +206,7 @@ async def test_a_privilege_that_is_taken_meanwhile_makes_nothing_longer(scene: S
         wanted = LATER + timedelta(days=version)
         done, _ = await asyncio.gather(
             tried(scene.extend(bucket_id, version, ends_at=wanted)),
-            scene.access.users.save_privilege(
-                ADMIN, scene.sender.id, scene.facility.id, Privilege(Level.NONE)
-            ),
+            scene.access.give(scene.sender, scene.facility, Level.NONE),
         )
         assert ([wanted] if done is None else before) == await scene.ends(bucket_id)
         assert NotFound is await tried(scene.extend(bucket_id, version + 100, ends_at=None))

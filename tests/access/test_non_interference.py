@@ -212,7 +212,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     await access.hear(FACILITY, *STUDIES, *CASES)
     async with access.database.transaction() as transaction:
         for user in USERS:
-            await transaction.save_user(user)
+            await transaction.save_user(user, by="ada")
     for user in USERS:
         if user not in (GUEST, RECIPIENT):
             await access.give(user, FACILITY, Level.VIEW)

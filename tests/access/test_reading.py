@@ -291,5 +291,5 @@ async def test_who_is_not_of_the_group_is_not_shown_who_pre_reads(access: Access
     assert [{ReadType.FINAL, ReadType.PRE_READ}] == await read_types(radiologist.login)
 
     async with access.database.transaction() as transaction:
-        await transaction.save_user(replace(radiologist, role=Role.FACILITY_USER, version=9))
+        await transaction.save_user(replace(radiologist, role=Role.FACILITY_USER, version=9), by="ada")
     assert [{ReadType.FINAL}] == await read_types(radiologist.login)

@@ -105,7 +105,7 @@ async def a_world(access: Access, random: Random) -> tuple[list[User], list[Case
         for folder_id in folders:
             for case_id in random.sample(cases, len(cases) // 4):
                 await transaction.put_in_folder(folder_id, case_id)
-        await transaction.bump_users([user.id for user in users])
+        await transaction.bump_users([user.id for user in users], by="ada")
     return users, cases
 
 
@@ -196,7 +196,7 @@ async def test_who_was_deactivated_is_nobody_from_that_moment(access: Access) ->
     assert NO_SIGHT == await access.check(user, CaseId(uuid4()))
 
     async with access.database.transaction() as transaction:
-        await transaction.save_user(a_user(id=user.id, login=user.login, active=False, version=2))
+        await transaction.save_user(a_user(id=user.id, login=user.login, active=False, version=2), by="ada")
 
     with pytest.raises(Unauthenticated):
         await access.check(user, CaseId(uuid4()))
@@ -244,7 +244,7 @@ async def test_what_was_compiled_before_a_change_counts_for_nothing_after_it(
     async with other_instance.transaction() as transaction:
         await transaction.connection.execute("delete from privileges")
         await transaction.connection.execute("delete from permissions where user_id = $1", user.id)
-        await transaction.bump_users([user.id])
+        await transaction.bump_users([user.id], by="ada")
 
     assert not await sees()
 
@@ -278,7 +278,7 @@ async def test_a_user_who_never_stops_changing_is_told_to_come_back(access: Acce
         async def _compile(self, statements: Any, login: str) -> Any:
             compiled = await super()._compile(statements, login)
             async with access.database.transaction() as transaction:
-                await transaction.bump_users([user.id])
+                await transaction.bump_users([user.id], by="ada")
             return compiled
 
     with pytest.raises(Unavailable):

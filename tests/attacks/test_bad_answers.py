@@ -282,7 +282,7 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
         async with rpc.connect(peers.addresses["access"], "access", pki.tls("ingest")) as channel:
             for way in ("INTERNAL", "nonsense"):
                 peers.way = way
-                deletions = Deletions(database, AccessClient(channel), _no_files(), NEW_ID)
+                deletions = Deletions(database, AccessClient(channel), _no_files(), NEW_ID, CLOCK)
                 with pytest.raises(Unavailable):
                     await deletions.delete("ada", NEW_ID(), force=False)  # type: ignore[arg-type]
                 await deletions.resume()

@@ -37,6 +37,7 @@ from plumbing.pki import Pki
 from plumbing.processes import until
 from plumbing.tls import TLSFiles
 from services.ingest import main
+from services.ingest.packs import HEADER_LENGTH
 from tests.auditing import audit_settings
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2 as pb
@@ -267,6 +268,11 @@ class Ingest:
         (row,) = await self.rows(sql, *arguments)
         return row[0]
 
+    async def quarantine(self) -> dict[str, bytes]:
+        """The Part 10 files that are kept in the quarantine, by SHA-256 of their data set."""
+        rows = await self.rows("select * from quarantined")
+        return {row["sha256"].hex(): quarantined_file(self.packs, row) for row in rows}
+
     def pack_files(self) -> list[Path]:
         return sorted(self.packs.glob("??/*.tar"))
 
@@ -274,6 +280,14 @@ class Ingest:
         """SHA-256 of the data set by SOP Instance UID, as the index has it."""
         rows = await self.rows("select sop_instance_uid, sha256 from instances")
         return {row["sop_instance_uid"]: row["sha256"].hex() for row in rows}
+
+
+def quarantined_file(packs: Path, row: Any) -> bytes:
+    """The Part 10 file of a row of the quarantine, from the pack it lies in."""
+    name = str(row["pack_id"])
+    content = (packs / name[-2:] / f"{name}.tar").read_bytes()
+    start = row["entry_offset"] + HEADER_LENGTH
+    return content[start : start + row["file_length"]]
 
 
 def signing_request() -> tuple[bytes, bytes]:

@@ -34,7 +34,7 @@ from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Studies
 from tests.ingest.builders import a_gateway, a_sender
 from tests.ingest.objects import a_ct
-from tests.ingest.system import DicomObject, sha256
+from tests.ingest.system import DicomObject, quarantined_file, sha256
 
 R = TypeVar("R")
 
@@ -222,7 +222,10 @@ class Senders(RuleBasedStateMachine):
             start = row["entry_offset"] + HEADER_LENGTH + row["prefix_length"]
             data_set = content[start : start + row["data_set_length"]]
             assert sha256(data_set) == self.stored[row["sop_instance_uid"]]
-        assert {digest.hex() for digest in self.packs.quarantined()} == self.refused
+        kept = world.rows("select * from quarantined")
+        assert {row["sha256"].hex() for row in kept} == self.refused
+        for row in kept:
+            assert sha256(quarantined_file(self.folder, row)[row["prefix_length"] :]) == row["sha256"].hex()
         self.packs.close()
         shutil.rmtree(self.folder)
 

@@ -266,7 +266,7 @@ async def test_what_access_refuses_is_not_begun(ingest: Ingest) -> None:
         await ingest.service("routing").DescribeDeletion(pb.DescribeDeletionRequest(case_id=case_id))
     assert not await deletions(ingest)
     assert await ingest.one("select count(*) from instances") == 1
-    refused = await ingest.rows("select actor from audit_rows where action = 'case.deleted'")
+    refused = await ingest.rows("select actor from audit_rows where action = 'case.deleted' order by id")
     assert [row["actor"] for row in refused] == [READER, ADMIN]
 
 

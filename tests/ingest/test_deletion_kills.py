@@ -1,8 +1,9 @@
 """Killed at each step of a deletion: after the next start it is finished, or has never been (A60)."""
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,39 @@ async def a_study(database: Database[IngestTransaction], packs: Packs, gateway: 
         async with database.transaction() as transaction:
             kept = stored(instance, data=data, pack_id=place.pack_id)
             await transaction.receive(study_id, a_sender(gateway), kept, NOTHING, create=True)
-            await transaction.insert_quarantined(study_id, a_sender(gateway), kept)
             await transaction.seal_packs([place.pack_id])
-        packs.quarantine(place, kept.sha256)
+    # Refused bytes, in a pack as they are kept now and in a file as they were kept before.
+    await quarantine_in_pack(database, packs, gateway, study_id)
+    await quarantine_in_file(database, packs, gateway, study_id)
     return study_id
+
+
+async def quarantine_in_pack(
+    database: Database[IngestTransaction], packs: Packs, gateway: Gateway, study_id: StudyId
+) -> None:
+    data, pack = uuid4().bytes, packs.create()
+    entry = pack.entry(an_instance())
+    entry.write(data)
+    place = entry.complete(a_label(data))
+    pack.close()
+    kept = replace(stored(an_instance(), data=data, pack_id=place.pack_id), place=place)
+    async with database.transaction() as transaction:
+        assert await transaction.quarantine(study_id, a_sender(gateway), kept, Limits())
+        await transaction.seal_packs([place.pack_id])
+
+
+async def quarantine_in_file(
+    database: Database[IngestTransaction], packs: Packs, gateway: Gateway, study_id: StudyId
+) -> None:
+    digest = hashlib.sha256(uuid4().bytes)
+    (packs._directory / "quarantine" / f"{digest.hexdigest()}.dcm").write_bytes(b"refused")
+    async with database.transaction() as transaction:
+        await transaction.connection.execute(
+            "insert into quarantined select $1, $2, $3, '1.2', '1.2', '1.2', 7, now()",
+            digest.digest(),
+            gateway.gateway_id,
+            study_id,
+        )
 
 
 def on_disk(folder: Path) -> int:
@@ -160,7 +190,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
         mortal: Any = Mortal(database, packs, life)
         access.life = life
         try:
-            await act(Deletions(mortal, access, mortal, NEW_ID), case_id, life)
+            await act(Deletions(mortal, access, mortal, NEW_ID, CLOCK), case_id, life)
         except Killed:
             return False
         return True
@@ -179,15 +209,16 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
                     f"select count(*) from {table} where study_id = $1", study_id
                 )
                 assert bool(count) is ((table == "tombstones") is (deletion is not None)), table
-            assert not await statements.connection.fetchval("select count(*) from doomed_files")
-            assert not await statements.asked_deletions(statements.now)
+            for table in ("doomed_files", "doomed_studies"):
+                assert not await statements.connection.fetchval(f"select count(*) from {table}")
+            assert not await statements.asked_deletions(statements.now, 9)
             told = await statements.connection.fetchval(
                 "select count(*) from outbox where subject = 'case.deleted.v1' and payload->>'id' = $1",
                 str(case_id),
             )
             assert bool(told) is (deletion is not None)
         if deletion is None:  # it has never been: the study is whole
-            assert on_disk(packs._directory) == 3
+            assert on_disk(packs._directory) == 4
             assert await lives(deleted, case_id, Life())
         assert on_disk(packs._directory) == 0
     packs.close()

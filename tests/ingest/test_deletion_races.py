@@ -16,7 +16,7 @@ from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.ids import UUID7, DeletionId, PackId, StudyId
 from plumbing.db import Database
-from services.ingest.domain import Gateway, Instance, Verdict
+from services.ingest.domain import Gateway, Instance, Limits, Verdict
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import NOTHING, a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import CT, a_ct
@@ -50,8 +50,17 @@ class Index:
         )
         return deletion_id
 
-    async def purge(self, transaction: IngestTransaction) -> None:
-        await transaction.purge_studies(await self.begins(transaction), [self.study_id])
+    async def purge(self, transaction: IngestTransaction, deletion_id: DeletionId | None = None) -> None:
+        """Locks and ends the study, as `Deletions` does."""
+        deletion_id = deletion_id or await self.begins(transaction)
+        await transaction.lock_studies([self.study_id])
+        await transaction.purge_studies(deletion_id, [self.study_id], CLOCK.now())
+
+    async def purge_the_rest(self) -> None:
+        rows: int | None = 0
+        while rows is not None:
+            async with self.database.transaction() as transaction:
+                rows = await transaction.purge_some(1)
 
     def instance(self) -> Instance:
         return an_instance(study=self.study, series=self.series)
@@ -90,6 +99,8 @@ class Index:
         await eventually(come)
 
     async def orphans(self) -> dict[str, int]:
+        """Rows of no live study, once the purge has come to its end."""
+        await self.purge_the_rest()
         async with self.database.statements() as statements:
             counts = {
                 table: await statements.connection.fetchval(
@@ -150,7 +161,7 @@ async def test_a_purge_that_waits_for_a_statement_takes_its_instance(index: Inde
                 NOTHING,
                 create=False,
             )
-            purging = asyncio.create_task(purge.purge_studies(deletion_id, [index.study_id]))
+            purging = asyncio.create_task(index.purge(purge, deletion_id))
             await index.waiting(1)
         await purging
     assert not await index.orphans()
@@ -167,7 +178,7 @@ async def test_bytes_are_not_quarantined_for_a_purged_study(index: Index) -> Non
         async def quarantine() -> bool:
             async with index.database.transaction() as transaction:
                 kept = stored(index.instance(), pack_id=index.pack_id)
-                return await transaction.insert_quarantined(index.study_id, a_sender(index.gateway), kept)
+                return await transaction.quarantine(index.study_id, a_sender(index.gateway), kept, Limits())
 
         quarantining = asyncio.create_task(quarantine())
         await index.waiting(1)

@@ -77,7 +77,7 @@ def access() -> Access:
 
 @pytest.fixture
 def deletions(database: Database[IngestTransaction], access: Access, clock: HandClock) -> Deletions:
-    return Deletions(database, access, NoFiles(), UUID7(clock))
+    return Deletions(database, access, NoFiles(), UUID7(clock), clock)
 
 
 async def told(database: Database[IngestTransaction]) -> list[int]:
@@ -239,8 +239,8 @@ async def test_a_tombstone_forgets_the_uid_when_no_transfer_can_be_so_old(
         await transaction.connection.execute(
             "insert into tombstones values ($1, $2, $3, $4)", uuid4(), FACILITY, study, NOW
         )
-        await transaction.prune_tombstones(NOW)
+        await transaction.prune_tombstones(NOW, 9)
         assert await transaction.find_study(sender, study) == (None, True)
-        await transaction.prune_tombstones(NOW + timedelta(seconds=1))
+        await transaction.prune_tombstones(NOW + timedelta(seconds=1), 9)
         assert await transaction.find_study(sender, study) == (None, False)
         assert await transaction.connection.fetchval("select count(*) from tombstones") == 1

@@ -1,6 +1,7 @@
 """From a sender's first byte to its answer, on real servers over mutual TLS."""
 
 import asyncio
+from io import BytesIO
 from uuid import UUID, uuid4
 
 import pytest
@@ -119,10 +120,9 @@ async def test_other_bytes_under_a_stored_uid_are_refused_for_good_and_kept_once
             "other bytes under a stored UID: delete in the cloud first",
         )
     assert set((await ingest.stored()).values()) == {digest(sample("MR").path)}
-    (kept,) = (ingest.packs / "quarantine").iterdir()
-    assert kept.stem == digest(CONFLICTING.path)
-    assert dcmread(kept) == dcmread(CONFLICTING.path)
-    assert await ingest.one("select sha256 from quarantined") == bytes.fromhex(kept.stem)
+    ((kept, file),) = (await ingest.quarantine()).items()
+    assert kept == digest(CONFLICTING.path)
+    assert dcmread(BytesIO(file)) == dcmread(CONFLICTING.path)
     rows = await ingest.rows("select * from refusals")
     assert [(row["kind"], row["status"]) for row in rows] == [("instance", CONFLICT)] * 2
     assert {str(row["gateway_id"]) for row in rows} == {gateway.gateway_id}
@@ -145,8 +145,7 @@ async def test_the_quarantine_of_a_gateway_is_bounded(ingest: Ingest) -> None:
     ]
     answers = await sent_objects(Sender.of(ingest, gateway), original, *changed)
     assert [a.status for a in answers] == [0] + [CONFLICT] * 4
-    assert len(list((ingest.packs / "quarantine").iterdir())) == 2
-    assert await ingest.one("select count(*) from quarantined") == 2
+    assert len(await ingest.quarantine()) == 2
     assert await ingest.one("select count(*) from refusals") == 4
 
 

@@ -1,5 +1,6 @@
 """What the index decides, on a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -126,9 +127,9 @@ async def test_a_sealed_pack_takes_no_late_commit(store: Store, gateway: Gateway
     async with store.transaction() as transaction:
         for table in ("studies", "series", "instances"):
             assert await transaction.connection.fetchval(f"select count(*) from {table}") == 0
-        await transaction.prune_packs(transaction.now - timedelta(hours=1))
+        await transaction.prune_packs(transaction.now - timedelta(hours=1), 9)
         assert await transaction.connection.fetchval("select count(*) from packs") == 1
-        await transaction.prune_packs(transaction.now + timedelta(seconds=1))
+        await transaction.prune_packs(transaction.now + timedelta(seconds=1), 9)
         assert await transaction.connection.fetchval("select count(*) from packs") == 0
 
 
@@ -154,7 +155,7 @@ async def test_a_study_settles_when_all_its_packs_are_sealed_for_long_enough(
 
     async def settles(quiet_for: timedelta = timedelta(0)) -> dict[StudyId, int]:
         async with store.transaction() as transaction:
-            return await transaction.settle(transaction.now - quiet_for)
+            return await transaction.settle(transaction.now - quiet_for, 9)
 
     async def seal(pack_id: PackId) -> None:
         async with store.transaction() as transaction:
@@ -231,7 +232,7 @@ async def test_refusals_are_bounded_by_age_and_number(store: Store, gateway: Gat
     async with store.transaction() as transaction:
         for each in kept:
             await transaction.insert_refusal(each)
-        await transaction.prune_refusals(NOW + timedelta(days=2), 5)
+        await transaction.prune_refusals(NOW + timedelta(days=2), 5, 9)
         assert await transaction.refusals(EVERYWHERE, None, 100) == kept[:4:-1]
         assert await transaction.refusals(EVERYWHERE, kept[7].refusal_id, 1) == [kept[6]]
         at_the_facility = Reach(everywhere=False, facilities=frozenset({FACILITY}))
@@ -250,7 +251,7 @@ async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gat
             assert await transaction.begin_transfer(each) == each
         rows = await transaction.connection.fetch("select * from transfers where superseded_by is null")
         assert [row["transfer_id"] for row in rows] == [transfers[2].transfer_id]
-        await transaction.prune_transfers(NOW + timedelta(minutes=4))
+        await transaction.prune_transfers(NOW + timedelta(minutes=4), 9)
         assert await transaction.transfer(transfers[1].transfer_id) is None
         assert await transaction.transfer(transfers[2].transfer_id) == transfers[2]
 
@@ -258,21 +259,44 @@ async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gat
 async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gateway: Gateway) -> None:
     sender, study_id, instance = a_sender(gateway), StudyId(uuid4()), an_instance()
     await receive(store, gateway, study_id, instance, pack_id=PackId(uuid4()))
-    first = stored(instance, data=b"first", pack_id=PackId(uuid4()))
-    length = first.place.file_length
+    length = stored(instance, pack_id=PackId(uuid4())).place.file_length
 
-    async def room(instances: int, size: int, sha256: bytes = b"\1" * 32) -> bool:
+    async def keep(
+        instances: int, size: int, data: bytes = b"even", study_id: StudyId = study_id
+    ) -> PackId | None:
+        """The pack that refused bytes of this length are kept in; None if they are not."""
         limits = Limits(quarantine_instances=instances, quarantine_bytes=size)
+        refused = stored(instance, data=data, pack_id=PackId(uuid4()))
         async with store.statements() as statements:
-            return await statements.quarantine_has_room(sender, sha256, length, limits)
+            kept = await statements.quarantine(study_id, sender, refused, limits)
+        return refused.place.pack_id if kept else None
 
-    assert await room(1, length)
-    assert not await room(1, length - 1)
+    assert not await keep(9, 9 * length, study_id=StudyId(uuid4()))  # purged meanwhile
+    assert not await keep(1, length - 1)
+    first = await keep(1, length)
+    assert first
+    assert not await keep(9, 9 * length)  # once per digest
+    assert not await keep(1, 9 * length, b"odd!")
+    assert not await keep(2, 2 * length - 1, b"odd!")
+    assert await keep(2, 2 * length, b"odd!")
     async with store.transaction() as transaction:
-        assert not await transaction.insert_quarantined(StudyId(uuid4()), sender, first)  # purged meanwhile
-        assert await transaction.insert_quarantined(study_id, sender, first)
-        assert await transaction.quarantined() == {first.sha256}
-    assert not await room(1, 10 * length)
-    assert not await room(2, 2 * length - 1)
-    assert await room(2, 2 * length)
-    assert not await room(9, 9 * length, first.sha256)
+        # The pack ends behind them, and takes nothing once it is sealed.
+        assert await transaction.seal_packs([first]) == {first: 4096}
+    async with store.statements() as statements:
+        late = stored(instance, data=b"late", pack_id=first)
+        with pytest.raises(Unavailable):
+            await statements.quarantine(study_id, sender, late, Limits())
+        assert await statements.connection.fetchval("select count(*) from quarantined") == 2
+
+
+@pytest.mark.proves("A27", part="the cap holds against several at once")
+async def test_associations_that_refuse_at_once_share_the_last_room(store: Store, gateway: Gateway) -> None:
+    sender, study_id, instance = a_sender(gateway), StudyId(uuid4()), an_instance()
+    await receive(store, gateway, study_id, instance, pack_id=PackId(uuid4()))
+
+    async def keep(number: int) -> bool:
+        refused = stored(instance, data=bytes([number]), pack_id=PackId(uuid4()))
+        async with store.statements() as statements:
+            return await statements.quarantine(study_id, sender, refused, Limits(quarantine_instances=3))
+
+    assert sorted(await asyncio.gather(*map(keep, range(8)))) == [False] * 5 + [True] * 3

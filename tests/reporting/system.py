@@ -93,7 +93,7 @@ async def a_user(
         saved.permissions.extend(
             access_pb2.PermissionGrant(permission=each, facility_id=facility_id) for each in permissions
         )
-        await access.stub.SaveUser(access_pb2.SaveUserRequest(user=saved, set_permissions=True))
+        saved = await access.save_user(saved, set_permissions=True)
     if level:
         await give(access, saved, facility_id, level, read_types)
     return saved
@@ -114,4 +114,4 @@ async def give(
         read_types=read_types,
         expires_on=expires_on,
     )
-    await access.stub.SavePrivilege(access_pb2.SavePrivilegeRequest(privilege=privilege))
+    await access.save_privilege(privilege)

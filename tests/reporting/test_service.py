@@ -371,8 +371,7 @@ async def test_what_nobody_deletes_stays_written_whatever_a_fact_says(world: Wor
 async def test_a_deletion_ends_what_is_being_written_and_then_all_that_was(world: World) -> None:
     access = world.system.access
     world.vos.permissions.add(permission="study.delete", facility_id=world.facility_id)
-    saved = access_pb2.SaveUserRequest(user=world.vos, set_permissions=True)
-    await access.stub.SaveUser(saved)
+    await access.save_user(world.vos, set_permissions=True)
     await world.lock("vos")
     await world.complete("vos", FINAL, "PLANTED report")
     await world.lock("vos")

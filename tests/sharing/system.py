@@ -103,7 +103,7 @@ async def a_world(access: Service) -> World:
         if login != "norm":
             user.email, user.mobile_number = f"{login}@example.org", f"+3161234560{number}"
         user.active = login != "ivan"
-        await access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))
+        await access.save_user(user)
         world.ids[login] = user.user_id
     return world
 

@@ -124,7 +124,7 @@ async def test_of_what_access_shows_no_more_neither_cases_nor_message_are_shown(
     assert ((staying,), False) == (listed[both.id].share.case_ids, listed[both.id].withheld)
 
     rex.role = role.ROLE_OPERATOR
-    await world.access.stub.SaveUser(access_pb2.SaveUserRequest(user=rex))
+    await world.access.save_user(rex)
     act("rex")
     assert {True} == {each.withheld for each in await sharing.inbox.list("rex", "s", None, 100)}
 

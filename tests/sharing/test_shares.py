@@ -418,7 +418,7 @@ async def test_who_may_no_longer_share_may_revoke_but_notextend(sharing: Sharing
     back = access_pb2.Privilege(
         user_id=world.ids["vos"], facility_id=world.north, level=access_pb2.LEVEL_UNSPECIFIED
     )
-    await world.access.stub.SavePrivilege(access_pb2.SavePrivilegeRequest(privilege=back))
+    await world.access.save_privilege(back)
     try:
         await error_of(extend(sharing, "vos", share.buckets[0], Validity(unlimited=True)))
         # He sees it by a share of somebody else, which ends before his own may.
@@ -431,7 +431,7 @@ async def test_who_may_no_longer_share_may_revoke_but_notextend(sharing: Sharing
         await sharing.revoke("vos", share=share)
     finally:
         back.level = access_pb2.LEVEL_REPORT
-        await world.access.stub.SavePrivilege(access_pb2.SavePrivilegeRequest(privilege=back))
+        await world.access.save_privilege(back)
     assert not await world.sees("rita", case_id)
     assert [State.REVOKED] == await sharing.states(onward)
 

@@ -335,7 +335,9 @@ class SaveUserRequest(_message.Message):
     """
     @_builtins.property
     def user(self) -> Global___User:
-        """The user; `version` is ignored. For a new user `active` is taken as true."""
+        """The user. `version` must be the one that was loaded, 0 for a new user: another than the stored one is
+        Conflict, which says who changed the user and when (A68). For a new user `active` is taken as true.
+        """
 
     def __init__(
         self,
@@ -447,6 +449,7 @@ class Privilege(_message.Message):
     EFFECTIVE_LEVEL_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     FACILITY_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     facility_id: _builtins.str
@@ -461,6 +464,10 @@ class Privilege(_message.Message):
     """Answered only: what it amounts to now, after expiry and the ceiling of his role (A1)."""
     facility_name: _builtins.str
     """Answered by DescribeUsers only: display name of the facility."""
+    version: _builtins.int
+    """Which change of it this is; 0 for no privileges. SavePrivilege needs the version that was loaded: another
+    than the stored one is Conflict, which says who changed it and when (A68).
+    """
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
         """Read types he may complete there, with level REPORT only; empty with REPORT means FINAL (A36). PRE_READ
@@ -482,10 +489,11 @@ class Privilege(_message.Message):
         effective_level: Global___Level.ValueType = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         facility_name: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_level", b"effective_level", "expires_at", b"expires_at", "expires_on", b"expires_on", "facility_id", b"facility_id", "facility_name", b"facility_name", "level", b"level", "read_types", b"read_types", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_level", b"effective_level", "expires_at", b"expires_at", "expires_on", b"expires_on", "facility_id", b"facility_id", "facility_name", b"facility_name", "level", b"level", "read_types", b"read_types", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,5 @@
+"""What an attack is tried on: the same running services as in the tests beside the code."""
+
+from tests.ingest.conftest import ingest
+
+__all__ = ["ingest"]
