@@ -3,11 +3,13 @@
 A fact is a nudge. It carries an id and the owner's version (the confirmation of a purge also who gives it,
 and ids), never patient data; whoever hears it asks the owner for the snapshot and writes only what is
 newer, so a fact that is lost, late, repeated or out of order is harmless. The subject carries the version
-of the form: `study.received.v1`.
+of the form: `study.received.v1`. A fact that several services say carries on the wire who says it too:
+`case.purged.v1.routing` (`wire_subject`).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 from uuid import UUID
 
 
@@ -21,9 +23,15 @@ class Fact:
     """
 
     subject: ClassVar[str] = ""
+    names_sayer: ClassVar[bool] = False
+    """Whether the subject on the wire ends with the service that says it."""
 
     id: UUID
     version: int
+
+    def said_by(self, sayer: str) -> Self:
+        """The fact as it was heard from this service; empty where the subject named none."""
+        return self
 
 
 class GatewayChanged(Fact):
@@ -97,14 +105,19 @@ class CasePurged(Fact):
     """A service keeps nothing of a deleted case any more; id is a CaseId. Said by every other service (A60).
 
     Attributes:
-        by: the service.
-        study_ids: the StudyIds that routing held for the case; of the others none.
+        by: the service. Whoever hears the fact finds the sayer of the subject here: what the payload names is
+            ignored, and one release from now it names nobody.
+        study_ids: the StudyIds that routing held for the case; of the others none. Ingest asks routing.
     """
 
     subject: ClassVar[str] = "case.purged.v1"
+    names_sayer: ClassVar[bool] = True
 
-    by: str
+    by: str = ""
     study_ids: tuple[UUID, ...] = ()
+
+    def said_by(self, sayer: str) -> Self:
+        return replace(self, by=sayer)
 
 
 class ShareCreated(Fact):
@@ -170,3 +183,41 @@ SAYS: dict[str, tuple[type[Fact], ...]] = {
     "notify": (CasePurged,),
 }
 """Who says what: the bus takes a fact from nobody else."""
+
+HEARS: dict[str, tuple[type[Fact], ...]] = {
+    "ingest": (CasePurged,),
+    "routing": (StudyReceived, StudyChanged, CaseDeleted),
+    "access": (
+        StudyReceived,
+        StudyChanged,
+        CasePlaced,
+        CaseUndistributed,
+        CaseMoved,
+        FacilityChanged,
+        ReadingChanged,
+        CaseDeleted,
+    ),
+    "reporting": (CaseDeleted,),
+    "sharing": (CaseDeleted,),
+    "notify": (ShareCreated, ShareRevoked, ShareExpired, UserChanged, CaseDeleted),
+}
+"""Who hears what: the bus gives a fact to nobody else. Nobody hears what they say themselves."""
+
+
+def wire_subject(subject: str, sayer: str) -> str:
+    """The subject under which a service says the fact with this subject."""
+    return f"{subject}.{sayer}" if FACTS[subject].names_sayer else subject
+
+
+def fact_of(wire_subject: str) -> tuple[str, str]:
+    """The fact's own subject, and the sayer whom a subject on the wire names; empty where it names nobody."""
+    subject, _, sayer = wire_subject.rpartition(".")
+    if subject in FACTS and FACTS[subject].names_sayer:
+        return subject, sayer
+    return wire_subject, ""
+
+
+def heard_subjects(facts: Collection[type[Fact]]) -> list[str]:
+    """The subjects on the wire of these facts; also without sayer, as the version before said them."""
+    sayers = [(fact, service) for service, said in SAYS.items() for fact in said if fact in facts]
+    return sorted({fact.subject for fact in facts} | {wire_subject(f.subject, each) for f, each in sayers})

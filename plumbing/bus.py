@@ -1,14 +1,15 @@
 """The bus: facts travel over JetStream, and each is applied once.
 
 NATS is transport and PostgreSQL the record: whatever the bus loses, the outbox sends again (`outbox.py`).
-`Bus` is the connection, which lives as long as the process whatever NATS does. `Consumer` hears facts:
+`Bus` is the connection, which lives as long as the process whatever NATS does. It uses the stream that others
+set up (`busowner.py`), and tells what of it is not as it should be. `Consumer` hears facts:
 fetch the snapshot, then BEGIN → heard → apply → COMMIT → acknowledge. A fact that cannot be applied is
 tried again after a growing delay; after MAX_FAILURES it is a dead letter, and the others were never held up.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,25 +21,20 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, Header, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.api import Header, StreamInfo
 from opentelemetry.trace import SpanKind
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
-from kernel.events import FACTS, Fact
+from kernel.events import HEARS, Fact, fact_of, wire_subject
 from plumbing import log, telemetry
 from plumbing.db import Database, Transaction
-from plumbing.pull import ACK_WAIT_S, Pull, cancelled, in_progress
+from plumbing.permissions import inbox
+from plumbing.pull import Pull, cancelled, in_progress
+from plumbing.stream import JSZ, STREAM, consumer, differing, stream
 
-STREAM = "FACTS"
-JSZ = "$SYS.REQ.SERVER.PING.JSZ"
-"""Where the server tells how its JetStream is set up."""
-KEPT_S = 7 * 24 * 3600
-"""How long the stream and the outbox keep what was published."""
-_DUPLICATE_WINDOW_S = 120.0
-"""How long the stream recognises an event id it has: longer than a relay needs to come back and repeat."""
+_ABSENT = 404
 
 _ANSWER_S = 2.0
 """For NATS to answer a request; a publication is acknowledged after one sync of its disk."""
@@ -52,6 +48,11 @@ MAX_FAILURES = 8
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 15.0
 _MAX_LETTER_CHARACTERS = 4000
 
+UP = Gauge("readroom_bus_up", "Alert at 0: whether NATS is connected; facts wait while it is not")
+DIFFERENCES = Gauge(
+    "readroom_bus_differences",
+    "Alert above 0: settings of the stream, and of our consumer, that are not as `migrate` makes them",
+)
 HEARD = Counter("readroom_facts_heard", "Facts heard, by what became of them", ["subject", "outcome"])
 DELAY = Histogram(
     "readroom_fact_delay_seconds",
@@ -67,7 +68,8 @@ _log = log.get()
 class Bus:
     """A connection to NATS that comes up and comes back by itself, whenever NATS does.
 
-    Each call that needs NATS raises Unavailable while it does not answer.
+    Each call that needs NATS raises Unavailable while it does not answer. `name` is the service: what is said
+    over this connection, it says.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -76,6 +78,7 @@ class Bus:
         self._client = Client()
         self._up = asyncio.Event()
         self._difficulty = ""
+        self._differences: Sequence[str] = ()
         self._syncs = False
         self._looking = asyncio.Lock()
         self._life = asyncio.create_task(self._live())
@@ -89,51 +92,57 @@ class Bus:
                 await bus._up.wait()
         return bus
 
-    async def ready(self) -> bool:
-        """Whether NATS answers now, syncs always, and has the stream."""
-        try:
-            await self.stream_created_at()
-        except ReadroomError:
-            return False
-        return True
-
     async def close(self) -> None:
         self._life.cancel()
         with suppress(asyncio.CancelledError):
             await self._life
 
+    async def ask(self, request: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """What JetStream answers to a request such as `STREAM.INFO.FACTS`; None: what it names is absent."""
+        async with self._answering() as client:
+            data = b"" if body is None else msgspec.json.encode(body)
+            message = await client.request(f"$JS.API.{request}", data, timeout=_ANSWER_S)
+        answer = msgspec.json.decode(message.data, type=dict[str, Any])
+        return None if answer.get("error", {}).get("code") == _ABSENT else answer
+
     async def stream_created_at(self) -> datetime:
-        """When the stream was made; it is made now if it is absent or lacks a subject."""
-        wanted = sorted({f"{subject.split('.')[0]}.>" for subject in FACTS})
-        async with self._looking, self._answering() as client:
+        """When the stream was made. Raises Unavailable while there is none, or NATS syncs too late.
+
+        Looks also whether stream and consumer are as they should be, and tells if not.
+        """
+        async with self._looking:
             if not self._syncs:
-                await self._check_sync(client)
-            jetstream = client.jetstream(timeout=_ANSWER_S)
-            try:
-                info = await jetstream.stream_info(STREAM)
-                lacking = set(wanted) - set(info.config.subjects or ())
-                if lacking:
-                    info.config.subjects = sorted({*wanted, *(info.config.subjects or ())})
-                    info = await jetstream.update_stream(info.config)
-            except NotFoundError:
-                info = await jetstream.add_stream(
-                    StreamConfig(
-                        name=STREAM,
-                        subjects=wanted,
-                        storage=StorageType.FILE,
-                        max_age=KEPT_S,
-                        duplicate_window=_DUPLICATE_WINDOW_S,
-                    )
-                )
-                _log.warning("the stream was made", stream=STREAM)
-            assert info.created is not None
-            return info.created
+                await self._check_sync()
+            found = await self.ask(f"STREAM.INFO.{STREAM}")
+            if found is None:
+                raise Unavailable(f"the bus has no stream `{STREAM}`: run `python -m services migrate`")
+            differences = [f"`{each}` of the stream" for each in differing(stream(), found["config"])]
+            if facts := HEARS.get(self._name):
+                own = await self.ask(f"CONSUMER.INFO.{STREAM}.{self._name}") or {"config": {}}
+                different = differing(consumer(self._name, facts), own["config"])
+                differences += [f"`{each}` of the consumer" for each in different]
+            self._tell(differences)
+            created_at = StreamInfo.from_response(found).created
+            assert isinstance(created_at, datetime)
+            return created_at
+
+    def _tell(self, differences: Sequence[str]) -> None:
+        DIFFERENCES.set(len(differences))
+        if differences and differences != self._differences:
+            _log.error(
+                "the bus is not as it should be: run `python -m services migrate`",
+                cause=", ".join(differences),
+            )
+        self._differences = differences
 
     async def publish(self, subject: str, payload: bytes, event_id: UUID, headers: dict[str, str]) -> None:
-        """Publishes and waits until the stream has it. The stream keeps an event id it has just seen once."""
+        """Says a fact in our name, and waits until the stream has it.
+
+        The stream keeps an event id it has just seen once.
+        """
         async with self._answering() as client:
             await client.jetstream().publish(
-                subject,
+                wire_subject(subject, self._name),
                 payload,
                 timeout=_ANSWER_S,
                 stream=STREAM,
@@ -141,22 +150,10 @@ class Bus:
             )
 
     @asynccontextmanager
-    async def pulling(self, consumer: str, subjects: Sequence[str]) -> AsyncIterator["Pull"]:
-        """Pulls for a durable consumer, made if it is absent, of the facts with these subjects."""
-        config = ConsumerConfig(
-            name=consumer,
-            durable_name=consumer,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            max_deliver=-1,  # failures are counted in the database, and Unavailable is none
-            max_ack_pending=-1,  # facts that wait for another try hold up nobody
-            filter_subjects=list(subjects),
-        )
-        await self.stream_created_at()
+    async def pulling(self, consumer: str) -> AsyncIterator["Pull"]:
+        """Pulls for a durable consumer. While it is absent, the first pull raises Unavailable."""
         async with self._answering() as client:
-            await client.jetstream(timeout=_ANSWER_S).add_consumer(STREAM, config)
-            inbox = client.new_inbox()
-            subscription = await client.subscribe(inbox)
+            subscription = await client.subscribe(client.new_inbox())
             try:
                 yield Pull(client, subscription, f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}")
             finally:
@@ -176,20 +173,21 @@ class Bus:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unavailable("the bus does not answer") from error
 
-    async def _check_sync(self, client: Client) -> None:
+    async def _check_sync(self) -> None:
         """Refuses a server that acknowledges before it syncs, because a power cut then loses facts.
 
         An ordinary account sees the server's settings only where the system account exports them to it:
         `exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}]` there, the import of it in ours.
         """
-        try:
-            answer = await client.request(JSZ, b"", timeout=_ANSWER_S)
-        except nats.errors.NoRespondersError:
-            _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
-        else:
-            config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
-            if not config.get("sync_always"):
-                raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
+        async with self._answering() as client:
+            try:
+                answer = await client.request(JSZ, b"", timeout=_ANSWER_S)
+            except nats.errors.NoRespondersError:
+                _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
+            else:
+                config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
+                if not config.get("sync_always"):
+                    raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
         self._syncs = True
 
     async def _live(self) -> None:
@@ -206,6 +204,7 @@ class Bus:
                 await client.connect(
                     self._url,
                     name=self._name,
+                    inbox_prefix=inbox(self._name),
                     max_reconnect_attempts=-1,
                     ping_interval=_PING_S,
                     error_cb=self._note_difficulty,
@@ -220,7 +219,7 @@ class Bus:
             except Exception as error:
                 await self._note_difficulty(error)
             finally:
-                self._up.clear()
+                await self._note_loss()
                 with suppress(nats.errors.Error, OSError, TimeoutError):
                     async with asyncio.timeout(_ANSWER_S):
                         await client.close()
@@ -230,6 +229,7 @@ class Bus:
         self._difficulty = ""
         self._syncs = False  # the server may be another, or have other settings
         self._up.set()
+        UP.set(1)
 
     async def _note_difficulty(self, error: Exception) -> None:
         cause = str(error) or type(error).__name__
@@ -239,6 +239,7 @@ class Bus:
 
     async def _note_loss(self) -> None:
         self._up.clear()
+        UP.set(0)
 
 
 T = TypeVar("T", bound=Transaction)
@@ -297,7 +298,7 @@ class Consumer(Generic[T]):
     async def _work(self) -> None:
         while not cancelled():
             try:
-                async with self._bus.pulling(self._name, list(self._hearings)) as pull:
+                async with self._bus.pulling(self._name) as pull:
                     while not cancelled():
                         if message := await pull.next():
                             await self._hear(message)
@@ -327,12 +328,13 @@ class Consumer(Generic[T]):
 
     async def _settle(self, message: Msg, event_id: str | None) -> str:
         """Applies the fact or counts the failure, and tells NATS; returns what became of it."""
-        hearing = self._hearings.get(message.subject)
+        subject, sayer = fact_of(message.subject)
+        hearing = self._hearings.get(subject)
         if hearing is None:
             raise Unavailable("only a newer version of this service hears this fact")
         try:
             known_as = UUID(event_id or "")
-            fact = msgspec.json.decode(message.data, type=hearing.fact)
+            fact = msgspec.json.decode(message.data, type=hearing.fact).said_by(sayer)
         except (ValueError, msgspec.MsgspecError) as error:
             unreadable = uuid5(
                 NAMESPACE_OID, f"{message.metadata.timestamp} {message.metadata.sequence.stream}"

@@ -39,6 +39,10 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+NatsUrl = Annotated[SecretStr, _url("nats", "tls")]
+"""`nats://user:password@host:port`, of one user (`permissions.py`)."""
+
+
 class Settings(BaseSettings):
     """What a process is told. A subclass sets `env_prefix` in its `model_config`."""
 
@@ -122,7 +126,7 @@ class ServiceSettings(Settings):
     listen: Address
     http_listen: Address
     database_url: Annotated[SecretStr, _url("postgresql", "postgres")]
-    nats_url: Annotated[SecretStr, _url("nats", "tls")]
+    nats_url: NatsUrl
     cache_url: Annotated[SecretStr, _url("redis", "rediss", "unix")]
     tls_certificate: FilePath
     tls_key: FilePath

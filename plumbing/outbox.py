@@ -18,9 +18,10 @@ from prometheus_client import Counter, Gauge
 from kernel.clock import Clock
 from kernel.errors import Unavailable
 from plumbing import log
-from plumbing.bus import KEPT_S, STREAM, Bus
+from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.pull import cancelled
+from plumbing.stream import KEPT_S, STREAM
 
 BATCH = 256
 """Rows claimed at once: their acknowledgements overlap, and a batch stays well below a second."""

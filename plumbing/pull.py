@@ -12,9 +12,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import Header
 
 from kernel.errors import Unavailable
-
-ACK_WAIT_S = 10.0
-"""A message in work without a sign of life is given to another after this; signs come at a third of it."""
+from plumbing.stream import ACK_WAIT_S
 
 _PULL_S = 2.0
 """How long a pull waits at the server. A server that restarts forgets it, so it is also the longest pause."""
@@ -35,9 +33,11 @@ class Pull:
         """The next message, or None if none came for a while. Raises Unavailable if the pull was lost."""
         await self._client.publish(self._subject, self._request, reply=self._subscription.subject)
         message = await self._subscription.next_msg(timeout=_PULL_S + _GRACE_S)
-        status = (message.headers or {}).get(Header.STATUS)
-        if status is None:
+        if (
+            message.reply
+        ):  # where it is acknowledged; the server's own word has none, whatever its headers say
             return message
+        status = (message.headers or {}).get(Header.STATUS)
         if status == "408":  # nothing came
             return None
         raise Unavailable(f"the bus refuses a pull with status {status}")

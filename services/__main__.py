@@ -1,12 +1,17 @@
 """`python -m services`: what a pod runs, and everything at once on a laptop.
 
     python -m services NAME                                 one service; settings are in the environment
-    python -m services migrate [--first-admin LOGIN]        the databases that the environment names
+    python -m services migrate [--first-admin LOGIN]        the databases and the bus of the environment
+    python -m services bus                                  the bus, again and again
     python -m services all [--data DIR] [--first-admin LOGIN]
 
-`all` starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts one child
-process per service, writes DIR/endpoints.json (its keys: `plumbing/endpoints.py`) and runs until Ctrl-C or
-SIGTERM. If a child ends by itself, all end, the reason is printed and the exit code is 1.
+`migrate` runs before services start, and may be repeated at any time: what is as it should be stays as it is.
+Only `migrate` and `bus` are told the set-up user of the bus: READROOM_BUS_SETUP_URL, or the name of a file with
+it, READROOM_BUS_SETUP_URL_FILE.
+
+`all` starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts `bus` and one
+child process per service, writes DIR/endpoints.json (its keys: `plumbing/endpoints.py`) and runs until Ctrl-C
+or SIGTERM. If a child ends by itself, all end, the reason is printed and the exit code is 1.
 """
 
 import argparse
@@ -17,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from services.local import LocalSystem
 
 ROOT = Path(__file__).parents[1]
+BUS = "bus"
+_BUS_KEY = "READROOM_BUS_SETUP_URL"
 
 
 class _ToldToStop(BaseException):
@@ -41,7 +49,8 @@ def run_service(name: str) -> int:
 
 
 def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
-    """Brings each database to the newest form. Two at once do no harm, nor does one that is up to date."""
+    """Brings each database to the newest form, and sets the bus up. Two at once do no harm."""
+    from plumbing.busowner import set_up_once
     from plumbing.db import migrate as migrate_database
 
     async def bring_up(service: str, url: str) -> None:
@@ -50,10 +59,13 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
             print(f"{service}: {applied}")
 
     async def everything() -> None:
-        if not urls:
+        if not urls and not bus_url:
             keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
-            raise Invalid(f"no database is named: set one of {keys}")
+            raise Invalid(f"no database is named: set one of {keys}, or `{_BUS_KEY}`")
         await asyncio.gather(*(bring_up(service, url) for service, url in urls.items()))
+        if bus_url:
+            for done in await set_up_once(bus_url):
+                print(f"bus: {done}")
         if first_admin:
             if "access" not in urls:
                 raise Invalid("`--first-admin` needs `READROOM_ACCESS_DATABASE_URL`")
@@ -61,9 +73,43 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
             created = await access.create_first_admin(urls["access"], first_admin)
             print(f"access: administrator `{first_admin}` " + ("created" if created else "not needed"))
 
-    urls = _database_urls(environ)
+    urls, bus_url = _database_urls(environ), _bus_url(environ)
     asyncio.run(everything())
     return 0
+
+
+def keep_bus(environ: Mapping[str, str]) -> int:
+    """Sets the bus up, and mends it every few seconds until it is told to stop."""
+    from plumbing import log
+    from plumbing.busowner import keep_up
+
+    async def until_told_to_stop(url: str) -> None:
+        keeping = asyncio.ensure_future(keep_up(url))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, keeping.cancel)
+        with suppress(asyncio.CancelledError):
+            await keeping
+
+    url = _bus_url(environ)
+    if not url:
+        raise Invalid(f"the set-up user of the bus is not named: set `{_BUS_KEY}`")
+    log.configure(BUS)
+    asyncio.run(until_told_to_stop(url))
+    return 0
+
+
+def _bus_url(environ: Mapping[str, str]) -> str | None:
+    """The address of the bus for who may set it up, if it is given."""
+    from pydantic_settings import SettingsConfigDict
+
+    from plumbing import config
+
+    class Setup(config.Settings):
+        model_config = SettingsConfigDict(env_prefix="READROOM_BUS_")
+        setup_url: config.NatsUrl
+
+    if _BUS_KEY in environ or f"{_BUS_KEY}_FILE" in environ:
+        return config.load(Setup, environ).setup_url.get_secret_value()
+    return None
 
 
 def _database_urls(environ: Mapping[str, str]) -> dict[str, str]:
@@ -132,7 +178,12 @@ def main(arguments: list[str]) -> int:
     first_admin.add_argument(
         "--first-admin", metavar="LOGIN", help="create this administrator if there is no user yet"
     )
-    commands.add_parser("migrate", parents=[first_admin], help="migrate READROOM_…_DATABASE_URL databases")
+    commands.add_parser(
+        "migrate",
+        parents=[first_admin],
+        help=f"migrate READROOM_…_DATABASE_URL databases, set up the bus of {_BUS_KEY}",
+    )
+    commands.add_parser(BUS, help=f"set up the bus of {_BUS_KEY}, and mend it every few seconds")
     everything = commands.add_parser("all", parents=[first_admin], help="run everything on this machine")
     everything.add_argument("--data", metavar="DIR", type=Path, default=Path("data"), help="default: data")
     chosen = parser.parse_args(arguments)
@@ -143,6 +194,8 @@ def main(arguments: list[str]) -> int:
             return run_all(LocalSystem(chosen.data, first_admin=chosen.first_admin))
         if chosen.command == "migrate":
             return migrate(os.environ, chosen.first_admin)
+        if chosen.command == BUS:
+            return keep_bus(os.environ)
         return run_service(chosen.command)
     except ReadroomError as error:
         print(error.sentence, file=sys.stderr)

@@ -36,7 +36,7 @@ READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 2.5
 """How long services may take to end when asked to; with the servers' 1.5 s everything is gone after 5 s."""
 
-MIGRATE = "migrate"
+MIGRATE, BUS = "migrate", "bus"
 
 _PEERS = {
     "ingest": ("access",),
@@ -60,7 +60,8 @@ class LocalSystem:
         first_admin: login of the administrator to create if there is no user yet.
         durable: False spares PostgreSQL the waiting for the disk, see `EmbeddedServers`.
         settings: more environment for every service, such as `READROOM_INGEST_SETTLE_AFTER_S`.
-        commands: what to run instead of `python -m services NAME`, by name; `migrate` is one of them.
+        commands: what to run instead of `python -m services NAME`, by name; `migrate` and `bus`, which keeps
+            the bus as it should be, are two of them.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class LocalSystem:
         self.data_dir = data_dir.absolute()
         self.servers = EmbeddedServers(self.data_dir, SERVICES, durable=durable)
         admin = ["--first-admin", first_admin] if first_admin else []
-        own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE)}
+        own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE, BUS)}
         own[MIGRATE] += admin
         self._commands: Mapping[str, Sequence[str]] = commands or own
         self._settings = settings or {}
@@ -84,7 +85,7 @@ class LocalSystem:
     @property
     def names(self) -> list[str]:
         """The services of this system."""
-        return [name for name in self._commands if name != MIGRATE]
+        return [name for name in self._commands if name not in (MIGRATE, BUS)]
 
     @property
     def pki(self) -> Pki:
@@ -119,6 +120,8 @@ class LocalSystem:
                     each.result()
             if MIGRATE in self._commands:
                 self._migrate()
+            if BUS in self._commands:
+                self._spawn(BUS)
         except BaseException:
             self.stop()
             raise
@@ -174,7 +177,10 @@ class LocalSystem:
     def environment(self, name: str) -> dict[str, str]:
         """What the command of this name is told beside our own environment."""
         if name == MIGRATE:
-            return {_key(s, "database_url"): self.servers.database_url(s) for s in SERVICES}
+            databases = {_key(s, "database_url"): self.servers.database_url(s) for s in SERVICES}
+            return databases | self.environment(BUS)
+        if name == BUS:
+            return {_key(BUS, "setup_url"): self.servers.nats.setup_url}
         identity = self.pki.tls(name)
         settings = {
             "listen": self._address(name),

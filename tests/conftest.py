@@ -1,6 +1,6 @@
 """What every test may ask for: real servers, a fresh database of a service, certificates.
 
-- `servers`: PostgreSQL, NATS and Valkey, started once for each pytest process.
+- `servers`: PostgreSQL, NATS with the stream, and Valkey, started once for each pytest process.
 - `fresh_database("access")`: the address of an empty, migrated database of its own; any scope may ask.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from plumbing.busowner import set_up_once
 from plumbing.db import migrate
 from plumbing.embedded import EmbeddedServers
 from plumbing.embedded.postgres import run_anywhere
@@ -49,6 +50,7 @@ def servers() -> Iterator[EmbeddedServers]:
     data = _room() / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
     started = EmbeddedServers(data, SERVICES, durable=False)
     started.start()
+    run_anywhere(set_up_once(started.nats.setup_url))
     try:
         yield started
     finally:

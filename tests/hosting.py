@@ -6,12 +6,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from kernel.clock import Clock
+from kernel.errors import Unavailable
 from kernel.ids import UUID7
 from plumbing import config, runtime
+from plumbing.bus import Bus
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from tests.auditing import audit_settings
-from tests.wait import eventually
 
 
 async def hosted(
@@ -54,8 +55,16 @@ async def hosted(
         for part, start in application.tasks.items()
     ]
     resources.push_async_callback(_end, tasks)
-    await eventually(application.ready["bus"])
     return port
+
+
+async def answers(bus: Bus) -> bool:
+    """Whether NATS answers, syncs always and has the stream."""
+    try:
+        await bus.stream_created_at()
+    except Unavailable:
+        return False
+    return True
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

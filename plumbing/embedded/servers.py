@@ -123,12 +123,13 @@ class EmbeddedServer:
 class Nats(EmbeddedServer):
     """NATS with JetStream that syncs before it acknowledges.
 
-    Each service has a user of its own; `readroom` may do everything, and is for tests.
+    Each service has a user of its own, and so has who sets the bus up; `readroom` may do everything, and is
+    for tests.
     """
 
     def __init__(self, folder: Path, processes: ProcessTable, kept: Kept, services: Sequence[str]) -> None:
         super().__init__("nats", folder, processes, kept)
-        self._services = services
+        self._users_of = (permissions.SETUP, *services)
 
     @property
     def password(self) -> str:
@@ -139,14 +140,19 @@ class Nats(EmbeddedServer):
         user, password = ("readroom", self.password) if service is None else self._user(service)
         return f"nats://{user}:{password}@127.0.0.1:{self.port}"
 
+    @property
+    def setup_url(self) -> str:
+        """Its address for who makes the stream and the consumers."""
+        return self.url(permissions.SETUP)
+
     def _user(self, service: str) -> tuple[str, str]:
         return service, self._kept.password(f"nats_{service}")
 
     def _users(self) -> str:
         users: list[dict[str, object]] = [{"user": "readroom", "password": self.password}]
-        for service in self._services:
-            user, password = self._user(service)
-            may = {"publish": permissions.publish(service), "subscribe": permissions.SUBSCRIBE}
+        for name in self._users_of:
+            user, password = self._user(name)
+            may = {"publish": permissions.publish(name), "subscribe": permissions.subscribe(name)}
             users.append({"user": user, "password": password, "permissions": may})
         return json.dumps(users)
 

@@ -84,7 +84,7 @@ async def build(
             "consumer": Consumer(bus, database, NAME, events.hearings(index, deletions), clock).run,
             "heal": partial(healing.run, index.heal),
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        ready={"database": database.ready},
     )
 
 

@@ -189,7 +189,7 @@ async def build(
             "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        ready={"database": database.ready},
     )
 
 

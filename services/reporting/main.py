@@ -65,7 +65,7 @@ async def build(
             "seal": trail.seal,
             "consumer": Consumer(bus, database, NAME, events.hearings(readings, access), clock).run,
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        ready={"database": database.ready},
     )
 
 

@@ -73,7 +73,7 @@ async def build(
             "heal": partial(healing.run, placements.heal, settings.heal_interval_s),
             "count-held": partial(events.count_held, placements),
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        ready={"database": database.ready},
     )
 
 

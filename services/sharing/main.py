@@ -92,7 +92,7 @@ async def build(
             "sweep": partial(events.sweep, repairs, code_repairs),
             "tell": partial(events.tell, repairs, code_repairs),
         },
-        ready={"database": database.ready, "bus": bus.ready},
+        ready={"database": database.ready},
     )
 
 

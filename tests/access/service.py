@@ -18,7 +18,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.access import main
-from tests.hosting import hosted
+from tests.hosting import answers, hosted
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -292,5 +292,5 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
         port = await hosted("access", main, servers, pki, url, CLOCK, own, resources)
         bus = await Bus.connect(servers.nats_url, "owners")
         resources.push_async_callback(bus.close)
-        await eventually(bus.ready)
+        await eventually(lambda: answers(bus))
         yield Service(pki, port, bus, routing, ingest, reporting, resources)

@@ -22,7 +22,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import Verifier, mint
 from services.notify import main
-from tests.hosting import hosted
+from tests.hosting import answers, hosted
 from tests.notify.mailserver import MailServer, mail_server
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -241,7 +241,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
         port = await hosted("notify", main, servers, pki, url, CLOCK, own, resources)
         bus = await Bus.connect(servers.nats_url, "owners")
         resources.push_async_callback(bus.close)
-        await eventually(bus.ready)
+        await eventually(lambda: answers(bus))
         database = await Database.connect(url, Transaction, clock=CLOCK, new_id=UUID7(CLOCK), pool_size=1)
         resources.push_async_callback(database.close)
         yield System(pki, port, bus, access, sharing, mails, texts, database, resources)

@@ -3,7 +3,7 @@ says and one that hears."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import UUID
@@ -15,11 +15,13 @@ from nats.js.errors import NotFoundError
 from kernel.clock import Clock, MonotonicClock
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7
-from plumbing.bus import STREAM, Bus, Consumer, Hearing
+from plumbing.bus import Bus, Consumer, Hearing
+from plumbing.busowner import set_up_once
 from plumbing.db import Database, Transaction, migrate
 from plumbing.embedded import EmbeddedServers
 from plumbing.embedded.postgres import SUPERUSER
 from plumbing.outbox import Relay
+from plumbing.stream import STREAM
 
 MIGRATIONS = Path(__file__).parents[2] / "plumbing" / "migrations"
 CLOCK = MonotonicClock()
@@ -147,6 +149,18 @@ async def a_hearer(
 async def say(database: Database[Ledger], *facts: Fact) -> None:
     async with database.transaction() as transaction:
         await transaction.say(*facts)
+
+
+HEARERS = dict.fromkeys(("hearer", "other", "late"), (StudyReceived, StudyChanged))
+"""The services of these tests, and what they hear."""
+
+
+async def an_empty_stream(
+    servers: EmbeddedServers, hears: Mapping[str, Sequence[type[Fact]]] = HEARERS
+) -> None:
+    """Makes the stream anew: with new consumers, and without memory of event ids."""
+    await forget_stream(servers)
+    await set_up_once(servers.nats.setup_url, hears)
 
 
 async def forget_stream(servers: EmbeddedServers) -> None:

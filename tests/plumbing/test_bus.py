@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -15,19 +16,22 @@ from nats.aio.client import Client
 from kernel.errors import Unavailable
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
 from plumbing import telemetry
-from plumbing.bus import CONCURRENCY, MAX_FAILURES, STREAM, Bus
+from plumbing.bus import CONCURRENCY, MAX_FAILURES, Bus
+from plumbing.busowner import keep_up, set_up_once
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers, binaries
 from plumbing.outbox import Relay
-from plumbing.pull import ACK_WAIT_S
+from plumbing.stream import ACK_WAIT_S, STREAM
+from tests.hosting import answers
 from tests.plumbing.telling import (
     CLOCK,
+    HEARERS,
     Ledger,
     a_bus,
     a_database,
     a_hearer,
     a_sayer,
-    forget_stream,
+    an_empty_stream,
     ledger,
     letters,
     new_id,
@@ -40,7 +44,7 @@ from tests.wait import eventually
 @pytest.fixture(autouse=True)
 async def servers(own_servers: EmbeddedServers) -> EmbeddedServers:
     """With an empty stream."""
-    await forget_stream(own_servers)
+    await an_empty_stream(own_servers)
     return own_servers
 
 
@@ -68,8 +72,6 @@ async def publish(
     servers: EmbeddedServers, data: bytes, event_id: str, subject: str = "study.received.v1"
 ) -> None:
     """Publishes past the outbox."""
-    async with a_bus(servers) as bus:
-        await eventually(bus.ready)
     async with a_client(servers) as client:
         await client.jetstream().publish(subject, data, headers={"Nats-Msg-Id": event_id})
 
@@ -116,15 +118,10 @@ async def test_a_fact_that_comes_again_is_not_applied_again(
         await nothing_left(servers)
     async with a_client(servers) as client:
         await client.jetstream().delete_consumer(STREAM, "hearer")
-    async with a_hearer(servers, hearer):  # is made anew and hears everything again
-        await eventually(lambda: knows_consumer(servers))
+    await set_up_once(servers.nats.setup_url, HEARERS)
+    async with a_hearer(servers, hearer):  # the new consumer is given everything again
         await nothing_left(servers)
         assert await ledger(hearer) == {fact.id: (1, 1) for fact in facts}
-
-
-async def knows_consumer(servers: EmbeddedServers) -> bool:
-    async with a_client(servers) as client:
-        return bool(await client.jetstream().consumers_info(STREAM))
 
 
 async def test_facts_out_of_order_leave_the_newest(
@@ -343,7 +340,7 @@ async def test_postgresql_killed_in_the_middle_loses_nothing_and_nothing_happens
         assert await letters(hearer) == []
 
 
-async def test_a_service_may_start_before_nats_and_lose_its_consumer(
+async def test_a_service_may_start_before_nats_and_have_its_consumer_lost(
     servers: EmbeddedServers,
     sayer: Database[Ledger],
     hearer: Database[Ledger],
@@ -352,25 +349,22 @@ async def test_a_service_may_start_before_nats_and_lose_its_consumer(
     monkeypatch.setattr(
         "plumbing.bus._ANSWER_S", 0.5
     )  # each connection waits as long for a NATS that is away
+    monkeypatch.setattr("plumbing.busowner.LOOK_INTERVAL_S", 0.5)
     await asyncio.to_thread(servers.nats.stop)
-    async with a_bus(servers) as bus, a_hearer(servers, hearer):
-        assert not await bus.ready()
+    async with (
+        a_bus(servers) as bus,
+        a_hearer(servers, hearer),
+        running(partial(keep_up, servers.nats.setup_url, HEARERS)),
+    ):
+        assert not await answers(bus)
         await say(sayer, StudyReceived(new_id(), 1))
         await asyncio.to_thread(servers.nats.start)
-        await eventually(bus.ready)
+        await eventually(lambda: answers(bus))
         await all_told(hearer, 1)
         async with a_client(servers) as client:
             await client.jetstream().delete_consumer(STREAM, "hearer")
         await say(sayer, StudyReceived(new_id(), 1))
         await all_told(hearer, 2)
-
-
-async def test_the_stream_gains_the_subjects_it_lacks(servers: EmbeddedServers) -> None:
-    async with a_client(servers) as client, a_bus(servers) as bus:
-        await client.jetstream().add_stream(name=STREAM, subjects=["old.>"])
-        await eventually(bus.ready)
-        info = await client.jetstream().stream_info(STREAM)
-        assert {"old.>", "study.>"} <= set(info.config.subjects or ())
 
 
 async def test_a_nats_that_acknowledges_before_it_syncs_is_refused(
@@ -402,7 +396,6 @@ async def test_a_nats_that_acknowledges_before_it_syncs_is_refused(
         await eventually(connected)
         with pytest.raises(Unavailable, match="acknowledges before it syncs"):
             await bus.stream_created_at()
-        assert not await bus.ready()
         await bus.close()
     finally:
         process.terminate()

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import nats
@@ -15,15 +16,18 @@ from nats.aio.msg import Msg
 from kernel.clock import OffsetClock
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
 from plumbing import telemetry
-from plumbing.bus import STREAM
+from plumbing.busowner import keep_up
 from plumbing.embedded import EmbeddedServers
 from plumbing.outbox import TEND_S, Relay
+from plumbing.stream import STREAM
 from tests.plumbing.telling import (
     CLOCK,
+    HEARERS,
     a_bus,
     a_database,
     a_hearer,
     a_sayer,
+    an_empty_stream,
     forget_stream,
     ledger,
     new_id,
@@ -37,7 +41,7 @@ from tests.wait import eventually
 @pytest.fixture(autouse=True)
 async def servers(own_servers: EmbeddedServers) -> EmbeddedServers:
     """With an empty stream."""
-    await forget_stream(own_servers)
+    await an_empty_stream(own_servers)
     return own_servers
 
 
@@ -195,11 +199,13 @@ async def test_a_stream_that_was_lost_is_filled_again_and_what_was_heard_stays_h
     servers: EmbeddedServers, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plumbing.outbox.TEND_S", 0.5)  # a relay that has nothing to say looks as often
+    monkeypatch.setattr("plumbing.busowner.LOOK_INTERVAL_S", 0.5)
     async with (
         a_sayer(servers) as sayer,
         a_database(servers) as hearing,
         a_database(servers) as late,
         a_hearer(servers, hearing),
+        running(partial(keep_up, servers.nats.setup_url, HEARERS)),
     ):
         facts = studies(300)
         await say(sayer, *facts)

@@ -23,6 +23,7 @@ from services.routing.domain import EndpointRule, Facility, FacilitySettings, He
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Placements, Rules
 from tests.auditing import AUDIT_KEY
+from tests.hosting import answers
 from tests.routing.builders import EVERYWHERE, TAG, Archive, Permissions
 from tests.routing.system import CLOCK, Access, Ingest, System
 from tests.wait import eventually
@@ -130,7 +131,7 @@ async def system(
     database_url = fresh_database("routing")
     tls = pki.tls("routing")
     bus = await Bus.connect(servers.nats_url, "test")
-    await eventually(bus.ready)
+    await eventually(lambda: answers(bus))
     settings = main.Settings(
         listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",

@@ -293,7 +293,7 @@ def test_migrate_says_which_keys_it_looked_for() -> None:
     ran = _services("migrate", environment={})
     assert ran.returncode == 1
     keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
-    assert ran.stderr.strip() == f"no database is named: set one of {keys}"
+    assert ran.stderr.strip() == f"no database is named: set one of {keys}, or `READROOM_BUS_SETUP_URL`"
 
 
 def test_a_service_without_settings_names_the_first_keys() -> None:
