@@ -46,7 +46,13 @@ _PRUNED_AT_ONCE = 5_000
 _RESEND_S = 60.0
 """For the one statement that makes 7 days of rows unpublished."""
 
+OVERDUE_S = 60.0
+"""Longer than NATS takes to start again, or the bus to be mended."""
+
 DEPTH = Gauge("readroom_outbox_facts", "Facts that wait to be published")
+WAITS = Gauge(
+    "readroom_outbox_waits_s", "Alert above 60: how long the oldest fact has waited to be published"
+)
 PUBLISHED = Counter("readroom_facts_published", "Facts that the stream acknowledged", ["subject"])
 
 _log = log.get()
@@ -62,6 +68,7 @@ class Relay(Generic[T]):
         self._clock = clock
         self._tended_at = -TEND_S
         self._waiting_for = ""
+        self._overdue = False
 
     async def run(self) -> None:
         """Publishes until it is cancelled."""
@@ -127,12 +134,7 @@ class Relay(Generic[T]):
     async def _tend(self) -> None:
         if time.monotonic() - self._tended_at < TEND_S:
             return
-        async with self._database.statements() as transaction:
-            DEPTH.set(
-                await transaction.connection.fetchval(
-                    "select count(*) from outbox where published_at is null"
-                )
-            )
+        await self._measure()
         created_at = await self._bus.stream_created_at()
         async with self._database.transaction() as transaction:
             # The row is locked by the insert, so that of several relays one finds the stream changed.
@@ -157,6 +159,20 @@ class Relay(Generic[T]):
                 _log.warning("the stream was made again: the outbox fills it", facts=int(told.split()[-1]))
             await self._prune(transaction)
         self._tended_at = time.monotonic()
+
+    async def _measure(self) -> None:
+        """Tells how many facts wait, and whether they wait too long."""
+        async with self._database.statements() as statements:
+            [(count, oldest)] = await statements.connection.fetch(
+                "select count(*), min(said_at) from outbox where published_at is null"
+            )
+            waits_s = (statements.now - oldest).total_seconds() if oldest else 0.0
+        DEPTH.set(count)
+        WAITS.set(waits_s)
+        overdue = waits_s > OVERDUE_S
+        if overdue and not self._overdue:
+            _log.error("the outbox does not drain", cause=self._waiting_for, facts=count)
+        self._overdue = overdue
 
     async def _prune(self, transaction: T) -> None:
         for kept, statement in _PRUNE.items():

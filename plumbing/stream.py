@@ -1,6 +1,6 @@
 """What the stream of facts and its consumers are to be, and in what a given one differs from that. Pure.
 
-`busowner.py` makes and mends them. Every service compares (`bus.py`), and tells a difference by metric and log.
+`busowner.py` makes and mends them. Every service compares (`bus.py`), and tells a difference as an alert.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -6,8 +6,8 @@
     python -m services all [--data DIR] [--first-admin LOGIN]
 
 `migrate` runs before services start, and may be repeated at any time: what is as it should be stays as it is.
-Only `migrate` and `bus` are told the set-up user of the bus: READROOM_BUS_SETUP_URL, or the name of a file with
-it, READROOM_BUS_SETUP_URL_FILE.
+Only `migrate` and `bus` are told the set-up user of the bus: READROOM_BUS_SETUP_URL, or the name of a file
+with it, READROOM_BUS_SETUP_URL_FILE.
 
 `all` starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts `bus` and one
 child process per service, writes DIR/endpoints.json (its keys: `plumbing/endpoints.py`) and runs until Ctrl-C

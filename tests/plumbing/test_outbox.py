@@ -15,10 +15,10 @@ from nats.aio.msg import Msg
 
 from kernel.clock import OffsetClock
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
-from plumbing import telemetry
-from plumbing.busowner import keep_up
+from plumbing import outbox, telemetry
+from plumbing.busowner import keep_up, set_up_once
 from plumbing.embedded import EmbeddedServers
-from plumbing.outbox import TEND_S, Relay
+from plumbing.outbox import OVERDUE_S, TEND_S, Relay
 from plumbing.stream import STREAM
 from tests.plumbing.telling import (
     CLOCK,
@@ -168,6 +168,34 @@ async def test_facts_wait_while_nats_is_away_and_drain_at_500_a_second(servers: 
         await eventually(drained, within=5000 / 500)
         assert await stream_messages(servers) == 5001
         print(f"5,000 facts drained {time.monotonic() - begin:.1f} s after NATS was back")
+
+
+async def test_an_outbox_that_does_not_drain_is_told(
+    servers: EmbeddedServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plumbing.outbox.TEND_S", 0.5)
+    offset = timedelta(0)
+    clock = OffsetClock(CLOCK, lambda: offset)
+    await forget_stream(servers)  # as if nobody had set the bus up
+    async with a_sayer(servers, clock) as sayer:
+        await say(sayer, *studies(2))
+        offset = timedelta(seconds=OVERDUE_S + 1)
+        told = ""
+
+        def all_told() -> bool:
+            nonlocal told
+            told += capsys.readouterr().err
+            return "the outbox does not drain" in told
+
+        await eventually(all_told)
+        assert "the bus has no stream `FACTS`: run `python -m services migrate`" in told
+        assert outbox.WAITS._value.get() > OVERDUE_S
+        await set_up_once(servers.nats.setup_url, HEARERS)
+
+        async def drained() -> bool:
+            return await unpublished(sayer) == 0 and outbox.WAITS._value.get() == 0
+
+        await eventually(drained)
 
 
 @pytest.mark.drill
