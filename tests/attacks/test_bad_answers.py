@@ -215,7 +215,6 @@ async def test_no_answer_of_a_peer_ends_a_task_of_a_service(
         await hosted(name, main, servers, pki, url, CLOCK, {**NEEDS[name], **addresses}, resources)
         bus = await Bus.connect(servers.nats_url, "peers")
         resources.push_async_callback(bus.close)
-        await eventually(bus.ready)
         for fact in FACTS:
             await bus.publish(fact.subject, msgspec.json.encode(fact(uuid4(), 1)), uuid4(), {})
         await eventually(lambda: peers.asked >= ASKS[name])
