@@ -34,6 +34,7 @@ from tests.ingest.builders import (
     an_instance,
     stored,
 )
+from tests.wait import eventually
 
 Store = Database[IngestTransaction]
 EVERYWHERE = Reach(everywhere=True)
@@ -300,3 +301,41 @@ async def test_associations_that_refuse_at_once_share_the_last_room(store: Store
             return await statements.quarantine(study_id, sender, refused, Limits(quarantine_instances=3))
 
     assert sorted(await asyncio.gather(*map(keep, range(8)))) == [False] * 5 + [True] * 3
+
+
+@pytest.mark.proves("SEC-2", part="revocation is in the statement that indexes")
+async def test_a_revocation_waits_for_what_is_being_indexed_and_nothing_is_indexed_after_it(
+    store: Store, gateway: Gateway
+) -> None:
+    study, series = a_uid(), a_uid()
+    study_id, pack_id = StudyId(uuid4()), PackId(uuid4())
+
+    async def revoke() -> None:
+        async with store.transaction() as transaction:
+            await transaction.revoke_gateway(gateway.revoke(NOW))
+
+    async def is_waiting() -> bool:
+        async with store.statements() as statements:
+            return bool(
+                await statements.connection.fetchval("select exists (select from pg_locks where not granted)")
+            )
+
+    async with store.transaction() as transaction:
+        stored_one = stored(an_instance(study=study, series=series), pack_id=pack_id)
+        sender = a_sender(gateway)
+        verdict, _ = await transaction.receive(study_id, sender, stored_one, NOTHING, create=True)
+        assert verdict is Verdict.FIRST
+        revoking = asyncio.create_task(revoke())
+        await eventually(is_waiting)
+    await revoking
+    later = an_instance(study=study, series=series)
+    assert await receive(store, gateway, study_id, later, pack_id=pack_id, offset=4096) == (
+        Verdict.REVOKED,
+        study_id,
+    )
+    first_of_another = an_instance()
+    verdict, _ = await receive(store, gateway, StudyId(uuid4()), first_of_another, pack_id=PackId(uuid4()))
+    assert verdict is Verdict.REVOKED
+    async with store.statements() as statements:
+        counted = "select (select count(*) from instances), (select count(*) from studies)"
+        assert tuple(await statements.connection.fetchrow(counted)) == (1, 1)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 from plumbing.dimse import Acceptor, AssociationRequest, Limits, RefusedConnection, StoreCommand
 from plumbing.dimse.negotiation import write_proposal
-from plumbing.tls import TLSFiles, server_context
+from plumbing.tls import TLSFiles, client_context, server_context
 from tests.ingest.objects import CT
 from tests.ingest.system import Sender
 
@@ -114,8 +115,17 @@ def listening(
 class ByHand:
     """A peer that writes its PDUs itself."""
 
-    def __init__(self, port: int, *, associate: bool = True, calling: str = "CT1", called: str = "READROOM"):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+    def __init__(
+        self,
+        port: int,
+        *,
+        associate: bool = True,
+        calling: str = "CT1",
+        called: str = "READROOM",
+        tls: TLSFiles | None = None,
+    ):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = client_context(tls).wrap_socket(plain, server_hostname="localhost") if tls else plain
         if associate:
             self.socket.sendall(
                 write_proposal(
@@ -137,7 +147,7 @@ class ByHand:
         while len(data) < length:
             try:
                 more = self.socket.recv(length - len(data))
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLError):
                 break
             if not more:
                 break

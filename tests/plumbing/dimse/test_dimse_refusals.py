@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import Unavailable
-from plumbing.dimse import Limits
+from plumbing.dimse import Limits, Rejected
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.dimse.requestor import Requestor
 from plumbing.pki import CertificateAuthority, Pki
@@ -283,3 +283,92 @@ async def test_stopping_ends_associations_and_frees_the_port(plain: Listening) -
     assert all(peer.aborted() == (2, 0) for peer in peers)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", plain.port))
+
+
+@pytest.mark.proves("SEC-3", part="an address that many share")
+@pytest.mark.parametrize("listener", ["plain", "secured"])
+async def test_silent_sockets_close_no_address_for_those_behind_it(
+    listener: str, request: pytest.FixtureRequest
+) -> None:
+    """More than an address may have: the oldest ones go, the newcomer never."""
+    handler: Listening = request.getfixturevalue(listener)
+    with ExitStack() as opened:
+        silent(handler.port, 150, opened)
+        started = time.monotonic()
+        with handler.sender().association([(VERIFICATION, IMPLICIT)]) as association:
+            assert association.is_established
+        assert time.monotonic() - started < 1.0
+        await eventually(lambda: len(handler.refusals) >= 150 - Limits().handshakes_per_address)
+        assert {each.cause for each in handler.refused_connections} == {"gave way"}
+
+
+async def test_a_peer_that_has_its_number_of_associations_gets_no_more_until_one_ends() -> None:
+    limits = Limits(associations=8, associations_per_peer=2, associations_reserved=2)
+    with listening(limits=limits) as handler:
+        peers = [ByHand(handler.port) for _ in range(2)]
+        assert rejection(handler.port) == (2, 3, 2)
+        await eventually(lambda: [each.cause for each in handler.refused_connections] == ["rejected 2,3,2"])
+        for each in peers:
+            each.close()
+        await eventually(lambda: handler.ends == ["lost"] * 2)
+        ByHand(handler.port).close()
+
+
+@pytest.mark.proves("SEC-2", part="the certificate is judged before the request is read")
+async def test_a_peer_that_is_not_known_is_rejected_by_the_titles_of_its_request(secured: Listening) -> None:
+    """It says that 200 kB come, and sends only what stands before the items: nobody waits for more."""
+
+    def nobody(certificate: bytes | None) -> None:
+        assert certificate
+        raise Rejected(1, 1, 3, "nobody knows you")
+
+    secured.known = nobody
+    peer = ByHand(secured.port, associate=False, tls=secured.tls)
+    whole = write_proposal("GUESSED", "READROOM", [(CT, EXPLICIT)], None)
+    peer.socket.sendall(struct.pack(">BxL", 1, 200_000) + whole[6:74])
+    assert peer.pdu() == (0x03, bytes((0, 1, 1, 3)))
+    peer.close()
+    (refused,) = await eventually(lambda: secured.refused_connections)
+    assert (refused.calling_ae_title, refused.cause, refused.reason) == (
+        "GUESSED",
+        "rejected 1,1,3",
+        "nobody knows you",
+    )
+    assert refused.certificate_der
+    assert secured.requests == []
+
+
+async def test_work_that_takes_long_sees_that_its_association_is_aborted(plain: Listening) -> None:
+    """And its instance is not answered, neither while it comes nor when it is complete."""
+    working = threading.Event()
+
+    def work(*_: object) -> tuple[int, str]:
+        working.set()
+        while True:
+            plain.requests[-1].still_open()
+            time.sleep(0.001)
+
+    for step in ("write", "finish"):
+        usual = getattr(plain, step)
+        setattr(plain, step, work)
+        peer = ByHand(plain.port)
+        peer.command(0x0001).fragment(b"data", command=False)
+        await asyncio.to_thread(working.wait, 5)
+        assert plain.acceptor.abort(lambda handler: True) == 1
+        assert peer.aborted() == (2, 0)
+        setattr(plain, step, usual)
+        working.clear()
+    await eventually(lambda: plain.ends == ["aborted"] * 2)
+
+
+async def test_an_answer_that_comes_too_late_is_not_given(plain: Listening) -> None:
+    """The association was aborted while the instance was being stored."""
+
+    def finish(command: object) -> tuple[int, str]:
+        plain.acceptor.abort(lambda handler: True)
+        return 0, ""
+
+    plain.finish = finish
+    peer = ByHand(plain.port)
+    peer.command(0x0001).fragment(b"data", command=False)
+    assert peer.aborted() == (2, 0)
