@@ -19,11 +19,21 @@ import asyncpg
 import msgspec
 
 from kernel.clock import Clock
-from kernel.errors import Invalid, ReadroomError, Unavailable
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    ReadroomError,
+    Unavailable,
+)
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
 from plumbing import log
 from plumbing.audit import AuditEntry
+from plumbing.refusals import Refusals
 from plumbing.telemetry import inject
 
 if TYPE_CHECKING:
@@ -57,6 +67,9 @@ _LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # no longer the primary
     asyncpg.InternalClientError,  # the server said goodbye to this connection, and it is not closed yet
 )
+REFUSALS = (Denied, NotFound, Conflict, Expired, Exhausted)
+"""The words that refuse an act. The others refuse a request that is wrong, or fail."""
+
 _SENTENCE = "the database does not answer"
 
 _log = log.get()
@@ -149,6 +162,7 @@ class Database(Generic[T]):
         self._transaction = transaction
         self._clock = clock
         self._new_id = new_id
+        self._refusals = Refusals()
         self._idle: list[Proxy] = []
         self._waiting = 0
         self._closing = False
@@ -209,6 +223,41 @@ class Database(Generic[T]):
             await self._give_back(proxy)
         else:
             self._idle.append(proxy)
+
+    @asynccontextmanager
+    async def audited(
+        self, actor: str, action: str, object_: str, *, reason: bool = False
+    ) -> AsyncIterator[None]:
+        """Audits a refusal of what is done within; with `reason`, the row says why.
+
+        Open it around the transaction of the act, never inside: the refusal has a transaction of its own.
+        """
+        try:
+            yield
+        except REFUSALS as refusal:
+            why = {"reason": refusal.sentence} if reason else {}
+            await self.refuse(actor, action, object_, **why)
+            raise
+
+    async def refuse(self, actor: str, action: str, object_: str, **detail: str | int) -> None:
+        """Audits a refused call in a transaction of its own, unless there were too many (`refusals.py`)."""
+        entry = AuditEntry(actor, action, object_, "refused", detail)
+        if self._refusals.allow(entry, self._clock.now()):
+            async with self.statements() as transaction:
+                await transaction.audit(entry)
+
+    async def audit_suppressed(self) -> None:
+        """Writes the numbers of refusals that were not audited one by one, for the minutes that are over."""
+        entries = self._refusals.ended(self._clock.now())
+        if not entries:
+            return
+        try:
+            async with self.transaction() as transaction:
+                for entry in entries:
+                    await transaction.audit(entry)
+        except BaseException:
+            self._refusals.keep(entries)
+            raise
 
     async def ready(self) -> bool:
         """Whether PostgreSQL answers now."""

@@ -150,6 +150,10 @@ class AuditTrail(Generic[T]):
         self._anchored_at = -anchor_every_s
         self._waiting_for = ""
 
+    async def refuse(self, actor: str, action: str, object_: str) -> None:
+        """Audits a refused call."""
+        await self._database.refuse(actor, action, object_)
+
     async def write(self, entry: AuditEntry) -> None:
         """An audit row of its own, for what changes nothing else."""
         async with self._database.statements() as transaction:
@@ -170,6 +174,7 @@ class AuditTrail(Generic[T]):
 
     async def turn(self) -> int:
         """Seals the next rows, and anchors the last one where it is time; answers how many were sealed."""
+        await self._database.audit_suppressed()
         sealed = await self._seal()
         await self._anchor()
         return sealed

@@ -44,7 +44,7 @@ class AuditApi(audit_pb2_grpc.AuditServiceServicer):
     ) -> AsyncIterator[pb.VerifyAuditResponse]:
         actor, verified = acting_login(), f"audit:{self._trail.service}"
         if not await self._may_read():
-            await self._trail.write(AuditEntry(actor, "audit.verified", verified, "refused"))
+            await self._trail.refuse(actor, "audit.verified", verified)
             raise Denied(f"the permission `{AUDIT_READ}` is needed")
         await self._trail.write(AuditEntry(actor, "audit.verified", verified, "done"))
         async for found in self._trail.verify():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, Literal, Protocol, TypeVar
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound
+from kernel.errors import Conflict, Invalid, NotFound
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, NewId, UserId
 from kernel.versions import Change, must_be_current
@@ -92,6 +92,9 @@ class Database(Protocol[T_co]):
     """Opens transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[T_co]: ...
+    def audited(
+        self, actor: str, action: str, object_: str, *, reason: bool = False
+    ) -> AbstractAsyncContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +124,20 @@ class Act(Generic[T_co]):
 
 
 class Administration(Generic[T_co]):
-    """Opens the transactions of what administrators do. A refusal is audited in one of its own."""
+    """Opens the transactions of what administrators do. A refusal is audited."""
 
     def __init__(self, database: Database[T_co]) -> None:
         self._database = database
 
     @asynccontextmanager
     async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
-        try:
-            async with self._database.transaction() as transaction:
-                await transaction.lock_administration()
-                actor = await compiled(transaction, login)
-                yield Act(transaction, actor, action, object_)
-        except (Denied, NotFound, Conflict) as refusal:
-            async with self._database.transaction() as transaction:
-                await transaction.record(login, action, object_, "refused", reason=refusal.sentence)
-            raise
+        async with (
+            self._database.audited(login, action, object_, reason=True),
+            self._database.transaction() as transaction,
+        ):
+            await transaction.lock_administration()
+            actor = await compiled(transaction, login)
+            yield Act(transaction, actor, action, object_)
 
     @asynccontextmanager
     async def look(self, login: str) -> AsyncIterator[tuple[T_co, CompiledUser]]:

@@ -232,6 +232,9 @@ class Database(Protocol):
     """Opens transactions, and connections on which each statement commits by itself."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def audited(
+        self, actor: str, action: str, object_: str, *, reason: bool = False
+    ) -> AbstractAsyncContextManager[None]: ...
     def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
@@ -252,15 +255,13 @@ class Buckets:
 
     @asynccontextmanager
     async def _audited(self, login: str, action: str, object_: str) -> AsyncIterator[Transaction]:
-        """A transaction in which nobody else administers; a refusal is audited in one of its own."""
-        try:
-            async with self._database.transaction() as transaction:
-                await transaction.lock_administration()
-                yield transaction
-        except (Denied, NotFound) as refusal:
-            async with self._database.transaction() as transaction:
-                await transaction.record(login, action, object_, "refused", reason=refusal.sentence)
-            raise
+        """A transaction in which nobody else administers; a refusal is audited."""
+        async with (
+            self._database.audited(login, action, object_, reason=True),
+            self._database.transaction() as transaction,
+        ):
+            await transaction.lock_administration()
+            yield transaction
 
     async def _grant(
         self, transaction: Transaction, login: str, session: str, share: Share, object_: str

@@ -116,6 +116,7 @@ class Database(Protocol):
     """Opens transactions, or single statements that commit by themselves."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    async def refuse(self, actor: str, action: str, object_: str, **detail: str | int) -> None: ...
     def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
@@ -383,10 +384,7 @@ class Gateways:
             except NotFound:
                 raise NotFound(f"`{facility_id}` is not a facility", field="ae_titles.facility_id") from None
             if not allowed:
-                async with self._database.transaction() as transaction:
-                    await transaction.record(
-                        actor, action, f"gateway:{gateway_id}", "refused", facility=str(facility_id)
-                    )
+                await self._database.refuse(actor, action, f"gateway:{gateway_id}", facility=str(facility_id))
                 raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed at `{facility_id}`")
 
     async def _reach(self) -> Reach:

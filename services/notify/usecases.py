@@ -1,8 +1,8 @@
 """What notify does: asks the owners at each attempt, hands mails over once, sends codes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -162,10 +162,16 @@ class Database(Protocol):
     def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
+class AuditingDatabase(Database, Protocol):
+    """The same, and audits refusals."""
+
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+
+
 class Notices:
     """What is to be told, and how far it has come."""
 
-    def __init__(self, database: Database, sharing: Sharing, access: Access) -> None:
+    def __init__(self, database: AuditingDatabase, sharing: Sharing, access: Access) -> None:
         self._database = database
         self._sharing = sharing
         self._access = access
@@ -191,7 +197,7 @@ class Notices:
 
     async def list(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
         """An operator is answered all, a share administrator the mails about shares of his facilities."""
-        async with self._audited(actor, "deliveries.listed", "deliveries"):
+        async with self._database.audited(actor, "deliveries.listed", "deliveries"):
             if (await self._access.reach(OPERATOR)).everywhere:
                 seen = EVERYTHING
             else:
@@ -205,7 +211,7 @@ class Notices:
 
     async def resend(self, actor: str, notice_id: NoticeId) -> Notice:
         """Tries a dead notice again, or one of which nobody knows whether it was taken."""
-        async with self._audited(actor, "notice.resent", f"notice:{notice_id}"):
+        async with self._database.audited(actor, "notice.resent", f"notice:{notice_id}"):
             if not (await self._access.reach(OPERATOR)).everywhere:
                 raise Denied(f"the permission `{OPERATOR}` is needed")
             async with self._database.transaction() as transaction:
@@ -232,16 +238,6 @@ class Notices:
         """Removes what was settled long ago; how many notices."""
         async with self._database.transaction() as transaction:
             return await transaction.forget(transaction.now - KEPT_FOR)
-
-    @asynccontextmanager
-    async def _audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:
-        """A refusal within is audited in a transaction of its own."""
-        try:
-            yield
-        except (Denied, NotFound, Conflict):
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, action, object_, "refused")
-            raise
 
 
 class Letters:

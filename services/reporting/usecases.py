@@ -10,10 +10,7 @@ from uuid import UUID
 from kernel.errors import (
     Conflict,
     Denied,
-    Exhausted,
-    Expired,
     Invalid,
-    NotFound,
     Unauthenticated,
 )
 from kernel.events import CasePurged, Fact, ReadingChanged
@@ -113,6 +110,7 @@ class Database(Protocol):
     """Opens transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
 
 
 class Acts:
@@ -122,15 +120,9 @@ class Acts:
         self._database = database
         self._access = access
 
-    @asynccontextmanager
-    async def audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:
-        """A refusal within is audited in a transaction of its own."""
-        try:
-            yield
-        except (Denied, NotFound, Conflict, Expired, Exhausted):
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, action, object_, "refused")
-            raise
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
+        """Audits a refusal of what is done within."""
+        return self._database.audited(actor, action, object_)
 
     @asynccontextmanager
     async def on_case(

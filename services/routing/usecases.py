@@ -122,6 +122,7 @@ class Database(Protocol):
     """Opens transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
 
 
 class Administration:
@@ -137,19 +138,17 @@ class Administration:
     ) -> AsyncIterator[tuple[Transaction, Reach]]:
         """A transaction, and where the actor holds one of `permissions`, asked before it opens.
 
-        A refusal within is audited in a transaction of its own.
+        A refusal within is audited.
         """
         reach = Reach(everywhere=False)
         for permission in permissions:
             if not reach.everywhere:
                 reach |= await self._access.check_permission(permission)
-        try:
-            async with self._database.transaction() as transaction:
-                yield transaction, reach
-        except (Denied, NotFound):
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, action, object_, "refused")
-            raise
+        async with (
+            self._database.audited(actor, action, object_),
+            self._database.transaction() as transaction,
+        ):
+            yield transaction, reach
 
 
 def _found(facility: Facility | None, reach: Reach, field: str) -> Facility:

@@ -5,19 +5,14 @@ granted it; every other change is the bucket's next version, told to access unti
 So whatever is cut off, one pass of `Repairs` makes both agree (docs/decisions/0005).
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.errors import (
-    Conflict,
-    Denied,
-    Exhausted,
-    Expired,
-    NotFound,
     ReadroomError,
     Unauthenticated,
     Unavailable,
@@ -139,6 +134,7 @@ class Database(Protocol):
     """Opens transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
     def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
@@ -148,15 +144,9 @@ class Acts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @asynccontextmanager
-    async def audited(self, actor: str, action: str, object_: str) -> AsyncIterator[None]:
-        """A refusal within is audited in a transaction of its own."""
-        try:
-            yield
-        except (Denied, NotFound, Conflict, Expired, Exhausted):
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, action, object_, "refused")
-            raise
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
+        """Audits a refusal of what is done within."""
+        return self._database.audited(actor, action, object_)
 
 
 async def owners_of(access: Owning, share: Share) -> set[FacilityId]:

@@ -185,7 +185,7 @@ async def test_a_rule_is_a_hub_and_a_text_and_its_text_is_unique_in_the_hub(rout
         "select object, outcome from audit_rows where action = 'rule.saved' order by id"
     )
     assert rows[0]["object"] == f"rule:{rule.id}"
-    assert [row["outcome"] for row in rows] == ["done", "done"]
+    assert [row["outcome"] for row in rows] == ["done", "refused", "done"]
 
 
 @pytest.mark.proves("RTE-7")
