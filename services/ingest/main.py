@@ -54,7 +54,7 @@ class Settings(ServiceSettings):
             gateways that have none.
         max_associations_per_gateway: the same of one gateway.
         max_handshakes: connections whose certificate is not known yet; of more the oldest silent one goes.
-        max_handshakes_per_address: the same from one remote address.
+        max_handshakes_per_host: the same from one remote address.
         associations_per_minute: of one gateway.
         quarantine_instances, quarantine_bytes: refused instances kept of one gateway (A27).
         refusals_per_minute: listed for each cause of one certificate, or of one address without one.
@@ -78,7 +78,7 @@ class Settings(ServiceSettings):
     max_associations: int = 256
     max_associations_per_gateway: int = 64
     max_handshakes: int = 256
-    max_handshakes_per_address: int = 64
+    max_handshakes_per_host: int = 64
     associations_per_minute: int = 600
     quarantine_instances: int = 1_000
     quarantine_bytes: int = 4 << 30
@@ -130,7 +130,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_titles=[called_ae_title],
         limits=dimse.Limits(
             handshakes=settings.max_handshakes,
-            handshakes_per_address=settings.max_handshakes_per_address,
+            handshakes_per_address=settings.max_handshakes_per_host,
             associations=settings.max_associations,
             associations_per_peer=settings.max_associations_per_gateway,
             associations_reserved=settings.max_associations // 4,
