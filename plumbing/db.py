@@ -31,8 +31,9 @@ from kernel.errors import (
 )
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
-from plumbing import log
+from plumbing import locks, log
 from plumbing.audit import AuditEntry
+from plumbing.locks import LockClass
 from plumbing.refusals import Refusals
 from plumbing.telemetry import inject
 
@@ -339,8 +340,6 @@ def _drop(connection: "Connection") -> None:
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _RECONCILES = re.compile(r"^-- reconciles: (\S+) as ([0-9a-f]{64})$", re.MULTILINE)
 """In a migration: it brings databases to which an earlier form of another file was applied up to date."""
-_MIGRATION_LOCK = 0x5245_4144_524F_4F4D
-"""Whoever migrates a database holds this advisory lock: "READROOM" in ASCII."""
 
 
 async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
@@ -357,7 +356,7 @@ async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise Unavailable(_SENTENCE) from error
     try:
-        await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
+        await locks.hold_for_session(connection, LockClass.MIGRATION)
         await connection.execute(
             """
             create table if not exists migrations (

@@ -9,26 +9,24 @@ in the database, but has neither the key nor the file, cannot rewrite the chain 
 
 import asyncio
 import hmac
-import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import asyncpg
-import msgspec
 from prometheus_client import Gauge
 
 from kernel.clock import Clock
 from kernel.errors import Unavailable
-from plumbing import log
+from plumbing import locks, log
+from plumbing.anchors import AnchorFile
 from plumbing.audit import CHAINED, AuditEntry, Chain, Link
 from plumbing.config import ServiceSettings
 from plumbing.db import Database, Transaction
+from plumbing.locks import LockClass
 
 SEAL_EVERY_S = 0.25
 ANCHOR_EVERY_S = 60.0
@@ -40,64 +38,15 @@ BATCH = 500
 """Rows sealed or verified at once: a few milliseconds of computing."""
 PROGRESS_EVERY = 20 * BATCH
 """Rows between two reports of a verification."""
-_LOCK = 0x5345_414C_5345_414C
-"""Who seals a database holds this advisory lock: "SEAL" twice in ASCII."""
 
 SEALED = Gauge("readroom_audit_sealed", "Number of the last sealed audit row")
+BROKEN = Gauge(
+    "readroom_audit_broken", "Alert above 0: sealed audit rows are not as they were, so that none is sealed"
+)
 ANCHORED = Gauge("readroom_audit_anchored", "Number of the last audit row that is anchored")
 
 _log = log.get()
 T = TypeVar("T", bound=Transaction)
-
-
-class Anchor(msgspec.Struct, frozen=True):
-    """A place in the chain as it was once: a line of the file."""
-
-    service: str
-    number: int
-    seal: str
-    at: datetime
-
-
-class AnchorFile:
-    """Lines of JSON that are added and never changed. Keep it where the database's keeper cannot write."""
-
-    def __init__(self, path: Path, service: str) -> None:
-        self._path = path
-        self._service = service
-
-    def add(self, link: Link, at: datetime) -> None:
-        """Returns when it is on the disk; raises OSError. A line that was cut off stays as it is."""
-        line = msgspec.json.encode(Anchor(self._service, link.number, link.seal.hex(), at)) + b"\n"
-        made = not self._path.exists()
-        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b", 0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
-            os.fsync(file.fileno())
-        if made:
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-    def size(self) -> int:
-        """How many bytes it has now."""
-        return self._path.stat().st_size if self._path.exists() else 0
-
-    def read(self, size: int) -> Iterator[Anchor]:
-        """Those of this service in the first `size` bytes, one by one, without a line that was cut off."""
-        if not size:
-            return
-        with self._path.open("rb") as file:
-            while (left := size - file.tell()) > 0 and (line := file.readline(left)):
-                with suppress(msgspec.MsgspecError):
-                    anchor = msgspec.json.decode(line, type=Anchor)
-                    if anchor.service == self._service:
-                        yield anchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +95,9 @@ class AuditTrail(Generic[T]):
         self._anchors = AnchorFile(settings.audit_anchor_file, service)
         self._clock = clock
         self._anchor_every_s = anchor_every_s
-        self._head = self._anchored = self._chain.start
+        self._anchored = self._chain.start
+        self._known: Link | None = None
+        self._fault: Fault | None = None
         self._anchored_at = -anchor_every_s
         self._waiting_for = ""
 
@@ -180,40 +131,88 @@ class AuditTrail(Generic[T]):
         return sealed
 
     async def _seal(self) -> int:
-        """Seals the next rows, if nobody else does; answers how many."""
-        async with self._database.statements() as statements:
-            head = await self._last(statements)
-            waiting = await statements.connection.fetchval(
-                "select exists (select from audit_rows where number is null)"
-            )
-        await self._notice(head)
-        if not waiting:
+        """Seals the next rows upon the last one known to be sealed, if nobody else does; answers how many."""
+        if self._known is None:
+            self._known = await asyncio.to_thread(self._anchors.last) or self._chain.start
+        try:
+            async with self._database.statements() as statements:
+                self._known = await self._follow(statements, self._known)
+                waiting = await statements.connection.fetchval(
+                    "select exists (select from audit_rows where number is null)"
+                )
+            if not waiting:
+                sealed = 0
+            else:
+                async with self._database.transaction() as transaction:
+                    head, sealed = await self._seal_after(transaction, self._known)
+                self._known = head
+        except _Tampered as tampered:
+            await self._alert(tampered.fault)
             return 0
-        async with self._database.transaction() as transaction:
-            connection = transaction.connection
-            if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
-                return 0
-            head = await self._last(transaction)
-            rows = await connection.fetch(
-                f"select {CHAINED} from audit_rows where number is null order by id limit $1",  # noqa: S608
-                BATCH,
+        if self._fault is not None:
+            self._fault = None
+            _log.warning("sealed audit rows are again as they were sealed")
+        BROKEN.set(0)
+        SEALED.set(self._known.number)
+        return sealed
+
+    async def _seal_after(self, transaction: T, known: Link) -> tuple[Link, int]:
+        """Seals the next rows; answers the last sealed one, and how many there were.
+
+        The rows are read once more, under the lock: whoever may do anything in the database can change them
+        while the sealer waits for it.
+        """
+        connection = transaction.connection
+        if not await locks.try_hold(connection, LockClass.SEAL):
+            return known, 0
+        head = await self._follow(transaction, known)
+        rows = await connection.fetch(
+            f"select {CHAINED} from audit_rows where number is null order by id limit $1",  # noqa: S608
+            BATCH,
+        )
+        links = []
+        for row in rows:
+            head = self._chain.after(head, row)
+            links.append(head)
+        await connection.execute(
+            """
+            update audit_rows as row set number = link.number, seal = link.seal
+            from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as link (id, number, seal)
+            where row.id = link.id
+            """,
+            [row["id"] for row in rows],
+            [link.number for link in links],
+            [link.seal for link in links],
+        )
+        return head, len(rows)
+
+    async def _follow(self, transaction: T, known: Link) -> Link:
+        """The last sealed row; raises _Tampered unless each from the known one on is as we sealed it.
+
+        What is beyond the known one was sealed by another process of this service, or before this one began.
+        """
+        while True:
+            rows = await transaction.connection.fetch(
+                f"""
+                select number, seal, {CHAINED} from audit_rows
+                where number >= $1
+                order by number, id limit $2
+                """,  # noqa: S608
+                known.number,
+                BATCH + 1,
             )
-            links = []
-            for row in rows:
-                head = self._chain.after(head, row)
-                links.append(head)
-            await connection.execute(
-                """
-                update audit_rows as row set number = link.number, seal = link.seal
-                from unnest($1::bigint[], $2::bigint[], $3::bytea[]) as link (id, number, seal)
-                where row.id = link.id
-                """,
-                [row["id"] for row in rows],
-                [link.number for link in links],
-                [link.seal for link in links],
-            )
-        await self._notice(head)
-        return len(rows)
+            if known.number:
+                if not rows or rows[0]["number"] > known.number:
+                    raise _Tampered(_gone(known.number))
+                if not hmac.compare_digest(known.seal, rows[0]["seal"] or b""):
+                    raise _Tampered(Fault(known.number, _CHANGED))
+            for row in rows[1:] if known.number else rows:
+                following = self._chain.after(known, row)
+                if fault := _fault(following, row):
+                    raise _Tampered(fault)
+                known = following
+            if len(rows) <= BATCH:
+                return known
 
     async def _last(self, transaction: T) -> Link:
         row = await transaction.connection.fetchrow(
@@ -221,21 +220,30 @@ class AuditTrail(Generic[T]):
         )
         return Link(row["number"], row["seal"] or b"") if row else self._chain.start
 
-    async def _notice(self, head: Link) -> None:
-        """A chain that became shorter while we looked: what we saw of it is anchored, as evidence."""
-        gone = head.number < self._head.number or (head.number == self._head.number and head != self._head)
-        if gone:
-            _log.error("sealed audit rows are gone", last=self._head.number, now=head.number)
-            await self._write_anchor(self._head)
-        self._head = head
-        SEALED.set(head.number)
+    async def _alert(self, fault: Fault) -> None:
+        """Tells that sealed rows are not as they were, and anchors what is known of them, as evidence.
+
+        Nothing is sealed until they are: a seal upon another row would hide what was done.
+        """
+        if fault == self._fault:
+            return
+        BROKEN.set(1)
+        _log.error("sealed audit rows are not as they were: nothing is sealed upon them", number=fault.number)
+        assert self._known is not None
+        if self._known.number and self._known != self._anchored:
+            await self._write_anchor(self._known)
+            self._anchored = self._known
+        self._fault = fault
 
     async def _anchor(self) -> None:
         """Anchors the head once a minute, if it moved."""
-        if self._head != self._anchored and time.monotonic() - self._anchored_at >= self._anchor_every_s:
-            await self._write_anchor(self._head)
-            self._anchored, self._anchored_at = self._head, time.monotonic()
-            ANCHORED.set(self._head.number)
+        known = self._known
+        if known is None or known == self._anchored or self._fault is not None:
+            return
+        if time.monotonic() - self._anchored_at >= self._anchor_every_s:
+            await self._write_anchor(known)
+            self._anchored, self._anchored_at = known, time.monotonic()
+            ANCHORED.set(known.number)
 
     async def _write_anchor(self, link: Link) -> None:
         await asyncio.to_thread(self._anchors.add, link, self._clock.now())
@@ -323,6 +331,17 @@ class AuditTrail(Generic[T]):
         return {row["number"]: (row["seal"] or b"").hex() for row in rows}
 
 
+_CHANGED = "is not as it was sealed: it was changed, moved or put in"
+
+
+class _Tampered(Exception):
+    """Sealed rows are not as this service sealed them."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.sentence)
+        self.fault = fault
+
+
 def _fault(sealed: Link, row: asyncpg.Record) -> Fault | None:
     """What is wrong with a row, if the chain goes on with `sealed`."""
     if row["number"] > sealed.number:
@@ -330,7 +349,7 @@ def _fault(sealed: Link, row: asyncpg.Record) -> Fault | None:
     if row["number"] < sealed.number:
         return _stray(row["number"])
     if not hmac.compare_digest(sealed.seal, row["seal"] or b""):
-        return Fault(sealed.number, "is not as it was sealed: it was changed, moved or put in")
+        return Fault(sealed.number, _CHANGED)
     return None
 
 

@@ -9,7 +9,9 @@ import asyncpg
 import msgspec
 
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
+from plumbing import locks
 from plumbing.db import Transaction
+from plumbing.locks import LockClass
 from services.access.caseindex import (
     Deletion,
     IndexedCase,
@@ -36,7 +38,7 @@ class CaseStore(Transaction):
         )
 
     async def _hold_case(self, case_id: CaseId) -> None:
-        await self.connection.execute("select pg_advisory_xact_lock($1)", case_id.int & (1 << 63) - 1)
+        await locks.hold(self.connection, LockClass.CASE, case_id.int, earlier=case_id.int & (1 << 63) - 1)
 
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None:
         """The case as indexed; until the end of the transaction nobody else indexes it, also if absent."""

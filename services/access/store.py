@@ -13,7 +13,9 @@ from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from kernel.language import Language
 from kernel.versions import NEVER_SAVED, Change
+from plumbing import locks
 from plumbing.audit import AuditEntry
+from plumbing.locks import LockClass
 from services.access.bucketstore import BucketStore
 from services.access.casestore import CaseStore
 from services.access.contact import Contact
@@ -32,9 +34,6 @@ from services.access.domain import (
     compile_user,
 )
 from services.access.sightings import Sightings
-
-# Whoever administers users holds this advisory lock, so that nobody loses the right to do what he is doing.
-_ADMINISTRATION_LOCK = 0x4143_4345_5353  # "ACCESS" in ASCII
 
 _PERMISSIONS = """coalesce((
     select jsonb_agg(jsonb_build_array(p.permission, p.facility_id)) from permissions p
@@ -73,7 +72,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
 
     async def lock_administration(self) -> None:
         """Administrative acts go one at a time."""
-        await self.connection.execute("select pg_advisory_xact_lock($1)", _ADMINISTRATION_LOCK)
+        await locks.hold(self.connection, LockClass.ADMINISTRATION)
 
     async def revision(self) -> int:
         value: int = await self.connection.fetchval("select value from revision")

@@ -5,7 +5,9 @@ from datetime import datetime
 from uuid import UUID
 
 from kernel.ids import BucketId
+from plumbing import locks
 from plumbing.db import Transaction
+from plumbing.locks import LockClass
 from services.sharing.otp import Code, Tries
 
 
@@ -97,7 +99,7 @@ class CodeStore(Transaction):
     async def lock_number(self, number_digest: bytes) -> None:
         """Until this transaction ends nobody else counts texts to this number."""
         key = int.from_bytes(number_digest[:8], "big", signed=True)
-        await self.connection.execute("select pg_advisory_xact_lock($1)", key)
+        await locks.hold(self.connection, LockClass.TEXTS, key, earlier=key)
 
     async def texts_sent(
         self, bucket_id: BucketId, number_digest: bytes, after: datetime

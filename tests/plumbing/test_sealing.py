@@ -14,11 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from kernel.clock import OffsetClock
-from plumbing import sealing
+from plumbing import locks, sealing
 from plumbing.audit import AuditEntry
 from plumbing.config import ServiceSettings
 from plumbing.db import Database
 from plumbing.embedded import EmbeddedServers
+from plumbing.locks import LockClass
 from plumbing.sealing import BATCH, AuditTrail, Fault, Verification
 from tests.auditing import AUDIT_KEY
 from tests.plumbing.telling import CLOCK, Ledger, a_database, running
@@ -288,11 +289,12 @@ async def test_what_is_done_to_sealed_rows_is_found_with_the_first_number_at_fau
 
 @pytest.mark.proves("SEC-15", part="truncation below the last anchor")
 async def test_rows_sealed_in_the_place_of_others_are_not_those_that_were_anchored(
-    database: Database[Ledger], sealed: AuditTrail[Ledger], anchors: Path
+    database: Database[Ledger], sealed: AuditTrail[Ledger], tmp_path: Path
 ) -> None:
+    """As somebody could who has the key, but not the file."""
     await execute(database, f"{UNLOCKED} delete from audit_rows where number > 12")
     await write(database, *(f"new {number}" for number in range(12)))
-    await a_trail(database, anchors).turn()
+    await a_trail(database, tmp_path / "another file").turn()
     found = await verification(sealed)
     assert (24, SEALED) == (found.verified, found.fault.number if found.fault else None)
     assert found.fault
@@ -353,7 +355,7 @@ async def test_rows_that_wait_too_long_for_their_seal_are_a_fault(
     database: Database[Ledger], sealed: AuditTrail[Ledger]
 ) -> None:
     async with database.transaction() as blocker:
-        await blocker.connection.execute("select pg_advisory_xact_lock($1)", sealing._LOCK)
+        await locks.hold(blocker.connection, LockClass.SEAL)
         await write(database, "x")
         await execute(database, "alter table audit_rows disable trigger sealed_once")
         await execute(database, "update audit_rows set at = at - interval '61 s' where number is null")

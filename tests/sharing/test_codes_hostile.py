@@ -1,7 +1,7 @@
 """Codes under attack and under failure: guesses at once, a database that goes away, answers that tell."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -137,6 +137,9 @@ class Cut:
             yield transaction
             if is_cut and self.when == "commit":
                 await self._kill(transaction.connection)
+
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
+        return self.database.audited(actor, action, object_)
 
     async def _kill(self, connection: Any) -> None:
         async with self.database.statements() as other:

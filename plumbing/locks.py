@@ -1,0 +1,86 @@
+"""Advisory locks of PostgreSQL: who holds what nobody else may do meanwhile.
+
+A lock has two integers: its class, and within the class what it is about. So no id that comes from outside
+can pick the lock of another class; ids of one class that share the 32 bits only wait for each other.
+"""
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class LockClass(IntEnum):
+    """The classes of locks, over all databases. A number is never given to another class."""
+
+    GATEWAY = 1
+    """Whoever indexes instances of a gateway, and whoever ends it; `gateway_lock_class` in ingest's SQL."""
+
+    MIGRATION = 2
+    """Whoever migrates a database."""
+
+    SEAL = 3
+    """Whoever seals audit rows."""
+
+    ADMINISTRATION = 4
+    """Whoever administers users, so that nobody loses the right to do what they are doing."""
+
+    CASE = 5
+    """Whoever indexes or purges a case, by its CaseId."""
+
+    TEXTS = 6
+    """Whoever counts texts to a mobile number, by its keyed digest."""
+
+
+_EARLIER = {
+    LockClass.MIGRATION: 0x5245_4144_524F_4F4D,
+    LockClass.SEAL: 0x5345_414C_5345_414C,
+    LockClass.ADMINISTRATION: 0x4143_4345_5353,
+}
+"""The one integer by which the version before knows the lock. For one release both are held, so that
+processes of both versions keep out of each other's way."""
+
+
+def _key(about: int) -> int:
+    """32 bits of it, as PostgreSQL's integer."""
+    low = about & 0xFFFF_FFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
+def _keys(lock: LockClass, about: int, earlier: int | None) -> tuple[int, int, int | None]:
+    """Class, key, and the integer of the version before: for an id never that of another class."""
+    if lock in _EARLIER:
+        earlier = _EARLIER[lock]
+    elif earlier in _EARLIER.values():
+        earlier = None
+    return lock, _key(about), earlier
+
+
+async def hold(
+    connection: "Connection", lock: LockClass, about: int = 0, *, earlier: int | None = None
+) -> None:
+    """Waits for the lock and holds it until the end of the transaction.
+
+    `earlier` is how the version before calls the lock of this id, as a signed integer of 64 bits.
+    """
+    await connection.execute(
+        "select pg_advisory_xact_lock($1, $2), pg_advisory_xact_lock($3)", *_keys(lock, about, earlier)
+    )
+
+
+async def try_hold(connection: "Connection", lock: LockClass) -> bool:
+    """Holds the lock until the end of the transaction, if nobody else does."""
+    return bool(
+        await connection.fetchval(
+            "select pg_try_advisory_xact_lock($1, $2) and pg_try_advisory_xact_lock($3)",
+            *_keys(lock, 0, None),
+        )
+    )
+
+
+async def hold_for_session(connection: "Connection", lock: LockClass) -> None:
+    """Waits for the lock and holds it for as long as the connection lives."""
+    await connection.execute("select pg_advisory_lock($1, $2), pg_advisory_lock($3)", *_keys(lock, 0, None))
