@@ -236,6 +236,18 @@ class Standing:
         return self.level if self.expires_at is None or now < self.expires_at else self.reverts_to
 
 
+ACTS_ON_CASES = frozenset(
+    {
+        Permission.VIEW_IMAGES,
+        Permission.VIEW_REPORT,
+        Permission.UPLOAD_STUDY,
+        Permission.ASSIGN_CASE,
+        Permission.CREATE_SHARE,
+    }
+)
+"""They say what a user does with cases that they see. Held everywhere they tie nobody to any facility."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledUser:
     """An account with everything about him that a decision needs and that does not hang on a case.
@@ -288,6 +300,14 @@ class CompiledUser:
             held.facility_id
             for held in self.permissions
             if held.permission is permission and held.facility_id is not None
+        )
+
+    def knows(self, facility_id: FacilityId) -> bool:
+        """Whether they may learn that a facility exists: they are something there, or administer it."""
+        return facility_id in self.standings or any(
+            held.facility_id == facility_id
+            or (held.facility_id is None and held.permission not in ACTS_ON_CASES)
+            for held in self.permissions
         )
 
 

@@ -193,11 +193,14 @@ class Sight:
     ) -> tuple[bool, frozenset[FacilityId], Side]:
         """Whether the user holds a permission there; without a facility also where he holds it singly.
 
-        And his side, for whoever serves acts that concern no case.
+        And their side, for whoever serves acts that concern no case. A facility that does not exist answers
+        like one where the user holds nothing: NotFound.
         """
         user, answer = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
-        if not answer.found:
-            raise NotFound(f"no facility `{facility_id}`", field="facility_id")
+        if facility_id is not None and not (answer.found and user.knows(facility_id)):
+            raise NotFound(
+                f"there is no facility `{facility_id}` at which you hold anything", field="facility_id"
+            )
         singly = user.holds_singly(permission) if facility_id is None else frozenset()
         return user.holds(permission, facility_id), singly, user.side
 

@@ -399,6 +399,9 @@ class Reach:
     def __bool__(self) -> bool:
         return self.everywhere or bool(self.facilities)
 
+    def __contains__(self, facility_id: FacilityId) -> bool:
+        return self.everywhere or facility_id in self.facilities
+
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedStudy:

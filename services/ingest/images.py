@@ -104,18 +104,14 @@ class Images:
     async def _found(
         self, actor: str, case_id: CaseId, studies: Sequence[ConfirmedStudy], uid: UID | None
     ) -> Sequence[StoredInstance]:
-        found: Sequence[StoredInstance] = ()
         async with self._database.transaction() as transaction:
-            if studies:
-                found = await transaction.instances(studies, uid)
-            await transaction.record(
-                actor,
-                "case.images_fetched",
-                f"case:{case_id}",
-                "done" if found else "refused",
-                instances=len(found),
-            )
+            found = await transaction.instances(studies, uid) if studies else ()
+            if found:
+                await transaction.record(
+                    actor, "case.images_fetched", f"case:{case_id}", "done", instances=len(found)
+                )
         if not found:
+            await self._database.refuse(actor, "case.images_fetched", f"case:{case_id}", instances=0)
             raise no_images()
         return found
 

@@ -124,7 +124,7 @@ class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
     async def holds(self, permission: str, facility_id: FacilityId) -> bool:
-        """Whether he holds it there; raises NotFound for an unknown facility."""
+        """Whether they hold it there; raises NotFound for no facility, as for one where they hold nothing."""
         ...
 
     async def reach(self, permission: str) -> Reach: ...
@@ -201,16 +201,16 @@ class Gateways:
         return gateway, certificate_pem
 
     async def revoke(self, actor: str, gateway_id: GatewayId) -> Gateway:
-        """Its certificate is refused from now on, and its titles are free."""
+        """Its certificate is refused from now on, and its titles are free.
+
+        A gateway of which the actor does not administer every facility is the same as an absent one.
+        """
+        reach = await self._access.reach(GATEWAY_ADMIN)
         async with self._database.statements() as statements:
             known = await statements.gateway(gateway_id)
-        missing = NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
-        if known is None:
-            raise missing
-        try:
-            await self._require(actor, "gateway.revoked", gateway_id, [b.facility_id for b in known.bindings])
-        except Denied:
-            raise missing from None
+        if known is None or not all(binding.facility_id in reach for binding in known.bindings):
+            await self._database.refuse(actor, "gateway.revoked", f"gateway:{gateway_id}")
+            raise NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
         async with self._database.transaction() as transaction:
             locked = await transaction.lock_gateway(gateway_id)
             assert locked is not None
@@ -381,11 +381,12 @@ class Gateways:
         for facility_id in dict.fromkeys(facility_ids):
             try:
                 allowed = await self._access.holds(GATEWAY_ADMIN, facility_id)
-            except NotFound:
-                raise NotFound(f"`{facility_id}` is not a facility", field="ae_titles.facility_id") from None
+            except NotFound as error:
+                await self._database.refuse(actor, action, f"gateway:{gateway_id}")
+                raise NotFound(error.sentence, field="ae_titles.facility_id") from None
             if not allowed:
                 await self._database.refuse(actor, action, f"gateway:{gateway_id}", facility=str(facility_id))
-                raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed at `{facility_id}`")
+                raise Denied(f"you need the permission `{GATEWAY_ADMIN}` at `{facility_id}`")
 
     async def _reach(self) -> Reach:
         reach = await self._access.reach(GATEWAY_ADMIN)

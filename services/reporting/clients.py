@@ -5,6 +5,7 @@ from uuid import UUID
 
 import grpc
 
+from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId
 from plumbing import answers
 from services.reporting.domain import Level, Permit, ReadType, Side, Sight
@@ -56,6 +57,12 @@ class AccessClient:
             access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
         )
         return Permit(answer.allowed, SIDES.get(answer.side, Side.NONE))
+
+    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
+        try:
+            return (await self.check_permission(permission, facility_id)).allowed
+        except NotFound:
+            return False
 
     async def is_live(self, case_id: CaseId) -> bool:
         request = access_pb2.DescribeCasesRequest(case_ids=[str(case_id)])

@@ -7,12 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
-from kernel.errors import (
-    Conflict,
-    Denied,
-    Invalid,
-    Unauthenticated,
-)
+from kernel.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from kernel.events import CasePurged, Fact, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from services.reporting.domain import (
@@ -66,7 +61,13 @@ class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
     async def check(self, case_id: CaseId) -> Sight: ...
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        """Raises NotFound for a facility that does not exist, as for one where the user holds nothing."""
+        ...
+
+    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
+        """Whether they hold it at the facility of a case that they see; they may hold nothing there."""
+        ...
 
 
 class Transaction(Protocol):
@@ -196,7 +197,7 @@ class Readings:
             sight = await self._access.check(case_id)
             if not sight.allowed or sight.being_deleted:
                 raise no_case()
-            if not (await self._access.check_permission(BREAK_LOCK, sight.facility_id)).allowed:
+            if not await self._access.holds_at(BREAK_LOCK, sight.facility_id):
                 raise _lacks(BREAK_LOCK)
             sight.need_breaking()
             person = _person(actor, sight)
@@ -449,7 +450,15 @@ class ReadTypes:
     async def list(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
         """The read types active at a facility that the actor administers; pre-read for the group side."""
         async with self._acts.audited(actor, "read_types.listed", f"facility:{facility_id}"):
-            permits = [await self._access.check_permission(each, facility_id) for each in READ_TYPE_READERS]
+            permits: list[Permit] = []
+            unknown: NotFound | None = None
+            for each in READ_TYPE_READERS:
+                try:
+                    permits.append(await self._access.check_permission(each, facility_id))
+                except NotFound as error:
+                    unknown = error
+            if unknown is not None and not permits:
+                raise unknown
             if not any(permit.allowed for permit in permits):
                 raise Denied(f"one of the permissions `{'`, `'.join(READ_TYPE_READERS)}` is needed")
             async with self._database.transaction() as transaction:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import grpc
 
+from kernel.errors import NotFound
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
 from plumbing import answers
@@ -47,6 +48,12 @@ class AccessClient:
             pb.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
         )
         return Permit(answer.allowed, [FacilityId(UUID(each)) for each in answer.facility_ids])
+
+    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
+        try:
+            return (await self.check_permission(permission, facility_id)).allowed
+        except NotFound:
+            return False
 
     async def grant(self, share: Share) -> str:
         (ends_at,) = {bucket.ends_at for bucket in share.buckets}

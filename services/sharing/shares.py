@@ -162,8 +162,8 @@ class Shares:
         owners = await self._access.owners(case_ids)
         if len(owners) < len(case_ids):
             raise no_case()
-        permit = await self._access.check_permission(SHARE_CREATE, facility_id)
-        by_privilege = permit.allowed and all(sight.by_privilege for sight in sights)
+        may_share = await self._access.holds_at(SHARE_CREATE, facility_id)
+        by_privilege = may_share and all(sight.by_privilege for sight in sights)
         async with self._database.transaction() as transaction:
             policy = await transaction.policy(facility_id)
             parent = None if by_privilege else await transaction.to_share_on(actor, case_ids)
@@ -302,7 +302,7 @@ class Shares:
             share = await self._administered(actor, bucket_id, None)
             if await owners_of(self._access, share) != {share.facility_id}:
                 raise Conflict("a case of the share is another facility's now: the share can only be revoked")
-            if not (await self._access.check_permission(SHARE_ADMIN, share.facility_id)).allowed:
+            if not await self._access.holds_at(SHARE_ADMIN, share.facility_id):
                 way = await self._way(actor, share.case_ids)
                 if way.parent and not share.parent_bucket_id:
                     raise lacks(SHARE_CREATE)

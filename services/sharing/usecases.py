@@ -12,11 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
-from kernel.errors import (
-    ReadroomError,
-    Unauthenticated,
-    Unavailable,
-)
+from kernel.errors import NotFound, ReadroomError, Unauthenticated, Unavailable
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from plumbing import answers, timers
@@ -71,7 +67,14 @@ class Access(Owning, Describing, Protocol):
     """The service access: the first three on behalf of the acting user."""
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
+    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+        """Raises NotFound for a facility that does not exist, as for one where the user holds nothing."""
+        ...
+
+    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
+        """Whether they hold it at the facility of a case that they see; they may hold nothing there."""
+        ...
+
     async def grant(self, share: Share) -> str:
         """Opens the buckets of a share, all or none; answers the revision of sight."""
         ...
@@ -297,9 +300,15 @@ class Policies:
         """The rules, to who shares there or administers shares there."""
         object_ = f"facility:{facility_id}"
         async with self._acts.audited(actor, "policy.read", object_):
-            permits = [
-                await self._access.check_permission(each, facility_id) for each in (SHARE_ADMIN, SHARE_CREATE)
-            ]
+            permits: list[Permit] = []
+            unknown: NotFound | None = None
+            for each in (SHARE_ADMIN, SHARE_CREATE):
+                try:
+                    permits.append(await self._access.check_permission(each, facility_id))
+                except NotFound as error:
+                    unknown = error
+            if unknown is not None and not permits:
+                raise unknown
             if not any(permit.allowed for permit in permits):
                 raise lacks(SHARE_ADMIN)
             async with self._database.transaction() as transaction:

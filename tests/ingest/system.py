@@ -55,6 +55,7 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         self.facilities = {RIVERSIDE, HARBOUR}
         self.administered: dict[str, set[FacilityId]] = {ADMIN: {RIVERSIDE, HARBOUR}}
         self.everywhere = {ADMIN}
+        self.known: dict[str, set[str]] = {}
         self.decisions: dict[tuple[str, str], access_pb2.Decision] = {}
         self.cases: dict[str, list[str]] = {}
         self.begun: dict[str, access_pb2.BeginDeleteResponse] = {}
@@ -72,9 +73,13 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
             return access_pb2.CheckPermissionResponse(
                 allowed=login in self.everywhere, facility_ids=facilities
             )
-        if UUID(request.facility_id) not in self.facilities:
-            raise NotFound("there is no such facility", field="facility_id")
         allowed = UUID(request.facility_id) in self.administered.get(login, set())
+        known = allowed or login in self.known.get(request.facility_id, ())
+        if UUID(request.facility_id) not in self.facilities or not known:
+            raise NotFound(
+                f"there is no facility `{request.facility_id}` at which you hold anything",
+                field="facility_id",
+            )
         return access_pb2.CheckPermissionResponse(allowed=allowed)
 
     async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802

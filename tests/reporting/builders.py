@@ -60,5 +60,8 @@ class Access:
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
         return self.permits.get((ACTING.get(), permission), Permit(False, Side.NONE))
 
+    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
+        return (await self.check_permission(permission, facility_id)).allowed
+
     def permit(self, login: str, permission: str, side: Side = Side.GROUP) -> None:
         self.permits[login, permission] = Permit(True, side)

@@ -253,7 +253,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckPermission(self, request, context):
-        """CheckPermission answers what concerns no case. An unknown facility is NotFound.
+        """CheckPermission answers what concerns no case. A facility that does not exist and one at which the acting
+        user holds nothing answer the same: NotFound.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,9 @@ class AccessServiceStub:
     CheckMany: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckManyRequest, _access_pb2.CheckManyResponse]
     """CheckMany answers Check for up to 1,000 cases, in the order asked."""
     CheckPermission: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckPermissionRequest, _access_pb2.CheckPermissionResponse]
-    """CheckPermission answers what concerns no case. An unknown facility is NotFound."""
+    """CheckPermission answers what concerns no case. A facility that does not exist and one at which the acting
+    user holds nothing answer the same: NotFound.
+    """
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
     """ListCases is the acting user's worklist: every case he sees, newest first."""
     GrantBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]
@@ -147,7 +149,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     CheckMany: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckManyRequest, _access_pb2.CheckManyResponse]  # type: ignore[assignment]
     """CheckMany answers Check for up to 1,000 cases, in the order asked."""
     CheckPermission: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckPermissionRequest, _access_pb2.CheckPermissionResponse]  # type: ignore[assignment]
-    """CheckPermission answers what concerns no case. An unknown facility is NotFound."""
+    """CheckPermission answers what concerns no case. A facility that does not exist and one at which the acting
+    user holds nothing answer the same: NotFound.
+    """
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
     """ListCases is the acting user's worklist: every case he sees, newest first."""
     GrantBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]  # type: ignore[assignment]
@@ -303,7 +307,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CheckPermissionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CheckPermissionResponse, _abc.Awaitable[_access_pb2.CheckPermissionResponse]]:
-        """CheckPermission answers what concerns no case. An unknown facility is NotFound."""
+        """CheckPermission answers what concerns no case. A facility that does not exist and one at which the acting
+        user holds nothing answer the same: NotFound.
+        """
 
     @_abc_1.abstractmethod
     def ListCases(
