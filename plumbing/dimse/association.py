@@ -66,6 +66,7 @@ _APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
 _PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
 _TEMPORARY_CONGESTION = (2, 3, 1)
 
+_SILENT_S = 1.0  # a sender speaks first, and a long way takes some 0.3 s
 _TLS_HANDSHAKE = b"\x16"  # first byte of a TLS connection (RFC 8446 5.1)
 
 
@@ -77,6 +78,14 @@ class _Ended(Exception):
 class _NotAssociated(Exception):
     def __init__(self, kind: Refusal, cause: str, reason: str) -> None:
         self.kind, self.cause, self.reason = kind, cause, reason
+
+
+def _title(text: str) -> str:
+    """The AE title, or nothing: what is kept of a refused peer is no bytes of its choice."""
+    try:
+        return parse_ae_title(text, "AE title")
+    except Invalid:
+        return ""
 
 
 def _crowded() -> Rejected:
@@ -98,7 +107,8 @@ class Association:
         places: "Places[Association]",
     ) -> None:
         self.handler: AssociationHandler | None = None  # once it is established
-        self.silent = True
+        self._began = time.monotonic()
+        self._spoke = False
         self._socket = connection
         self._address = remote[0]
         self._remote = f"{remote[0]}:{remote[1]}"
@@ -111,6 +121,11 @@ class Association:
         self._titles = Titles(0, "", "")
         self._aborting = self._gave_way = False
         self._thread = threading.Thread(target=self._serve, name=f"dimse {self._remote}", daemon=True)
+
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte of it has come, and it has had the time."""
+        return not self._spoke and time.monotonic() - self._began > _SILENT_S
 
     def start(self) -> None:
         """Everything from the handshake to the close."""
@@ -161,8 +176,8 @@ class Association:
             refusal.reason,
             self._remote,
             self._certificate,
-            self._titles.calling,
-            self._titles.called,
+            _title(self._titles.calling),
+            _title(self._titles.called),
         )
         try:
             self._acceptor_handler.refused(refused)
@@ -216,7 +231,7 @@ class Association:
             first = self._socket.recv(1, socket.MSG_PEEK)
             if not first:
                 raise self._lost()
-            self.silent = False
+            self._spoke = True
             if first != _TLS_HANDSHAKE:
                 raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
             secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
@@ -264,7 +279,7 @@ class Association:
         """Reads the titles of the request; answers how long it is without its header."""
         length: int
         kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size, deadline))
-        self.silent = False
+        self._spoke = True
         if kind != ASSOCIATE_RQ:
             raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
         if not FIXED_LENGTH <= length <= MAX_ASSOCIATE_BYTES:

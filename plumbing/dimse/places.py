@@ -11,7 +11,7 @@ class Connection(Protocol):
 
     @property
     def silent(self) -> bool:
-        """Whether not a byte of it has come."""
+        """Whether not a byte of it has come, and it has had the time."""
         ...
 
 

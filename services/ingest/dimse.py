@@ -47,8 +47,8 @@ from services.ingest.usecases import Gateways, Studies
 
 R = TypeVar("R")
 
-ADMIT_S = 4.0
-"""For the database to say who an association comes from."""
+ADMIT_S = 2.4
+"""For the database to say whose a certificate is, and again who an association comes from (R8)."""
 REFUSE_S = 2.0
 
 SPECIFIC_CHARACTER_SET = 0x0008_0005
@@ -357,8 +357,11 @@ class Listener:
             refused.calling_ae_title,
             cause=refused.cause,
         )
+        listing = self._gateways.refuse(refusal)
+        if listing is None:
+            return
         try:
-            self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
+            self._loop.wait(listing, REFUSE_S)
         except Unavailable:
             _log.warning("a refusal cannot be listed", kind=refused.kind, remote=refused.remote)
 

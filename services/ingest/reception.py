@@ -281,10 +281,9 @@ class Reception:
             answer.status,
             f"{answer.status:04X}",
         )
-        try:
-            self._loop.wait(self._gateways.refuse(refusal), REFUSE_S)
-        except Unavailable:
-            return
+        if (listing := self._gateways.refuse(refusal)) is not None:
+            with suppress(Unavailable):
+                self._loop.wait(listing, REFUSE_S)
 
     def index(
         self, study_id: StudyId, stored: StoredInstance, description: Description | None

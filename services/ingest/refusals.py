@@ -8,6 +8,7 @@ listed as one line with its number when the window has ended.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from threading import Lock
 
 from services.ingest.domain import Refusal
 
@@ -29,15 +30,20 @@ class _Window:
 
 
 class RefusalWindows:
-    """Counts refusals; of one process, by its clock."""
+    """Counts refusals; of one process, by its clock, for many threads."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._windows: dict[Key, _Window] = {}
         self._due: list[Refusal] = []
+        self._lock = Lock()
 
     def lists(self, refusal: Refusal, now: datetime) -> bool:
         """Counts a refusal; whether it is listed."""
+        with self._lock:
+            return self._lists(refusal, now)
+
+    def _lists(self, refusal: Refusal, now: datetime) -> bool:
         windows = []
         for key, limit in self._keys(refusal):
             window = self._windows.get(key)
@@ -55,20 +61,22 @@ class RefusalWindows:
 
     def ended(self, now: datetime) -> Sequence[Refusal]:
         """Ends the windows that are over; answers a line for each that has suppressed something."""
-        for key in [key for key, window in self._windows.items() if now - window.began_at >= WINDOW]:
-            self._end(key)
-        due, self._due = self._due, []
-        return due
+        with self._lock:
+            for key in [key for key, window in self._windows.items() if now - window.began_at >= WINDOW]:
+                self._end(key)
+            due, self._due = self._due, []
+            return due
 
     def keep(self, lines: Sequence[Refusal]) -> None:
         """These lines could not be listed: `ended` answers them again."""
-        self._due += lines[: MAX_WINDOWS - len(self._due)]
+        with self._lock:
+            self._due += lines[: MAX_WINDOWS - len(self._due)]
 
     def _end(self, key: Key) -> None:
         window = self._windows.pop(key, None)
         if window is not None and window.suppressed:
             # The last of those that were suppressed stands for all.
-            self.keep([replace(window.last, suppressed=window.suppressed)])
+            self._due.append(replace(window.last, suppressed=window.suppressed))
 
     def _keys(self, refusal: Refusal) -> Sequence[tuple[Key, int]]:
         what = (refusal.kind.value, refusal.cause)

@@ -1,12 +1,12 @@
 """What ingest does: administrators enrol gateways, gateways announce and send, studies settle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
@@ -232,10 +232,12 @@ class Gateways:
         async with self._database.statements() as statements:
             return await statements.refusals(reach, before, limit)
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Lists and audits a refusal; of one kind and sender a few a minute, and the others as a number."""
-        if self._windows.lists(refusal, self._clock.now()):
-            await self._list([refusal])
+    def refuse(self, refusal: Refusal) -> Coroutine[Any, Any, None] | None:
+        """What lists and audits a refusal; None if it is only counted, which any thread may do.
+
+        Of one cause and sender a few a minute are listed, and the others as a number.
+        """
+        return self._list([refusal]) if self._windows.lists(refusal, self._clock.now()) else None
 
     async def list_suppressed(self) -> None:
         """Lists the refusals of the last minute that were only counted."""

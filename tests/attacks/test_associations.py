@@ -190,6 +190,23 @@ async def test_a_request_of_nobody_is_rejected_by_its_titles_alone(ingest: Inges
     assert audited["actor"] == (f"gateway:{gateway.gateway_id}" if position == "revoked" else "unknown")
 
 
+async def test_titles_that_are_none_do_not_keep_a_refusal_out_of_the_list(ingest: Ingest) -> None:
+    """A database takes no NUL, and a terminal obeys an escape."""
+    tls = identity(ingest.pki.authority("gateway"), ingest.folder, "nobody", ingest.pki.gateway_ca)
+
+    def ask() -> tuple[int, bytes]:
+        peer = ByHand(ingest.ports["dicom"], associate=False, tls=tls)
+        titles = b"\0\x1b[2JREADROOM".ljust(16) + b"\0RIVERSIDE".ljust(16)
+        peer.socket.sendall(struct.pack(">BxLHH", 1, 200_000, 1, 0) + titles + bytes(32))
+        answer = peer.pdu()
+        peer.close()
+        return answer
+
+    assert await asyncio.to_thread(ask) == NOT_RECOGNIZED
+    (row,) = await eventually(lambda: ingest.rows("select * from refusals"))
+    assert (row["calling_ae_title"], row["reason"]) == ("", "the certificate belongs to no gateway")
+
+
 # Garbage that hides what matters
 
 

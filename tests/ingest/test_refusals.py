@@ -106,7 +106,8 @@ async def test_what_is_suppressed_leaves_its_number_in_list_and_audit(
     async with database.transaction() as transaction:
         await transaction.insert_gateway(gateway)
     for _ in range(7):
-        await gateways.refuse(a_refusal(certificate=gateway.certificate_sha256))
+        if listing := gateways.refuse(a_refusal(certificate=gateway.certificate_sha256)):
+            await listing
     clock.ahead = WINDOW
     await gateways.prune()
     async with database.statements() as statements:

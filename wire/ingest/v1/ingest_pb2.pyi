@@ -351,7 +351,9 @@ class Refusal(_message.Message):
     kind: Global___Refusal.Kind.ValueType
     """What was refused."""
     reason: _builtins.str
-    """Why, in one sentence without patient data."""
+    """Why, in one sentence without patient data. Of one cause and sender a few a minute are listed; one line more
+    ends in `(28 more in a minute)`, and stands for those that were only counted.
+    """
     certificate_sha256: _builtins.str
     """The peer's certificate, SHA-256 in hexadecimal; empty where none was shown."""
     calling_ae_title: _builtins.str
