@@ -359,6 +359,7 @@ async def policy_table(readroom: Readroom) -> Table[Policy]:
         Column("unlimited_allowed", lambda p: p.unlimited_allowed),
         Column("further_sharing_allowed", lambda p: p.further_sharing_allowed),
         Column("facility_id", lambda p: p.facility_id, json_only=True),
+        Column("version", lambda p: p.version, json_only=True),
     )
 
 
@@ -381,6 +382,11 @@ async def show_policy(readroom: Readroom, out: Output, facility: str) -> None:
 @click.option("--maximum-days", type=click.IntRange(min=0), help="0: any; otherwise nothing is unlimited.")
 @click.option("--unlimited/--no-unlimited", default=None, help="Whether unlimited access may be chosen.")
 @click.option("--further-sharing/--no-further-sharing", default=None, help="Whether anybody may share on.")
+@click.option(
+    "--version",
+    type=int,
+    help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
+)
 @acting
 async def set_policy(
     readroom: Readroom,
@@ -390,9 +396,11 @@ async def set_policy(
     maximum_days: int | None,
     unlimited: bool | None,
     further_sharing: bool | None,
+    version: int | None,
 ) -> None:
     """Change the rules of FACILITY; what is not named stays."""
     wanted = await _policy(readroom, facility)
+    wanted.version = wanted.version if version is None else version
     changes = {
         "default_days": default_days,
         "maximum_days": maximum_days,

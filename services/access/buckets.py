@@ -1,7 +1,7 @@
 """Buckets: what a share shows to a recipient (A40), as far as sight needs it.
 
     (none)          GrantBuckets   →  open
-    open or closed  ChangeBuckets  →  open or closed, with another end; the newest version counts
+    open or closed  ChangeBuckets  →  open or closed, with no later end; the newest version counts
     open or closed  ExtendBucket   →  open or closed, with any end, if the actor could share the same now
     (none)          ChangeBuckets  →  told of without terms, and never granted any more
 
@@ -65,6 +65,12 @@ class Standing:
 
     def is_active(self, now: datetime) -> bool:
         return self.is_open and (self.ends_at is None or now < self.ends_at)
+
+    def no_longer_than(self, other: "Standing") -> "Standing":
+        """The same, with the end of the other if that is earlier."""
+        if other.ends_at is None or (self.ends_at is not None and self.ends_at <= other.ends_at):
+            return self
+        return replace(self, ends_at=other.ends_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +336,7 @@ class Buckets:
             return await _sight_changed(transaction, [bucket])
 
     async def change(self, standings: Sequence[Standing]) -> int:
-        """Sets how buckets stand where that is newer; answers the revision.
+        """Sets how buckets stand where that is newer, none with a later end; answers the revision.
 
         One that is not known is remembered, so that a grant that comes late opens nothing.
         """
@@ -346,7 +352,8 @@ class Buckets:
             for standing in sorted(standings, key=lambda each: each.version):
                 bucket_id = standing.bucket_id
                 if standing.version > versions.get(bucket_id, 0):
-                    newer[bucket_id] = standing
+                    before = known[bucket_id].standing if bucket_id in known else standing
+                    newer[bucket_id] = standing.no_longer_than(newer.get(bucket_id, before))
             if not newer:
                 return await transaction.revision()
             await transaction.save_standings(list(newer.values()))

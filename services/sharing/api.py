@@ -142,6 +142,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
             wanted.maximum_days,
             wanted.unlimited_allowed,
             wanted.further_sharing_allowed,
+            wanted.version,
         )
         return pb.SavePolicyResponse(policy=_policy(await self._policies.save(_actor(), policy)))
 
@@ -262,4 +263,5 @@ def _policy(policy: Policy) -> pb.Policy:
         maximum_days=policy.maximum_days,
         unlimited_allowed=policy.unlimited_allowed,
         further_sharing_allowed=policy.further_sharing_allowed,
+        version=policy.version,
     )

@@ -6,10 +6,11 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import NotFound
-from kernel.ids import BucketId, CaseId, FacilityId, UserId
+from kernel.ids import CaseId, FacilityId, UserId
 from kernel.language import Language
 from plumbing import answers
 from services.sharing.domain import Change, Owner, Permit, Rights, Share, Sight, User
+from services.sharing.otp import Redeemed
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -76,20 +77,19 @@ class AccessClient:
         return (await self._access.GrantBuckets(request)).revision
 
     async def change(self, changes: Sequence[Change]) -> str:
-        request = pb.ChangeBucketsRequest()
-        for change in changes:
-            told = request.changes.add(
-                bucket_id=str(change.bucket_id),
-                version=change.version,
-                open=change.open,
-                ended=change.ended,
-            )
-            if change.ends_at:
-                told.ends_at.FromDatetime(change.ends_at)
+        request = pb.ChangeBucketsRequest(changes=map(_change, changes))
         return (await self._access.ChangeBuckets(request)).revision
 
-    async def register(self, bucket_id: BucketId, session: str) -> None:
-        request = pb.RegisterSessionRequest(bucket_id=str(bucket_id), session=session)
+    async def extend(self, change: Change) -> str:
+        request = pb.ExtendBucketRequest(change=_change(change))
+        return (await self._access.ExtendBucket(request)).revision
+
+    async def register(self, redeemed: Redeemed) -> None:
+        request = pb.RegisterSessionRequest(
+            bucket_id=str(redeemed.bucket_id),
+            session=redeemed.session,
+            contact_version=redeemed.contact_version,
+        )
         await self._access.RegisterSession(request)
 
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
@@ -103,6 +103,8 @@ class AccessClient:
                 language=LANGUAGES.get(user.language, Language.EN),
                 email=user.email,
                 mobile_number=user.mobile_number,
+                # An access of the version before tells none: nobody's contact has changed for it.
+                contact_version=user.contact_version or 1,
             )
             for user in answer.users
         }
@@ -113,6 +115,15 @@ class AccessClient:
             CaseId(UUID(case.case_id)): Owner(FacilityId(UUID(case.facility_id)), case.time_zone)
             for case in answer.cases
         }
+
+
+def _change(change: Change) -> pb.ChangeBucketsRequest.Change:
+    told = pb.ChangeBucketsRequest.Change(
+        bucket_id=str(change.bucket_id), version=change.version, open=change.open, ended=change.ended
+    )
+    if change.ends_at:
+        told.ends_at.FromDatetime(change.ends_at)
+    return told
 
 
 @answers.of("notify")

@@ -37,6 +37,7 @@ from services.sharing.otp import (
     Code,
     Pepper,
     RandBelow,
+    Redeemed,
     Tries,
     Verdict,
     checked_code,
@@ -63,8 +64,11 @@ class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows him."""
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
-    async def register(self, bucket_id: BucketId, session: str) -> None:
-        """Lets a bucket give sight in a login session of its recipient (A57)."""
+    async def register(self, redeemed: Redeemed) -> None:
+        """Lets a bucket give sight in a login session of its recipient (A57).
+
+        Raises Expired if the code went to a contact that has changed since.
+        """
         ...
 
 
@@ -105,10 +109,11 @@ class Transaction(usecases.Transaction, Protocol):
     async def delete_text(self, text_id: UUID) -> None: ...
     async def forget_texts(self, sent_before: datetime) -> None: ...
 
-    async def insert_session(self, bucket_id: BucketId, session: str) -> None: ...
-    async def session_accepted(self, bucket_id: BucketId, session: str) -> bool | None: ...
-    async def accept_session(self, bucket_id: BucketId, session: str) -> None: ...
-    async def sessions_to_tell(self, limit: int) -> Sequence[tuple[BucketId, str]]: ...
+    async def insert_session(self, redeemed: Redeemed) -> None: ...
+    async def session_accepted(self, redeemed: Redeemed) -> bool | None: ...
+    async def accept_session(self, redeemed: Redeemed) -> None: ...
+    async def forget_session(self, redeemed: Redeemed) -> None: ...
+    async def sessions_to_tell(self, limit: int) -> Sequence[Redeemed]: ...
 
 
 class Database(Protocol):
@@ -152,14 +157,13 @@ class Codes:
         """
         _check_session(session)
         async with self._acts.audited(actor, "code.sent", f"bucket:{bucket_id}"):
+            user = await active_user(self._access, actor)
+            redeemed = Redeemed(bucket_id, session, user.contact_version)
             async with self._database.transaction() as transaction:
-                await _lacks_code(transaction, actor, session, bucket_id)
-            user = (await self._access.users([actor])).get(actor)
-            if user is None or not user.active:
-                raise no_bucket()
+                await _lacks_code(transaction, actor, redeemed)
             if not user.mobile_number:
                 raise Conflict("no mobile number is registered: no code can be sent")
-            text_id, created_at = await self._count_text(actor, session, bucket_id, user.mobile_number)
+            text_id, created_at = await self._count_text(actor, redeemed, user.mobile_number)
             code = new_code(self._rand_below)
             try:
                 await self._texts.send(user.mobile_number, code, user.language)
@@ -172,15 +176,13 @@ class Codes:
             except ReadroomError as error:
                 raise Unavailable("nobody knows whether the text message was sent: try again") from error
             digest = self._pepper.of_code(bucket_id, session, code)
-            await self._keep(actor, Code(bucket_id, session, digest, created_at))
+            await self._keep(actor, Code(bucket_id, session, digest, created_at, user.contact_version))
         return created_at + LIFE
 
-    async def _count_text(
-        self, actor: str, session: str, bucket_id: BucketId, mobile_number: str
-    ) -> tuple[UUID, datetime]:
-        number_digest = self._pepper.of_number(mobile_number)
+    async def _count_text(self, actor: str, redeemed: Redeemed, mobile_number: str) -> tuple[UUID, datetime]:
+        bucket_id, number_digest = redeemed.bucket_id, self._pepper.of_number(mobile_number)
         async with self._database.transaction() as transaction:
-            await _lacks_code(transaction, actor, session, bucket_id)
+            await _lacks_code(transaction, actor, redeemed)
             await transaction.lock_number(number_digest)
             now = transaction.now
             sent = await transaction.texts_sent(bucket_id, number_digest, now - REMEMBERED)
@@ -201,7 +203,8 @@ class Codes:
 
     async def _keep(self, actor: str, code: Code) -> None:
         async with self._database.transaction() as transaction:
-            await _lacks_code(transaction, actor, code.session, code.bucket_id)
+            redeemed = Redeemed(code.bucket_id, code.session, code.contact_version)
+            await _lacks_code(transaction, actor, redeemed)
             held = await transaction.code(code.bucket_id, code.session)
             if held is None or held.created_at <= code.created_at:
                 await transaction.save_code(code)
@@ -210,59 +213,63 @@ class Codes:
     # Entering
 
     async def redeem(self, actor: str, session: str, bucket_id: BucketId, guess: str) -> Received:
-        """Compares a code; the right one opens the bucket in this login session (A57)."""
+        """Compares a code; the right one opens the bucket in this login session (A57).
+
+        It opens nothing if it went to a contact that has changed since: access compares, and knows.
+        """
         checked_code(guess)
         _check_session(session)
         async with self._acts.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
-            active = await active_user(self._access, actor)
+            user = await active_user(self._access, actor)
+            redeemed = Redeemed(bucket_id, session, user.contact_version)
             refusal = None
-            if await self._count_try(active, session, bucket_id, guess):
-                refusal = await self._judge(active, session, bucket_id, guess)
+            if await self._count_try(actor, redeemed, guess):
+                refusal = await self._judge(actor, redeemed, guess)
+            if refusal is None:
+                refusal = await self._register(actor, redeemed)
         if refusal is not None:
             raise refusal
-        await self._register(bucket_id, session)
         async with self._database.transaction() as transaction:
-            received = await transaction.received_bucket(bucket_id, active, session)
+            received = await transaction.received_bucket(bucket_id, user, session)
         if received is None:
             raise no_bucket()
         (received,) = await as_seen(self._access, [received])
         async with self._database.transaction() as transaction:
             return await open_bucket(transaction, received)
 
-    async def _count_try(self, user: ActiveUser, session: str, bucket_id: BucketId, guess: str) -> bool:
+    async def _count_try(self, actor: str, redeemed: Redeemed, guess: str) -> bool:
         """Counts a try; answers whether there is anything to judge, or only to tell access.
 
         While the bucket is blocked it refuses any, and takes as long for a right one.
         """
+        bucket_id = redeemed.bucket_id
         async with self._database.transaction() as transaction:
-            bucket = await _own(transaction, user.login, bucket_id)
+            bucket = await _own(transaction, actor, bucket_id)
             tries = (await transaction.tries(bucket_id)).settled(transaction.now)
             may_try = bucket.state is State.ACTIVE and tries.is_room
             if may_try:
-                if await transaction.session_accepted(bucket_id, session) is False:
+                if await transaction.session_accepted(redeemed) is False:
                     return False
-                await _needs_code(transaction, bucket, session)
+                await _needs_code(transaction, bucket, redeemed)
                 await transaction.save_tries(bucket_id, tries.count(transaction.now))
         if not may_try:
-            self._pepper.judge(None, bucket_id, session, guess, transaction.now)
+            self._pepper.judge(None, redeemed, guess, transaction.now)
             raise _blocked()
         return True
 
-    async def _judge(
-        self, user: ActiveUser, session: str, bucket_id: BucketId, guess: str
-    ) -> ReadroomError | None:
+    async def _judge(self, actor: str, redeemed: Redeemed, guess: str) -> ReadroomError | None:
         """Compares a try that has been counted, and writes down what it was; answers its refusal."""
-        actor = user.login
+        bucket_id, session = redeemed.bucket_id, redeemed.session
         object_ = f"bucket:{bucket_id}"
         async with self._database.transaction() as transaction:
             bucket = await _own(transaction, actor, bucket_id)
             if bucket.state is not State.ACTIVE:
-                self._pepper.judge(None, bucket_id, session, guess, transaction.now)
+                self._pepper.judge(None, redeemed, guess, transaction.now)
                 raise _blocked()
             code = await transaction.code(bucket_id, session)
-            verdict = self._pepper.judge(code, bucket_id, session, guess, transaction.now)
+            verdict = self._pepper.judge(code, redeemed, guess, transaction.now)
             tries = await transaction.tries(bucket_id)
-            if await transaction.session_accepted(bucket_id, session) is not None:  # twice at once
+            if await transaction.session_accepted(redeemed) is not None:  # twice at once
                 await transaction.save_tries(bucket_id, tries.uncounted())
                 await transaction.record(actor, "code.redeemed", object_, "refused")
                 return _entered()
@@ -271,9 +278,13 @@ class Codes:
             match verdict:
                 case Verdict.RIGHT:
                     await transaction.delete_code(bucket_id, session)
-                    await transaction.insert_session(bucket_id, session)
+                    await transaction.insert_session(redeemed)
                     await transaction.record(actor, "code.redeemed", object_, "done")
                     return None
+                case Verdict.OUTDATED:
+                    await transaction.delete_code(bucket_id, session)
+                    await transaction.record(actor, "code.outdated", object_, "refused")
+                    return _outdated()
                 case Verdict.EXPIRED:
                     assert code is not None
                     await transaction.save_code(replace(code, lapsed=True))
@@ -288,15 +299,21 @@ class Codes:
             await self._telling.tell([blocked])
         return Denied("the code is wrong, and the fifth in succession: the share is blocked", field="code")
 
-    async def _register(self, bucket_id: BucketId, session: str) -> None:
+    async def _register(self, actor: str, redeemed: Redeemed) -> ReadroomError | None:
         try:
-            await self._access.register(bucket_id, session)
+            await self._access.register(redeemed)
         except NotFound:  # it has ended meanwhile
             pass
+        except Expired:  # the contact has changed meanwhile
+            async with self._database.transaction() as transaction:
+                await transaction.forget_session(redeemed)
+                await transaction.record(actor, "code.outdated", f"bucket:{redeemed.bucket_id}", "refused")
+            return _outdated()
         except Unavailable as error:
             raise Unavailable("the code was right, but the share does not open yet: try again") from error
         async with self._database.transaction() as transaction:
-            await transaction.accept_session(bucket_id, session)
+            await transaction.accept_session(redeemed)
+        return None
 
     # Unblocking
 
@@ -311,11 +328,11 @@ class Codes:
             permit = await self._access.check_permission(SHARE_ADMIN, None)
             async with self._database.transaction() as transaction:
                 shared = await transaction.share_of(bucket_id)
+            owners = await owners_of(self._access, shared)
             if shared is None:
                 raise no_bucket()
             if shared.bucket(bucket_id).recipient_login == actor:
                 raise Denied("nobody unblocks a share for himself")
-            owners = await owners_of(self._access, shared)
             if not (is_operator or permit.allowed or owners.issubset(permit.facility_ids)):
                 raise lacks(SHARE_ADMIN) if shared.sender_login == actor else no_bucket()
             async with self._database.transaction() as transaction:
@@ -367,12 +384,17 @@ class CodeRepairs:
         failed = await timers.each("register login sessions", sessions, self._register)
         return len(sessions) - len(failed)
 
-    async def _register(self, told: tuple[BucketId, str]) -> None:
-        bucket_id, session = told
-        with suppress(NotFound, Invalid):  # refused for good
-            await self._access.register(bucket_id, session)
+    async def _register(self, redeemed: Redeemed) -> None:
+        is_outdated = False
+        try:
+            await self._access.register(redeemed)
+        except Expired:
+            is_outdated = True
+        except (NotFound, Invalid):  # refused for good
+            pass
         async with self._database.transaction() as transaction:
-            await transaction.accept_session(bucket_id, session)
+            settle = transaction.forget_session if is_outdated else transaction.accept_session
+            await settle(redeemed)
 
 
 def _check_session(session: str) -> None:
@@ -391,20 +413,20 @@ async def _own(transaction: Transaction, actor: str, bucket_id: BucketId) -> Buc
     raise no_bucket()
 
 
-async def _needs_code(transaction: Transaction, bucket: Bucket, session: str) -> None:
+async def _needs_code(transaction: Transaction, bucket: Bucket, redeemed: Redeemed) -> None:
     """Refuses where there is nothing that a code would open."""
     if not bucket.two_factor:
         raise Conflict("the share asks for no code")
-    if await transaction.session_accepted(bucket.id, session) is not None:
+    if await transaction.session_accepted(redeemed) is not None:
         raise _entered()
 
 
-async def _lacks_code(transaction: Transaction, actor: str, session: str, bucket_id: BucketId) -> None:
+async def _lacks_code(transaction: Transaction, actor: str, redeemed: Redeemed) -> None:
     """Refuses to send a code for what is not the actor's, is blocked, or needs none."""
-    bucket = await _own(transaction, actor, bucket_id)
-    if bucket.state is State.BLOCKED or not (await transaction.tries(bucket_id)).is_room:
+    bucket = await _own(transaction, actor, redeemed.bucket_id)
+    if bucket.state is State.BLOCKED or not (await transaction.tries(bucket.id)).is_room:
         raise _blocked()
-    await _needs_code(transaction, bucket, session)
+    await _needs_code(transaction, bucket, redeemed)
 
 
 async def _block(transaction: Transaction, actor: str, bucket: Bucket, tries: Tries) -> Bucket:
@@ -419,6 +441,10 @@ async def _block(transaction: Transaction, actor: str, bucket: Bucket, tries: Tr
 
 def _entered() -> Conflict:
     return Conflict("a code was entered in this login session already")
+
+
+def _outdated() -> Expired:
+    return Expired("the code was sent to a contact that has changed since: ask for another one", field="code")
 
 
 def _blocked() -> Denied:

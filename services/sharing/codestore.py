@@ -8,7 +8,7 @@ from kernel.ids import BucketId
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
-from services.sharing.otp import Code, Tries
+from services.sharing.otp import Code, Redeemed, Tries
 
 
 class CodeStore(Transaction):
@@ -61,21 +61,30 @@ class CodeStore(Transaction):
         )
         if row is None:
             return None
-        return Code(bucket_id, session, row["otp_digest"], row["created_at"], row["lapsed"])
+        return Code(
+            bucket_id,
+            session,
+            row["otp_digest"],
+            row["created_at"],
+            row["contact_version"],
+            row["lapsed"],
+        )
 
     async def save_code(self, code: Code) -> None:
         """Inserts, or replaces the one before of this login session."""
         await self.connection.execute(
             """
-            insert into codes (bucket_id, session, otp_digest, created_at, lapsed)
-            values ($1, $2, $3, $4, $5)
+            insert into codes (bucket_id, session, otp_digest, created_at, contact_version, lapsed)
+            values ($1, $2, $3, $4, $5, $6)
             on conflict (bucket_id, session) do update set otp_digest = excluded.otp_digest,
-                created_at = excluded.created_at, lapsed = excluded.lapsed
+                created_at = excluded.created_at, contact_version = excluded.contact_version,
+                lapsed = excluded.lapsed
             """,
             code.bucket_id,
             code.session,
             code.otp_digest,
             code.created_at,
+            code.contact_version,
             code.lapsed,
         )
 
@@ -136,29 +145,55 @@ class CodeStore(Transaction):
 
     # Login sessions
 
-    async def insert_session(self, bucket_id: BucketId, session: str) -> None:
+    async def insert_session(self, redeemed: Redeemed) -> None:
+        """Inserts, or replaces one whose code was sent to an earlier contact."""
         await self.connection.execute(
-            "insert into sessions (bucket_id, session, redeemed_at, accepted) values ($1, $2, $3, false)",
-            bucket_id,
-            session,
+            """
+            insert into sessions (bucket_id, session, contact_version, redeemed_at, accepted)
+            values ($1, $2, $3, $4, false)
+            on conflict (bucket_id, session) do update set contact_version = excluded.contact_version,
+                redeemed_at = excluded.redeemed_at, accepted = false
+            """,
+            redeemed.bucket_id,
+            redeemed.session,
+            redeemed.contact_version,
             self.now,
         )
 
-    async def session_accepted(self, bucket_id: BucketId, session: str) -> bool | None:
-        """Whether access has accepted that a code was redeemed in this login session; None: none was."""
+    async def session_accepted(self, redeemed: Redeemed) -> bool | None:
+        """Whether access has accepted it; None: no code was redeemed like this."""
         accepted: bool | None = await self.connection.fetchval(
-            "select accepted from sessions where bucket_id = $1 and session = $2", bucket_id, session
+            "select accepted from sessions where bucket_id = $1 and session = $2 and contact_version = $3",
+            *_key(redeemed),
         )
         return accepted
 
-    async def accept_session(self, bucket_id: BucketId, session: str) -> None:
+    async def accept_session(self, redeemed: Redeemed) -> None:
         await self.connection.execute(
-            "update sessions set accepted = true where bucket_id = $1 and session = $2", bucket_id, session
+            """
+            update sessions set accepted = true
+            where bucket_id = $1 and session = $2 and contact_version = $3
+            """,
+            *_key(redeemed),
         )
 
-    async def sessions_to_tell(self, limit: int) -> Sequence[tuple[BucketId, str]]:
+    async def forget_session(self, redeemed: Redeemed) -> None:
+        await self.connection.execute(
+            "delete from sessions where bucket_id = $1 and session = $2 and contact_version = $3",
+            *_key(redeemed),
+        )
+
+    async def sessions_to_tell(self, limit: int) -> Sequence[Redeemed]:
         """Login sessions that access has not accepted yet."""
         rows = await self.connection.fetch(
-            "select bucket_id, session from sessions where not accepted order by bucket_id limit $1", limit
+            """
+            select bucket_id, session, contact_version from sessions where not accepted
+            order by bucket_id limit $1
+            """,
+            limit,
         )
-        return [(row["bucket_id"], row["session"]) for row in rows]
+        return [Redeemed(*row) for row in rows]
+
+
+def _key(redeemed: Redeemed) -> tuple[BucketId, str, int]:
+    return redeemed.bucket_id, redeemed.session, redeemed.contact_version

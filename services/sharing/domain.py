@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError
+from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
 from services.sharing.otp import MAX_WRONG_CODES
-from services.sharing.validity import THE_DEFAULT, Validity
+from services.sharing.validity import THE_DEFAULT, Validity, is_earlier
 
 MAX_CASES = 100
 MAX_REASON_CHARACTERS = 500
@@ -44,22 +44,25 @@ class Act(Enum):
     GRANT = "grant"
     BLOCK = "block"
     UNBLOCK = "unblock"
-    MOVE_END = "move end"
+    SHORTEN = "shorten"
+    LENGTHEN = "lengthen"
     EXPIRE = "expire"
     REVOKE = "revoke"
 
 
 NEXT: dict[tuple[State, Act], State] = {
     (State.PENDING, Act.GRANT): State.ACTIVE,
-    (State.PENDING, Act.MOVE_END): State.PENDING,
+    (State.PENDING, Act.SHORTEN): State.PENDING,
     (State.PENDING, Act.REVOKE): State.REVOKED,
     (State.ACTIVE, Act.BLOCK): State.BLOCKED,
-    (State.ACTIVE, Act.MOVE_END): State.ACTIVE,
+    (State.ACTIVE, Act.SHORTEN): State.ACTIVE,
+    (State.ACTIVE, Act.LENGTHEN): State.ACTIVE,
     (State.ACTIVE, Act.REVOKE): State.REVOKED,
     (State.BLOCKED, Act.UNBLOCK): State.ACTIVE,
-    (State.BLOCKED, Act.MOVE_END): State.BLOCKED,
+    (State.BLOCKED, Act.SHORTEN): State.BLOCKED,
+    (State.BLOCKED, Act.LENGTHEN): State.BLOCKED,
     (State.BLOCKED, Act.REVOKE): State.REVOKED,
-    (State.EXPIRED, Act.MOVE_END): State.ACTIVE,  # a renewal; one that was blocked is blocked again
+    (State.EXPIRED, Act.LENGTHEN): State.ACTIVE,  # a renewal; one that was blocked is blocked again
     (State.EXPIRED, Act.EXPIRE): State.EXPIRED,
     (State.EXPIRED, Act.REVOKE): State.REVOKED,
     (State.REVOKED, Act.REVOKE): State.REVOKED,
@@ -75,6 +78,11 @@ REFUSALS: dict[State, ReadroomError] = {
 }
 
 
+def _refusal(stands: State) -> ReadroomError:
+    error = REFUSALS[stands]
+    return type(error)(error.sentence)
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """One share's part for one recipient (A40).
@@ -83,6 +91,8 @@ class Bucket:
         version: grows with every change of how it stands or when it ends.
         accepted_version: the version that access last accepted; while it is behind, access is told again.
         wrong_codes: in succession.
+        lengthening_since: when a later end was begun under this version; until access has granted it, or it
+            is given up, everything else is as it was.
     """
 
     id: BucketId
@@ -97,6 +107,7 @@ class Bucket:
     accepted_version: int = 0
     wrong_codes: int = 0
     opened_at: datetime | None = None
+    lengthening_since: datetime | None = None
 
     def has_ended(self, now: datetime) -> bool:
         """Whether its last day has passed, recorded or not (R11)."""
@@ -109,27 +120,53 @@ class Bucket:
         return self.state
 
     def after(self, act: Act, now: datetime) -> "Bucket":
-        """The bucket after an act, as its next version; raises what forbids it."""
+        """The bucket after an act, as its next version; raises what forbids it. A later end that was begun is
+        given up by it."""
+        state, wrong_codes = self._state_after(act, now), 0 if act is Act.UNBLOCK else self.wrong_codes
+        return replace(self.given_up(), state=state, wrong_codes=wrong_codes)
+
+    def _state_after(self, act: Act, now: datetime) -> State:
         stands = self.stands(now)
         state = NEXT.get((stands, act))
         if state is None:
-            error = REFUSALS[stands]
-            raise type(error)(error.sentence)
-        wrong_codes = 0 if act is Act.UNBLOCK else self.wrong_codes
-        if state is State.ACTIVE and wrong_codes >= MAX_WRONG_CODES:
-            state = State.BLOCKED
-        return replace(self, state=state, wrong_codes=wrong_codes, version=self.version + 1)
+            raise _refusal(stands)
+        is_used_up = act is not Act.UNBLOCK and self.wrong_codes >= MAX_WRONG_CODES
+        return State.BLOCKED if state is State.ACTIVE and is_used_up else state
 
     def granted(self) -> "Bucket":
         """The bucket that access has granted as it was saved; a change made meanwhile is told next."""
         if self.state is not State.PENDING:
-            error = REFUSALS[self.state]
-            raise type(error)(error.sentence)
+            raise _refusal(self.state)
         return replace(self, state=NEXT[self.state, Act.GRANT], accepted_version=1)
 
-    def ending(self, ends_at: datetime | None, now: datetime) -> "Bucket":
-        """The bucket with another end."""
-        return replace(self.after(Act.MOVE_END, now), ends_at=ends_at)
+    def is_shortened_by(self, ends_at: datetime | None, now: datetime) -> bool:
+        """Whether that end is earlier, and brings back nothing that has ended: it needs no grant."""
+        return (self.stands(now), Act.SHORTEN) in NEXT and is_earlier(ends_at, self.ends_at)
+
+    def shortened(self, ends_at: datetime | None, now: datetime) -> "Bucket":
+        """The bucket with an earlier end."""
+        return replace(self.after(Act.SHORTEN, now), ends_at=ends_at)
+
+    def lengthening(self, now: datetime) -> "Bucket":
+        """The bucket as its next version, before access is asked for a later end: else it is as it was."""
+        self._state_after(Act.LENGTHEN, now)
+        if self.accepted_version < self.version and self.lengthening_since is None:
+            raise Unavailable("an earlier change of the share has not taken effect yet: try again")
+        return replace(self, version=self.version + 1, lengthening_since=now)
+
+    def lengthened(self, ends_at: datetime | None, now: datetime) -> "Bucket":
+        """The bucket with the later end that access has granted under this version."""
+        return replace(
+            self,
+            state=self._state_after(Act.LENGTHEN, now),
+            ends_at=ends_at,
+            accepted_version=self.version,
+            lengthening_since=None,
+        )
+
+    def given_up(self) -> "Bucket":
+        """The bucket without the later end that was begun, as its next version: access may have it."""
+        return replace(self, version=self.version + 1, lengthening_since=None)
 
     @property
     def change(self) -> "Change":
@@ -161,7 +198,11 @@ class Rights(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, as access describes him."""
+    """A user, as access describes them.
+
+    Attributes:
+        contact_version: grows when the e-mail address or the mobile number changes.
+    """
 
     id: UserId
     login: str
@@ -170,6 +211,7 @@ class User:
     language: Language
     email: str = ""
     mobile_number: str = ""
+    contact_version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +222,9 @@ class ActiveUser:
     """
 
     login: str
+    mobile_number: str
+    language: Language
+    contact_version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class Verdict(Enum):
     RIGHT = "right"
     EXPIRED = "expired"
     """Otherwise right: it does not count (A41)."""
+    OUTDATED = "outdated"
+    """Right, but sent to a contact that has changed since: it does not count either."""
     WRONG = "wrong"
 
 
@@ -69,6 +71,7 @@ class Code:
     """What is kept of the last code that was sent for a bucket to one login session, until it is used.
 
     Attributes:
+        contact_version: access's version of the contact that it was sent to; it counts for no other.
         lapsed: whether its end was seen to have come: it stays so, wherever the clock goes (R11).
     """
 
@@ -76,6 +79,7 @@ class Code:
     session: str
     otp_digest: bytes = field(repr=False)
     created_at: datetime
+    contact_version: int
     lapsed: bool = False
 
     @property
@@ -85,6 +89,15 @@ class Code:
     def has_expired(self, now: datetime) -> bool:
         """Also while the clock stands before the code was made: nobody knows by how much it is behind."""
         return self.lapsed or not self.created_at <= now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """A login session in which a code was redeemed, and the version of the contact that it was sent to."""
+
+    bucket_id: BucketId
+    session: str
+    contact_version: int
 
 
 class Pepper:
@@ -103,14 +116,14 @@ class Pepper:
         """The digest under which texts to a number are counted; the number itself is kept nowhere."""
         return self._digest(b"number", mobile_number.encode())
 
-    def judge(
-        self, code: Code | None, bucket_id: BucketId, session: str, guess: str, now: datetime
-    ) -> Verdict:
+    def judge(self, code: Code | None, redeemed: Redeemed, guess: str, now: datetime) -> Verdict:
         """What `guess` is. Takes as long whatever it is, and whether there is a code or not (SEC-9)."""
         kept = _NO_DIGEST if code is None else code.otp_digest
-        matches = hmac.compare_digest(kept, self.of_code(bucket_id, session, guess))
+        matches = hmac.compare_digest(kept, self.of_code(redeemed.bucket_id, redeemed.session, guess))
         if code is None or not matches:
             return Verdict.WRONG
+        if code.contact_version != redeemed.contact_version:
+            return Verdict.OUTDATED
         return Verdict.EXPIRED if code.has_expired(now) else Verdict.RIGHT
 
     def _digest(self, what_for: bytes, message: bytes) -> bytes:
@@ -126,7 +139,7 @@ class Tries:
 
         a try comes      counted + 1, if it is below five; else it is refused unjudged
         judged wrong     wrong + 1; the fifth blocks the bucket
-        judged expired   counted - 1
+        judged expired   counted - 1; outdated alike
         judged right     wrong = 0; of those counted, the ones that are being judged remain
         not judged       wrong + 1, once JUDGED_WITHIN has passed
         unblocked        both 0
@@ -160,7 +173,7 @@ class Tries:
         match verdict:
             case Verdict.WRONG:
                 return replace(self, wrong=min(self.wrong + 1, self.counted))
-            case Verdict.EXPIRED:
+            case Verdict.EXPIRED | Verdict.OUTDATED:
                 return self.uncounted()
             case Verdict.RIGHT:
                 return replace(self, counted=max(self.counted - self.wrong - 1, 0), wrong=0)

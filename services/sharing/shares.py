@@ -1,11 +1,21 @@
 """What senders do: share, share again, revoke, extend; and those who administer a facility's shares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
-from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, Unauthenticated
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, NewId, ShareId
 from kernel.language import Language
@@ -37,10 +47,22 @@ from services.sharing.usecases import (
     Acts,
     Database,
     Telling,
+    Transaction,
+    active_user,
     lock_tree,
     owners_of,
 )
-from services.sharing.validity import Policy, Validity, end_for, is_earlier, last_day_before, today_at
+from services.sharing.validity import (
+    Policy,
+    Validity,
+    asked_end,
+    check_end,
+    end_for,
+    is_earlier,
+    last_day_before,
+    must_name_one_end,
+    today_at,
+)
 
 REFUSED = (Invalid, NotFound, Denied, Unauthenticated, Conflict, Expired, Exhausted)
 """What access says when it has done nothing; after Unavailable nobody knows."""
@@ -145,9 +167,10 @@ class Shares:
         if wanted.case_ids:
             raise Invalid("`case_ids` are those of the earlier share: expected none", field="case_ids")
         async with self._acts.audited(actor, "share.repeated", f"share:{share_id}"):
+            user = await active_user(self._access, actor)
             async with self._database.transaction() as transaction:
                 earlier = await transaction.share(share_id)
-            if earlier is None or earlier.sender_login != actor:
+            if earlier is None or earlier.sender_login != user.login:
                 raise no_share()
         return await self.share(actor, replace(wanted, case_ids=earlier.case_ids))
 
@@ -273,7 +296,7 @@ class Shares:
             raise Invalid("one of `bucket_id` and `share_id` is expected", field="bucket_id")
         object_ = f"bucket:{bucket_id}" if bucket_id else f"share:{share_id}"
         async with self._acts.audited(actor, "share.revoked", object_):
-            share = await self._administered(actor, bucket_id, share_id)
+            share, _ = await self._administered(actor, bucket_id, share_id)
             roots = [bucket_id] if bucket_id else [bucket.id for bucket in share.buckets]
             async with self._database.transaction() as transaction:
                 tree = await lock_tree(transaction, roots)
@@ -291,63 +314,108 @@ class Shares:
         return await self._telling.tell([changed.get(bucket.id, bucket) for bucket in tree])
 
     async def extend(self, actor: str, bucket_id: BucketId, validity: Validity) -> tuple[Share, Bucket, str]:
-        """Gives a bucket another end; an earlier one is also the latest of what was shared on from it.
+        """Gives a bucket another end; answers the revision of sight.
 
-        Who does not administer the facility's shares must be able to share the cases still. Once a case has
-        moved to another facility the share is only revoked: who owned it shows it no longer.
+        An earlier one is also the latest of what was shared on from it. A later one is granted anew by
+        access, in the actor's name: whoever could not share the cases now, administrator or not, extends
+        nothing.
         """
-        if bool(validity.valid_till) is validity.unlimited:
-            raise Invalid("one of `valid_till` and `unlimited` is expected", field="valid_till")
+        must_name_one_end(validity)
         async with self._acts.audited(actor, "share.extended", f"bucket:{bucket_id}"):
-            share = await self._administered(actor, bucket_id, None)
-            if await owners_of(self._access, share) != {share.facility_id}:
-                raise Conflict("a case of the share is another facility's now: the share can only be revoked")
-            if not await self._access.holds_at(SHARE_ADMIN, share.facility_id):
-                way = await self._way(actor, share.case_ids)
-                if way.parent and not share.parent_bucket_id:
-                    raise lacks(SHARE_CREATE)
+            share, owners = await self._administered(actor, bucket_id, None)
             async with self._database.transaction() as transaction:
-                above = [share.parent_bucket_id] if share.parent_bucket_id else []
-                parent = _first(await transaction.lock_buckets(above))
-                tree = await lock_tree(transaction, [bucket_id])
-                if not tree:
-                    raise no_bucket()
-                if parent and parent.stands(transaction.now) is not State.ACTIVE:
-                    raise Conflict("what is shared on cannot be shared now")
-                policy = await transaction.policy(share.facility_id)
+                parent, tree = await _lock_with_parent(transaction, share, bucket_id)
                 now = transaction.now
-                bound = parent.ends_at if parent else None
-                ends_at = end_for(validity, policy, share.time_zone, now, bound)
-                bucket = tree[0].ending(ends_at, now)
-                below = [
-                    each.ending(ends_at, now)
-                    for each in tree[1:]
-                    if each.state is not State.REVOKED and is_earlier(ends_at, each.ends_at)
-                ]
-                await transaction.save_buckets([bucket, *below])
-                await transaction.record(
-                    actor,
-                    "share.extended",
-                    f"bucket:{bucket_id}",
-                    "done",
-                    ends_at=ends_at.isoformat() if ends_at else "never",
-                )
-        return share, bucket, await self._telling.tell([bucket, *below])
+                ends_at = asked_end(validity, share.time_zone, now)
+                is_shortened = tree[0].is_shortened_by(ends_at, now)
+                if is_shortened:
+                    saved = _shortened(tree, ends_at, now)
+                    await _record_end(transaction, actor, bucket_id, ends_at)
+                else:
+                    await self._may_lengthen(transaction, share, owners, parent, ends_at)
+                    saved = [tree[0].lengthening(now)]
+                await transaction.save_buckets(saved)
+            if is_shortened:
+                return share, saved[0], await self._telling.tell(saved)
+            return share, *await self._lengthen(actor, share, saved[0], saved[0].lengthened(ends_at, now))
 
-    async def _administered(self, actor: str, bucket_id: BucketId | None, share_id: ShareId | None) -> Share:
-        """A share that the actor sent, or whose shares he administers at the facility that it came from or
-        that a case of it is at now."""
+    async def _may_lengthen(
+        self,
+        transaction: Transaction,
+        share: Share,
+        owners: Collection[FacilityId],
+        parent: Bucket | None,
+        ends_at: datetime | None,
+    ) -> None:
+        """Raises unless the policies of now, counted from the first day, and the parent allow the end."""
+        if owners != {share.facility_id}:
+            raise Conflict(
+                "a case of the share is another facility's now: the share can only be shortened or revoked"
+            )
+        policy = await transaction.policy(share.facility_id)
+        if share.parent_bucket_id and not policy.further_sharing_allowed:
+            raise Denied("this was shared on, which the facility does not allow any more")
+        _must_carry_on(share, parent, transaction.now)
+        bound = parent.ends_at if parent else None
+        check_end(ends_at, policy, share.time_zone, share.shared_at, bound)
+
+    async def _lengthen(self, actor: str, share: Share, begun: Bucket, wanted: Bucket) -> tuple[Bucket, str]:
+        """Has access grant the later end that was begun.
+
+        What it refuses is given up; if nobody knows, `Repairs` gives it up.
+        """
+        try:
+            revision = await self._access.extend(wanted.change)
+        except REFUSED:
+            await self._give_up(begun)
+            raise
+        except Unavailable as error:
+            raise Unavailable("nobody knows whether the end was moved: look again in a minute") from error
+        try:
+            async with self._database.transaction() as transaction:
+                parent, (bucket, *_) = await _lock_with_parent(transaction, share, begun.id)
+                if bucket.version != begun.version:
+                    raise Conflict("the share was changed meanwhile: try again")
+                _must_carry_on(share, parent, transaction.now)
+                if parent and is_earlier(parent.ends_at, wanted.ends_at):
+                    raise Conflict("what is shared on ends earlier now: try again")
+                bucket = bucket.lengthened(wanted.ends_at, transaction.now)
+                await transaction.save_buckets([bucket])
+                await _record_end(transaction, actor, bucket.id, bucket.ends_at)
+        except Conflict:
+            await self._give_up(begun)
+            raise
+        return bucket, revision
+
+    async def _give_up(self, begun: Bucket) -> None:
+        """Tells access that the end is what it was, unless somebody has changed the bucket since."""
+        async with self._database.transaction() as transaction:
+            buckets = await transaction.lock_buckets([begun.id])
+            given_up = [each.given_up() for each in buckets if each.version == begun.version]
+            await transaction.save_buckets(given_up)
+        with suppress(Unavailable):  # then it is repeated until access has accepted it
+            await self._telling.tell(given_up)
+
+    async def _administered(
+        self, actor: str, bucket_id: BucketId | None, share_id: ShareId | None
+    ) -> tuple[Share, set[FacilityId]]:
+        """A share that the actor sent, or whose shares they administer at the facility that it came from or
+        that a case of it is at now; and where its cases are now.
+
+        Somebody else's share is the same as an absent one, also in what is asked.
+        """
+        permit = await self._access.check_permission(SHARE_ADMIN, None)
         async with self._database.transaction() as transaction:
             share = await transaction.share_of(bucket_id) if bucket_id else None
             share = await transaction.share(share_id) if share_id else share
-        if share is None:
+        owners = await owners_of(self._access, share)
+        if share is None or not (
+            share.sender_login == actor
+            or permit.allowed
+            or {share.facility_id, *owners}.intersection(permit.facility_ids)
+        ):
             raise no_share()
-        if share.sender_login != actor:
-            permit = await self._access.check_permission(SHARE_ADMIN, None)
-            facility_ids = {share.facility_id, *await owners_of(self._access, share)}
-            if not (permit.allowed or facility_ids.intersection(permit.facility_ids)):
-                raise no_share()
-        return share
+        return share, owners
 
     async def describe_bucket(self, bucket_id: BucketId) -> Described:
         """The snapshot for notify."""
@@ -358,6 +426,40 @@ class Shares:
         bucket = share.bucket(bucket_id)
         mail_due = bucket.send_mail and bucket.stands(transaction.now) is State.ACTIVE
         return Described(share, bucket, mail_due, self._links.text(bucket_id))
+
+
+async def _lock_with_parent(
+    transaction: Transaction, share: Share, bucket_id: BucketId
+) -> tuple[Bucket | None, Sequence[Bucket]]:
+    """What a bucket was shared on from, and the bucket with all that was shared on from it, locked."""
+    above = [share.parent_bucket_id] if share.parent_bucket_id else []
+    parent = _first(await transaction.lock_buckets(above))
+    tree = await lock_tree(transaction, [bucket_id])
+    if not tree:  # deleted meanwhile
+        raise no_bucket()
+    return parent, tree
+
+
+def _must_carry_on(share: Share, parent: Bucket | None, now: datetime) -> None:
+    if share.parent_bucket_id and (parent is None or parent.stands(now) is not State.ACTIVE):
+        raise Conflict("what is shared on cannot be shared now")
+
+
+def _shortened(tree: Sequence[Bucket], ends_at: datetime | None, now: datetime) -> list[Bucket]:
+    """The first with this end, and what was shared on from it with no later one; no later end goes on."""
+    below = [
+        each.shortened(ends_at, now) if each.is_shortened_by(ends_at, now) else each.given_up()
+        for each in tree[1:]
+        if each.is_shortened_by(ends_at, now) or each.lengthening_since
+    ]
+    return [tree[0].shortened(ends_at, now), *below]
+
+
+async def _record_end(
+    transaction: Transaction, actor: str, bucket_id: BucketId, ends_at: datetime | None
+) -> None:
+    till = ends_at.isoformat() if ends_at else "never"
+    await transaction.record(actor, "share.extended", f"bucket:{bucket_id}", "done", ends_at=till)
 
 
 def _first(buckets: Sequence[Bucket]) -> Bucket | None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kernel import versions
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from kernel.language import Language
 from plumbing.audit import AuditEntry
@@ -28,10 +29,12 @@ from services.sharing.validity import Policy
 LATER = UUID(int=(1 << 128) - 1)
 """After every id: lists go from the newest down."""
 
-# A bucket as its recipient may be shown it: $1 is his login, $2 now, $3 his login session.
+# A bucket as its recipient may be shown it: $1 is their login, $2 now, $3 their login session, $4 the version
+# of their contact: a code that was sent to an earlier one counts no more.
 _RECEIVED = """
     select buckets.*, two_factor and not exists (
-            select from sessions where sessions.bucket_id = buckets.bucket_id and session = $3
+            select from sessions
+            where sessions.bucket_id = buckets.bucket_id and session = $3 and contact_version = $4
         ) as code_needed
     from buckets
     where recipient_login = $1 and state in ('active', 'blocked') and (ends_at is null or ends_at > $2)
@@ -216,11 +219,20 @@ class SharingTransaction(CodeStore):
         await self.connection.execute("delete from sessions where bucket_id = any($1)", ended)
         await self.connection.executemany(
             """
-            update buckets set state = $2, version = $3, accepted_version = $4, ends_at = $5, wrong_codes = $6
+            update buckets set state = $2, version = $3, accepted_version = $4, ends_at = $5,
+                wrong_codes = $6, lengthening_since = $7
             where bucket_id = $1
             """,
             [
-                (each.id, each.state, each.version, each.accepted_version, each.ends_at, each.wrong_codes)
+                (
+                    each.id,
+                    each.state,
+                    each.version,
+                    each.accepted_version,
+                    each.ends_at,
+                    each.wrong_codes,
+                    each.lengthening_since,
+                )
                 for each in buckets
             ],
         )
@@ -264,6 +276,17 @@ class SharingTransaction(CodeStore):
             limit,
         )
 
+    async def claim_lengthening(self, since: datetime, limit: int) -> Sequence[Bucket]:
+        """What a later end was begun for then or earlier, locked."""
+        return await self._buckets(
+            """
+            select * from buckets where lengthening_since <= $1
+            order by bucket_id limit $2 for update skip locked
+            """,
+            since,
+            limit,
+        )
+
     async def claim_pending(self, since: datetime, limit: int) -> Sequence[Bucket]:
         """What has been pending since then or longer, locked."""
         return await self._buckets(
@@ -277,10 +300,11 @@ class SharingTransaction(CodeStore):
         )
 
     async def untold(self, limit: int) -> Sequence[Bucket]:
-        """Buckets that access has not accepted as they stand."""
+        """Buckets that access has not accepted as they stand; not while it is asked for a later end."""
         return await self._buckets(
             """
-            select * from buckets where accepted_version < version and state <> 'pending'
+            select * from buckets
+            where accepted_version < version and state <> 'pending' and lengthening_since is null
             order by bucket_id limit $1
             """,
             limit,
@@ -289,7 +313,10 @@ class SharingTransaction(CodeStore):
     async def count_untold(self) -> int:
         return int(
             await self.connection.fetchval(
-                "select count(*) from buckets where accepted_version < version and state <> 'pending'"
+                """
+                select count(*) from buckets
+                where accepted_version < version and state <> 'pending' and lengthening_since is null
+                """
             )
         )
 
@@ -321,33 +348,28 @@ class SharingTransaction(CodeStore):
         self, user: ActiveUser, session: str, before: UUID | None, limit: int
     ) -> Sequence[Received]:
         """What a recipient has received and has not ended, newest first."""
-        rows = await self.connection.fetch(
-            f"{_RECEIVED} and bucket_id < $4 order by bucket_id desc limit $5",
-            user.login,
-            self.now,
+        return await self._received(
+            f"{_RECEIVED} and bucket_id < $5 order by bucket_id desc limit $6",
+            user,
             session,
             before or LATER,
             limit,
         )
-        return await self._received(rows)
 
     async def received_by_link(self, digest: bytes, user: ActiveUser, session: str) -> Received | None:
         """The same of the one that a link names."""
-        rows = await self.connection.fetch(
-            f"{_RECEIVED} and link_digest = $4", user.login, self.now, session, digest
-        )
-        received = await self._received(rows)
+        received = await self._received(f"{_RECEIVED} and link_digest = $5", user, session, digest)
         return received[0] if received else None
 
     async def received_bucket(self, bucket_id: BucketId, user: ActiveUser, session: str) -> Received | None:
         """The same of one bucket."""
-        rows = await self.connection.fetch(
-            f"{_RECEIVED} and bucket_id = $4", user.login, self.now, session, bucket_id
-        )
-        received = await self._received(rows)
+        received = await self._received(f"{_RECEIVED} and bucket_id = $5", user, session, bucket_id)
         return received[0] if received else None
 
-    async def _received(self, rows: Sequence[asyncpg.Record]) -> Sequence[Received]:
+    async def _received(
+        self, sql: str, user: ActiveUser, session: str, *values: object
+    ) -> Sequence[Received]:
+        rows = await self.connection.fetch(sql, user.login, self.now, session, user.contact_version, *values)
         shares = {
             share.id: share
             for share in await self._whole(
@@ -364,24 +386,43 @@ class SharingTransaction(CodeStore):
 
     async def policy(self, facility_id: FacilityId) -> Policy:
         """What was set for a facility, else the default."""
-        row = await self.connection.fetchrow("select * from policies where facility_id = $1", facility_id)
+        row = await self.connection.fetchrow(
+            """
+            select facility_id, default_days, maximum_days, unlimited_allowed, further_sharing_allowed,
+                version
+            from policies where facility_id = $1
+            """,
+            facility_id,
+        )
         return Policy(**row) if row else Policy(facility_id)
 
-    async def save_policy(self, policy: Policy) -> None:
+    async def lock_policy(self, facility_id: FacilityId) -> versions.Change:
+        """Who set it last; until this transaction ends nobody else sets any."""
+        await self.connection.execute("lock table policies in share row exclusive mode")
+        row = await self.connection.fetchrow(
+            "select version, changed_by, changed_at from policies where facility_id = $1", facility_id
+        )
+        return versions.Change(*row) if row else versions.NEVER_SAVED
+
+    async def save_policy(self, policy: Policy, by: str) -> None:
         await self.connection.execute(
             """
             insert into policies (facility_id, default_days, maximum_days, unlimited_allowed,
-                further_sharing_allowed)
-            values ($1, $2, $3, $4, $5)
+                further_sharing_allowed, version, changed_by, changed_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
             on conflict (facility_id) do update set default_days = excluded.default_days,
                 maximum_days = excluded.maximum_days, unlimited_allowed = excluded.unlimited_allowed,
-                further_sharing_allowed = excluded.further_sharing_allowed
+                further_sharing_allowed = excluded.further_sharing_allowed, version = excluded.version,
+                changed_by = excluded.changed_by, changed_at = excluded.changed_at
             """,
             policy.facility_id,
             policy.default_days,
             policy.maximum_days,
             policy.unlimited_allowed,
             policy.further_sharing_allowed,
+            policy.version,
+            by,
+            self.now,
         )
 
     async def preferences(self, login: str) -> Preferences:
@@ -439,4 +480,5 @@ def _bucket(row: asyncpg.Record) -> Bucket:
         accepted_version=row["accepted_version"],
         wrong_codes=row["wrong_codes"],
         opened_at=row["opened_at"],
+        lengthening_since=row["lengthening_since"],
     )

@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
+from kernel import versions
 from kernel.errors import NotFound, ReadroomError, Unauthenticated, Unavailable
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
+from kernel.versions import must_be_current
 from plumbing import answers, timers
 from services.sharing.domain import (
     Act,
@@ -47,6 +49,10 @@ CHECKED = 1_000
 Outcome = Literal["done", "refused"]
 
 
+NO_CASE = CaseId(UUID(int=0))
+"""What access is asked about in the place of cases that there are not."""
+
+
 class Owning(Protocol):
     """The service access, asked whose cases are."""
 
@@ -64,7 +70,7 @@ class Describing(Protocol):
 
 
 class Access(Owning, Describing, Protocol):
-    """The service access: the first three on behalf of the acting user."""
+    """The service access: the first five on behalf of the acting user."""
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
@@ -79,8 +85,13 @@ class Access(Owning, Describing, Protocol):
         """Opens the buckets of a share, all or none; answers the revision of sight."""
         ...
 
+    async def extend(self, change: Change) -> str:
+        """Sets how a bucket stands, with a later end, if the actor could share it now; answers the
+        revision of sight."""
+        ...
+
     async def change(self, changes: Sequence[Change]) -> str:
-        """Sets how buckets stand; answers the revision of sight."""
+        """Sets how buckets stand, none with a later end; answers the revision of sight."""
         ...
 
 
@@ -117,6 +128,7 @@ class Transaction(Protocol):
     async def accept(self, changes: Collection[Change]) -> None: ...
     async def note_opening(self, bucket_id: BucketId) -> bool: ...
     async def claim_ended(self, limit: int) -> Sequence[Bucket]: ...
+    async def claim_lengthening(self, since: datetime, limit: int) -> Sequence[Bucket]: ...
     async def claim_pending(self, since: datetime, limit: int) -> Sequence[Bucket]: ...
     async def untold(self, limit: int) -> Sequence[Bucket]: ...
     async def count_untold(self) -> int: ...
@@ -128,7 +140,8 @@ class Transaction(Protocol):
     async def received_by_link(self, digest: bytes, user: ActiveUser, session: str) -> Received | None: ...
 
     async def policy(self, facility_id: FacilityId) -> Policy: ...
-    async def save_policy(self, policy: Policy) -> None: ...
+    async def lock_policy(self, facility_id: FacilityId) -> versions.Change: ...
+    async def save_policy(self, policy: Policy, by: str) -> None: ...
     async def preferences(self, login: str) -> Preferences: ...
     async def save_preferences(self, login: str, preferences: Preferences) -> None: ...
 
@@ -152,10 +165,22 @@ class Acts:
         return self._database.audited(actor, action, object_)
 
 
-async def owners_of(access: Owning, share: Share) -> set[FacilityId]:
-    """The facilities that the cases of a share are at now; one may have moved since it was shared (A17)."""
-    owners = await access.owners(share.case_ids)
-    return {owner.facility_id for owner in owners.values()} or {share.facility_id}
+async def active_user(access: Describing, actor: str) -> ActiveUser:
+    """Who acts, as access knows them now. Raises Unauthenticated for a user who is deactivated or unknown."""
+    user = (await access.users([actor])).get(actor)
+    if user is None or not user.active:
+        raise Unauthenticated("no active user has this login")
+    return ActiveUser(user.login, user.mobile_number, user.language, user.contact_version)
+
+
+async def owners_of(access: Owning, share: Share | None) -> set[FacilityId]:
+    """The facilities that the cases of a share are at now; one may have moved since it was shared (A17).
+
+    Of no share there are none, and access is asked all the same: an absent one costs what a foreign one does.
+    """
+    owners = await access.owners(share.case_ids if share else [NO_CASE])
+    found = {owner.facility_id for owner in owners.values()}
+    return found or ({share.facility_id} if share else set())
 
 
 class Telling:
@@ -210,32 +235,24 @@ class Inbox:
 
     async def list(self, actor: str, session: str, before: UUID | None, limit: int) -> Sequence[Received]:
         """What the actor has received and has not ended, newest first (SHR-29)."""
-        active = await active_user(self._access, actor)
+        user = await active_user(self._access, actor)
         async with self._database.transaction() as transaction:
-            await transaction.record(actor, "received.listed", f"user:{actor}", "done")
-            received = await transaction.received(active, session, before, limit)
+            await transaction.record(user.login, "received.listed", f"user:{user.login}", "done")
+            received = await transaction.received(user, session, before, limit)
         return await as_seen(self._access, received)
 
     async def open(self, actor: str, session: str, link: str) -> Received:
         """The bucket that a link names, to its recipient alone (A56)."""
-        active = await active_user(self._access, actor)
+        user = await active_user(self._access, actor)
         async with self._acts.audited(actor, "share.opened", "link"):
             async with self._database.transaction() as transaction:
-                received = await transaction.received_by_link(link_digest(link), active, session)
+                received = await transaction.received_by_link(link_digest(link), user, session)
             if received is None:
                 raise no_link()
             (received,) = await as_seen(self._access, [received])
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, "share.opened", f"bucket:{received.bucket.id}", "done")
                 return await open_bucket(transaction, received)
-
-
-async def active_user(access: Describing, actor: str) -> ActiveUser:
-    """Who acts, as access knows them now. Raises Unauthenticated for a user who is deactivated or unknown."""
-    user = (await access.users([actor])).get(actor)
-    if user is None or not user.active:
-        raise Unauthenticated("no active user has this login")
-    return ActiveUser(user.login)
 
 
 class Seeing(Protocol):
@@ -276,14 +293,20 @@ class Policies:
         self._access = access
 
     async def save(self, actor: str, policy: Policy) -> Policy:
-        """Sets the rules; they count for what is shared or extended from now on."""
+        """Sets the rules; they count for what is shared or extended from now on.
+
+        Raises Conflict if they are not made from the ones that are stored (A68).
+        """
         policy.check()
         object_ = f"facility:{policy.facility_id}"
         async with self._acts.audited(actor, "policy.saved", object_):
             if not (await self._access.check_permission(SHARE_ADMIN, policy.facility_id)).allowed:
                 raise lacks(SHARE_ADMIN)
             async with self._database.transaction() as transaction:
-                await transaction.save_policy(policy)
+                last = await transaction.lock_policy(policy.facility_id)
+                must_be_current("the policy of this facility", policy.version, last)
+                policy = replace(policy, version=last.version + 1)
+                await transaction.save_policy(policy, actor)
                 await transaction.record(
                     actor,
                     "policy.saved",
@@ -293,6 +316,7 @@ class Policies:
                     maximum_days=policy.maximum_days,
                     unlimited_allowed=int(policy.unlimited_allowed),
                     further_sharing_allowed=int(policy.further_sharing_allowed),
+                    version=policy.version,
                 )
         return policy
 
@@ -335,14 +359,21 @@ class Repairs:
         return len(expired)
 
     async def abandon(self) -> int:
-        """Revokes what has been pending for so long that nobody is at work on it any more."""
+        """Ends what was begun so long ago that nobody is at work on it any more.
+
+        A pending share is revoked; a bucket for which a later end was begun keeps the end that it had.
+        """
         async with self._database.transaction() as transaction:
-            pending = await transaction.claim_pending(transaction.now - self._abandon_after, BATCH)
+            since = transaction.now - self._abandon_after
+            pending = await transaction.claim_pending(since, BATCH)
             abandoned = [bucket.after(Act.REVOKE, transaction.now) for bucket in pending]
             await transaction.save_buckets(abandoned)
             await transaction.say(*(ShareRevoked(bucket.id, bucket.version) for bucket in abandoned))
             await _record_each(transaction, "share.abandoned", abandoned)
-        return len(abandoned)
+            given_up = [bucket.given_up() for bucket in await transaction.claim_lengthening(since, BATCH)]
+            await transaction.save_buckets(given_up)
+            await _record_each(transaction, "share.extension_abandoned", given_up)
+        return len(abandoned) + len(given_up)
 
     async def tell(self) -> int:
         """Tells access what it has not accepted yet."""

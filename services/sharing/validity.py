@@ -42,6 +42,7 @@ class Policy:
     Attributes:
         default_days: 0 means one month.
         maximum_days: 0 means none.
+        version: what was saved last, or what a save was made from (A68); 0 for one that never said.
     """
 
     facility_id: FacilityId
@@ -49,6 +50,7 @@ class Policy:
     maximum_days: int = 0
     unlimited_allowed: bool = True
     further_sharing_allowed: bool = True
+    version: int = 0
 
     def check(self) -> None:
         """Refuses what contradicts itself (A47)."""
@@ -96,31 +98,54 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 def end_for(
     validity: Validity, policy: Policy, time_zone: str, now: datetime, bound: datetime | None
 ) -> datetime | None:
-    """When a share ends, None for never; raises Invalid for what the policy or the bound does not allow.
+    """When a share ends that is made now, None for never; raises Invalid for what is not allowed.
 
     Args:
         bound: the end of what is shared on, None if it has none. A share that names no end has the default of
             the policy, or ends with that if it is earlier (A46).
     """
-    today = today_at(now, time_zone)
+    if validity == THE_DEFAULT:
+        return earlier(end_of(policy.default_day(today_at(now, time_zone)), time_zone), bound)
+    must_name_one_end(validity)
+    ends_at = asked_end(validity, time_zone, now)
+    check_end(ends_at, policy, time_zone, now, bound)
+    return ends_at
+
+
+def must_name_one_end(validity: Validity) -> None:
+    """Raises Invalid for what names no end, or two."""
+    if validity.unlimited and validity.valid_till:
+        raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
+    if validity == THE_DEFAULT:
+        raise Invalid("one of `valid_till` and `unlimited` is expected", field="valid_till")
+
+
+def asked_end(validity: Validity, time_zone: str, now: datetime) -> datetime | None:
+    """The end that is asked for, None for never; raises Invalid for what is no day or has passed."""
     if validity.unlimited:
-        if validity.valid_till:
-            raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
+        return None
+    day = parse_day(validity.valid_till)
+    if day < today_at(now, time_zone):
+        raise Invalid("`valid_till` has passed", field="valid_till")
+    return end_of(day, time_zone)
+
+
+def check_end(
+    ends_at: datetime | None, policy: Policy, time_zone: str, shared_at: datetime, bound: datetime | None
+) -> None:
+    """Raises Invalid unless policy and bound allow the end of a share that was made at `shared_at`.
+
+    The maximum counts from the first day, so that no chain of extensions outruns it.
+    """
+    if ends_at is None:
         if not policy.unlimited_allowed or bound is not None:
             raise Invalid("`unlimited` is not allowed here", field="unlimited")
-        return None
-    if not validity.valid_till:
-        return earlier(end_of(policy.default_day(today), time_zone), bound)
-    day = parse_day(validity.valid_till)
-    if day < today:
-        raise Invalid("`valid_till` has passed", field="valid_till")
-    last_day = policy.last_day(today)
-    if last_day and day > last_day:
+        return
+    last_day = policy.last_day(today_at(shared_at, time_zone))
+    if last_day and ends_at > end_of(last_day, time_zone):
         raise Invalid(f"`valid_till` is after {last_day}, the last day allowed", field="valid_till")
-    ends_at = end_of(day, time_zone)
     if is_earlier(bound, ends_at):
         raise Invalid("`valid_till` is after the end of the share that is shared on", field="valid_till")
-    return ends_at
 
 
 def parse_day(text: str) -> date:

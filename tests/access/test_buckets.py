@@ -91,7 +91,7 @@ async def test_what_has_ended_stays_so_when_the_clock_is_stepped_back(scene: Sce
     wall.at = NOON
     assert [] == await scene.sees(scene.jane)
 
-    await scene.change(bucket_id, 1, ends_at=END + timedelta(days=1))
+    await scene.extend(bucket_id, 1, ends_at=END + timedelta(days=1))
     assert scene.cases[:1] == await scene.sees(scene.jane)
 
 
@@ -230,13 +230,18 @@ async def test_of_two_changes_told_at_once_the_newer_counts(scene: Scene) -> Non
         assert [] == await scene.sees(scene.jane)
 
 
-async def test_a_share_is_shortened_and_made_longer(scene: Scene) -> None:
+async def test_what_sharing_says_by_itself_shortens_and_never_makes_longer(scene: Scene) -> None:
     bucket_id = await scene.grant(scene.a_share())
+    one, two = Standing(bucket_id, 2, True, END - INSTANT), Standing(bucket_id, 3, True, None)
 
-    await scene.change(bucket_id, 1, ends_at=NOON)
+    await scene.change(bucket_id, 1, ends_at=None)
+    assert [END] == await scene.ends(bucket_id)
+    await scene.access.buckets.change([two, one])
+    assert [END - INSTANT] == await scene.ends(bucket_id)
+    await scene.change(bucket_id, 4, ends_at=NOON)
     assert [] == await scene.sees(scene.jane)
-    await scene.change(bucket_id, 2, ends_at=None)
-    assert scene.cases[:1] == await scene.sees(scene.jane)
+    await scene.change(bucket_id, 5, ends_at=END)
+    assert [] == await scene.sees(scene.jane)
 
 
 @pytest.mark.parametrize("is_open", [False, True])

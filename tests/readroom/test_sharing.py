@@ -150,7 +150,10 @@ def test_a_facility_says_what_it_allows(shared: Ward) -> None:
     assert before["facility_id"] == case["facility_id"]
     change = partial(chief, "share", "policy", "set", case["facility_id"])
     changed = change("--default-days", "7", "--no-further-sharing", "--json").json
-    assert changed == before | {"default_days": 7, "further_sharing_allowed": False}
+    version = before["version"] + 1
+    assert changed == before | {"default_days": 7, "further_sharing_allowed": False, "version": version}
+    stale = change("--default-days", "9", "--version", str(before["version"]))
+    assert (6, True) == (stale.code, "by `chief`" in stale.err)
     assert change("--default-days", "0", "--json").json["default_days"] is None
     assert change().code == 2
 

@@ -35,7 +35,7 @@ async def world(access: Service) -> World:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def the_use_cases(databases: dict[str, str], world: World) -> AsyncIterator[Sharing]:
-    async with use_cases(databases["use cases"], world) as sharing:
+    async with use_cases(databases["use cases"], databases["access"], world) as sharing:
         yield sharing
 
 

@@ -164,6 +164,8 @@ class Sharing:
     policies: Policies
     repairs: Repairs
     links: Links
+    access_rows: Any
+    """The database of access."""
 
     async def share(self, login: str, case_ids: Sequence[CaseId], *to: str, **changes: Any) -> Share:
         """A share of these cases to these people, as its sender was answered."""
@@ -199,11 +201,20 @@ class Sharing:
 
     async def save_policy(self, **changes: Any) -> Policy:
         act("adam")
-        return await self.policies.save("adam", Policy(FacilityId(UUID(self.world.north)), **changes))
+        north = FacilityId(UUID(self.world.north))
+        version = (await self.policies.describe("adam", north)).version
+        return await self.policies.save("adam", Policy(north, **{"version": version} | changes))
 
     async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
         async with self.database.statements() as transaction:
             return list(await transaction.connection.fetch(sql, *values))
+
+    async def ends_in_access(self, bucket_id: BucketId) -> datetime | None:
+        """The end that access keeps of a bucket."""
+        ends_at: datetime | None = await self.access_rows.fetchval(
+            "select nullif(ends_at, 'infinity') from buckets where bucket_id = $1", bucket_id
+        )
+        return ends_at
 
     async def waits(self, task: asyncio.Task[Any]) -> None:
         """Returns when the task waits for a lock of the database; fails if it is done instead."""
@@ -277,7 +288,7 @@ def wanted(case_ids: Sequence[CaseId], *to: str, **changes: Any) -> Wanted:
 
 
 @asynccontextmanager
-async def use_cases(url: str, world: World) -> AsyncIterator[Sharing]:
+async def use_cases(url: str, access_url: str, world: World) -> AsyncIterator[Sharing]:
     """The use cases on a database of their own, asking access over the wire; nothing runs by itself."""
 
     def token() -> str:
@@ -291,6 +302,7 @@ async def use_cases(url: str, world: World) -> AsyncIterator[Sharing]:
     channel = rpc.connect(f"127.0.0.1:{world.access.port}", "access", tls, deadline_s=10, token=token)
     access: Any = CutOff(AccessClient(channel))
     telling, links = Telling(database, access), Links(LINK_SECRET)
+    access_rows = await asyncpg.connect(access_url)
     try:
         yield Sharing(
             world,
@@ -302,8 +314,10 @@ async def use_cases(url: str, world: World) -> AsyncIterator[Sharing]:
             Policies(database, access),
             Repairs(database, telling, ABANDON_AFTER),
             links,
+            access_rows,
         )
     finally:
+        await access_rows.close()
         await channel.close()
         await database.close()
 

@@ -11,8 +11,9 @@ from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unauthen
 from kernel.events import ShareBlocked, ShareOpened
 from kernel.ids import BucketId
 from kernel.language import Language
-from services.sharing.domain import ActiveUser, Change, Permit, State
-from services.sharing.otp import JUDGED_WITHIN, LIFE
+from services.sharing.domain import Change, Permit, State
+from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
+from services.sharing.usecases import active_user
 from tests.sharing.two_factor import (
     INSTANT,
     NORTH,
@@ -74,10 +75,11 @@ async def test_every_login_session_needs_a_code_of_its_own(world: World) -> None
     await phone.redeem(code)
     async with world.database.transaction() as transaction:
         for session, code_needed in (("phone", False), ("laptop", True)):
-            received = await transaction.received_bucket(phone.bucket_id, ActiveUser(phone.login), session)
+            user = await active_user(world.access, phone.login)
+            received = await transaction.received_bucket(phone.bucket_id, user, session)
             assert received is not None
             assert (code_needed, code_needed) == (received.code_needed, received.withheld)
-            (listed,) = await transaction.received(ActiveUser(phone.login), session, None, 10)
+            (listed,) = await transaction.received(user, session, None, 10)
             assert code_needed is listed.code_needed
     await laptop.redeem(await world.next_code(laptop))
     assert [(phone.bucket_id, "phone"), (phone.bucket_id, "laptop")] == world.access.registered
@@ -371,10 +373,10 @@ async def test_a_session_that_access_refuses_for_good_keeps_no_other_from_its_tu
     world.access.failing = None
     register = world.access.register
 
-    async def refusing(bucket_id: BucketId, session: str) -> None:
-        if bucket_id == first.bucket_id:
+    async def refusing(redeemed: Redeemed) -> None:
+        if redeemed.bucket_id == first.bucket_id:
             raise Invalid("no such session", field="session")
-        await register(bucket_id, session)
+        await register(redeemed)
 
     monkeypatch.setattr(world.access, "register", refusing)
     await world.code_repairs.register()
@@ -472,27 +474,18 @@ async def test_to_anybody_but_its_recipient_a_bucket_is_unknown(world: World) ->
     assert 1 == len(world.texts.sent)
 
 
-async def test_who_is_no_active_user_gets_no_code(world: World) -> None:
-    mine = await world.bucket()
-    del world.access.people[mine.login]
-
-    assert isinstance(await tried(mine.send()), NotFound)
-    assert [] == world.texts.sent
-
-
-async def test_who_is_no_active_user_any_more_redeems_nothing_and_costs_no_try(world: World) -> None:
+async def test_who_is_no_active_user_gets_and_redeems_no_code(world: World) -> None:
     mine = await world.bucket()
     code = await mine.send()
-    before = await _tries(world, mine.bucket_id)
-    known = world.access.people[mine.login]
-    for now in (None, replace(known, active=False)):
-        world.access.people = {mine.login: now} if now else {}
+    person = world.access.people.pop(mine.login)
 
-        assert isinstance(await tried(mine.redeem(code)), Unauthenticated)
-
-    assert before == await _tries(world, mine.bucket_id)
-    world.access.people = {mine.login: known}
-    await mine.redeem(code)
+    assert isinstance(await tried(mine.redeem(code)), Unauthenticated)
+    world.access.people[mine.login] = replace(person, active=False)
+    world.clock.pass_by(timedelta(minutes=1))
+    assert isinstance(await tried(mine.redeem(code)), Unauthenticated)
+    assert isinstance(await tried(mine.send()), Unauthenticated)
+    assert 1 == len(world.texts.sent)
+    assert (0, 0) == await _tries(world, mine.bucket_id)
 
 
 @pytest.mark.proves("SEC-9", part="kept as a keyed digest only")

@@ -309,7 +309,7 @@ async def test_while_blocked_a_right_code_takes_the_same_work_as_a_wrong_one(hea
     await mine.miss()
     async with heard.database.transaction() as transaction:  # as if the code had not been voided
         digest = heard.pepper.of_code(mine.bucket_id, "phone", code)
-        await transaction.save_code(Code(mine.bucket_id, "phone", digest, heard.clock.now()))
+        await transaction.save_code(Code(mine.bucket_id, "phone", digest, heard.clock.now(), 1))
 
     right = await work_of(heard, mine.redeem(code))
     wrong_ = await work_of(heard, mine.redeem(wrong(heard.texts)))

@@ -137,7 +137,7 @@ async def test_a_code_is_kept_nowhere_and_good_for_ten_minutes_and_one_use(
     last, cut = await world.bucket(), Cut(world.database)
     digest = world.pepper.of_code(last.bucket_id, "phone", "151623")
     async with world.database.transaction() as transaction:
-        await transaction.save_code(Code(last.bucket_id, "phone", digest, world.clock.now()))
+        await transaction.save_code(Code(last.bucket_id, "phone", digest, world.clock.now(), 1))
     monkeypatch.setattr(world.codes, "_database", cut)
     cut.next_call(COUNTS, "commit")
     worked = world.pepper.worked

@@ -81,7 +81,8 @@ TABLE = {
     Act.GRANT: (A, None, None, None, None),
     Act.BLOCK: (None, B, None, None, None),
     Act.UNBLOCK: (None, None, A, None, None),
-    Act.MOVE_END: (P, A, B, A, None),
+    Act.SHORTEN: (P, A, B, None, None),
+    Act.LENGTHEN: (None, A, B, A, None),
     Act.EXPIRE: (None, None, None, E, None),
     Act.REVOKE: (R, R, R, R, R),
 }
@@ -116,7 +117,8 @@ def test_what_was_blocked_when_it_expired_is_blocked_when_it_is_renewed() -> Non
     blocked = a_bucket(state=A, wrong_codes=MAX_WRONG_CODES).after(Act.BLOCK, NOON)
 
     expired = blocked.after(Act.EXPIRE, LATER)
-    renewed = expired.ending(LATER + timedelta(days=1), LATER)
+    begun = replace(expired, accepted_version=expired.version).lengthening(LATER)
+    renewed = begun.lengthened(LATER + timedelta(days=1), LATER)
 
     assert (E, B) == (expired.state, renewed.state)
     assert A is renewed.after(Act.UNBLOCK, LATER).state
@@ -129,7 +131,7 @@ def test_access_is_told_to_show_what_is_active_and_nothing_else(state: State) ->
 
 def test_a_bucket_that_changed_while_it_was_granted_is_told_again() -> None:
     pending = a_bucket()
-    shortened = pending.ending(NOON, NOON - timedelta(days=1))
+    shortened = pending.shortened(NOON, NOON - timedelta(days=1))
 
     assert 1 == pending.granted().accepted_version == pending.granted().version
     assert (2, 1) == (shortened.granted().version, shortened.granted().accepted_version)

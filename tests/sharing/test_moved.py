@@ -5,16 +5,16 @@ import pytest
 from kernel.errors import Conflict
 from kernel.events import CaseMoved
 from services.sharing.domain import State
-from services.sharing.validity import Validity
+from services.sharing.validity import Validity, end_of
 from tests.reporting.system import a_user
-from tests.sharing.system import Sharing, error_of, extend
+from tests.sharing.system import AMSTERDAM, Sharing, error_of, extend, in_days
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-async def test_a_share_whose_case_moved_is_revoked_on_either_side_and_extended_on_none(
+async def test_a_share_whose_case_moved_is_shortened_and_revoked_on_either_side_and_extended_on_none(
     sharing: Sharing,
 ) -> None:
     world, case_id = sharing.world, await sharing.world.case()
@@ -39,6 +39,10 @@ async def test_a_share_whose_case_moved_is_revoked_on_either_side_and_extended_o
     for login in ("vos", "adam", south.login):
         error = await error_of(extend(sharing, login, to_hub.buckets[0], Validity(unlimited=True)))
         assert (Conflict, True) == (type(error), "another facility's now" in error.sentence)
+    for login in (south.login, "adam"):
+        day = in_days(sharing, 5 if login == "adam" else 7)
+        bucket = await extend(sharing, login, to_hub.buckets[0], Validity(day.isoformat()))
+        assert end_of(day, AMSTERDAM) == bucket.ends_at == await sharing.ends_in_access(bucket.id)
     await sharing.revoke("adam", share=to_hub)
     await sharing.revoke(south.login, share=to_endpoint)
     assert [State.REVOKED] * 2 == [

@@ -19,6 +19,7 @@ from services.sharing.otp import (
     LIMITS,
     Code,
     Pepper,
+    Redeemed,
     Tries,
     Verdict,
     checked_code,
@@ -30,10 +31,11 @@ from tests.clocks import NOON
 INSTANT = timedelta(microseconds=1)
 BUCKET, OTHER = BucketId(UUID(int=1)), BucketId(UUID(int=2))
 PEPPER = Pepper("p" * 32)
+CONTACT = 3
 
 
 def a_code(code: str = "012345", *, session: str = "phone", lapsed: bool = False) -> Code:
-    return Code(BUCKET, session, PEPPER.of_code(BUCKET, session, code), NOON, lapsed)
+    return Code(BUCKET, session, PEPPER.of_code(BUCKET, session, code), NOON, CONTACT, lapsed)
 
 
 def judged(
@@ -43,8 +45,9 @@ def judged(
     *,
     bucket_id: BucketId = BUCKET,
     session: str = "phone",
+    contact_version: int = CONTACT,
 ) -> Verdict:
-    return PEPPER.judge(code, bucket_id, session, guess, now)
+    return PEPPER.judge(code, Redeemed(bucket_id, session, contact_version), guess, now)
 
 
 @pytest.mark.proves("SEC-9", part="six digits from the randomness that is given")
@@ -115,6 +118,13 @@ def test_a_code_lives_ten_minutes_to_the_instant(now: datetime, verdict: Verdict
     assert verdict is judged(a_code(), now=now)
 
 
+@pytest.mark.parametrize("contact_version", [CONTACT - 1, CONTACT + 1])
+def test_a_right_code_that_went_to_another_contact_is_neither_right_nor_wrong(contact_version: int) -> None:
+    assert judged(a_code(), contact_version=contact_version) is Verdict.OUTDATED
+    assert judged(a_code(lapsed=True), contact_version=contact_version) is Verdict.OUTDATED
+    assert judged(a_code(), "543210", contact_version=contact_version) is Verdict.WRONG
+
+
 @pytest.mark.proves("R11", part="of codes")
 def test_a_code_once_seen_expired_stays_so_when_the_clock_goes_back() -> None:
     assert judged(a_code(lapsed=True), now=NOON) is Verdict.EXPIRED
@@ -183,7 +193,7 @@ def tried(*verdicts: Verdict, tries: Tries | None = None) -> Tries:
     return tries
 
 
-RIGHT, WRONG, EXPIRED = Verdict.RIGHT, Verdict.WRONG, Verdict.EXPIRED
+RIGHT, WRONG, EXPIRED, OUTDATED = Verdict.RIGHT, Verdict.WRONG, Verdict.EXPIRED, Verdict.OUTDATED
 
 
 @pytest.mark.proves("SHR-9", part="five in succession, and no four")
@@ -196,6 +206,7 @@ RIGHT, WRONG, EXPIRED = Verdict.RIGHT, Verdict.WRONG, Verdict.EXPIRED
         ([WRONG, RIGHT, WRONG], 1),
         ([WRONG] * 4 + [RIGHT] + [WRONG] * 4, 4),
         ([EXPIRED] * 9, 0),
+        ([OUTDATED] * 9, 0),
         ([WRONG, EXPIRED, WRONG, EXPIRED], 2),
     ],
 )
@@ -244,7 +255,7 @@ def test_in_whatever_order_they_are_judged_no_more_than_five_are_without_a_succe
             case Verdict() if being_judged and not tries.block:
                 tries = tries.after(act)
                 being_judged -= 1
-                judged_wrong = {WRONG: judged_wrong + 1, RIGHT: 0, EXPIRED: judged_wrong}[act]
+                judged_wrong = {WRONG: judged_wrong + 1, RIGHT: 0}.get(act, judged_wrong)
             case "lose" if being_judged:
                 being_judged -= 1
             case "wait" if not being_judged:

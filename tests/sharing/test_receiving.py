@@ -11,6 +11,8 @@ from kernel.errors import NotFound
 from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
 from kernel.ids import CaseId, ShareId
 from services.sharing.domain import Recipient
+from services.sharing.otp import Redeemed
+from services.sharing.usecases import active_user
 from services.sharing.validity import Validity
 from tests.reporting.system import a_user
 from tests.sharing.system import (
@@ -195,7 +197,9 @@ async def test_after_a_renewal_another_code_is_needed(sharing: Sharing) -> None:
     world, case_id = sharing.world, await sharing.world.case()
     to = [Recipient("rita", two_factor=True)]
     (bucket,) = (await sharing.share("vos", [case_id], recipients=to, **till(sharing, 1))).buckets
-    await sharing.access.register(bucket.id, "s")
+    contact_version = (await active_user(sharing.access, "rita")).contact_version
+    redeemed = Redeemed(bucket.id, "s", contact_version)
+    await sharing.access.register(redeemed)
     assert await world.sees("rita", case_id)
 
     sharing.clock.pass_by(2 * DAY)
@@ -203,5 +207,5 @@ async def test_after_a_renewal_another_code_is_needed(sharing: Sharing) -> None:
     await sharing.repairs.tell()
     await extend(sharing, "vos", bucket, Validity(unlimited=True))
     assert not await world.sees("rita", case_id)
-    await sharing.access.register(bucket.id, "s")
+    await sharing.access.register(redeemed)
     assert await world.sees("rita", case_id)

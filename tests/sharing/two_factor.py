@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
-from kernel.errors import ReadroomError
+from kernel.errors import Expired, ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
 from plumbing.db import Database
@@ -31,7 +31,7 @@ from services.sharing.domain import (
     State,
     User,
 )
-from services.sharing.otp import Code, Pepper, Verdict
+from services.sharing.otp import Code, Pepper, Redeemed, Verdict
 from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Repairs, Telling
 from tests.clocks import Clock
@@ -53,6 +53,7 @@ class Access:
     changes: list[Change] = field(default_factory=list)
     failing: ReadroomError | None = None
     owner: FacilityId = NORTH
+    before_registering: Callable[[], None] | None = None
 
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         return {each: Owner(self.owner, "Europe/Amsterdam") for each in case_ids}
@@ -66,9 +67,20 @@ class Access:
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
         return {login: self.people[login] for login in logins if login in self.people}
 
-    async def register(self, bucket_id: BucketId, session: str) -> None:
+    async def register(self, redeemed: Redeemed) -> None:
         self._may_fail()
-        self.registered.append((bucket_id, session))
+        if self.before_registering:
+            self.before_registering()
+        if redeemed.contact_version not in {each.contact_version for each in self.people.values()}:
+            raise Expired("the code was sent to a contact that has changed since: ask for another")
+        self.registered.append((redeemed.bucket_id, redeemed.session))
+
+    def move(self, login: str) -> None:
+        """The user has another number from now on."""
+        known = self.people[login]
+        self.people[login] = replace(
+            known, mobile_number=a_number(), contact_version=known.contact_version + 1
+        )
 
     async def change(self, changes: Sequence[Change]) -> str:
         self._may_fail()
@@ -113,10 +125,8 @@ class WatchedPepper(Pepper):
         self.judged: list[Verdict] = []
         self.worked = 0
 
-    def judge(
-        self, code: Code | None, bucket_id: BucketId, session: str, guess: str, now: datetime
-    ) -> Verdict:
-        verdict = super().judge(code, bucket_id, session, guess, now)
+    def judge(self, code: Code | None, redeemed: Redeemed, guess: str, now: datetime) -> Verdict:
+        verdict = super().judge(code, redeemed, guess, now)
         self.worked += 1
         if code is not None:
             self.judged.append(verdict)
@@ -187,7 +197,7 @@ class World:
     ) -> Actor:
         """A bucket that was shared from North by `sender`, and its recipient."""
         login = login or f"recipient-{uuid4().hex[:8]}"
-        self.know(login, number)
+        self.access.people.setdefault(login, a_person(login, number))
         share_id = ShareId(UUID7(self.clock)())
         bucket = Bucket(
             BucketId(UUID7(self.clock)()),
@@ -223,14 +233,8 @@ class World:
             await transaction.insert_share(share, {bucket.id: LINKS.stored(bucket.id)})
         return self.acting(login, bucket.id)
 
-    def know(self, login: str, number: str = "") -> None:
-        """This login is an active user's from now on, if it is nobody's."""
-        self.access.people.setdefault(
-            login, User(UserId(uuid4()), login, "Dr R", True, Language.NL, mobile_number=number or a_number())
-        )
-
     def acting(self, login: str, bucket_id: BucketId, session: str = "phone") -> Actor:
-        self.know(login)
+        self.access.people.setdefault(login, a_person(login))
         return Actor(self.codes, self.texts, login, session, bucket_id)
 
     def on(self, actor: Actor, session: str) -> Actor:
@@ -274,6 +278,11 @@ class World:
         for (table,) in tables:  # names from the catalogue
             rows += await self.query(f"select {table}::text from {table}")
         return "\n".join(row[0] for row in rows)
+
+
+def a_person(login: str, number: str = "") -> User:
+    number = number or a_number()
+    return User(UserId(uuid4()), login, "Dr R", True, Language.NL, mobile_number=number)
 
 
 def a_number() -> str:

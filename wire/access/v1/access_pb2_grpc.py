@@ -277,8 +277,9 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChangeBuckets(self, request, context):
-        """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
-        is remembered as it is told here, so that a grant that comes late opens nothing.
+        """ChangeBuckets sets how buckets stand; of each only a newer version counts. None gets a later end by it:
+        the earlier one stays. A bucket that is not known is remembered as it is told here, so that a grant that
+        comes late opens nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

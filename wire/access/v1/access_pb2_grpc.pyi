@@ -83,8 +83,9 @@ class AccessServiceStub:
     at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
     """
     ChangeBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]
-    """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
-    is remembered as it is told here, so that a grant that comes late opens nothing.
+    """ChangeBuckets sets how buckets stand; of each only a newer version counts. None gets a later end by it:
+    the earlier one stays. A bucket that is not known is remembered as it is told here, so that a grant that
+    comes late opens nothing.
     """
     ExtendBucket: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExtendBucketRequest, _access_pb2.ExtendBucketResponse]
     """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
@@ -160,8 +161,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
     """
     ChangeBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]  # type: ignore[assignment]
-    """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
-    is remembered as it is told here, so that a grant that comes late opens nothing.
+    """ChangeBuckets sets how buckets stand; of each only a newer version counts. None gets a later end by it:
+    the earlier one stays. A bucket that is not known is remembered as it is told here, so that a grant that
+    comes late opens nothing.
     """
     ExtendBucket: _aio.UnaryUnaryMultiCallable[_access_pb2.ExtendBucketRequest, _access_pb2.ExtendBucketResponse]  # type: ignore[assignment]
     """ExtendBucket sets how a bucket stands, with a later end, if the acting user could share the same now: they
@@ -336,8 +338,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ChangeBucketsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ChangeBucketsResponse, _abc.Awaitable[_access_pb2.ChangeBucketsResponse]]:
-        """ChangeBuckets sets how buckets stand; of each only a newer version counts. A bucket that is not known
-        is remembered as it is told here, so that a grant that comes late opens nothing.
+        """ChangeBuckets sets how buckets stand; of each only a newer version counts. None gets a later end by it:
+        the earlier one stays. A bucket that is not known is remembered as it is told here, so that a grant that
+        comes late opens nothing.
         """
 
     @_abc_1.abstractmethod

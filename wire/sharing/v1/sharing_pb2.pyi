@@ -933,6 +933,7 @@ class Policy(_message.Message):
     MAXIMUM_DAYS_FIELD_NUMBER: _builtins.int
     UNLIMITED_ALLOWED_FIELD_NUMBER: _builtins.int
     FURTHER_SHARING_ALLOWED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     facility_id: _builtins.str
     """The facility."""
     default_days: _builtins.int
@@ -943,6 +944,10 @@ class Policy(_message.Message):
     """Whether unlimited access may be chosen."""
     further_sharing_allowed: _builtins.bool
     """Whether recipients may ever share on."""
+    version: _builtins.int
+    """As answered: its version, 0 if it was never set. In a save: the version that it was made from; another one
+    than what is stored is a Conflict that says who changed it and when (A68).
+    """
     def __init__(
         self,
         *,
@@ -951,10 +956,11 @@ class Policy(_message.Message):
         maximum_days: _builtins.int = ...,
         unlimited_allowed: _builtins.bool = ...,
         further_sharing_allowed: _builtins.bool = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_days", b"default_days", "facility_id", b"facility_id", "further_sharing_allowed", b"further_sharing_allowed", "maximum_days", b"maximum_days", "unlimited_allowed", b"unlimited_allowed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_days", b"default_days", "facility_id", b"facility_id", "further_sharing_allowed", b"further_sharing_allowed", "maximum_days", b"maximum_days", "unlimited_allowed", b"unlimited_allowed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

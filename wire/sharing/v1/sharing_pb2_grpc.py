@@ -185,14 +185,17 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Extend(self, request, context):
-        """Extend gives a bucket another last day, later or earlier, within the policy.
+        """Extend gives a bucket another last day. A later one, or none, is granted anew in the caller's name: they must
+        be able to share the cases now, `share.admin` or not; the maximum of the policy counts from the day on which
+        it was shared. An earlier one also ends what was shared on from it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SavePolicy(self, request, context):
-        """SavePolicy sets the rules of a sending facility. Needs `share.admin` there.
+        """SavePolicy sets the rules of a sending facility. Needs `share.admin` there, and names the version that the
+        rules were made from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

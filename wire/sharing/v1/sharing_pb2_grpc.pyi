@@ -62,9 +62,14 @@ class SharingServiceStub:
     Revoke: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.RevokeRequest, _sharing_pb2.RevokeResponse]
     """Revoke ends a bucket, or every bucket of a share, and all that was shared on from it."""
     Extend: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ExtendRequest, _sharing_pb2.ExtendResponse]
-    """Extend gives a bucket another last day, later or earlier, within the policy."""
+    """Extend gives a bucket another last day. A later one, or none, is granted anew in the caller's name: they must
+    be able to share the cases now, `share.admin` or not; the maximum of the policy counts from the day on which
+    it was shared. An earlier one also ends what was shared on from it.
+    """
     SavePolicy: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.SavePolicyRequest, _sharing_pb2.SavePolicyResponse]
-    """SavePolicy sets the rules of a sending facility. Needs `share.admin` there."""
+    """SavePolicy sets the rules of a sending facility. Needs `share.admin` there, and names the version that the
+    rules were made from.
+    """
     DescribePolicy: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.DescribePolicyRequest, _sharing_pb2.DescribePolicyResponse]
     """DescribePolicy answers the rules of a sending facility. Needs `share.admin` or `share.create` there."""
     DescribeBucket: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.DescribeBucketRequest, _sharing_pb2.DescribeBucketResponse]
@@ -102,9 +107,14 @@ class SharingServiceAsyncStub(SharingServiceStub):
     Revoke: _aio.UnaryUnaryMultiCallable[_sharing_pb2.RevokeRequest, _sharing_pb2.RevokeResponse]  # type: ignore[assignment]
     """Revoke ends a bucket, or every bucket of a share, and all that was shared on from it."""
     Extend: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ExtendRequest, _sharing_pb2.ExtendResponse]  # type: ignore[assignment]
-    """Extend gives a bucket another last day, later or earlier, within the policy."""
+    """Extend gives a bucket another last day. A later one, or none, is granted anew in the caller's name: they must
+    be able to share the cases now, `share.admin` or not; the maximum of the policy counts from the day on which
+    it was shared. An earlier one also ends what was shared on from it.
+    """
     SavePolicy: _aio.UnaryUnaryMultiCallable[_sharing_pb2.SavePolicyRequest, _sharing_pb2.SavePolicyResponse]  # type: ignore[assignment]
-    """SavePolicy sets the rules of a sending facility. Needs `share.admin` there."""
+    """SavePolicy sets the rules of a sending facility. Needs `share.admin` there, and names the version that the
+    rules were made from.
+    """
     DescribePolicy: _aio.UnaryUnaryMultiCallable[_sharing_pb2.DescribePolicyRequest, _sharing_pb2.DescribePolicyResponse]  # type: ignore[assignment]
     """DescribePolicy answers the rules of a sending facility. Needs `share.admin` or `share.create` there."""
     DescribeBucket: _aio.UnaryUnaryMultiCallable[_sharing_pb2.DescribeBucketRequest, _sharing_pb2.DescribeBucketResponse]  # type: ignore[assignment]
@@ -205,7 +215,10 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.ExtendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.ExtendResponse, _abc.Awaitable[_sharing_pb2.ExtendResponse]]:
-        """Extend gives a bucket another last day, later or earlier, within the policy."""
+        """Extend gives a bucket another last day. A later one, or none, is granted anew in the caller's name: they must
+        be able to share the cases now, `share.admin` or not; the maximum of the policy counts from the day on which
+        it was shared. An earlier one also ends what was shared on from it.
+        """
 
     @_abc_1.abstractmethod
     def SavePolicy(
@@ -213,7 +226,9 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.SavePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.SavePolicyResponse, _abc.Awaitable[_sharing_pb2.SavePolicyResponse]]:
-        """SavePolicy sets the rules of a sending facility. Needs `share.admin` there."""
+        """SavePolicy sets the rules of a sending facility. Needs `share.admin` there, and names the version that the
+        rules were made from.
+        """
 
     @_abc_1.abstractmethod
     def DescribePolicy(
