@@ -254,15 +254,25 @@ class Hearing(Generic[T, S]):
         fact: the kind.
         fetch: asks the owner for the snapshot, before the transaction is opened.
         apply: writes what is newer, in the transaction that notes the fact as heard.
+        unasked_because: why nobody is asked, see `without_asking`.
     """
 
     fact: type[Fact]
     fetch: Callable[[Fact], Awaitable[S]]
     apply: Callable[[T, Fact, S], Awaitable[None]]
+    unasked_because: str = ""
 
 
-async def ask_nobody(_fact: Fact) -> None:
-    """The `fetch` of a fact that says all there is to know."""
+def without_asking(
+    fact: type[Fact], apply: Callable[[T, Fact, None], Awaitable[None]], *, because: str
+) -> Hearing[T, None]:
+    """For a fact about which nobody need be asked; `because` says why it is harmless if it is not true."""
+    assert because
+
+    async def ask_nobody(_fact: Fact) -> None:
+        return None
+
+    return Hearing(fact, ask_nobody, apply, because)
 
 
 class Consumer(Generic[T]):

@@ -39,7 +39,7 @@ STOP_LIMIT_S = 2.5
 MIGRATE, BUS = "migrate", "bus"
 
 _PEERS = {
-    "ingest": ("access",),
+    "ingest": ("access", "routing"),
     "routing": ("ingest", "access"),
     "access": ("ingest", "routing", "reporting"),
     "reporting": ("access",),

@@ -252,6 +252,11 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             revision=self._revisions.token(revision),
         )
 
+    async def CheckDeletion(  # noqa: N802
+        self, request: pb.CheckDeletionRequest, context: Context
+    ) -> pb.CheckDeletionResponse:
+        return pb.CheckDeletionResponse(begun=await self._deletions.has_begun(_case_id(request.case_id)))
+
     # What sharing and notify ask
 
     async def GrantBuckets(  # noqa: N802

@@ -201,6 +201,18 @@ class CaseStore(Transaction):
             )
         )
 
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        """Whether its deletion has begun, or it was purged."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                select exists (select from deletions where case_id = $1)
+                    or exists (select from tombstones where id = $1)
+                """,
+                case_id,
+            )
+        )
+
     async def purge_case(self, case_id: CaseId) -> bool:
         """Removes every row of a case, and the buckets that held no other, for good; whether it was known."""
         await self._hold_case(case_id)

@@ -102,10 +102,17 @@ class RoutingClient:
 
 @answers.of("ingest")
 class IngestClient:
-    """Asks ingest for what it received."""
+    """Asks ingest for what it received, and for deletions."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
+
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        try:
+            await self._ingest.DescribeDeletion(ingest_pb2.DescribeDeletionRequest(case_id=str(case_id)))
+        except NotFound:
+            return False
+        return True
 
     async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None:
         try:

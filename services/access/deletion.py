@@ -5,7 +5,8 @@
     purged     →  purged    CaseDeleted again: nothing is left to purge, and that is said again
 
 A case that is not known may be purged too: then nothing but the tombstone is written. One that is known and
-not hidden is not: every deletion begins here, so a fact that says otherwise is wrong or forged.
+not hidden is not: every deletion begins here, so a fact that says otherwise is wrong or forged. Nor is one of
+whose deletion ingest keeps no record, for ingest alone tells of deletions.
 """
 
 from collections.abc import Sequence
@@ -43,14 +44,24 @@ class Transaction(administration.Transaction, Protocol):
     async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
     async def begin_delete(self, deletion: Deletion) -> None: ...
     async def is_live(self, case_id: CaseId) -> bool: ...
+    async def is_deleted(self, case_id: CaseId) -> bool: ...
     async def purge_case(self, case_id: CaseId) -> bool: ...
+
+
+class Ingest(Protocol):
+    """The service ingest, asked by access itself."""
+
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        """Whether ingest keeps a record of the deletion of the case."""
+        ...
 
 
 class Deletions:
     """Hides cases that are being deleted, and purges them."""
 
-    def __init__(self, database: administration.Database[Transaction]) -> None:
+    def __init__(self, database: administration.Database[Transaction], ingest: Ingest) -> None:
         self._database = database
+        self._ingest = ingest
         self._administration = Administration(database)
 
     async def begin(
@@ -99,6 +110,16 @@ class Deletions:
             if deletion is None or deletion.case_id != case_id:
                 raise NotFound("no such deletion", field="deletion_id")
             return deletion, await transaction.revision()
+
+    async def has_begun(self, case_id: CaseId) -> bool:
+        """Whether the deletion of a case has begun here, or the case was purged."""
+        async with self._database.transaction() as transaction:
+            return await transaction.is_deleted(case_id)
+
+    async def must_be_told(self, case_id: CaseId) -> None:
+        """Raises Conflict unless ingest says that there is a deletion of the case; asked before `purge`."""
+        if not await self._ingest.is_deleted(case_id):
+            raise Conflict("ingest knows of no deletion of this case", field="case_id")
 
     async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
         """Removes every row of a case for good, and says so, also when there was none.

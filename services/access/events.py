@@ -15,7 +15,7 @@ from kernel.events import (
     StudyReceived,
 )
 from kernel.ids import CaseId, FacilityId, StudyId
-from plumbing.bus import Hearing, ask_nobody
+from plumbing.bus import Hearing
 from services.access.caseindex import Reading, ReceivedStudy
 from services.access.deletion import Deletions
 from services.access.domain import Facility
@@ -49,7 +49,10 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
     async def index_facility(transaction: Any, _fact: Fact, facility: Facility | None) -> None:
         await index.index_facility(transaction, facility)
 
-    async def purge(transaction: Any, fact: Fact, _: None) -> None:
+    async def must_be_told(fact: Fact) -> None:
+        await deletions.must_be_told(CaseId(fact.id))
+
+    async def purge(transaction: Any, fact: Fact, _nothing: None) -> None:
         await deletions.purge(transaction, CaseId(fact.id), fact.version)
 
     return [
@@ -57,5 +60,5 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
         *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
         Hearing(ReadingChanged, fetch_reading, index_reading),
         Hearing(FacilityChanged, fetch_facility, index_facility),
-        Hearing(CaseDeleted, ask_nobody, purge),
+        Hearing(CaseDeleted, must_be_told, purge),
     ]

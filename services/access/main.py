@@ -66,10 +66,9 @@ async def build(
     users = Users(database, new_id)
     folders = Folders(database, new_id)
     buckets = Buckets(database)
-    deletions = Deletions(database)
-    index = CaseIndex(
-        database, RoutingClient(to_routing), IngestClient(to_ingest), ReportingClient(to_reporting)
-    )
+    ingest = IngestClient(to_ingest)
+    deletions = Deletions(database, ingest)
+    index = CaseIndex(database, RoutingClient(to_routing), ingest, ReportingClient(to_reporting))
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)

@@ -1,15 +1,18 @@
-"""The service that ingest asks: access, for permissions and for what a user may fetch."""
+"""The services that ingest asks: access, for permissions and for what a user may fetch; routing, for what it
+has purged."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import grpc
 
+from kernel.errors import NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing import answers
 from services.ingest.deletion import Begun
 from services.ingest.domain import ConfirmedStudy, Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 
 @answers.of("access")
@@ -50,6 +53,21 @@ class AccessClient:
             FacilityId(UUID(answer.facility_id)),
             answer.revision,
         )
+
+
+@answers.of("routing")
+class RoutingClient:
+    """Asks routing."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._routing = routing_pb2_grpc.RoutingServiceStub(channel)
+
+    async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
+        try:
+            answer = await self._routing.DescribePurge(routing_pb2.DescribePurgeRequest(case_id=str(case_id)))
+        except NotFound:
+            return None
+        return [StudyId(UUID(each)) for each in answer.study_ids]
 
 
 def _confirmed(studies: Iterable[access_pb2.ConfirmedStudy]) -> list[ConfirmedStudy]:

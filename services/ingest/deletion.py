@@ -23,7 +23,7 @@ from uuid import UUID
 from prometheus_client import Gauge
 
 from kernel.clock import Clock
-from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
 from plumbing import timers
@@ -163,6 +163,14 @@ class Access(Protocol):
         ...
 
 
+class Routing(Protocol):
+    """The service routing, asked by ingest itself."""
+
+    async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
+        """The studies that it has purged with the case; None if it has purged no such case."""
+        ...
+
+
 class Files(Protocol):
     """The bytes; each method waits for the disk."""
 
@@ -173,9 +181,12 @@ class Files(Protocol):
 class Deletions:
     """Deletes cases, and sees to it that everybody does."""
 
-    def __init__(self, database: Database, access: Access, files: Files, new_id: NewId, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, access: Access, routing: Routing, files: Files, new_id: NewId, clock: Clock
+    ) -> None:
         self._database = database
         self._access = access
+        self._routing = routing
         self._files = files
         self._new_id = new_id
         self._clock = clock
@@ -221,16 +232,29 @@ class Deletions:
             raise NotFound("there is no deletion of this case", field="case_id")
         return deletion.begun_at
 
-    async def confirm(self, transaction: Transaction, purged: CasePurged) -> None:
+    async def fetch_purge(self, purged: CasePurged) -> Sequence[StudyId]:
+        """Asks routing which studies it has purged with the case, whatever the fact names.
+
+        Raises Conflict if routing has not purged it.
+        """
+        if purged.by != ROUTING:
+            return ()
+        study_ids = await self._routing.describe_purge(CaseId(purged.id))
+        if study_ids is None:
+            raise Conflict("routing has purged no such case", field="case_id")
+        return study_ids
+
+    async def confirm(
+        self, transaction: Transaction, purged: CasePurged, study_ids: Collection[StudyId]
+    ) -> None:
         """A service keeps nothing of the case any more; the studies that routing held are purged too.
 
-        Only copies of what was deleted, while the deletion is open: a fact alone destroys nothing else.
+        Of these only copies of what was deleted, and only while the deletion is open.
         """
         deletion = await transaction.lock_deletion_of(CaseId(purged.id))
         if deletion is None or deletion.state is State.CLOSED or purged.by not in CONFIRM:
             return
-        named = [StudyId(each) for each in purged.study_ids] if purged.by == ROUTING else []
-        await self._purge(transaction, deletion, await transaction.copies(deletion.deletion_id, named))
+        await self._purge(transaction, deletion, await transaction.copies(deletion.deletion_id, study_ids))
         await transaction.confirm_deletion(deletion.deletion_id, purged.by)
         self._wake.set()
 

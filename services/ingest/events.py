@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from kernel.events import CasePurged
-from plumbing.bus import Hearing, ask_nobody
+from kernel.ids import StudyId
+from plumbing.bus import Hearing
 from services.ingest.deletion import Deletions
 
 
-def hearings(deletions: Deletions) -> Sequence[Hearing[Any, None]]:
-    """The fact says all there is to know."""
+def hearings(deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
+    """Routing is asked what it has purged. The others confirm for themselves, which only they can (`by`)."""
 
-    async def confirm(transaction: Any, fact: Any, _nothing: None) -> None:
-        await deletions.confirm(transaction, fact)
+    async def fetch(fact: Any) -> Sequence[StudyId]:
+        return await deletions.fetch_purge(fact)
 
-    return [Hearing(CasePurged, ask_nobody, confirm)]
+    async def confirm(transaction: Any, fact: Any, study_ids: Sequence[StudyId]) -> None:
+        await deletions.confirm(transaction, fact, study_ids)
+
+    return [Hearing(CasePurged, fetch, confirm)]

@@ -24,7 +24,7 @@ from plumbing.sealing import AuditTrail
 from plumbing.tls import TLSFiles, server_context
 from plumbing.tokens import Verifier
 from services.ingest.api import Addresses, serve, serve_gateways
-from services.ingest.clients import AccessClient
+from services.ingest.clients import AccessClient, RoutingClient
 from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
@@ -47,7 +47,7 @@ class Settings(ServiceSettings):
         dicom_public_address, gateway_public_address: what an enrolled gateway is told to connect to,
             where it is not the address listened on.
         called_ae_title: the one title this server answers to.
-        access_address: where access is.
+        access_address, routing_address: where access and routing are.
         settle_after_s: quiet before a study is called settled (A55).
         max_instance_bytes: larger data sets are refused.
         max_associations: at once; more are rejected as a local limit. A quarter of them is kept free for
@@ -73,6 +73,7 @@ class Settings(ServiceSettings):
     gateway_public_address: Address | None = None
     called_ae_title: str = "READROOM"
     access_address: Address
+    routing_address: Address
     settle_after_s: float = 5.0
     max_instance_bytes: int = 8 << 30
     max_associations: int = 256
@@ -113,11 +114,13 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     channel = rpc.connect(settings.access_address, "access", settings.tls)
     resources.push_async_callback(channel.close)
     access = AccessClient(channel)
+    to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
+    resources.push_async_callback(to_routing.close)
 
     gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
     images = Images(database, access, packs)
-    deletions = Deletions(database, access, packs, new_id, clock)
+    deletions = Deletions(database, access, RoutingClient(to_routing), packs, new_id, clock)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await deletions.resume(asked_for=timedelta())

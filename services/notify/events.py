@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
 from plumbing import log, timers
-from plumbing.bus import Hearing, ask_nobody
+from plumbing.bus import Hearing, without_asking
 from services.notify.domain import Bucket, Users
 from services.notify.reminders import Reminders
 from services.notify.usecases import Notices, Sender
@@ -43,8 +43,8 @@ def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, An
     async def bucket_created(transaction: Any, _fact: Fact, bucket: Bucket | None) -> None:
         await notices.bucket_created(transaction, bucket)
 
-    async def bucket_ended(transaction: Any, fact: Fact, _nothing: None) -> None:
-        await notices.bucket_ended(transaction, BucketId(fact.id))
+    async def bucket_ended(transaction: Any, fact: Fact, bucket: Bucket | None) -> None:
+        await notices.bucket_ended(transaction, BucketId(fact.id), bucket)
 
     async def fetch_user(fact: Fact) -> Users:
         return await reminders.fetch(UserId(fact.id))
@@ -57,9 +57,11 @@ def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, An
 
     return [
         Hearing(ShareCreated, fetch_bucket, bucket_created),
-        *(Hearing(fact, ask_nobody, bucket_ended) for fact in (ShareRevoked, ShareExpired)),
+        *(Hearing(fact, fetch_bucket, bucket_ended) for fact in (ShareRevoked, ShareExpired)),
         Hearing(UserChanged, fetch_user, save_user),
-        Hearing(CaseDeleted, ask_nobody, case_deleted),
+        without_asking(
+            CaseDeleted, case_deleted, because="notify keeps nothing of cases, so it purges nothing"
+        ),
     ]
 
 

@@ -186,8 +186,12 @@ class Notices:
         if bucket is not None and bucket.mail_due:
             await transaction.ask(Message.SHARE_CREATED, AboutBucket(bucket.id, bucket.facility_id))
 
-    async def bucket_ended(self, transaction: Transaction, bucket_id: BucketId) -> None:
-        await transaction.cancel_bucket(bucket_id, "the share has ended")
+    async def bucket_ended(
+        self, transaction: Transaction, bucket_id: BucketId, bucket: Bucket | None
+    ) -> None:
+        """Cancels the mail, unless sharing says that it is still due."""
+        if bucket is None or not bucket.mail_due:
+            await transaction.cancel_bucket(bucket_id, "the share has ended")
 
     async def case_deleted(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
         """Notices name no case and hold nothing of any, so all is purged as soon as it is heard (A60)."""

@@ -64,9 +64,9 @@ class AccessClient:
         except NotFound:
             return False
 
-    async def is_live(self, case_id: CaseId) -> bool:
-        request = access_pb2.DescribeCasesRequest(case_ids=[str(case_id)])
-        return bool((await self._access.DescribeCases(request)).cases)
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        request = access_pb2.CheckDeletionRequest(case_id=str(case_id))
+        return (await self._access.CheckDeletion(request)).begun
 
 
 def _read_types(told: Iterable[access_pb2.ReadType.ValueType]) -> frozenset[ReadType]:

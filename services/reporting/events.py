@@ -13,16 +13,16 @@ from services.reporting.usecases import Readings, Transaction
 class Access(Protocol):
     """The service access, asked by reporting itself."""
 
-    async def is_live(self, case_id: CaseId) -> bool:
-        """Whether the case is known and nobody has begun to delete it."""
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        """Whether the deletion of the case has begun."""
         ...
 
 
 def hearings(readings: Readings, access: Access) -> Sequence[Hearing[Any, None]]:
-    """A deleted case is purged; access, where every deletion begins, knows it no more as a live one."""
+    """A deleted case is purged, once access, where every deletion begins, confirms that it is one."""
 
     async def must_be_deleted(fact: Fact) -> None:
-        if await access.is_live(CaseId(fact.id)):
+        if not await access.is_deleted(CaseId(fact.id)):
             raise Conflict("no deletion of this case has begun", field="case_id")
 
     async def purge(transaction: Transaction, fact: Fact, _: None) -> None:

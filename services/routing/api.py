@@ -102,6 +102,12 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         placement = await self._placements.describe(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribePlacementResponse(placement=_placement(placement))
 
+    async def DescribePurge(  # noqa: N802
+        self, request: pb.DescribePurgeRequest, context: Context
+    ) -> pb.DescribePurgeResponse:
+        study_ids = await self._placements.describe_purge(CaseId(parse_id(request.case_id, "case_id")))
+        return pb.DescribePurgeResponse(study_ids=map(str, study_ids))
+
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:

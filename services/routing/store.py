@@ -330,10 +330,15 @@ class RoutingTransaction(Transaction):
             "delete from received_studies where study_id = any($1::uuid[])", study_ids
         )
         await self.connection.execute("delete from placements where case_id = $1", case_id)
+        return await self.purged_with(case_id) or []
+
+    async def purged_with(self, case_id: CaseId) -> list[StudyId] | None:
+        """All StudyIds that were ever purged with the case; None if it was not purged itself."""
         rows = await self.connection.fetch(
-            "select id from tombstones where case_id = $1 and id <> $1 order by id", case_id
+            "select id from tombstones where case_id = $1 order by id", case_id
         )
-        return [row["id"] for row in rows]
+        ids = [row["id"] for row in rows]
+        return [each for each in ids if each != case_id] if case_id in ids else None
 
     async def _is_purged(self, id_: UUID) -> bool:
         return bool(

@@ -116,6 +116,7 @@ class Transaction(Protocol):
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def studies_beside(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> Sequence[StudyId]: ...
+    async def purged_with(self, case_id: CaseId) -> Sequence[StudyId] | None: ...
 
 
 class Database(Protocol):
@@ -425,6 +426,14 @@ class Placements:
             await self._place(transaction, study, known)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
         await transaction.say(CasePurged(case_id, version, NAME, tuple(study_ids)))
+
+    async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId]:
+        """The studies that were purged with a case; NotFound if it was not purged."""
+        async with self._database.transaction() as transaction:
+            study_ids = await transaction.purged_with(case_id)
+        if study_ids is None:
+            raise NotFound("routing has purged no such case", field="case_id")
+        return study_ids
 
     async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
         """What waits at the facilities that the actor administers, oldest first."""

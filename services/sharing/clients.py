@@ -109,6 +109,9 @@ class AccessClient:
             for user in answer.users
         }
 
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        return (await self._access.CheckDeletion(pb.CheckDeletionRequest(case_id=str(case_id)))).begun
+
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         answer = await self._access.DescribeCases(pb.DescribeCasesRequest(case_ids=map(str, case_ids)))
         return {

@@ -27,10 +27,10 @@ UNTOLD = Gauge(
 
 
 def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
-    """A deleted case is purged; access, where every deletion begins, describes it no more."""
+    """A deleted case is purged, once access, where every deletion begins, confirms that it is one."""
 
     async def must_be_deleted(fact: Fact) -> None:
-        if await access.owners([CaseId(fact.id)]):
+        if not await access.is_deleted(CaseId(fact.id)):
             raise Conflict("no deletion of this case has begun", field="case_id")
 
     async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:

@@ -56,6 +56,10 @@ NO_CASE = CaseId(UUID(int=0))
 class Owning(Protocol):
     """The service access, asked whose cases are."""
 
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        """Whether the deletion of the case has begun."""
+        ...
+
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         """The facility that each case is at now, of those that there are."""
         ...

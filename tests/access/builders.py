@@ -150,6 +150,7 @@ class Owners:
     placements: dict[UUID, Placement] = field(default_factory=dict)
     studies: dict[UUID, ReceivedStudy] = field(default_factory=dict)
     readings: dict[UUID, Reading] = field(default_factory=dict)
+    deletions: set[UUID] = field(default_factory=set)
     asked: list[UUID] = field(default_factory=list)
 
     def add(self, *things: Facility | Placement | ReceivedStudy | Reading) -> None:
@@ -176,6 +177,9 @@ class Owners:
 
     async def describe_reading(self, case_id: CaseId) -> Reading | None:
         return self.readings.get(case_id)
+
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        return case_id in self.deletions
 
     async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return _page(self.facilities, after)

@@ -277,7 +277,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Users(database, new_id),
         Folders(database, new_id),
         Buckets(database),
-        Deletions(database),
+        Deletions(database, owners),
         CaseIndex(database, owners, owners, owners),
         owners,
     )

@@ -77,6 +77,14 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
 
     def __init__(self) -> None:
         self.studies: dict[str, ingest_pb2.Study] = {}
+        self.deletions: set[str] = set()
+
+    async def DescribeDeletion(  # noqa: N802
+        self, request: ingest_pb2.DescribeDeletionRequest, context: Any
+    ) -> ingest_pb2.DescribeDeletionResponse:
+        if request.case_id not in self.deletions:
+            raise NotFound("there is no deletion of this case")
+        return ingest_pb2.DescribeDeletionResponse()
 
     async def DescribeStudy(  # noqa: N802
         self, request: ingest_pb2.DescribeStudyRequest, context: Any

@@ -43,6 +43,7 @@ async def test_ingest_begins_for_a_user_and_asks_again_for_itself(service: Servi
     assert pb.Decision(being_deleted=True) == checked.decision
     assert [] == await service.listed()
 
+    service.ingest.deletions.add(str(case_id))
     await service.say(CaseDeleted(case_id, 1))
 
     async def is_gone() -> bool:
@@ -50,6 +51,24 @@ async def test_ingest_begins_for_a_user_and_asks_again_for_itself(service: Servi
         return answer.decision == pb.Decision()
 
     await eventually(is_gone)
+
+
+@pytest.mark.proves("ING-7", part="a fact alone purges nothing that nobody deletes: the worklist")
+async def test_a_deletion_that_ingest_does_not_know_keeps_no_case_away(service: Service) -> None:
+    """Also none that access has not heard of yet: a tombstone would keep it away for good."""
+    case_id = uuid4()
+    await service.say(CaseDeleted(case_id, 1))
+    sharing = service.called_by("sharing", lambda: None)
+    check = pb.CheckDeletionRequest(case_id=str(case_id))
+    assert not (await sharing.CheckDeletion(check)).begun
+
+    service.ingest.deletions.add(str(case_id))
+    await service.say(CaseDeleted(case_id, 2))
+
+    async def is_deleted() -> bool:
+        return (await sharing.CheckDeletion(check)).begun
+
+    await eventually(is_deleted)
 
 
 @pytest.mark.parametrize("peer", ["bff", "routing", "sharing"])

@@ -31,6 +31,7 @@ from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex
 from services.ingest.clients import AccessClient
+from services.ingest.clients import RoutingClient as PurgesOfRouting
 from services.ingest.deletion import Deletions
 from services.ingest.store import IngestTransaction
 from services.sharing.domain import Rights
@@ -181,10 +182,11 @@ ASKS: Mapping[str, set[str]] = {
         "ingest.ListVersions",
         "reporting.ListVersions",
         "routing.DescribePlacement",
+        "ingest.DescribeDeletion",
     },
-    "reporting": {"access.DescribeCases"},
+    "reporting": {"access.CheckDeletion"},
     "routing": {"ingest.ListVersions", "ingest.DescribeStudy", "ingest.DescribeDeletion"},
-    "sharing": {"access.DescribeCases"},
+    "sharing": {"access.CheckDeletion"},
     "notify": {"access.ListVersions", "access.DescribeUsers", "sharing.DescribeBucket"},
 }
 """What each asks by timer, and because of the facts that the test tells."""
@@ -278,10 +280,15 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
     url = fresh_database("ingest")
     database = await Database.connect(url, IngestTransaction, clock=CLOCK, new_id=NEW_ID)
     try:
-        async with rpc.connect(peers.addresses["access"], "access", pki.tls("ingest")) as channel:
+        tls = pki.tls("ingest")
+        async with (
+            rpc.connect(peers.addresses["access"], "access", tls) as channel,
+            rpc.connect(peers.addresses["routing"], "routing", tls) as to_routing,
+        ):
+            routing = PurgesOfRouting(to_routing)
             for way in ("INTERNAL", "nonsense"):
                 peers.way = way
-                deletions = Deletions(database, AccessClient(channel), _no_files(), NEW_ID, CLOCK)
+                deletions = Deletions(database, AccessClient(channel), routing, _no_files(), NEW_ID, CLOCK)
                 with pytest.raises(Unavailable):
                     await deletions.delete("ada", NEW_ID(), force=False)  # type: ignore[arg-type]
                 await deletions.resume()

@@ -42,6 +42,7 @@ from tests.auditing import audit_settings
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
+from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 ADMIN, READER = "admin", "reader"
 RIVERSIDE = FacilityId(UUID("01900000-0000-7000-8000-0000000000a1"))
@@ -117,6 +118,23 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         return self.begun[request.deletion_id]
 
 
+class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
+    """Speaks routing's contract: the StudyIds that it has `purged`, by case."""
+
+    def __init__(self) -> None:
+        self.purged: dict[str, list[str]] = {}
+        self.is_away = False
+
+    async def DescribePurge(  # noqa: N802
+        self, request: routing_pb2.DescribePurgeRequest, context: Any
+    ) -> routing_pb2.DescribePurgeResponse:
+        if self.is_away:
+            raise Unavailable("routing is away")
+        if request.case_id not in self.purged:
+            raise NotFound("routing has purged no such case", field="case_id")
+        return routing_pb2.DescribePurgeResponse(study_ids=self.purged[request.case_id])
+
+
 @dataclass
 class EnrolledGateway:
     """What a gateway has after its enrolment."""
@@ -143,8 +161,11 @@ class Ingest:
         self.pki = pki
         self.folder = folder
         self.access = AccessOfTheTest()  # type: ignore[abstract]  # ingest asks few of its verbs
+        self.routing = RoutingOfTheTest()  # type: ignore[abstract]  # ingest asks one of its verbs
         self.clock = MonotonicClock()
-        self.ports = {name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access")}
+        self.ports = {
+            name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access", "routing")
+        }
         self.environ: dict[str, str] = {}
         self._running: AsyncExitStack | None = None
 
@@ -167,6 +188,7 @@ class Ingest:
             "token_public_key": self.pki.token_public_key,
             **audit_settings(self.servers.data_dir),
             "access_address": self.address("access"),
+            "routing_address": self.address("routing"),
             "pack_directory": self.packs,
             "dicom_listen": self.address("dicom"),
             "gateway_listen": self.address("gateways"),
@@ -193,8 +215,17 @@ class Ingest:
         access.add(
             access_pb2_grpc.add_AccessServiceServicer_to_server, self.access, "wire.access.v1.AccessService"
         )
-        await access.start()
-        resources.push_async_callback(access.stop, 0)
+        routing = rpc.Server(
+            "routing", self.address("routing"), self.pki.tls("routing"), verifier, self.clock
+        )
+        routing.add(
+            routing_pb2_grpc.add_RoutingServiceServicer_to_server,
+            self.routing,
+            "wire.routing.v1.RoutingService",
+        )
+        for server in (access, routing):
+            await server.start()
+            resources.push_async_callback(server.stop, 0)
         application = await main.build(self.settings(), self.clock, UUID7(self.clock), resources)
         for server in application.servers:
             await server.start()

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
+import nats
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from pydantic import SecretStr
@@ -65,6 +66,8 @@ async def deletions(ingest: Ingest, login: str = ADMIN) -> Sequence[pb.Deletion]
 
 async def confirm(ingest: Ingest, case_id: str, by: str, *study_ids: UUID) -> None:
     """A service says that it keeps nothing of the case any more."""
+    if by == "routing":
+        ingest.routing.purged[case_id] = list(map(str, study_ids))
     fact = CasePurged(UUID(case_id), 1, by, study_ids)
     bus = await Bus.connect(ingest.servers.nats_url, by)
     try:
@@ -246,6 +249,47 @@ async def test_whoever_confirms_has_nothing_purged_but_copies_of_what_was_delete
     assert {innocent, again} == {row["study_id"] for row in await ingest.rows("select study_id from studies")}
 
 
+@pytest.mark.proves("ING-7", part="a confirmation is routing's only if routing says so")
+async def test_a_forged_confirmation_of_routing_purges_no_copy_at_another_hospital(ingest: Ingest) -> None:
+    """It names a study with the same Study Instance UID; routing has purged nothing yet."""
+    study = a_uid()
+    await sent_objects(Sender.of(ingest, await ingest.enrol()), a_ct(study=study))
+    case_id = await a_case(ingest, study)
+    await sent_objects(Sender.of(ingest, await ingest.enrol("HARBOUR", HARBOUR)), a_ct(study=study))
+    await delete(ingest, case_id)
+    harbours = await ingest.one("select study_id from studies where study_instance_uid = $1", study)
+    forged = msgspec.json.encode(CasePurged(UUID(case_id), 1, "routing", (harbours,)))
+
+    async def forge(subject: str) -> None:
+        client = await nats.connect(ingest.servers.nats_url)
+        headers = {"Nats-Msg-Id": str(uuid4())}
+        await client.jetstream().publish(subject, forged, headers=headers)
+        await client.close()
+
+    async def heard(count: int) -> bool:
+        applied = await ingest.one("select count(*) from heard")
+        return bool(applied + await ingest.one("select count(*) from dead_letters") == count)
+
+    # As the version before said it, and as another service says it: the name in the payload does not count.
+    await forge("case.purged.v1")
+    await forge("case.purged.v1.access")
+    await forge("case.purged.v1.routing")
+    await eventually(lambda: heard(3))
+    (letter,) = await ingest.rows("select sentence from dead_letters")
+    assert letter["sentence"] == "routing has purged no such case"
+
+    # Routing has purged the case, and held nothing beside it: its answer counts, not the payload.
+    ingest.routing.is_away = True
+    ingest.routing.purged[case_id] = []
+    await forge("case.purged.v1.routing")
+    await asyncio.sleep(0.1)
+    ingest.routing.is_away = False
+    await eventually(lambda: heard(4))
+    assert harbours == await ingest.one("select study_id from studies where study_instance_uid = $1", study)
+    (open_,) = await deletions(ingest)
+    assert set(open_.waiting_for) - {"ingest"} == set(CONFIRM) - {"access", "routing"}
+
+
 async def is_closed(ingest: Ingest) -> bool:
     (found,) = await deletions(ingest)
     return found.state == pb.Deletion.STATE_CLOSED and not found.waiting_for
@@ -370,7 +414,7 @@ async def test_deletions_are_listed_in_pages_newest_first(ingest: Ingest) -> Non
         await stub.ListDeletions(pb.ListDeletionsRequest(page_size=501))
     case = pb.DescribeDeletionRequest(case_id=str(uuid4()))
     with pytest.raises(Denied):
-        await ingest.service("access").DescribeDeletion(case)
+        await ingest.service("sharing").DescribeDeletion(case)
     with pytest.raises(Unauthenticated):
         await ingest.service("bff").DeleteStudy(pb.DeleteStudyRequest(case_id=case.case_id))
 

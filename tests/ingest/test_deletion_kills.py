@@ -22,6 +22,7 @@ from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from tests.ingest.builders import FACILITY, NOTHING, a_gateway, a_label, a_sender, an_instance, stored
+from tests.ingest.test_deletion_timers import NoRouting
 
 CLOCK = MonotonicClock()
 NEW_ID = UUID7(CLOCK)
@@ -168,7 +169,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
     async def heard(deletions: Deletions, case_id: CaseId, life: Life) -> None:
         for name in CONFIRM:
             async with Mortal(database, packs, life).transaction() as transaction:
-                await deletions.confirm(transaction, CasePurged(case_id, 1, name))
+                await deletions.confirm(transaction, CasePurged(case_id, 1, name), [])
 
     async def deleted(deletions: Deletions, case_id: CaseId, life: Life) -> None:
         access.for_a_user = True
@@ -190,7 +191,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
         mortal: Any = Mortal(database, packs, life)
         access.life = life
         try:
-            await act(Deletions(mortal, access, mortal, NEW_ID, CLOCK), case_id, life)
+            await act(Deletions(mortal, access, NoRouting(), mortal, NEW_ID, CLOCK), case_id, life)
         except Killed:
             return False
         return True

@@ -1,7 +1,7 @@
 """What ingest does about a deletion that others are slow with, by a clock of the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,7 @@ import pytest
 
 from kernel.errors import Denied, NotFound, Unavailable
 from kernel.events import CasePurged
-from kernel.ids import UUID7, CaseId, DeletionId, FacilityId
+from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Database
 from services.ingest.deletion import CONFIRM, OVERDUE, Begun, Deletions, State
 from services.ingest.domain import Reach
@@ -49,6 +49,13 @@ class Access:
         return self.answer
 
 
+class NoRouting:
+    """Has held nothing of any case."""
+
+    async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
+        return []
+
+
 class NoFiles:
     def __getattr__(self, name: str) -> Any:
         raise AssertionError("there is no file")
@@ -77,7 +84,7 @@ def access() -> Access:
 
 @pytest.fixture
 def deletions(database: Database[IngestTransaction], access: Access, clock: HandClock) -> Deletions:
-    return Deletions(database, access, NoFiles(), UUID7(clock), clock)
+    return Deletions(database, access, NoRouting(), NoFiles(), UUID7(clock), clock)
 
 
 async def told(database: Database[IngestTransaction]) -> list[int]:
@@ -90,8 +97,10 @@ async def told(database: Database[IngestTransaction]) -> list[int]:
 
 
 async def confirm(database: Database[IngestTransaction], deletions: Deletions, case: CaseId, by: str) -> None:
+    purged = CasePurged(case, 1, by)
+    study_ids = await deletions.fetch_purge(purged)
     async with database.transaction() as transaction:
-        await deletions.confirm(transaction, CasePurged(case, 1, by))
+        await deletions.confirm(transaction, purged, study_ids)
 
 
 @pytest.mark.proves("A60", part="told again, and an alert after ten minutes")

@@ -1,7 +1,7 @@
 """Notify's use cases on a PostgreSQL of their own, with a real mail server, and owners as a test says."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -41,8 +41,15 @@ class Notify:
             await self.notices.bucket_created(transaction, snapshot)
 
     async def ended(self, bucket: Bucket) -> None:
+        """As when `share.revoked` is heard of a share that sharing has ended."""
+        self.owners.buckets[bucket.id] = replace(bucket, mail_due=False)
+        await self.told_that_it_ended(bucket)
+
+    async def told_that_it_ended(self, bucket: Bucket) -> None:
+        """As when `share.revoked` is heard, whatever sharing says."""
+        snapshot = await self.notices.fetch_bucket(bucket.id)
         async with self.database.transaction() as transaction:
-            await self.notices.bucket_ended(transaction, bucket.id)
+            await self.notices.bucket_ended(transaction, bucket.id, snapshot)
 
     async def changed(self, person: Person) -> None:
         """As when `user.changed` is heard."""

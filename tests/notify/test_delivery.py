@@ -96,6 +96,15 @@ async def test_a_share_that_ends_is_heard_before_the_mail_is_tried(notify: Notif
     assert State.CANCELLED == await notify.state()
 
 
+async def test_a_mail_that_sharing_says_is_due_is_sent_whatever_a_fact_says(notify: Notify) -> None:
+    bucket = notify.owners.bucket()
+    await notify.created(bucket)
+    await notify.told_that_it_ended(bucket)
+
+    assert 1 == len(await notify.deliver())
+    assert State.SENT == await notify.state()
+
+
 async def test_a_share_that_ends_while_the_mail_server_waits_for_the_mail_stops_it(notify: Notify) -> None:
     bucket = notify.owners.bucket()
     await notify.created(bucket)

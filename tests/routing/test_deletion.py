@@ -116,6 +116,26 @@ async def test_nothing_is_left_of_a_purged_case_but_its_ids(routing: Routing) ->
         await routing.placements.distribute(ADMIN, case.case_id, hub.id)
 
 
+async def test_routing_answers_for_good_what_it_has_purged_with_a_case(routing: Routing) -> None:
+    hub, lakeside = await two_ways(routing)
+    study, case = await a_case(routing, lakeside)
+    second = await received(routing, again(study, hub.id, BEFORE))
+    with pytest.raises(NotFound):
+        await routing.placements.describe_purge(case.case_id)
+
+    for version in (1, 2):
+        await purge(routing, case.case_id, version)
+        assert {study.id, second.id} == set(await routing.placements.describe_purge(case.case_id))
+
+    unknown = CaseId(uuid4())
+    with pytest.raises(NotFound):
+        await routing.placements.describe_purge(unknown)
+    with pytest.raises(NotFound):
+        await routing.placements.describe_purge(CaseId(study.id))
+    await purge(routing, unknown)
+    assert [] == await routing.placements.describe_purge(unknown)
+
+
 @pytest.mark.proves("ING-6", part="what was held beside the case")
 @pytest.mark.parametrize("received_at", [BEFORE, BEGUN, None], ids=["before", "just then", "gone"])
 async def test_what_was_held_beside_the_case_is_deleted_with_it(

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import Unavailable
-from kernel.events import FACTS, HEARS, SAYS, CasePurged, fact_of, heard_subjects, wire_subject
+from kernel.events import FACTS, HEARS, SAYS, CaseDeleted, CasePurged, fact_of, heard_subjects, wire_subject
 from plumbing.bus import Bus, Hearing
 from plumbing.embedded import EmbeddedServers
 from services import SERVICES
@@ -67,6 +67,17 @@ HEARINGS: dict[str, Callable[[], Sequence[Hearing[Any, Any]]]] = {
 def test_the_table_of_who_hears_what_is_what_the_services_hear(service: str) -> None:
     heard = [hearing.fact for hearing in HEARINGS[service]()]
     assert sorted(heard, key=str) == sorted(HEARS[service], key=str)
+
+
+def test_whoever_hears_a_fact_asks_its_owner() -> None:
+    """But for these, each with its reason in the code: add none because it is convenient."""
+    unasked = {
+        (service, hearing.fact)
+        for service, hearings in HEARINGS.items()
+        for hearing in hearings()
+        if hearing.unasked_because
+    }
+    assert unasked == {("notify", CaseDeleted)}
 
 
 def test_nobody_hears_what_they_say_themselves() -> None:

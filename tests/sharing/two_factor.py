@@ -55,6 +55,9 @@ class Access:
     owner: FacilityId = NORTH
     before_registering: Callable[[], None] | None = None
 
+    async def is_deleted(self, case_id: CaseId) -> bool:
+        return case_id not in await self.owners([case_id])
+
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         return {each: Owner(self.owner, "Europe/Amsterdam") for each in case_ids}
 

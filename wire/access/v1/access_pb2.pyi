@@ -1800,6 +1800,50 @@ class BeginDeleteResponse(_message.Message):
 Global___BeginDeleteResponse: _TypeAlias = BeginDeleteResponse  # noqa: Y015
 
 @_typing.final
+class CheckDeletionRequest(_message.Message):
+    """CheckDeletionRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckDeletionRequest: _TypeAlias = CheckDeletionRequest  # noqa: Y015
+
+@_typing.final
+class CheckDeletionResponse(_message.Message):
+    """CheckDeletionResponse says whether the case is to be purged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    begun: _builtins.bool
+    """Whether its deletion has begun, or access has purged it; false for a case that access never heard of."""
+    def __init__(
+        self,
+        *,
+        begun: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckDeletionResponse: _TypeAlias = CheckDeletionResponse  # noqa: Y015
+
+@_typing.final
 class DescribeUsersRequest(_message.Message):
     """DescribeUsersRequest names users."""
 

@@ -140,6 +140,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.FromString,
                 _registered_method=True)
+        self.CheckDeletion = channel.unary_unary(
+                '/wire.access.v1.AccessService/CheckDeletion',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionResponse.FromString,
+                _registered_method=True)
         self.DescribeCases = channel.unary_unary(
                 '/wire.access.v1.AccessService/DescribeCases',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.SerializeToString,
@@ -318,9 +323,17 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckDeletion(self, request, context):
+        """CheckDeletion answers whether the deletion of a case has begun, so that reporting and sharing purge no case
+        because of a fact alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeCases(self, request, context):
         """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-        left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
+        left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -440,6 +453,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.DescribeUsers,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.SerializeToString,
+            ),
+            'CheckDeletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckDeletion,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionResponse.SerializeToString,
             ),
             'DescribeCases': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeCases,
@@ -1020,6 +1038,33 @@ class AccessService:
             '/wire.access.v1.AccessService/DescribeUsers',
             wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDeletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/CheckDeletion',
+            wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.CheckDeletionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -102,9 +102,13 @@ class AccessServiceStub:
     """
     DescribeUsers: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
+    CheckDeletion: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckDeletionRequest, _access_pb2.CheckDeletionResponse]
+    """CheckDeletion answers whether the deletion of a case has begun, so that reporting and sharing purge no case
+    because of a fact alone.
+    """
     DescribeCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-    left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
+    left out.
     """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -180,9 +184,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     DescribeUsers: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]  # type: ignore[assignment]
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
+    CheckDeletion: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckDeletionRequest, _access_pb2.CheckDeletionResponse]  # type: ignore[assignment]
+    """CheckDeletion answers whether the deletion of a case has begun, so that reporting and sharing purge no case
+    because of a fact alone.
+    """
     DescribeCases: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]  # type: ignore[assignment]
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-    left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
+    left out.
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -383,13 +391,23 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """DescribeUsers answers the owner's snapshots of users; who is unknown is left out."""
 
     @_abc_1.abstractmethod
+    def CheckDeletion(
+        self,
+        request: _access_pb2.CheckDeletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CheckDeletionResponse, _abc.Awaitable[_access_pb2.CheckDeletionResponse]]:
+        """CheckDeletion answers whether the deletion of a case has begun, so that reporting and sharing purge no case
+        because of a fact alone.
+        """
+
+    @_abc_1.abstractmethod
     def DescribeCases(
         self,
         request: _access_pb2.DescribeCasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.DescribeCasesResponse, _abc.Awaitable[_access_pb2.DescribeCasesResponse]]:
         """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
-        left out. So reporting and sharing see that a case which they are to purge is being deleted indeed.
+        left out.
         """
 
     @_abc_1.abstractmethod

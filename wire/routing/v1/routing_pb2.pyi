@@ -604,6 +604,52 @@ class DescribePlacementResponse(_message.Message):
 Global___DescribePlacementResponse: _TypeAlias = DescribePlacementResponse  # noqa: Y015
 
 @_typing.final
+class DescribePurgeRequest(_message.Message):
+    """DescribePurgeRequest names a deleted case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePurgeRequest: _TypeAlias = DescribePurgeRequest  # noqa: Y015
+
+@_typing.final
+class DescribePurgeResponse(_message.Message):
+    """DescribePurgeResponse is what was purged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STUDY_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def study_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """StudyIds, each a UUID; none where routing held none of the case."""
+
+    def __init__(
+        self,
+        *,
+        study_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["study_ids", b"study_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePurgeResponse: _TypeAlias = DescribePurgeResponse  # noqa: Y015
+
+@_typing.final
 class ListVersionsRequest(_message.Message):
     """ListVersionsRequest asks for one page of ids and versions."""
 

@@ -70,6 +70,11 @@ class RoutingServiceStub:
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementResponse.FromString,
                 _registered_method=True)
+        self.DescribePurge = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/DescribePurge',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeResponse.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/ListVersions',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.SerializeToString,
@@ -145,6 +150,15 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribePurge(self, request, context):
+        """DescribePurge answers which studies routing has purged with a deleted case: those that belonged to it, and
+        those that were held beside it. It answers from tombstones, so it answers the same for good. NotFound: routing
+        has purged no such case.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals.
         """
@@ -205,6 +219,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.DescribePlacement,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementResponse.SerializeToString,
+            ),
+            'DescribePurge': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribePurge,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -412,6 +431,33 @@ class RoutingService:
             '/wire.routing.v1.RoutingService/DescribePlacement',
             wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementRequest.SerializeToString,
             wire_dot_routing_dot_v1_dot_routing__pb2.DescribePlacementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribePurge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/DescribePurge',
+            wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.DescribePurgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class RoutingServiceStub:
     """
     DescribePlacement: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DescribePlacementRequest, _routing_pb2.DescribePlacementResponse]
     """DescribePlacement answers the owner's snapshot of one case; NotFound means that it is gone."""
+    DescribePurge: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DescribePurgeRequest, _routing_pb2.DescribePurgeResponse]
+    """DescribePurge answers which studies routing has purged with a deleted case: those that belonged to it, and
+    those that were held beside it. It answers from tombstones, so it answers the same for good. NotFound: routing
+    has purged no such case.
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     ListHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]
@@ -97,6 +102,11 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """
     DescribePlacement: _aio.UnaryUnaryMultiCallable[_routing_pb2.DescribePlacementRequest, _routing_pb2.DescribePlacementResponse]  # type: ignore[assignment]
     """DescribePlacement answers the owner's snapshot of one case; NotFound means that it is gone."""
+    DescribePurge: _aio.UnaryUnaryMultiCallable[_routing_pb2.DescribePurgeRequest, _routing_pb2.DescribePurgeResponse]  # type: ignore[assignment]
+    """DescribePurge answers which studies routing has purged with a deleted case: those that belonged to it, and
+    those that were held beside it. It answers from tombstones, so it answers the same for good. NotFound: routing
+    has purged no such case.
+    """
     ListVersions: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     ListHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]  # type: ignore[assignment]
@@ -175,6 +185,17 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.DescribePlacementResponse, _abc.Awaitable[_routing_pb2.DescribePlacementResponse]]:
         """DescribePlacement answers the owner's snapshot of one case; NotFound means that it is gone."""
+
+    @_abc_1.abstractmethod
+    def DescribePurge(
+        self,
+        request: _routing_pb2.DescribePurgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.DescribePurgeResponse, _abc.Awaitable[_routing_pb2.DescribePurgeResponse]]:
+        """DescribePurge answers which studies routing has purged with a deleted case: those that belonged to it, and
+        those that were held beside it. It answers from tombstones, so it answers the same for good. NotFound: routing
+        has purged no such case.
+        """
 
     @_abc_1.abstractmethod
     def ListVersions(
