@@ -94,6 +94,11 @@ async def create_facility(
 @_model
 @_time_zone
 @_mapping_tag
+@click.option(
+    "--version",
+    type=int,
+    help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
+)
 @acting
 async def change_facility(
     readroom: Readroom,
@@ -103,12 +108,14 @@ async def change_facility(
     model: str | None,
     time_zone: str,
     mapping_tag: str,
+    version: int | None,
 ) -> None:
     """Change a facility; what is not named stays."""
     wanted = await names.facility(readroom, facility)
     if model and MODELS.number(model) != wanted.model:
         wanted.model = MODELS.number(model)
         wanted.mapping_tag = ""  # belongs to a hub
+    wanted.version = wanted.version if version is None else version
     wanted.name = name or wanted.name
     wanted.time_zone = time_zone or wanted.time_zone
     wanted.mapping_tag = mapping_tag or wanted.mapping_tag

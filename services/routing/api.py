@@ -54,7 +54,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         wanted = FacilitySettings(
             given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
         )
-        facility = await self._facilities.save(acting_login(), facility_id, wanted)
+        facility = await self._facilities.save(acting_login(), facility_id, wanted, given.version)
         return pb.SaveFacilityResponse(facility=_facility(facility))
 
     async def ListFacilities(  # noqa: N802

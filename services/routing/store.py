@@ -9,6 +9,7 @@ import asyncpg
 from kernel.dicom import UID
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, RuleId, StudyId
+from kernel.versions import NEVER_SAVED, Change
 from plumbing.audit import AuditEntry
 from plumbing.db import Transaction
 from services.routing.domain import (
@@ -60,16 +61,24 @@ class RoutingTransaction(Transaction):
         )
         return {row["facility_id"]: _facility(row) for row in rows}
 
-    async def save_facility(self, facility: Facility) -> None:
+    async def last_change_of_facility(self, facility_id: FacilityId) -> Change:
+        row = await self.connection.fetchrow(
+            "select version, changed_by, changed_at from facilities where facility_id = $1", facility_id
+        )
+        return Change(*row) if row else NEVER_SAVED
+
+    async def save_facility(self, facility: Facility, by: str) -> None:
         """Inserts or replaces; raises Conflict if another facility has the name."""
         try:
             await self.connection.execute(
                 """
-                insert into facilities (facility_id, name, name_key, time_zone, model, mapping_tag, version)
-                values ($1, $2, $3, $4, $5, $6, $7)
+                insert into facilities (facility_id, name, name_key, time_zone, model, mapping_tag, version,
+                    changed_by, changed_at)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                 on conflict (facility_id) do update set name = excluded.name, name_key = excluded.name_key,
                     time_zone = excluded.time_zone, model = excluded.model,
-                    mapping_tag = excluded.mapping_tag, version = excluded.version
+                    mapping_tag = excluded.mapping_tag, version = excluded.version,
+                    changed_by = excluded.changed_by, changed_at = excluded.changed_at
                 """,
                 facility.id,
                 facility.name,
@@ -78,9 +87,11 @@ class RoutingTransaction(Transaction):
                 facility.model,
                 facility.mapping_tag,
                 facility.version,
+                by,
+                self.now,
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("`name` is the name of another facility", field="name") from error
+            raise Conflict(f"a facility named `{facility.name}` already exists", field="name") from error
 
     async def facilities(self, reach: Reach, after: tuple[str, UUID] | None, limit: int) -> list[Facility]:
         """Facilities within reach, by name, after the one with this folded name and id."""

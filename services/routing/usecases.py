@@ -10,6 +10,7 @@ from uuid import UUID
 from kernel.errors import Denied, NotFound, Unavailable
 from kernel.events import CaseMoved, CasePlaced, CasePurged, CaseUndistributed, FacilityChanged, Fact
 from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
+from kernel.versions import Change, must_be_current
 from plumbing import healing
 from services.routing.domain import (
     Deletion,
@@ -82,7 +83,8 @@ class Transaction(Protocol):
     async def hold_facilities(
         self, facility_ids: Collection[FacilityId]
     ) -> Mapping[FacilityId, Facility]: ...
-    async def save_facility(self, facility: Facility) -> None: ...
+    async def last_change_of_facility(self, facility_id: FacilityId) -> Change: ...
+    async def save_facility(self, facility: Facility, by: str) -> None: ...
     async def facilities(
         self, reach: Reach, after: tuple[str, UUID] | None, limit: int
     ) -> Sequence[Facility]: ...
@@ -176,8 +178,13 @@ class Facilities:
         self._new_id = new_id
         self._time_zones = time_zones
 
-    async def save(self, actor: str, facility_id: FacilityId | None, wanted: FacilitySettings) -> Facility:
-        """Creates a facility (no id) or changes one. A save that changes nothing says nothing."""
+    async def save(
+        self, actor: str, facility_id: FacilityId | None, wanted: FacilitySettings, made_from: int
+    ) -> Facility:
+        """Creates a facility (no id) or changes one, made from this version (0: none) of it (A68).
+
+        A save that changes nothing says nothing.
+        """
         is_new = facility_id is None
         facility_id = facility_id or FacilityId(self._new_id())
         object_ = f"facility:{facility_id}"
@@ -187,6 +194,10 @@ class Facilities:
                 current = _found(await transaction.lock_facility(facility_id), reach, "facility_id")
             elif not reach.everywhere:
                 raise Denied(f"the permission `{FACILITY_ADMIN}` at every facility is needed for a new one")
+            name = current.name if current else wanted.name
+            must_be_current(
+                f"the facility `{name}`", made_from, await transaction.last_change_of_facility(facility_id)
+            )
             facility = save_facility(
                 wanted,
                 current,
@@ -195,7 +206,7 @@ class Facilities:
                 time_zones=self._time_zones,
             )
             if facility != current:
-                await transaction.save_facility(facility)
+                await transaction.save_facility(facility, by=actor)
                 await transaction.record(
                     actor,
                     "facility.saved",

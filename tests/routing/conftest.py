@@ -61,7 +61,13 @@ class Routing:
     ) -> Facility:
         tag = tag or (TAG if model is Model.HUB else None)
         wanted = FacilitySettings(name, changes.pop("time_zone", None), model, tag)
-        return await self.facilities.save(ADMIN, changes.pop("facility_id", None), wanted)
+        facility_id = changes.pop("facility_id", None)
+        made_from = changes.pop("made_from", None)
+        if made_from is None:
+            async with self.database.transaction() as transaction:
+                stored = await transaction.facility(facility_id) if facility_id else None
+            made_from = stored.version if stored else 0
+        return await self.facilities.save(changes.pop("by", ADMIN), facility_id, wanted, made_from)
 
     async def rule(self, hub: Facility, text: str, endpoint: Facility) -> EndpointRule:
         return await self.rules.save(ADMIN, endpoint.id, hub.id, text)

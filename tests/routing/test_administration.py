@@ -49,6 +49,32 @@ async def test_two_facilities_have_no_name_in_common_whatever_its_letters(routin
     assert await names(routing) == ["Hillside", "Klinik Süß"]
 
 
+@pytest.mark.proves("A68", part="facilities")
+async def test_a_facility_is_saved_only_from_the_version_that_is_stored(routing: Routing) -> None:
+    """B loads it, A renames it, B saves: A's change is not overwritten unseen."""
+    loaded = await routing.facility("Lakeside")
+    changed = await routing.facility("Lakeside North", facility_id=loaded.id)
+    for made_from in (loaded.version, 0, changed.version + 1):
+        with pytest.raises(Conflict, match=f"the facility `Lakeside North` .*by `{ADMIN}`") as conflict:
+            await routing.facility("Hillside", facility_id=loaded.id, made_from=made_from)
+        assert conflict.value.field == "version"
+    assert await names(routing) == ["Lakeside North"]
+    with pytest.raises(Conflict):
+        await routing.facility("New", made_from=1)
+    saved = await routing.facility("Hillside", facility_id=loaded.id, made_from=changed.version)
+    assert (saved.name, saved.version) == ("Hillside", 3)
+
+
+@pytest.mark.proves("A68", part="facilities")
+async def test_of_two_who_save_at_once_one_is_told_of_the_other(routing: Routing) -> None:
+    loaded = await routing.facility("Lakeside")
+    results = await asyncio.gather(
+        *(routing.facility(name, facility_id=loaded.id, made_from=1) for name in ("North", "South")),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["Conflict", "Facility"]
+
+
 async def test_of_many_who_create_one_name_one_succeeds(routing: Routing) -> None:
     results = await asyncio.gather(*(routing.facility("Lakeside") for _ in range(5)), return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 4 + ["Facility"]
@@ -60,7 +86,10 @@ async def test_a_hub_without_a_mapping_tag_is_not_stored(routing: Routing) -> No
     for facility_id in (None, standard.id):
         with pytest.raises(Invalid) as error:
             await routing.facilities.save(
-                ADMIN, facility_id, FacilitySettings("North Hub", None, Model.HUB, None)
+                ADMIN,
+                facility_id,
+                FacilitySettings("North Hub", None, Model.HUB, None),
+                1 if facility_id else 0,
             )
         assert error.value.field == "mapping_tag"
     assert await names(routing) == ["Lakeside"]

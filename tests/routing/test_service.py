@@ -156,7 +156,13 @@ async def test_a_facility_is_standard_unless_told_otherwise_and_takes_every_mode
         ),
         2,
     ):
-        wanted = pb.Facility(facility_id=saved.facility_id, name="Lakeside", model=model, mapping_tag=tag)
+        wanted = pb.Facility(
+            facility_id=saved.facility_id,
+            name="Lakeside",
+            model=model,
+            mapping_tag=tag,
+            version=version - 1,
+        )
         await stub.SaveFacility(pb.SaveFacilityRequest(facility=wanted))
         request = pb.DescribeFacilityRequest(facility_id=saved.facility_id)
         facility = (await running.stub("access").DescribeFacility(request)).facility

@@ -117,7 +117,9 @@ class Facility(_message.Message):
     hub, refused otherwise (RTE-5); cannot change while the hub has rules.
     """
     version: _builtins.int
-    """The owner's version: grows with each change."""
+    """The owner's version: grows with each change. In SaveFacility the version that the save was made from, 0 for
+    a new facility; another version is a Conflict that says who changed the facility and when (A68).
+    """
     def __init__(
         self,
         *,
@@ -145,7 +147,7 @@ class SaveFacilityRequest(_message.Message):
     FACILITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def facility(self) -> Global___Facility:
-        """The facility; `version` is ignored."""
+        """The facility, with the version that it was loaded with."""
 
     def __init__(
         self,
