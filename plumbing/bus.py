@@ -28,7 +28,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
 from kernel.events import HEARS, Fact, fact_of, wire_subject
-from plumbing import log, telemetry
+from plumbing import held, log, telemetry
 from plumbing.db import Database, Transaction
 from plumbing.permissions import inbox
 from plumbing.pull import Pull, cancelled, in_progress
@@ -163,6 +163,7 @@ class Bus:
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[Client]:
         """The connected client, waited for a moment; its errors become Unavailable."""
+        held.refuse_to_wait("NATS")
         try:
             async with asyncio.timeout(_RETRY_S):
                 await self._up.wait()

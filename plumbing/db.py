@@ -31,7 +31,7 @@ from kernel.errors import (
 )
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
-from plumbing import locks, log
+from plumbing import held, locks, log
 from plumbing.audit import AuditEntry
 from plumbing.locks import LockClass
 from plumbing.refusals import Refusals
@@ -187,7 +187,7 @@ class Database(Generic[T]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[T]:
-        """BEGIN … COMMIT at READ COMMITTED; an exception rolls back. Wait for nothing else inside.
+        """BEGIN … COMMIT at READ COMMITTED; an exception rolls back. It calls nobody else (`held.py`).
 
         A cut-off COMMIT raises Unavailable although it may have happened: what is repeated must be
         idempotent.
@@ -211,7 +211,8 @@ class Database(Generic[T]):
         proxy = self._take() or await self._acquire()
         connection = cast("Connection", proxy)  # it has every method of one
         try:
-            yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
+            with held.connection():
+                yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
         except BaseException as error:
             lost = _lost(error, connection)
             if lost:

@@ -1,9 +1,10 @@
 """The outbox: what a transaction said is published after its commit, whatever becomes of NATS.
 
-Rows are claimed by their state, never by `id > last`: ids become visible out of order. A row is marked in
-the transaction that claimed it, after the stream acknowledged it; if that is cut off the row is published
-again, and the stream or the hearer recognises its event id. When the stream was lost and made again, the
-rows of the last 7 days become unpublished (R10).
+Rows are claimed by their state, never by `id > last`: ids become visible out of order. A claim is committed
+before its rows are published, and lasts for CLAIM_S: no connection is held while NATS is asked. A row is
+marked after the stream acknowledged it. If that is cut off, or comes after the end of the claim, the row is
+published again, and the stream or the hearer recognises its event id. When the stream was lost and made
+again, the rows of the last 7 days become unpublished (R10).
 """
 
 import asyncio
@@ -11,8 +12,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from operator import itemgetter
 from typing import Generic, TypeVar
 
+import asyncpg
 from prometheus_client import Counter, Gauge
 
 from kernel.clock import Clock
@@ -25,6 +28,8 @@ from plumbing.stream import KEPT_S, STREAM
 
 BATCH = 256
 """Rows claimed at once: their acknowledgements overlap, and a batch stays well below a second."""
+CLAIM_S = 5.0
+"""Longer than publishing and marking a batch takes. The rows of a relay that died wait so long."""
 POLL_S = 1.0
 """The safety net: the commit itself wakes the relay."""
 TEND_S = 5.0
@@ -95,41 +100,61 @@ class Relay(Generic[T]):
 
     async def _publish(self) -> int:
         """Publishes a batch; returns how many rows were claimed. Raises Unavailable if one was not taken."""
-        async with self._database.transaction() as transaction:
-            rows = await transaction.connection.fetch(
-                """
-                select id, event_id, subject, payload, traceparent
-                from outbox
-                where published_at is null
-                order by id
-                limit $1
-                for update skip locked
-                """,
-                BATCH,
-            )
-            answers = await asyncio.gather(
-                *(
-                    self._bus.publish(
-                        row["subject"],
-                        row["payload"].encode(),
-                        row["event_id"],
-                        {"traceparent": row["traceparent"]} if row["traceparent"] else {},
-                    )
-                    for row in rows
-                ),
-                return_exceptions=True,
-            )
-            taken = [row for row, answer in zip(rows, answers, strict=True) if answer is None]
-            if taken:
-                await transaction.connection.execute(
-                    "update outbox set published_at = $1 where id = any($2)",
-                    transaction.now,
-                    [row["id"] for row in taken],
+        rows = await self._claim()
+        answers = await asyncio.gather(
+            *(
+                self._bus.publish(
+                    row["subject"],
+                    row["payload"].encode(),
+                    row["event_id"],
+                    {"traceparent": row["traceparent"]} if row["traceparent"] else {},
                 )
+                for row in rows
+            ),
+            return_exceptions=True,
+        )
+        taken = [row for row, answer in zip(rows, answers, strict=True) if answer is None]
+        if rows:
+            await self._mark([row["id"] for row in rows], [row["id"] for row in taken])
         for row in taken:
             PUBLISHED.labels(row["subject"]).inc()
         _raise_first(answers)
         return len(rows)
+
+    # The clock of PostgreSQL is the same for all relays. A claim that ends too late was made before that
+    # clock was set back, and does not count any more.
+    async def _claim(self) -> Sequence[asyncpg.Record]:
+        """The oldest rows that no other relay publishes now, oldest first."""
+        async with self._database.statements() as statements:
+            rows = await statements.connection.fetch(
+                """
+                update outbox set claimed_until = now() + $1 where id = any(array(
+                    select id from outbox
+                    where published_at is null
+                        and (claimed_until is null or claimed_until not between now() and now() + $1)
+                    order by id
+                    limit $2
+                    for update skip locked))
+                returning id, event_id, subject, payload, traceparent
+                """,
+                timedelta(seconds=CLAIM_S),
+                BATCH,
+            )
+        return sorted(rows, key=itemgetter("id"))
+
+    async def _mark(self, claimed: Sequence[int], taken: Sequence[int]) -> None:
+        """Ends a claim; those that the stream took are published."""
+        async with self._database.statements() as statements:
+            await statements.connection.execute(
+                """
+                update outbox
+                set claimed_until = null, published_at = case when id = any($2) then $3::timestamptz end
+                where id = any($1) and published_at is null
+                """,
+                claimed,
+                taken,
+                statements.now,
+            )
 
     async def _tend(self) -> None:
         if time.monotonic() - self._tended_at < TEND_S:

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, Unavailable
-from plumbing import answers, callers, log, status, telemetry, tls, tokens
+from plumbing import answers, callers, held, log, status, telemetry, tls, tokens
 from plumbing.callers import Acting, Allowed, Caller, Peer, caller
 from plumbing.tls import TLSFiles
 
@@ -344,6 +344,7 @@ class _Channel:
         inner = self._inner.unary_unary(method, *codec, **more)
 
         async def call(request: Any, *, timeout: float | None = None) -> Any:
+            held.refuse_to_wait(method)
             with telemetry.span(method, SpanKind.CLIENT):
                 try:
                     answer = await inner(
@@ -359,6 +360,7 @@ class _Channel:
         inner = self._inner.unary_stream(method, *codec, **more)
 
         async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
+            held.refuse_to_wait(method)
             parts = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
             try:
                 async for part in parts:

@@ -103,9 +103,15 @@ class Sight:
     revision: str = ""
     name: str = ""
 
-    def shows(self, read_type: ReadType) -> bool:
-        """Whether he reads reports of the type: a pre-read on the group side only (REP-4)."""
-        return self.reports and (read_type in PUBLIC or self.side is Side.GROUP)
+    @property
+    def shown(self) -> frozenset[ReadType]:
+        """The types of which they read reports: a pre-read on the group side only (REP-4)."""
+        return SIDES.get(self.side, PUBLIC) if self.allowed and self.reports else frozenset()
+
+    @property
+    def shows_drafts(self) -> bool:
+        """Whether they see the drafts of others: on the group side with a level of DRAFT (A5)."""
+        return self.allowed and self.side is Side.GROUP and self.level >= Level.DRAFT
 
     def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
         """Whether he may complete a report of the type: it is his, and active at the facility (A36)."""
@@ -247,6 +253,7 @@ class Reading:
     Attributes:
         version: grows with each change of this.
         reopened: whether the case may be read again although a final report was issued.
+        issued: of each read type the last report.
     """
 
     case_id: CaseId
@@ -394,19 +401,16 @@ def _refused(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An unsigned text; `author_only`: what a refused completion left when drafting was no longer his."""
+    """An unsigned text, which its author always sees.
+
+    `author_only`: what a refused completion left when drafting was no longer theirs; nobody else sees it.
+    """
 
     case_id: CaseId
     author: Person
     text: str
     saved_at: datetime
     author_only: bool = False
-
-    def is_visible(self, login: str, sight: Sight) -> bool:
-        """To its author; to the group side with a level of DRAFT those of others (A5)."""
-        if self.author.login == login:
-            return True
-        return not self.author_only and sight.side is Side.GROUP and sight.level >= Level.DRAFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,18 +454,17 @@ def visible(
     sight: Sight,
     now: datetime,
 ) -> Written:
-    """What of all this the user may see.
+    """What the user may see, of the reports that are shown to them and the drafts that are theirs or shown.
 
-    Without sight of the case that is the text that was kept for him alone, if there is one.
+    Without sight of the case that is the text that was kept for them alone, if there is one.
     """
-    own = tuple(each for each in drafts if each.is_visible(login, sight))
     if not sight.allowed:
-        kept = tuple(each for each in own if each.author_only and not sight.being_deleted)
+        kept = tuple(each for each in drafts if each.author_only and not sight.being_deleted)
         if not kept:
             raise no_case()
         return Written((), kept, None)
     lock = None if reading.standing(login, now) is Standing.FREE else reading.lock
-    return Written(tuple(each for each in reports if sight.shows(each.read_type)), own, lock)
+    return Written(tuple(reports), tuple(drafts), lock)
 
 
 def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:

@@ -1,5 +1,6 @@
 """Reporting as a process: `python -m services reporting`."""
 
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -50,7 +51,8 @@ async def build(
 
     access = AccessClient(to_access)
     acts = Acts(database, access)
-    readings = Readings(database, acts, access, new_id, timedelta(seconds=settings.lock_lease_s))
+    lease = timedelta(seconds=settings.lock_lease_s)
+    readings = Readings(database, acts, access, new_id, lease, time.monotonic)
     read_types = ReadTypes(database, acts, access)
 
     trail = AuditTrail(database, NAME, settings, clock)

@@ -1,7 +1,7 @@
 """Reporting's tables: readings with their locks, drafts, reports with their addenda, read types."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,12 @@ from services.reporting.domain import (
     no_case,
 )
 from services.reporting.usecases import Outcome
+
+_DRAFTS = {
+    False: "case_id = $1 and author_login = $2",
+    True: "case_id = $1 and (author_login = $2 or not author_only)",
+}
+"""Which drafts a user is shown, without those of others and with them: a condition that reads no others."""
 
 
 class ReportingTransaction(Transaction):
@@ -75,12 +81,16 @@ class ReportingTransaction(Transaction):
         row = await self.connection.fetchrow(
             """
             select *, array(
-                select (read_type, completed_at) from reports
-                where reports.case_id = readings.case_id order by completed_at, report_id
+                select (read_type, completed_at) from unnest($2::text[]) as types (read_type), lateral (
+                    select completed_at from reports
+                    where reports.case_id = readings.case_id and reports.read_type = types.read_type
+                    order by completed_at desc limit 1
+                ) as last order by completed_at
             ) as issued
             from readings where case_id = $1
             """,
             case_id,
+            list(ReadType),
         )
         if row is None:
             return Reading(case_id)
@@ -144,10 +154,12 @@ class ReportingTransaction(Transaction):
 
     # Drafts
 
-    async def drafts(self, case_id: CaseId) -> Sequence[Draft]:
-        """All drafts, oldest first."""
+    async def drafts(self, case_id: CaseId, login: str, *, of_others: bool) -> Sequence[Draft]:
+        """The user's drafts, and if `of_others` those that are not for their author alone, oldest first."""
         rows = await self.connection.fetch(
-            "select * from drafts where case_id = $1 order by saved_at, author_login", case_id
+            f"select * from drafts where {_DRAFTS[of_others]} order by saved_at, author_login",  # noqa: S608
+            case_id,
+            login,
         )
         return [
             Draft(case_id, _author(row), row["text"], row["saved_at"], row["author_only"]) for row in rows
@@ -193,26 +205,48 @@ class ReportingTransaction(Transaction):
 
     # Reports
 
-    async def reports(self, case_id: CaseId) -> Sequence[Report]:
-        """All reports with their addenda, oldest first."""
+    async def reports(self, case_id: CaseId, read_types: Collection[ReadType]) -> Sequence[Report]:
+        """The reports of these types with their addenda, oldest first. No other is read."""
+        return await self._with_addenda(
+            await self.connection.fetch(
+                """
+                select * from reports where case_id = $1 and read_type = any($2)
+                order by completed_at, report_id
+                """,
+                case_id,
+                list(read_types),
+            )
+        )
+
+    async def report(
+        self, case_id: CaseId, report_id: ReportId, read_types: Collection[ReadType]
+    ) -> Report | None:
+        """One report of the case, if it is of one of these types."""
+        rows = await self.connection.fetch(
+            "select * from reports where case_id = $1 and report_id = $2 and read_type = any($3)",
+            case_id,
+            report_id,
+            list(read_types),
+        )
+        return next(iter(await self._with_addenda(rows)), None)
+
+    async def reports_written(self, case_id: CaseId) -> int:
+        """How many reports of any type there are."""
+        return int(await self.connection.fetchval("select count(*) from reports where case_id = $1", case_id))
+
+    async def _with_addenda(self, rows: Sequence[asyncpg.Record]) -> Sequence[Report]:
         addenda: dict[UUID, list[Addendum]] = defaultdict(list)
         for row in await self.connection.fetch(
-            """
-            select addenda.* from addenda join reports using (report_id) where case_id = $1
-            order by added_at, addendum_id
-            """,
-            case_id,
+            "select * from addenda where report_id = any($1) order by added_at, addendum_id",
+            [row["report_id"] for row in rows],
         ):
             addenda[row["report_id"]].append(
                 Addendum(_author(row), row["text"], row["added_at"], row["revision"])
             )
-        rows = await self.connection.fetch(
-            "select * from reports where case_id = $1 order by completed_at, report_id", case_id
-        )
         return [
             Report(
                 row["report_id"],
-                case_id,
+                row["case_id"],
                 ReadType(row["read_type"]),
                 _author(row),
                 row["text"],

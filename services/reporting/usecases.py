@@ -1,13 +1,13 @@
 """What reporting does: people lock cases, draft and complete reports; read types are switched on and off."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
+from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
 from kernel.events import CasePurged, Fact, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from services.reporting.domain import (
@@ -50,6 +50,11 @@ OPERATOR = "operator"
 # Who gives privileges needs to know which read types there are to give (ACC-34).
 READ_TYPE_READERS = (FACILITY_ADMIN, "access.admin", OPERATOR)
 
+FRESH_S = 1.0
+"""How old what access decided may be when a report is committed (A3)."""
+DECISIONS = 3
+"""How often access is asked again for one report that takes too long; then the caller tries again."""
+
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
 
@@ -90,12 +95,16 @@ class Transaction(Protocol):
     async def save_broken_lock(self, case_id: CaseId, login: str, broken: BrokenLock) -> None: ...
     async def forget_broken_lock(self, case_id: CaseId, login: str) -> None: ...
 
-    async def drafts(self, case_id: CaseId) -> Sequence[Draft]: ...
+    async def drafts(self, case_id: CaseId, login: str, *, of_others: bool) -> Sequence[Draft]: ...
     async def save_draft(self, draft: Draft) -> None: ...
     async def delete_drafts(self, case_id: CaseId, login: str) -> None: ...
     async def bytes_written(self, case_id: CaseId) -> int: ...
 
-    async def reports(self, case_id: CaseId) -> Sequence[Report]: ...
+    async def reports(self, case_id: CaseId, read_types: Collection[ReadType]) -> Sequence[Report]: ...
+    async def report(
+        self, case_id: CaseId, report_id: ReportId, read_types: Collection[ReadType]
+    ) -> Report | None: ...
+    async def reports_written(self, case_id: CaseId) -> int: ...
     async def insert_report(self, report: Report) -> None: ...
     async def insert_addendum(self, report_id: ReportId, addendum: Addendum) -> None: ...
 
@@ -141,6 +150,10 @@ class Acts:
                 yield transaction, sight
 
 
+class _Stale(Exception):
+    """Too much time has passed since access decided: what the transaction wrote shall not stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """The owner's snapshot of a reading, with both projections."""
@@ -152,16 +165,26 @@ class Described:
 
 
 class Readings:
-    """What is written about cases, and who is about to write."""
+    """What is written about cases, and who is about to write.
+
+    `seconds` measures how long something takes, whatever becomes of the clock.
+    """
 
     def __init__(
-        self, database: Database, acts: Acts, access: Access, new_id: NewId, lease: timedelta
+        self,
+        database: Database,
+        acts: Acts,
+        access: Access,
+        new_id: NewId,
+        lease: timedelta,
+        seconds: Callable[[], float],
     ) -> None:
         self._database = database
         self._acts = acts
         self._access = access
         self._new_id = new_id
         self._lease = lease
+        self._seconds = seconds
 
     # The lock
 
@@ -244,36 +267,67 @@ class Readings:
     async def complete(self, actor: str, case_id: CaseId, read_type: ReadType, text: str) -> Report:
         """Signs a report and ends the lock. A text that is refused is kept, and the refusal says how (A3).
 
-        What the actor may do is asked when the call comes, and again with the reading locked, immediately
-        before the commit: until then nobody else can have the lock, and what he lost meanwhile counts.
+        What the actor may do is asked when the call comes, and again before the transaction opens: no
+        connection is held meanwhile. In the transaction nobody else can have the lock. If it took longer than
+        FRESH_S since access was asked, nothing of it stands, and access is asked again: what the actor lost
+        until then counts.
         """
         checked_text(text)
         async with self._acts.audited(actor, "report.completed", f"case:{case_id}"):
             before = await self._check(case_id)
-            async with self._database.transaction() as transaction:
-                reading = await transaction.lock_reading(case_id)
+            for _ in range(DECISIONS):
+                asked_at = self._seconds()
                 sight = await self._check(case_id)
-                author = _person(actor, sight, before)
-                unlocked, not_locked = await self._released(transaction, reading, author)
-                refused = refusal(
-                    reading,
-                    read_type,
-                    actor,
-                    not_locked,
-                    before=before,
-                    sight=sight,
-                    active=await self._active_at(transaction, sight.facility_id or before.facility_id),
-                )
-                if refused is None:
-                    return await self._sign(transaction, reading, unlocked, read_type, author, text, sight)
-                if refused.keep is None:
-                    raise refused.error
-                for_author = refused.keep is Keep.FOR_AUTHOR
-                await transaction.save_draft(Draft(case_id, author, text, transaction.now, for_author))
-                if refused.ends_lock:
-                    await self._save(transaction, reading, unlocked)
-                await transaction.record(actor, "draft.kept", f"case:{case_id}", "done")
+                with suppress(_Stale):
+                    async with self._database.transaction() as transaction:
+                        decided = await self._decide(
+                            transaction,
+                            case_id,
+                            read_type,
+                            _person(actor, sight, before),
+                            text,
+                            before,
+                            sight,
+                        )
+                        if self._seconds() - asked_at > FRESH_S:
+                            raise _Stale
+                    if isinstance(decided, ReadroomError):
+                        raise decided
+                    return decided
+            raise Unavailable("the report is not completed: access or the database is too slow; try again")
+
+    async def _decide(
+        self,
+        transaction: Transaction,
+        case_id: CaseId,
+        read_type: ReadType,
+        author: Person,
+        text: str,
+        before: Sight,
+        sight: Sight,
+    ) -> Report | ReadroomError:
+        """Signs the report, or keeps the text and answers why it is refused; raises what keeps nothing."""
+        reading = await transaction.lock_reading(case_id)
+        unlocked, not_locked = await self._released(transaction, reading, author)
+        refused = refusal(
+            reading,
+            read_type,
+            author.login,
+            not_locked,
+            before=before,
+            sight=sight,
+            active=await self._active_at(transaction, sight.facility_id or before.facility_id),
+        )
+        if refused is None:
+            return await self._sign(transaction, reading, unlocked, read_type, author, text, sight)
+        if refused.keep is None:
             raise refused.error
+        for_author = refused.keep is Keep.FOR_AUTHOR
+        await transaction.save_draft(Draft(case_id, author, text, transaction.now, for_author))
+        if refused.ends_lock:
+            await self._save(transaction, reading, unlocked)
+        await transaction.record(author.login, "draft.kept", f"case:{case_id}", "done")
+        return refused.error
 
     async def _check(self, case_id: CaseId) -> Sight:
         """What access says now; a user who was deactivated while he read sees nothing."""
@@ -304,7 +358,7 @@ class Readings:
     ) -> Report:
         case_id = reading.case_id
         await transaction.delete_drafts(case_id, author.login)
-        check_room(text, await transaction.bytes_written(case_id), len(reading.issued))
+        check_room(text, await transaction.bytes_written(case_id), await transaction.reports_written(case_id))
         report = Report(
             ReportId(self._new_id()), case_id, read_type, author, text, transaction.now, sight.revision
         )
@@ -337,9 +391,8 @@ class Readings:
         checked_text(text)
         async with self._acts.on_case(actor, "addendum.added", case_id) as (transaction, sight):
             await transaction.lock_reading(case_id)
-            reports = {each.id: each for each in await transaction.reports(case_id)}
-            report = reports.get(report_id)
-            if report is None or not sight.shows(report.read_type):
+            report = await transaction.report(case_id, report_id, sight.shown)
+            if report is None:
                 raise no_report()
             active = await self._active_at(transaction, sight.facility_id)
             sight.need_completing(report.read_type, active, of_their_own=report.author.login == actor)
@@ -366,8 +419,8 @@ class Readings:
             async with self._database.transaction() as transaction:
                 written = visible(
                     await transaction.reading(case_id),
-                    await transaction.reports(case_id),
-                    await transaction.drafts(case_id),
+                    await transaction.reports(case_id, sight.shown),
+                    await transaction.drafts(case_id, actor, of_others=sight.shows_drafts),
                     actor,
                     sight,
                     transaction.now,

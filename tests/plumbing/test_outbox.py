@@ -108,6 +108,47 @@ async def test_the_commit_wakes_the_relay(servers: EmbeddedServers) -> None:
         assert time.monotonic() - begin < 5, "ten facts took as long as polling would"
 
 
+async def test_the_relay_holds_no_connection_while_nats_does_not_answer(servers: EmbeddedServers) -> None:
+    async with (
+        a_database(servers, pool_size=1) as sayer,
+        a_bus(servers) as bus,
+        running(Relay(sayer, bus, CLOCK).run),
+    ):
+
+        async def drained() -> bool:
+            return await unpublished(sayer) == 0
+
+        await say(sayer, *studies(1))
+        await eventually(drained)
+        servers.nats.freeze()
+        try:
+            begin = time.monotonic()
+            await say(sayer, *studies(1))
+            for _ in range(200):
+                assert await unpublished(sayer) == 1
+            assert time.monotonic() - begin < 1.5, "NATS has 2 s to answer a publication"
+        finally:
+            servers.nats.thaw()
+        await eventually(drained)
+
+
+@pytest.mark.parametrize("ends_in", [timedelta(seconds=1), timedelta(days=1)])
+async def test_rows_that_a_relay_claimed_before_it_died_or_before_the_clock_was_set_back_are_published(
+    servers: EmbeddedServers, ends_in: timedelta
+) -> None:
+    async with a_database(servers) as sayer:
+        await say(sayer, *studies(2))
+        async with sayer.statements() as statements:
+            await statements.connection.execute("update outbox set claimed_until = now() + $1", ends_in)
+        async with a_bus(servers) as bus, running(Relay(sayer, bus, CLOCK).run):
+
+            async def drained() -> bool:
+                return await unpublished(sayer) == 0
+
+            await eventually(drained)
+    assert await stream_messages(servers) == 2
+
+
 async def test_what_is_rolled_back_is_never_said(servers: EmbeddedServers) -> None:
     async def fail() -> None:
         async with sayer.transaction() as transaction:

@@ -1,5 +1,6 @@
 """Reporting's use cases on a PostgreSQL of their own, with access as a test says."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -99,16 +100,20 @@ async def untouched(fresh_database: Callable[[str], str]) -> AsyncIterator[Repor
         yield started
 
 
-async def start(url: str) -> AsyncIterator[Reporting]:
+async def start(
+    url: str, *, pool_size: int = 24, seconds: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Reporting]:
     clock, access = Clock(), Access()
     new_id = UUID7(clock)
-    database = await Database.connect(url, ReportingTransaction, clock=clock, new_id=new_id, pool_size=24)
+    database = await Database.connect(
+        url, ReportingTransaction, clock=clock, new_id=new_id, pool_size=pool_size
+    )
     acts = Acts(database, access)
     yield Reporting(
         database,
         clock,
         access,
-        Readings(database, acts, access, new_id, LEASE),
+        Readings(database, acts, access, new_id, LEASE, seconds),
         ReadTypes(database, acts, access),
         a_case(),
     )

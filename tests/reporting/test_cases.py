@@ -123,7 +123,9 @@ async def _act(person: Actor, verb: str, rest: str) -> None:
 async def _report_id(person: Actor, which: str) -> ReportId:
     """The id of the report of a type, whether this person sees it or not."""
     async with person.readings._database.transaction() as transaction:
-        ids = {each.read_type.value: each.id for each in await transaction.reports(person.case_id)}
+        ids = {
+            each.read_type.value: each.id for each in await transaction.reports(person.case_id, {*ReadType})
+        }
     return ids.get(which, ReportId(uuid4()))
 
 

@@ -1,6 +1,7 @@
 """Sharing on what was received: never more than it, and no longer."""
 
 import asyncio
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -207,10 +208,12 @@ async def test_who_shares_on_waits_for_whoever_is_ending_it(sharing: Sharing) ->
     """Else the end would miss what comes from it, which access may grant before it hears of the end."""
     case_id = await sharing.world.case()
     parent = await sharing.share("vos", [case_id], "rita", **FURTHER)
+    act("rita")
+    elsewhere = copy_context()  # who shares on holds no connection
     async with sharing.database.transaction() as transaction:
         (bucket,) = await lock_tree(transaction, [parent.buckets[0].id])
-        act("rita")
-        onward = asyncio.create_task(sharing.shares.share("rita", wanted([case_id], "rob")))
+        sharing_on = sharing.shares.share("rita", wanted([case_id], "rob"))
+        onward = asyncio.create_task(sharing_on, context=elsewhere)
 
         await sharing.waits(onward)
         await transaction.save_buckets([bucket.after(Act.REVOKE, transaction.now)])
