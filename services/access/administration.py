@@ -10,6 +10,7 @@ from kernel.errors import Conflict, Invalid, NotFound
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, NewId, UserId
 from kernel.versions import Change, must_be_current
+from services.access.account import Account
 from services.access.contact import NO_CONTACT, changed_fields
 from services.access.domain import (
     ROLES,
@@ -79,6 +80,7 @@ class Transaction(Protocol):
         self, user_id: UserId, facility_id: FacilityId, privilege: Privilege, *, by: str
     ) -> int: ...
 
+    async def facilities_shown(self, user_id: UserId) -> Collection[FacilityId]: ...
     async def facility(self, facility_id: FacilityId) -> Facility | None: ...
     async def known_facilities(self, facility_ids: Collection[FacilityId]) -> set[FacilityId]: ...
 
@@ -183,7 +185,7 @@ class Users:
         self._new_id = new_id
 
     async def save_user(self, login: str, settings: UserSettings) -> tuple[User, int]:
-        """Creates or changes a user; answers him and the revision of sight."""
+        """Creates or changes a user; answers them and the revision of sight."""
         user_id = settings.user_id or UserId(self._new_id())
         async with self._administration.act(login, "user.saved", f"user:{user_id}") as act:
             manager, transaction = act.manager, act.transaction
@@ -197,7 +199,11 @@ class Users:
                     f"the user `{old.login}`", settings.version, await transaction.last_change_of_user(old.id)
                 )
             user = settings.applied(user_id, old, manager)
-            manager.must_give_user(old, user)
+            if old is None:
+                manager.must_create(Account(user, {}, frozenset()), transaction.now)
+            else:
+                before = await _account(transaction, old)
+                manager.must_change(before, replace(before, user=user), transaction.now)
             facilities = {grant.facility_id for grant in user.permissions} | {user.home_facility_id}
             await _must_know(transaction, {facility for facility in facilities if facility})
             if user == old:
@@ -214,7 +220,9 @@ class Users:
                 role=user.role,
                 active=int(user.active),
                 permissions=" ".join(sorted(_permission_text(grant) for grant in user.permissions)),
-                contact_changed=" ".join(changed_fields(old.contact if old else NO_CONTACT, user.contact)),
+                contact_changed=" ".join(
+                    sorted(changed_fields(old.contact if old else NO_CONTACT, user.contact))
+                ),
             )
         return user, revision
 
@@ -268,7 +276,8 @@ class Users:
                 await transaction.last_change_of_privilege(user_id, facility_id),
             )
             old = await transaction.privilege(user_id, facility_id)
-            manager.must_give_privilege(facility, old, privilege, transaction.now)
+            before = await _account(transaction, user)
+            manager.must_change(before, before.with_privilege(facility, privilege), transaction.now)
             if privilege != old:
                 version = await transaction.save_privilege(
                     user_id, facility_id, privilege, by=act.actor.login
@@ -332,6 +341,12 @@ class Users:
             raise no_user(user_id)
         manager.must_manage(user)
         return user
+
+
+async def _account(transaction: Transaction, user: User) -> Account:
+    return Account.of(
+        user, await transaction.privileges(user.id), await transaction.facilities_shown(user.id)
+    )
 
 
 async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) -> None:

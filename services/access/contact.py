@@ -44,12 +44,11 @@ class Contact:
     mobile_number: str = ""
     language: Language | None = None
 
-    def reaches_as(self, other: "Contact") -> bool:
-        """Whether messages go to the same places, in whatever language."""
-        return (self.email, self.mobile_number) == (other.email, other.mobile_number)
-
 
 NO_CONTACT = Contact()
+
+REACH_FIELDS = frozenset({"email", "mobile_number"})
+"""What decides where a message goes, in whatever language."""
 
 
 def checked_contact(email: str, mobile_number: str, language: Language | None) -> Contact:
@@ -61,9 +60,10 @@ def checked_contact(email: str, mobile_number: str, language: Language | None) -
     )
 
 
-def changed_fields(old: Contact, new: Contact) -> list[str]:
+def changed_fields(old: Contact, new: Contact) -> frozenset[str]:
     """The names of what differs: the audit tells that a number changed, and not which it was."""
-    return [each.name for each in fields(Contact) if getattr(old, each.name) != getattr(new, each.name)]
+    names = (each.name for each in fields(Contact))
+    return frozenset(name for name in names if getattr(old, name) != getattr(new, name))
 
 
 def _checked_email(email: str) -> str:

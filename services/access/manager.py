@@ -1,8 +1,15 @@
 """What an administrator may give (A13).
 
-Whoever holds `access.admin` everywhere may give anything, to himself too. Whoever holds it for single
-facilities is a delegated manager: he manages the users whose home is one of them, and gives only what he
-has. That goes for what he takes away too: what he changes, old and new, must be something he could give.
+Whoever holds `access.admin` everywhere may give anything, to themself too. Whoever holds it for single
+facilities is a delegated manager: they manage the users whose home is one of them, and give only what they
+have, for what is stored counts and not what it amounts to today (`account.py`):
+
+    at a facility of theirs          what differs lies within their own level, read types, expiry, side and
+                                     permissions there, before and after; or it only becomes less
+    at any other facility            nothing differs
+    role, activity, home, global     differ wherever the account has anything: all of it, before and after,
+    permissions                      lies within what they hold at facilities of theirs
+    e-mail, mobile number            theirs to say for a new user only
 """
 
 from dataclasses import dataclass
@@ -10,22 +17,20 @@ from datetime import datetime
 
 from kernel.errors import Denied, Invalid
 from kernel.ids import FacilityId, UserId
-from services.access.contact import NO_CONTACT, Contact
+from services.access.account import Account, Extent
+from services.access.contact import NO_CONTACT, REACH_FIELDS, Contact, changed_fields
 from services.access.domain import (
     MAX_USER_NAME_CHARACTERS,
     ROLES,
     CompiledUser,
-    Facility,
     Level,
     Permission,
     PermissionGrant,
-    Privilege,
     Role,
     Side,
     User,
     canonical_login,
     checked_name,
-    expiry_instant,
     no_user,
 )
 
@@ -81,7 +86,7 @@ class UserSettings:
 def _contact_version(old: User | None, contact: Contact) -> int:
     if old is None:
         return 1
-    return old.contact_version + (not old.contact.reaches_as(contact))
+    return old.contact_version + bool(changed_fields(old.contact, contact) & REACH_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,46 +139,112 @@ class Manager:
         at_home |= {PermissionGrant(p, home) for p in terms.defaults}
         return frozenset(grant for grant in at_home if self.user.holds(grant.permission, home))
 
-    def must_give_user(self, old: User | None, new: User) -> None:
-        """Raises unless he may make the old user (None: nobody) into the new one."""
+    def must_create(self, account: Account, now: datetime) -> None:
+        """Raises Denied unless they may make this new account."""
         if self.everywhere:
             return
-        if old is not None:
-            self.must_manage(old)
-        if not self.administers(new.home_facility_id):
+        self._must_be_at_home(account.user)
+        self._must_own(account, now, "permissions")
+
+    def must_change(self, before: Account, after: Account, now: datetime) -> None:
+        """Raises unless they may make one account of the other.
+
+        Whatever differs at a facility must lie within what they hold there, before and after. What counts
+        everywhere (role, activity, home, global permissions) differs wherever the account has anything. At
+        their own facilities they may always reduce.
+        """
+        if self.everywhere:
+            return
+        self.must_manage(before.user)
+        self._must_be_at_home(after.user)
+        if moved := changed_fields(before.user.contact, after.user.contact) & REACH_FIELDS:
+            raise Denied(
+                "only who holds `access.admin` for every facility changes how an existing user is reached",
+                field=min(moved),
+            )
+        if switched := before.switched(after):
+            self._must_own(before, now, switched)
+            self._must_own(after, now, switched)
+            return
+        for facility_id in sorted(before.facilities | after.facilities):
+            self._must_change_at(facility_id, before, after, now)
+
+    def _must_be_at_home(self, user: User) -> None:
+        if not self.administers(user.home_facility_id):
             raise Denied(
                 "you administer users of your own facilities only: name one as the home facility",
                 field="home_facility_id",
             )
-        own = ROLES[self.user.role]
-        for role in {new.role} if old is None else {old.role, new.role}:
-            terms = ROLES[role]
-            if terms.ceiling > own.ceiling or terms.side not in (own.side, Side.FACILITY):
-                raise Denied(f"you may not give or change the role `{role}`", field="role")
-        for changed in new.permissions ^ (frozenset() if old is None else old.permissions):
-            if changed.facility_id not in self.facilities or not self.user.holds(
-                changed.permission, changed.facility_id
-            ):
+
+    def _must_own(self, account: Account, now: datetime, field: str) -> None:
+        """Raises Denied unless all of an account lies within what they hold at facilities of theirs."""
+        role = account.user.role
+        self._must_match(role)
+        if account.permissions(None):
+            raise Denied(
+                "this user holds permissions for every facility: "
+                "only who holds `access.admin` for every facility changes this",
+                field=field,
+            )
+        for facility_id in sorted(account.facilities):
+            if not self.administers(facility_id):
                 raise Denied(
-                    f"you may give `{changed.permission}` only at a facility that you administer "
+                    "this user has something at a facility that you do not administer: "
+                    "only who holds `access.admin` for every facility changes this",
+                    field=field,
+                )
+            self._must_hold(facility_id, account.extent(facility_id), role, now)
+            self._must_hold_permissions(facility_id, account.permissions(facility_id))
+
+    def _must_change_at(
+        self, facility_id: FacilityId, before: Account, after: Account, now: datetime
+    ) -> None:
+        old, new = before.extent(facility_id), after.extent(facility_id)
+        had, has = before.permissions(facility_id), after.permissions(facility_id)
+        role = after.user.role
+        if old != new:
+            self.must_administer(facility_id)
+        if new.beyond(old):
+            self._must_hold(facility_id, old, role, now)
+            self._must_hold(facility_id, new, role, now)
+        self._must_hold_permissions(facility_id, has - had if self.administers(facility_id) else has ^ had)
+        if Permission.ADMINISTER_ACCESS in has - had:
+            # They will give what they are and hold, so all of it must be the giver's.
+            self._must_match(role)
+            self._must_hold(facility_id, new, role, now)
+            self._must_hold_permissions(facility_id, has | after.permissions(None))
+
+    def _must_match(self, role: Role) -> None:
+        """Raises Denied for a role that may do more, or see more of a case, than their own."""
+        if ROLES[role].ceiling > ROLES[self.user.role].ceiling or not self._may_see_like(role):
+            raise Denied(f"you may not give or change the role `{role}`", field="role")
+
+    def _must_hold(self, facility_id: FacilityId, extent: Extent, role: Role, now: datetime) -> None:
+        """Raises Denied if a privilege of such a role exceeds what they have at the facility themselves."""
+        if beyond := extent.beyond(Extent.effective(self.user, facility_id, now)):
+            raise Denied(_BEYOND[beyond], field=beyond)
+        if extent.level is not Level.NONE and not self._may_see_like(role):
+            raise Denied(
+                f"the role `{role}` sees pre-reads, which you do not: you may not give it a level",
+                field="level",
+            )
+
+    def _must_hold_permissions(self, facility_id: FacilityId, permissions: frozenset[Permission]) -> None:
+        for permission in sorted(permissions):
+            if facility_id not in self.facilities or not self.user.holds(permission, facility_id):
+                raise Denied(
+                    f"you may give `{permission}` only at a facility that you administer "
                     "and where you hold it",
                     field="permissions",
                 )
 
-    def must_give_privilege(self, facility: Facility, old: Privilege, new: Privilege, now: datetime) -> None:
-        """Raises unless he may change a privilege at a facility from old to new."""
-        self.must_administer(facility.id)
-        if self.everywhere:
-            return
-        own_level = self.user.level_at(facility.id, now)
-        if max(old.level, new.level) > own_level:
-            raise Denied("you may not give or change a level above your own", field="level")
-        if new.level is not Level.REPORT:
-            return
-        own = self.user.standings[facility.id]
-        if new.read_types - own.read_types:
-            raise Denied("you may give only your own read types", field="read_types")
-        if own.expires_at is not None and (
-            new.expires_on is None or expiry_instant(new.expires_on, facility.time_zone) > own.expires_at
-        ):
-            raise Denied("you may not give a level for longer than you have it", field="expires_on")
+    def _may_see_like(self, role: Role) -> bool:
+        """Whether the role sees nothing of a case that their own does not: pre-reads are the group's."""
+        return ROLES[role].side in (ROLES[self.user.role].side, Side.FACILITY)
+
+
+_BEYOND = {
+    "level": "you may not give or change a level above your own",
+    "read_types": "you may give only your own read types",
+    "expires_on": "you may not give a level for longer than you have it",
+}

@@ -292,6 +292,22 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
         )
         return version
 
+    async def facilities_shown(self, user_id: UserId) -> set[FacilityId]:
+        """The facilities of cases that grants, folders and shares show a user, or may show again."""
+        rows = await self.connection.fetch(
+            """
+            select facility_id from cases join case_grants using (case_id) where user_id = $1
+            union
+            select facility_id from cases join folder_cases using (case_id)
+                join folder_members using (folder_id) where user_id = $1
+            union
+            select facility_id from buckets where user_id = $1 and ends_at > $2
+            """,
+            user_id,
+            self.now,
+        )
+        return {row["facility_id"] for row in rows}
+
     # Facilities
 
     async def facility(self, facility_id: FacilityId) -> Facility | None:

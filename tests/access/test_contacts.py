@@ -16,6 +16,7 @@ from services.access.administration import MAX_DESCRIBED_USERS
 from services.access.contact import NO_CONTACT, Contact, checked_contact
 from services.access.domain import Level, ReadType, Role, User
 from services.access.manager import UserSettings
+from tests.access.builders import a_user
 from tests.access.conftest import ADMIN, Access, Scene
 
 HUMAN = Contact("jane.doe@example.org", "+32470123456", Language.NL)
@@ -230,24 +231,38 @@ async def test_the_audit_tells_that_a_number_changed_and_not_which(access: Acces
     await save(access, user, contact=replace(HUMAN, mobile_number="+31612345678"))
 
     details = [row[0] for row in await access.query("select detail::text from audit_rows order by id")][-2:]
-    assert '"contact_changed": "email mobile_number language"' in details[0]
+    assert '"contact_changed": "email language mobile_number"' in details[0]
     assert '"contact_changed": "mobile_number"' in details[1]
     written = await access.query("select detail::text from audit_rows union select payload::text from outbox")
     assert not [row for row in written if "example.org" in row[0] or "470123456" in row[0]]
 
 
-async def test_whoever_manages_a_user_says_how_he_is_reached_and_nobody_else(access: Access) -> None:
+async def test_a_manager_says_how_a_new_user_is_reached_and_nothing_of_it_later(access: Access) -> None:
     north, south = await access.facility(), await access.facility()
     manager, stranger = await access.manager(north), await access.manager(south)
-    user = await access.user(Role.FACILITY_USER, home_facility_id=north.id)
-    boss = await access.user(Role.RADIOLOGIST, home_facility_id=north.id)
+    bare = a_user(Role.FACILITY_USER, home_facility_id=north.id)
+    user, _ = await access.users.save_user(manager.login, settings(bare, user_id=None, version=0))
+    assert HUMAN == (await access.stored(user.id)).contact
 
-    await save(access, user, manager.login)
+    for contact, field in (
+        (replace(HUMAN, mobile_number="+31612345678"), "mobile_number"),
+        (replace(HUMAN, email="eve@example.org"), "email"),
+        (replace(HUMAN, mobile_number=""), "mobile_number"),
+        (NO_CONTACT, "email"),
+    ):
+        for by in (manager, await access.manager(north)):
+            await refused(save(access, user, by.login, contact=contact), Denied, field)
+    await refused(save(access, manager, manager.login), Denied, "email")
+    await save(access, user, manager.login, contact=replace(HUMAN, language=Language.FR), name="Jane Roe")
 
     await refused(save(access, user, stranger.login), NotFound, "user_id")
     await refused(save(access, user, user.login), Denied, None)
-    await refused(save(access, boss, manager.login), Denied, "role")
-    assert NO_CONTACT == (await access.stored(boss.id)).contact
+    assert (replace(HUMAN, language=Language.FR), 1) == (
+        (await access.stored(user.id)).contact,
+        (await access.stored(user.id)).contact_version,
+    )
+    await save(access, user, contact=NO_CONTACT)
+    assert NO_CONTACT == (await access.stored(user.id)).contact
 
 
 async def test_users_are_described_with_their_privileges_and_without_their_permissions(

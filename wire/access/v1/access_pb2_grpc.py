@@ -162,8 +162,9 @@ class AccessServiceServicer:
     """
 
     def SaveUser(self, request, context):
-        """SaveUser creates a user (empty id) or changes one. Needs `access.admin`; whoever holds it for single
-        facilities only gives what he has (A13).
+        """SaveUser creates a user (empty id) or changes one. Needs `access.admin`. Whoever holds it for single
+        facilities changes nothing beyond these and beyond what they hold there (A13), and neither `email` nor
+        `mobile_number` of an existing user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,7 +178,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SavePrivilege(self, request, context):
-        """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there.
+        """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there; whoever
+        does not hold it everywhere gives what they have there, or reduces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

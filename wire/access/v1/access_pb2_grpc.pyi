@@ -37,13 +37,16 @@ class AccessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AccessServiceAsyncStub: ...
     SaveUser: _grpc.UnaryUnaryMultiCallable[_access_pb2.SaveUserRequest, _access_pb2.SaveUserResponse]
-    """SaveUser creates a user (empty id) or changes one. Needs `access.admin`; whoever holds it for single
-    facilities only gives what he has (A13).
+    """SaveUser creates a user (empty id) or changes one. Needs `access.admin`. Whoever holds it for single
+    facilities changes nothing beyond these and beyond what they hold there (A13), and neither `email` nor
+    `mobile_number` of an existing user.
     """
     ListUsers: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListUsersRequest, _access_pb2.ListUsersResponse]
     """ListUsers lists users by login. Needs `access.admin`."""
     SavePrivilege: _grpc.UnaryUnaryMultiCallable[_access_pb2.SavePrivilegeRequest, _access_pb2.SavePrivilegeResponse]
-    """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there."""
+    """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there; whoever
+    does not hold it everywhere gives what they have there, or reduces.
+    """
     ListPrivileges: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListPrivilegesRequest, _access_pb2.ListPrivilegesResponse]
     """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
     be that user.
@@ -119,13 +122,16 @@ class AccessServiceAsyncStub(AccessServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SaveUser: _aio.UnaryUnaryMultiCallable[_access_pb2.SaveUserRequest, _access_pb2.SaveUserResponse]  # type: ignore[assignment]
-    """SaveUser creates a user (empty id) or changes one. Needs `access.admin`; whoever holds it for single
-    facilities only gives what he has (A13).
+    """SaveUser creates a user (empty id) or changes one. Needs `access.admin`. Whoever holds it for single
+    facilities changes nothing beyond these and beyond what they hold there (A13), and neither `email` nor
+    `mobile_number` of an existing user.
     """
     ListUsers: _aio.UnaryUnaryMultiCallable[_access_pb2.ListUsersRequest, _access_pb2.ListUsersResponse]  # type: ignore[assignment]
     """ListUsers lists users by login. Needs `access.admin`."""
     SavePrivilege: _aio.UnaryUnaryMultiCallable[_access_pb2.SavePrivilegeRequest, _access_pb2.SavePrivilegeResponse]  # type: ignore[assignment]
-    """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there."""
+    """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there; whoever
+    does not hold it everywhere gives what they have there, or reduces.
+    """
     ListPrivileges: _aio.UnaryUnaryMultiCallable[_access_pb2.ListPrivilegesRequest, _access_pb2.ListPrivilegesResponse]  # type: ignore[assignment]
     """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
     be that user.
@@ -204,8 +210,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.SaveUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.SaveUserResponse, _abc.Awaitable[_access_pb2.SaveUserResponse]]:
-        """SaveUser creates a user (empty id) or changes one. Needs `access.admin`; whoever holds it for single
-        facilities only gives what he has (A13).
+        """SaveUser creates a user (empty id) or changes one. Needs `access.admin`. Whoever holds it for single
+        facilities changes nothing beyond these and beyond what they hold there (A13), and neither `email` nor
+        `mobile_number` of an existing user.
         """
 
     @_abc_1.abstractmethod
@@ -222,7 +229,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.SavePrivilegeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.SavePrivilegeResponse, _abc.Awaitable[_access_pb2.SavePrivilegeResponse]]:
-        """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there."""
+        """SavePrivilege sets the one privilege of a user at a facility (ACC-1). Needs `access.admin` there; whoever
+        does not hold it everywhere gives what they have there, or reduces.
+        """
 
     @_abc_1.abstractmethod
     def ListPrivileges(

@@ -1,0 +1,115 @@
+"""What a delegated manager may do at their own facility beside what they could give."""
+
+from collections.abc import Collection
+from datetime import date
+
+import pytest
+
+from kernel.errors import Denied
+from services.access.domain import Facility, Level, Permission, PermissionGrant, ReadType, Role, User
+from tests.access.conftest import Access
+from tests.access.test_administration import refused, save
+
+
+@pytest.mark.proves("A13")
+async def test_a_delegated_manager_reduces_at_their_own_facility_what_they_could_not_give(
+    access: Access,
+) -> None:
+    home = await access.facility()
+    manager = await access.manager(home)
+    own = await access.user(Role.RADIOLOGIST, home_facility_id=home.id)
+    types = {ReadType.FINAL, ReadType.PRE_READ}
+    await access.give(own, home, Level.REPORT, read_types=types)
+
+    async def give(level: Level, *read_types: ReadType, expires_on: date | None = None) -> None:
+        await access.give(own, home, level, read_types=read_types, expires_on=expires_on, by=manager.login)
+
+    await refused(give(Level.REPORT, ReadType.FINAL, ReadType.OTHER), Denied, "level")
+    await give(Level.REPORT, ReadType.FINAL)
+    await give(Level.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 1))
+    await refused(give(Level.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 2)), Denied, "level")
+    await give(Level.DRAFT)
+    await refused(give(Level.REPORT, ReadType.FINAL), Denied, "level")
+    await give(Level.NONE)
+    await access.give(manager, home, Level.VIEW)
+    await refused(give(Level.VIEW), Denied, "level")  # who sees pre-reads, which the manager does not
+
+
+@pytest.mark.proves("A13")
+async def test_a_permission_is_taken_at_ones_own_facility_and_nowhere_else(access: Access) -> None:
+    home, elsewhere = await access.facility(), await access.facility()
+    manager = await access.manager(home)
+    upload = {PermissionGrant(Permission.UPLOAD_STUDY, each.id) for each in (home, elsewhere)}
+    own = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset(upload))
+
+    async def keep(*facilities: Facility) -> None:
+        kept = frozenset(PermissionGrant(Permission.UPLOAD_STUDY, each.id) for each in facilities)
+        await save(access, by=manager.login, user=own, permissions=kept)
+
+    await refused(keep(home), Denied, "permissions")
+    await refused(keep(), Denied, "permissions")
+    await keep(elsewhere)
+    await refused(keep(elsewhere, home), Denied, "permissions")
+
+
+@pytest.mark.proves("A13")
+@pytest.mark.parametrize("way", ["grant", "folder", "share"])
+async def test_whoever_is_shown_a_case_elsewhere_is_switched_by_nobody_here(access: Access, way: str) -> None:
+    home, elsewhere = await access.facility(), await access.facility()
+    manager = await access.manager(home)
+    own = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset())
+
+    async def switch_off_and_on() -> None:
+        await save(access, by=manager.login, user=own, active=False)
+        await save(access, by=manager.login, user=own, active=True)
+
+    async def show(facility: Facility) -> None:
+        case_id = await access.case(facility)
+        match way:
+            case "grant":
+                await access.folders.grant_case(access.admin.login, case_id, own.id)
+            case "folder":
+                folder_id = await access.folder(own, name=facility.name)
+                await access.folders.put_in_folder(access.admin.login, folder_id, case_id)
+            case _:
+                await access.share(own, case_id, facility_id=facility.id, is_open=False)
+
+    await show(home)
+    await switch_off_and_on()
+    await show(elsewhere)
+    await refused(save(access, by=manager.login, user=own, active=False), Denied, "active")
+    await refused(save(access, by=manager.login, user=own, role=Role.REFERRING_PHYSICIAN), Denied, "role")
+    await save(access, by=manager.login, user=own, name="Other")
+
+
+@pytest.mark.proves("A13")
+@pytest.mark.parametrize(
+    ("role", "level", "more", "field"),
+    [
+        (Role.RADIOLOGIST, Level.NONE, (), "role"),
+        (Role.FACILITY_USER, Level.REPORT, (), "level"),
+        (Role.FACILITY_USER, Level.VIEW, (Permission.DELETE_STUDY,), "permissions"),
+        (Role.FACILITY_USER, Level.VIEW, (), None),
+    ],
+    ids=["role", "dormant level", "permission", "within"],
+)
+async def test_who_holds_more_is_made_no_manager_by_who_holds_less(
+    access: Access, role: Role, level: Level, more: Collection[Permission], field: str | None
+) -> None:
+    home = await access.facility()
+    manager = await access.manager(home)
+    await access.give(manager, home, Level.VIEW)
+    held = frozenset(PermissionGrant(each) for each in more)
+    own = await access.user(role, home_facility_id=home.id, permissions=held)
+    await access.give(own, home, level)
+    made = save(
+        access,
+        by=manager.login,
+        user=own,
+        permissions=held | {PermissionGrant(Permission.ADMINISTER_ACCESS, home.id)},
+    )
+
+    if field is None:
+        assert isinstance(await made, User)
+    else:
+        await refused(made, Denied, field)
