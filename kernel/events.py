@@ -83,7 +83,7 @@ class UserChanged(Fact):
 
 
 class SightChanged(Fact):
-    """Who sees a case changed by a grant or a folder; id is a CaseId. Said by access."""
+    """Who sees a case changed, by a grant, a folder, a share or a move; id is a CaseId. Said by access."""
 
     subject = "sight.changed.v1"
 

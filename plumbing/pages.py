@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, is_dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -20,7 +20,20 @@ MAX_SIZE = 500
 MAX_TOKEN_CHARACTERS = 2048
 """The longest position is a text of 64 characters, each of which folds to at most 3 of 4 bytes, and an id."""
 
+MAX_PAGE_BYTES = 3 << 20
+"""What the rows of a page take at most; a channel takes an answer of `rpc.MAX_RESPONSE_BYTES`, 4 MiB."""
+
+_ROW_HEAD_BYTES = 6  # field number and length of a row, in the encoding of the wire
+
+
+class Row(Protocol):
+    """A row of a page as the wire has it."""
+
+    def ByteSize(self) -> int: ...  # noqa: N802
+
+
 Item = TypeVar("Item")
+R = TypeVar("R", bound=Row)
 Position = TypeVar("Position")
 
 
@@ -37,6 +50,25 @@ def cut(found: Sequence[Item], limit: int, position: Callable[[Item], object]) -
     if len(found) == len(page):
         return page, ""
     return page, base64.urlsafe_b64encode(msgspec.json.encode(position(page[-1]))).decode()
+
+
+def fit(
+    found: Sequence[Item], limit: int, position: Callable[[Item], object], row: Callable[[Item], R]
+) -> tuple[list[R], str]:
+    """The page as rows, and the token of the next one if `found` holds more than the page.
+
+    A page ends early where its rows would not fit into one answer. A row has a bound of its own, far below.
+    """
+    rows: list[R] = []
+    left = MAX_PAGE_BYTES
+    for item in found[:limit]:
+        made = row(item)
+        left -= made.ByteSize() + _ROW_HEAD_BYTES
+        if left < 0 and rows:
+            break
+        rows.append(made)
+    _, token = cut(found, len(rows), position)
+    return rows, token
 
 
 def after(token: str, kind: type[Position]) -> Position | None:

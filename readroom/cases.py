@@ -14,13 +14,20 @@ from readroom.show import Column, Output, instant
 from readroom.words import LEVELS, READ_TYPES
 from wire.access.v1.access_pb2 import Case, ListCasesRequest
 
+
+def _modalities(case: Case) -> list[str]:
+    """Those that are answered, and how many are left out."""
+    left_out = [f"and {case.modalities_left_out} more"] if case.modalities_left_out else []
+    return [*case.modalities_in_study, *left_out]
+
+
 CASE = (
     Column[Case]("received_at", lambda c: instant(c.received_at)),
     Column[Case]("facility", lambda c: c.facility_name),
     Column[Case]("patient_name", lambda c: c.patient_name),
     Column[Case]("patient_id", lambda c: c.patient_id),
     Column[Case]("study_date", lambda c: c.study_date or None),
-    Column[Case]("modalities_in_study", lambda c: list(c.modalities_in_study)),
+    Column[Case]("modalities_in_study", lambda c: _modalities(c)),
     Column[Case]("study_description", lambda c: c.study_description or None),
     Column[Case]("instance_count", lambda c: c.instance_count),
     Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),

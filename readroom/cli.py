@@ -16,6 +16,7 @@ from readroom import (
     deletion,
     deliveries,
     facilities,
+    folders,
     gateways,
     reading,
     received,
@@ -82,7 +83,19 @@ def login(place: Place, login: str) -> None:
     click.echo(harmless(f"logged in as `{login}`"))
 
 
-_AREAS = (facilities, gateways, users, cases, reading, sharing, deliveries, deletion, received, audit)
+_AREAS = (
+    facilities,
+    gateways,
+    users,
+    folders,
+    cases,
+    reading,
+    sharing,
+    deliveries,
+    deletion,
+    received,
+    audit,
+)
 for _command in (command for area in _AREAS for command in area.COMMANDS):
     cli.add_command(_command)
 

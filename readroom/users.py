@@ -1,4 +1,6 @@
-"""Commands on what access owns beside cases: users, privileges, folders and grants."""
+"""Commands on users and their privileges."""
+
+from collections.abc import AsyncIterator
 
 import click
 
@@ -6,18 +8,13 @@ from kernel.errors import Invalid
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
+from readroom.pages import every
 from readroom.show import Column, Output, Table, instant
 from readroom.words import LANGUAGES, LEVELS, READ_TYPES, ROLES
 from wire.access.v1.access_pb2 import (
-    Folder,
-    GrantCaseRequest,
     ListPrivilegesRequest,
     PermissionGrant,
     Privilege,
-    PutInFolderRequest,
-    RemoveFromFolderRequest,
-    RevokeGrantRequest,
-    SaveFolderRequest,
     SavePrivilegeRequest,
     SaveUserRequest,
     User,
@@ -77,7 +74,7 @@ _mobile = click.option("--mobile", help="Number for one-time codes, with country
 _language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to him.")
 
 
-_version = click.option(
+made_from = click.option(
     "--version",
     type=int,
     help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
@@ -123,7 +120,7 @@ async def create_user(
 @_home
 @_permission
 @click.option("--no-permissions", is_flag=True, help="Take every permission away.")
-@_version
+@made_from
 @acting
 async def change_user(
     readroom: Readroom,
@@ -212,7 +209,7 @@ async def privilege_table(readroom: Readroom) -> Table[Privilege]:
     metavar="TYPE[,TYPE]",
     help=f"With report only: {', '.join(READ_TYPES.sayable)}.  [default: final]",
 )
-@_version
+@made_from
 @acting
 async def set_privilege(
     readroom: Readroom,
@@ -242,8 +239,16 @@ async def set_privilege(
 
 async def privilege_version(readroom: Readroom, wanted: Privilege) -> int:
     """The version of what the user has at the facility now, 0 for none: the next save is made from it."""
-    held = await readroom.access.ListPrivileges(ListPrivilegesRequest(user_id=wanted.user_id))
-    return next((p.version for p in held.privileges if p.facility_id == wanted.facility_id), 0)
+    async for held in _privileges(readroom, wanted.user_id):
+        if held.facility_id == wanted.facility_id:
+            return held.version
+    return 0
+
+
+def _privileges(readroom: Readroom, user_id: str) -> AsyncIterator[Privilege]:
+    return every(
+        readroom.access.ListPrivileges, ListPrivilegesRequest(user_id=user_id), lambda page: page.privileges
+    )
 
 
 @privilege.command("list")
@@ -251,122 +256,8 @@ async def privilege_version(readroom: Readroom, wanted: Privilege) -> int:
 @acting
 async def list_privileges(readroom: Readroom, out: Output, login: str) -> None:
     """List the privileges of LOGIN, and what they amount to now."""
-    request = ListPrivilegesRequest(user_id=await names.user_id(readroom, login))
-    answer = await readroom.access.ListPrivileges(request)
-    out.items(await privilege_table(readroom), answer.privileges)
+    found = _privileges(readroom, await names.user_id(readroom, login))
+    out.items(await privilege_table(readroom), [p async for p in found])
 
 
-@click.group()
-def folder() -> None:
-    """Shared folders: cases shown to members."""
-
-
-async def folder_table(readroom: Readroom) -> Table[Folder]:
-    """The columns of a folder."""
-    login = await names.user_login(readroom)
-    return (
-        Column("name", lambda f: f.name),
-        Column("members", lambda f: [login(member) for member in f.member_user_ids]),
-        Column("folder_id", lambda f: f.folder_id),
-    )
-
-
-@folder.command("create")
-@click.argument("name")
-@click.option("--member", "members", multiple=True, metavar="LOGIN", help="May be repeated.")
-@acting
-async def create_folder(readroom: Readroom, out: Output, name: str, members: tuple[str, ...]) -> None:
-    """Create a folder."""
-    await _save_folder(readroom, out, Folder(name=name), add=members, remove=())
-
-
-@folder.command("change")
-@click.argument("folder")
-@click.option("--name", help="Its new name.")
-@click.option("--add", multiple=True, metavar="LOGIN", help="A new member; may be repeated.")
-@click.option("--remove", multiple=True, metavar="LOGIN", help="No longer a member; may be repeated.")
-@acting
-async def change_folder(
-    readroom: Readroom,
-    out: Output,
-    folder: str,
-    name: str | None,
-    add: tuple[str, ...],
-    remove: tuple[str, ...],
-) -> None:
-    """Change a folder's name or members."""
-    wanted = await names.folder(readroom, folder)
-    wanted.name = name or wanted.name
-    await _save_folder(readroom, out, wanted, add, remove)
-
-
-async def _save_folder(
-    readroom: Readroom, out: Output, wanted: Folder, add: tuple[str, ...], remove: tuple[str, ...]
-) -> None:
-    members = dict.fromkeys(wanted.member_user_ids)
-    members |= dict.fromkeys([await names.user_id(readroom, login) for login in add])
-    for login in remove:
-        members.pop(await names.user_id(readroom, login), None)
-    del wanted.member_user_ids[:]
-    wanted.member_user_ids.extend(members)
-    saved = await readroom.access.SaveFolder(SaveFolderRequest(folder=wanted))
-    out.item(await folder_table(readroom), saved.folder)
-
-
-@folder.command("list")
-@acting
-async def list_folders(readroom: Readroom, out: Output) -> None:
-    """List the folders."""
-    out.items(await folder_table(readroom), [f async for f in names.folders(readroom)])
-
-
-@folder.command("put")
-@click.argument("folder")
-@click.argument("case_id")
-@acting
-async def put_in_folder(readroom: Readroom, out: Output, folder: str, case_id: str) -> None:
-    """Show a case to the folder's members."""
-    request = PutInFolderRequest(folder_id=await names.folder_id(readroom, folder), case_id=case_id)
-    answer = await readroom.access.PutInFolder(request)
-    out.done(f"case {case_id} is in folder `{folder}`", case_id=case_id, revision=answer.revision)
-
-
-@folder.command("remove")
-@click.argument("folder")
-@click.argument("case_id")
-@acting
-async def remove_from_folder(readroom: Readroom, out: Output, folder: str, case_id: str) -> None:
-    """Take a case out of the folder."""
-    request = RemoveFromFolderRequest(folder_id=await names.folder_id(readroom, folder), case_id=case_id)
-    answer = await readroom.access.RemoveFromFolder(request)
-    out.done(f"case {case_id} is not in folder `{folder}`", case_id=case_id, revision=answer.revision)
-
-
-@click.group()
-def grant() -> None:
-    """Single cases shown to single users."""
-
-
-@grant.command("create")
-@click.argument("case_id")
-@click.argument("login")
-@acting
-async def create_grant(readroom: Readroom, out: Output, case_id: str, login: str) -> None:
-    """Show one case to one user."""
-    request = GrantCaseRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
-    answer = await readroom.access.GrantCase(request)
-    out.done(f"`{login}` sees case {case_id}", case_id=case_id, revision=answer.revision)
-
-
-@grant.command("revoke")
-@click.argument("case_id")
-@click.argument("login")
-@acting
-async def revoke_grant(readroom: Readroom, out: Output, case_id: str, login: str) -> None:
-    """End that."""
-    request = RevokeGrantRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
-    answer = await readroom.access.RevokeGrant(request)
-    out.done(f"the grant of case {case_id} to `{login}` is gone", case_id=case_id, revision=answer.revision)
-
-
-COMMANDS = (user, privilege, folder, grant)
+COMMANDS = (user, privilege)

@@ -1,9 +1,9 @@
-"""AccessService: proto to domain and back."""
+"""AccessService: proto to domain; back again with `answers.py`."""
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 import grpc
 from google.protobuf.message import Message
@@ -14,27 +14,23 @@ from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
 from plumbing.rpc import Server
-from plumbing.timestamps import timestamp
 from plumbing.verifying import MayRead
-from services.access.administration import HeldPrivilege, Users
-from services.access.buckets import Buckets, DescribedCase, Grant, Share, Standing
-from services.access.caseindex import ListedCase, Position
+from services.access import answers
+from services.access.administration import Users
+from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
+from services.access.buckets import Buckets, Grant, Share, Standing
+from services.access.caseindex import Position
 from services.access.contact import checked_contact
 from services.access.deletion import Deletions
 from services.access.domain import (
-    Decision,
-    Folder,
     Level,
-    Path,
     Permission,
     PermissionGrant,
     ReadType,
     Role,
-    Side,
-    User,
     checked_privilege,
 )
-from services.access.folders import Folders
+from services.access.folders import Folders, FolderSettings, Place
 from services.access.manager import UserSettings
 from services.access.revision import RevisionTokens
 from services.access.usecases import Sight
@@ -47,27 +43,9 @@ DEFAULT_WORKLIST_PAGE_SIZE = 50
 # ISO 8601 has other forms, which Python takes.
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
-ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
-READ_TYPE_VALUES = {read_type: pb.ReadType.Value(f"READ_TYPE_{read_type.name}") for read_type in ReadType}
-LEVEL_VALUES = {
-    Level.NONE: pb.LEVEL_UNSPECIFIED,
-    Level.VIEW: pb.LEVEL_VIEW,
-    Level.DRAFT: pb.LEVEL_DRAFT,
-    Level.REPORT: pb.LEVEL_REPORT,
-}
 ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
 LEVELS: dict[int, Level] = {value: level for level, value in LEVEL_VALUES.items()}
-SIDE_VALUES = {
-    Side.NONE: pb.SIDE_UNSPECIFIED,
-    Side.GROUP: pb.SIDE_GROUP,
-    Side.FACILITY: pb.SIDE_FACILITY,
-}
-PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
-LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
-    None: pb.LANGUAGE_UNSPECIFIED,
-    **{language: pb.Language.Value(f"LANGUAGE_{language.name}") for language in Language},
-}
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
@@ -108,14 +86,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             ),
         )
         user, revision = await self._users.save_user(acting_login(), settings)
-        return pb.SaveUserResponse(user=_user(user), revision=self._revisions.token(revision))
+        return pb.SaveUserResponse(user=answers.a_user(user), revision=self._revisions.token(revision))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, str) or ""
         found = await self._users.list_users(acting_login(), after, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.login)
-        return pb.ListUsersResponse(users=map(_user, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.login, answers.a_user)
+        return pb.ListUsersResponse(users=page, next_page_token=token)
 
     async def SavePrivilege(  # noqa: N802
         self, request: pb.SavePrivilegeRequest, context: Context
@@ -133,32 +111,43 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             FacilityId(parse_id(given.facility_id, "facility_id")),
             privilege,
         )
-        return pb.SavePrivilegeResponse(privilege=_privilege(held), revision=self._revisions.token(revision))
+        return pb.SavePrivilegeResponse(
+            privilege=answers.a_privilege(held), revision=self._revisions.token(revision)
+        )
 
     async def ListPrivileges(  # noqa: N802
         self, request: pb.ListPrivilegesRequest, context: Context
     ) -> pb.ListPrivilegesResponse:
         held = await self._users.list_privileges(acting_login(), UserId(parse_id(request.user_id, "user_id")))
-        return pb.ListPrivilegesResponse(privileges=map(_privilege, held))
+        after = pages.after(request.page_token, tuple[str, str])
+        held = sorted(
+            (each for each in held if after is None or answers.place(each) > after), key=answers.place
+        )
+        limit = pages.size(request.page_size, default=len(held))
+        page, token = pages.fit(held, limit, answers.place, answers.a_privilege)
+        return pb.ListPrivilegesResponse(privileges=page, next_page_token=token)
 
     # Folders and grants
 
     async def SaveFolder(self, request: pb.SaveFolderRequest, context: Context) -> pb.SaveFolderResponse:  # noqa: N802
         given = request.folder
-        folder, revision = await self._folders.save_folder(
-            acting_login(),
-            FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
-            given.name,
-            frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
+        settings = FolderSettings(
+            folder_id=FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
+            name=given.name,
+            members=frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
+            version=given.version,
         )
-        return pb.SaveFolderResponse(folder=_folder(folder), revision=self._revisions.token(revision))
+        folder, revision = await self._folders.save_folder(acting_login(), settings)
+        return pb.SaveFolderResponse(
+            folder=answers.a_folder(folder), revision=self._revisions.token(revision)
+        )
 
     async def ListFolders(self, request: pb.ListFoldersRequest, context: Context) -> pb.ListFoldersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, str) or ""
         found = await self._folders.list_folders(acting_login(), after, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.folded_name)
-        return pb.ListFoldersResponse(folders=map(_folder, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.folded_name, answers.a_folder)
+        return pb.ListFoldersResponse(folders=page, next_page_token=token)
 
     async def PutInFolder(self, request: pb.PutInFolderRequest, context: Context) -> pb.PutInFolderResponse:  # noqa: N802
         revision = await self._folders.put_in_folder(
@@ -174,6 +163,22 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.RemoveFromFolderResponse(revision=self._revisions.token(revision))
 
+    async def ListFolderCases(  # noqa: N802
+        self, request: pb.ListFolderCasesRequest, context: Context
+    ) -> pb.ListFolderCasesResponse:
+        folder_id = request.folder_id and FolderId(parse_id(request.folder_id, "folder_id"))
+        case_id = request.case_id and _case_id(request.case_id)
+        limit = pages.size(request.page_size)
+        found = await self._folders.list_folder_cases(
+            acting_login(),
+            _either(folder_id, case_id, "folder_id"),
+            by_case=bool(case_id),
+            after=pages.after(request.page_token, Place),
+            limit=limit + 1,
+        )
+        page, token = pages.fit(found, limit, lambda last: last.place, answers.a_folder_case)
+        return pb.ListFolderCasesResponse(folder_cases=page, next_page_token=token)
+
     async def GrantCase(self, request: pb.GrantCaseRequest, context: Context) -> pb.GrantCaseResponse:  # noqa: N802
         revision = await self._folders.grant_case(
             acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
@@ -186,6 +191,20 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
 
+    async def ListGrants(self, request: pb.ListGrantsRequest, context: Context) -> pb.ListGrantsResponse:  # noqa: N802
+        case_id = request.case_id and _case_id(request.case_id)
+        user_id = request.user_id and UserId(parse_id(request.user_id, "user_id"))
+        limit = pages.size(request.page_size)
+        found = await self._folders.list_grants(
+            acting_login(),
+            _either(user_id, case_id, "user_id"),
+            by_case=bool(case_id),
+            after=pages.after(request.page_token, Place),
+            limit=limit + 1,
+        )
+        page, token = pages.fit(found, limit, lambda last: last.place, answers.a_case_grant)
+        return pb.ListGrantsResponse(grants=page, next_page_token=token)
+
     # Sight
 
     async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # noqa: N802
@@ -196,19 +215,25 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        return pb.CheckResponse(decision=_decision(decision), revision=self._revisions.token(revision))
+        answer = pb.CheckResponse(
+            decision=answers.a_decision(decision), revision=self._revisions.token(revision)
+        )
+        return answers.in_one_message(answer, "the case has too many series") if decision.studies else answer
 
     async def CheckAgain(  # noqa: N802
         self, request: pb.CheckAgainRequest, context: Context
     ) -> pb.CheckAgainResponse:
         decision = await self._sight.check_again(request.login, request.session, _case_id(request.case_id))
-        return pb.CheckAgainResponse(studies=_decision(decision).studies)
+        answer = pb.CheckAgainResponse(studies=answers.a_decision(decision).studies)
+        return answers.in_one_message(answer, "the case has too many series")
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
         decisions = await self._sight.check_many(acting_login(), case_ids, session=acting_session())
         # Most of them are one and the same few decisions.
-        made = {id(each): _decision(each) for each in {id(each): each for each in decisions}.values()}
+        made = {
+            id(each): answers.a_decision(each) for each in {id(each): each for each in decisions}.values()
+        }
         return pb.CheckManyResponse(decisions=[made[id(each)] for each in decisions])
 
     async def CheckPermission(  # noqa: N802
@@ -231,8 +256,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        page, token = pages.cut(found, limit, lambda last: Position(last[0].received_at, last[0].case_id))
-        return pb.ListCasesResponse(cases=[_case(*each) for each in page], next_page_token=token)
+        page, token = pages.fit(
+            found,
+            limit,
+            lambda last: Position(last[0].received_at, last[0].case_id),
+            lambda each: answers.a_case(*each),
+        )
+        return pb.ListCasesResponse(cases=page, next_page_token=token)
 
     # Deletion
 
@@ -303,16 +333,18 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     ) -> pb.DescribeUsersResponse:
         user_ids = [UserId(parse_id(each, "user_ids")) for each in request.user_ids]
         users, privileges = await self._users.describe(user_ids, request.logins)
-        return pb.DescribeUsersResponse(
-            users=map(_user, users), privileges=map(_described_privilege, privileges)
+        answer = pb.DescribeUsersResponse(
+            users=map(answers.a_user, users),
+            privileges=[answers.a_described_privilege(held) for held in privileges if held.expires_at],
         )
+        return answers.in_one_message(answer, "ask for fewer users")
 
     async def DescribeCases(  # noqa: N802
         self, request: pb.DescribeCasesRequest, context: Context
     ) -> pb.DescribeCasesResponse:
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
         found = await self._buckets.describe_cases(case_ids)
-        return pb.DescribeCasesResponse(cases=map(_case_summary, found))
+        return pb.DescribeCasesResponse(cases=map(answers.a_case_summary, found))
 
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
@@ -405,6 +437,18 @@ def _date(text: str, field: str) -> date:
         raise Invalid(f"`{field}` is not a date: expected YYYY-MM-DD", field=field) from None
 
 
+Id = TypeVar("Id", bound=UUID)
+
+
+def _either(shown_to: Id | Literal[""], case_id: CaseId | Literal[""], field: str) -> Id | CaseId:
+    """The one of two ids that a list is asked by."""
+    if shown_to and not case_id:
+        return shown_to
+    if case_id and not shown_to:
+        return case_id
+    raise Invalid(f"name either `case_id` or `{field}`", field="case_id")
+
+
 Meaning = TypeVar("Meaning")
 
 
@@ -412,131 +456,3 @@ def _one_of(meanings: dict[int, Meaning], value: int, field: str) -> Meaning:
     if value not in meanings:
         raise Invalid(f"`{field}` has no value {value}", field=field)
     return meanings[value]
-
-
-# What goes out
-
-
-def _user(user: User) -> pb.User:
-    return pb.User(
-        user_id=str(user.id),
-        login=user.login,
-        name=user.name,
-        role=ROLE_VALUES[user.role],
-        active=user.active,
-        permissions=[
-            pb.PermissionGrant(permission=grant.permission, facility_id=str(grant.facility_id or ""))
-            for grant in sorted(user.permissions, key=lambda g: (g.permission, str(g.facility_id or "")))
-        ],
-        home_facility_id=str(user.home_facility_id or ""),
-        version=user.version,
-        email=user.contact.email,
-        mobile_number=user.contact.mobile_number,
-        language=LANGUAGE_VALUES[user.contact.language],
-        contact_version=user.contact_version,
-    )
-
-
-def _case_summary(case: DescribedCase) -> pb.CaseSummary:
-    return pb.CaseSummary(
-        case_id=str(case.case_id),
-        facility_id=str(case.facility_id),
-        facility_name=case.facility_name,
-        time_zone=case.time_zone,
-        patient_initials=case.patient_initials,
-        study_description=case.study_description,
-        study_date=case.study_date,
-    )
-
-
-def _privilege(held: HeldPrivilege) -> pb.Privilege:
-    privilege = held.privilege
-    return pb.Privilege(
-        user_id=str(held.user_id),
-        facility_id=str(held.facility_id),
-        level=LEVEL_VALUES[privilege.level],
-        expires_on=privilege.expires_on.isoformat() if privilege.expires_on else "",
-        read_types=_read_types(privilege.read_types),
-        effective_level=LEVEL_VALUES[held.effective_level],
-        expires_at=timestamp(held.expires_at),
-        version=privilege.version,
-    )
-
-
-def _described_privilege(held: HeldPrivilege) -> pb.Privilege:
-    privilege = _privilege(held)
-    privilege.facility_name = held.facility_name
-    return privilege
-
-
-def _folder(folder: Folder) -> pb.Folder:
-    return pb.Folder(
-        folder_id=str(folder.id), name=folder.name, member_user_ids=sorted(map(str, folder.members))
-    )
-
-
-def _decision(decision: Decision) -> pb.Decision:
-    if not decision.allowed:
-        return pb.Decision(being_deleted=decision.being_deleted)
-    return pb.Decision(
-        allowed=True,
-        level=LEVEL_VALUES[decision.level],
-        own_level=LEVEL_VALUES[decision.own_level],
-        own_read_types=_read_types(decision.own_read_types),
-        images=decision.images,
-        reports=decision.reports,
-        paths=[PATH_VALUES[path] for path in decision.paths],
-        side=SIDE_VALUES[decision.side],
-        read_types=_read_types(decision.read_types),
-        facility_id=str(decision.facility_id),
-        user_version=decision.user_version,
-        user_name=decision.user_name,
-        studies=[
-            pb.ConfirmedStudy(
-                study_id=str(study.study_id),
-                all_series=study.series_instance_uids is None,
-                series_instance_uids=study.series_instance_uids or (),
-            )
-            for study in decision.studies
-        ],
-    )
-
-
-def _case(case: ListedCase, level: Level) -> pb.Case:
-    summary = case.summary
-    attributes = summary.attributes
-    reading = case.reading
-    lock = reading.lock
-    return pb.Case(
-        case_id=str(case.case_id),
-        facility_id=str(case.facility_id),
-        facility_name=case.facility_name,
-        received_at=timestamp(case.received_at),
-        patient_name=attributes.patient_name,
-        patient_id=attributes.patient_id,
-        patient_birth_date=attributes.patient_birth_date,
-        patient_sex=attributes.patient_sex,
-        study_instance_uid=case.study_instance_uid,
-        study_date=attributes.study_date,
-        study_time=attributes.study_time,
-        study_description=attributes.study_description,
-        accession_number=attributes.accession_number,
-        referring_physician_name=attributes.referring_physician_name,
-        modalities_in_study=summary.modalities_in_study,
-        series_count=summary.series_count,
-        instance_count=summary.instance_count,
-        study_status_id=case.study_status_id,
-        undistributed=case.undistributed,
-        level=LEVEL_VALUES[level],
-        lock_holder_name=lock.holder_name if lock else "",
-        lock_ends_at=timestamp(lock.ends_at) if lock else None,
-        reported_read_types=_read_types(reading.read_types),
-        reported_at=timestamp(reading.reported_at),
-    )
-
-
-def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
-    return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
-
-
-# Pages: a token is the position of the last item of the page before.

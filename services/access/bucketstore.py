@@ -8,6 +8,7 @@ import asyncpg
 from kernel.ids import BucketId, CaseId, UserId
 from plumbing.db import Transaction
 from services.access.buckets import Bucket, DescribedCase, Standing, Terms, initials
+from services.access.caseindex import StudyAttributes
 
 
 class BucketStore(Transaction):
@@ -116,10 +117,13 @@ class BucketStore(Transaction):
                 facility_name=row["name"],
                 time_zone=row["time_zone"],
                 patient_initials=initials(row["patient_name"]),
-                study_description=row["study_description"],
-                study_date=row["study_date"],
+                study_description=shown.study_description,
+                study_date=shown.study_date,
             )
             for row in rows
+            for shown in [
+                StudyAttributes(study_description=row["study_description"], study_date=row["study_date"])
+            ]
         }
 
 

@@ -11,8 +11,31 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from kernel.dicom import INDEXED_ATTRIBUTES, MAX_CHARACTERS, cut_value
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from services.access.domain import ConfirmedStudy, ReadType, Side
+
+MAX_MODALITIES = 32
+"""What a case shows of its modalities; PS3.3 C.7.3.1.1.1 defines some 80 terms, and a study has a handful."""
+
+KEYWORDS: Mapping[str, str] = {
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "patient_birth_date": "PatientBirthDate",
+    "patient_sex": "PatientSex",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "study_description": "StudyDescription",
+    "accession_number": "AccessionNumber",
+    "referring_physician_name": "ReferringPhysicianName",
+}
+"""The attributes of a study that the index keeps, by DICOM keyword (PS3.6)."""
+
+# Each of them has one value (PS3.6); a name has three component groups and what parts them (PS3.5 6.2.1).
+MAX_VALUE_CHARACTERS: Mapping[str, int] = {**MAX_CHARACTERS, "PN": 3 * MAX_CHARACTERS["PN"] + 2}
+
+_VR_OF_KEYWORD = {attribute.keyword: attribute.vr for attribute in INDEXED_ATTRIBUTES}
+_VR = {name: _VR_OF_KEYWORD[keyword] for name, keyword in KEYWORDS.items()}
 
 
 class ReadingState(StrEnum):
@@ -53,16 +76,27 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSeries:
-    """What the index keeps of a series."""
+    """What the index keeps of a series; a Modality (CS) is cut to what its value representation allows."""
 
     series_instance_uid: str
     modality: str
     instance_count: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", _cut_modality(self.modality))
+
+
+def _cut_modality(modality: str) -> str:
+    return modality[: MAX_CHARACTERS["CS"]]
+
 
 @dataclass(frozen=True, slots=True)
 class StudyAttributes:
-    """Study-level attributes as received; empty where absent."""
+    """Study-level attributes as received; empty where absent.
+
+    Each is cut to what one value of its value representation allows, whoever wrote it: a sender decides how
+    long it is, and one that is too long would keep a whole page from everybody whose worklist it is on.
+    """
 
     patient_name: str = ""
     patient_id: str = ""
@@ -73,6 +107,12 @@ class StudyAttributes:
     study_description: str = ""
     accession_number: str = ""
     referring_physician_name: str = ""
+
+    def __post_init__(self) -> None:
+        for name, vr in _VR.items():
+            value = getattr(self, name)
+            if len(value) > MAX_CHARACTERS[vr]:  # hardly ever
+                object.__setattr__(self, name, cut_value(value, vr)[: MAX_VALUE_CHARACTERS[vr]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +165,26 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class CaseSummary:
-    """What the worklist shows of a case, over the series that belong to it."""
+    """What the worklist shows of a case, over the series that belong to it.
+
+    Attributes:
+        modalities_in_study: distinct and sorted, at most MAX_MODALITIES.
+        modalities_left_out: how many more there are.
+    """
 
     attributes: StudyAttributes
     modalities_in_study: tuple[str, ...]
     series_count: int
     instance_count: int
     settled: bool
+    modalities_left_out: int = 0
+
+    def __post_init__(self) -> None:
+        """Bounds the modalities, also those that the version before has stored."""
+        distinct = sorted({_cut_modality(modality) for modality in self.modalities_in_study if modality})
+        left_out = self.modalities_left_out + max(0, len(distinct) - MAX_MODALITIES)
+        object.__setattr__(self, "modalities_in_study", tuple(distinct[:MAX_MODALITIES]))
+        object.__setattr__(self, "modalities_left_out", left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +231,7 @@ class IndexedCase:
         earliest = min(self.studies, key=lambda study: study.received_at, default=None)
         return CaseSummary(
             attributes=StudyAttributes() if earliest is None else earliest.attributes,
-            modalities_in_study=tuple(sorted({s.modality for s in series if s.modality})),
+            modalities_in_study=tuple(each.modality for each in series),
             series_count=len(series),
             instance_count=sum(s.instance_count for s in series),
             settled=bool(self.studies) and all(study.settled for study in self.studies),

@@ -76,6 +76,7 @@ class CaseStore(Transaction):
             "placed_at": placement.placed_at,
             "placement_version": placement.version,
             "modalities_in_study": summary.modalities_in_study,
+            "modalities_left_out": summary.modalities_left_out,
             "series_count": summary.series_count,
             "instance_count": summary.instance_count,
             "settled": summary.settled,

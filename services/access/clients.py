@@ -9,6 +9,7 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import answers
 from services.access.caseindex import (
+    KEYWORDS,
     Lock,
     Placement,
     Projection,
@@ -23,19 +24,6 @@ from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.reporting.v1 import reporting_pb2, reporting_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
-
-# The attributes of a study that the index keeps, by DICOM keyword (PS3.6).
-_KEYWORDS = {
-    "patient_name": "PatientName",
-    "patient_id": "PatientID",
-    "patient_birth_date": "PatientBirthDate",
-    "patient_sex": "PatientSex",
-    "study_date": "StudyDate",
-    "study_time": "StudyTime",
-    "study_description": "StudyDescription",
-    "accession_number": "AccessionNumber",
-    "referring_physician_name": "ReferringPhysicianName",
-}
 
 _State = reporting_pb2.DescribeReadingResponse.State
 _READING_STATES: dict[int, ReadingState] = {
@@ -187,7 +175,7 @@ def _confirmed_study(study: routing_pb2.PlacedStudy) -> ConfirmedStudy:
 
 
 def _attributes(attributes: Mapping[str, str]) -> StudyAttributes:
-    return StudyAttributes(**{name: _text(attributes.get(key, "")) for name, key in _KEYWORDS.items()})
+    return StudyAttributes(**{name: _text(attributes.get(key, "")) for name, key in KEYWORDS.items()})
 
 
 def _text(value: str) -> str:

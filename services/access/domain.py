@@ -294,6 +294,10 @@ class CompiledUser:
             or PermissionGrant(permission, facility_id) in self.permissions
         )
 
+    def holds_anywhere(self, permission: Permission) -> bool:
+        """Whether they hold a permission at any facility."""
+        return any(held.permission is permission for held in self.permissions)
+
     def holds_singly(self, permission: Permission) -> frozenset[FacilityId]:
         """The facilities for which he was given a permission singly."""
         return frozenset(
@@ -348,20 +352,6 @@ def compile_user(
         grantee=user.id if sees else None,
         folders=tuple(folders) if sees else (),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A set of cases shown to a set of users."""
-
-    id: FolderId
-    name: str
-    members: frozenset[UserId]
-
-    @property
-    def folded_name(self) -> str:
-        """What makes the name unique, without regard to case."""
-        return self.name.casefold()
 
 
 # The decision

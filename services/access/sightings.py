@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from kernel.ids import CaseId, FacilityId
+from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from plumbing.db import Transaction
 from services.access.caseindex import (
     NOT_READ,
@@ -30,6 +30,7 @@ from services.access.caseindex import (
     StudyAttributes,
 )
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
+from services.access.folders import Place, Showing
 
 # Whether a bucket gives sight now, in this session (A57); at its end it no longer does (R11).
 _GIVES_SIGHT = """
@@ -164,7 +165,55 @@ _ADMINISTERED = f"""
         and ({_VISIBLE} or $8 or sighted.facility_id = any($9::uuid[]))
 """
 
-_NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
+# What shows cases beside privileges, by what is shown to: table, column, and whether it is a manager's whose
+# users' homes are $7. Who administers everything names no home.
+_SHOWN_TO = {
+    "user": (
+        "case_grants",
+        "user_id",
+        "exists (select from users t where t.user_id = shown.user_id and t.home_facility_id = any($7))",
+    ),
+    "folder": (
+        "folder_cases",
+        "folder_id",
+        """(
+            select coalesce(bool_and(coalesce(t.home_facility_id = any($7), false)), false)
+            from folder_members m join users t using (user_id) where m.folder_id = shown.folder_id
+        )""",
+    ),
+}
+
+
+def _showings(to: str, of: str) -> str:
+    """The showings of a case, or those to a user or folder, that a manager may know of.
+
+    $8 what is asked about; $9, $10, $11: after this place; $12: rows.
+    """
+    table, column, is_theirs = _SHOWN_TO[to]
+    return f"""
+        select u.version as user_version, revision.value as revision, found.*
+        from users u
+        cross join revision
+        left join lateral (
+            select shown.case_id, shown.{column} as shown_to, shown.received_at, sighted.facility_id
+            from {table} shown join {_SIGHTED} using (case_id)
+            where shown.{of} = $8 and (shown.received_at, shown.case_id, shown.{column}) < ($9, $10, $11)
+                and sighted.deletion_id is null
+                and (
+                    $7::uuid[] is null or sighted.facility_id = any($7) or ({_VISIBLE} and {is_theirs})
+                )
+            order by shown.received_at desc, shown.case_id desc, shown.{column} desc limit $12
+        ) found on true
+        where u.login = $1
+        order by found.received_at desc, found.case_id desc, found.shown_to desc
+    """
+
+
+_GRANTS = {of: _showings("user", of) for of in ("case_id", "user_id")}
+_FOLDER_CASES = {of: _showings("folder", of) for of in ("case_id", "folder_id")}
+
+_LAST_ID = UUID(int=2**128 - 1)
+_NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(_LAST_ID))
 
 
 A = TypeVar("A")
@@ -238,6 +287,63 @@ class Sightings(Transaction):
         )
         return facility_id
 
+    async def list_grants(
+        self,
+        user: CompiledUser,
+        of: CaseId | UserId,
+        *,
+        by_case: bool,
+        facilities: Collection[FacilityId] | None,
+        after: Place | None,
+        limit: int,
+    ) -> Answer[list[Showing]] | None:
+        """The grants of a case or to a user that a manager of these facilities (None: all) may know of."""
+        statement = _GRANTS["case_id" if by_case else "user_id"]
+        return await self._list_showings(statement, user, of, facilities, after, limit)
+
+    async def list_folder_cases(
+        self,
+        user: CompiledUser,
+        of: CaseId | FolderId,
+        *,
+        by_case: bool,
+        facilities: Collection[FacilityId] | None,
+        after: Place | None,
+        limit: int,
+    ) -> Answer[list[Showing]] | None:
+        """The same of the folders that hold a case, or of what is in a folder."""
+        statement = _FOLDER_CASES["case_id" if by_case else "folder_id"]
+        return await self._list_showings(statement, user, of, facilities, after, limit)
+
+    async def _list_showings(
+        self,
+        statement: str,
+        user: CompiledUser,
+        of: UUID,
+        facilities: Collection[FacilityId] | None,
+        after: Place | None,
+        limit: int,
+    ) -> Answer[list[Showing]] | None:
+        after = after or Place(_NEWEST.received_at, _NEWEST.case_id, _LAST_ID)
+        rows = await self.connection.fetch(
+            statement,
+            *self._paths(user, ""),
+            None if facilities is None else list(facilities),
+            of,
+            after.received_at,
+            after.case_id,
+            after.to,
+            limit,
+        )
+        if not rows:
+            return None
+        found = [
+            Showing(row["case_id"], row["facility_id"], row["shown_to"], row["received_at"])
+            for row in rows
+            if row["case_id"]
+        ]
+        return _answer(rows[0], found)
+
     def _paths(
         self, user: CompiledUser, session: str
     ) -> tuple[str, Sequence[UUID], UUID | None, Sequence[UUID], datetime, str]:
@@ -281,6 +387,7 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             series_count=row["series_count"],
             instance_count=row["instance_count"],
             settled=row["settled"],
+            modalities_left_out=row["modalities_left_out"],
         ),
         reading=_projection(row),
     )

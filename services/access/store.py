@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from kernel.errors import Conflict
-from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from kernel.ids import CaseId, FacilityId, UserId
 from kernel.language import Language
 from kernel.versions import NEVER_SAVED, Change
 from plumbing import locks
@@ -23,7 +23,6 @@ from services.access.domain import (
     NO_PRIVILEGE,
     CompiledUser,
     Facility,
-    Folder,
     Level,
     Permission,
     PermissionGrant,
@@ -33,6 +32,7 @@ from services.access.domain import (
     User,
     compile_user,
 )
+from services.access.folderstore import FolderStore
 from services.access.sightings import Sightings
 
 _PERMISSIONS = """coalesce((
@@ -61,7 +61,7 @@ _COMPILED = f"""
 """
 
 
-class AccessTransaction(Sightings, CaseStore, BucketStore):
+class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
     """A transaction over access's database."""
 
     async def record(
@@ -341,91 +341,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore):
         )
         return [row["user_id"] for row in rows]
 
-    # Folders and grants
-
-    async def folder(self, folder_id: FolderId) -> Folder | None:
-        row = await self.connection.fetchrow(
-            """
-            select *, array(select user_id from folder_members m where m.folder_id = f.folder_id) as members
-            from folders f where folder_id = $1
-            """,
-            folder_id,
-        )
-        return _folder(row) if row else None
-
-    async def folders(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[Folder]:
-        """Folders by folded name, after this one, with their members of these homes, or (None) all."""
-        rows = await self.connection.fetch(
-            """
-            select *, array(
-                select user_id from folder_members m join users u using (user_id)
-                where m.folder_id = f.folder_id and ($2::uuid[] is null or u.home_facility_id = any($2))
-            ) as members
-            from folders f where name_folded > $1 order by name_folded limit $3
-            """,
-            after,
-            None if homes is None else list(homes),
-            limit,
-        )
-        return [_folder(row) for row in rows]
-
-    async def save_folder(self, folder: Folder) -> None:
-        """Inserts or replaces a folder and its members; raises Conflict if another has the name."""
-        try:
-            await self.connection.execute(
-                """
-                insert into folders (folder_id, name, name_folded) values ($1, $2, $3)
-                on conflict (folder_id) do update set name = excluded.name, name_folded = excluded.name_folded
-                """,
-                folder.id,
-                folder.name,
-                folder.folded_name,
-            )
-        except asyncpg.UniqueViolationError as error:
-            raise Conflict("`name` is the name of another folder", field="name") from error
-        await self.connection.execute("delete from folder_members where folder_id = $1", folder.id)
-        await self.connection.executemany(
-            "insert into folder_members (folder_id, user_id) values ($1, $2)",
-            [(folder.id, user_id) for user_id in folder.members],
-        )
-
-    async def put_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool:
-        """Whether it was not there before."""
-        status = await self.connection.execute(
-            """
-            insert into folder_cases (folder_id, case_id, received_at)
-            select $1, case_id, received_at from cases where case_id = $2 on conflict do nothing
-            """,
-            folder_id,
-            case_id,
-        )
-        return status == "INSERT 0 1"
-
-    async def remove_from_folder(self, folder_id: FolderId, case_id: CaseId) -> bool:
-        """Whether it was there."""
-        status = await self.connection.execute(
-            "delete from folder_cases where folder_id = $1 and case_id = $2", folder_id, case_id
-        )
-        return status == "DELETE 1"
-
-    async def grant_case(self, user_id: UserId, case_id: CaseId) -> bool:
-        """Whether the grant is new."""
-        status = await self.connection.execute(
-            """
-            insert into case_grants (user_id, case_id, received_at)
-            select $1, case_id, received_at from cases where case_id = $2 on conflict do nothing
-            """,
-            user_id,
-            case_id,
-        )
-        return status == "INSERT 0 1"
-
-    async def revoke_grant(self, user_id: UserId, case_id: CaseId) -> bool:
-        """Whether there was one."""
-        status = await self.connection.execute(
-            "delete from case_grants where user_id = $1 and case_id = $2", user_id, case_id
-        )
-        return status == "DELETE 1"
+    # Cases
 
     async def bump_case(self, case_id: CaseId) -> int:
         """The next version of a case, because who sees it changed."""
@@ -486,7 +402,3 @@ def _privilege(row: asyncpg.Record) -> Privilege:
         frozenset(map(ReadType, row["read_types"])),
         row["privilege_version"],
     )
-
-
-def _folder(row: asyncpg.Record) -> Folder:
-    return Folder(row["folder_id"], row["name"], frozenset(row["members"]))

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
-from kernel.events import Fact, UserChanged
-from kernel.ids import CaseId, FacilityId, StudyId, UserId
+from kernel.events import Fact, SightChanged, UserChanged
+from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from plumbing import healing
 from plumbing.healing import Versions
 from services.access.caseindex import (
@@ -39,6 +39,9 @@ from services.access.domain import (
     no_active_user,
 )
 
+ACTOR = "service:access"
+"""Who acts when access does by itself what follows from a fact."""
+
 MAX_CHECKED_CASES = 1000
 """What one CheckMany answers."""
 
@@ -55,6 +58,10 @@ class Transaction(Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
     async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None: ...
+    async def bump_case(self, case_id: CaseId) -> int: ...
     async def bump_revision(self) -> int: ...
     async def lock_administration(self) -> None: ...
 
@@ -88,6 +95,7 @@ class Transaction(Protocol):
     async def save_case(self, case: IndexedCase) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
     async def save_reading(self, reading: Reading) -> None: ...
+    async def end_showings(self, case_id: CaseId) -> tuple[Sequence[UserId], Sequence[FolderId]]: ...
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def cases_of(self, study_id: StudyId) -> Sequence[CaseId]: ...
@@ -314,7 +322,21 @@ class CaseIndex:
             return
         await transaction.save_case(heard)
         if heard.placement.facility_id != known.placement.facility_id:
-            await transaction.bump_revision()
+            await self._moved(transaction, case_id)
+
+    async def _moved(self, transaction: Transaction, case_id: CaseId) -> None:
+        """Ends what the old owner has shown of a case to others: it is not theirs to show any more."""
+        users, folders = await transaction.end_showings(case_id)
+        for user_id in users:
+            await transaction.record(
+                ACTOR, "case.grant_ended", f"case:{case_id}", "done", user=str(user_id), reason="moved"
+            )
+        for folder_id in folders:
+            await transaction.record(
+                ACTOR, "folder.case_ended", f"case:{case_id}", "done", folder=str(folder_id), reason="moved"
+            )
+        await transaction.say(SightChanged(case_id, await transaction.bump_case(case_id)))
+        await transaction.bump_revision()
 
     async def fetch_study(self, study_id: StudyId) -> ReceivedStudy | None:
         """What ingest says of a study; None if it is gone or belongs to no known case."""

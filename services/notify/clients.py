@@ -8,7 +8,7 @@ from uuid import UUID
 
 import grpc
 
-from kernel.errors import NotFound
+from kernel.errors import Exhausted, NotFound
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
 from plumbing import answers
@@ -110,9 +110,18 @@ class AccessClient:
         return [found[each] for each in case_ids if each in found]
 
     async def _describe_users(self, user_ids: Collection[UserId]) -> Users:
-        answer = await self._access.DescribeUsers(
-            access_pb2.DescribeUsersRequest(user_ids=sorted(str(each) for each in user_ids))
-        )
+        asked = sorted(str(each) for each in user_ids)
+        try:
+            answer = await self._access.DescribeUsers(access_pb2.DescribeUsersRequest(user_ids=asked))
+        except Exhausted:
+            if len(asked) == 1:
+                raise
+            half = len(asked) // 2
+            first, second = [
+                await self._describe_users([UserId(UUID(each)) for each in part])
+                for part in (asked[:half], asked[half:])
+            ]
+            return Users({**first.people, **second.people}, [*first.privileges, *second.privileges])
         people = {UserId(UUID(user.user_id)): _person(user) for user in answer.users}
         privileges = [_privilege(each) for each in answer.privileges if each.HasField("expires_at")]
         return Users(people, privileges)

@@ -30,7 +30,7 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
-from services.access.folders import Folders
+from services.access.folders import Folders, FolderSettings
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
@@ -123,7 +123,8 @@ class Access:
         return revision
 
     async def folder(self, *members: User, name: str = "Folder") -> FolderId:
-        folder, _ = await self.folders.save_folder(ADMIN, None, name, frozenset(m.id for m in members))
+        settings = FolderSettings(None, name, frozenset(m.id for m in members))
+        folder, _ = await self.folders.save_folder(ADMIN, settings)
         return folder.id
 
     async def share(self, recipient: User, *case_ids: CaseId, **changes: Any) -> BucketId:

@@ -1,7 +1,7 @@
 """What administrators do: users, privileges, folders, grants, and what is refused."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
-from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from kernel.ids import FacilityId, UserId
 from services.access.domain import (
     NO_SIGHT,
     ROLES,
@@ -21,6 +21,7 @@ from services.access.domain import (
     Role,
     User,
 )
+from services.access.folders import FolderSettings
 from services.access.manager import UserSettings
 from tests.access.builders import a_facility, a_user
 from tests.access.conftest import ADMIN, Access
@@ -186,7 +187,7 @@ async def test_what_changes_nothing_is_not_an_act(access: Access) -> None:
 
     await save(access, user=await access.stored(jane.id))
     await access.give(jane, facility, Level.VIEW)
-    await access.folders.save_folder(ADMIN, folder_id, "Folder", frozenset({jane.id}))
+    await access.folders.save_folder(ADMIN, FolderSettings(folder_id, "Folder", frozenset({jane.id})))
     await access.folders.put_in_folder(ADMIN, folder_id, case_id)
     await access.folders.grant_case(ADMIN, case_id, jane.id)
 
@@ -283,7 +284,9 @@ async def test_only_who_holds_access_admin_changes_privileges(access: Access) ->
         await refused(save(access, by=by.login, user=user, name="Other"), Denied, None)
         await refused(access.users.list_users(by.login, "", 10), Denied, None)
         await refused(access.folders.list_folders(by.login, "", 10), Denied, None)
-        await refused(access.folders.save_folder(by.login, None, "F", frozenset()), Denied, None)
+        await refused(
+            access.folders.save_folder(by.login, FolderSettings(None, "F", frozenset())), Denied, None
+        )
     assert [] == await access.users.list_privileges(ADMIN, user.id)
     assert (user.login, "user.saved", "refused") in await access.audited()
 
@@ -438,119 +441,23 @@ async def test_a_delegated_manager_does_not_change_the_mightier(access: Access) 
     await refused(save(access, by=manager.login, user=radiologist, active=False), Denied, "role")
 
 
-async def test_a_delegated_manager_lists_his_own_users_members_and_privileges(access: Access) -> None:
+async def test_a_delegated_manager_lists_their_own_users_and_privileges(access: Access) -> None:
     home, elsewhere = await access.facility(), await access.facility()
     manager = await access.manager(home)
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
-    other = await access.user(Role.FACILITY_USER, home_facility_id=elsewhere.id)
+    await access.user(Role.FACILITY_USER, home_facility_id=elsewhere.id)
     for facility in (home, elsewhere):
         await access.give(own, facility, Level.VIEW)
-    await access.folder(own, other)
 
     assert {manager.id, own.id} == {user.id for user in await access.users.list_users(manager.login, "", 10)}
-    (folder,) = await access.folders.list_folders(manager.login, "", 10)
-    assert {own.id} == folder.members
     held = await access.users.list_privileges(manager.login, own.id)
     assert [home.id] == [each.facility_id for each in held]
-    await refused(access.folders.save_folder(manager.login, None, "Mine", frozenset()), Denied, None)
+    await refused(
+        access.folders.save_folder(manager.login, FolderSettings(None, "Mine", frozenset())), Denied, None
+    )
 
 
-# Grants and folders
-
-
-def ways_around(access: Access, folder_id: FolderId, user: User) -> dict[str, Callable[[str, CaseId], Any]]:
-    folders = access.folders
-    return {
-        "grant": lambda by, case_id: folders.grant_case(by, case_id, user.id),
-        "revoke": lambda by, case_id: folders.revoke_grant(by, case_id, user.id),
-        "put": lambda by, case_id: folders.put_in_folder(by, folder_id, case_id),
-        "remove": lambda by, case_id: folders.remove_from_folder(by, folder_id, case_id),
-    }
-
-
-@pytest.mark.proves("ACC-4")
-@pytest.mark.proves("ACC-5")
-@pytest.mark.parametrize("way", ["grant", "revoke", "put", "remove"])
-async def test_who_may_show_a_case_to_others(access: Access, way: str) -> None:
-    home, elsewhere = await access.facility(), await access.facility()
-    case_id, foreign = await access.case(home), await access.case(elsewhere)
-    manager = await access.manager(home)
-    own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
-    sees = await access.user(Role.RADIOLOGIST)
-    await access.give(sees, home, Level.REPORT)
-    folder_id = await access.folder(own)
-    do = ways_around(access, folder_id, own)[way]
-
-    await do(ADMIN, case_id)  # without sight of it
-    await do(manager.login, case_id)  # who administers its facility
-    await refused(do(sees.login, case_id), Denied, None)  # seen
-    await refused(do(own.login, foreign), NotFound, "case_id")  # not seen
-    await refused(do(manager.login, foreign), NotFound, "case_id")
-    for by in (ADMIN, manager.login, sees.login):
-        await refused(do(by, CaseId(uuid4())), NotFound, "case_id")  # absent
-
-
-@pytest.mark.proves("ACC-4")
-async def test_a_grant_shows_one_case_until_it_is_revoked(access: Access) -> None:
-    facility = await access.facility()
-    user = await access.user()
-    case_id, other = await access.case(facility), await access.case(facility)
-
-    granted = await access.folders.grant_case(ADMIN, case_id, user.id)
-    assert (await access.check(user, case_id)).allowed
-    assert NO_SIGHT == await access.check(user, other)
-    assert [case_id] == await access.worklist(user)
-    assert ("sight.changed.v1", str(case_id)) == (await access.facts())[-1][:2]
-
-    assert granted < await access.folders.revoke_grant(ADMIN, case_id, user.id)
-    assert NO_SIGHT == await access.check(user, case_id)
-    assert [] == await access.worklist(user)
-
-
-@pytest.mark.proves("ACC-5")
-async def test_a_folder_shows_its_cases_to_its_members(access: Access) -> None:
-    facility = await access.facility()
-    member, other = await access.user(), await access.user()
-    case_id = await access.case(facility)
-    folder_id = await access.folder(member)
-
-    await access.folders.put_in_folder(ADMIN, folder_id, case_id)
-    assert [case_id] == await access.worklist(member)
-    assert [] == await access.worklist(other)
-
-    await access.folders.save_folder(ADMIN, folder_id, "Renamed", frozenset({other.id}))
-    assert NO_SIGHT == await access.check(member, case_id)
-    assert [case_id] == await access.worklist(other)
-    told = [fact[:2] for fact in await access.facts() if fact[0] == "user.changed.v1"][-2:]
-    assert {("user.changed.v1", str(user.id)) for user in (member, other)} == set(told)
-
-    await access.folders.remove_from_folder(ADMIN, folder_id, case_id)
-    assert [] == await access.worklist(other)
-
-
-async def test_a_manager_grants_only_to_users_whom_he_manages(access: Access) -> None:
-    home = await access.facility()
-    case_id = await access.case(home)
-    manager, stranger = await access.manager(home), await access.user()
-
-    await refused(access.folders.grant_case(manager.login, case_id, stranger.id), NotFound, "user_id")
-
-
-async def test_a_folder_that_cannot_be_is_refused(access: Access) -> None:
-    user, case_id = await access.user(), await access.case(await access.facility())
-    await access.folder(user, name="Straße")
-
-    def save_folder(folder_id: FolderId | None, name: str, *members: UserId) -> Awaitable[object]:
-        return access.folders.save_folder(ADMIN, folder_id, name, frozenset(members))
-
-    nothing = FolderId(uuid4())
-    await refused(save_folder(None, ""), Invalid, "name")
-    await refused(save_folder(None, "STRASSE"), Conflict, "name")
-    await refused(save_folder(nothing, "Other"), NotFound, "folder_id")
-    await refused(save_folder(None, "Other", user.id, UserId(uuid4())), NotFound, "member_user_ids")
-    await refused(access.folders.put_in_folder(ADMIN, nothing, case_id), NotFound, "folder_id")
-    await refused(access.folders.remove_from_folder(ADMIN, nothing, case_id), NotFound, "folder_id")
-    await refused(access.folders.grant_case(ADMIN, case_id, UserId(uuid4())), NotFound, "user_id")
+# Refusals, and several at once
 
 
 async def test_a_refusal_leaves_an_audit_row_and_nothing_else(access: Access) -> None:

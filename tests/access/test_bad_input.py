@@ -61,6 +61,24 @@ BAD: dict[str, tuple[str, Callable[["AccessServiceAsyncStub"], Any]]] = {
         lambda s: s.ListUsers(pb.ListUsersRequest(page_token="IlwUMDAwMCI=")),
     ),
     "long page token": ("page_token", lambda s: s.ListFolders(pb.ListFoldersRequest(page_token="A" * 9999))),
+    "page token of grants": (
+        "page_token",
+        lambda s: s.ListGrants(pb.ListGrantsRequest(case_id=str(uuid4()), page_token="ImEi")),
+    ),
+    "grants of nothing": ("case_id", lambda s: s.ListGrants(pb.ListGrantsRequest())),
+    "grants of two things": (
+        "case_id",
+        lambda s: s.ListGrants(pb.ListGrantsRequest(case_id=str(uuid4()), user_id=str(uuid4()))),
+    ),
+    "a folder of nothing": ("case_id", lambda s: s.ListFolderCases(pb.ListFolderCasesRequest())),
+    "1001 members": (
+        "member_user_ids",
+        lambda s: s.SaveFolder(
+            pb.SaveFolderRequest(
+                folder=pb.Folder(name="x", member_user_ids=[str(uuid4()) for _ in range(1001)])
+            )
+        ),
+    ),
     "revision": (
         "at_least_revision",
         lambda s: s.Check(pb.CheckRequest(case_id=str(uuid4()), at_least_revision="x")),

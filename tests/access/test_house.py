@@ -9,12 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "services" / "access"
 
+STORES = {"store.py", "casestore.py", "sightings.py", "bucketstore.py", "folderstore.py"}
 READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE)
 
 # What reads or writes cases and answers no user: the index itself, writes behind `owning_facility` or behind
 # `check_many`, what sharing and notify ask for themselves, and where cases are that somebody else is shown.
 INDEX_KEEPING = {"casestore.py"}
-BEHIND_OWNING_FACILITY = {"put_in_folder", "grant_case", "bump_case", "bump_cases"}
+BEHIND_OWNING_FACILITY = {
+    "put_in_folder",
+    "is_in_folder",
+    "grant_case",
+    "is_granted",
+    "bump_case",
+    "bump_cases",
+}
 BEHIND_CHECK_MANY = {"save_buckets"}
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
@@ -70,4 +78,6 @@ def test_the_check_sees_a_statement_without_the_predicate(tmp_path: Path) -> Non
 def test_only_stores_speak_sql(path: Path) -> None:
     speaks = re.search(r"connection\.(fetch|execute)", path.read_text())
 
-    assert bool(speaks) == (path.name in {"store.py", "casestore.py", "sightings.py", "bucketstore.py"})
+    assert bool(speaks) == (
+        path.name in {"store.py", "casestore.py", "sightings.py", "bucketstore.py", "folderstore.py"}
+    )

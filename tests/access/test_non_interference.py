@@ -161,6 +161,12 @@ AFTER_ADMIN = str(UUID(int=0x02 << 120))
 SERVICES_ASK: list[tuple[str, str, Message]] = [
     ("sharing", "DescribeCases", pb.DescribeCasesRequest(case_ids=[str(case.case_id) for case in CASES])),
     ("sharing", "DescribeUsers", pb.DescribeUsersRequest(user_ids=[str(user.id) for user in USERS])),
+    (
+        "ingest",
+        "CheckAgain",
+        pb.CheckAgainRequest(login=GUEST.login, session="s", case_id=str(CASE_ID)),
+    ),
+    ("sharing", "CheckDeletion", pb.CheckDeletionRequest(case_id=str(CASE_ID))),
     ("notify", "ListVersions", pb.ListVersionsRequest(after_user_id=AFTER_ADMIN)),
     ("sharing", "RegisterSession", pb.RegisterSessionRequest(bucket_id=BUCKET_ID, session="s")),
     (
@@ -182,6 +188,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         yield "RevokeGrant", pb.RevokeGrantRequest(case_id=case_id, user_id=str(USERS[-1].id))
         yield "PutInFolder", pb.PutInFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
         yield "RemoveFromFolder", pb.RemoveFromFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
+        yield "ListGrants", pb.ListGrantsRequest(case_id=case_id)
+        yield "ListFolderCases", pb.ListFolderCasesRequest(case_id=case_id)
         grant = pb.GrantBucketsRequest.Grant(
             bucket_id=BUCKET_ID, recipient_login=GUEST.login, two_factor=True
         )
@@ -196,6 +204,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id))
     yield "ListUsers", pb.ListUsersRequest()
     yield "ListFolders", pb.ListFoldersRequest()
+    yield "ListFolderCases", pb.ListFolderCasesRequest(folder_id=str(FOLDER_ID))
+    yield "ListGrants", pb.ListGrantsRequest(user_id=str(GUEST.id))
     yield "SaveFolder", pb.SaveFolderRequest(folder=pb.Folder(name="Board", folder_id=str(FOLDER_ID)))
     yield "SaveUser", pb.SaveUserRequest(user=pb.User(user_id=str(USERS[-1].id), login=USERS[-1].login))
     for user in about:

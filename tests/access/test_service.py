@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 
-from kernel.errors import Denied, NotFound, Unauthenticated
+from kernel.errors import Conflict, Denied, NotFound, Unauthenticated
 from kernel.events import (
     CaseMoved,
     CasePlaced,
@@ -194,6 +194,8 @@ async def test_a_decision_tells_images_reports_ways_and_studies(service: Service
             facility_id=facility_id,
             user_version=2,
             user_name="jane",
+            own_level=pb.LEVEL_REPORT,
+            own_read_types=[pb.READ_TYPE_FINAL],
             studies=[pb.ConfirmedStudy(study_id=study_id, all_series=True)],
         )
         assert keys.revision(answer.revision, "") == keys.revision(given, "")
@@ -220,10 +222,52 @@ async def test_folders_and_grants_over_the_wire(service: Service) -> None:
     assert [saved.folder] == list((await stub.ListFolders(pb.ListFoldersRequest())).folders)
     assert [case_id] == [case.case_id for case in await service.listed()]
     await stub.GrantCase(pb.GrantCaseRequest(case_id=case_id, user_id=jane.user_id))
+    entry = pb.FolderCase(folder_id=folder_id, case_id=case_id, facility_id=facility_id)
+    for held in (
+        await stub.ListFolderCases(pb.ListFolderCasesRequest(folder_id=folder_id)),
+        await stub.ListFolderCases(pb.ListFolderCasesRequest(case_id=case_id)),
+    ):
+        assert [entry] == list(held.folder_cases)
+    grant = pb.CaseGrant(case_id=case_id, user_id=jane.user_id, facility_id=facility_id)
+    for granted in (
+        await stub.ListGrants(pb.ListGrantsRequest(case_id=case_id)),
+        await stub.ListGrants(pb.ListGrantsRequest(user_id=jane.user_id)),
+    ):
+        assert [grant] == list(granted.grants)
     await stub.RemoveFromFolder(pb.RemoveFromFolderRequest(folder_id=folder_id, case_id=case_id))
     assert [case_id] == [case.case_id for case in await service.listed()]
     await stub.RevokeGrant(pb.RevokeGrantRequest(case_id=case_id, user_id=jane.user_id))
     assert [] == await service.listed()
+
+    changed = pb.Folder(folder_id=folder_id, name="Board", version=saved.folder.version)
+    again = await stub.SaveFolder(pb.SaveFolderRequest(folder=changed))
+    assert (2, ADMIN) == (again.folder.version, again.folder.changed_by)
+    changed.name = "Other"
+    with pytest.raises(Conflict, match=f"changed by `{ADMIN}`"):
+        await stub.SaveFolder(pb.SaveFolderRequest(folder=changed))
+
+
+async def test_grants_come_in_pages(service: Service) -> None:
+    facility_id = await service.facility()
+    jane = await service.user()
+    placed = [str(service.a_placement(facility_id, service.a_study(("1.1", "CT", 1)))) for _ in range(3)]
+    await service.say(*(CasePlaced(UUID(case_id), 1) for case_id in placed))
+
+    async def granted() -> bool:
+        with suppress(NotFound):
+            for case_id in placed:
+                await service.stub.GrantCase(pb.GrantCaseRequest(case_id=case_id, user_id=jane.user_id))
+            return True
+        return False
+
+    await eventually(granted)
+    ask = pb.ListGrantsRequest(user_id=jane.user_id, page_size=2)
+    first = await service.stub.ListGrants(ask)
+    ask.page_token = first.next_page_token
+    second = await service.stub.ListGrants(ask)
+
+    assert set(placed) == {each.case_id for each in [*first.grants, *second.grants]}
+    assert (2, 1, "") == (len(first.grants), len(second.grants), second.next_page_token)
 
 
 async def test_users_and_folders_come_in_pages(service: Service) -> None:

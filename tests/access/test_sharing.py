@@ -132,7 +132,13 @@ async def test_how_a_user_is_reached_is_saved_listed_and_described(scene: Scene)
     listed = (await scene.service.stub.ListUsers(pb.ListUsersRequest())).users
     assert scene.jane in listed
 
-    await scene.service.give(scene.jane, scene.facility_id, pb.LEVEL_VIEW)
+    privilege = pb.Privilege(
+        user_id=scene.jane.user_id,
+        facility_id=scene.facility_id,
+        level=pb.LEVEL_REPORT,
+        expires_on="2999-01-01",
+    )
+    await scene.service.stub.SavePrivilege(pb.SavePrivilegeRequest(privilege=privilege))
     notify = scene.service.called_by("notify", lambda: None)
     described = await notify.DescribeUsers(pb.DescribeUsersRequest(logins=["JANE"], user_ids=[str(uuid4())]))
     (jane,) = described.users
@@ -142,10 +148,15 @@ async def test_how_a_user_is_reached_is_saved_listed_and_described(scene: Scene)
         list(jane.permissions),
     )
     assert [(scene.facility_id, "MS44")] == [(p.facility_id, p.facility_name) for p in described.privileges]
+    privilege.ClearField("expires_on")
+    privilege.level, privilege.version = pb.LEVEL_VIEW, described.privileges[0].version
+    await scene.service.stub.SavePrivilege(pb.SavePrivilegeRequest(privilege=privilege))
+    for_ever = await notify.DescribeUsers(pb.DescribeUsersRequest(logins=["jane"]))
+    assert [] == list(for_ever.privileges)  # only those that expire are asked for
 
     versions = (await notify.ListVersions(pb.ListVersionsRequest())).versions
     assert {user.user_id for user in listed} == {each.user_id for each in versions}
-    assert jane.version in {each.version for each in versions if each.user_id == jane.user_id}
+    assert [jane.version + 1] == [each.version for each in versions if each.user_id == jane.user_id]
 
 
 UNKNOWN: Any = 99

@@ -140,6 +140,9 @@ def test_folders_and_their_members(admin: Run) -> None:
     assert made["members"] == ["ash"]
     assert changed["members"] == ["beech"]
     assert "Tumour board" in admin("folder", "list").out
+    late = admin("folder", "change", "Tumour board", "--add", "ash", "--version", str(made["version"]))
+    assert late.code == 6
+    assert "changed by `admin`" in late.err
     assert admin("folder", "put", "Tumour board", NOBODYS).code == 3
 
 

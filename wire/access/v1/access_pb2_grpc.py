@@ -75,6 +75,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.RemoveFromFolderRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RemoveFromFolderResponse.FromString,
                 _registered_method=True)
+        self.ListFolderCases = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListFolderCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesResponse.FromString,
+                _registered_method=True)
         self.GrantCase = channel.unary_unary(
                 '/wire.access.v1.AccessService/GrantCase',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.GrantCaseRequest.SerializeToString,
@@ -84,6 +89,11 @@ class AccessServiceStub:
                 '/wire.access.v1.AccessService/RevokeGrant',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
+                _registered_method=True)
+        self.ListGrants = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListGrants',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListGrantsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListGrantsResponse.FromString,
                 _registered_method=True)
         self.Check = channel.unary_unary(
                 '/wire.access.v1.AccessService/Check',
@@ -194,42 +204,67 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SaveFolder(self, request, context):
-        """SaveFolder creates a shared folder (empty id) or changes its name and members. Needs `access.admin`.
+        """SaveFolder creates a shared folder (empty id) or changes its name and members. Needs `access.admin` at every
+        facility. Names the version that it was made from; another is a Conflict that says who changed it (A68).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFolders(self, request, context):
-        """ListFolders lists folders by name. Needs `access.admin`.
+        """ListFolders lists by name the folders that the caller may put cases into. Needs `access.admin`; whoever holds
+        it for single facilities only may use folders with members, all of whom they manage. Others do not exist for
+        them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutInFolder(self, request, context):
-        """PutInFolder shows a case to the folder's members (ACC-5). Needs `access.admin` at the owning facility.
+        """PutInFolder shows a case to the folder's members (ACC-5). Needs `access.admin` at the owning facility; of
+        whoever holds it for single facilities only also what GrantCase needs, for each member (A13).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveFromFolder(self, request, context):
-        """RemoveFromFolder ends that. Needs `access.admin` at the owning facility.
+        """RemoveFromFolder takes it out. Needs `access.admin` at the owning facility, or a folder that the caller may
+        use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFolderCases(self, request, context):
+        """ListFolderCases lists the cases in a folder that the caller may use, or the folders that hold a case: of each
+        case whose facility the caller administers, and of others that they see what is in folders of theirs. Needs
+        `access.admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GrantCase(self, request, context):
-        """GrantCase shows one case to one user (ACC-4). Needs `access.admin` at the owning facility.
+        """GrantCase shows one case to one user (ACC-4). Needs `access.admin` at the owning facility. Whoever holds it
+        for single facilities only must manage the user, see the facility's cases by their own privilege, and hold
+        `study.view_images` and `report.view` there if the user does (A13).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeGrant(self, request, context):
-        """RevokeGrant ends that. Needs `access.admin` at the owning facility.
+        """RevokeGrant takes it back. Needs `access.admin` at the owning facility, or to manage the user. A grant also
+        ends when its case moves to another facility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGrants(self, request, context):
+        """ListGrants lists the grants of a case, or those to a user whom the caller manages: of each case whose facility
+        the caller administers, and of others that they see those to users whom they manage. Needs `access.admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -319,7 +354,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DescribeUsers(self, request, context):
-        """DescribeUsers answers the owner's snapshots of users; who is unknown is left out.
+        """DescribeUsers answers the owner's snapshots of users; who is unknown is left out. Exhausted where the answer
+        would not fit into a message: then ask for fewer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -391,6 +427,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RemoveFromFolderRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.RemoveFromFolderResponse.SerializeToString,
             ),
+            'ListFolderCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFolderCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesResponse.SerializeToString,
+            ),
             'GrantCase': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantCase,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.GrantCaseRequest.FromString,
@@ -400,6 +441,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.SerializeToString,
+            ),
+            'ListGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGrants,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListGrantsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListGrantsResponse.SerializeToString,
             ),
             'Check': grpc.unary_unary_rpc_method_handler(
                     servicer.Check,
@@ -700,6 +746,33 @@ class AccessService:
             _registered_method=True)
 
     @staticmethod
+    def ListFolderCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListFolderCases',
+            wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListFolderCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GrantCase(request,
             target,
             options=(),
@@ -743,6 +816,33 @@ class AccessService:
             '/wire.access.v1.AccessService/RevokeGrant',
             wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListGrants',
+            wire_dot_access_dot_v1_dot_access__pb2.ListGrantsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListGrantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

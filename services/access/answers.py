@@ -1,0 +1,199 @@
+"""AccessService: what goes out, domain to proto."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from kernel.errors import Exhausted
+from kernel.language import Language
+from plumbing import pages
+from plumbing.timestamps import timestamp
+from services.access.administration import HeldPrivilege
+from services.access.buckets import DescribedCase
+from services.access.caseindex import ListedCase
+from services.access.domain import (
+    Decision,
+    Level,
+    Path,
+    ReadType,
+    Role,
+    Side,
+    User,
+)
+from services.access.folders import Folder, Showing
+from wire.access.v1 import access_pb2 as pb
+
+ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
+READ_TYPE_VALUES = {read_type: pb.ReadType.Value(f"READ_TYPE_{read_type.name}") for read_type in ReadType}
+LEVEL_VALUES = {
+    Level.NONE: pb.LEVEL_UNSPECIFIED,
+    Level.VIEW: pb.LEVEL_VIEW,
+    Level.DRAFT: pb.LEVEL_DRAFT,
+    Level.REPORT: pb.LEVEL_REPORT,
+}
+SIDE_VALUES = {
+    Side.NONE: pb.SIDE_UNSPECIFIED,
+    Side.GROUP: pb.SIDE_GROUP,
+    Side.FACILITY: pb.SIDE_FACILITY,
+}
+PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
+LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
+    None: pb.LANGUAGE_UNSPECIFIED,
+    **{language: pb.Language.Value(f"LANGUAGE_{language.name}") for language in Language},
+}
+
+
+Whole = TypeVar("Whole", bound=Message)
+
+
+def in_one_message(answer: Whole, advice: str) -> Whole:
+    """An answer that has no pages; raises Exhausted where no channel would take it."""
+    if answer.ByteSize() > pages.MAX_PAGE_BYTES:
+        raise Exhausted(f"the answer would not fit into one message: {advice}")
+    return answer
+
+
+def a_user(user: User) -> pb.User:
+    return pb.User(
+        user_id=str(user.id),
+        login=user.login,
+        name=user.name,
+        role=ROLE_VALUES[user.role],
+        active=user.active,
+        permissions=[
+            pb.PermissionGrant(permission=grant.permission, facility_id=str(grant.facility_id or ""))
+            for grant in sorted(user.permissions, key=lambda g: (g.permission, str(g.facility_id or "")))
+        ],
+        home_facility_id=str(user.home_facility_id or ""),
+        version=user.version,
+        email=user.contact.email,
+        mobile_number=user.contact.mobile_number,
+        language=LANGUAGE_VALUES[user.contact.language],
+        contact_version=user.contact_version,
+    )
+
+
+def a_case_summary(case: DescribedCase) -> pb.CaseSummary:
+    return pb.CaseSummary(
+        case_id=str(case.case_id),
+        facility_id=str(case.facility_id),
+        facility_name=case.facility_name,
+        time_zone=case.time_zone,
+        patient_initials=case.patient_initials,
+        study_description=case.study_description,
+        study_date=case.study_date,
+    )
+
+
+def place(held: HeldPrivilege) -> tuple[str, str]:
+    """Privileges are listed by facility."""
+    return held.facility_name, str(held.facility_id)
+
+
+def a_privilege(held: HeldPrivilege) -> pb.Privilege:
+    privilege = held.privilege
+    return pb.Privilege(
+        user_id=str(held.user_id),
+        facility_id=str(held.facility_id),
+        level=LEVEL_VALUES[privilege.level],
+        expires_on=privilege.expires_on.isoformat() if privilege.expires_on else "",
+        read_types=_read_types(privilege.read_types),
+        effective_level=LEVEL_VALUES[held.effective_level],
+        expires_at=timestamp(held.expires_at),
+        version=privilege.version,
+    )
+
+
+def a_described_privilege(held: HeldPrivilege) -> pb.Privilege:
+    privilege = a_privilege(held)
+    privilege.facility_name = held.facility_name
+    return privilege
+
+
+def a_folder(folder: Folder) -> pb.Folder:
+    return pb.Folder(
+        folder_id=str(folder.id),
+        name=folder.name,
+        member_user_ids=sorted(map(str, folder.members)),
+        version=folder.last.version,
+        changed_by=folder.last.by,
+        changed_at=timestamp(folder.last.at),
+    )
+
+
+def a_folder_case(showing: Showing) -> pb.FolderCase:
+    return pb.FolderCase(
+        folder_id=str(showing.to), case_id=str(showing.case_id), facility_id=str(showing.facility_id)
+    )
+
+
+def a_case_grant(showing: Showing) -> pb.CaseGrant:
+    return pb.CaseGrant(
+        case_id=str(showing.case_id), user_id=str(showing.to), facility_id=str(showing.facility_id)
+    )
+
+
+def a_decision(decision: Decision) -> pb.Decision:
+    if not decision.allowed:
+        return pb.Decision(being_deleted=decision.being_deleted)
+    return pb.Decision(
+        allowed=True,
+        level=LEVEL_VALUES[decision.level],
+        own_level=LEVEL_VALUES[decision.own_level],
+        own_read_types=_read_types(decision.own_read_types),
+        images=decision.images,
+        reports=decision.reports,
+        paths=[PATH_VALUES[path] for path in decision.paths],
+        side=SIDE_VALUES[decision.side],
+        read_types=_read_types(decision.read_types),
+        facility_id=str(decision.facility_id),
+        user_version=decision.user_version,
+        user_name=decision.user_name,
+        studies=[
+            pb.ConfirmedStudy(
+                study_id=str(study.study_id),
+                all_series=study.series_instance_uids is None,
+                series_instance_uids=study.series_instance_uids or (),
+            )
+            for study in decision.studies
+        ],
+    )
+
+
+def a_case(case: ListedCase, level: Level) -> pb.Case:
+    summary = case.summary
+    attributes = summary.attributes
+    reading = case.reading
+    lock = reading.lock
+    return pb.Case(
+        case_id=str(case.case_id),
+        facility_id=str(case.facility_id),
+        facility_name=case.facility_name,
+        received_at=timestamp(case.received_at),
+        patient_name=attributes.patient_name,
+        patient_id=attributes.patient_id,
+        patient_birth_date=attributes.patient_birth_date,
+        patient_sex=attributes.patient_sex,
+        study_instance_uid=case.study_instance_uid,
+        study_date=attributes.study_date,
+        study_time=attributes.study_time,
+        study_description=attributes.study_description,
+        accession_number=attributes.accession_number,
+        referring_physician_name=attributes.referring_physician_name,
+        modalities_in_study=summary.modalities_in_study,
+        modalities_left_out=summary.modalities_left_out,
+        series_count=summary.series_count,
+        instance_count=summary.instance_count,
+        study_status_id=case.study_status_id,
+        undistributed=case.undistributed,
+        level=LEVEL_VALUES[level],
+        lock_holder_name=lock.holder_name if lock else "",
+        lock_ends_at=timestamp(lock.ends_at) if lock else None,
+        reported_read_types=_read_types(reading.read_types),
+        reported_at=timestamp(reading.reported_at),
+    )
+
+
+def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
+    return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
