@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 from weakref import WeakValueDictionary
@@ -28,7 +29,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
 from kernel.events import HEARS, Fact, fact_of, wire_subject
-from plumbing import held, log, telemetry
+from plumbing import held, log, remote, telemetry
 from plumbing.db import Database, Transaction
 from plumbing.permissions import inbox
 from plumbing.pull import Pull, cancelled, in_progress
@@ -65,6 +66,19 @@ DELAY = Histogram(
 _log = log.get()
 
 
+class _Client(Client):
+    """Speaks TLS where the address says so, or not at all.
+
+    NATS greets in plain text. The library would go on in plain text with whoever does not offer TLS in that
+    greeting, and somebody on the way can change a greeting.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self.options.get("tls") and not info.get("tls_required"):
+            raise nats.errors.Error("the server offers no TLS")
+        await super()._process_info(info, initial_connection=initial_connection)
+
+
 class Bus:
     """A connection to NATS that comes up and comes back by itself, whenever NATS does.
 
@@ -72,10 +86,11 @@ class Bus:
     over this connection, it says.
     """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, ca: Path | None = None) -> None:
         self._url = url
+        self._tls = remote.context(url, remote.BUS, ca)
         self._name = name
-        self._client = Client()
+        self._client: Client = _Client()
         self._up = asyncio.Event()
         self._difficulty = ""
         self._differences: Sequence[str] = ()
@@ -84,9 +99,9 @@ class Bus:
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def connect(cls, url: str, name: str) -> "Bus":
-        """Begins to connect, and does not insist: NATS may be away."""
-        bus = cls(url, name)
+    async def connect(cls, url: str, name: str, ca: Path | None = None) -> "Bus":
+        """Begins to connect, and does not insist: NATS may be away. `ca` is of its certificate."""
+        bus = cls(url, name, ca)
         with suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
                 await bus._up.wait()
@@ -196,7 +211,7 @@ class Bus:
         declared_as_int: dict[str, Any] = {"reconnect_time_wait": _RETRY_S, "connect_timeout": _ANSWER_S}
         while not cancelled():
             closed = asyncio.Event()
-            self._client = client = Client()
+            self._client = client = _Client()
 
             async def note_close(closed: asyncio.Event = closed) -> None:
                 closed.set()
@@ -204,6 +219,7 @@ class Bus:
             try:
                 await client.connect(
                     self._url,
+                    tls=self._tls,
                     name=self._name,
                     inbox_prefix=inbox(self._name),
                     max_reconnect_attempts=-1,

@@ -7,6 +7,7 @@ cannot be changed, is made anew: every outbox fills a stream that it has not see
 
 from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kernel.errors import Conflict
@@ -36,18 +37,22 @@ async def set_up(bus: Bus, hears: Mapping[str, Collection[type[Fact]]] = HEARS) 
     return done
 
 
-async def set_up_once(url: str, hears: Mapping[str, Collection[type[Fact]]] = HEARS) -> list[str]:
+async def set_up_once(
+    url: str, hears: Mapping[str, Collection[type[Fact]]] = HEARS, *, ca: Path | None = None
+) -> list[str]:
     """Connects as the set-up user for one run."""
-    bus = await Bus.connect(url, SETUP)
+    bus = await Bus.connect(url, SETUP, ca)
     try:
         return await set_up(bus, hears)
     finally:
         await bus.close()
 
 
-async def keep_up(url: str, hears: Mapping[str, Collection[type[Fact]]] = HEARS) -> None:
+async def keep_up(
+    url: str, hears: Mapping[str, Collection[type[Fact]]] = HEARS, *, ca: Path | None = None
+) -> None:
     """Repeats the set-up until it is cancelled, also after NATS was away or has lost everything (R10)."""
-    bus = await Bus.connect(url, SETUP)
+    bus = await Bus.connect(url, SETUP, ca)
     try:
         await timers.every(LOOK_INTERVAL_S, partial(set_up, bus, hears))
     finally:

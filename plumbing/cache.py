@@ -4,7 +4,10 @@ While it does not answer, each process counts for itself: a limit becomes looser
 """
 
 import asyncio
+import ssl
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -12,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kernel.clock import Clock
-from plumbing import log
+from plumbing import log, remote
 
 # Nobody waits longer than this for a counter.
 _ANSWER_WITHIN_S = 0.2
@@ -20,18 +23,27 @@ _ANSWER_WITHIN_S = 0.2
 _ASK_AGAIN_AFTER_S = 1.0
 _MAX_LOCAL_KEYS = 10_000
 
+_VERIFIED: dict[str, Any] = {
+    "ssl_cert_reqs": "required",
+    "ssl_check_hostname": True,
+    "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+}
+
 _log = log.get()
 
 
 class RateWindow:
     """Counts what happens under a key in windows of fixed length."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, ca: Path | None = None) -> None:
+        """`ca` is of the server's certificate, where the URL says TLS."""
+        encrypted = remote.context(url, remote.CACHE, ca) is not None
         self._redis = Redis.from_url(
             url,
             socket_timeout=_ANSWER_WITHIN_S,
             socket_connect_timeout=_ANSWER_WITHIN_S,
             retry=Retry(NoBackoff(), 0),
+            **(_VERIFIED | {"ssl_ca_certs": str(ca)} if encrypted else {}),
         )
         self._clock = clock
         self._away_until_s = 0.0

@@ -1,15 +1,14 @@
 """Settings: a frozen value, read once from the environment; a bad value names its key."""
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kernel.errors import Invalid
+from plumbing import remote
 from plumbing.tls import TLSFiles
 
 
@@ -30,17 +29,24 @@ def _in_a_folder(path: Path) -> Path:
     return path
 
 
-def _url(*schemes: str) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"expected a URL that starts with {schemes[0]}://")
+def _of(kind: remote.Kind) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if value is not None and (wrong := remote.problem(_text(value), kind)):
+            raise ValueError(wrong)
         return value
 
     return AfterValidator(check)
 
 
-NatsUrl = Annotated[SecretStr, _url("nats", "tls")]
-"""`nats://user:password@host:port`, of one user (`permissions.py`)."""
+def _text(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+DatabaseUrl = Annotated[SecretStr, remote.DATABASE, _of(remote.DATABASE)]
+NatsUrl = Annotated[SecretStr, remote.BUS, _of(remote.BUS)]
+CacheUrl = Annotated[SecretStr, remote.CACHE, _of(remote.CACHE)]
+CollectorUrl = Annotated[str | None, remote.COLLECTOR, _of(remote.COLLECTOR)]
+"""Addresses of servers; on other machines over TLS only (`remote.py`)."""
 
 
 class Settings(BaseSettings):
@@ -106,28 +112,54 @@ def _cause(kind: str, message: str) -> str:
     return f"is not valid: {text[:1].lower()}{text[1:]}"
 
 
-class ServiceSettings(Settings):
+class ReachingSettings(Settings):
+    """What a process is told that reaches servers.
+
+    Attributes:
+        servers_ca: PEM of the authorities that sign the certificates of database, bus, cache and collector;
+            needed as soon as one of them is on another machine.
+    """
+
+    servers_ca: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _servers_elsewhere_can_be_verified(self) -> Self:
+        prefix = self.model_config["env_prefix"]
+        for name, field in type(self).model_fields.items():
+            kind = next((each for each in field.metadata if isinstance(each, remote.Kind)), None)
+            address = getattr(self, name)
+            if kind and address and self.servers_ca is None and remote.is_encrypted(_text(address), kind):
+                raise ValueError(
+                    f"`{f'{prefix}{name}'.upper()}` names a server that must be verified: set "
+                    f"`{prefix}SERVERS_CA` to the file with the authority of its certificate"
+                )
+        return self
+
+
+class ServiceSettings(ReachingSettings):
     """What every service is told.
 
     Attributes:
         listen: where gRPC is served.
         http_listen: where `/metrics`, `/healthz` and `/readyz` are served, in plain text: keep it inside.
         database_url: `postgresql://`; a socket's folder stands in `?host=`.
-        nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`).
-        cache_url: `redis://`, or `unix://` and the path of a socket.
+        nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`); `tls://`
+            where NATS is on another machine.
+        cache_url: `redis://`, or `unix://` and the path of a socket; `rediss://` for another machine.
         tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
         token_public_key: PEM of the Ed25519 key that user tokens are verified with.
         audit_key: what audit rows are sealed with, the same for good; at least 32 characters.
         audit_anchor_file: where the chain of audit rows is anchored; nobody else may write it.
         clock_offset_file: holds the seconds that a demo has moved time by; only on one machine.
-        otlp_endpoint: where traces go; without it they go nowhere.
+        otlp_endpoint: where traces go, `http://` on this machine and `https://` on another; without it they
+            go nowhere.
     """
 
     listen: Address
     http_listen: Address
-    database_url: Annotated[SecretStr, _url("postgresql", "postgres")]
+    database_url: DatabaseUrl
     nats_url: NatsUrl
-    cache_url: Annotated[SecretStr, _url("redis", "rediss", "unix")]
+    cache_url: CacheUrl
     tls_certificate: FilePath
     tls_key: FilePath
     tls_ca: FilePath
@@ -135,7 +167,7 @@ class ServiceSettings(Settings):
     audit_key: Annotated[SecretStr, Field(min_length=32)]
     audit_anchor_file: Annotated[Path, AfterValidator(_in_a_folder)]
     clock_offset_file: Path | None = None
-    otlp_endpoint: str | None = None
+    otlp_endpoint: CollectorUrl = None
 
     @property
     def tls(self) -> TLSFiles:
@@ -145,32 +177,9 @@ class ServiceSettings(Settings):
     def _time_moves_on_one_machine_only(self) -> Self:
         if self.clock_offset_file is not None:
             for name in type(self).model_fields:
-                if name.endswith(("listen", "_address", "_url")) and not _is_local(getattr(self, name)):
+                address = getattr(self, name)
+                moves = name.endswith(("listen", "_address", "_url")) and address is not None
+                if moves and not remote.is_local(_text(address)):
                     key = f"{self.model_config['env_prefix']}{name}".upper()
                     raise ValueError(f"`{key}` is not a loopback address: a clock offset is refused")
         return self
-
-
-def _is_local(address: str | SecretStr | None) -> bool:
-    """Whether every host that `address` names is a loopback address or a socket of this machine."""
-    if address is None:
-        return True
-    text = address.get_secret_value() if isinstance(address, SecretStr) else address
-    if text.startswith("unix:"):
-        return True
-    url = urlsplit(text if "://" in text else f"//{text}")
-    # PostgreSQL takes several hosts, and hosts in the query.
-    places = url.netloc.rpartition("@")[2].split(",")
-    hosts = [place.rpartition(":")[0] if ":" in place.rpartition("]")[2] else place for place in places]
-    hosts += ",".join(parse_qs(url.query).get("host", [])).split(",")
-    named = [host.strip("[]") for host in hosts if host]
-    return bool(named) and all(map(_is_loopback, named))
-
-
-def _is_loopback(host: str) -> bool:
-    if host.startswith("/") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

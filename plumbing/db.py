@@ -31,7 +31,7 @@ from kernel.errors import (
 )
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
-from plumbing import held, locks, log
+from plumbing import held, locks, log, remote
 from plumbing.audit import AuditEntry
 from plumbing.locks import LockClass
 from plumbing.refusals import Refusals
@@ -171,11 +171,22 @@ class Database(Generic[T]):
 
     @classmethod
     async def connect(
-        cls, url: str, transaction: type[T], *, clock: Clock, new_id: NewId, pool_size: int = 8
+        cls,
+        url: str,
+        transaction: type[T],
+        *,
+        clock: Clock,
+        new_id: NewId,
+        pool_size: int = 8,
+        ca: Path | None = None,
     ) -> "Database[T]":
-        """Opens the pool. No connection is made before the first is needed, so PostgreSQL may be away."""
+        """Opens the pool. No connection is made before the first is needed, so PostgreSQL may be away.
+
+        `ca` is of the server's certificate, where the server is on another machine (`remote.py`).
+        """
         pool = await asyncpg.create_pool(
             url,
+            ssl=remote.context(url, remote.DATABASE, ca),
             min_size=0,
             max_size=pool_size,
             timeout=ACQUIRE_S,
@@ -343,7 +354,7 @@ _RECONCILES = re.compile(r"^-- reconciles: (\S+) as ([0-9a-f]{64})$", re.MULTILI
 """In a migration: it brings databases to which an earlier form of another file was applied up to date."""
 
 
-async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
+async def migrate(url: str, folders: Sequence[Path], ca: Path | None = None) -> list[str]:
     """Applies each `NNNN_name.sql` of `folders` that this database has not seen; returns their names.
 
     Folders in the order given, files by number, each file in a transaction of its own; several processes
@@ -353,7 +364,8 @@ async def migrate(url: str, folders: Sequence[Path]) -> list[str]:
     files = {name: path.read_text() for folder in folders for name, path in _migrations(folder)}
     known = {(name, _checksum(sql)) for name, sql in files.items()} | _reconciled(files)
     try:
-        connection = await asyncpg.connect(url, timeout=ACQUIRE_S)
+        context = remote.context(url, remote.DATABASE, ca)
+        connection = await asyncpg.connect(url, timeout=ACQUIRE_S, ssl=context)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise Unavailable(_SENTENCE) from error
     try:

@@ -107,7 +107,7 @@ async def _work(
     servers: list[rpc.Server] = []
     tasks: list[asyncio.Task[None]] = []
     try:
-        resources.callback(telemetry.configure(name, settings.otlp_endpoint))
+        resources.callback(telemetry.configure(name, settings.otlp_endpoint, settings.servers_ca))
         application = await build(settings, clock, UUID7(clock), resources)
         for server in application.servers:
             servers.append(server)

@@ -6,14 +6,18 @@ where an OTLP endpoint is configured. `inject` and `extract` carry them as W3C `
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from random import getrandbits
 
+import grpc
 from aiohttp import web
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
+
+from plumbing import remote
 
 CALLS = Histogram(
     "readroom_rpc_seconds",
@@ -30,8 +34,11 @@ _tracer: trace.Tracer | None = None
 _propagator = TraceContextTextMapPropagator()
 
 
-def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
-    """Sets this process's tracing up; answers what sends the last spans and ends it."""
+def configure(service: str, otlp_endpoint: str | None, ca: Path | None = None) -> Callable[[], None]:
+    """Sets this process's tracing up; answers what sends the last spans and ends it.
+
+    `ca` is of the collector's certificate, where the endpoint is `https://`.
+    """
     global _tracer
     if otlp_endpoint is None:
         return lambda: None
@@ -42,8 +49,11 @@ def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource({"service.name": service}), shutdown_on_exit=False)
-    insecure = not otlp_endpoint.startswith("https://")
-    exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=insecure, timeout=_SEND_WITHIN_S)
+    insecure = remote.context(otlp_endpoint, remote.COLLECTOR, ca) is None
+    credentials = None if insecure or ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
+    exporter = OTLPSpanExporter(
+        endpoint=otlp_endpoint, insecure=insecure, credentials=credentials, timeout=_SEND_WITHIN_S
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = provider.get_tracer("readroom")
     return provider.shutdown

@@ -7,7 +7,8 @@
 
 `migrate` runs before services start, and may be repeated at any time: what is as it should be stays as it is.
 Only `migrate` and `bus` are told the set-up user of the bus: READROOM_BUS_SETUP_URL, or the name of a file
-with it, READROOM_BUS_SETUP_URL_FILE.
+with it, READROOM_BUS_SETUP_URL_FILE. Servers on other machines are reached over TLS alone, verified with
+READROOM_BUS_SERVERS_CA and READROOM_…_SERVERS_CA.
 
 `all` starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts `bus` and one
 child process per service, writes DIR/endpoints.json (its keys: `plumbing/endpoints.py`) and runs until Ctrl-C
@@ -53,27 +54,29 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
     from plumbing.busowner import set_up_once
     from plumbing.db import migrate as migrate_database
 
-    async def bring_up(service: str, url: str) -> None:
+    async def bring_up(service: str, url: str, ca: Path | None) -> None:
         folders = [ROOT / "plumbing" / "migrations", ROOT / "services" / service / "migrations"]
-        for applied in await migrate_database(url, folders):
+        for applied in await migrate_database(url, folders, ca):
             print(f"{service}: {applied}")
 
     async def everything() -> None:
-        if not urls and not bus_url:
+        if not databases and not bus:
             keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
             raise Invalid(f"no database is named: set one of {keys}, or `{_BUS_KEY}`")
-        await asyncio.gather(*(bring_up(service, url) for service, url in urls.items()))
-        if bus_url:
-            for done in await set_up_once(bus_url):
+        await asyncio.gather(*(bring_up(service, *database) for service, database in databases.items()))
+        if bus:
+            url, ca = bus
+            for done in await set_up_once(url, ca=ca):
                 print(f"bus: {done}")
         if first_admin:
-            if "access" not in urls:
+            if "access" not in databases:
                 raise Invalid("`--first-admin` needs `READROOM_ACCESS_DATABASE_URL`")
             access = importlib.import_module("services.access.main")
-            created = await access.create_first_admin(urls["access"], first_admin)
+            url, ca = databases["access"]
+            created = await access.create_first_admin(url, first_admin, ca)
             print(f"access: administrator `{first_admin}` " + ("created" if created else "not needed"))
 
-    urls, bus_url = _database_urls(environ), _bus_url(environ)
+    databases, bus = _databases(environ), _bus(environ)
     asyncio.run(everything())
     return 0
 
@@ -83,50 +86,57 @@ def keep_bus(environ: Mapping[str, str]) -> int:
     from plumbing import log
     from plumbing.busowner import keep_up
 
-    async def until_told_to_stop(url: str) -> None:
-        keeping = asyncio.ensure_future(keep_up(url))
+    async def until_told_to_stop(url: str, ca: Path | None) -> None:
+        keeping = asyncio.ensure_future(keep_up(url, ca=ca))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, keeping.cancel)
         with suppress(asyncio.CancelledError):
             await keeping
 
-    url = _bus_url(environ)
-    if not url:
+    bus = _bus(environ)
+    if not bus:
         raise Invalid(f"the set-up user of the bus is not named: set `{_BUS_KEY}`")
     log.configure(BUS)
-    asyncio.run(until_told_to_stop(url))
+    asyncio.run(until_told_to_stop(*bus))
     return 0
 
 
-def _bus_url(environ: Mapping[str, str]) -> str | None:
-    """The address of the bus for who may set it up, if it is given."""
+Server = tuple[str, Path | None]
+"""The address of a server, and the file with the authority of its certificate."""
+
+
+def _bus(environ: Mapping[str, str]) -> Server | None:
+    """The bus for who may set it up, if it is given."""
     from pydantic_settings import SettingsConfigDict
 
     from plumbing import config
 
-    class Setup(config.Settings):
+    class Setup(config.ReachingSettings):
         model_config = SettingsConfigDict(env_prefix="READROOM_BUS_")
         setup_url: config.NatsUrl
 
     if _BUS_KEY in environ or f"{_BUS_KEY}_FILE" in environ:
-        return config.load(Setup, environ).setup_url.get_secret_value()
+        setup = config.load(Setup, environ)
+        return setup.setup_url.get_secret_value(), setup.servers_ca
     return None
 
 
-def _database_urls(environ: Mapping[str, str]) -> dict[str, str]:
-    from pydantic import SecretStr
+def _databases(environ: Mapping[str, str]) -> dict[str, Server]:
     from pydantic_settings import SettingsConfigDict
 
     from plumbing import config
 
-    def url_of(service: str) -> str:
-        class Database(config.Settings):
+    def database_of(service: str) -> Server:
+        class Database(config.ReachingSettings):
             model_config = SettingsConfigDict(env_prefix=f"READROOM_{service}_".upper())
-            database_url: SecretStr
+            database_url: config.DatabaseUrl
 
-        return config.load(Database, environ).database_url.get_secret_value()
+        told = config.load(Database, environ)
+        return told.database_url.get_secret_value(), told.servers_ca
 
     keys = {name: f"READROOM_{name}_DATABASE_URL".upper() for name in SERVICES}
-    return {name: url_of(name) for name, key in keys.items() if key in environ or f"{key}_FILE" in environ}
+    return {
+        name: database_of(name) for name, key in keys.items() if key in environ or f"{key}_FILE" in environ
+    }
 
 
 def run_all(system: "LocalSystem") -> int:

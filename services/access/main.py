@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -50,10 +51,14 @@ async def build(
 ) -> runtime.Application:
     revisions = RevisionTokens(settings.revision_key.get_secret_value())
     database = await Database.connect(
-        settings.database_url.get_secret_value(), AccessTransaction, clock=clock, new_id=new_id
+        settings.database_url.get_secret_value(),
+        AccessTransaction,
+        clock=clock,
+        new_id=new_id,
+        ca=settings.servers_ca,
     )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
     resources.push_async_callback(bus.close)
     to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
     resources.push_async_callback(to_routing.close)
@@ -87,12 +92,12 @@ async def build(
     )
 
 
-async def create_first_admin(database_url: str, login: str) -> bool:
+async def create_first_admin(database_url: str, login: str, ca: Path | None = None) -> bool:
     """Creates the first user, who holds `access.admin`; False if there is any user already (A63)."""
     clock = MonotonicClock()
     new_id = UUID7(clock)
     database = await Database.connect(
-        database_url, AccessTransaction, clock=clock, new_id=new_id, pool_size=1
+        database_url, AccessTransaction, clock=clock, new_id=new_id, pool_size=1, ca=ca
     )
     try:
         return await Users(database, new_id).create_first_administrator(login) is not None

@@ -104,12 +104,17 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     packs = Packs(settings.pack_directory, new_id)
     resources.callback(packs.close)
     database = await Database.connect(
-        settings.database_url.get_secret_value(), IngestTransaction, clock=clock, new_id=new_id, pool_size=16
+        settings.database_url.get_secret_value(),
+        IngestTransaction,
+        clock=clock,
+        new_id=new_id,
+        ca=settings.servers_ca,
+        pool_size=16,
     )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
     resources.push_async_callback(bus.close)
-    rates = RateWindow(settings.cache_url.get_secret_value(), clock)
+    rates = RateWindow(settings.cache_url.get_secret_value(), clock, settings.servers_ca)
     resources.push_async_callback(rates.close)
     channel = rpc.connect(settings.access_address, "access", settings.tls)
     resources.push_async_callback(channel.close)

@@ -260,16 +260,24 @@ class TextGateway:
             with numbers elsewhere.
         timeout_s: for the whole request.
         clock: for the circuit breaker.
+        context: verifies the gateway; by default with the authorities of the system.
     """
 
     def __init__(
-        self, url: str, token: str, countries: Collection[str], timeout_s: float, clock: Clock
+        self,
+        url: str,
+        token: str,
+        countries: Collection[str],
+        timeout_s: float,
+        clock: Clock,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._countries = frozenset(countries)
         self._clock = clock
         self._breaker = Breaker()
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context or True),
             headers={"Authorization": f"Bearer {token}"},
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -4,7 +4,6 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from plumbing import healing, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.outbox import Relay
+from plumbing.remote import is_loopback
 from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.notify import api, events
@@ -60,16 +60,9 @@ def _countries(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
 def _encrypted(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ValueError("expected a URL that starts with https://")
     return url
 
@@ -91,6 +84,7 @@ class Settings(ServiceSettings):
         mail_from: the address that mails come from.
         link_base: what stands before the 43 characters of a link, as in `https://images.example/shared/`.
         text_url: where text messages are posted.
+        text_ca: PEM of the authority of the text gateway's certificate; by default those of the system.
         text_token: the bearer token that goes with them.
         text_timeout_s: for the text gateway to accept one; less than the 3 s that sharing waits.
         text_countries: ISO 3166 codes, separated by commas: numbers of other countries are refused.
@@ -112,6 +106,7 @@ class Settings(ServiceSettings):
     mail_from: MailAddress
     link_base: Url
     text_url: Url
+    text_ca: FilePath | None = None
     text_token: SecretStr
     text_timeout_s: PositiveFloat = 2.5
     text_countries: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_countries)] = tuple(
@@ -124,7 +119,7 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _mail_leaves_this_machine_encrypted(self) -> Self:
         host = self.smtp_address.rpartition(":")[0].strip("[]")
-        if self.smtp_tls == "none" and not _is_loopback(host):
+        if self.smtp_tls == "none" and not is_loopback(host):
             raise ValueError(
                 "`READROOM_NOTIFY_SMTP_TLS` is `none`: mail leaves this machine encrypted or not at all"
             )
@@ -134,9 +129,11 @@ class Settings(ServiceSettings):
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    database = await NotifyDatabase.open(settings.database_url.get_secret_value(), clock=clock, new_id=new_id)
+    database = await NotifyDatabase.open(
+        settings.database_url.get_secret_value(), clock=clock, new_id=new_id, ca=settings.servers_ca
+    )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
     resources.push_async_callback(bus.close)
     to_access = rpc.connect(settings.access_address, "access", settings.tls)
     resources.push_async_callback(to_access.close)
@@ -161,6 +158,7 @@ async def build(
         settings.text_countries,
         settings.text_timeout_s,
         clock,
+        ssl.create_default_context(cafile=settings.text_ca),
     )
     resources.push_async_callback(texts.close)
 

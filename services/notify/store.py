@@ -4,6 +4,7 @@ from asyncio import Event as Signal
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self, cast
 from uuid import UUID
 
@@ -288,8 +289,12 @@ class NotifyDatabase(db.Database[NotifyTransaction]):
         self.asked = Signal()
 
     @classmethod
-    async def open(cls, url: str, *, clock: Clock, new_id: NewId, pool_size: int = 16) -> Self:
-        database = await cls.connect(url, NotifyTransaction, clock=clock, new_id=new_id, pool_size=pool_size)
+    async def open(
+        cls, url: str, *, clock: Clock, new_id: NewId, pool_size: int = 16, ca: Path | None = None
+    ) -> Self:
+        database = await cls.connect(
+            url, NotifyTransaction, clock=clock, new_id=new_id, pool_size=pool_size, ca=ca
+        )
         return cast("Self", database)
 
     @asynccontextmanager

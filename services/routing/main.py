@@ -42,10 +42,14 @@ async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
     database = await Database.connect(
-        settings.database_url.get_secret_value(), RoutingTransaction, clock=clock, new_id=new_id
+        settings.database_url.get_secret_value(),
+        RoutingTransaction,
+        clock=clock,
+        new_id=new_id,
+        ca=settings.servers_ca,
     )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
     resources.push_async_callback(bus.close)
     to_access = rpc.connect(settings.access_address, "access", settings.tls)
     resources.push_async_callback(to_access.close)

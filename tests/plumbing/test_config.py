@@ -154,11 +154,10 @@ def test_time_may_be_moved_where_every_server_is_on_this_machine(environ: Callab
         ("DATABASE_URL", "postgresql://role:hush@/readroom?host=db.example"),
         ("DATABASE_URL", "postgresql://role:hush@127.0.0.1/readroom?host=db.example"),
         ("DATABASE_URL", "postgresql://role:hush@/readroom?host=/run/pg,db.example"),
-        ("DATABASE_URL", "postgresql://role:hush@/readroom?hostaddr=10.0.0.1"),
         ("DATABASE_URL", "postgresql:///readroom"),
-        ("NATS_URL", "nats://user:hush@nats:4222"),
-        ("NATS_URL", "nats://127.0.0.1:4222@nats:4222"),
-        ("CACHE_URL", "redis://10.0.0.7:6379"),
+        ("NATS_URL", "tls://user:hush@nats:4222"),
+        ("NATS_URL", "tls://127.0.0.1:4222@nats:4222"),
+        ("CACHE_URL", "rediss://10.0.0.7:6379"),
         ("LISTEN", "0.0.0.0:7001"),
         ("HTTP_LISTEN", "[::]:9001"),
         ("ACCESS_ADDRESS", "access:7001"),
@@ -167,5 +166,75 @@ def test_time_may_be_moved_where_every_server_is_on_this_machine(environ: Callab
 def test_time_is_never_moved_where_a_server_may_be_elsewhere(
     environ: Callable[..., Environ], key: str, value: str
 ) -> None:
-    sentence = problem(environ(CLOCK_OFFSET_FILE="/tmp/offset", **{key: value}))
+    told = environ(CLOCK_OFFSET_FILE="/tmp/offset", **{key: value})
+    sentence = problem({**told, "READROOM_TEST_SERVERS_CA": told["READROOM_TEST_TLS_CA"]})
     assert sentence == f"`READROOM_TEST_{key}` is not a loopback address: a clock offset is refused"
+
+
+ELSEWHERE = [
+    ("DATABASE_URL", "postgresql://role:hush@db.example/readroom"),
+    ("DATABASE_URL", "postgresql://role:hush@127.0.0.1,db.example/readroom"),
+    ("DATABASE_URL", "postgresql://role:hush@/readroom?host=/run/pg,db.example"),
+    ("DATABASE_URL", "postgresql:///readroom"),
+    ("NATS_URL", "tls://user:hush@nats.example:4222"),
+    ("CACHE_URL", "rediss://:hush@10.0.0.7:6379"),
+    ("OTLP_ENDPOINT", "https://collector.example:4317"),
+]
+
+
+@pytest.mark.proves("SEC-1", part="servers on other machines")
+@pytest.mark.parametrize(("key", "value"), ELSEWHERE)
+def test_a_server_elsewhere_needs_an_authority_that_it_can_be_verified_with(
+    environ: Callable[..., Environ], key: str, value: str
+) -> None:
+    assert problem(environ(**{key: value})) == (
+        f"`READROOM_TEST_{key}` names a server that must be verified: "
+        "set `READROOM_TEST_SERVERS_CA` to the file with the authority of its certificate"
+    )
+    told = environ(**{key: value})
+    load(Settings, {**told, "READROOM_TEST_SERVERS_CA": told["READROOM_TEST_TLS_CA"]})
+
+
+@pytest.mark.proves("SEC-1", part="servers on other machines")
+@pytest.mark.parametrize(
+    ("key", "value", "cause"),
+    [
+        ("NATS_URL", "nats://user:hush@nats.example:4222", "starts with tls://"),
+        ("NATS_URL", "nats://user:hush@10.0.0.7", "starts with tls://"),
+        ("NATS_URL", "ws://user:hush@127.0.0.1", "starts with nats:// or tls://"),
+        ("CACHE_URL", "redis://:hush@cache.example", "starts with rediss://"),
+        ("CACHE_URL", "rediss://:hush@cache.example?ssl_cert_reqs=none", "`ssl_cert_reqs`"),
+        ("CACHE_URL", "rediss://:hush@cache.example?ssl_check_hostname=false", "`ssl_check_hostname`"),
+        ("CACHE_URL", "rediss://:hush@cache.example?ssl_ca_certs=/tmp/mine", "`ssl_ca_certs`"),
+        ("OTLP_ENDPOINT", "http://collector.example:4317", "starts with https://"),
+        ("OTLP_ENDPOINT", "collector.example:4317", "starts with http:// or https://"),
+        *(
+            (
+                "DATABASE_URL",
+                f"postgresql://role:hush@db.example/readroom?{query}",
+                f"`{query.split('=')[0]}`",
+            )
+            for query in (
+                "sslmode=disable",
+                "sslmode=allow",
+                "sslmode=prefer",
+                "sslmode=require",
+                "sslmode=verify-ca",
+                "sslmode=verify-full&sslmode=disable",
+                "sslmode=",
+                "sslrootcert=/tmp/mine",
+                "ssl_min_protocol_version=TLSv1",
+                "service=another",
+                "hostaddr=10.0.0.1",
+            )
+        ),
+        ("DATABASE_URL", "postgresql://role:hush@127.0.0.1/readroom?service=another", "`service`"),
+    ],
+)
+def test_no_address_goes_without_tls_or_weakens_it(
+    environ: Callable[..., Environ], key: str, value: str, cause: str
+) -> None:
+    told = environ(**{key: value})
+    sentence = problem({**told, "READROOM_TEST_SERVERS_CA": told["READROOM_TEST_TLS_CA"]})
+    assert sentence.startswith(f"`READROOM_TEST_{key}` is not valid: ")
+    assert cause in sentence
