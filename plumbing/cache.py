@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,6 +29,8 @@ _VERIFIED: dict[str, Any] = {
     "ssl_check_hostname": True,
     "ssl_min_version": ssl.TLSVersion.TLSv1_2,
 }
+UP = Gauge("readroom_cache_up", "Alert at 0: whether the cache answered when it was last asked")
+UP.set(1)
 
 _log = log.get()
 
@@ -55,10 +58,14 @@ class RateWindow:
         window = int(now_s // window_s)
         if now_s >= self._away_until_s:
             try:
-                return await self._count(f"rate:{key}:{window_s}:{window}", window_s) <= limit
+                count = await self._count(f"rate:{key}:{window_s}:{window}", window_s)
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until_s = now_s + _ASK_AGAIN_AFTER_S
+                UP.set(0)
                 _log.warning("the cache does not answer: counting alone", exc_info=error)
+            else:
+                UP.set(1)
+                return count <= limit
         return self._count_alone((f"{key}:{window_s}", window)) <= limit
 
     async def _count(self, key: str, window_s: int) -> int:

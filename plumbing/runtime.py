@@ -1,7 +1,7 @@
 """One process: settings, the application, its servers and tasks, until SIGTERM or until something ends.
 
-Beside them HTTP for whoever operates it: `/metrics`, `/healthz` (the loop turns), `/readyz` (every part
-answers).
+Beside them HTTP for whoever operates it: `/metrics`, `/healthz` (the loop turns), `/readyz` (what the process
+cannot work without answers: its database, for one).
 """
 
 import asyncio
@@ -46,7 +46,9 @@ class Application:
     Attributes:
         servers: started in this order.
         tasks: what runs beside them for as long as the process lives; see `for_life`.
-        ready: by the part's name, what answers whether it works now.
+        ready: by the part's name, what answers whether it works now: only what the process cannot work without.
+            What it can wait for, as bus and cache, is a metric and an alert instead: a balancer would end all
+            services at once because the bus is away.
     """
 
     servers: Sequence[rpc.Server]

@@ -38,6 +38,7 @@ class Acceptor:
         self._called_ae_titles = called_ae_titles
         self._limits = limits
         self._listener: socket.socket | None = None
+        self._accepting: threading.Thread | None = None
         self._stopping = False
         self._places: Places[Association] = Places(limits)
 
@@ -46,9 +47,16 @@ class Acceptor:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         listener = socket.create_server(self._address, family=family, backlog=_BACKLOG)
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), name="dimse accept", daemon=True).start()
+        self._accepting = threading.Thread(
+            target=self._accept, args=(listener,), name="dimse accept", daemon=True
+        )
+        self._accepting.start()
         port: int = listener.getsockname()[1]
         return port
+
+    async def ready(self) -> bool:
+        """Whether associations are accepted."""
+        return self._accepting is not None and self._accepting.is_alive() and not self._stopping
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends all associations and waits for them, at most `timeout_s` together."""

@@ -171,8 +171,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             "deletions": deletions.run,
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
         },
-        # NATS may be away: instances are received all the same.
-        ready={"database": database.ready},
+        ready={"database": database.ready, "listener": acceptor.ready, "disk": packs.ready},
     )
 
 

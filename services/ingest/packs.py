@@ -16,6 +16,7 @@ One process owns a pack directory. What the index did not commit is cut off when
 at start (R3, R5).
 """
 
+import asyncio
 import errno
 import fcntl
 import hashlib
@@ -220,6 +221,7 @@ class Packs:
         self._directory = directory
         self._quarantine = directory / "quarantine"
         self._new_id = new_id
+        self._trial: asyncio.Future[bool] | None = None
         # All folders at once, durable before the first pack: 256, so that none grows long.
         for folder in (self._quarantine, *(directory / f"{number:02x}" for number in range(256))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -235,6 +237,23 @@ class Packs:
     def close(self) -> None:
         """Gives the directory up."""
         os.close(self._lock)
+
+    async def ready(self) -> bool:
+        """Whether the disk takes bytes and keeps them. While it does not answer, it is not asked again."""
+        if self._trial is None or self._trial.done():
+            self._trial = asyncio.ensure_future(asyncio.to_thread(self._try_disk))
+        return await asyncio.shield(self._trial)
+
+    def _try_disk(self) -> bool:
+        try:
+            with self.spool() as file:
+                file.write(bytes(BLOCK))
+                file.flush()
+                os.fdatasync(file.fileno())
+        except OSError as error:
+            _log.warning("the disk of the packs is not ready", cause=os.strerror(error.errno or 0))
+            return False
+        return True
 
     def create(self) -> OpenPack:
         """A new, empty pack."""

@@ -35,6 +35,7 @@ from plumbing.config import load
 from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.processes import until
+from plumbing.runtime import Application
 from plumbing.tls import TLSFiles
 from services.ingest import main
 from services.ingest.packs import HEADER_LENGTH
@@ -168,6 +169,7 @@ class Ingest:
         }
         self.environ: dict[str, str] = {}
         self._running: AsyncExitStack | None = None
+        self.application = Application(servers=[])
 
     @property
     def packs(self) -> Path:
@@ -226,7 +228,9 @@ class Ingest:
         for server in (access, routing):
             await server.start()
             resources.push_async_callback(server.stop, 0)
-        application = await main.build(self.settings(), self.clock, UUID7(self.clock), resources)
+        self.application = application = await main.build(
+            self.settings(), self.clock, UUID7(self.clock), resources
+        )
         for server in application.servers:
             await server.start()
             resources.push_async_callback(server.stop, 0)

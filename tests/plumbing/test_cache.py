@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
+from plumbing import cache
 from plumbing.cache import RateWindow
 from plumbing.embedded import EmbeddedServers
 
@@ -48,6 +49,7 @@ async def test_what_exceeds_the_limit_is_refused_until_the_next_window(
 ) -> None:
     key = a_key(request)
     assert await allowed(window, key, 5) == [True, True, True, False, False]
+    assert cache.UP._value.get() == 1
     assert await allowed(window, f"{key}x", 1) == [True]
     clock.advance(60)
     assert await allowed(window, key, 1) == [True]
@@ -77,6 +79,7 @@ async def test_what_is_counted_leaves_valkey_by_itself(
 async def test_without_valkey_each_process_counts_alone(clock: SettableClock) -> None:
     window = RateWindow("redis://127.0.0.1:1", clock)
     assert await allowed(window, "k", 4) == [True, True, True, False]
+    assert cache.UP._value.get() == 0
     clock.advance(60)
     assert await allowed(window, "k", 1) == [True]
     await window.close()
