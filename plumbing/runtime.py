@@ -46,7 +46,7 @@ class Application:
     Attributes:
         servers: started in this order.
         tasks: what runs beside them for as long as the process lives; see `for_life`.
-        ready: by the part's name, what answers whether it works now: only what the process cannot work without.
+        ready: by the part's name, what answers whether it works; only what the process cannot work without.
             What it can wait for, as bus and cache, is a metric and an alert instead: a balancer would end all
             services at once because the bus is away.
     """

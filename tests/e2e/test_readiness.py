@@ -1,13 +1,21 @@
-"""A balancer ends no service because of what is only waited for."""
+"""Services outlive the bus: a balancer ends none of them while it is away, and what it lost is made again."""
 
 import asyncio
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 from urllib.error import HTTPError
 
+import nats
 import pytest
+from nats.js.errors import NotFoundError
 
+from demo.cast import CENTRAL, VOS
 from demo.world import World
+from kernel.events import HEARS
+from plumbing.stream import STREAM
 from services import SERVICES
+from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 
 
@@ -43,3 +51,23 @@ async def test_every_service_is_ready_while_bus_and_cache_are_away(world: World)
         return all(metric(address, "readroom_bus_up") == 1 for address in world.endpoints.http.values())
 
     await eventually(all_back)
+
+
+@pytest.mark.proves("R10", part="a laptop's launcher makes the stream again")
+async def test_a_stream_that_is_gone_is_made_again_and_a_study_finds_its_way(
+    world: World, tmp_path: Path
+) -> None:
+    client = await nats.connect(world.system.servers.nats_url)
+    await client.jetstream().delete_stream(STREAM)
+
+    async def made_again() -> bool:
+        with suppress(NotFoundError):
+            consumers = await client.jetstream().consumers_info(STREAM)
+            return {each.name for each in consumers} == set(HEARS)
+        return False
+
+    await eventually(made_again, within=60)
+    await client.close()
+    study = small("after the stream", "MS44")
+    await send(world, CENTRAL, study, tmp_path)
+    await seen(world, VOS.login, study)

@@ -212,7 +212,7 @@ def methods(service: str, *names: str) -> set[str]:
 
 CHECKS = methods("access", "Check", "CheckMany", "CheckPermission")
 CALLS = {
-    "ingest": CHECKS | methods("routing", "DescribePurge") | methods("access", "BeginDelete"),
+    "ingest": CHECKS | methods("routing", "DescribePurge") | methods("access", "BeginDelete", "CheckAgain"),
     "routing": CHECKS | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion"),
     "access": methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion")
     | methods("routing", "DescribeFacility", "DescribePlacement", "ListVersions")
@@ -220,7 +220,7 @@ CALLS = {
     # The version before asks DescribeCases whether a case is live: it may go with the next version.
     "reporting": CHECKS | methods("access", "CheckDeletion", "DescribeCases"),
     "sharing": CHECKS
-    | methods("access", "CheckDeletion")
+    | methods("access", "CheckDeletion", "ExtendBucket")
     | methods("access", "GrantBuckets", "ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases")
     | methods("notify", "SendText"),
     "notify": CHECKS

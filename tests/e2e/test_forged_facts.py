@@ -1,0 +1,134 @@
+"""The attacker may write to the bus: with the NATS user of each service, and with one who may do everything.
+
+They forge every fact about a case of another hospital, its studies, shares and people, and about an id that
+nobody knows. Facts are nudges: whoever hears one asks its owner, so nothing is lost and nothing is gained.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+
+from demo.cast import BRANDT, CENTRAL, MARSH, NORTHGATE, VOS
+from demo.reading import FINAL, completes, drafts, locks
+from demo.sharing import inbox, the_mail, wanted
+from demo.world import World
+from kernel.events import FACTS, HEARS, SAYS, heard_subjects, wire_subject
+from plumbing.permissions import inbox as inbox_of
+from services import SERVICES
+from tests.e2e.test_journey import seen, send, small
+from tests.wait import eventually
+
+Rows = dict[str, list[str]]
+Forged = dict[str, set[UUID]]
+"""Event ids by subject."""
+
+MOVING = {"outbox", "heard", "dead_letters", "audit_rows", "bus_state", "migrations"}
+"""What is written whenever a fact is heard or refused."""
+
+
+async def rows(world: World) -> Rows:
+    """All that the services keep, by table."""
+    found: Rows = {}
+    for service in SERVICES:
+        connection = await asyncpg.connect(world.system.servers.database_url(service))
+        try:
+            tables = await connection.fetch(
+                "select table_name from information_schema.tables where table_schema = 'public'"
+            )
+            for (table,) in tables:
+                if table not in MOVING:
+                    texts = await connection.fetch(f"select t::text from {table} t order by 1")
+                    found[f"{service}.{table}"] = [text for (text,) in texts]
+        finally:
+            await connection.close()
+    return found
+
+
+async def settled(world: World) -> Rows:
+    """The same twice in succession: what was under way is done."""
+    last: Rows = {}
+
+    async def stands() -> bool:
+        nonlocal last
+        before, last = last, await rows(world)
+        return before == last
+
+    await eventually(stands)
+    return last
+
+
+async def forge(client: Client, subjects: Collection[str], ids: Collection[UUID], forged: Forged) -> None:
+    jetstream = client.jetstream()
+    for subject in subjects:
+        for id_ in ids:
+            event_id = uuid4()
+            lie = {"id": id_, "version": 1 << 40, "by": "routing", "study_ids": list(ids)}
+            headers = {"Nats-Msg-Id": str(event_id)}
+            await jetstream.publish(subject, msgspec.json.encode(lie), headers=headers)
+            forged[subject].add(event_id)
+
+
+async def answered(world: World, forged: Forged) -> bool:
+    """Whether each service has applied, or refused, each forged fact that it hears."""
+    for service in SERVICES:
+        wanted_ids = {each for subject in heard_subjects(HEARS[service]) for each in forged[subject]}
+        connection = await asyncpg.connect(world.system.servers.database_url(service))
+        try:
+            known = await connection.fetch(
+                "select event_id from heard union select event_id from dead_letters"
+            )
+        finally:
+            await connection.close()
+        if not wanted_ids <= {row["event_id"] for row in known}:
+            return False
+    return True
+
+
+@pytest.mark.proves("ING-7", part="no forged fact loses or gains anything")
+async def test_no_forged_fact_changes_anything(
+    world: World, readers: None, outside: None, tmp_path: Path
+) -> None:
+    study = small("forged", "MS44")
+    for site in (CENTRAL, NORTHGATE):  # the same Study Instance UID at two hospitals
+        await send(world, site, study, tmp_path / site.name)
+    case = await seen(world, VOS.login, study)
+    await locks(MARSH)(world, case.case_id)
+    await completes(MARSH, FINAL, "a report")(world, case.case_id)
+    await locks(VOS)(world, case.case_id)
+    await drafts(VOS, "a draft")(world, case.case_id)
+    before = len(inbox(world, BRANDT))
+    share = (await (await world.acting_as(VOS.login)).sharing.Share(wanted(case))).share
+    await the_mail(world, BRANDT, before)
+    connection = await asyncpg.connect(world.system.servers.database_url("ingest"))
+    studies = await connection.fetch(
+        "select study_id from studies where study_instance_uid = $1", study.study_instance_uid
+    )
+    await connection.close()
+    assert len(studies) == 2
+    named = [case.case_id, case.facility_id, share.buckets[0].bucket_id, world.user_ids[BRANDT.login]]
+    ids = [*map(UUID, named), *(row["study_id"] for row in studies), uuid4()]
+    unforged = await settled(world)
+
+    forged: Forged = defaultdict(set)
+    for service in SERVICES:
+        own = [wire_subject(fact.subject, service) for fact in SAYS[service]]
+        client = await nats.connect(
+            world.system.servers.nats.url(service), inbox_prefix=inbox_of(service), allow_reconnect=False
+        )
+        await forge(client, own, ids, forged)
+        await client.close()
+    almighty = await nats.connect(world.system.servers.nats_url)
+    await forge(almighty, [*forged, *(set(FACTS) - set(forged))], ids, forged)
+    await almighty.close()
+    await eventually(lambda: answered(world, forged), within=60)
+
+    left = await settled(world)
+    assert {table: texts for table, texts in left.items() if texts != unforged[table]} == {}
+    assert await world.case(VOS.login, study.study_instance_uid)
