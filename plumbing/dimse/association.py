@@ -196,9 +196,9 @@ class Association:
             request = read_request(reader.take(length, deadline))
             if not self._certificate and not self._places.settle(self, self._address):
                 raise _crowded()
-            contexts = answer(request)
-            handler = self._judge(lambda: self._acceptor_handler.associate(self._request(request)))
+            asked, contexts = self._request(request), answer(request)
             acceptance = write_acceptance(request, contexts)
+            handler = self._judge(lambda: self._acceptor_handler.associate(asked))
         except Rejected as rejected:
             told = (rejected.result, rejected.source, rejected.reason)
             self._send_pdu(ASSOCIATE_RJ, bytes((0, *told)))

@@ -33,6 +33,10 @@ from plumbing.dimse.pdus import (
 _log = log.get()
 
 _MAX_COMMAND_BYTES = 64 * 1024  # a C-STORE request takes about 200 (SEC-5)
+# A fragment costs us the same whatever it carries. Of a message 4,096 may be tiny, the others have 512 bytes
+# on average; senders fill theirs, and 4 KiB is the shortest PDU that DCMTK can be told to use.
+_FRAGMENT_BYTES = 512
+_ROOM = 4096 * _FRAGMENT_BYTES
 
 
 class Messages:
@@ -55,6 +59,7 @@ class Messages:
         self._command = bytearray()
         self._operation: _Operation | None = None  # whose data set is coming
         self._context_id = 0  # of the message under way
+        self._room = _ROOM  # for its fragments, in bytes
 
     @property
     def unfinished(self) -> bool:
@@ -79,6 +84,9 @@ class Messages:
             if length < 2 or stop > end:
                 raise Violation(INVALID_PARAMETER)
             if context_id != self._context_id and (self.unfinished or context_id not in self._contexts):
+                raise Violation(INVALID_PARAMETER)
+            self._room = min(_ROOM, self._room + length - _FRAGMENT_BYTES)
+            if self._room < 0:
                 raise Violation(INVALID_PARAMETER)
             self._context_id = context_id
             fragment = body[at + PDV_HEADER.size : stop]
@@ -164,6 +172,7 @@ class Messages:
         return _Operation(command, sink=sink, room=self._limits.max_data_set_bytes)
 
     def _answer(self, operation: "_Operation") -> None:
+        self._room = _ROOM
         status, comment = operation.finish()
         self._still_open()
         if operation.command.command_field == commands.C_CANCEL_RQ:

@@ -269,9 +269,17 @@ class Gateways:
                 )
 
     async def recognize(self, certificate_sha256: str) -> Gateway:
-        """The gateway of a certificate; raises Denied if there is none, or it is revoked (SEC-2)."""
+        """The gateway of a certificate, which may ask for an association now (SEC-2).
+
+        Raises Denied if there is none, or it is revoked; Exhausted if it comes too often, with whatever.
+        """
         async with self._database.statements() as statements:
-            return await self._gateway_of(statements, certificate_sha256)
+            gateway = await self._gateway_of(statements, certificate_sha256)
+        if not await self._rates.allow(
+            f"associations:{gateway.gateway_id}", self._limits.associations_per_minute, 60
+        ):
+            raise Exhausted("the gateway opens too many associations")
+        return gateway
 
     async def _gateway_of(self, statements: Transaction, certificate_sha256: str) -> Gateway:
         gateway = await statements.gateway_of_certificate(certificate_sha256)
@@ -286,7 +294,7 @@ class Gateways:
     ) -> Sender:
         """Who sends, if certificate, calling AE title and facility belong together (A22, SEC-2).
 
-        Raises Denied; NotFound or Invalid for a transfer it did not begin; Exhausted if it comes too often.
+        Raises Denied; NotFound or Invalid for a transfer it did not begin.
         """
         async with self._database.statements() as statements:
             gateway = await self._gateway_of(statements, certificate_sha256)
@@ -302,10 +310,6 @@ class Gateways:
                     or transfer.calling_ae_title != calling_ae_title
                 ):
                     raise NotFound("the named transfer was not begun by this gateway under this title")
-        if not await self._rates.allow(
-            f"associations:{gateway.gateway_id}", self._limits.associations_per_minute, 60
-        ):
-            raise Exhausted("the gateway opens too many associations")
         return Sender(
             gateway.gateway_id,
             certificate_sha256,

@@ -77,6 +77,31 @@ def test_an_endless_command_is_aborted(by_hand: Callable[..., ByHand]) -> None:
     assert peer.aborted() == (2, 6)
 
 
+@pytest.mark.proves("SEC-5", part="fragments of a message")
+@pytest.mark.parametrize("kind", ["an endless command of nothing", "a data set by the byte"])
+def test_who_sends_in_crumbs_is_aborted(by_hand: Callable[..., ByHand], kind: str) -> None:
+    peer = by_hand()
+    data_set = kind == "a data set by the byte"
+    if data_set:
+        peer.command(0x0001)
+    crumb = struct.pack(">LBB", 3 if data_set else 2, 1, 0 if data_set else 1) + b"x" * data_set
+    for _ in range(5):
+        peer.send(0x04, crumb * 1_000)
+    assert peer.aborted() == (2, 6)
+
+
+def test_a_data_set_in_the_smallest_pdus_that_senders_use_is_stored(
+    plain: Listening, by_hand: Callable[..., ByHand]
+) -> None:
+    peer = by_hand()
+    peer.command(0x0001)
+    for _ in range(5_000):
+        peer.fragment(bytes(1024), command=False, last=False)
+    peer.fragment(b"", command=False)
+    assert peer.status() == 0
+    assert plain.stored[0][2] == 5_000 * 1024
+
+
 @pytest.mark.parametrize(
     "request_pdu",
     [
