@@ -20,8 +20,8 @@ from services.access.domain import (
     Permission,
     PermissionGrant,
     Privilege,
+    ReadType,
     Role,
-    Side,
     User,
     acting_login,
     canonical_login,
@@ -29,7 +29,7 @@ from services.access.domain import (
     no_active_user,
     no_user,
     possible_logins,
-    shown_read_types,
+    shown_privilege,
     stand,
 )
 from services.access.manager import Manager, UserSettings
@@ -168,11 +168,8 @@ class HeldPrivilege:
     expires_at: datetime | None
 
     @classmethod
-    def of(
-        cls, user: User, facility: Facility, privilege: Privilege, now: datetime, shown_to: Side
-    ) -> "HeldPrivilege":
-        standing = stand(privilege, user.role, facility.time_zone)
-        shown = replace(privilege, read_types=shown_read_types(privilege.read_types, shown_to))
+    def of(cls, user: User, facility: Facility, shown: Privilege, now: datetime) -> "HeldPrivilege":
+        standing = stand(shown, user.role, facility.time_zone)
         return cls(user.id, facility.id, facility.name, shown, standing.at(now), standing.expires_at)
 
 
@@ -283,7 +280,9 @@ class Users:
                     user_id, facility_id, privilege, by=act.actor.login
                 )
                 privilege = replace(privilege, version=version)
-            held = HeldPrivilege.of(user, facility, privilege, transaction.now, act.actor.side)
+            held = HeldPrivilege.of(
+                user, facility, shown_privilege(privilege, act.actor.side), transaction.now
+            )
             if privilege == old:
                 return held, await transaction.revision()
             revision = await act.done(
@@ -308,7 +307,7 @@ class Users:
                 user = await self._managed(transaction, manager, user_id)
                 administers = manager.homes
             return [
-                HeldPrivilege.of(user, facility, privilege, transaction.now, actor.side)
+                HeldPrivilege.of(user, facility, shown_privilege(privilege, actor.side), transaction.now)
                 for facility, privilege in await transaction.privileges(user_id)
                 if administers is None or facility.id in administers
             ]
@@ -325,7 +324,13 @@ class Users:
             called = await transaction.users_called(user_ids, possible_logins(logins))
             users = {user.id: replace(user, permissions=frozenset()) for user in called}
             held = [
-                HeldPrivilege.of(users[user_id], facility, privilege, transaction.now, Side.FACILITY)
+                # Whoever reminds of an expiry needs level and end as stored, and nothing of pre-reads.
+                HeldPrivilege.of(
+                    users[user_id],
+                    facility,
+                    replace(privilege, read_types=privilege.read_types - {ReadType.PRE_READ}),
+                    transaction.now,
+                )
                 for user_id, facility, privilege in await transaction.privileges_of(users)
             ]
         return list(users.values()), held

@@ -18,7 +18,7 @@ Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPOR
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
@@ -516,9 +516,17 @@ def must_suit(privilege: Privilege, role: Role) -> None:
         raise Invalid(f"the role `{role}` completes no pre-reads", field="read_types")
 
 
-def shown_read_types(read_types: frozenset[ReadType], side: Side) -> frozenset[ReadType]:
-    """What a side may know of: pre-reads are the group's own (REP-4)."""
-    return read_types if side is Side.GROUP else read_types - {ReadType.PRE_READ}
+def shown_privilege(privilege: Privilege, side: Side) -> Privilege:
+    """What a privilege amounts to for a side: pre-reads are the group's own (REP-4).
+
+    For the facility side a level of REPORT for pre-reads alone is DRAFT, which never expires: nobody there
+    obtains a report of it.
+    """
+    if side is Side.GROUP or ReadType.PRE_READ not in privilege.read_types:
+        return privilege
+    if read_types := privilege.read_types - {ReadType.PRE_READ}:
+        return replace(privilege, read_types=read_types)
+    return replace(privilege, level=Level.DRAFT, expires_on=None, read_types=frozenset())
 
 
 def no_user(user_id: UserId) -> NotFound:

@@ -1,13 +1,14 @@
 """How far a case was read: two projections, heard in any order, of which a user is answered one."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import permutations
 
 import pytest
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId
+from services.access.administration import HeldPrivilege
 from services.access.caseindex import (
     NOT_READ,
     STUDY_STATUS_ID,
@@ -293,3 +294,28 @@ async def test_who_is_not_of_the_group_is_not_shown_who_pre_reads(access: Access
     async with access.database.transaction() as transaction:
         await transaction.save_user(replace(radiologist, role=Role.FACILITY_USER, version=9), by="ada")
     assert [{ReadType.FINAL}] == await read_types(radiologist.login)
+
+
+@pytest.mark.proves("REP-4", part="a privilege for pre-reads alone")
+async def test_a_privilege_for_pre_reads_alone_is_to_the_facility_side_one_to_draft(access: Access) -> None:
+    """Else the level REPORT without a read type would tell them of the pre-reads."""
+    facility = await access.facility()
+    manager = await access.manager(facility)
+    pre_reads, drafts = [await access.user(home_facility_id=facility.id) for _ in range(2)]
+    ends = date(2027, 1, 1)
+    await access.give(pre_reads, facility, Level.REPORT, expires_on=ends, read_types={ReadType.PRE_READ})
+    await access.give(drafts, facility, Level.DRAFT)
+
+    async def held(asker: str, user: User) -> HeldPrivilege:
+        [only] = await access.users.list_privileges(asker, user.id)
+        return only
+
+    told = [await held(manager.login, each) for each in (pre_reads, drafts)]
+    assert told[0] == replace(told[1], user_id=pre_reads.id)
+    known = [await held(asker, pre_reads) for asker in (ADMIN, pre_reads.login)]
+    assert {(Level.REPORT, frozenset({ReadType.PRE_READ}))} == {
+        (each.privilege.level, each.privilege.read_types) for each in known
+    }
+    [described] = (await access.users.describe([pre_reads.id], []))[1]
+    assert known[0].expires_at == described.expires_at
+    assert described.expires_at is not None

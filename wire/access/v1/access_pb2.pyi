@@ -471,8 +471,9 @@ class Privilege(_message.Message):
     """
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
-        """Read types he may complete there, with level REPORT only; empty with REPORT means FINAL (A36). PRE_READ
-        is for roles of the group side only, and answered to nobody else.
+        """Read types they may complete there, with level REPORT only; empty with REPORT means FINAL (A36). PRE_READ
+        is for roles of the group side only, and answered to nobody else: to the facility side REPORT for pre-reads
+        alone is answered as DRAFT without expiry. DescribeUsers answers level and expiry as they are stored.
         """
 
     @_builtins.property
