@@ -1,4 +1,7 @@
-"""Positions: who received a share with write access, and who hands one out without reporting themself.
+"""What a share gives to whom, and what it does not.
+
+Positions: who received a share with write access; who hands one out without reporting themself; who holds the
+telephone that was a recipient's, and their login session.
 
 A facility manager sees cases and reports nothing. By A45 they may hand out write access; what the recipient
 does with it is bounded: drafting and completing, and nothing of what others wrote.
@@ -8,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -19,6 +23,7 @@ from tests.access.service import serve
 from tests.reporting import system as reporting
 from tests.reporting.system import a_user, give
 from tests.sharing import system as sharing
+from tests.sharing.test_codes_service import a_bucket, a_code, received, redeem
 from tests.sharing.test_service import share
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2 as pb
@@ -138,3 +143,46 @@ async def test_an_administrator_whom_a_share_brought_breaks_nobodys_lock(place: 
     with pytest.raises(Denied, match="a share does not break locks"):
         await place.reporting.acting("anton").BreakLock(pb.BreakLockRequest(case_id=case_id))
     await place.reporting.acting("adam").BreakLock(pb.BreakLockRequest(case_id=case_id))
+
+
+async def a_person(place: Place) -> access_pb2.User:
+    login, number = f"r{uuid4().hex[:8]}", f"+3161{uuid4().int % 10**7:07}"
+    user = access_pb2.User(
+        login=login, name="Dr R", role=access_pb2.ROLE_REFERRING_PHYSICIAN, mobile_number=number
+    )
+    access = place.sharing.world.access
+    return (await access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))).user
+
+
+async def another_number(place: Place, user: access_pb2.User) -> None:
+    user.mobile_number = f"+3161{uuid4().int % 10**7:07}"
+    await place.sharing.world.access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))
+
+
+@pytest.mark.proves("A57", part="end to end: a change of the number voids open codes and ends sessions")
+async def test_a_code_and_a_session_of_the_former_number_open_nothing(place: Place) -> None:
+    system, world = place.sharing, place.sharing.world
+    case_id = await world.case()
+    opened, waiting = await a_person(place), await a_person(place)
+    buckets = {each.login: await a_bucket(system, each.login, case_id) for each in (opened, waiting)}
+    codes = {login: await a_code(system, login, "phone", bucket) for login, bucket in buckets.items()}
+    await redeem(system, opened.login, "phone", buckets[opened.login], codes[opened.login])
+    assert await world.sees(opened.login, case_id, "phone")
+
+    for user in (opened, waiting):
+        await another_number(place, user)
+
+    assert not await world.sees(opened.login, case_id, "phone")
+    assert (await received(system, opened.login, "phone")).code_needed
+    for _ in range(2):
+        error = await sharing.error_of(
+            redeem(system, waiting.login, "phone", buckets[waiting.login], codes[waiting.login])
+        )
+        assert "code" == error.field
+    assert not await world.sees(waiting.login, case_id, "phone")
+    (mine,) = [
+        share
+        for share in (await system.acting("vos").ListShares(sharing_pb2.ListSharesRequest())).shares
+        if share.buckets[0].bucket_id == buckets[waiting.login]
+    ]
+    assert 1 == mine.buckets[0].wrong_codes  # the second time it was none any more

@@ -136,9 +136,11 @@ class CutOff:
     before: dict[str, Exception] = field(default_factory=dict)
     after: dict[str, Exception] = field(default_factory=dict)
     meanwhile: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         async def call(*arguments: Any) -> Any:
+            self.asked.append(verb)
             if error := self.before.pop(verb, None):
                 raise error
             answer = await getattr(self.client, verb)(*arguments)
@@ -288,7 +290,9 @@ def wanted(case_ids: Sequence[CaseId], *to: str, **changes: Any) -> Wanted:
 
 
 @asynccontextmanager
-async def use_cases(url: str, access_url: str, world: World) -> AsyncIterator[Sharing]:
+async def use_cases(
+    url: str, access_url: str, world: World, transaction: type[SharingTransaction] = SharingTransaction
+) -> AsyncIterator[Sharing]:
     """The use cases on a database of their own, asking access over the wire; nothing runs by itself."""
 
     def token() -> str:
@@ -297,7 +301,7 @@ async def use_cases(url: str, access_url: str, world: World) -> AsyncIterator[Sh
 
     clock = Clock()
     new_id = UUID7(clock)
-    database = await Database.connect(url, SharingTransaction, clock=clock, new_id=new_id, pool_size=24)
+    database = await Database.connect(url, transaction, clock=clock, new_id=new_id, pool_size=24)
     tls = world.access.pki.tls("sharing")
     channel = rpc.connect(f"127.0.0.1:{world.access.port}", "access", tls, deadline_s=10, token=token)
     access: Any = CutOff(AccessClient(channel))

@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, cast
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -23,6 +22,7 @@ from services.sharing.otp import JUDGED_WITHIN, Code, Verdict
 from services.sharing.store import SharingTransaction
 from tests.access.service import CLOCK
 from tests.sharing import two_factor
+from tests.sharing.hearing import Heard, HeardTransaction
 from tests.sharing.two_factor import Actor, WatchedPepper, World, a_world, at_once, tried, wrong
 from wire.access.v1 import access_pb2
 from wire.notify.v1 import notify_pb2, notify_pb2_grpc
@@ -258,33 +258,6 @@ async def test_an_unsent_text_that_cannot_be_taken_back_counts(failing: tuple[Wo
 
 
 # What an answer tells
-
-
-class Heard:
-    """A connection that notes each statement."""
-
-    said: list[str]
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._connection, name)
-        if name not in ("execute", "executemany", "fetch", "fetchrow", "fetchval"):
-            return attribute
-
-        async def heard(sql: str, *values: Any) -> Any:
-            Heard.said.append(sql)
-            return await attribute(sql, *values)
-
-        return heard
-
-
-class HeardTransaction(SharingTransaction):
-    """A transaction whose statements are noted."""
-
-    def __init__(self, connection: Any, *, now: datetime, new_id: Callable[[], UUID]) -> None:
-        super().__init__(cast("Any", Heard(connection)), now=now, new_id=new_id)
 
 
 @pytest.fixture
