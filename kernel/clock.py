@@ -10,7 +10,7 @@ class Clock(Protocol):
     """Answers the time."""
 
     def now(self) -> datetime:
-        """The time in UTC; within one process it never goes back (R11)."""
+        """The time in UTC; within one process it never goes back, but for a correction (R11, MAX_LEAD)."""
         ...
 
 
@@ -19,18 +19,43 @@ def wall_time() -> datetime:
     return datetime.now(UTC)
 
 
-class MonotonicClock:
-    """Wall time that never goes back: while the wall is behind what was said, it stands still (R11)."""
+MAX_LEAD = timedelta(seconds=30)
+"""How far a process may be ahead of the wall: half the life of a user token, so that a new one is still good.
 
-    def __init__(self, wall: Callable[[], datetime] = wall_time) -> None:
+A wall that is further behind was set back on purpose, after it had been wrong.
+"""
+
+
+class MonotonicClock:
+    """Wall time that never goes back: while the wall is a little behind what was said, it stands still (R11).
+
+    A wall that is behind by more than MAX_LEAD was corrected. The clock follows it at once, because one that
+    stands still for an hour refuses every token, and ends no code and no lock in that hour.
+
+    Args:
+        wall: what it follows.
+        corrected: is told by how much the wall was set back.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], datetime] = wall_time,
+        corrected: Callable[[timedelta], None] = lambda _lead: None,
+    ) -> None:
         self._wall = wall
+        self._corrected = corrected
         self._last = datetime.min.replace(tzinfo=UTC)
         self._lock = Lock()
 
     def now(self) -> datetime:
         with self._lock:
-            self._last = max(self._last, self._wall())
-            return self._last
+            wall = self._wall()
+            lead = self._last - wall
+            self._last = wall if lead > MAX_LEAD else max(self._last, wall)
+            now = self._last
+        if lead > MAX_LEAD:
+            self._corrected(lead)
+        return now
 
 
 class OffsetClock:

@@ -56,7 +56,7 @@ class RateWindow:
         """Counts one; whether there are at most `limit` under `key` in this window of `window_s` seconds."""
         now_s = self._clock.now().timestamp()
         window = int(now_s // window_s)
-        if now_s >= self._away_until_s:
+        if not 0 < self._away_until_s - now_s <= _ASK_AGAIN_AFTER_S:  # more: the clock was set back
             try:
                 count = await self._count(f"rate:{key}:{window_s}:{window}", window_s)
             except (RedisError, OSError, TimeoutError) as error:

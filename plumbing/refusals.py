@@ -49,7 +49,7 @@ class Refusals:
         if key not in self._windows and len(self._windows) >= MAX_WINDOWS:
             key, entry = (SEVERAL, entry.action), replace(entry, actor=SEVERAL)
         window = self._windows.get(key)
-        if window is None or now - window.began_at >= WINDOW:
+        if window is None or abs(now - window.began_at) >= WINDOW:
             self._end(key)
             window = self._windows[key] = _Window(now)
         if window.written < ALLOWED_A_MINUTE:
@@ -61,7 +61,7 @@ class Refusals:
 
     def ended(self, now: datetime) -> Sequence[AuditEntry]:
         """Ends the windows that are over; answers a row for each that has suppressed something."""
-        for key in [key for key, window in self._windows.items() if now - window.began_at >= WINDOW]:
+        for key in [key for key, window in self._windows.items() if abs(now - window.began_at) >= WINDOW]:
             self._end(key)
         due, self._due = self._due, []
         return due

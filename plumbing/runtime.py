@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
 from kernel.clock import Clock, MonotonicClock, OffsetClock, wall_time
 from kernel.errors import ReadroomError, Unavailable
@@ -32,6 +32,8 @@ _TASKS_END_WITHIN_S = 1.0
 _RESOURCES_END_WITHIN_S = 1.5
 # A probe that waits longer has failed.
 _READY_WITHIN_S = 1.0
+
+CORRECTIONS = Counter("readroom_clock_corrections", "Alert when it grows: how often the clock was set back")
 
 # A task that failed starts again after this long; each time it fails soon again, after twice as long.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -160,7 +162,7 @@ def clock_of(offset_file: Path | None) -> Clock:
     The file is read at each question, so that a demo can move time while it runs; an absent one is zero.
     """
     if offset_file is None:
-        return MonotonicClock()
+        return MonotonicClock(corrected=_tell_correction)
 
     def offset() -> timedelta:
         try:
@@ -171,7 +173,12 @@ def clock_of(offset_file: Path | None) -> Clock:
     path = str(offset_file)
     moved = OffsetClock(MonotonicClock(), offset)
     # Nearly always there is none, and every call asks for the time more than once.
-    return MonotonicClock(lambda: moved.now() if os.access(path, os.F_OK) else wall_time())
+    return MonotonicClock(lambda: moved.now() if os.access(path, os.F_OK) else wall_time(), _tell_correction)
+
+
+def _tell_correction(lead: timedelta) -> None:
+    CORRECTIONS.inc()
+    _log.error("the clock was set back: what was written ahead of time keeps its instants", by=lead)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ class RefusalWindows:
         windows = []
         for key, limit in self._keys(refusal):
             window = self._windows.get(key)
-            if window is None or now - window.began_at >= WINDOW:
+            if window is None or abs(now - window.began_at) >= WINDOW:
                 self._end(key)
                 window = self._windows[key] = _Window(now, refusal)
             if window.listed >= limit:
@@ -62,7 +62,7 @@ class RefusalWindows:
     def ended(self, now: datetime) -> Sequence[Refusal]:
         """Ends the windows that are over; answers a line for each that has suppressed something."""
         with self._lock:
-            for key in [key for key, window in self._windows.items() if now - window.began_at >= WINDOW]:
+            for key in [key for key, window in self._windows.items() if abs(now - window.began_at) >= WINDOW]:
                 self._end(key)
             due, self._due = self._due, []
             return due

@@ -376,7 +376,7 @@ class Breaker:
         """Whether the part may be asked now; after a pause the first who asks may, and the others wait on."""
         if self._open_until is None:
             return True
-        if now < self._open_until:
+        if timedelta() < self._open_until - now <= self.PAUSE:  # more than that: the clock was set back
             return False
         self._open_until = now + self.PAUSE
         return True

@@ -215,12 +215,14 @@ async def test_time_moves_with_the_offset_file(start: Start, tmp_path: Path) -> 
     assert timedelta(days=9.9) < ahead < timedelta(days=10.1)
 
 
-def test_the_offset_is_read_at_each_question_and_time_never_goes_back(tmp_path: Path) -> None:
+def test_the_offset_is_read_at_each_question(tmp_path: Path) -> None:
     file = tmp_path / "offset"
     clock = runtime.clock_of(file)
     first = clock.now()
     file.write_text("3600\n")
     second = clock.now()
     assert second - first >= timedelta(hours=1)
+    file.write_text("3590")
+    assert clock.now() >= second, "it goes back no little"
     file.write_text("0")
-    assert clock.now() == second
+    assert clock.now() - first < timedelta(minutes=1)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.clock import MonotonicClock
 from kernel.errors import Unauthenticated
 from plumbing.pki import token_key
 from plumbing.tokens import Claims, Verifier, mint
@@ -172,3 +173,15 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(4200):
         verifier.verify(a_token(session=str(number)), ["access"])
     assert len(verifier._remembered) == 4096
+
+
+@pytest.mark.proves("R11", part="a clock that was wrong is right again")
+def test_a_new_token_is_good_as_soon_as_a_clock_that_was_ahead_is_corrected() -> None:
+    wall = SettableClock()
+    right = wall.time
+    verifier = Verifier(PUBLIC, MonotonicClock(wall.now))
+    wall.time = right + timedelta(hours=1)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(a_token(now=right), ["access"])
+    wall.time = right + timedelta(seconds=5)
+    assert verifier.verify(a_token(now=wall.time), ["access"]).login
