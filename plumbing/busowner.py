@@ -6,7 +6,6 @@ cannot be changed, is made anew: every outbox fills a stream that it has not see
 """
 
 from collections.abc import Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ async def set_up(bus: Bus, hears: Mapping[str, Collection[type[Fact]]] = HEARS) 
     for name, facts in hears.items():
         done += await _set_up_consumer(bus, consumer(name, facts))
     done += await _remove_others(bus, hears)
-    for each in done:
-        _log.info("the bus was set up", how=each)
     return done
 
 
@@ -53,8 +50,13 @@ async def keep_up(
 ) -> None:
     """Repeats the set-up until it is cancelled, also after NATS was away or has lost everything (R10)."""
     bus = await Bus.connect(url, SETUP, ca)
+
+    async def mend() -> None:
+        for done in await set_up(bus, hears):
+            _log.warning("the bus was mended", how=done)
+
     try:
-        await timers.every(LOOK_INTERVAL_S, partial(set_up, bus, hears))
+        await timers.every(LOOK_INTERVAL_S, mend)
     finally:
         await bus.close()
 

@@ -1,4 +1,5 @@
-"""The whole system on this machine: embedded servers, certificates, and one child process per service.
+"""The whole system on this machine: embedded servers, certificates, one child process per service, and one
+that keeps the bus as it should be.
 
     system = LocalSystem(Path("data"))
     system.start()

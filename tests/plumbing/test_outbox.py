@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from kernel.clock import OffsetClock
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
 from plumbing import outbox, telemetry
+from plumbing.bus import Bus
 from plumbing.busowner import keep_up, set_up_once
 from plumbing.embedded import EmbeddedServers
 from plumbing.outbox import OVERDUE_S, TEND_S, Relay
@@ -95,6 +96,26 @@ async def test_a_fact_is_published_with_its_event_id_and_the_trace_of_its_cause(
             return await unpublished(sayer) == 0
 
         await eventually(marked)
+
+
+async def test_what_the_version_before_has_left_in_the_outbox_is_said_under_the_subject_of_today(
+    servers: EmbeddedServers,
+) -> None:
+    """That version said `case.purged.v1` without a sayer on the wire, and wrote the outbox as we do."""
+    async with a_database(servers) as sayer, publications(servers) as seen:
+        async with sayer.statements() as statements:
+            await statements.connection.execute(
+                """
+                insert into outbox (event_id, subject, payload, said_at)
+                values ($1, 'case.purged.v1', '{"id": "x", "version": 1, "by": "routing"}', now())
+                """,
+                new_id(),
+            )
+        bus = await Bus.connect(servers.nats_url, "routing")
+        async with running(Relay(sayer, bus, CLOCK).run):
+            await eventually(lambda: seen)
+        await bus.close()
+    assert [message.subject for message in seen] == ["case.purged.v1.routing"]
 
 
 async def test_the_commit_wakes_the_relay(servers: EmbeddedServers) -> None:

@@ -296,6 +296,21 @@ def test_migrate_says_which_keys_it_looked_for() -> None:
     assert ran.stderr.strip() == f"no database is named: set one of {keys}, or `READROOM_BUS_SETUP_URL`"
 
 
+def test_whoever_keeps_the_bus_names_the_key_that_they_lack() -> None:
+    ran = _services("bus", environment={})
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == "the set-up user of the bus is not named: set `READROOM_BUS_SETUP_URL`"
+
+
+def test_migrate_sets_the_bus_up_with_an_address_from_a_file(system: LocalSystem, tmp_path: Path) -> None:
+    address = tmp_path / "bus"
+    address.write_text(system.servers.nats.setup_url + "\n")
+    for expected in ("bus: made the stream `FACTS`", ""):
+        ran = _services("migrate", environment={"READROOM_BUS_SETUP_URL_FILE": str(address)})
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout.partition("\n")[0] == expected
+
+
 def test_a_service_without_settings_names_the_first_keys() -> None:
     ran = _services("routing", environment={})
     assert ran.returncode == 1
