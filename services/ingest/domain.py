@@ -437,6 +437,8 @@ class Limits:
         refusals_kept: rows of the list of refusals for each kind; the oldest go first.
         refusals_kept_for: their age.
         associations_per_minute: of one gateway (SEC-3).
+        transfers_per_minute: announced by one gateway; it forwards some 150 small studies a second at most.
+        transfers_kept: of one gateway, the newest; a hospital makes as many in months.
         refusals_per_minute: listed of one certificate, or address without one, for each cause; beyond it
             they are only counted.
     """
@@ -447,4 +449,6 @@ class Limits:
     refusals_kept: int = 100_000
     refusals_kept_for: timedelta = timedelta(days=90)
     associations_per_minute: int = 600
+    transfers_per_minute: int = 12_000
+    transfers_kept: int = 100_000
     refusals_per_minute: int = 30

@@ -248,6 +248,21 @@ class GatewayStore(Transaction):
             )
         )
 
+    async def prune_transfers_of(self, gateway_id: GatewayId, keep: int, limit: int) -> int:
+        """Deletes the oldest of one gateway, at most so many; how many."""
+        return _count(
+            await self.connection.execute(
+                """
+                delete from transfers where transfer_id = any(array(
+                    select transfer_id from transfers where gateway_id = $1
+                    order by begun_at desc offset $2 limit $3))
+                """,
+                gateway_id,
+                keep,
+                limit,
+            )
+        )
+
 
 def _count(status: str) -> int:
     """The rows of a status such as `DELETE 3`."""

@@ -56,6 +56,7 @@ class Settings(ServiceSettings):
         max_handshakes: connections whose certificate is not known yet; of more the oldest silent one goes.
         max_handshakes_per_host: the same from one remote address.
         associations_per_minute: of one gateway.
+        transfers_per_minute, transfers_kept: announced by one gateway, and kept of it.
         quarantine_instances, quarantine_bytes: refused instances kept of one gateway (A27).
         refusals_per_minute: listed for each cause of one certificate, or of one address without one.
     """
@@ -81,6 +82,8 @@ class Settings(ServiceSettings):
     max_handshakes: int = 256
     max_handshakes_per_host: int = 64
     associations_per_minute: int = 600
+    transfers_per_minute: int = 12_000
+    transfers_kept: int = 100_000
     quarantine_instances: int = 1_000
     quarantine_bytes: int = 4 << 30
     refusals_per_minute: int = 30
@@ -91,6 +94,8 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     limits = Limits(
         settle_after=timedelta(seconds=settings.settle_after_s),
         associations_per_minute=settings.associations_per_minute,
+        transfers_per_minute=settings.transfers_per_minute,
+        transfers_kept=settings.transfers_kept,
         quarantine_instances=settings.quarantine_instances,
         quarantine_bytes=settings.quarantine_bytes,
         refusals_per_minute=settings.refusals_per_minute,

@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, Protocol
 from uuid import UUID
+
+from prometheus_client import Counter
 
 from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
@@ -52,6 +55,10 @@ PRUNED_BATCHES = 20
 RECOVERY_PAGE = 1_000
 """Packs asked about in one statement after a start."""
 
+TRANSFERS_REFUSED = Counter(
+    "readroom_ingest_transfers_refused", "Announcements of gateways that announce too many"
+)
+
 Outcome = Literal["done", "refused"]
 
 
@@ -80,6 +87,7 @@ class Transaction(Protocol):
     async def begin_transfer(self, transfer: Transfer) -> Transfer: ...
     async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
     async def prune_transfers(self, older_than: datetime, limit: int) -> int: ...
+    async def prune_transfers_of(self, gateway_id: GatewayId, keep: int, limit: int) -> int: ...
 
     async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]: ...
     async def receive(
@@ -183,6 +191,7 @@ class Gateways:
         self._windows = RefusalWindows(limits.refusals_per_minute)
         self._limits = limits
         self._new_id = new_id
+        self._announcing: set[GatewayId] = set()
 
     async def enrol(
         self, actor: str, name: str, titles: list[tuple[str, FacilityId]], request_pem: str
@@ -329,9 +338,17 @@ class Gateways:
         title: str,
         age: timedelta | None,
     ) -> None:
-        """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26)."""
+        """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26).
+
+        A gateway announces so many a minute, and of so many the newest are kept: what is older has to be
+        announced again.
+        """
         calling_ae_title = parse_ae_title(title, "calling_ae_title")
         uid = parse_uid(study_instance_uid, "study_instance_uid")
+        if not await self._rates.allow(f"transfers:{gateway_id}", self._limits.transfers_per_minute, 60):
+            TRANSFERS_REFUSED.inc()
+            raise Exhausted("the gateway announces too many studies: announce this one again in a minute")
+        self._announcing.add(gateway_id)
         async with self._database.transaction() as transaction:
             gateway = await transaction.gateway(gateway_id)
             if gateway is None or gateway.revoked_at is not None:
@@ -361,11 +378,16 @@ class Gateways:
         """Lets go of what has outlived its use: some at a time, and what is left the next time."""
         await self.list_suppressed()
         kept, kept_for = self._limits.refusals_kept, self._limits.refusals_kept_for
-        prunings: Sequence[Callable[[Transaction], Awaitable[int]]] = (
+        prunings: tuple[Callable[[Transaction], Awaitable[int]], ...] = (
             lambda t: t.prune_refusals(t.now - kept_for, kept, PRUNED_AT_ONCE),
             lambda t: t.prune_transfers(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
             lambda t: t.prune_tombstones(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
             lambda t: t.prune_packs(t.now - timedelta(hours=1), PRUNED_AT_ONCE),
+        )
+        announcing, self._announcing = self._announcing, set()
+        kept_transfers = self._limits.transfers_kept
+        prunings += tuple(
+            partial(_prune_transfers, gateway_id=each, keep=kept_transfers) for each in announcing
         )
         for prune in prunings:
             for _ in range(PRUNED_BATCHES):
@@ -399,6 +421,10 @@ class Gateways:
         if not reach:
             raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed")
         return reach
+
+
+async def _prune_transfers(transaction: Transaction, gateway_id: GatewayId, keep: int) -> int:
+    return await transaction.prune_transfers_of(gateway_id, keep, PRUNED_AT_ONCE)
 
 
 class Studies:
