@@ -94,16 +94,16 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.ListGatewaysResponse:
         limit = pages.size(request.page_size)
         found = await self._gateways.list(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.gateway_id)
-        return pb.ListGatewaysResponse(gateways=map(_gateway, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.gateway_id, _gateway)
+        return pb.ListGatewaysResponse(gateways=page, next_page_token=token)
 
     async def ListRefusals(  # noqa: N802
         self, request: pb.ListRefusalsRequest, context: Context
     ) -> pb.ListRefusalsResponse:
         limit = pages.size(request.page_size)
         found = await self._gateways.list_refusals(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.refusal_id)
-        return pb.ListRefusalsResponse(refusals=map(_refusal, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.refusal_id, _refusal)
+        return pb.ListRefusalsResponse(refusals=page, next_page_token=token)
 
     async def DescribeStudy(  # noqa: N802
         self, request: pb.DescribeStudyRequest, context: Context
@@ -156,8 +156,8 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.ListDeletionsResponse:
         limit = pages.size(request.page_size)
         found = await self._deletions.list(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.deletion_id)
-        return pb.ListDeletionsResponse(deletions=map(_deletion, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.deletion_id, _deletion)
+        return pb.ListDeletionsResponse(deletions=page, next_page_token=token)
 
     async def DescribeDeletion(  # noqa: N802
         self, request: pb.DescribeDeletionRequest, context: Context

@@ -25,6 +25,8 @@ from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 
 MAX_NAME_CHARACTERS = 64
 """A gateway's display name fits a column of a table."""
+MAX_REASON_CHARACTERS = 200
+"""Of a refusal in the list; the reason is a sentence of ours, or what a TLS library says."""
 MAX_TITLES = 256
 """AE titles of one gateway: a multi-facility gateway serves tens of facilities, not hundreds (GWY-20)."""
 MAX_CERTIFICATE_REQUEST_BYTES = 16 * 1024

@@ -12,6 +12,7 @@ from kernel.errors import Conflict
 from kernel.ids import GatewayId, TransferId
 from plumbing.db import Transaction
 from services.ingest.domain import (
+    MAX_REASON_CHARACTERS,
     AETitleBinding,
     Gateway,
     Reach,
@@ -128,7 +129,7 @@ class GatewayStore(Transaction):
             recorded.refusal_id,
             recorded.refused_at,
             refusal.kind,
-            refusal.sentence,
+            refusal.sentence[:MAX_REASON_CHARACTERS],
             refusal.certificate_sha256,
             refusal.calling_ae_title,
             refusal.remote_address,

@@ -44,8 +44,8 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
         found = await self._notices.list(acting_login(), NoticeId(after) if after else None, limit + 1)
-        page, token = pages.cut(found, limit, lambda notice: notice.id)
-        return pb.ListDeliveriesResponse(deliveries=map(_delivery, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda notice: notice.id, _delivery)
+        return pb.ListDeliveriesResponse(deliveries=page, next_page_token=token)
 
     async def Resend(self, request: pb.ResendRequest, context: Context) -> pb.ResendResponse:  # noqa: N802
         notice_id = NoticeId(parse_id(request.notice_id, "notice_id"))

@@ -273,6 +273,9 @@ class Letter:
     urgent: bool = False
 
 
+MAX_ERROR_CHARACTERS = 500
+"""What is kept of why an attempt failed."""
+
 MAX_LINE_CHARACTERS = 200
 """Longer names and descriptions say nothing more."""
 

@@ -16,6 +16,7 @@ from plumbing import db
 from plumbing.audit import AuditEntry
 from services.notify.domain import (
     LONGEST_PAUSE,
+    MAX_ERROR_CHARACTERS,
     AboutBucket,
     AboutPrivilege,
     Expiring,
@@ -111,7 +112,7 @@ class NotifyTransaction(db.Transaction):
                 notice.trying_since,
                 notice.held_until,
                 notice.sent_at,
-                notice.last_error,
+                notice.last_error[:MAX_ERROR_CHARACTERS],
                 notice.attempts,
                 list(was),
             )

@@ -63,8 +63,8 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, tuple[str, UUID])
         found = await self._facilities.list(acting_login(), after, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: (fold(last.name), last.id))
-        return pb.ListFacilitiesResponse(facilities=map(_facility, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: (fold(last.name), last.id), _facility)
+        return pb.ListFacilitiesResponse(facilities=page, next_page_token=token)
 
     async def DescribeFacility(  # noqa: N802
         self, request: pb.DescribeFacilityRequest, context: Context
@@ -89,8 +89,8 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
         after = pages.after(request.page_token, tuple[str, UUID])
         found = await self._rules.list(acting_login(), facility_id, after, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: (fold(last.text), last.id))
-        return pb.ListRulesResponse(rules=map(_rule, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: (fold(last.text), last.id), _rule)
+        return pb.ListRulesResponse(rules=page, next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
         await self._rules.remove(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
@@ -129,8 +129,8 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
         found = await self._placements.list_held(acting_login(), after, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.id)
-        return pb.ListHeldResponse(held=map(_held, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.id, _held)
+        return pb.ListHeldResponse(held=page, next_page_token=token)
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
         placement = await self._placements.distribute(

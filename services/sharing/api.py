@@ -88,8 +88,8 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         found = await self._shares.list(
             _actor(), blocked_only=request.blocked_only, before=before, limit=limit + 1
         )
-        page, token = pages.cut(found, limit, lambda last: last.id)
-        return pb.ListSharesResponse(shares=map(_share, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.id, _share)
+        return pb.ListSharesResponse(shares=page, next_page_token=token)
 
     async def ListReceived(  # noqa: N802
         self, request: pb.ListReceivedRequest, context: Context
@@ -97,8 +97,8 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), RECEIVED_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
         found = await self._inbox.list(_actor(), acting_session(), before, limit + 1)
-        page, token = pages.cut(found, limit, lambda last: last.bucket.id)
-        return pb.ListReceivedResponse(received=map(_received, page), next_page_token=token)
+        page, token = pages.fit(found, limit, lambda last: last.bucket.id, _received)
+        return pb.ListReceivedResponse(received=page, next_page_token=token)
 
     async def Open(self, request: pb.OpenRequest, context: Context) -> pb.OpenResponse:  # noqa: N802
         return pb.OpenResponse(
