@@ -118,8 +118,8 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListPrivileges(  # noqa: N802
         self, request: pb.ListPrivilegesRequest, context: Context
     ) -> pb.ListPrivilegesResponse:
-        held = await self._users.list_privileges(acting_login(), UserId(parse_id(request.user_id, "user_id")))
         after = pages.after(request.page_token, tuple[str, str])
+        held = await self._users.list_privileges(acting_login(), UserId(parse_id(request.user_id, "user_id")))
         held = sorted(
             (each for each in held if after is None or answers.place(each) > after), key=answers.place
         )
@@ -166,6 +166,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListFolderCases(  # noqa: N802
         self, request: pb.ListFolderCasesRequest, context: Context
     ) -> pb.ListFolderCasesResponse:
+        after = pages.after(request.page_token, Place)
         folder_id = request.folder_id and FolderId(parse_id(request.folder_id, "folder_id"))
         case_id = request.case_id and _case_id(request.case_id)
         limit = pages.size(request.page_size)
@@ -173,7 +174,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(),
             _either(folder_id, case_id, "folder_id"),
             by_case=bool(case_id),
-            after=pages.after(request.page_token, Place),
+            after=after,
             limit=limit + 1,
         )
         page, token = pages.fit(found, limit, lambda last: last.place, answers.a_folder_case)
@@ -192,6 +193,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
 
     async def ListGrants(self, request: pb.ListGrantsRequest, context: Context) -> pb.ListGrantsResponse:  # noqa: N802
+        after = pages.after(request.page_token, Place)
         case_id = request.case_id and _case_id(request.case_id)
         user_id = request.user_id and UserId(parse_id(request.user_id, "user_id"))
         limit = pages.size(request.page_size)
@@ -199,7 +201,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(),
             _either(user_id, case_id, "user_id"),
             by_case=bool(case_id),
-            after=pages.after(request.page_token, Place),
+            after=after,
             limit=limit + 1,
         )
         page, token = pages.fit(found, limit, lambda last: last.place, answers.a_case_grant)
