@@ -121,6 +121,9 @@ def must_show(manager: Manager, facility_id: FacilityId, users: Collection[User]
             "you may show others only what you see by your own privilege: "
             "you have none at the facility of the case"
         )
+    for user in users:
+        if not manager.sees_like(user.role):
+            raise Denied(f"`{user.login}` sees pre-reads and you do not: show others only what you may see")
     own = decide(manager.user, facility_id, (Path.PRIVILEGE,), now)
     for permission, is_held in ((Permission.VIEW_IMAGES, own.images), (Permission.VIEW_REPORT, own.reports)):
         if is_held:

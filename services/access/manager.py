@@ -130,6 +130,10 @@ class Manager:
         if not self.administers(user.home_facility_id):
             raise no_user(user.id)
 
+    def sees_like(self, role: Role) -> bool:
+        """Whether the role sees nothing of a case that their own does not: pre-reads are the group's."""
+        return ROLES[role].side in (ROLES[self.user.role].side, Side.FACILITY)
+
     def default_permissions(self, role: Role, home: FacilityId | None) -> frozenset[PermissionGrant]:
         """The permissions of a new user; from a delegated manager only his own, and only at the home."""
         terms = ROLES[role]
@@ -216,14 +220,14 @@ class Manager:
 
     def _must_match(self, role: Role) -> None:
         """Raises Denied for a role that may do more, or see more of a case, than their own."""
-        if ROLES[role].ceiling > ROLES[self.user.role].ceiling or not self._may_see_like(role):
+        if ROLES[role].ceiling > ROLES[self.user.role].ceiling or not self.sees_like(role):
             raise Denied(f"you may not give or change the role `{role}`", field="role")
 
     def _must_hold(self, facility_id: FacilityId, extent: Extent, role: Role, now: datetime) -> None:
         """Raises Denied if a privilege of such a role exceeds what they have at the facility themselves."""
         if beyond := extent.beyond(Extent.effective(self.user, facility_id, now)):
             raise Denied(_BEYOND[beyond], field=beyond)
-        if extent.level is not Level.NONE and not self._may_see_like(role):
+        if extent.level is not Level.NONE and not self.sees_like(role):
             raise Denied(
                 f"the role `{role}` sees pre-reads, which you do not: you may not give it a level",
                 field="level",
@@ -237,10 +241,6 @@ class Manager:
                     "and where you hold it",
                     field="permissions",
                 )
-
-    def _may_see_like(self, role: Role) -> bool:
-        """Whether the role sees nothing of a case that their own does not: pre-reads are the group's."""
-        return ROLES[role].side in (ROLES[self.user.role].side, Side.FACILITY)
 
 
 _BEYOND = {

@@ -1,6 +1,6 @@
 """What a delegated manager may do at their own facility beside what they could give."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from datetime import date
 
 import pytest
@@ -80,6 +80,31 @@ async def test_whoever_is_shown_a_case_elsewhere_is_switched_by_nobody_here(acce
     await refused(save(access, by=manager.login, user=own, active=False), Denied, "active")
     await refused(save(access, by=manager.login, user=own, role=Role.REFERRING_PHYSICIAN), Denied, "role")
     await save(access, by=manager.login, user=own, name="Other")
+
+
+@pytest.mark.proves("REP-7", part="no manager shows a pre-read that they do not see")
+@pytest.mark.parametrize("way", ["privilege", "grant", "folder"])
+async def test_who_sees_no_pre_reads_shows_no_case_to_who_does(access: Access, way: str) -> None:
+    home = await access.facility()
+    manager, case_id = await access.manager(home), await access.case(home)
+    await access.give(manager, home, Level.VIEW)
+    permissions = manager.permissions
+    for role in (Role.RADIOLOGY_SUPPORT, Role.FACILITY_USER):
+        own = await access.user(role, home_facility_id=home.id, permissions=permissions)
+        folder_id = await access.folder(own, name=role)
+        shown: Awaitable[object]
+        match way:
+            case "privilege":
+                shown = access.give(own, home, Level.VIEW, by=manager.login)
+            case "grant":
+                shown = access.folders.grant_case(manager.login, case_id, own.id)
+            case _:
+                shown = access.folders.put_in_folder(manager.login, folder_id, case_id)
+        if role is Role.RADIOLOGY_SUPPORT:
+            await refused(shown, Denied, "level" if way == "privilege" else None)
+        else:
+            await shown
+        assert (role is Role.FACILITY_USER) == (await access.check(own, case_id)).allowed
 
 
 @pytest.mark.proves("A13")

@@ -177,7 +177,7 @@ ids = st.sampled_from([each.id for each in FACILITIES])
 users = st.sampled_from(USERS)
 rarely = st.sampled_from([False, False, False, True])
 roles = st.sampled_from(
-    [Role.RADIOLOGIST, Role.RADIOLOGIST, Role.TRANSCRIPTIONIST, Role.FACILITY_USER, Role.OPERATOR]
+    [Role.RADIOLOGIST, Role.TRANSCRIPTIONIST, Role.RADIOLOGY_SUPPORT, Role.FACILITY_USER, Role.OPERATOR]
 )
 grants = st.builds(PermissionGrant, st.sampled_from(SOME), ids)
 any_grants = st.one_of(grants, grants, st.sampled_from([PermissionGrant(each) for each in SOME]))

@@ -119,6 +119,23 @@ def test_users_privileges_and_permissions(admin: Run) -> None:
     assert admin("privilege", "list", "vos", "--json").json == []
 
 
+@pytest.mark.proves("A68", part="users and privileges on the command line")
+def test_what_was_looked_at_and_changed_since_is_not_overwritten(admin: Run) -> None:
+    admin("facility", "create", "Rowan")
+    made = admin("user", "create", "oak", "--name", "Oak", "--role", "radiologist", "--json").json
+    held = admin("privilege", "set", "oak", "Rowan", "view", "--json").json
+    assert admin("privilege", "set", "oak", "Rowan", "draft").code == 0
+
+    for late in (
+        admin("user", "change", "oak", "--name", "Ash", "--version", str(made["version"])),
+        admin("privilege", "set", "oak", "Rowan", "none", "--version", str(held["version"])),
+    ):
+        assert late.code == 6
+        assert "was changed by `admin` on" in late.err
+    assert admin("user", "change", "oak", "--name", "Ash").code == 0
+    assert admin("privilege", "set", "oak", "Rowan", "none").code == 0
+
+
 @pytest.mark.proves("ACC-11", part="on the command line")
 def test_an_expiry_belongs_to_view_and_report_only(admin: Run) -> None:
     admin("facility", "create", "Hazel")
