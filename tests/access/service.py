@@ -78,10 +78,12 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
     def __init__(self) -> None:
         self.studies: dict[str, ingest_pb2.Study] = {}
         self.deletions: set[str] = set()
+        self.asked_of: list[str] = []
 
     async def DescribeDeletion(  # noqa: N802
         self, request: ingest_pb2.DescribeDeletionRequest, context: Any
     ) -> ingest_pb2.DescribeDeletionResponse:
+        self.asked_of.append(request.case_id)
         if request.case_id not in self.deletions:
             raise NotFound("there is no deletion of this case")
         return ingest_pb2.DescribeDeletionResponse()

@@ -60,6 +60,7 @@ async def test_a_deletion_that_ingest_does_not_know_keeps_no_case_away(service: 
     await service.say(CaseDeleted(case_id, 1))
     sharing = service.called_by("sharing", lambda: None)
     check = pb.CheckDeletionRequest(case_id=str(case_id))
+    await eventually(lambda: service.ingest.asked_of.count(str(case_id)) > 1)  # refused, and tried again
     assert not (await sharing.CheckDeletion(check)).begun
 
     service.ingest.deletions.add(str(case_id))
