@@ -9,6 +9,7 @@ import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.js.errors import APIError
 
 from kernel.events import FACTS, HEARS, SAYS, CaseDeleted, CasePurged, Fact, wire_subject
 from plumbing.bus import Bus, Consumer, Hearing
@@ -168,6 +169,21 @@ async def test_jetstream_brings_no_fact_under_a_subject_that_only_another_says(
     await ingest.close()
     await almighty.close()
     await an_empty_stream(servers, HEARS)
+
+
+@pytest.mark.parametrize("header", [{"Nats-Rollup": "all"}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}])
+async def test_no_header_of_a_fact_of_ones_own_removes_facts(
+    servers: EmbeddedServers, header: dict[str, str]
+) -> None:
+    await an_empty_stream(servers, HEARS)
+    ingest = await Bus.connect(servers.nats.url("ingest"), "ingest")
+    await ingest.publish(CaseDeleted.subject, b"{}", uuid4(), {})
+    await ingest.close()
+    before = await info(servers)
+    async with a_client(servers, "reporting", pytest.fail) as reporting:
+        with pytest.raises(APIError):
+            await reporting.jetstream().publish("reading.changed.v1", b"{}", headers=header)
+    assert await info(servers) == before
 
 
 async def test_an_old_message_without_a_sayer_is_read_and_says_for_nobody(servers: EmbeddedServers) -> None:
