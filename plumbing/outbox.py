@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge
 
 from kernel.clock import Clock
 from kernel.errors import Unavailable
-from plumbing import log
+from plumbing import log, timers
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.pull import cancelled
@@ -118,7 +118,7 @@ class Relay(Generic[T]):
             await self._mark([row["id"] for row in rows], [row["id"] for row in taken])
         for row in taken:
             PUBLISHED.labels(row["subject"]).inc()
-        _raise_first(answers)
+        _raise_first(rows, answers)
         return len(rows)
 
     # The clock of PostgreSQL is the same for all relays. A claim that ends too late was made before that
@@ -204,7 +204,12 @@ class Relay(Generic[T]):
             await transaction.connection.execute(statement, transaction.now - kept, _PRUNED_AT_ONCE)
 
 
-def _raise_first(answers: Sequence[BaseException | None]) -> None:
+def _raise_first(rows: Sequence[asyncpg.Record], answers: Sequence[BaseException | None]) -> None:
+    """Raises that NATS is away. A row that fails for another reason is told, and keeps no other."""
+    for row, answer in zip(rows, answers, strict=True):
+        if isinstance(answer, Exception) and not isinstance(answer, Unavailable):
+            with timers.surviving("publish a fact", subject=row["subject"], event_id=row["event_id"]):
+                raise answer
     for answer in answers:
-        if answer is not None:
+        if answer is not None and (isinstance(answer, Unavailable) or not isinstance(answer, Exception)):
             raise answer

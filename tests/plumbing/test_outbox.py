@@ -118,6 +118,22 @@ async def test_what_the_version_before_has_left_in_the_outbox_is_said_under_the_
     assert [message.subject for message in seen] == ["case.purged.v1.routing"]
 
 
+async def test_a_row_that_cannot_be_published_keeps_no_other(servers: EmbeddedServers) -> None:
+    """A newer version of this service may have said facts that this one does not know."""
+    async with a_sayer(servers) as sayer, publications(servers) as seen:
+        async with sayer.statements() as statements:
+            await statements.connection.execute(
+                """
+                insert into outbox (event_id, subject, payload, said_at)
+                values (gen_random_uuid(), 'fact.of_tomorrow.v1', '{}', now())
+                """
+            )
+        for count in range(1, 4):
+            await say(sayer, *studies(1))
+            await eventually(lambda count=count: len(seen) == count)  # type: ignore[misc]
+        assert await unpublished(sayer) >= 1
+
+
 async def test_the_commit_wakes_the_relay(servers: EmbeddedServers) -> None:
     async with a_sayer(servers) as sayer, publications(servers) as seen:
         await say(sayer, *studies(1))
