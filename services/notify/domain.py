@@ -128,6 +128,9 @@ GIVEN_UP_AFTER = timedelta(hours=48)
 KEPT_FOR = timedelta(days=90)
 """How long a settled notice can be looked up; no fact comes again after so long."""
 
+FORGOTTEN_AT_ONCE = 5_000
+"""Notices of one statement: a fraction of what it may take."""
+
 GAVE_UP = "given up after 48 hours: "
 
 

@@ -175,15 +175,21 @@ class NotifyTransaction(db.Transaction):
         found = {State(row["state"]): row["count"] for row in rows}
         return {state: found.get(state, 0) for state in (State.WAITING, State.UNKNOWN, State.DEAD)}
 
-    async def forget(self, asked_before: datetime) -> int:
-        """Removes what was sent or cancelled, but not before the privilege has expired that it is about."""
+    async def forget(self, asked_before: datetime, limit: int) -> int:
+        """Removes what was sent or cancelled, but not before the privilege has expired that it is about.
+
+        At most so many; answers how many.
+        """
         status = await self.connection.execute(
             """
-            delete from notices
-            where state in ('sent', 'cancelled') and asked_at < $1 and coalesce(expires_at, asked_at) < $2
+            delete from notices where notice_id = any(array(
+                select notice_id from notices
+                where state in ('sent', 'cancelled') and asked_at < $1 and coalesce(expires_at, asked_at) < $2
+                limit $3))
             """,
             asked_before,
             self.now,
+            limit,
         )
         return int(status.split()[-1])
 

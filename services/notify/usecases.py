@@ -16,6 +16,7 @@ from kernel.language import Language
 from plumbing import log
 from services.notify.domain import (
     AFTER,
+    FORGOTTEN_AT_ONCE,
     GAVE_UP,
     KEPT_FOR,
     AboutBucket,
@@ -146,7 +147,7 @@ class Transaction(Protocol):
     async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
     async def cancel_bucket(self, bucket_id: BucketId, why: str) -> None: ...
     async def count_open(self) -> Mapping[State, int]: ...
-    async def forget(self, asked_before: datetime) -> int: ...
+    async def forget(self, asked_before: datetime, limit: int) -> int: ...
 
     async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]: ...
     async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool: ...
@@ -240,8 +241,13 @@ class Notices:
 
     async def forget(self) -> int:
         """Removes what was settled long ago; how many notices."""
-        async with self._database.transaction() as transaction:
-            return await transaction.forget(transaction.now - KEPT_FOR)
+        forgotten = 0
+        while True:
+            async with self._database.transaction() as transaction:
+                count = await transaction.forget(transaction.now - KEPT_FOR, FORGOTTEN_AT_ONCE)
+            forgotten += count
+            if count < FORGOTTEN_AT_ONCE:
+                return forgotten
 
 
 class Letters:

@@ -30,6 +30,7 @@ from services.sharing.domain import (
     no_bucket,
 )
 from services.sharing.otp import (
+    FORGOTTEN_AT_ONCE,
     JUDGED_WITHIN,
     LIFE,
     MAX_WRONG_CODES,
@@ -107,7 +108,7 @@ class Transaction(usecases.Transaction, Protocol):
         self, text_id: UUID, bucket_id: BucketId, number_digest: bytes, sent_at: datetime
     ) -> None: ...
     async def delete_text(self, text_id: UUID) -> None: ...
-    async def forget_texts(self, sent_before: datetime) -> None: ...
+    async def forget_texts(self, sent_before: datetime, limit: int) -> None: ...
 
     async def insert_session(self, redeemed: Redeemed) -> None: ...
     async def session_accepted(self, redeemed: Redeemed) -> bool | None: ...
@@ -360,7 +361,7 @@ class CodeRepairs:
         """Records which codes have expired, and forgets texts that count no more (R11)."""
         async with self._database.transaction() as transaction:
             await transaction.lapse_codes(transaction.now - LIFE)
-            await transaction.forget_texts(transaction.now - REMEMBERED)
+            await transaction.forget_texts(transaction.now - REMEMBERED, FORGOTTEN_AT_ONCE)
         return 0
 
     async def block(self) -> int:

@@ -140,8 +140,16 @@ class CodeStore(Transaction):
     async def delete_text(self, text_id: UUID) -> None:
         await self.connection.execute("delete from texts_sent where text_id = $1", text_id)
 
-    async def forget_texts(self, sent_before: datetime) -> None:
-        await self.connection.execute("delete from texts_sent where sent_at <= $1", sent_before)
+    async def forget_texts(self, sent_before: datetime, limit: int) -> None:
+        """At most so many at a time; the others the next time."""
+        await self.connection.execute(
+            """
+            delete from texts_sent
+            where text_id = any(array(select text_id from texts_sent where sent_at <= $1 limit $2))
+            """,
+            sent_before,
+            limit,
+        )
 
     # Login sessions
 

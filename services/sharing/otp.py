@@ -33,6 +33,8 @@ LIMITS = (
 
 REMEMBERED = max(within for _, within in LIMITS)
 """How far back a limit looks."""
+FORGOTTEN_AT_ONCE = 5_000
+"""Texts of one statement: more than are sent between two."""
 
 MIN_PEPPER_CHARACTERS = 32
 
