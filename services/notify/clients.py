@@ -48,6 +48,8 @@ class Joined(Generic[Key, Answer]):
         if self._keys is None or len(self._keys.union(keys)) > self._at_most:
             self._keys = set()
             self._answer = asyncio.create_task(self._asked(self._keys))
+            # Looked at, also where all who asked have given up: else its failure is told as one of ours.
+            self._answer.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._keys.update(keys)
         return await asyncio.shield(self._answer)  # who gives up does not take it from the others
 
