@@ -1,11 +1,14 @@
 """Rules of the house that are checks with a name and a reason."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.rows import read_rows, read_rules
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +46,29 @@ def test_no_file_outgrows_its_reader() -> None:
     }
 
     assert {} == too_long
+
+
+def test_what_the_threats_name_is_there() -> None:
+    """An auditor follows each row and each test that docs/threats.md names."""
+    text = (ROOT / "docs/threats.md").read_text()
+    known = read_rows((ROOT / "docs/requirements.md").read_text())
+    known |= read_rules((ROOT / "docs/rules.md").read_text())
+    rows = set(re.findall(r"\b(?:[A-Z]{3}-\d+|[RPA]\d+)\b", text))
+    tests = set(re.findall(r"`([a-z0-9_/]+\.py)`", text))
+    attacks = {f"attacks/{path.name}" for path in (ROOT / "tests/attacks").glob("test_*.py")}
+
+    assert rows
+    assert set() == rows - known.keys()
+    assert [] == sorted(test for test in tests if not (ROOT / "tests" / test).is_file())
+    assert set() == attacks - tests
+
+
+def test_every_record_of_a_decision_is_found() -> None:
+    """ARCHITECTURE.md lists why things are as they are."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    records = sorted(path.name for path in (ROOT / "docs/decisions").glob("*.md"))
+
+    assert [] == [record for record in records if record not in text]
 
 
 def test_every_package_has_its_place_in_the_import_contracts() -> None:
