@@ -166,9 +166,11 @@ def must_take_back(
         return
     if owner is None:
         raise no_case(case_id)
-    if is_shown:
-        manager.must_administer(owner)
-    elif not is_theirs:
+    if is_theirs:
+        return
+    # Before anything is said of the user or folder: whoever only sees the case learns nothing of either.
+    manager.must_administer(owner)
+    if not is_shown:
         raise nothing
 
 
@@ -384,9 +386,9 @@ async def _owner(transaction: Transaction, user: CompiledUser, case_id: CaseId) 
 
 
 async def _folder(transaction: Transaction, folder_id: FolderId) -> tuple[Folder | None, Sequence[User]]:
-    """A folder and its members."""
+    """A folder and its members. Of no folder nobody is asked for: an absent one costs what a foreign one does."""
     folder = await transaction.folder(folder_id)
-    return folder, await transaction.users_called(folder.members, ()) if folder else ()
+    return folder, await transaction.users_called(folder.members if folder else (), ())
 
 
 def _current(user: CompiledUser, answer: Answer[Sequence[Showing]] | None) -> Sequence[Showing]:

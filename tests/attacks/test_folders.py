@@ -89,6 +89,36 @@ async def test_a_manager_shows_no_case_to_foreign_members_of_a_folder(access: Ac
     assert [] == await access.folders.list_folders(manager.login, "", 500)
 
 
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_whoever_only_sees_a_case_learns_nothing_of_whom_else_it_is_shown_to(
+    access: Access, is_shown: bool
+) -> None:
+    """A manager of one facility who sees a case of another, and tries to take it from strangers there."""
+    home, elsewhere = await access.facility(), await access.facility()
+    case_id = await access.case(elsewhere)
+    manager = await access.manager(home)
+    await access.give(manager, elsewhere, Level.VIEW)
+    stranger = await access.user(home_facility_id=elsewhere.id)
+    foreign = await access.folder(stranger)
+    if is_shown:
+        await access.folders.grant_case(ADMIN, case_id, stranger.id)
+        await access.folders.put_in_folder(ADMIN, foreign, case_id)
+
+    take = access.folders
+    sentences = {
+        await said(Denied, each)
+        for each in (
+            take.revoke_grant(manager.login, case_id, stranger.id),
+            take.revoke_grant(manager.login, case_id, UserId(uuid4())),
+            take.remove_from_folder(manager.login, foreign, case_id),
+            take.remove_from_folder(manager.login, FolderId(uuid4()), case_id),
+        )
+    }
+
+    assert 1 == len(sentences)
+    assert is_shown == (await access.check(stranger, case_id)).allowed
+
+
 async def test_foreign_folders_users_and_cases_answer_like_absent_ones_on_every_way(access: Access) -> None:
     home, elsewhere = await access.facility(), await access.facility()
     here, there = await access.case(home), await access.case(elsewhere)
