@@ -31,6 +31,7 @@ from services.access.domain import (
     possible_logins,
     shown_privilege,
     stand,
+    with_what_is_hidden,
 )
 from services.access.manager import Manager, UserSettings
 
@@ -204,10 +205,10 @@ class Users:
             facilities = {grant.facility_id for grant in user.permissions} | {user.home_facility_id}
             await _must_know(transaction, {facility for facility in facilities if facility})
             if user == old:
-                return user, await transaction.revision()
+                return manager.shown(user), await transaction.revision()
             user = replace(user, version=user.version + 1)
             await transaction.save_user(user, by=act.actor.login)
-            if old is not None and _ends_sessions(old, user):
+            if old is not None and old.contact_version != user.contact_version:
                 await transaction.end_sessions(user.id)
             if not await transaction.somebody_administers():
                 raise Conflict("nobody would be left who holds `access.admin` for every facility")
@@ -221,7 +222,7 @@ class Users:
                     sorted(changed_fields(old.contact if old else NO_CONTACT, user.contact))
                 ),
             )
-        return user, revision
+        return manager.shown(user), revision
 
     async def create_first_administrator(self, login: str) -> User | None:
         """The first user, who holds `access.admin`; None if there is any user already (A63)."""
@@ -253,7 +254,8 @@ class Users:
     async def list_users(self, login: str, after: str, limit: int) -> list[User]:
         """The users that the caller manages, by login."""
         async with self._administration.look(login) as (transaction, actor):
-            return await transaction.users(Manager(actor).homes, after, limit)
+            manager = Manager(actor)
+            return [manager.shown(user) for user in await transaction.users(manager.homes, after, limit)]
 
     async def save_privilege(
         self, login: str, user_id: UserId, facility_id: FacilityId, privilege: Privilege
@@ -273,6 +275,7 @@ class Users:
                 await transaction.last_change_of_privilege(user_id, facility_id),
             )
             old = await transaction.privilege(user_id, facility_id)
+            privilege = with_what_is_hidden(privilege, old, act.actor.side)
             before = await _account(transaction, user)
             manager.must_change(before, before.with_privilege(facility, privilege), transaction.now)
             if privilege != old:
@@ -357,11 +360,6 @@ async def _account(transaction: Transaction, user: User) -> Account:
 async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) -> None:
     if unknown := facility_ids - await transaction.known_facilities(facility_ids):
         raise NotFound(f"no facility `{min(unknown)}`", field="facility_id")
-
-
-def _ends_sessions(old: User, new: User) -> bool:
-    """A code proves who holds a telephone now: not after another contact, and not through a deactivation."""
-    return old.contact_version != new.contact_version or (old.active and not new.active)
 
 
 def _permission_text(grant: PermissionGrant) -> str:

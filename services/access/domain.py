@@ -177,7 +177,8 @@ class User:
     """An account.
 
     Attributes:
-        contact_version: grows with each change of the e-mail address or the mobile number.
+        contact_version: grows with each change of the e-mail address or the mobile number, and with a
+            deactivation: a code that was sent under another one counts no more.
     """
 
     id: UserId
@@ -527,6 +528,21 @@ def shown_privilege(privilege: Privilege, side: Side) -> Privilege:
     if read_types := privilege.read_types - {ReadType.PRE_READ}:
         return replace(privilege, read_types=read_types)
     return replace(privilege, level=Level.DRAFT, expires_on=None, read_types=frozenset())
+
+
+def with_what_is_hidden(privilege: Privilege, stored: Privilege, side: Side) -> Privilege:
+    """What a side wants to be stored, with the pre-reads that it was not shown.
+
+    Else a save of what the facility side was shown would take pre-reads away, and its version would tell of
+    them.
+    """
+    if side is Side.GROUP or ReadType.PRE_READ not in stored.read_types:
+        return privilege
+    if privilege == shown_privilege(stored, side):
+        return replace(stored, version=privilege.version)
+    if privilege.level is Level.REPORT:
+        return replace(privilege, read_types=privilege.read_types | {ReadType.PRE_READ})
+    return privilege
 
 
 def no_user(user_id: UserId) -> NotFound:

@@ -386,7 +386,7 @@ async def _owner(transaction: Transaction, user: CompiledUser, case_id: CaseId) 
 
 
 async def _folder(transaction: Transaction, folder_id: FolderId) -> tuple[Folder | None, Sequence[User]]:
-    """A folder and its members. Of no folder nobody is asked for: an absent one costs what a foreign one does."""
+    """A folder and its members; an absent one costs as many statements as a foreign one."""
     folder = await transaction.folder(folder_id)
     return folder, await transaction.users_called(folder.members if folder else (), ())
 

@@ -12,7 +12,7 @@ have, for what is stored counts and not what it amounts to today (`account.py`):
     e-mail, mobile number            theirs to say for a new user only
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kernel.errors import Denied, Invalid
@@ -44,7 +44,8 @@ class UserSettings:
         version: the one that the settings were made from (A68); 0 for a new user.
         role: None keeps the role of an existing user.
         active: a new user always is.
-        permissions: None gives a new user the defaults of his role, and keeps those of an existing one.
+        permissions: None gives a new user the defaults of his role, and keeps those of an existing one. Those
+            that the manager is not shown stay as they are.
         contact: how he is reached.
     """
 
@@ -69,6 +70,8 @@ class UserSettings:
         permissions = self.permissions
         if permissions is None:
             permissions = old.permissions if old else manager.default_permissions(role, self.home_facility_id)
+        elif old:
+            permissions |= old.permissions - manager.shown(old).permissions
         return User(
             id=user_id,
             login=login,
@@ -79,14 +82,15 @@ class UserSettings:
             home_facility_id=self.home_facility_id,
             version=old.version if old else 0,
             contact=self.contact,
-            contact_version=_contact_version(old, self.contact),
+            contact_version=self._contact_version(old),
         )
 
-
-def _contact_version(old: User | None, contact: Contact) -> int:
-    if old is None:
-        return 1
-    return old.contact_version + bool(changed_fields(old.contact, contact) & REACH_FIELDS)
+    def _contact_version(self, old: User | None) -> int:
+        """A code proves who holds a telephone now: not after another contact, nor after a deactivation."""
+        if old is None:
+            return 1
+        is_another = bool(changed_fields(old.contact, self.contact) & REACH_FIELDS)
+        return old.contact_version + (is_another or (old.active and not self.active))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,17 @@ class Manager:
         """Raises NotFound for a user who is not his, as for one who does not exist."""
         if not self.administers(user.home_facility_id):
             raise no_user(user.id)
+
+    def shown(self, user: User) -> User:
+        """A user as the manager may know them: of others nothing that they hold singly elsewhere."""
+        if self.everywhere or user.id == self.user.id:
+            return user
+        known = frozenset(
+            grant
+            for grant in user.permissions
+            if grant.facility_id is None or self.administers(grant.facility_id)
+        )
+        return replace(user, permissions=known)
 
     def sees_like(self, role: Role) -> bool:
         """Whether the role sees nothing of a case that their own does not: pre-reads are the group's."""

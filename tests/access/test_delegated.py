@@ -7,7 +7,7 @@ import pytest
 
 from kernel.errors import Denied
 from services.access.domain import Facility, Level, Permission, PermissionGrant, ReadType, Role, User
-from tests.access.conftest import Access
+from tests.access.conftest import ADMIN, Access
 from tests.access.test_administration import refused, save
 
 
@@ -36,20 +36,31 @@ async def test_a_delegated_manager_reduces_at_their_own_facility_what_they_could
 
 
 @pytest.mark.proves("A13")
-async def test_a_permission_is_taken_at_ones_own_facility_and_nowhere_else(access: Access) -> None:
+async def test_a_permission_elsewhere_is_neither_shown_nor_taken_nor_given(access: Access) -> None:
+    """The manager names what they know of; what they are not shown stays."""
     home, elsewhere = await access.facility(), await access.facility()
     manager = await access.manager(home)
     upload = {PermissionGrant(Permission.UPLOAD_STUDY, each.id) for each in (home, elsewhere)}
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset(upload))
+    third = await access.facility()
 
-    async def keep(*facilities: Facility) -> None:
-        kept = frozenset(PermissionGrant(Permission.UPLOAD_STUDY, each.id) for each in facilities)
-        await save(access, by=manager.login, user=own, permissions=kept)
+    def at(*facilities: Facility) -> frozenset[PermissionGrant]:
+        return frozenset(PermissionGrant(Permission.UPLOAD_STUDY, each.id) for each in facilities)
 
+    async def keep(*facilities: Facility) -> frozenset[PermissionGrant]:
+        shown = await save(access, by=manager.login, user=own, permissions=at(*facilities))
+        [listed] = [each for each in await access.users.list_users(manager.login, "", 9) if each.id == own.id]
+        assert shown == listed
+        return shown.permissions
+
+    assert at(home) == await keep(home)
+    assert at(elsewhere, home) == (await access.stored(own.id)).permissions
+    await refused(keep(third), Denied, "permissions")
+    assert at() == await keep()
+    assert at(elsewhere) == (await access.stored(own.id)).permissions
     await refused(keep(home), Denied, "permissions")
-    await refused(keep(), Denied, "permissions")
-    await keep(elsewhere)
-    await refused(keep(elsewhere, home), Denied, "permissions")
+    [admins] = [each for each in await access.users.list_users(ADMIN, "", 9) if each.id == own.id]
+    assert at(elsewhere) == admins.permissions
 
 
 @pytest.mark.proves("A13")

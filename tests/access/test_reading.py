@@ -319,3 +319,50 @@ async def test_a_privilege_for_pre_reads_alone_is_to_the_facility_side_one_to_dr
     [described] = (await access.users.describe([pre_reads.id], []))[1]
     assert known[0].expires_at == described.expires_at
     assert described.expires_at is not None
+
+
+@pytest.mark.proves("REP-4", part="a save of what the facility side was shown")
+async def test_a_save_of_what_is_shown_neither_takes_pre_reads_away_nor_tells_of_them(access: Access) -> None:
+    """Else a manager of the facility learns by the version of the privilege who pre-reads there."""
+    facility = await access.facility()
+    manager = await access.manager(facility)
+    await access.give(manager, facility, Level.VIEW)
+    hidden = {ReadType.PRE_READ}
+    for level, stored, shown in [
+        (Level.DRAFT, hidden, set()),
+        (Level.REPORT, {ReadType.FINAL} | hidden, {ReadType.FINAL}),
+    ]:
+        told = []
+        for read_types in (stored, shown):
+            user = await access.user(home_facility_id=facility.id)
+            await access.give(user, facility, Level.REPORT if read_types else level, read_types=read_types)
+            [before] = await access.users.list_privileges(ADMIN, user.id)
+            revision = await access.revision()
+
+            await access.give(user, facility, level, read_types=shown, by=manager.login)
+
+            [after] = await access.users.list_privileges(ADMIN, user.id)
+            assert before == after
+            told.append((after.privilege.version, await access.revision() - revision))
+        assert [(told[0])] * 2 == told
+
+
+async def test_what_a_facility_shortens_keeps_its_pre_reads_until_it_is_no_level_to_report(
+    access: Access,
+) -> None:
+    facility = await access.facility()
+    manager = await access.manager(facility)
+    user = await access.user(home_facility_id=facility.id)
+    both = frozenset({ReadType.FINAL, ReadType.PRE_READ})
+    await access.give(user, facility, Level.REPORT, read_types=both)
+    ends = date(2027, 1, 1)
+
+    await access.give(
+        user, facility, Level.REPORT, expires_on=ends, read_types={ReadType.FINAL}, by=manager.login
+    )
+    [held] = await access.users.list_privileges(ADMIN, user.id)
+    assert (both, ends) == (held.privilege.read_types, held.privilege.expires_on)
+
+    await access.give(user, facility, Level.VIEW, by=manager.login)
+    [held] = await access.users.list_privileges(ADMIN, user.id)
+    assert (Level.VIEW, frozenset()) == (held.privilege.level, held.privilege.read_types)

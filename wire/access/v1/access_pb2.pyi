@@ -291,12 +291,14 @@ class User(_message.Message):
     language: Global___Language.ValueType
     """Language of what is sent to him; unspecified is taken as English."""
     contact_version: _builtins.int
-    """Answered only: grows when the e-mail address or the mobile number changes, at least 1. A one-time code
-    goes to one contact, and counts for no later one.
+    """Answered only: grows when the e-mail address or the mobile number changes, and with a deactivation; at least
+    1. A one-time code goes to one contact, and counts for no later one, nor after a deactivation.
     """
     @_builtins.property
     def permissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PermissionGrant]:
-        """The permissions he holds."""
+        """The permissions they hold; a delegated manager is shown of others none that they hold singly at a facility that
+        the manager does not administer, and such ones stay whatever the manager saves.
+        """
 
     def __init__(
         self,
