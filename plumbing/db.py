@@ -222,7 +222,7 @@ class Database(Generic[T]):
         proxy = self._take() or await self._acquire()
         connection = cast("Connection", proxy)  # it has every method of one
         try:
-            with held.connection():
+            with held.Connection():
                 yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
         except BaseException as error:
             lost = _lost(error, connection)

@@ -6,36 +6,31 @@ hands out, and what calls somebody else (`rpc.py`, `bus.py`) refuses while one i
 of ours, never of a caller: the tests find it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class _Note:
-    """That a connection was handed out. A task that was begun meanwhile sees the same note."""
+class Connection:
+    """Within this a connection is held. A task that is begun meanwhile sees the same note of it."""
 
-    held = True
+    __slots__ = ("_before", "is_held")
+
+    def __enter__(self) -> None:
+        self._before = _last.get()
+        self.is_held = True
+        _last.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.is_held = False
+        _last.set(self._before)
 
 
-_last: ContextVar[_Note | None] = ContextVar("held", default=None)
-
-
-@contextmanager
-def connection() -> Iterator[None]:
-    """Within this a connection is held."""
-    before, note = _last.get(), _Note()
-    _last.set(note)
-    try:
-        yield
-    finally:
-        note.held = False
-        _last.set(before)
+_last: ContextVar[Connection | None] = ContextVar("held", default=None)
 
 
 def refuse_to_wait(call: str) -> None:
     """Raises RuntimeError while a connection is held."""
     note = _last.get()
-    if note is not None and note.held:
+    if note is not None and note.is_held:
         raise RuntimeError(
             f"`{call}` would be called while a connection of the database is held: call before the "
             "transaction opens, or after it has ended"

@@ -77,7 +77,7 @@ async def build(
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, sight, users, folders, buckets, deletions, revisions)
     verifying.serve(server, trail, api.may_read_audit(sight))
     return runtime.Application(

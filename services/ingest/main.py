@@ -156,7 +156,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     addresses = Addresses(
         settings.dicom_public_address or settings.dicom_listen,
         settings.gateway_public_address or settings.gateway_listen,
@@ -165,7 +165,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     )
     serve(server, gateways, studies, images, deletions, addresses)
     verifying.serve(server, trail, verifying.asks(channel))
-    gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None, clock)
+    gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
     serve_gateways(gateway_server, gateways)
     return Application(
         servers=[server, gateway_server],

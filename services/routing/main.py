@@ -65,7 +65,7 @@ async def build(
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier, clock)
+    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, facilities, rules, placements)
     verifying.serve(server, trail, verifying.asks(to_access))
     return runtime.Application(

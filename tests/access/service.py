@@ -287,7 +287,7 @@ async def serve(servers: EmbeddedServers, url: str, pki: Pki) -> AsyncIterator[S
             ("ingest", ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest),
             ("reporting", reporting_pb2_grpc.add_ReportingServiceServicer_to_server, reporting),
         ):
-            neighbour = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None, CLOCK)
+            neighbour = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None)
             neighbour.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
             addresses[name] = f"127.0.0.1:{await neighbour.start()}"
             resources.push_async_callback(neighbour.stop, 0.1)

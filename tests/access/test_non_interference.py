@@ -230,9 +230,8 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     await access.share(RECIPIENT, CASE_ID, write_report=True)
 
     clock = MonotonicClock()  # tokens live by the real one
-    server = rpc.Server(
-        "access", "127.0.0.1:0", pki.tls("access"), Verifier(pki.token_public_key.read_bytes(), clock), clock
-    )
+    verifier = Verifier(pki.token_public_key.read_bytes(), clock)
+    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
     api.serve(server, access.sight, access.users, access.folders, access.buckets, access.deletions, revisions)
     port = await server.start()

@@ -238,7 +238,7 @@ async def test_access_heals_what_it_can_beside_what_it_cannot(
         channels = {"ingest": peers.addresses["ingest"]}
         for name, servicer in (("routing", routing), ("reporting", reporting)):
             module = importlib.import_module(f"wire.{name}.v1.{name}_pb2_grpc")
-            server = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None, CLOCK)
+            server = rpc.Server(name, "127.0.0.1:0", pki.tls(name), None)
             register = getattr(module, f"add_{name.capitalize()}ServiceServicer_to_server")
             server.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
             channels[name] = f"127.0.0.1:{await server.start()}"

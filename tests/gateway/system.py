@@ -21,7 +21,6 @@ from typing import Any
 from uuid import uuid4
 
 import gateway.__main__
-from kernel.clock import MonotonicClock
 from kernel.dicom import AETitle
 from plumbing import rpc
 from plumbing.dimse import Acceptor, AssociationRequest, Refused, RefusedConnection, StoreCommand
@@ -71,7 +70,7 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
 
     async def start(self) -> None:
         tls = self.pki.gateway_tls("ingest")
-        self._server = rpc.Server("ingest", self.address("gateways"), tls, None, MonotonicClock())
+        self._server = rpc.Server("ingest", self.address("gateways"), tls, None)
         self._server.add(
             ingest_pb2_grpc.add_GatewayServiceServicer_to_server, self, "wire.ingest.v1.GatewayService"
         )

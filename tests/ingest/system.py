@@ -213,13 +213,11 @@ class Ingest:
     async def start(self) -> None:
         resources = AsyncExitStack()
         verifier = tokens.Verifier(self.pki.token_public_key.read_bytes(), self.clock)
-        access = rpc.Server("access", self.address("access"), self.pki.tls("access"), verifier, self.clock)
+        access = rpc.Server("access", self.address("access"), self.pki.tls("access"), verifier)
         access.add(
             access_pb2_grpc.add_AccessServiceServicer_to_server, self.access, "wire.access.v1.AccessService"
         )
-        routing = rpc.Server(
-            "routing", self.address("routing"), self.pki.tls("routing"), verifier, self.clock
-        )
+        routing = rpc.Server("routing", self.address("routing"), self.pki.tls("routing"), verifier)
         routing.add(
             routing_pb2_grpc.add_RoutingServiceServicer_to_server,
             self.routing,

@@ -219,7 +219,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             ("sharing", sharing_pb2_grpc.add_SharingServiceServicer_to_server, sharing),
         ):
             verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
-            owner = rpc.Server(name, "127.0.0.1:0", pki.tls(name), verifier, CLOCK)
+            owner = rpc.Server(name, "127.0.0.1:0", pki.tls(name), verifier)
             owner.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
             addresses[name] = f"127.0.0.1:{await owner.start()}"
             resources.push_async_callback(owner.stop, 0.1)

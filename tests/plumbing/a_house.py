@@ -142,10 +142,10 @@ async def a_house(pki: Pki) -> AsyncIterator[House]:
     clock = MonotonicClock()
     verifier = tokens.Verifier(pki.token_public_key.read_bytes(), clock)
     servicer = Servicer()
-    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier, clock)
+    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     for contract, register in CONTRACTS.items():
         server.add(register, servicer, contract)
-    gateways = rpc.Server("ingest", "127.0.0.1:0", pki.gateway_tls("ingest"), None, clock)
+    gateways = rpc.Server("ingest", "127.0.0.1:0", pki.gateway_tls("ingest"), None)
     gateways.add(CONTRACTS[GATEWAY], servicer, GATEWAY)
     async with AsyncExitStack() as resources:
         port = await server.start()

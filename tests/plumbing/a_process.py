@@ -70,7 +70,7 @@ async def build(
 
     resources.push_async_callback(close)
     return runtime.Application(
-        servers=[rpc.Server("access", settings.listen, settings.tls, None, clock)],
+        servers=[rpc.Server("access", settings.listen, settings.tls, None)],
         tasks={"relay": TASKS.get(scenario, runs)},
         ready={"database": answers},
     )

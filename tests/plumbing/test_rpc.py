@@ -11,7 +11,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from kernel import errors
-from kernel.clock import MonotonicClock
 from plumbing import answers, rpc, status
 from plumbing.pki import Pki
 from tests.plumbing.a_house import (
@@ -176,10 +175,8 @@ async def test_an_answer_of_more_than_four_mebibytes_is_refused(house: House) ->
 
 
 async def test_a_channel_finds_its_server_again_within_a_second_or_two(house: House, pki: Pki) -> None:
-    clock = MonotonicClock()
-
     def server(port: int) -> rpc.Server:
-        made = rpc.Server("access", f"127.0.0.1:{port}", pki.tls("access"), None, clock)
+        made = rpc.Server("access", f"127.0.0.1:{port}", pki.tls("access"), None)
         made.add(access_pb2_grpc.add_AccessServiceServicer_to_server, house.servicer, ACCESS)
         return made
 
@@ -205,6 +202,6 @@ async def test_a_channel_finds_its_server_again_within_a_second_or_two(house: Ho
 
 
 async def test_an_address_that_is_taken_is_a_clear_sentence(house: House, pki: Pki) -> None:
-    rival = rpc.Server("access", f"127.0.0.1:{house.port}", pki.tls("access"), None, MonotonicClock())
+    rival = rpc.Server("access", f"127.0.0.1:{house.port}", pki.tls("access"), None)
     with pytest.raises(errors.Unavailable, match=f"cannot listen on `127.0.0.1:{house.port}`"):
         await rival.start()

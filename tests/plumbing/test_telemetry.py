@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from kernel.clock import MonotonicClock
 from plumbing import rpc, telemetry
 from plumbing.pki import Pki
 from tests.wait import eventually
@@ -48,7 +47,7 @@ def is_child(child: ReadableSpan, parent: ReadableSpan) -> bool:
 
 @pytest.fixture
 async def channel(pki: Pki) -> AsyncIterator[Any]:
-    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), None, MonotonicClock())
+    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), None)
     port = await server.start()
     async with rpc.connect(f"127.0.0.1:{port}", "access", pki.tls("bff")) as connected:
         yield connected

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kernel.clock import MonotonicClock
 from kernel.errors import Invalid
 from plumbing import rpc, tls
 from plumbing.pki import Pki
@@ -69,7 +68,7 @@ async def port(request: pytest.FixtureRequest, pki: Pki) -> AsyncIterator[int]:
     """A listener of each kind that this repository has."""
     files = pki.tls("access")
     if request.param == "grpc":
-        server = rpc.Server("access", "127.0.0.1:0", files, None, MonotonicClock())
+        server = rpc.Server("access", "127.0.0.1:0", files, None)
         yield await server.start()
         await server.stop(0)
     else:

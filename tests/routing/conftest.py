@@ -125,11 +125,11 @@ async def system(
 ) -> AsyncIterator[System]:
     verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
     access, ingest = Access(), Ingest()  # type: ignore[abstract]
-    access_server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier, CLOCK)
+    access_server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     access_server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server, access, "wire.access.v1.AccessService"
     )
-    ingest_server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), verifier, CLOCK)
+    ingest_server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), verifier)
     ingest_server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest, "wire.ingest.v1.IngestService"
     )

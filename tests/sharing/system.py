@@ -373,7 +373,7 @@ async def running(servers: EmbeddedServers, url: str, world: World, **settings: 
     access = world.access
     async with AsyncExitStack() as resources:
         notify = Notify()  # type: ignore[abstract]  # the contract has more methods than sharing asks
-        neighbour = rpc.Server("notify", "127.0.0.1:0", access.pki.tls("notify"), None, CLOCK)
+        neighbour = rpc.Server("notify", "127.0.0.1:0", access.pki.tls("notify"), None)
         neighbour.add(
             notify_pb2_grpc.add_NotifyServiceServicer_to_server, notify, "wire.notify.v1.NotifyService"
         )

@@ -20,7 +20,6 @@ from services.sharing.codes import Texts
 from services.sharing.domain import State
 from services.sharing.otp import JUDGED_WITHIN, Code, Verdict
 from services.sharing.store import SharingTransaction
-from tests.access.service import CLOCK
 from tests.sharing import two_factor
 from tests.sharing.hearing import Heard, HeardTransaction
 from tests.sharing.two_factor import Actor, WatchedPepper, World, a_world, at_once, tried, wrong
@@ -336,7 +335,7 @@ async def port(request: pytest.FixtureRequest, pki: Pki) -> AsyncIterator[tuple[
     if request.param == "fake":
         yield texts, texts
         return
-    server = rpc.Server("notify", "127.0.0.1:0", pki.tls("notify"), None, CLOCK)
+    server = rpc.Server("notify", "127.0.0.1:0", pki.tls("notify"), None)
     servicer = Notify(texts)  # type: ignore[abstract]  # the contract has more methods than sharing asks
     server.add(notify_pb2_grpc.add_NotifyServiceServicer_to_server, servicer, "wire.notify.v1.NotifyService")
     channel = rpc.connect(f"127.0.0.1:{await server.start()}", "notify", pki.tls("sharing"))
