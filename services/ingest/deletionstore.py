@@ -195,14 +195,19 @@ class DeletionStore(Transaction):
         return [_deletion(row) for row in rows]
 
     async def asked_deletions(self, before: datetime, limit: int) -> list[Deletion]:
-        """What was asked before then, and has not begun; in any order, so that none keeps the others."""
+        """What was asked before then, and has not begun; in any order, so that none keeps the others.
+
+        What was asked later than now was asked before the clock was set back.
+        """
         rows = await self.connection.fetch(
             f"""
-            {_DELETIONS} where d.closed_at is null and d.begun_at is null and d.asked_at <= $1
+            {_DELETIONS} where d.closed_at is null and d.begun_at is null
+              and (d.asked_at <= $1 or d.asked_at > $3)
             order by random() limit $2
             """,
             before,
             limit,
+            self.now,
         )
         return [_deletion(row) for row in rows]
 
@@ -212,7 +217,7 @@ class DeletionStore(Transaction):
         """What one of these has not confirmed, and was told before then for the last time; longest first."""
         rows = await self.connection.fetch(
             f"""
-            {_DELETIONS} where d.closed_at is null and d.told_at <= $1
+            {_DELETIONS} where d.closed_at is null and (d.told_at <= $1 or d.told_at > $4)
               and exists (select from unnest($2::text[]) as other
                           where not exists (select from confirmations c
                                             where c.deletion_id = d.deletion_id and c.by = other))
@@ -221,6 +226,7 @@ class DeletionStore(Transaction):
             before,
             list(confirmed_by),
             limit,
+            self.now,
         )
         return [_deletion(row) for row in rows]
 
@@ -253,16 +259,27 @@ class DeletionStore(Transaction):
     ) -> list[str]:
         """Ends locked studies for good; answers the UIDs of those that were live.
 
-        From now on nobody finds them, and nothing comes in. What is left of them `purge_some` removes,
+        From now on nobody finds them, and nothing comes in: no transfer that was announced has begun after
+        the deletion, also where the clock was set back since. What is left of them `purge_some` removes,
         however much it is.
         """
         rows = await self.connection.fetch(
             """
             with gone as (delete from studies where study_id = any($1) returning *),
             doomed as (insert into doomed_studies select study_id, $3::uuid from gone),
+            begun as (
+                select gone.study_id, max(t.begun_at) as last
+                from gone
+                join gateway_titles title on title.facility_id = gone.receiving_facility_id
+                join transfers t on t.gateway_id = title.gateway_id
+                    and t.calling_ae_title = title.ae_title
+                    and t.study_instance_uid = gone.study_instance_uid and t.superseded_by is null
+                group by gone.study_id),
             tombs as (
                 insert into tombstones
-                select study_id, receiving_facility_id, study_instance_uid, $2, $3::uuid from gone),
+                select study_id, receiving_facility_id, study_instance_uid,
+                       greatest($2, received_at, begun.last), $3::uuid
+                from gone left join begun using (study_id)),
             fences as (
                 update packs set sealed_at = $2
                 where study_id in (select study_id from gone) and sealed_at is null)

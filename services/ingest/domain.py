@@ -182,6 +182,13 @@ class Sender:
     begun_at: datetime
     remote_address: str
 
+    def began(self, now: datetime) -> datetime:
+        """Return when the transfer began at the latest, as far as deletions are concerned.
+
+        The clock was set back since a transfer that begins later than now: nobody can tell its age.
+        """
+        return self.begun_at if self.begun_at <= now else now - MAX_TRANSFER_AGE
+
 
 class StoreStatus(StrEnum):
     """What a C-STORE is answered."""

@@ -59,7 +59,7 @@ class IngestTransaction(GatewayStore, DeletionStore):
             """,
             sender.receiving_facility_id,
             study_instance_uid,
-            sender.begun_at,
+            sender.began(self.now),
         )
         assert row is not None
         return row[0], row[1]
@@ -104,7 +104,7 @@ class IngestTransaction(GatewayStore, DeletionStore):
                 place.end,
                 described and json.dumps(described),
                 self.now,
-                sender.begun_at,
+                sender.began(self.now),
             )
         except asyncpg.ObjectNotInPrerequisiteStateError as error:
             raise Unavailable("the pack is sealed, or the study was purged") from error
