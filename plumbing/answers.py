@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from kernel.errors import ReadroomError, Unavailable
-from plumbing import log
+from plumbing import held, log
 
 UNEXPECTED = Counter(
     "readroom_unexpected_answers",
@@ -75,7 +75,7 @@ def _reading(server_name: str, method: Callable[..., Awaitable[Any]]) -> Callabl
     async def read(*args: Any, **named: Any) -> Any:
         try:
             return await method(*args, **named)
-        except ReadroomError:
+        except (ReadroomError, held.WouldWait):  # the second is no fault of the peer
             raise
         except Exception as error:
             _log.exception("an answer cannot be read", peer=server_name, method=method.__qualname__)

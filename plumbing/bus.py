@@ -131,10 +131,12 @@ class Bus:
             found = await self.ask(f"STREAM.INFO.{STREAM}")
             if found is None:
                 raise Unavailable(f"the bus has no stream `{STREAM}`: run `python -m services migrate`")
+            if "config" not in found:  # an error, such as that no server leads the stream now
+                raise Unavailable("the bus does not answer")
             differences = [f"`{each}` of the stream" for each in differing(stream(), found["config"])]
             if facts := HEARS.get(self._name):
                 own = await self.ask(f"CONSUMER.INFO.{STREAM}.{self._name}") or {"config": {}}
-                different = differing(consumer(self._name, facts), own["config"])
+                different = differing(consumer(self._name, facts), own.get("config", {}))
                 differences += [f"`{each}` of the consumer" for each in different]
             self._tell(differences)
             created_at = StreamInfo.from_response(found).created

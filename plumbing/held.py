@@ -27,11 +27,15 @@ class Connection:
 _last: ContextVar[Connection | None] = ContextVar("held", default=None)
 
 
+class WouldWait(RuntimeError):
+    """A fault of ours: somebody would be asked while a connection is held."""
+
+
 def refuse_to_wait(call: str) -> None:
-    """Raises RuntimeError while a connection is held."""
+    """Raises WouldWait while a connection is held."""
     note = _last.get()
     if note is not None and note.is_held:
-        raise RuntimeError(
+        raise WouldWait(
             f"`{call}` would be called while a connection of the database is held: call before the "
             "transaction opens, or after it has ended"
         )

@@ -52,6 +52,10 @@ class Viewer:
     session: str
 
 
+def _unchecked() -> Unavailable:
+    return Unavailable("whether you may still see this case cannot be checked: try again later")
+
+
 def no_images() -> NotFound:
     """No case, no sight and no images answer alike (A4)."""
     return NotFound("there are no such images")
@@ -85,7 +89,12 @@ class Images:
 
         async def watch() -> None:
             series = {stored.instance.series_instance_uid for stored in found}
-            cut.append(await self._end_of_sight(viewer, case_id, studies, series, asked_at))
+            try:
+                why = await self._end_of_sight(viewer, case_id, studies, series, asked_at)
+            except Exception:  # a fault of ours: whoever does not know serves nothing
+                _log.exception("unexpected error", case=str(case_id))
+                why = _unchecked()
+            cut.append(why)
             serving.cancel()
 
         watching = asyncio.create_task(watch())
@@ -130,7 +139,7 @@ class Images:
             await asyncio.sleep(max(0.0, asked_at + pause_s - loop.time()))
             asked_at = loop.time()
             if asked_at >= allowed_at + CUT_AFTER_S:
-                return Unavailable("whether you may still see this case cannot be checked: try again later")
+                return _unchecked()
             try:
                 now = await self._access.still_images(viewer.login, viewer.session, case_id, ANSWER_S)
             except (Unavailable, Exhausted):

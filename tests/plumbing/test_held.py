@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import grpc
 import pytest
 
-from plumbing import rpc
+from plumbing import answers, rpc
 from plumbing.bus import Bus
 from plumbing.embedded import EmbeddedServers
+from plumbing.held import WouldWait
 from plumbing.pki import Pki
 from tests.plumbing.telling import a_bus, a_database, new_id
 
@@ -80,3 +82,21 @@ async def _tried(call: Awaitable[Any]) -> None:
         raise
     except Exception:
         return
+
+
+async def test_a_client_does_not_blame_its_peer_for_it(servers: EmbeddedServers, pki: Pki) -> None:
+    @answers.of("access")
+    class Client:
+        def __init__(self, channel: grpc.aio.Channel) -> None:
+            self._check: Any = channel.unary_unary("/access/Check")
+
+        async def check(self) -> None:
+            await self._check(b"")
+
+    async with (
+        rpc.connect("127.0.0.1:1", "access", pki.tls("ingest"), deadline_s=0.1) as channel,
+        a_database(servers) as database,
+        database.transaction(),
+    ):
+        with pytest.raises(WouldWait):
+            await Client(channel).check()
