@@ -9,9 +9,8 @@ from gateway.queue import Item
 from gateway.settings import Modality
 from gateway.store import AuditRow, Store
 from kernel.clock import Clock
-from kernel.dataset import DataSetWalk
-from kernel.dicom import UID, AETitle, parse_uid
-from kernel.errors import Invalid
+from kernel.dicom import AETitle
+from kernel.filing import CannotBeFiled, Examination
 from plumbing import log
 from plumbing.dimse import (
     AssociationRequest,
@@ -25,13 +24,9 @@ from plumbing.dimse.handler import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TI
 
 _log = log.get()
 
-_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x0008_0016, 0x0008_0018, 0x0020_000D
-
 # PS3.4 B.2.3.
 _SUCCESS = 0x0000
 _OUT_OF_RESOURCES = 0xA700
-_DOES_NOT_MATCH_SOP_CLASS = 0xA900
-_CANNOT_UNDERSTAND = 0xC000
 
 
 class Reception:
@@ -150,48 +145,46 @@ class Instance:
         store: Store,
         arrived: Callable[[], None],
     ) -> None:
-        self._command = command
         self._ae_title = AETitle(request.called_ae_title)
         self._folder = folder
         self._incoming = incoming
         self._store = store
         self._arrived = arrived
-        self._walk = DataSetWalk(
+        self._examination = Examination(
+            command.sop_class_uid,
+            command.sop_instance_uid,
             command.transfer_syntax_uid,
-            (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID),
             meanwhile=request.still_open,
         )
 
     def write(self, chunk: memoryview) -> None:
-        """To the file, and past the eyes of the walk."""
+        """To the file, and past the eyes of the examination."""
         try:
-            self._walk.feed(chunk)
+            self._examination.feed(chunk)
             self._incoming.write(chunk)
-        except Invalid as error:
-            raise Refused(_CANNOT_UNDERSTAND, error.sentence) from None
+        except CannotBeFiled as unfit:
+            raise Refused(unfit.status, unfit.comment) from None
         except OSError as error:
             raise _no_room(error) from None
 
     def finish(self) -> tuple[int, str]:
-        """Answers success only when file, name and row are durable."""
+        """Answers success only when file, name and row are durable, and Central server can file it."""
         try:
-            study_instance_uid = self._study_instance_uid()
+            self._examination.finish()
+            identity = self._examination.identify()
             item = Item(
-                sop_instance_uid=UID(self._command.sop_instance_uid),
+                sop_instance_uid=identity.sop_instance_uid,
                 sha256=self._incoming.sha256,
-                sop_class_uid=UID(self._command.sop_class_uid),
-                transfer_syntax_uid=UID(self._command.transfer_syntax_uid),
+                sop_class_uid=identity.sop_class_uid,
+                transfer_syntax_uid=identity.transfer_syntax_uid,
                 size_bytes=self._incoming.size_bytes,
             )
             with self._folder.filing(item.sha256):
                 self._incoming.keep()
-                self._store.keep(item, study_instance_uid, self._ae_title)
-        except Invalid as error:
+                self._store.keep(item, identity.study_instance_uid, self._ae_title)
+        except CannotBeFiled as unfit:
             self.discard()
-            return _CANNOT_UNDERSTAND, error.sentence
-        except Refused:
-            self.discard()
-            raise
+            return unfit.status, unfit.comment
         except (OSError, sqlite3.Error) as error:
             self.discard()
             raise _no_room(error) from None
@@ -201,17 +194,6 @@ class Instance:
     def discard(self) -> None:
         """Nothing of it stays."""
         self._incoming.discard()
-
-    def _study_instance_uid(self) -> UID:
-        """Raises Invalid for a data set that is not whole, Refused for one that is not what was announced."""
-        values = {
-            tag: value.rstrip(b"\0 ").decode("latin-1") for tag, value in self._walk.finish().values.items()
-        }
-        if values.get(_SOP_CLASS_UID) != self._command.sop_class_uid:
-            raise Refused(_DOES_NOT_MATCH_SOP_CLASS, "SOP Class UID is not the command's")
-        if values.get(_SOP_INSTANCE_UID) != self._command.sop_instance_uid:
-            raise Refused(_DOES_NOT_MATCH_SOP_CLASS, "SOP Instance UID is not the command's")
-        return parse_uid(values.get(_STUDY_INSTANCE_UID, ""), "Study Instance UID")
 
 
 def _no_room(error: Exception) -> Refused:

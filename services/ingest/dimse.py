@@ -17,8 +17,7 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from kernel.clock import Clock
-from kernel.dataset import DataSetWalk, Excessive, Malformed
-from kernel.dicom import INDEXED_ATTRIBUTES, UID, VALUES_PARTED_BY, Level, cut_value, parse_uid
+from kernel.dicom import INDEXED_ATTRIBUTES, VALUES_PARTED_BY, Level, cut_value
 from kernel.errors import (
     Denied,
     Exhausted,
@@ -27,6 +26,7 @@ from kernel.errors import (
     ReadroomError,
     Unavailable,
 )
+from kernel.filing import SOP_INSTANCE_UID, SPECIFIC_CHARACTER_SET, CannotBeFiled, Examination
 from kernel.ids import GatewayId
 from plumbing import dimse, log
 from plumbing.dimse import Acceptor, AssociationRequest, RefusedConnection, StoreCommand
@@ -50,14 +50,6 @@ R = TypeVar("R")
 ADMIT_S = 2.4
 """For the database to say whose a certificate is, and again who an association comes from (R8)."""
 REFUSE_S = 2.0
-
-SPECIFIC_CHARACTER_SET = 0x0008_0005
-SOP_CLASS_UID = 0x0008_0016
-SOP_INSTANCE_UID = 0x0008_0018
-STUDY_INSTANCE_UID = 0x0020_000D
-SERIES_INSTANCE_UID = 0x0020_000E
-_IDENTITY = {SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID}
-WANTED = frozenset({SPECIFIC_CHARACTER_SET, *_IDENTITY, *(a.tag for a in INDEXED_ATTRIBUTES)})
 
 # PS3.8 table 9-21 (result, source, reason).
 REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
@@ -111,7 +103,12 @@ class Sink:
     def __init__(self, association: "Association", command: StoreCommand) -> None:
         self._association = association
         self._command = command
-        self._walk = DataSetWalk(command.transfer_syntax_uid, WANTED, meanwhile=association.still_open)
+        self._examination = Examination(
+            command.sop_class_uid,
+            command.sop_instance_uid,
+            command.transfer_syntax_uid,
+            meanwhile=association.still_open,
+        )
         self._digest = hashlib.sha256()
         self._head = association.reception.head()
         self._length = 0
@@ -147,30 +144,22 @@ class Sink:
     def _take(self, chunk: memoryview) -> None:
         self._length += len(chunk)
         self._digest.update(chunk)
-        try:
-            self._walk.feed(chunk)
-        except Excessive as error:
-            raise Refused(StoreStatus.EXCESSIVE) from error
-        except Malformed as error:
-            raise Refused(StoreStatus.MALFORMED) from error
+        self._examination.feed(chunk)
         if self._receipt is not None:
             self._receipt.write(chunk)
             return
         self._head.write(chunk)
-        if self._walk.values.keys() >= _IDENTITY:
+        if self._examination.has_identity:
             self._begin()
 
     def _begin(self) -> Receipt:
-        instance = identify(self._command, self._walk.values)
+        instance = Instance(*self._examination.identify())
         self._receipt = receipt = self._association.reception.begin(instance)
         self._head.pour(receipt)
         return receipt
 
     def _complete(self) -> StoreStatus:
-        try:
-            values = self._walk.finish().values
-        except Malformed as error:
-            raise Refused(StoreStatus.TRUNCATED) from error
+        values = self._examination.finish()
         receipt, self._receipt = self._receipt or self._begin(), None
         return receipt.complete(self._digest.digest(), self._association.describe(values))
 
@@ -179,6 +168,8 @@ class Sink:
         """Turns what is raised into the answer to the peer, and lists it where the table says so."""
         try:
             yield
+        except CannotBeFiled as unfit:
+            status = StoreStatus(unfit.fault)
         except Refused as refused:
             status = refused.status
         except Revoked as revoked:
@@ -191,27 +182,6 @@ class Sink:
         self._association.count(status, self._length)
         self._association.reception.refuse(self._command.sop_instance_uid, status)
         raise dimse.Refused(ANSWERS[status].status, ANSWERS[status].comment)
-
-
-def identify(command: StoreCommand, values: Mapping[int, bytes]) -> Instance:
-    """The UIDs, as command and data set agree on them; raises Refused."""
-    told = (_uid(values, SOP_CLASS_UID), _uid(values, SOP_INSTANCE_UID))
-    if told != (command.sop_class_uid, command.sop_instance_uid):
-        raise Refused(StoreStatus.DATA_SET_MISMATCH)
-    try:
-        return Instance(
-            UID(command.sop_class_uid),
-            UID(command.sop_instance_uid),
-            parse_uid(_uid(values, STUDY_INSTANCE_UID), "study_instance_uid"),
-            parse_uid(_uid(values, SERIES_INSTANCE_UID), "series_instance_uid"),
-            UID(command.transfer_syntax_uid),
-        )
-    except Invalid as error:
-        raise Refused(StoreStatus.UNINDEXABLE) from error
-
-
-def _uid(values: Mapping[int, bytes], tag: int) -> str:
-    return values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
 # PS3.3 C.12.1.1.2, and misspellings of it that pydicom knows. Any other name could be a codec of Python's.

@@ -21,6 +21,7 @@ from kernel.dicom import (
     parse_ae_title,
 )
 from kernel.errors import Conflict, Invalid
+from kernel.filing import STATUS, Fault
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 
 MAX_NAME_CHARACTERS = 64
@@ -196,11 +197,11 @@ class StoreStatus(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"
     OUT_OF_RESOURCES = "out of resources"
-    DATA_SET_MISMATCH = "data set mismatch"
-    MALFORMED = "malformed"
-    TRUNCATED = "truncated"
-    UNINDEXABLE = "unindexable"
-    EXCESSIVE = "excessive"
+    DATA_SET_MISMATCH = Fault.DATA_SET_MISMATCH.value
+    MALFORMED = Fault.MALFORMED.value
+    TRUNCATED = Fault.TRUNCATED.value
+    UNINDEXABLE = Fault.UNINDEXABLE.value
+    EXCESSIVE = Fault.EXCESSIVE.value
     CONFLICT = "conflict"
     OTHER_STUDY = "other study"
     DELETED = "deleted"
@@ -227,13 +228,13 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
     StoreStatus.DUPLICATE: Answer(0x0000, recorded=False),
     # PS3.4 table B.2-1: refused, out of resources (A7xx). The only family worth sending again unchanged.
     StoreStatus.OUT_OF_RESOURCES: Answer(0xA700, "cannot be stored now: send again later", recorded=False),
-    # PS3.4 table B.2-1: error, data set does not match SOP class (A9xx).
-    StoreStatus.DATA_SET_MISMATCH: Answer(0xA900, "SOP class or instance UID differs from the command"),
+    # What the gateway refuses as well, before it acknowledges.
+    StoreStatus.DATA_SET_MISMATCH: Answer(*STATUS[Fault.DATA_SET_MISMATCH]),
+    StoreStatus.MALFORMED: Answer(*STATUS[Fault.MALFORMED]),
+    StoreStatus.TRUNCATED: Answer(*STATUS[Fault.TRUNCATED]),
+    StoreStatus.UNINDEXABLE: Answer(*STATUS[Fault.UNINDEXABLE]),
+    StoreStatus.EXCESSIVE: Answer(*STATUS[Fault.EXCESSIVE]),
     # PS3.4 table B.2-1: error, cannot understand (Cxxx); the last three digits are ours.
-    StoreStatus.MALFORMED: Answer(0xC001, "the data set is malformed"),
-    StoreStatus.TRUNCATED: Answer(0xC002, "the data set is truncated"),
-    StoreStatus.UNINDEXABLE: Answer(0xC003, "no valid study or series instance UID"),
-    StoreStatus.EXCESSIVE: Answer(0xC004, "too many elements, or inflates too far"),
     StoreStatus.CONFLICT: Answer(0xC111, "other bytes under a stored UID: delete in the cloud first"),
     StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of the announced transfer"),
     StoreStatus.DELETED: Answer(0xC113, "deleted in the cloud: export the study again"),

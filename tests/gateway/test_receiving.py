@@ -68,11 +68,15 @@ async def test_plain_text_is_for_registered_modalities_and_shown_as_an_exception
 REFUSED: dict[str, tuple[DicomObject, int]] = {}
 _whole = a_ct()
 for _name, _data, _status in (
-    ("cut in the pixels", _whole.data[:-100], 0xC000),
-    ("cut in a header", _whole.data[:3], 0xC000),
-    ("an absurd length", _whole.data + struct.pack("<HH2sHL", 0x7FE1, 0x10, b"OB", 0, 1 << 31), 0xC000),
-    ("noise", bytes(range(256)) * 20, 0xC000),
-    ("no study", a_ct(study="x/../y", uid=_whole.sop_instance_uid).data, 0xC000),
+    ("cut in the pixels", _whole.data[:-100], 0xC002),
+    ("cut in a header", _whole.data[:3], 0xC002),
+    ("an absurd length", _whole.data + struct.pack("<HH2sHL", 0x7FE1, 0x10, b"OB", 0, 1 << 31), 0xC002),
+    ("noise", bytes(range(256)) * 20, 0xC001),
+    ("no study", a_ct(study="x/../y", uid=_whole.sop_instance_uid).data, 0xC003),
+    ("no series", a_ct(series="", uid=_whole.sop_instance_uid, more={0x0020_000E: ("UI", "")}).data, 0xC003),
+    ("a long series", a_ct(series="1." + "3" * 68, uid=_whole.sop_instance_uid).data, 0xC003),
+    ("a series that begins with a blank", a_ct(series=" 1.2.3", uid=_whole.sop_instance_uid).data, 0xC003),
+    ("two patients", element(0x0010_0010, "PN", "Other^Name") + _whole.data, 0xC001),
     ("another instance", a_ct().data, 0xA900),
     (
         "another class",
@@ -83,7 +87,9 @@ for _name, _data, _status in (
     REFUSED[_name] = (DicomObject(_data, CT, _whole.sop_instance_uid), _status)
 
 
-async def test_what_is_no_whole_object_is_refused_and_nothing_of_it_stays(gateway: Gateway) -> None:
+async def test_what_central_server_could_not_file_is_refused_and_nothing_of_it_stays(
+    gateway: Gateway,
+) -> None:
     gateway.start()
     for name, (sending, status) in REFUSED.items():
         (answer,) = await sent_objects(gateway.modality(), sending)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.dicom import INDEXED_ATTRIBUTES, MAX_ATTRIBUTE_CHARACTERS, cut_value
-from services.ingest.dimse import SPECIFIC_CHARACTER_SET, describe
+from kernel.filing import SPECIFIC_CHARACTER_SET
+from services.ingest.dimse import describe
 from services.routing.domain import rule_keys
 
 PATIENT_NAME, MODALITY, STUDY_DESCRIPTION, INSTITUTION_NAME, SERIES_NUMBER = (
