@@ -4,7 +4,8 @@ NATS is transport and PostgreSQL the record: whatever the bus loses, the outbox 
 `Bus` is the connection, which lives as long as the process whatever NATS does. It uses the stream that others
 set up (`busowner.py`), and tells what of it is not as it should be. `Consumer` hears facts:
 fetch the snapshot, then BEGIN → heard → apply → COMMIT → acknowledge. A fact that cannot be applied is
-tried again after a growing delay; after MAX_FAILURES it is a dead letter, and the others were never held up.
+tried again after a growing delay; after MAX_FAILURES, or at once if the answer is FINAL, it is a dead letter.
+The others are never held up.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
-from weakref import WeakValueDictionary
 
 import msgspec
 import nats.errors
@@ -27,12 +27,14 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
 from kernel.clock import Clock
-from kernel.errors import ReadroomError, Unavailable
+from kernel.errors import Invalid, ReadroomError, Unavailable
 from kernel.events import HEARS, Fact, fact_of, wire_subject
 from plumbing import held, log, remote, telemetry
 from plumbing.db import Database, Transaction
+from plumbing.lanes import Held, Lanes
 from plumbing.permissions import inbox
 from plumbing.pull import Pull, cancelled, in_progress
+from plumbing.status import TooLarge
 from plumbing.stream import JSZ, STREAM, consumer, differing, stream
 
 _ABSENT = 404
@@ -46,6 +48,8 @@ _PING_S = 5
 CONCURRENCY = 8
 """Facts in work at once. Most of the time they wait for their owner's answer."""
 MAX_FAILURES = 8
+FINAL: tuple[type[Exception], ...] = (Invalid, TooLarge)
+"""Answers that the same question gets again, however often it is asked."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 15.0
 _MAX_LETTER_CHARACTERS = 4000
 
@@ -294,10 +298,24 @@ def without_asking(
     return Hearing(fact, ask_nobody, apply, because)
 
 
+class _Unreadable(Exception):
+    """No fact; `known_as` is how its dead letter is known."""
+
+    def __init__(self, known_as: UUID, why: Exception) -> None:
+        super().__init__("this is no fact")
+        self.known_as, self.why = known_as, why
+
+
+def _headers(message: Msg) -> dict[str, str]:
+    return {name: str(value) for name, value in (message.headers or {}).items()}
+
+
 class Consumer(Generic[T]):
     """Hears the facts a service listens to, as a durable consumer with the service's name.
 
-    Facts about one thing are worked on one after the other, others side by side.
+    Facts about one thing are worked on one after the other, others side by side: a worker who meets a lane
+    that is taken parks the fact there and takes another. The newest of those parked stands for the older
+    ones (`lanes.py`). They are noted as heard in its transaction and share what becomes of it.
     """
 
     def __init__(
@@ -316,7 +334,7 @@ class Consumer(Generic[T]):
         self._hearings = {hearing.fact.subject: hearing for hearing in hearings}
         self._clock = clock
         self._first_delay_s = first_delay_s
-        self._lanes: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._lanes: Lanes[Msg] = Lanes()
 
     async def run(self) -> None:
         """Hears until it is cancelled, whatever becomes of NATS, the stream and the consumer."""
@@ -336,60 +354,100 @@ class Consumer(Generic[T]):
                 await asyncio.sleep(_RETRY_S)
 
     async def _hear(self, message: Msg) -> None:
-        headers = {name: str(value) for name, value in (message.headers or {}).items()}
-        event_id = headers.get(Header.MSG_ID)
-        with (
-            telemetry.span(f"hear {message.subject}", SpanKind.CONSUMER, telemetry.extract(headers)),
-            log.bound(consumer=self._name, subject=message.subject, event_id=event_id),
-        ):
-            async with in_progress(message):
-                try:
-                    outcome = await self._settle(message, event_id)
-                except Unavailable as error:
-                    _log.info("a fact has to wait", cause=error.sentence)
-                    await message.nak(delay=self._delay_s(message))
-                    outcome = "waits"
-                except Exception:  # its failure cannot even be counted: the others go on
-                    _log.exception("a fact has to wait")
-                    await message.nak(delay=self._delay_s(message))
-                    outcome = "waits"
-        HEARD.labels(message.subject, outcome).inc()
+        """Works on a fact and on those that come meanwhile about the same thing, or parks it."""
+        try:
+            held = self._read(message)
+        except _Unreadable as unreadable:
+            failing = self._fail(message, unreadable.known_as, unreadable.why, max_failures=1)
+            async with in_progress(lambda: [message]):
+                await self._tell([message], await self._or_waits(failing))
+            return
+        if not self._lanes.parks(held.fact):
+            await self._tell([message], "waits")
+            return
+        lane = self._lanes.enter(held)
+        if lane is None:
+            return
+        try:
+            async with in_progress(lambda: [each.message for each in lane.held]):
+                while True:
+                    await self._settle(lane.in_work)
+                    if not self._lanes.advance(lane):
+                        break
+        finally:
+            self._lanes.leave(lane)
 
-    async def _settle(self, message: Msg, event_id: str | None) -> str:
-        """Applies the fact or counts the failure, and tells NATS; returns what became of it."""
+    def _read(self, message: Msg) -> Held[Msg]:
+        """The fact in a message. If only a newer version of this service hears it, it is a plain Fact."""
         subject, sayer = fact_of(message.subject)
-        hearing = self._hearings.get(subject)
-        if hearing is None:
-            raise Unavailable("only a newer version of this service hears this fact")
+        kind = self._hearings[subject].fact if subject in self._hearings else Fact
         try:
-            known_as = UUID(event_id or "")
-            fact = msgspec.json.decode(message.data, type=hearing.fact).said_by(sayer)
+            known_as = UUID(_headers(message).get(Header.MSG_ID, ""))
+            return Held(msgspec.json.decode(message.data, type=kind).said_by(sayer), known_as, message)
         except (ValueError, msgspec.MsgspecError) as error:
-            unreadable = uuid5(
-                NAMESPACE_OID, f"{message.metadata.timestamp} {message.metadata.sequence.stream}"
-            )
-            return await self._fail(message, unreadable, error, max_failures=1)
+            place = message.metadata
+            known_as = uuid5(NAMESPACE_OID, f"{place.timestamp} {place.sequence.stream}")
+            raise _Unreadable(known_as, error) from error
+
+    async def _settle(self, group: Sequence[Held[Msg]]) -> None:
+        """Applies the newest of a group, or counts its failure; NATS is told of all."""
+        newest, *older = group
+        headers = _headers(newest.message)
+        subject = newest.message.subject
+        with (
+            telemetry.span(f"hear {subject}", SpanKind.CONSUMER, telemetry.extract(headers)),
+            log.bound(consumer=self._name, subject=subject, event_id=str(newest.event_id)),
+        ):
+            outcome = await self._or_waits(self._outcome(newest, older))
+            await self._tell([each.message for each in group], outcome)
+
+    async def _outcome(self, newest: Held[Msg], older: Sequence[Held[Msg]]) -> str:
         try:
-            async with self._lanes.setdefault(fact.id, asyncio.Lock()):
-                applied = await self._apply(hearing, fact, known_as)
+            return "applied" if await self._apply(newest, older) else "repeated"
         except Unavailable:
             raise
         except Exception as error:
-            return await self._fail(message, known_as, error, max_failures=MAX_FAILURES)
-        with suppress(nats.errors.Error, TimeoutError):  # then it comes again, and is known
-            await message.ack_sync(timeout=_ANSWER_S)
-        if applied:
-            # Both times are the machines': the injected clock may be moved by a demo.
-            DELAY.labels(message.subject).observe(time.time() - message.metadata.timestamp.timestamp())
-        return "applied" if applied else "repeated"
+            most = 1 if isinstance(error, FINAL) else MAX_FAILURES
+            return await self._fail(newest.message, newest.event_id, error, max_failures=most)
 
-    async def _apply(self, hearing: Hearing[T, Any], fact: Fact, event_id: UUID) -> bool:
-        snapshot = await hearing.fetch(fact)
+    async def _or_waits(self, outcome: Awaitable[str]) -> str:
+        try:
+            return await outcome
+        except Unavailable as error:
+            _log.info("a fact has to wait", cause=error.sentence)
+        except Exception:  # its failure cannot even be counted: the others go on
+            _log.exception("a fact has to wait")
+        return "waits"
+
+    async def _apply(self, newest: Held[Msg], older: Sequence[Held[Msg]]) -> bool:
+        """False: the newest was applied before, and with it the older ones."""
+        hearing = self._hearings.get(fact_of(newest.message.subject)[0])
+        if hearing is None:
+            raise Unavailable("only a newer version of this service hears this fact")
+        snapshot = await hearing.fetch(newest.fact)
         async with self._database.transaction() as transaction:
-            first_time = await transaction.heard(self._name, event_id)
+            first_time = await transaction.heard(self._name, newest.event_id)
             if first_time:
-                await hearing.apply(transaction, fact, snapshot)
+                await hearing.apply(transaction, newest.fact, snapshot)
+            for event_id in sorted({each.event_id for each in older} - {newest.event_id}):
+                await transaction.heard(self._name, event_id)
         return first_time
+
+    async def _tell(self, messages: Sequence[Msg], outcome: str) -> None:
+        """Tells NATS what became of messages. What it does not hear comes again, and is known."""
+        for message in messages:
+            with suppress(nats.errors.Error, TimeoutError):
+                if outcome in ("applied", "repeated"):
+                    await message.ack_sync(timeout=_ANSWER_S)
+                elif outcome == "died":
+                    await message.term()
+                else:
+                    await message.nak(delay=self._delay_s(message))
+            HEARD.labels(message.subject, outcome).inc()
+            if outcome == "applied":
+                # Both times are the machines': the injected clock may be moved by a demo.
+                delay_s = time.time() - message.metadata.timestamp.timestamp()
+                DELAY.labels(message.subject).observe(delay_s)
 
     async def _fail(self, message: Msg, event_id: UUID, error: Exception, *, max_failures: int) -> str:
         """Counts a failure in `dead_letters`: the fact comes again later, or never after the last."""
@@ -421,10 +479,8 @@ class Consumer(Generic[T]):
             )
         if died:
             _log.error("a fact is dead", exc_info=error)
-            await message.term()
             return "died"
         _log.warning("a fact cannot be applied yet", exc_info=error)
-        await message.nak(delay=self._delay_s(message))
         return "failed"
 
     def _delay_s(self, message: Msg) -> float:

@@ -1,7 +1,7 @@
 """Pulling from a durable consumer: one message after the other, kept alive while it is in work."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -54,24 +54,26 @@ def cancelled() -> bool:
 
 
 @asynccontextmanager
-async def in_progress(message: Msg) -> AsyncIterator[None]:
-    """Tells NATS that the message is in work, so that nobody else is given it meanwhile.
+async def in_progress(messages: Callable[[], Iterable[Msg]]) -> AsyncIterator[None]:
+    """Tells NATS that these messages are in work or wait for it, so that nobody else is given them meanwhile.
 
-    If the work is cancelled, the message is handed back.
+    If the work is cancelled, they are handed back.
     """
 
     async def tell() -> None:
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
-            with suppress(nats.errors.Error):
-                await message.in_progress()
+            for message in messages():
+                with suppress(nats.errors.Error):
+                    await message.in_progress()
 
     telling = asyncio.create_task(tell())
     try:
         yield
     except asyncio.CancelledError:
-        with suppress(nats.errors.Error):
-            await message.nak(delay=_GRACE_S)  # until then our own pulls are withdrawn
+        for message in messages():
+            with suppress(nats.errors.Error):
+                await message.nak(delay=_GRACE_S)  # until then our own pulls are withdrawn
         raise
     finally:
         telling.cancel()

@@ -58,6 +58,13 @@ def to_status(error: ReadroomError) -> tuple[grpc.StatusCode, str, tuple[tuple[s
     return code_of(error, CODES), error.sentence[:_MAX_SENTENCE_CHARACTERS], ((FIELD_KEY, field),)
 
 
+class TooLarge(Exhausted):
+    """A message passed the limit. A class of its own, because the same message passes it again."""
+
+
+_LARGER = "message larger than max"
+"""What gRPC says of a message that passes the limit; a limit on calls has the same code."""
+
 _DOES_NOT_ANSWER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -74,5 +81,7 @@ def from_status(error: grpc.aio.AioRpcError, server_name: str) -> ReadroomError:
     if error.code() in _DOES_NOT_ANSWER:
         return Unavailable(f"`{server_name}` does not answer")
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return Exhausted(f"a message to or from `{server_name}` is too large")
+        if _LARGER in (error.details() or ""):
+            return TooLarge(f"a message to or from `{server_name}` is too large")
+        return Exhausted(f"`{server_name}` has reached a limit: ask again later")
     return answers.unexpected(server_name, error.code().name)
