@@ -96,7 +96,10 @@ class Relay(Generic[T]):
     def _note(self, waiting_for: str) -> None:
         if waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
-            _log.warning("the outbox waits" if waiting_for else "the outbox drains", cause=waiting_for)
+            if waiting_for:
+                _log.warning("facts wait in the outbox", cause=waiting_for)
+            else:
+                _log.info("the outbox drains again")
 
     async def _publish(self) -> int:
         """Publishes a batch; returns how many rows were claimed. Raises Unavailable if one was not taken."""

@@ -95,7 +95,7 @@ async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instanc
         else:
             paths = await fetch_case(readroom, case_id, to, meter)
     out.done(
-        f"{len(paths)} instances are in `{to}`",
+        f"saved {len(paths)} {'image' if len(paths) == 1 else 'images'} to `{to}`",
         instance_count=len(paths),
         files=[str(path) for path in paths],
     )

@@ -325,7 +325,11 @@ async def send_code(readroom: Readroom, out: Output, bucket_id: str) -> None:
     """Have a one-time code sent to your registered number."""
     answer = await readroom.sharing.SendCode(SendCodeRequest(bucket_id=bucket_id))
     until = instant(answer.ends_at)
-    out.done(f"a code is sent; it ends at {until:%H:%M:%S}Z", bucket_id=bucket_id, ends_at=until)
+    out.done(
+        f"the code was sent by text message; it is valid until {until:%H:%M:%S} UTC",
+        bucket_id=bucket_id,
+        ends_at=until,
+    )
 
 
 @share.command("redeem")

@@ -427,7 +427,8 @@ def _permission(text: str) -> Permission:
     try:
         return Permission(text)
     except ValueError:
-        raise Invalid("`permission` is not a permission", field="permission") from None
+        known = " ".join(sorted(Permission))
+        raise Invalid(f"`permission` is not one of the permissions: {known}", field="permission") from None
 
 
 def _date(text: str, field: str) -> date:

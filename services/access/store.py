@@ -204,7 +204,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
                 self.now,
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("`login` is the login of another user", field="login") from error
+            raise Conflict(f"there is already a user `{user.login}`", field="login") from error
         await self.connection.execute("delete from permissions where user_id = $1", user.id)
         await self.connection.executemany(
             "insert into permissions (user_id, permission, facility_id) values ($1, $2, $3)",

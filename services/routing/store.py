@@ -145,7 +145,7 @@ class RoutingTransaction(Transaction):
                 fold(rule.text),
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("`text` is the text of another rule of the hub", field="text") from error
+            raise Conflict(f"the hub has a rule for `{rule.text}` already", field="text") from error
 
     async def rule(self, rule_id: RuleId) -> EndpointRule | None:
         row = await self.connection.fetchrow(
