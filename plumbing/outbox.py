@@ -124,8 +124,9 @@ class Relay(Generic[T]):
         _raise_first(rows, answers)
         return len(rows)
 
-    # The clock of PostgreSQL is the same for all relays. A claim that ends too late was made before that
-    # clock was set back, and does not count any more.
+    # The clock of PostgreSQL is the same for all relays. A claim that ends much too late was made before that
+    # clock was set back, and does not count any more. One of a statement that began a moment after ours, and
+    # was quicker, ends a little later than ours would.
     async def _claim(self) -> Sequence[asyncpg.Record]:
         """The oldest rows that no other relay publishes now, oldest first."""
         async with self._database.statements() as statements:
@@ -134,7 +135,7 @@ class Relay(Generic[T]):
                 update outbox set claimed_until = now() + $1 where id = any(array(
                     select id from outbox
                     where published_at is null
-                        and (claimed_until is null or claimed_until not between now() and now() + $1)
+                        and (claimed_until is null or claimed_until not between now() and now() + $1 + $1)
                     order by id
                     limit $2
                     for update skip locked))
