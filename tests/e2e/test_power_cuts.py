@@ -33,7 +33,8 @@ from tests.e2e.silent import Silent
 from tests.wait import eventually
 
 CUTS = int(os.environ.get("READROOM_POWER_CUTS", "5"))
-IMAGE_BYTES = 384 << 20
+IMAGE_BYTES = 576 << 20
+"""Databases, packs, and the reserves that the two gateways of the demo keep."""
 SLICES = 200
 
 pytestmark = [
