@@ -23,12 +23,24 @@ class GatewayCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         disk = self._disk
         for name, words, value in (
-            ("disk_free_bytes", "What receiving may still fill on the disk of the spool", disk.free_bytes),
-            ("disk_total_bytes", "The size of that disk", disk.total_bytes),
-            ("reserve_bytes", "What is left of the reserve in which forwarding goes on", disk.held_bytes),
-            ("disk_full", "Alert above 0: modalities are answered A700", int(not disk.has_room)),
+            (
+                "readroom_gateway_disk_free_bytes",
+                "What receiving may still fill on the disk of the spool",
+                disk.free_bytes,
+            ),
+            ("readroom_gateway_disk_total_bytes", "The size of that disk", disk.total_bytes),
+            (
+                "readroom_gateway_reserve_bytes",
+                "What is left of the reserve in which forwarding goes on",
+                disk.held_bytes,
+            ),
+            (
+                "readroom_gateway_disk_full",
+                "Alert above 0: modalities are answered A700",
+                int(not disk.has_room),
+            ),
         ):
-            yield GaugeMetricFamily(f"readroom_gateway_{name}", words, value)
+            yield GaugeMetricFamily(name, words, value)
         transfers = GaugeMetricFamily("readroom_gateway_transfers", "Transfers by state", labels=["state"])
         counts = self._store.count()
         for state in State:
