@@ -1152,13 +1152,21 @@ class ConfirmedStudy(_message.Message):
     STUDY_ID_FIELD_NUMBER: _builtins.int
     ALL_SERIES_FIELD_NUMBER: _builtins.int
     SERIES_INSTANCE_UIDS_FIELD_NUMBER: _builtins.int
+    BY_PARTS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """StudyId of ingest, a UUID."""
     all_series: _builtins.bool
     """Whether every series belongs; then `series_instance_uids` is empty."""
+    by_parts: _builtins.bool
+    """Whether `parts` says what belongs; the two fields above are then for callers of the version before."""
     @_builtins.property
     def series_instance_uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The Series Instance UIDs that belong."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the parts of the study (ingest) that belong, sorted."""
 
     def __init__(
         self,
@@ -1166,10 +1174,12 @@ class ConfirmedStudy(_message.Message):
         study_id: _builtins.str = ...,
         all_series: _builtins.bool = ...,
         series_instance_uids: _abc.Iterable[_builtins.str] | None = ...,
+        by_parts: _builtins.bool = ...,
+        parts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_series", b"all_series", "series_instance_uids", b"series_instance_uids", "study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_series", b"all_series", "by_parts", b"by_parts", "parts", b"parts", "series_instance_uids", b"series_instance_uids", "study_id", b"study_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1195,6 +1205,7 @@ class Decision(_message.Message):
     USER_NAME_FIELD_NUMBER: _builtins.int
     OWN_LEVEL_FIELD_NUMBER: _builtins.int
     OWN_READ_TYPES_FIELD_NUMBER: _builtins.int
+    INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether he sees the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
@@ -1219,6 +1230,8 @@ class Decision(_message.Message):
     """What they may do without any share; unspecified if they see the case by shares alone. Write access by a
     share completes and drafts; what concerns the reports of others follows this level.
     """
+    instance_count: _builtins.int
+    """Instances that belong to the case, as far as access has heard."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways he sees it."""
@@ -1252,10 +1265,11 @@ class Decision(_message.Message):
         user_name: _builtins.str = ...,
         own_level: Global___Level.ValueType = ...,
         own_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
+        instance_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1544,6 +1558,7 @@ class Case(_message.Message):
     REPORTED_READ_TYPES_FIELD_NUMBER: _builtins.int
     REPORTED_AT_FIELD_NUMBER: _builtins.int
     MODALITIES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1586,6 +1601,10 @@ class Case(_message.Message):
     """Display name of who holds the lock; empty while nobody does."""
     modalities_left_out: _builtins.int
     """How many modalities `modalities_in_study` leaves out."""
+    another_patient_held: _builtins.int
+    """How many parts of its studies are held because they may show another patient; the first sender may be the
+    wrong one.
+    """
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -1634,10 +1653,11 @@ class Case(_message.Message):
         reported_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
         reported_at: _timestamp_pb2.Timestamp | None = ...,
         modalities_left_out: _builtins.int = ...,
+        another_patient_held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -426,16 +426,30 @@ class DescribeStudyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STUDY_ID_FIELD_NUMBER: _builtins.int
+    BY_PARTS_FIELD_NUMBER: _builtins.int
+    MAPPING_TAG_FIELD_NUMBER: _builtins.int
+    AFTER_PART_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """UUID."""
+    by_parts: _builtins.bool
+    """Whether the caller knows parts. Then the answer has `identities`, `attribute_sets` and one page of `parts` in
+    place of `attributes` and `series`, which are for callers of the version before.
+    """
+    mapping_tag: _builtins.str
+    """The mapping tag whose values the caller needs, by DICOM keyword; empty: none."""
+    after_part: _builtins.int
+    """The last part of the page before; 0 for the first page."""
     def __init__(
         self,
         *,
         study_id: _builtins.str = ...,
+        by_parts: _builtins.bool = ...,
+        mapping_tag: _builtins.str = ...,
+        after_part: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_part", b"after_part", "by_parts", b"by_parts", "mapping_tag", b"mapping_tag", "study_id", b"study_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,6 +515,11 @@ class Study(_message.Message):
     SETTLED_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    IDENTITIES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_SETS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    MORE_PARTS_FIELD_NUMBER: _builtins.int
+    SERIES_INSTANCE_UIDS_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """UUID."""
     version: _builtins.int
@@ -515,6 +534,8 @@ class Study(_message.Message):
     """The calling AE title of its first instance."""
     settled: _builtins.bool
     """Whether it has settled: no association carries it and it has been quiet (A55)."""
+    more_parts: _builtins.bool
+    """Whether parts follow those of the page."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was durable."""
@@ -529,6 +550,26 @@ class Study(_message.Message):
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
         """Its series, in order of first receipt."""
 
+    @_builtins.property
+    def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identity]:
+        """The patient identities under which it was received, in order of first receipt; at most 64. On every page."""
+
+    @_builtins.property
+    def attribute_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeSet]:
+        """The distinct sets of study-level attributes that its parts name, each as `attributes`; at most 64. Where there
+        are more, the parts beyond name none. On every page.
+        """
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """One page of at most 500 parts, in order of first receipt."""
+
+    @_builtins.property
+    def series_instance_uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Series Instance UIDs by ordinal, the first with ordinal 1, for what callers keep for the version before; empty
+        for a study of more than 2,000 series. On the first page.
+        """
+
     def __init__(
         self,
         *,
@@ -542,14 +583,182 @@ class Study(_message.Message):
         settled: _builtins.bool = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         series: _abc.Iterable[Global___Series] | None = ...,
+        identities: _abc.Iterable[Global___Identity] | None = ...,
+        attribute_sets: _abc.Iterable[Global___AttributeSet] | None = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+        more_parts: _builtins.bool = ...,
+        series_instance_uids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "calling_ae_title", b"calling_ae_title", "gateway_id", b"gateway_id", "received_at", b"received_at", "receiving_facility_id", b"receiving_facility_id", "series", b"series", "settled", b"settled", "study_id", b"study_id", "study_instance_uid", b"study_instance_uid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_sets", b"attribute_sets", "attributes", b"attributes", "calling_ae_title", b"calling_ae_title", "gateway_id", b"gateway_id", "identities", b"identities", "more_parts", b"more_parts", "parts", b"parts", "received_at", b"received_at", "receiving_facility_id", b"receiving_facility_id", "series", b"series", "series_instance_uids", b"series_instance_uids", "settled", b"settled", "study_id", b"study_id", "study_instance_uid", b"study_instance_uid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Study: _TypeAlias = Study  # noqa: Y015
+
+@_typing.final
+class Identity(_message.Message):
+    """Identity is one patient identity as received: decoded to Unicode, padding stripped, empty where absent. Two that
+    differ in anything are two.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PATIENT_ID_FIELD_NUMBER: _builtins.int
+    ISSUER_OF_PATIENT_ID_FIELD_NUMBER: _builtins.int
+    PATIENT_NAME_FIELD_NUMBER: _builtins.int
+    PATIENT_BIRTH_DATE_FIELD_NUMBER: _builtins.int
+    PATIENT_SEX_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1, in order of first receipt."""
+    patient_id: _builtins.str
+    """Patient ID (0010,0020)."""
+    issuer_of_patient_id: _builtins.str
+    """Issuer of Patient ID (0010,0021)."""
+    patient_name: _builtins.str
+    """Patient's Name (0010,0010)."""
+    patient_birth_date: _builtins.str
+    """Patient's Birth Date (0010,0030)."""
+    patient_sex: _builtins.str
+    """Patient's Sex (0010,0040)."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        patient_id: _builtins.str = ...,
+        issuer_of_patient_id: _builtins.str = ...,
+        patient_name: _builtins.str = ...,
+        patient_birth_date: _builtins.str = ...,
+        patient_sex: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_of_patient_id", b"issuer_of_patient_id", "number", b"number", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Identity: _TypeAlias = Identity  # noqa: Y015
+
+@_typing.final
+class AttributeSet(_message.Message):
+    """AttributeSet is what the instances of a part say of their study."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1."""
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Study-level attributes by DICOM keyword; the first non-empty value within the part wins."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeSet: _TypeAlias = AttributeSet  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """Part is what was received of a study under one patient identity and with one value of each mapping tag. An
+    instance is in one part for good.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    MAPPING_VALUES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_SET_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    MODALITIES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Grows with the order of first receipt; never 0. Below 1,000,000 it is the ordinal of a series that the version
+    before received: that series is the part.
+    """
+    identity: _builtins.int
+    """Which identity; 0: one of more than 64, so that nobody can say which."""
+    attribute_set: _builtins.int
+    """Which attribute set; 0: none was kept."""
+    modalities_left_out: _builtins.int
+    """How many modalities `modalities` leaves out."""
+    instance_count: _builtins.int
+    """Instances stored."""
+    @_builtins.property
+    def mapping_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of the mapping tag that was asked for, decoded, never empty; a multi-valued element is one entry
+        with its values joined by a backslash. At most one, but for a part that stands for what no part of its own
+        was kept for, and for a series that the version before received: there two mean that they differ.
+        """
+
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Distinct modalities of its series, sorted, at most 32."""
+
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ordinals of the series in which it has instances, sorted; at most 65,536 in all parts of a study, what is
+        beyond is not counted.
+        """
+
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When its first instance was durable."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        identity: _builtins.int = ...,
+        mapping_values: _abc.Iterable[_builtins.str] | None = ...,
+        attribute_set: _builtins.int = ...,
+        modalities: _abc.Iterable[_builtins.str] | None = ...,
+        modalities_left_out: _builtins.int = ...,
+        series: _abc.Iterable[_builtins.int] | None = ...,
+        instance_count: _builtins.int = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_set", b"attribute_set", "identity", b"identity", "instance_count", b"instance_count", "mapping_values", b"mapping_values", "modalities", b"modalities", "modalities_left_out", b"modalities_left_out", "number", b"number", "received_at", b"received_at", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class Series(_message.Message):

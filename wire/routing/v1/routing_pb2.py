@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from wire.auth.v1 import auth_pb2 as wire_dot_auth_dot_v1_dot_auth__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwire/routing/v1/routing.proto\x12\x0fwire.routing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17wire/auth/v1/auth.proto\"\x99\x01\n\x08\x46\x61\x63ility\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x31\n\x05model\x18\x04 \x01(\x0e\x32\".wire.routing.v1.TransmissionModel\x12\x13\n\x0bmapping_tag\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\"B\n\x13SaveFacilityRequest\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\"C\n\x14SaveFacilityResponse\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\">\n\x15ListFacilitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x16ListFacilitiesResponse\x12-\n\nfacilities\x18\x01 \x03(\x0b\x32\x19.wire.routing.v1.Facility\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x17\x44\x65scribeFacilityRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\"G\n\x18\x44\x65scribeFacilityResponse\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\"d\n\x0c\x45ndpointRule\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1c\n\x14\x65ndpoint_facility_id\x18\x02 \x01(\t\x12\x17\n\x0fhub_facility_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\">\n\x0fSaveRuleRequest\x12+\n\x04rule\x18\x01 \x01(\x0b\x32\x1d.wire.routing.v1.EndpointRule\"?\n\x10SaveRuleResponse\x12+\n\x04rule\x18\x01 \x01(\x0b\x32\x1d.wire.routing.v1.EndpointRule\"N\n\x10ListRulesRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x11ListRulesResponse\x12,\n\x05rules\x18\x01 \x03(\x0b\x32\x1d.wire.routing.v1.EndpointRule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11RemoveRuleRequest\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\"\x14\n\x12RemoveRuleResponse\"Q\n\x0bPlacedStudy\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x12\n\nall_series\x18\x02 \x01(\x08\x12\x1c\n\x14series_instance_uids\x18\x03 \x03(\t\"\xa7\x02\n\tPlacement\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\t\x12 \n\x18received_via_facility_id\x18\x03 \x01(\t\x12\x1a\n\x12study_instance_uid\x18\x04 \x01(\t\x12\x30\n\x06reason\x18\x05 \x01(\x0e\x32 .wire.routing.v1.PlacementReason\x12\x15\n\rundistributed\x18\x06 \x01(\x08\x12-\n\x07studies\x18\x07 \x03(\x0b\x32\x1c.wire.routing.v1.PlacedStudy\x12-\n\tplaced_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\t \x01(\x03\"+\n\x18\x44\x65scribePlacementRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"J\n\x19\x44\x65scribePlacementResponse\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x1a.wire.routing.v1.Placement\"\'\n\x14\x44\x65scribePurgeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"*\n\x15\x44\x65scribePurgeResponse\x12\x11\n\tstudy_ids\x18\x01 \x03(\t\"\xa5\x01\n\x13ListVersionsRequest\x12\x37\n\x04kind\x18\x01 \x01(\x0e\x32).wire.routing.v1.ListVersionsRequest.Kind\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\"C\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_FACILITY\x10\x01\x12\x12\n\x0eKIND_PLACEMENT\x10\x02\"\x7f\n\x14ListVersionsResponse\x12?\n\x08versions\x18\x01 \x03(\x0b\x32-.wire.routing.v1.ListVersionsResponse.Version\x1a&\n\x07Version\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"8\n\x0fListHeldRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x99\x02\n\x04Held\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.wire.routing.v1.Held.Kind\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x10\n\x08study_id\x18\x03 \x01(\t\x12\x1b\n\x13series_instance_uid\x18\x04 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12+\n\x07held_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12KIND_UNDISTRIBUTED\x10\x01\x12\x0e\n\nKIND_STUDY\x10\x02\x12\x0f\n\x0bKIND_SERIES\x10\x03\"P\n\x10ListHeldResponse\x12#\n\x04held\x18\x01 \x03(\x0b\x32\x15.wire.routing.v1.Held\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x11\x44istributeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\t\"C\n\x12\x44istributeResponse\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x1a.wire.routing.v1.Placement*\x95\x01\n\x11TransmissionModel\x12\"\n\x1eTRANSMISSION_MODEL_UNSPECIFIED\x10\x00\x12\x1f\n\x1bTRANSMISSION_MODEL_STANDARD\x10\x01\x12\x1a\n\x16TRANSMISSION_MODEL_HUB\x10\x02\x12\x1f\n\x1bTRANSMISSION_MODEL_ENDPOINT\x10\x03*\xe6\x01\n\x0fPlacementReason\x12 \n\x1cPLACEMENT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17PLACEMENT_REASON_DIRECT\x10\x01\x12\x19\n\x15PLACEMENT_REASON_RULE\x10\x02\x12\x1d\n\x19PLACEMENT_REASON_NO_VALUE\x10\x03\x12\x1c\n\x18PLACEMENT_REASON_NO_RULE\x10\x04\x12\x1e\n\x1aPLACEMENT_REASON_AMBIGUOUS\x10\x05\x12\x1c\n\x18PLACEMENT_REASON_BY_HAND\x10\x06\x32\x8b\t\n\x0eRoutingService\x12\x66\n\x0cSaveFacility\x12$.wire.routing.v1.SaveFacilityRequest\x1a%.wire.routing.v1.SaveFacilityResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12l\n\x0eListFacilities\x12&.wire.routing.v1.ListFacilitiesRequest\x1a\'.wire.routing.v1.ListFacilitiesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12u\n\x10\x44\x65scribeFacility\x12(.wire.routing.v1.DescribeFacilityRequest\x1a).wire.routing.v1.DescribeFacilityResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12Z\n\x08SaveRule\x12 .wire.routing.v1.SaveRuleRequest\x1a!.wire.routing.v1.SaveRuleResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12]\n\tListRules\x12!.wire.routing.v1.ListRulesRequest\x1a\".wire.routing.v1.ListRulesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12`\n\nRemoveRule\x12\".wire.routing.v1.RemoveRuleRequest\x1a#.wire.routing.v1.RemoveRuleResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12x\n\x11\x44\x65scribePlacement\x12).wire.routing.v1.DescribePlacementRequest\x1a*.wire.routing.v1.DescribePlacementResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12l\n\rDescribePurge\x12%.wire.routing.v1.DescribePurgeRequest\x1a&.wire.routing.v1.DescribePurgeResponse\"\x0c\xa2\xbb\x18\x08\x12\x06ingest\x12i\n\x0cListVersions\x12$.wire.routing.v1.ListVersionsRequest\x1a%.wire.routing.v1.ListVersionsResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12Z\n\x08ListHeld\x12 .wire.routing.v1.ListHeldRequest\x1a!.wire.routing.v1.ListHeldResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12`\n\nDistribute\x12\".wire.routing.v1.DistributeRequest\x1a#.wire.routing.v1.DistributeResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwire/routing/v1/routing.proto\x12\x0fwire.routing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17wire/auth/v1/auth.proto\"\x99\x01\n\x08\x46\x61\x63ility\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x31\n\x05model\x18\x04 \x01(\x0e\x32\".wire.routing.v1.TransmissionModel\x12\x13\n\x0bmapping_tag\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\"B\n\x13SaveFacilityRequest\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\"C\n\x14SaveFacilityResponse\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\">\n\x15ListFacilitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x16ListFacilitiesResponse\x12-\n\nfacilities\x18\x01 \x03(\x0b\x32\x19.wire.routing.v1.Facility\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x17\x44\x65scribeFacilityRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\"G\n\x18\x44\x65scribeFacilityResponse\x12+\n\x08\x66\x61\x63ility\x18\x01 \x01(\x0b\x32\x19.wire.routing.v1.Facility\"d\n\x0c\x45ndpointRule\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\x1c\n\x14\x65ndpoint_facility_id\x18\x02 \x01(\t\x12\x17\n\x0fhub_facility_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\">\n\x0fSaveRuleRequest\x12+\n\x04rule\x18\x01 \x01(\x0b\x32\x1d.wire.routing.v1.EndpointRule\"?\n\x10SaveRuleResponse\x12+\n\x04rule\x18\x01 \x01(\x0b\x32\x1d.wire.routing.v1.EndpointRule\"N\n\x10ListRulesRequest\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x11ListRulesResponse\x12,\n\x05rules\x18\x01 \x03(\x0b\x32\x1d.wire.routing.v1.EndpointRule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11RemoveRuleRequest\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\"\x14\n\x12RemoveRuleResponse\"r\n\x0bPlacedStudy\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x12\n\nall_series\x18\x02 \x01(\x08\x12\x1c\n\x14series_instance_uids\x18\x03 \x03(\t\x12\x10\n\x08\x62y_parts\x18\x04 \x01(\x08\x12\r\n\x05parts\x18\x05 \x03(\x05\"\xc5\x02\n\tPlacement\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\t\x12 \n\x18received_via_facility_id\x18\x03 \x01(\t\x12\x1a\n\x12study_instance_uid\x18\x04 \x01(\t\x12\x30\n\x06reason\x18\x05 \x01(\x0e\x32 .wire.routing.v1.PlacementReason\x12\x15\n\rundistributed\x18\x06 \x01(\x08\x12-\n\x07studies\x18\x07 \x03(\x0b\x32\x1c.wire.routing.v1.PlacedStudy\x12-\n\tplaced_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x1c\n\x14\x61nother_patient_held\x18\n \x01(\x05\"+\n\x18\x44\x65scribePlacementRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"J\n\x19\x44\x65scribePlacementResponse\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x1a.wire.routing.v1.Placement\"\'\n\x14\x44\x65scribePurgeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"*\n\x15\x44\x65scribePurgeResponse\x12\x11\n\tstudy_ids\x18\x01 \x03(\t\"\xa5\x01\n\x13ListVersionsRequest\x12\x37\n\x04kind\x18\x01 \x01(\x0e\x32).wire.routing.v1.ListVersionsRequest.Kind\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\"C\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_FACILITY\x10\x01\x12\x12\n\x0eKIND_PLACEMENT\x10\x02\"\x7f\n\x14ListVersionsResponse\x12?\n\x08versions\x18\x01 \x03(\x0b\x32-.wire.routing.v1.ListVersionsResponse.Version\x1a&\n\x07Version\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"8\n\x0fListHeldRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x99\x02\n\x04Held\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.wire.routing.v1.Held.Kind\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x10\n\x08study_id\x18\x03 \x01(\t\x12\x1b\n\x13series_instance_uid\x18\x04 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12+\n\x07held_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12KIND_UNDISTRIBUTED\x10\x01\x12\x0e\n\nKIND_STUDY\x10\x02\x12\x0f\n\x0bKIND_SERIES\x10\x03\"P\n\x10ListHeldResponse\x12#\n\x04held\x18\x01 \x03(\x0b\x32\x15.wire.routing.v1.Held\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x11\x44istributeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x61\x63ility_id\x18\x02 \x01(\t\"C\n\x12\x44istributeResponse\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x1a.wire.routing.v1.Placement*\x95\x01\n\x11TransmissionModel\x12\"\n\x1eTRANSMISSION_MODEL_UNSPECIFIED\x10\x00\x12\x1f\n\x1bTRANSMISSION_MODEL_STANDARD\x10\x01\x12\x1a\n\x16TRANSMISSION_MODEL_HUB\x10\x02\x12\x1f\n\x1bTRANSMISSION_MODEL_ENDPOINT\x10\x03*\xe6\x01\n\x0fPlacementReason\x12 \n\x1cPLACEMENT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17PLACEMENT_REASON_DIRECT\x10\x01\x12\x19\n\x15PLACEMENT_REASON_RULE\x10\x02\x12\x1d\n\x19PLACEMENT_REASON_NO_VALUE\x10\x03\x12\x1c\n\x18PLACEMENT_REASON_NO_RULE\x10\x04\x12\x1e\n\x1aPLACEMENT_REASON_AMBIGUOUS\x10\x05\x12\x1c\n\x18PLACEMENT_REASON_BY_HAND\x10\x06\x32\x8b\t\n\x0eRoutingService\x12\x66\n\x0cSaveFacility\x12$.wire.routing.v1.SaveFacilityRequest\x1a%.wire.routing.v1.SaveFacilityResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12l\n\x0eListFacilities\x12&.wire.routing.v1.ListFacilitiesRequest\x1a\'.wire.routing.v1.ListFacilitiesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12u\n\x10\x44\x65scribeFacility\x12(.wire.routing.v1.DescribeFacilityRequest\x1a).wire.routing.v1.DescribeFacilityResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12Z\n\x08SaveRule\x12 .wire.routing.v1.SaveRuleRequest\x1a!.wire.routing.v1.SaveRuleResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12]\n\tListRules\x12!.wire.routing.v1.ListRulesRequest\x1a\".wire.routing.v1.ListRulesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12`\n\nRemoveRule\x12\".wire.routing.v1.RemoveRuleRequest\x1a#.wire.routing.v1.RemoveRuleResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12x\n\x11\x44\x65scribePlacement\x12).wire.routing.v1.DescribePlacementRequest\x1a*.wire.routing.v1.DescribePlacementResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12l\n\rDescribePurge\x12%.wire.routing.v1.DescribePurgeRequest\x1a&.wire.routing.v1.DescribePurgeResponse\"\x0c\xa2\xbb\x18\x08\x12\x06ingest\x12i\n\x0cListVersions\x12$.wire.routing.v1.ListVersionsRequest\x1a%.wire.routing.v1.ListVersionsResponse\"\x0c\xa2\xbb\x18\x08\x12\x06\x61\x63\x63\x65ss\x12Z\n\x08ListHeld\x12 .wire.routing.v1.ListHeldRequest\x1a!.wire.routing.v1.ListHeldResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12`\n\nDistribute\x12\".wire.routing.v1.DistributeRequest\x1a#.wire.routing.v1.DistributeResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,10 +55,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTINGSERVICE'].methods_by_name['ListHeld']._serialized_options = b'\242\273\030\005\n\003bff'
   _globals['_ROUTINGSERVICE'].methods_by_name['Distribute']._loaded_options = None
   _globals['_ROUTINGSERVICE'].methods_by_name['Distribute']._serialized_options = b'\242\273\030\005\n\003bff'
-  _globals['_TRANSMISSIONMODEL']._serialized_start=2584
-  _globals['_TRANSMISSIONMODEL']._serialized_end=2733
-  _globals['_PLACEMENTREASON']._serialized_start=2736
-  _globals['_PLACEMENTREASON']._serialized_end=2966
+  _globals['_TRANSMISSIONMODEL']._serialized_start=2647
+  _globals['_TRANSMISSIONMODEL']._serialized_end=2796
+  _globals['_PLACEMENTREASON']._serialized_start=2799
+  _globals['_PLACEMENTREASON']._serialized_end=3029
   _globals['_FACILITY']._serialized_start=109
   _globals['_FACILITY']._serialized_end=262
   _globals['_SAVEFACILITYREQUEST']._serialized_start=264
@@ -88,37 +88,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVERULERESPONSE']._serialized_start=1125
   _globals['_REMOVERULERESPONSE']._serialized_end=1145
   _globals['_PLACEDSTUDY']._serialized_start=1147
-  _globals['_PLACEDSTUDY']._serialized_end=1228
-  _globals['_PLACEMENT']._serialized_start=1231
-  _globals['_PLACEMENT']._serialized_end=1526
-  _globals['_DESCRIBEPLACEMENTREQUEST']._serialized_start=1528
-  _globals['_DESCRIBEPLACEMENTREQUEST']._serialized_end=1571
-  _globals['_DESCRIBEPLACEMENTRESPONSE']._serialized_start=1573
-  _globals['_DESCRIBEPLACEMENTRESPONSE']._serialized_end=1647
-  _globals['_DESCRIBEPURGEREQUEST']._serialized_start=1649
-  _globals['_DESCRIBEPURGEREQUEST']._serialized_end=1688
-  _globals['_DESCRIBEPURGERESPONSE']._serialized_start=1690
-  _globals['_DESCRIBEPURGERESPONSE']._serialized_end=1732
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=1735
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=1900
-  _globals['_LISTVERSIONSREQUEST_KIND']._serialized_start=1833
-  _globals['_LISTVERSIONSREQUEST_KIND']._serialized_end=1900
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=1902
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2029
-  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_start=1991
-  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_end=2029
-  _globals['_LISTHELDREQUEST']._serialized_start=2031
-  _globals['_LISTHELDREQUEST']._serialized_end=2087
-  _globals['_HELD']._serialized_start=2090
-  _globals['_HELD']._serialized_end=2371
-  _globals['_HELD_KIND']._serialized_start=2286
-  _globals['_HELD_KIND']._serialized_end=2371
-  _globals['_LISTHELDRESPONSE']._serialized_start=2373
-  _globals['_LISTHELDRESPONSE']._serialized_end=2453
-  _globals['_DISTRIBUTEREQUEST']._serialized_start=2455
-  _globals['_DISTRIBUTEREQUEST']._serialized_end=2512
-  _globals['_DISTRIBUTERESPONSE']._serialized_start=2514
-  _globals['_DISTRIBUTERESPONSE']._serialized_end=2581
-  _globals['_ROUTINGSERVICE']._serialized_start=2969
-  _globals['_ROUTINGSERVICE']._serialized_end=4132
+  _globals['_PLACEDSTUDY']._serialized_end=1261
+  _globals['_PLACEMENT']._serialized_start=1264
+  _globals['_PLACEMENT']._serialized_end=1589
+  _globals['_DESCRIBEPLACEMENTREQUEST']._serialized_start=1591
+  _globals['_DESCRIBEPLACEMENTREQUEST']._serialized_end=1634
+  _globals['_DESCRIBEPLACEMENTRESPONSE']._serialized_start=1636
+  _globals['_DESCRIBEPLACEMENTRESPONSE']._serialized_end=1710
+  _globals['_DESCRIBEPURGEREQUEST']._serialized_start=1712
+  _globals['_DESCRIBEPURGEREQUEST']._serialized_end=1751
+  _globals['_DESCRIBEPURGERESPONSE']._serialized_start=1753
+  _globals['_DESCRIBEPURGERESPONSE']._serialized_end=1795
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=1798
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=1963
+  _globals['_LISTVERSIONSREQUEST_KIND']._serialized_start=1896
+  _globals['_LISTVERSIONSREQUEST_KIND']._serialized_end=1963
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=1965
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=2092
+  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_start=2054
+  _globals['_LISTVERSIONSRESPONSE_VERSION']._serialized_end=2092
+  _globals['_LISTHELDREQUEST']._serialized_start=2094
+  _globals['_LISTHELDREQUEST']._serialized_end=2150
+  _globals['_HELD']._serialized_start=2153
+  _globals['_HELD']._serialized_end=2434
+  _globals['_HELD_KIND']._serialized_start=2349
+  _globals['_HELD_KIND']._serialized_end=2434
+  _globals['_LISTHELDRESPONSE']._serialized_start=2436
+  _globals['_LISTHELDRESPONSE']._serialized_end=2516
+  _globals['_DISTRIBUTEREQUEST']._serialized_start=2518
+  _globals['_DISTRIBUTEREQUEST']._serialized_end=2575
+  _globals['_DISTRIBUTERESPONSE']._serialized_start=2577
+  _globals['_DISTRIBUTERESPONSE']._serialized_end=2644
+  _globals['_ROUTINGSERVICE']._serialized_start=3032
+  _globals['_ROUTINGSERVICE']._serialized_end=4195
 # @@protoc_insertion_point(module_scope)

@@ -476,14 +476,26 @@ class PlacedStudy(_message.Message):
     STUDY_ID_FIELD_NUMBER: _builtins.int
     ALL_SERIES_FIELD_NUMBER: _builtins.int
     SERIES_INSTANCE_UIDS_FIELD_NUMBER: _builtins.int
+    BY_PARTS_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """StudyId of ingest, a UUID."""
     all_series: _builtins.bool
     """Whether every series belongs to the case (studies that came directly); then `series_instance_uids` is empty."""
+    by_parts: _builtins.bool
+    """Whether `parts` says what belongs to the case; the two fields above are then for callers of the version before,
+    and name no series of which a part does not belong.
+    """
     @_builtins.property
     def series_instance_uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For studies received at a hub: the Series Instance UIDs whose mapping value agrees; only these are
         counted, listed or served.
+        """
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the parts of the study (ingest) that belong to the case, sorted; only these are counted, listed or
+        served.
         """
 
     def __init__(
@@ -492,10 +504,12 @@ class PlacedStudy(_message.Message):
         study_id: _builtins.str = ...,
         all_series: _builtins.bool = ...,
         series_instance_uids: _abc.Iterable[_builtins.str] | None = ...,
+        by_parts: _builtins.bool = ...,
+        parts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_series", b"all_series", "series_instance_uids", b"series_instance_uids", "study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_series", b"all_series", "by_parts", b"by_parts", "parts", b"parts", "series_instance_uids", b"series_instance_uids", "study_id", b"study_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,6 +530,7 @@ class Placement(_message.Message):
     STUDIES_FIELD_NUMBER: _builtins.int
     PLACED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     facility_id: _builtins.str
@@ -530,6 +545,8 @@ class Placement(_message.Message):
     """Whether it waits at its hub for distribution by hand."""
     version: _builtins.int
     """The owner's version: grows with each change."""
+    another_patient_held: _builtins.int
+    """How many parts of its studies are held because they may show another patient."""
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacedStudy]:
         """The received studies that make up the case."""
@@ -550,10 +567,11 @@ class Placement(_message.Message):
         studies: _abc.Iterable[Global___PlacedStudy] | None = ...,
         placed_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        another_patient_held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["placed_at", b"placed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
