@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from bench import p1_store, p7_check, p10_worklist, p11_mail, p12_start, peers
+from bench import p1_store, p7_check, p10_worklist, p11_mail, p12_start, p14_huge, peers
 from bench.results import Result, save
 
 MEASUREMENTS = {
@@ -12,6 +12,7 @@ MEASUREMENTS = {
     "P10": p10_worklist.measure,
     "P11": p11_mail.measure,
     "P12": p12_start.measure,
+    "P14": p14_huge.measure,
 }
 
 

@@ -37,7 +37,7 @@ async def measure() -> Sequence[Result]:
         try:
             for number in range(STUDIES):
                 paths = studies.write_study(site.folder / f"study{number}", INSTANCES, studies.SIDE_39_KB)
-                delays.append(await _delay(site, paths))
+                delays.append(await delay_of(site, paths))
                 if loading.done():
                     loading.result()
                     raise RuntimeError("the load ended too early")
@@ -52,7 +52,8 @@ async def measure() -> Sequence[Result]:
     return [replace(median, what=f"{what}, p99", ours=p99, goal=f"<= {DUE_MS} ms", met=met), median]
 
 
-async def _delay(site: Site, paths: Sequence[Path]) -> float:
+async def delay_of(site: Site, paths: Sequence[Path]) -> float:
+    """Seconds from the last acknowledgement of a study to its case, with all instances, on the worklist."""
     study_instance_uid = dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID
     acknowledged = await _send(site, paths)
     deadline = time.perf_counter() + 30

@@ -52,11 +52,16 @@ async def running() -> AsyncIterator[Site]:
             endpoints = Endpoints.read(system.data_dir)
             async with connect(endpoints, Session.begin(LOGIN)) as readroom:
                 facility_id = await _prepare(readroom, folder / "gateway")
-                pem, key = (folder / "gateway" / f"gateway.{kind}" for kind in ("pem", "key"))
-                gateway = TLSFiles(pem, key, endpoints.gateway_ca)
+                gateway = identity(folder / "gateway", endpoints)
                 yield Site(folder, system, endpoints, gateway, readroom, facility_id)
         finally:
             system.stop()
+
+
+def identity(gateway_folder: Path, endpoints: Endpoints) -> TLSFiles:
+    """The identity of an enrolled gateway."""
+    pem, key = (gateway_folder / f"gateway.{kind}" for kind in ("pem", "key"))
+    return TLSFiles(pem, key, endpoints.gateway_ca)
 
 
 async def store_cases(site: Site, wanted: int) -> list[str]:
@@ -77,7 +82,14 @@ async def _prepare(readroom: Readroom, gateway_folder: Path) -> str:
     for permission in ("facility.admin", "gateway.admin", "share.create"):
         user.permissions.append(access.PermissionGrant(permission=permission))
     await readroom.access.SaveUser(access.SaveUserRequest(user=user, set_permissions=True))
-    facility_id = (await save_facility(readroom, Facility(name="Bench"))).facility_id
+    return await add_facility(readroom, "Bench", AE_TITLE, gateway_folder)
+
+
+async def add_facility(readroom: Readroom, name: str, ae_title: str, gateway_folder: Path) -> str:
+    """Makes a facility whose cases the radiologist reads, and enrols a gateway for it; answers its id."""
+    users = await readroom.access.ListUsers(access.ListUsersRequest())
+    user = next(user for user in users.users if user.login == LOGIN)
+    facility_id = (await save_facility(readroom, Facility(name=name))).facility_id
     await readroom.access.SavePrivilege(
         access.SavePrivilegeRequest(
             privilege=access.Privilege(
@@ -85,5 +97,5 @@ async def _prepare(readroom: Readroom, gateway_folder: Path) -> str:
             )
         )
     )
-    await enrol_gateway(readroom, "bench", {AE_TITLE: facility_id}, gateway_folder)
+    await enrol_gateway(readroom, name.lower(), {ae_title: facility_id}, gateway_folder)
     return facility_id
