@@ -68,6 +68,10 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
         self._acceptor: Acceptor | None = None
         self._server: rpc.Server | None = None
 
+    @property
+    def running(self) -> bool:
+        return self._server is not None
+
     async def start(self) -> None:
         tls = self.pki.gateway_tls("ingest")
         self._server = rpc.Server("ingest", self.address("gateways"), tls, None)
