@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.cast import ADMIN, BRANDT, CENTRAL, ENDPOINT, MARSH, MOOR, SITES, VOS
+from demo.cast import ADMIN, BRANDT, CENTRAL, ENDPOINT, HULL, MARSH, MODALITY, MOOR, SITES, VOS
 from demo.comparing import by_uid
 from demo.deletion import DELETED, Retry, everybody_confirms, send_again
-from demo.dicom_files import SyntheticCT, digest
+from demo.dicom_files import SyntheticCT, digest, uid, written_as
 from demo.gateways import RunningGateway
+from demo.modality import PynetdicomModality
 from demo.reading import FINAL, FIRST, LAST, PRELIMINARY, Obtained, completes, let_them_read, locks
 from demo.setting import create_user, set_the_scene
 from demo.sharing import wanted
@@ -29,10 +30,16 @@ from tests.wait import eventually
 from wire.access.v1.access_pb2 import SaveUserRequest
 from wire.audit.v1.audit_pb2 import VerifyAuditRequest
 from wire.ingest.v1.ingest_pb2 import DeleteStudyRequest
+from wire.routing.v1.routing_pb2 import ListHeldRequest
 from wire.sharing.v1.sharing_pb2 import ListReceivedRequest
 
-READ, GONE, WAITING, NEW = (small(f"upgrade-{name}", "MS44") for name in ("read", "gone", "waiting", "new"))
-"""Studies: one is read and shared, one is deleted, one waits in the gateway, one is sent later."""
+READ, GONE, WAITING, NEW, MIXED = (
+    small(f"upgrade-{name}", "MS44") for name in ("read", "gone", "waiting", "new", "mixed")
+)
+"""Studies: one is read and shared, one is deleted, one waits in the gateway, one is sent later, and of one a
+series of another institution is held."""
+UNPLACED = small("upgrade-unplaced", "Nobody's")
+"""It waits at the hub: no rule has its value."""
 
 
 def a_world(system: LocalSystem, resources: AsyncExitStack) -> World:
@@ -43,7 +50,7 @@ def a_world(system: LocalSystem, resources: AsyncExitStack) -> World:
 async def play(world: World) -> None:
     """One study is read and shared, another is deleted; a report's fact and a third study are on their way.
 
-    Of services and gateways nothing runs afterwards.
+    A series and a study wait at the hub. Of services and gateways nothing runs afterwards.
     """
     await set_the_scene(world)
     await let_them_read(world)
@@ -65,6 +72,12 @@ async def play(world: World) -> None:
     deletion = (await moor.ingest.DeleteStudy(DeleteStudyRequest(case_id=gone.case_id))).deletion
     await everybody_confirms(world, deletion)
 
+    await send(world, CENTRAL, MIXED, world.folder / "sent")
+    await seen(world, VOS.login, MIXED)
+    await _send_a_series_of_another_institution(world)
+    await send(world, CENTRAL, UNPLACED, world.folder / "sent")
+    await seen(world, HULL.login, UNPLACED)
+
     world.system.servers.nats.stop()
     await completes(MARSH, FINAL, LAST)(world, read.case_id)
     world.system.stop_service("ingest")
@@ -73,6 +86,25 @@ async def play(world: World) -> None:
         gateway.process.end(15, 5.0)
     for service in world.system.names:
         world.system.stop_service(service)
+
+
+async def _send_a_series_of_another_institution(world: World) -> None:
+    """It belongs to the study and is held."""
+    path = written_as(
+        world.folder / "sent" / MIXED.name / "0001.dcm",
+        world.folder / "other" / "0001.dcm",
+        SOPInstanceUID=uid(MIXED.name, "another"),
+        SeriesInstanceUID=uid(MIXED.name, "another series"),
+        InstitutionName="Another",
+    )
+    called = world.gateways[CENTRAL.name].called
+    await asyncio.to_thread(PynetdicomModality(MODALITY).send, [path], called, lambda: None)
+    admin = await world.acting_as(ADMIN)
+
+    async def held() -> bool:
+        return any(each.case_id for each in (await admin.routing.ListHeld(ListHeldRequest())).held)
+
+    await eventually(held)
 
 
 async def _permit_everywhere(world: World, permission: str) -> None:
@@ -88,7 +120,9 @@ def told(world: World) -> Story:
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     sent = [
-        path for study in (READ, GONE, WAITING) for path in (world.folder / "sent" / study.name).iterdir()
+        path
+        for study in (READ, GONE, WAITING, MIXED, UNPLACED)
+        for path in (world.folder / "sent" / study.name).iterdir()
     ]
     return Story(
         version=version.stdout.strip(),
@@ -113,6 +147,7 @@ async def look_again(system: LocalSystem, story: Story, folder: Path) -> None:
                 system.servers.kept.port(f"gateway_{site.name}"),
             )
         await _what_was_read_and_shared_is_there(world, story, folder)
+        await _what_waits_at_the_hub_still_waits(world, story, folder)
         await _what_waited_in_the_gateway_arrives(world, story, folder)
         await _what_was_deleted_stays_away(world, folder)
         await _the_audit_verifies(world)
@@ -142,6 +177,15 @@ async def _fetches(world: World, login: str, study: SyntheticCT, story: Story, f
     fetched = by_uid(await fetch_case(await world.acting_as(login), case.case_id, folder, Silent()))
     assert len(fetched) == study.slices
     assert {uid: digest(path) for uid, path in fetched.items()}.items() <= story.digests.items()
+
+
+async def _what_waits_at_the_hub_still_waits(world: World, story: Story, folder: Path) -> None:
+    """A series is held beside its case, which has the others; a study is a case of the hub."""
+    await seen(world, VOS.login, MIXED)
+    await _fetches(world, VOS.login, MIXED, story, folder / "mixed")
+    assert (await seen(world, HULL.login, UNPLACED)).undistributed
+    held = (await (await world.acting_as(ADMIN)).routing.ListHeld(ListHeldRequest())).held
+    assert len(held) == 2
 
 
 async def _what_waited_in_the_gateway_arrives(world: World, story: Story, folder: Path) -> None:
