@@ -12,19 +12,18 @@ from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from services.routing.domain import (
-    HELD_SENTENCES,
     EndpointRule,
     Facility,
     FacilitySettings,
-    Held,
-    HeldKind,
     Model,
     PlacedStudy,
     Placement,
     Reason,
     fold,
 )
-from services.routing.usecases import Facilities, Placements, Rules
+from services.routing.parts import HELD_SENTENCES, Held, HeldKind
+from services.routing.placements import Placements
+from services.routing.usecases import Facilities, Rules
 from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
 

@@ -10,7 +10,7 @@ from kernel.ids import CaseId, StudyId
 from plumbing import timers
 from plumbing.bus import Hearing
 from services.routing.domain import Deletion, Study
-from services.routing.usecases import Placements
+from services.routing.placements import Placements
 
 HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert above 0", ["kind"])
 

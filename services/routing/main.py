@@ -19,8 +19,9 @@ from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.routing import api, events
 from services.routing.clients import AccessClient, IngestClient
+from services.routing.placements import Placements
 from services.routing.store import RoutingTransaction
-from services.routing.usecases import NAME, Administration, Facilities, Placements, Rules
+from services.routing.usecases import NAME, Administration, Facilities, Rules
 
 
 class Settings(ServiceSettings):

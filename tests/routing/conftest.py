@@ -19,9 +19,11 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import Verifier
 from services.routing import main
-from services.routing.domain import EndpointRule, Facility, FacilitySettings, Held, Model, Placement, Study
+from services.routing.domain import EndpointRule, Facility, FacilitySettings, Model, Placement, Study
+from services.routing.parts import Held
+from services.routing.placements import Placements
 from services.routing.store import RoutingTransaction
-from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Placements, Rules
+from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Rules
 from tests.auditing import AUDIT_KEY
 from tests.hosting import answers
 from tests.routing.builders import EVERYWHERE, TAG, Archive, Permissions

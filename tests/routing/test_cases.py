@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from kernel.ids import FacilityId, StudyId
-from services.routing.domain import Held, HeldKind, Model
+from services.routing.domain import Model
+from services.routing.parts import Held, HeldKind
 from tests.routing.builders import a_study, a_uid
 from tests.routing.conftest import ADMIN, Routing
 

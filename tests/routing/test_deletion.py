@@ -12,7 +12,8 @@ import pytest
 from kernel.errors import NotFound, Unavailable
 from kernel.events import CaseDeleted, CasePurged
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.routing.domain import Deletion, Facility, HeldKind, HeldReason, Model, Placement, Study
+from services.routing.domain import Deletion, Facility, Model, Placement, Study
+from services.routing.parts import HeldKind, HeldReason
 from tests.clocks import NOON
 from tests.routing.builders import a_study
 from tests.routing.conftest import ADMIN, Routing

@@ -14,19 +14,16 @@ from hypothesis import strategies as st
 from kernel.errors import Conflict, Invalid
 from kernel.ids import FacilityId, RuleId
 from services.routing.domain import (
-    HELD_SENTENCES,
     UNDISTRIBUTED,
     Facility,
     FacilitySettings,
-    HeldKind,
-    HeldReason,
     Model,
     Reason,
-    agree,
     new_rule,
     place,
     save_facility,
 )
+from services.routing.parts import HELD_SENTENCES, HeldKind, HeldReason, agree
 from tests.routing.builders import TAG, a_facility, a_study
 
 ZONES = available_timezones()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.routing.domain import Facility, Held, HeldKind, HeldReason, Model, Placement, Reason, Study
+from services.routing.domain import Facility, Model, Placement, Reason, Study
+from services.routing.parts import Held, HeldKind, HeldReason
 from services.routing.usecases import Transaction
 from tests.routing.builders import EVERYWHERE, a_study, a_uid
 from tests.routing.conftest import ADMIN, Routing

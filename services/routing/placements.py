@@ -1,0 +1,243 @@
+"""What routing does with received studies: places them, follows them, purges them, lists what waits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from kernel.errors import NotFound, Unavailable
+from kernel.events import CaseMoved, CasePlaced, CasePurged, CaseUndistributed
+from kernel.ids import CaseId, FacilityId, NewId, StudyId
+from plumbing import healing
+from services.routing.domain import (
+    Deletion,
+    Destination,
+    KnownStudy,
+    Placement,
+    Study,
+    place,
+    rule_keys,
+)
+from services.routing.parts import Held, HeldKind, HeldReason, Waiting, agree
+from services.routing.usecases import (
+    NAME,
+    VERSIONS_PAGE,
+    Administration,
+    Database,
+    Ingest,
+    Transaction,
+    Versions,
+    administered,
+    somewhere,
+)
+
+
+class Placements:
+    """Which facility owns each received study, and what waits for a person."""
+
+    def __init__(
+        self, database: Database, administration: Administration, ingest: Ingest, new_id: NewId
+    ) -> None:
+        self._database = database
+        self._administration = administration
+        self._ingest = ingest
+        self._new_id = new_id
+
+    async def fetch(self, study_id: StudyId) -> Study | None:
+        """Asks the owner for the snapshot that `place` writes; ask before the transaction opens."""
+        return await self._ingest.describe_study(study_id)
+
+    async def place(self, transaction: Transaction, study: Study) -> None:
+        """Applies a snapshot of a received study: places it, or follows what has changed in it.
+
+        Snapshots may come late, twice or out of order: only a newer one than the last has an effect.
+        """
+        known = await transaction.lock_study(study.id)
+        if known is None or known.version >= study.version:
+            return
+        placement = await transaction.lock_placement(known.case_id) if known.case_id else None
+        if placement:
+            await self._follow(transaction, study, known, placement)
+        else:
+            await self._place(transaction, study, known)
+
+    async def _place(self, transaction: Transaction, study: Study, known: KnownStudy) -> None:
+        facility = await transaction.facility(study.receiving_facility_id)
+        if facility is None:
+            await self._hold(transaction, study, known, HeldReason.UNKNOWN_FACILITY)
+            return
+        value = study.first_value(facility.mapping_tag) if facility.mapping_tag else None
+        rules = await transaction.endpoints(facility.id, rule_keys(value)) if value else {}
+        destination = place(study, facility, rules)
+        if destination is None:
+            await transaction.save_study(study.id, replace(known, version=study.version))
+            return
+        placement = self._placement(transaction.now, study, destination)
+        case_id = await transaction.insert_placement(placement)
+        if case_id != placement.case_id:
+            await self._hold(transaction, study, known, HeldReason.SECOND_STUDY, beside=case_id)
+            return
+        known = replace(
+            known,
+            case_id=case_id,
+            mapping_tag=destination.mapping_tag,
+            mapping_value=destination.mapping_value,
+        )
+        await self._agree(transaction, study, known, placement)
+        said = CaseUndistributed if placement.undistributed else CasePlaced
+        await transaction.say(said(case_id, placement.version))
+
+    async def _follow(
+        self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
+    ) -> None:
+        """The case stays where it is; which series belong to it may have changed."""
+        if await self._agree(transaction, study, known, placement):
+            placement = replace(placement, version=placement.version + 1)
+            await transaction.update_placement(placement)
+            await transaction.say(CasePlaced(placement.case_id, placement.version))
+
+    async def _agree(
+        self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
+    ) -> bool:
+        """Whether what of the study belongs to its case is other than before."""
+        agreement = agree(study, known.mapping_tag, known.mapping_value, placement.reason)
+        after = replace(
+            known, version=study.version, mapping_value=agreement.mapping_value, placed=agreement.study
+        )
+        await transaction.save_study(study.id, after)
+        await transaction.hold(study, placement.case_id, agreement.waiting)
+        return after.placed != known.placed
+
+    async def _hold(
+        self,
+        transaction: Transaction,
+        study: Study,
+        known: KnownStudy,
+        reason: HeldReason,
+        beside: CaseId | None = None,
+    ) -> None:
+        await transaction.save_study(study.id, replace(known, version=study.version))
+        await transaction.hold(study, beside, [Waiting(HeldKind.STUDY, reason)])
+
+    def _placement(self, now: datetime, study: Study, destination: Destination) -> Placement:
+        return Placement(
+            CaseId(self._new_id()),
+            destination.facility_id,
+            destination.received_via_facility_id,
+            study.study_instance_uid,
+            destination.reason,
+            placed_at=now,
+            version=1,
+        )
+
+    async def describe(self, case_id: CaseId) -> Placement:
+        """The snapshot for another service."""
+        async with self._database.transaction() as transaction:
+            if placement := await transaction.placement(case_id):
+                return placement
+        raise NotFound("no such case", field="case_id")
+
+    async def list_versions(self, after: UUID) -> Versions:
+        """The versions of all placements, by CaseId."""
+        async with self._database.transaction() as transaction:
+            return await transaction.placement_versions(after, VERSIONS_PAGE)
+
+    async def fetch_deletion(self, case_id: CaseId) -> Deletion | None:
+        """What ingest says of a deletion and of the studies held beside the case; None: there is none."""
+        begun_at = await self._ingest.describe_deletion(case_id)
+        if begun_at is None:
+            return None
+        async with self._database.transaction() as transaction:
+            beside = await transaction.studies_beside(case_id)
+        return Deletion(case_id, begun_at, {study_id: await self.fetch(study_id) for study_id in beside})
+
+    async def purge(self, transaction: Transaction, deletion: Deletion, version: int) -> None:
+        """Removes a deleted case for good and says which studies were purged with it, also when none was.
+
+        They are its own and those held beside it, except for one that was received after the deletion began:
+        that is the study sent again, and nothing is in its way any more (ING-8).
+        """
+        case_id = deletion.case_id
+        # Studies are locked before their placement, here as wherever they are placed.
+        beside = {study_id: await transaction.lock_study(study_id) for study_id in deletion.beside}
+        own = await transaction.studies_of(case_id)
+        for study_id in own:
+            await transaction.lock_study(study_id)
+        await transaction.lock_placement(case_id)
+        if set(await transaction.studies_beside(case_id)) != set(beside):
+            raise Unavailable("another study has just come beside the case")
+        again = deletion.sent_again()
+        study_ids = await transaction.purge(case_id, [*own, *(set(beside) - {study.id for study in again})])
+        for study in again:
+            known = beside[study.id]
+            if known is None or known.version > study.version:
+                raise Unavailable("a study beside the case has just changed")
+            await self._place(transaction, study, known)
+        await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+        await transaction.say(CasePurged(case_id, version, NAME, tuple(study_ids)))
+
+    async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId]:
+        """The studies that were purged with a case; NotFound if it was not purged."""
+        async with self._database.transaction() as transaction:
+            study_ids = await transaction.purged_with(case_id)
+        if study_ids is None:
+            raise NotFound("routing has purged no such case", field="case_id")
+        return study_ids
+
+    async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
+        """What waits at the facilities that the actor administers, oldest first."""
+        async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
+            somewhere(reach)
+            return await transaction.held(reach, after, limit)
+
+    async def count_held(self) -> Mapping[HeldKind, int]:
+        """How many things wait, by kind."""
+        async with self._database.transaction() as transaction:
+            return await transaction.held_counts()
+
+    async def distribute(self, actor: str, case_id: CaseId, facility_id: FacilityId) -> Placement:
+        """Moves an undistributed case from its hub to an endpoint; the CaseId stays."""
+        object_ = f"case:{case_id}"
+        async with self._administration.act(actor, "case.distributed", object_) as (transaction, reach):
+            placement = await transaction.lock_placement(case_id)
+            if placement is None or placement.facility_id not in reach:
+                raise NotFound("no such case", field="case_id")
+            found = await transaction.hold_facilities({facility_id})
+            moved = placement.distribute(administered(found.get(facility_id), reach, "facility_id"))
+            await transaction.update_placement(moved)
+            await transaction.release_undistributed(case_id)
+            await transaction.record(
+                actor,
+                "case.distributed",
+                object_,
+                "done",
+                version=moved.version,
+                from_facility_id=str(placement.facility_id),
+                to_facility_id=str(moved.facility_id),
+            )
+            await transaction.say(CaseMoved(case_id, moved.version))
+            described = await transaction.placement(case_id)
+            assert described is not None
+            return described
+
+    async def heal(self) -> int:
+        """Applies every received study of which ingest has something newer; how many there were."""
+        return await healing.heal(
+            [healing.Kind("studies", self._ingest.list_versions, self._stale, self._heal)]
+        )
+
+    async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
+        async with self._database.transaction() as transaction:
+            known = await transaction.known_versions([StudyId(study_id) for study_id in told])
+        return [
+            StudyId(study_id)
+            for study_id, version in told.items()
+            if known.get(StudyId(study_id), 0) < version
+        ]
+
+    async def _heal(self, study_id: StudyId) -> bool:
+        study = await self.fetch(study_id)
+        if study is not None:
+            async with self._database.transaction() as transaction:
+                await self.place(transaction, study)
+        return study is not None

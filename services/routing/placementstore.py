@@ -1,0 +1,285 @@
+"""Received studies, placements, what is held and what was purged: SQL beside the function that runs it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kernel.dicom import UID
+from kernel.errors import Conflict
+from kernel.ids import CaseId, StudyId
+from plumbing.db import Transaction
+from services.routing.domain import KnownStudy, PlacedStudy, Placement, Reach, Reason, Study
+from services.routing.parts import Held, HeldKind, HeldReason, Waiting
+
+
+class PlacementStore(Transaction):
+    """Keeps what routing knows of received studies."""
+
+    # Received studies and placements
+
+    async def lock_study(self, study_id: StudyId) -> KnownStudy | None:
+        """What is known of a received study; until this transaction ends nobody else places or purges it.
+
+        None for a study that was purged: nothing may be written of it.
+        """
+        row = await self.connection.fetchrow(
+            """
+            insert into received_studies as study (study_id, study_version) values ($1, 0)
+            on conflict (study_id) do update set study_version = study.study_version returning *
+            """,
+            study_id,
+        )
+        assert row is not None
+        known = KnownStudy(
+            row["study_version"], row["case_id"], row["mapping_tag"], row["mapping_value"], _placed_study(row)
+        )
+        if known.version or not await self._is_purged(study_id):
+            return known
+        await self.connection.execute("delete from received_studies where study_id = $1", study_id)
+        return None
+
+    async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
+        await self.connection.execute(
+            """
+            update received_studies set study_version = $2, case_id = $3, mapping_tag = $4,
+                mapping_value = $5, all_series = $6, series_instance_uids = $7
+            where study_id = $1
+            """,
+            study_id,
+            known.version,
+            known.case_id,
+            known.mapping_tag,
+            known.mapping_value,
+            known.placed.all_series,
+            known.placed.series_instance_uids,
+        )
+
+    async def known_versions(self, study_ids: Sequence[StudyId]) -> dict[StudyId, int]:
+        rows = await self.connection.fetch(
+            "select study_id, study_version from received_studies where study_id = any($1)", study_ids
+        )
+        return {row["study_id"]: row["study_version"] for row in rows}
+
+    async def insert_placement(self, placement: Placement) -> CaseId:
+        """The CaseId that the study has at the facility: this placement's, or that of a live case.
+
+        The live case stays until the end of this transaction; where it was purged in between, nothing is in
+        the way of this placement any more.
+        """
+        while True:
+            case_id = await self.connection.fetchval(
+                """
+                insert into placements (case_id, facility_id, received_via_facility_id, study_instance_uid,
+                    reason, placed_at, version)
+                values ($1, $2, $3, $4, $5, $6, $7)
+                on conflict (facility_id, study_instance_uid) do nothing returning case_id
+                """,
+                placement.case_id,
+                placement.facility_id,
+                placement.received_via_facility_id,
+                placement.study_instance_uid,
+                placement.reason,
+                placement.placed_at,
+                placement.version,
+            ) or await self.connection.fetchval(
+                """
+                select case_id from placements where facility_id = $1 and study_instance_uid = $2
+                for key share
+                """,
+                placement.facility_id,
+                placement.study_instance_uid,
+            )
+            if case_id is not None:
+                return CaseId(case_id)
+
+    async def lock_placement(self, case_id: CaseId) -> Placement | None:
+        """The placement, without its studies, which this transaction may change."""
+        row = await self.connection.fetchrow(
+            "select * from placements where case_id = $1 for update", case_id
+        )
+        return _placement(row) if row else None
+
+    async def update_placement(self, placement: Placement) -> None:
+        """Raises Conflict if the facility already has a case of the study."""
+        try:
+            await self.connection.execute(
+                """
+                update placements
+                set facility_id = $2, received_via_facility_id = $3, reason = $4, version = $5
+                where case_id = $1
+                """,
+                placement.case_id,
+                placement.facility_id,
+                placement.received_via_facility_id,
+                placement.reason,
+                placement.version,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict("the facility already has a case of the study", field="facility_id") from error
+
+    async def placement(self, case_id: CaseId) -> Placement | None:
+        """The placement with its studies, as one statement sees them."""
+        rows = await self.connection.fetch(
+            """
+            select * from placements join received_studies study using (case_id)
+            where case_id = $1 order by study_id
+            """,
+            case_id,
+        )
+        return _placement(rows[0], [_placed_study(row) for row in rows]) if rows else None
+
+    async def placement_versions(self, after: UUID, limit: int) -> list[tuple[UUID, int]]:
+        rows = await self.connection.fetch(
+            "select case_id, version from placements where case_id > $1 order by 1 limit $2", after, limit
+        )
+        return [(row["case_id"], row["version"]) for row in rows]
+
+    # Deletion
+
+    async def studies_of(self, case_id: CaseId) -> list[StudyId]:
+        """The received studies that belong to a case."""
+        rows = await self.connection.fetch(
+            "select study_id from received_studies where case_id = $1 order by study_id", case_id
+        )
+        return [row["study_id"] for row in rows]
+
+    async def studies_beside(self, case_id: CaseId) -> list[StudyId]:
+        """The received studies that are held because the case is in their way."""
+        rows = await self.connection.fetch(
+            "select study_id from held where case_id = $1 and reason = $2 order by study_id",
+            case_id,
+            HeldReason.SECOND_STUDY,
+        )
+        return [row["study_id"] for row in rows]
+
+    async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> list[StudyId]:
+        """Removes a case and these studies for good; what was beside it is held no longer.
+
+        Answers all StudyIds that were ever purged with the case.
+        """
+        await self.connection.execute(
+            """
+            insert into tombstones (id, case_id) select id, $1::uuid from unnest($1::uuid || $2::uuid[]) as id
+            on conflict do nothing
+            """,
+            case_id,
+            study_ids,
+        )
+        await self.connection.execute(
+            "delete from held where study_id = any($2::uuid[]) or case_id = $1", case_id, study_ids
+        )
+        await self.connection.execute(
+            "delete from received_studies where study_id = any($1::uuid[])", study_ids
+        )
+        await self.connection.execute("delete from placements where case_id = $1", case_id)
+        return await self.purged_with(case_id) or []
+
+    async def purged_with(self, case_id: CaseId) -> list[StudyId] | None:
+        """All StudyIds that were ever purged with the case; None if it was not purged itself."""
+        rows = await self.connection.fetch(
+            "select id from tombstones where case_id = $1 order by id", case_id
+        )
+        ids = [row["id"] for row in rows]
+        return [each for each in ids if each != case_id] if case_id in ids else None
+
+    async def _is_purged(self, id_: UUID) -> bool:
+        return bool(
+            await self.connection.fetchval("select exists (select from tombstones where id = $1)", id_)
+        )
+
+    # What is held
+
+    async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None:
+        """Makes these the only things of the study that wait; what waited before keeps its place."""
+        await self.connection.execute(
+            """
+            delete from held using (select $1::uuid as id) study
+            where held.study_id = study.id and not exists (
+                select from unnest($2::text[], $3::text[]) as still (kind, series_instance_uid)
+                where still.kind = held.kind
+                    and still.series_instance_uid is not distinct from held.series_instance_uid)
+            """,
+            study.id,
+            [each.kind for each in waiting],
+            [each.series_instance_uid for each in waiting],
+        )
+        await self.connection.executemany(
+            """
+            insert into held (held_id, study_id, kind, series_instance_uid, case_id, facility_id, reason,
+                held_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            on conflict (study_id, kind, series_instance_uid) do update
+                set case_id = excluded.case_id, reason = excluded.reason
+            """,
+            [
+                (
+                    self.new_id(),
+                    study.id,
+                    each.kind,
+                    each.series_instance_uid,
+                    case_id,
+                    study.receiving_facility_id,
+                    each.reason,
+                    self.now,
+                )
+                for each in waiting
+            ],
+        )
+
+    async def release_undistributed(self, case_id: CaseId) -> None:
+        await self.connection.execute(
+            "delete from held where case_id = $1 and kind = $2", case_id, HeldKind.UNDISTRIBUTED
+        )
+
+    async def held(self, reach: Reach, after: UUID | None, limit: int) -> list[Held]:
+        """What waits within reach, oldest first, after this one."""
+        rows = await self.connection.fetch(
+            """
+            select * from held where ($1 or facility_id = any($2)) and held_id > $3 order by held_id limit $4
+            """,
+            reach.everywhere,
+            list(reach.facility_ids),
+            after or UUID(int=0),
+            limit,
+        )
+        return [
+            Held(
+                row["held_id"],
+                HeldKind(row["kind"]),
+                HeldReason(row["reason"]),
+                row["case_id"],
+                row["study_id"],
+                row["series_instance_uid"],
+                row["facility_id"],
+                row["held_at"],
+            )
+            for row in rows
+        ]
+
+    async def held_counts(self) -> dict[HeldKind, int]:
+        rows = await self.connection.fetch("select kind, count(*) from held group by kind")
+        counts = {row["kind"]: row["count"] for row in rows}
+        return {kind: counts.get(kind, 0) for kind in HeldKind}
+
+
+Row = asyncpg.Record | Mapping[str, Any]
+
+
+def _placed_study(row: Row) -> PlacedStudy:
+    uids = tuple(UID(uid) for uid in row["series_instance_uids"])
+    return PlacedStudy(row["study_id"], row["all_series"], uids)
+
+
+def _placement(row: Row, studies: Sequence[PlacedStudy] = ()) -> Placement:
+    return Placement(
+        row["case_id"],
+        row["facility_id"],
+        row["received_via_facility_id"],
+        UID(row["study_instance_uid"]),
+        Reason(row["reason"]),
+        row["placed_at"],
+        row["version"],
+        tuple(studies),
+    )
