@@ -1,6 +1,7 @@
-"""Commands on what routing owns: facilities, endpoint rules, and what waits for a person."""
+"""Commands on facilities and how they receive, endpoint rules, and what waits for a person."""
 
 import asyncio
+from datetime import timedelta
 
 import click
 
@@ -12,6 +13,7 @@ from readroom.pages import every
 from readroom.show import Column, Output, instant
 from readroom.words import HELD, MODELS, REASONS
 from wire.access.v1.access_pb2 import CheckPermissionRequest
+from wire.ingest.v1.ingest_pb2 import ReadSettleLengthRequest, SaveSettleLengthRequest, SettleLength
 from wire.routing.v1.routing_pb2 import (
     DistributeRequest,
     EndpointRule,
@@ -127,6 +129,45 @@ async def change_facility(
 async def list_facilities(readroom: Readroom, out: Output) -> None:
     """List the facilities."""
     out.items(FACILITY, [f async for f in names.facilities(readroom)])
+
+
+@facility.command("settle")
+@click.argument("facility")
+@click.option(
+    "--after",
+    type=click.FloatRange(1, 3600),
+    metavar="SECONDS",
+    help="The new length, 1 to 3600 seconds.  [default: show the one that counts]",
+)
+@click.option(
+    "--version",
+    type=int,
+    help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
+)
+@acting
+async def settle_facility(
+    readroom: Readroom, out: Output, facility: str, after: float | None, version: int | None
+) -> None:
+    """Show or change how long a study sent to FACILITY must be quiet before it is ready to read."""
+    facility_id = await names.facility_id(readroom, facility)
+    request = ReadSettleLengthRequest(facility_id=facility_id)
+    length = (await readroom.ingest.ReadSettleLength(request)).settle_length
+    if after is not None:
+        length.settle_after.FromTimedelta(timedelta(seconds=after))
+        length.version = length.version if version is None else version
+        wanted = SaveSettleLengthRequest(settle_length=length)
+        length = (await readroom.ingest.SaveSettleLength(wanted)).settle_length
+    name = await names.facility_name(readroom)
+    table = (
+        Column[SettleLength]("facility", lambda s: name(s.facility_id)),
+        Column[SettleLength](
+            "settles_after", lambda s: f"{s.settle_after.ToTimedelta().total_seconds():g} s"
+        ),
+        Column[SettleLength]("is_default", lambda s: s.version == 0),
+        Column[SettleLength]("facility_id", lambda s: s.facility_id, json_only=True),
+        Column[SettleLength]("version", lambda s: s.version, json_only=True),
+    )
+    out.item(table, length)
 
 
 @click.group()

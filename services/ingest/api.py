@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
+from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session
@@ -15,6 +19,7 @@ from plumbing.timestamps import timestamp
 from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
 from services.ingest.images import Images, Viewer
+from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.usecases import Gateways, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
@@ -52,12 +57,14 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self,
         gateways: Gateways,
         studies: Studies,
+        settle_lengths: SettleLengths,
         images: Images,
         deletions: Deletions,
         addresses: Addresses,
     ) -> None:
         self._gateways = gateways
         self._studies = studies
+        self._settle_lengths = settle_lengths
         self._images = images
         self._deletions = deletions
         self._addresses = addresses
@@ -104,6 +111,25 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         found = await self._gateways.list_refusals(pages.after(request.page_token, UUID), limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.refusal_id, _refusal)
         return pb.ListRefusalsResponse(refusals=page, next_page_token=token)
+
+    async def ReadSettleLength(  # noqa: N802
+        self, request: pb.ReadSettleLengthRequest, context: Context
+    ) -> pb.ReadSettleLengthResponse:
+        facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
+        length = await self._settle_lengths.read(acting_login(), facility_id)
+        return pb.ReadSettleLengthResponse(settle_length=_settle_length(length))
+
+    async def SaveSettleLength(  # noqa: N802
+        self, request: pb.SaveSettleLengthRequest, context: Context
+    ) -> pb.SaveSettleLengthResponse:
+        given = request.settle_length
+        wanted = SettleLength(
+            FacilityId(parse_id(given.facility_id, "facility_id")),
+            _duration(given, "settle_after"),
+            given.version,
+        )
+        saved = await self._settle_lengths.save(acting_login(), wanted)
+        return pb.SaveSettleLengthResponse(settle_length=_settle_length(saved))
 
     async def DescribeStudy(  # noqa: N802
         self, request: pb.DescribeStudyRequest, context: Context
@@ -191,6 +217,7 @@ def serve(
     server: Server,
     gateways: Gateways,
     studies: Studies,
+    settle_lengths: SettleLengths,
     images: Images,
     deletions: Deletions,
     addresses: Addresses,
@@ -198,7 +225,7 @@ def serve(
     """Adds IngestService to a server."""
     server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(gateways, studies, images, deletions, addresses),
+        IngestApi(gateways, studies, settle_lengths, images, deletions, addresses),
         pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
     )
 
@@ -228,6 +255,25 @@ def _gateway(gateway: Gateway) -> pb.Gateway:
         revoked_at=timestamp(gateway.revoked_at),
         certificate_sha256=gateway.certificate_sha256,
         version=gateway.version,
+    )
+
+
+def _duration(message: Message, field: str) -> timedelta:
+    try:
+        length: timedelta = getattr(message, field).ToTimedelta()
+    except (OverflowError, ValueError):
+        raise Invalid(f"`{field}` is not a length of time", field=field) from None
+    return length
+
+
+def _settle_length(length: SettleLength) -> pb.SettleLength:
+    return pb.SettleLength(
+        facility_id=str(length.facility_id),
+        settle_after=Duration(
+            seconds=length.settle_after // timedelta(seconds=1),
+            nanos=length.settle_after.microseconds * 1_000,
+        ),
+        version=length.version,
     )
 
 

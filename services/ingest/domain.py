@@ -441,7 +441,8 @@ class Limits:
     """What ingest holds itself to; settings, with defaults that suit most sites.
 
     Attributes:
-        settle_after: quiet after the last release before a study is called settled (A55).
+        settle_after: quiet after the last release before a study is called settled (A55), where the facility
+            has no length of its own.
         quarantine_instances: refused instances kept per gateway (A27).
         quarantine_bytes: bytes of them kept per gateway.
         refusals_kept: rows of the list of refusals for each kind; the oldest go first.

@@ -31,6 +31,7 @@ from services.ingest.domain import Limits
 from services.ingest.events import hearings
 from services.ingest.images import Images
 from services.ingest.packs import Packs
+from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Studies
 
@@ -48,7 +49,8 @@ class Settings(ServiceSettings):
             where it is not the address listened on.
         called_ae_title: the one title this server answers to.
         access_address, routing_address: where access and routing are.
-        settle_after_s: quiet before a study is called settled (A55).
+        settle_after_s: quiet before a study is called settled, at facilities that have no length of their own
+            (A55).
         max_instance_bytes: larger data sets are refused.
         max_associations: at once; more are rejected as a local limit. A quarter of them is kept free for
             gateways that have none.
@@ -129,6 +131,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
 
     gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
+    settle_lengths = SettleLengths(database, access, limits.settle_after)
     images = Images(database, access, packs)
     deletions = Deletions(database, access, RoutingClient(to_routing), packs, new_id, clock)
     await studies.recover()
@@ -163,7 +166,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    serve(server, gateways, studies, images, deletions, addresses)
+    serve(server, gateways, studies, settle_lengths, images, deletions, addresses)
     verifying.serve(server, trail, verifying.asks(channel))
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
     serve_gateways(gateway_server, gateways)

@@ -29,16 +29,11 @@ from services.ingest.domain import (
     Verdict,
 )
 from services.ingest.gatewaystore import GatewayStore
+from services.ingest.settlingstore import SettlingStore
 from services.ingest.usecases import Outcome
 
-# A study is quiet if all its packs were sealed before $1 (A55).
-_QUIET = """
-    settled_at is null and not exists (
-        select from packs p where p.study_id = studies.study_id and (p.sealed_at is null or p.sealed_at > $1))
-"""
 
-
-class IngestTransaction(GatewayStore, DeletionStore):
+class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
     """A transaction over ingest's database."""
 
     async def record(
@@ -173,29 +168,6 @@ class IngestTransaction(GatewayStore, DeletionStore):
             returning study_id, version
             """,
             list(study_ids),
-        )
-        return {row["study_id"]: row["version"] for row in rows}
-
-    async def settle(self, sealed_before: datetime, limit: int) -> dict[StudyId, int]:
-        """Settles what is quiet, at most so many; answers the new versions.
-
-        First the locks, then the decision: the first instance of a new pack takes the same lock.
-        """
-        candidates = await self.connection.fetch(
-            f"select study_id from studies where {_QUIET} order by study_id limit $2 for no key update",  # noqa: S608
-            sealed_before,
-            limit,
-        )
-        if not candidates:
-            return {}
-        rows = await self.connection.fetch(
-            f"""
-            update studies set settled_at = $2, version = version + 1
-            where study_id = any($3) and {_QUIET} returning study_id, version
-            """,  # noqa: S608 constants only
-            sealed_before,
-            self.now,
-            [row["study_id"] for row in candidates],
         )
         return {row["study_id"]: row["version"] for row in rows}
 

@@ -106,7 +106,7 @@ ASKS: dict[str, tuple[str, Ask]] = {
         ),
     ),
 }
-"""Every call that takes the id of a facility; EnrolGateway has a test of its own."""
+"""Every call that takes the id of a facility; those of ingest have tests of their own."""
 
 
 @dataclass
@@ -216,3 +216,22 @@ async def test_enrolling_and_revoking_tell_nothing_either(ingest: Ingest) -> Non
     refused = "select action, count(*) from audit_rows where outcome = 'refused' group by 1 order by 1"
     rows = await ingest.rows(refused)
     assert [tuple(row) for row in rows] == [("gateway.enrolled", 4), ("gateway.revoked", 2)]
+
+
+@pytest.mark.proves("SEC-14", part="nobody learns which facilities there are")
+async def test_a_settle_length_tells_nothing_either(ingest: Ingest) -> None:
+    ingest.access.administered["mia"] = set()
+    stub, absent = ingest.acting("mia"), str(uuid4())
+
+    async def answers(facility: str) -> list[tuple[type, str]]:
+        length = ingest_pb2.SettleLength(facility_id=facility)  # no length at all: that is looked at later
+        save = ingest_pb2.SaveSettleLengthRequest(settle_length=length)
+        return [
+            await answer(
+                stub.ReadSettleLength(ingest_pb2.ReadSettleLengthRequest(facility_id=facility)), facility
+            ),
+            await answer(stub.SaveSettleLength(save), facility),
+        ]
+
+    assert await answers(absent) == await answers(str(RIVERSIDE))
+    assert {NotFound} == {word for word, _ in await answers(absent)}

@@ -156,7 +156,7 @@ async def test_a_study_settles_when_all_its_packs_are_sealed_for_long_enough(
 
     async def settles(quiet_for: timedelta = timedelta(0)) -> dict[StudyId, int]:
         async with store.transaction() as transaction:
-            return await transaction.settle(transaction.now - quiet_for, 9)
+            return await transaction.settle(quiet_for, 9)
 
     async def seal(pack_id: PackId) -> None:
         async with store.transaction() as transaction:

@@ -78,6 +78,19 @@ def test_a_hub_without_mapping_tag_is_invalid_and_its_field_is_named(admin: Run)
     assert len(answer.err.splitlines()) == 1
 
 
+def test_how_long_a_study_must_be_quiet_is_shown_and_changed(admin: Run) -> None:
+    admin("facility", "create", "Hazel")
+    shown = admin("facility", "settle", "Hazel", "--json").json
+    changed = admin("facility", "settle", "Hazel", "--after", "90", "--json").json
+    stale = admin("facility", "settle", "Hazel", "--after", "60", "--version", "0")
+
+    assert (shown["is_default"], shown["version"]) == (True, 0)
+    assert (changed["facility"], changed["settles_after"]) == ("Hazel", "90 s")
+    assert changed == admin("facility", "settle", "hazel", "--json").json
+    assert (stale.code, "by `admin`" in stale.err) == (6, True)
+    assert admin("facility", "settle", "Hazel", "--after", "4000").code == 2
+
+
 def test_a_rule_is_made_listed_and_removed(admin: Run) -> None:
     admin("facility", "create", "Elm", "--model", "hub", "--mapping-tag", "InstitutionName")
     admin("facility", "create", "Fir", "--model", "endpoint")

@@ -420,6 +420,134 @@ class ListRefusalsResponse(_message.Message):
 Global___ListRefusalsResponse: _TypeAlias = ListRefusalsResponse  # noqa: Y015
 
 @_typing.final
+class SettleLength(_message.Message):
+    """SettleLength is how long studies received for a facility must be quiet before they are settled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    SETTLE_AFTER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    facility_id: _builtins.str
+    """The receiving facility, a UUID."""
+    version: _builtins.int
+    """Grows with each save; 0 while nobody has saved one, and the default of the service counts. A save names the
+    version it was made from; another is a Conflict (A68).
+    """
+    @_builtins.property
+    def settle_after(self) -> _duration_pb2.Duration:
+        """Quiet after the last association that carried the study: 1 second to 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        facility_id: _builtins.str = ...,
+        settle_after: _duration_pb2.Duration | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settle_after", b"settle_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id", "settle_after", b"settle_after", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleLength: _TypeAlias = SettleLength  # noqa: Y015
+
+@_typing.final
+class ReadSettleLengthRequest(_message.Message):
+    """ReadSettleLengthRequest names a facility."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    facility_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        facility_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSettleLengthRequest: _TypeAlias = ReadSettleLengthRequest  # noqa: Y015
+
+@_typing.final
+class ReadSettleLengthResponse(_message.Message):
+    """ReadSettleLengthResponse answers the length that counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_LENGTH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settle_length(self) -> Global___SettleLength:
+        """The length, saved or not."""
+
+    def __init__(
+        self,
+        *,
+        settle_length: Global___SettleLength | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSettleLengthResponse: _TypeAlias = ReadSettleLengthResponse  # noqa: Y015
+
+@_typing.final
+class SaveSettleLengthRequest(_message.Message):
+    """SaveSettleLengthRequest carries the length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_LENGTH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settle_length(self) -> Global___SettleLength:
+        """The length, made from the version that it names."""
+
+    def __init__(
+        self,
+        *,
+        settle_length: Global___SettleLength | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveSettleLengthRequest: _TypeAlias = SaveSettleLengthRequest  # noqa: Y015
+
+@_typing.final
+class SaveSettleLengthResponse(_message.Message):
+    """SaveSettleLengthResponse answers the length as stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLE_LENGTH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settle_length(self) -> Global___SettleLength:
+        """The length with its new version."""
+
+    def __init__(
+        self,
+        *,
+        settle_length: Global___SettleLength | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settle_length", b"settle_length"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveSettleLengthResponse: _TypeAlias = SaveSettleLengthResponse  # noqa: Y015
+
+@_typing.final
 class DescribeStudyRequest(_message.Message):
     """DescribeStudyRequest names a received study."""
 

@@ -55,6 +55,16 @@ class IngestServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsResponse.FromString,
                 _registered_method=True)
+        self.ReadSettleLength = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/ReadSettleLength',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthResponse.FromString,
+                _registered_method=True)
+        self.SaveSettleLength = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/SaveSettleLength',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthResponse.FromString,
+                _registered_method=True)
         self.DescribeStudy = channel.unary_unary(
                 '/wire.ingest.v1.IngestService/DescribeStudy',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeStudyRequest.SerializeToString,
@@ -121,6 +131,21 @@ class IngestServiceServicer:
 
     def ListRefusals(self, request, context):
         """ListRefusals lists refused associations and refused instances, newest first. Needs `gateway.admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSettleLength(self, request, context):
+        """ReadSettleLength answers how long studies received for a facility must be quiet before they are settled
+        (A55). Needs `facility.admin` there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveSettleLength(self, request, context):
+        """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +225,16 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.ListRefusals,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsResponse.SerializeToString,
+            ),
+            'ReadSettleLength': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSettleLength,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthResponse.SerializeToString,
+            ),
+            'SaveSettleLength': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveSettleLength,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthResponse.SerializeToString,
             ),
             'DescribeStudy': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeStudy,
@@ -346,6 +381,60 @@ class IngestService:
             '/wire.ingest.v1.IngestService/ListRefusals',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.ListRefusalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSettleLength(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ReadSettleLength',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadSettleLengthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveSettleLength(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/SaveSettleLength',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,12 @@ class IngestServiceStub:
     """ListGateways lists gateways, live and revoked, newest first. Needs `gateway.admin`."""
     ListRefusals: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListRefusalsRequest, _ingest_pb2.ListRefusalsResponse]
     """ListRefusals lists refused associations and refused instances, newest first. Needs `gateway.admin`."""
+    ReadSettleLength: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ReadSettleLengthRequest, _ingest_pb2.ReadSettleLengthResponse]
+    """ReadSettleLength answers how long studies received for a facility must be quiet before they are settled
+    (A55). Needs `facility.admin` there.
+    """
+    SaveSettleLength: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.SaveSettleLengthRequest, _ingest_pb2.SaveSettleLengthResponse]
+    """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
     DescribeStudy: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeStudyRequest, _ingest_pb2.DescribeStudyResponse]
     """DescribeStudy answers the owner's snapshot of one received study; NotFound means that it is gone."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListVersionsRequest, _ingest_pb2.ListVersionsResponse]
@@ -86,6 +92,12 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """ListGateways lists gateways, live and revoked, newest first. Needs `gateway.admin`."""
     ListRefusals: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListRefusalsRequest, _ingest_pb2.ListRefusalsResponse]  # type: ignore[assignment]
     """ListRefusals lists refused associations and refused instances, newest first. Needs `gateway.admin`."""
+    ReadSettleLength: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ReadSettleLengthRequest, _ingest_pb2.ReadSettleLengthResponse]  # type: ignore[assignment]
+    """ReadSettleLength answers how long studies received for a facility must be quiet before they are settled
+    (A55). Needs `facility.admin` there.
+    """
+    SaveSettleLength: _aio.UnaryUnaryMultiCallable[_ingest_pb2.SaveSettleLengthRequest, _ingest_pb2.SaveSettleLengthResponse]  # type: ignore[assignment]
+    """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
     DescribeStudy: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeStudyRequest, _ingest_pb2.DescribeStudyResponse]  # type: ignore[assignment]
     """DescribeStudy answers the owner's snapshot of one received study; NotFound means that it is gone."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListVersionsRequest, _ingest_pb2.ListVersionsResponse]  # type: ignore[assignment]
@@ -145,6 +157,24 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.ListRefusalsResponse, _abc.Awaitable[_ingest_pb2.ListRefusalsResponse]]:
         """ListRefusals lists refused associations and refused instances, newest first. Needs `gateway.admin`."""
+
+    @_abc_1.abstractmethod
+    def ReadSettleLength(
+        self,
+        request: _ingest_pb2.ReadSettleLengthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ReadSettleLengthResponse, _abc.Awaitable[_ingest_pb2.ReadSettleLengthResponse]]:
+        """ReadSettleLength answers how long studies received for a facility must be quiet before they are settled
+        (A55). Needs `facility.admin` there.
+        """
+
+    @_abc_1.abstractmethod
+    def SaveSettleLength(
+        self,
+        request: _ingest_pb2.SaveSettleLengthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.SaveSettleLengthResponse, _abc.Awaitable[_ingest_pb2.SaveSettleLengthResponse]]:
+        """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
 
     @_abc_1.abstractmethod
     def DescribeStudy(
