@@ -10,7 +10,14 @@ from kernel.ids import CaseId, FacilityId, ReportId, parse_id
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
-from services.reporting.domain import Addendum, Draft, Lock, Projection, ReadType, Report, State
+from services.reporting.domain import (
+    Addendum,
+    Draft,
+    Lock,
+    ReadType,
+    Report,
+)
+from services.reporting.projections import Projection, State
 from services.reporting.usecases import Readings, ReadTypes
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2 as pb
@@ -195,4 +202,5 @@ def _projection(projection: Projection) -> pb.DescribeReadingResponse.Projection
         lock=_lock(projection.lock),
         read_types=[READ_TYPE_VALUES[each] for each in projection.read_types],
         reported_at=timestamp(projection.reported_at),
+        instance_count=projection.instance_count,
     )

@@ -1,4 +1,4 @@
-"""Who may write what about a case, what becomes of a refused text, and what each side sees.
+"""Who may write what about a case, and what becomes of a refused text.
 
 One person at a time holds the lock of a case, for a lease that he renews; it ends by the clock (A37).
 How the lock stands to who acts, and what the act makes of it; what is not in the table is refused:
@@ -70,6 +70,9 @@ class ReadType(StrEnum):
 PUBLIC = frozenset(ReadType) - {ReadType.PRE_READ}
 """What the sending facility gets to see (REP-3, REP-4)."""
 
+SIDES: Mapping[Side, frozenset[ReadType]] = {Side.GROUP: frozenset(ReadType), Side.FACILITY: PUBLIC}
+"""The read types shown to each side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -89,6 +92,7 @@ class Sight:
         own_read_types: what they may complete without any share.
         revision: of sight, on which it was decided.
         name: his display name; empty if access did not tell.
+        instance_count: how many instances the case has; None if access did not tell.
     """
 
     allowed: bool = False
@@ -102,6 +106,7 @@ class Sight:
     being_deleted: bool = False
     revision: str = ""
     name: str = ""
+    instance_count: int | None = None
 
     @property
     def shown(self) -> frozenset[ReadType]:
@@ -240,10 +245,26 @@ LOCKING: Mapping[tuple[Standing, Act], Then] = {
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What of a report the state of reading depends on."""
+    """What of the reports of one read type the reading depends on.
+
+    Attributes:
+        completed_at: when the last of them was signed.
+        instance_count: the most instances that the case had when one of them, or an addendum to it, was
+            signed; None if nobody knows.
+    """
 
     read_type: ReadType
     completed_at: datetime
+    instance_count: int | None = None
+
+    def signed_on(self, instance_count: int | None) -> "Issued":
+        """The same after another signature, when the case had so many instances."""
+        return replace(self, instance_count=most(self.instance_count, instance_count))
+
+
+def most(*counts: int | None) -> int | None:
+    """Return the largest of those that are known."""
+    return max((count for count in counts if count is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +274,7 @@ class Reading:
     Attributes:
         version: grows with each change of this.
         reopened: whether the case may be read again although a final report was issued.
-        issued: of each read type the last report.
+        issued: of each read type what was issued.
     """
 
     case_id: CaseId
@@ -300,13 +321,22 @@ class Reading:
         """Whether a final report was issued, and the case not reopened since."""
         return not self.reopened and any(each.read_type is ReadType.FINAL for each in self.issued)
 
-    def issue(self, read_type: ReadType, now: datetime) -> "Reading":
+    def issue(self, read_type: ReadType, now: datetime, instance_count: int | None = None) -> "Reading":
         """The reading with one more report; a final one closes a reopened case."""
+        before = next((each for each in self.issued if each.read_type is read_type), Issued(read_type, now))
+        others = (each for each in self.issued if each.read_type is not read_type)
         return replace(
             self,
-            issued=(*self.issued, Issued(read_type, now)),
+            issued=(*others, replace(before.signed_on(instance_count), completed_at=now)),
             reopened=self.reopened and read_type is not ReadType.FINAL,
         )
+
+    def add(self, read_type: ReadType, instance_count: int | None) -> "Reading":
+        """The reading with an addendum to a report of the type: who signs it has the images there are."""
+        issued = tuple(
+            each.signed_on(instance_count) if each.read_type is read_type else each for each in self.issued
+        )
+        return replace(self, issued=issued)
 
     def reopen(self) -> "Reading":
         if not self.is_final:
@@ -425,7 +455,12 @@ class Addendum:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A signed text; `revision` is the one of sight on which it was decided."""
+    """A signed text.
+
+    Attributes:
+        revision: of sight, on which it was decided.
+        instance_count: how many instances the case had, as access said in that decision; None if it did not.
+    """
 
     id: ReportId
     case_id: CaseId
@@ -435,6 +470,7 @@ class Report:
     completed_at: datetime
     revision: str
     addenda: tuple[Addendum, ...] = ()
+    instance_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,52 +509,6 @@ def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:
         raise Exhausted(f"what is written about a case is at most {MAX_CASE_BYTES >> 20} MiB", field="text")
     if reports_written >= MAX_CASE_REPORTS:
         raise Exhausted(f"a case has at most {MAX_CASE_REPORTS} reports")
-
-
-# What each side sees in the lists (A59)
-
-
-class State(StrEnum):
-    """How far reading has come."""
-
-    UNREAD = "unread"
-    PRELIMINARY = "preliminary"
-    FINAL = "final"
-    REOPENED = "reopened"
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """The state of reading as one side sees it; whether the lock lives, its reader's clock tells."""
-
-    state: State
-    lock: Lock | None
-    read_types: tuple[ReadType, ...]
-    reported_at: datetime | None
-
-
-def project(reading: Reading, shown: frozenset[ReadType]) -> Projection:
-    """The projection for a side to which these read types are shown.
-
-    A pre-read counts on neither side for the state: after it the case is as unread (A33). Where it is not
-    shown it leaves nothing but its lock, and drafts are in no projection at all.
-    """
-    issued = [each for each in reading.issued if each.read_type in shown]
-    types = {each.read_type for each in issued}
-    if ReadType.FINAL in types:
-        state = State.REOPENED if reading.reopened else State.FINAL
-    else:
-        state = State.PRELIMINARY if types & PUBLIC else State.UNREAD
-    return Projection(
-        state,
-        reading.lock,
-        tuple(each for each in ReadType if each in types),
-        max((each.completed_at for each in issued), default=None),
-    )
-
-
-SIDES: Mapping[Side, frozenset[ReadType]] = {Side.GROUP: frozenset(ReadType), Side.FACILITY: PUBLIC}
-"""The read types shown to each side."""
 
 
 # Active read types

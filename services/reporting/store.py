@@ -81,7 +81,10 @@ class ReportingTransaction(Transaction):
         row = await self.connection.fetchrow(
             """
             select *, array(
-                select (read_type, completed_at) from unnest($2::text[]) as types (read_type), lateral (
+                select (read_type, last.completed_at, (
+                    select max(instance_count) from reports most
+                    where most.case_id = readings.case_id and most.read_type = types.read_type
+                )) from unnest($2::text[]) as types (read_type), lateral (
                     select completed_at from reports
                     where reports.case_id = readings.case_id and reports.read_type = types.read_type
                     order by completed_at desc limit 1
@@ -99,7 +102,7 @@ class ReportingTransaction(Transaction):
             row["version"],
             _lock(row),
             row["reopened"],
-            tuple(Issued(ReadType(read_type), completed_at) for read_type, completed_at in row["issued"]),
+            tuple(Issued(ReadType(read_type), *more) for read_type, *more in row["issued"]),
         )
 
     async def save_reading(self, reading: Reading) -> None:
@@ -253,6 +256,7 @@ class ReportingTransaction(Transaction):
                 row["completed_at"],
                 row["revision"],
                 tuple(addenda[row["report_id"]]),
+                row["instance_count"],
             )
             for row in rows
         ]
@@ -261,8 +265,8 @@ class ReportingTransaction(Transaction):
         await self.connection.execute(
             """
             insert into reports (report_id, case_id, read_type, author_login, author_name, text, completed_at,
-                revision)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)
+                revision, instance_count)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             report.id,
             report.case_id,
@@ -272,9 +276,18 @@ class ReportingTransaction(Transaction):
             report.text,
             report.completed_at,
             report.revision,
+            report.instance_count,
         )
 
-    async def insert_addendum(self, report_id: ReportId, addendum: Addendum) -> None:
+    async def insert_addendum(
+        self, report_id: ReportId, addendum: Addendum, instance_count: int | None
+    ) -> None:
+        """Inserts it; `instance_count` is how many instances the case has now, None if nobody knows."""
+        await self.connection.execute(
+            "update reports set instance_count = greatest(instance_count, $2) where report_id = $1",
+            report_id,
+            instance_count,
+        )
         await self.connection.execute(
             """
             insert into addenda (addendum_id, report_id, author_login, author_name, text, added_at, revision)

@@ -22,7 +22,6 @@ from services.reporting.domain import (
     Lock,
     Permit,
     Person,
-    Projection,
     Reading,
     ReadType,
     Report,
@@ -36,11 +35,11 @@ from services.reporting.domain import (
     listed,
     no_case,
     no_report,
-    project,
     refusal,
     switch,
     visible,
 )
+from services.reporting.projections import Projection, project
 
 NAME = "reporting"
 
@@ -106,7 +105,9 @@ class Transaction(Protocol):
     ) -> Report | None: ...
     async def reports_written(self, case_id: CaseId) -> int: ...
     async def insert_report(self, report: Report) -> None: ...
-    async def insert_addendum(self, report_id: ReportId, addendum: Addendum) -> None: ...
+    async def insert_addendum(
+        self, report_id: ReportId, addendum: Addendum, instance_count: int | None
+    ) -> None: ...
 
     async def pre_read_enabled(self) -> bool: ...
     async def switches(self, facility_id: FacilityId) -> Switches: ...
@@ -360,10 +361,18 @@ class Readings:
         await transaction.delete_drafts(case_id, author.login)
         check_room(text, await transaction.bytes_written(case_id), await transaction.reports_written(case_id))
         report = Report(
-            ReportId(self._new_id()), case_id, read_type, author, text, transaction.now, sight.revision
+            ReportId(self._new_id()),
+            case_id,
+            read_type,
+            author,
+            text,
+            transaction.now,
+            sight.revision,
+            instance_count=sight.instance_count,
         )
         await transaction.insert_report(report)
-        await self._save(transaction, reading, unlocked.issue(read_type, transaction.now))
+        issued = unlocked.issue(read_type, transaction.now, sight.instance_count)
+        await self._save(transaction, reading, issued)
         await transaction.record(
             author.login,
             "report.completed",
@@ -390,7 +399,7 @@ class Readings:
         """
         checked_text(text)
         async with self._acts.on_case(actor, "addendum.added", case_id) as (transaction, sight):
-            await transaction.lock_reading(case_id)
+            reading = await transaction.lock_reading(case_id)
             report = await transaction.report(case_id, report_id, sight.shown)
             if report is None:
                 raise no_report()
@@ -398,7 +407,8 @@ class Readings:
             sight.need_completing(report.read_type, active, of_their_own=report.author.login == actor)
             check_room(text, await transaction.bytes_written(case_id))
             addendum = Addendum(_person(actor, sight), text, transaction.now, sight.revision)
-            await transaction.insert_addendum(report_id, addendum)
+            await transaction.insert_addendum(report_id, addendum, sight.instance_count)
+            await self._save(transaction, reading, reading.add(report.read_type, sight.instance_count))
             await transaction.record(
                 actor, "addendum.added", f"case:{case_id}", "done", report_id=str(report_id)
             )

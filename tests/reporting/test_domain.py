@@ -31,16 +31,15 @@ from services.reporting.domain import (
     Refusal,
     Side,
     Standing,
-    State,
     Then,
     active_read_types,
     check_room,
     checked_text,
     listed,
-    project,
     refusal,
     switch,
 )
+from services.reporting.projections import State, project
 from tests.clocks import NOON
 from tests.reporting.builders import LEASE, a_sight
 

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Denied, Expired
-from services.reporting.domain import Level, ReadType, Report, Sight, State
+from services.reporting.domain import (
+    Level,
+    ReadType,
+    Report,
+    Sight,
+)
+from services.reporting.projections import State
 from tests.reporting.builders import a_sight, a_sight_by_share
 from tests.reporting.conftest import Actor, Reporting
 

@@ -774,8 +774,14 @@ class DescribeReadingResponse(_message.Message):
         LOCK_FIELD_NUMBER: _builtins.int
         READ_TYPES_FIELD_NUMBER: _builtins.int
         REPORTED_AT_FIELD_NUMBER: _builtins.int
+        INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
         state: Global___DescribeReadingResponse.State.ValueType
         """The state."""
+        instance_count: _builtins.int
+        """How many instances the case had, as access said, when the last of them or an addendum was signed; once there is
+        a public one, pre-reads do not count. Absent where nobody knows: without a report, or signed under the version
+        before.
+        """
         @_builtins.property
         def lock(self) -> Global___Lock:
             """The lock; absent while nobody holds one."""
@@ -795,12 +801,15 @@ class DescribeReadingResponse(_message.Message):
             lock: Global___Lock | None = ...,
             read_types: _abc.Iterable[_access_pb2.ReadType.ValueType] | None = ...,
             reported_at: _timestamp_pb2.Timestamp | None = ...,
+            instance_count: _builtins.int | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "reported_at", b"reported_at"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count", "lock", b"lock", "reported_at", b"reported_at"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "state", b"state"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count", "lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "state", b"state"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
+        _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__instance_count) -> _WhichOneofReturnType__instance_count | None: ...
 
     CASE_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
