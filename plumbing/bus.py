@@ -27,10 +27,12 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
 from kernel.clock import Clock
-from kernel.errors import Invalid, ReadroomError, Unavailable
+from kernel.errors import Conflict, Invalid, ReadroomError, Unavailable
 from kernel.events import HEARS, Fact, fact_of, wire_subject
 from plumbing import held, log, remote, telemetry
+from plumbing.audit import AuditEntry
 from plumbing.db import Database, Transaction
+from plumbing.deadletters import DeadLetter, DeadLetters
 from plumbing.lanes import Held, Lanes
 from plumbing.permissions import inbox
 from plumbing.pull import Pull, cancelled, in_progress
@@ -51,7 +53,6 @@ MAX_FAILURES = 8
 FINAL: tuple[type[Exception], ...] = (Invalid, TooLarge)
 """Answers that the same question gets again, however often it is asked."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 15.0
-_MAX_LETTER_CHARACTERS = 4000
 
 UP = Gauge("readroom_bus_up", "Alert at 0: whether NATS is connected; facts wait while it is not")
 DIFFERENCES = Gauge(
@@ -298,6 +299,10 @@ def without_asking(
     return Hearing(fact, ask_nobody, apply, because)
 
 
+_NO_FACT = (ValueError, msgspec.MsgspecError)
+"""How it shows that bytes are no fact, or that they come without an id."""
+
+
 class _Unreadable(Exception):
     """No fact; `known_as` is how its dead letter is known."""
 
@@ -335,12 +340,33 @@ class Consumer(Generic[T]):
         self._clock = clock
         self._first_delay_s = first_delay_s
         self._lanes: Lanes[Msg] = Lanes()
+        self.letters = DeadLetters(database, name)
 
     async def run(self) -> None:
         """Hears until it is cancelled, whatever becomes of NATS, the stream and the consumer."""
         async with asyncio.TaskGroup() as workers:
             for _ in range(CONCURRENCY):
                 workers.create_task(self._work())
+            workers.create_task(self.letters.tend())
+
+    async def replay(self, letter: DeadLetter, entry: AuditEntry) -> None:
+        """Applies a dead letter now, with this audit row.
+
+        Raises Conflict if the fact fails again or cannot be read, Unavailable if its owner does not answer.
+        """
+        try:
+            fact = self._fact(letter.subject, letter.payload.encode())
+        except _NO_FACT:
+            raise Conflict("the fact cannot be read, so nothing can be applied: drop it") from None
+        try:
+            await self._apply(letter.subject, fact, letter.event_id, [], entry)
+        except Unavailable:
+            raise
+        except Exception as error:
+            _log.warning("a dead fact failed again", event_id=letter.event_id, exc_info=error)
+            await self.letters.fail(letter.event_id, letter.subject, letter.payload, error, max_failures=1)
+            said = error.sentence if isinstance(error, ReadroomError) else "an unexpected error, see its log"
+            raise Conflict(f"the fact failed again: {said}") from error
 
     async def _work(self) -> None:
         while not cancelled():
@@ -379,15 +405,19 @@ class Consumer(Generic[T]):
 
     def _read(self, message: Msg) -> Held[Msg]:
         """The fact in a message. If only a newer version of this service hears it, it is a plain Fact."""
-        subject, sayer = fact_of(message.subject)
-        kind = self._hearings[subject].fact if subject in self._hearings else Fact
         try:
             known_as = UUID(_headers(message).get(Header.MSG_ID, ""))
-            return Held(msgspec.json.decode(message.data, type=kind).said_by(sayer), known_as, message)
-        except (ValueError, msgspec.MsgspecError) as error:
+            return Held(self._fact(message.subject, message.data), known_as, message)
+        except _NO_FACT as error:
             place = message.metadata
             known_as = uuid5(NAMESPACE_OID, f"{place.timestamp} {place.sequence.stream}")
             raise _Unreadable(known_as, error) from error
+
+    def _fact(self, wire_subject: str, payload: bytes) -> Fact:
+        """Raises one of _NO_FACT."""
+        subject, sayer = fact_of(wire_subject)
+        kind = self._hearings[subject].fact if subject in self._hearings else Fact
+        return msgspec.json.decode(payload, type=kind).said_by(sayer)
 
     async def _settle(self, group: Sequence[Held[Msg]]) -> None:
         """Applies the newest of a group, or counts its failure; NATS is told of all."""
@@ -403,7 +433,9 @@ class Consumer(Generic[T]):
 
     async def _outcome(self, newest: Held[Msg], older: Sequence[Held[Msg]]) -> str:
         try:
-            return "applied" if await self._apply(newest, older) else "repeated"
+            subject, older_ids = newest.message.subject, [each.event_id for each in older]
+            applied = await self._apply(subject, newest.fact, newest.event_id, older_ids)
+            return "applied" if applied else "repeated"
         except Unavailable:
             raise
         except Exception as error:
@@ -419,18 +451,27 @@ class Consumer(Generic[T]):
             _log.exception("a fact has to wait")
         return "waits"
 
-    async def _apply(self, newest: Held[Msg], older: Sequence[Held[Msg]]) -> bool:
-        """False: the newest was applied before, and with it the older ones."""
-        hearing = self._hearings.get(fact_of(newest.message.subject)[0])
+    async def _apply(
+        self,
+        wire_subject: str,
+        fact: Fact,
+        event_id: UUID,
+        older: Sequence[UUID],
+        entry: AuditEntry | None = None,
+    ) -> bool:
+        """False: the fact was applied before, and with it the older ones."""
+        hearing = self._hearings.get(fact_of(wire_subject)[0])
         if hearing is None:
             raise Unavailable("only a newer version of this service hears this fact")
-        snapshot = await hearing.fetch(newest.fact)
+        snapshot = await hearing.fetch(fact)
         async with self._database.transaction() as transaction:
-            first_time = await transaction.heard(self._name, newest.event_id)
+            first_time = await transaction.heard(self._name, event_id)
             if first_time:
-                await hearing.apply(transaction, newest.fact, snapshot)
-            for event_id in sorted({each.event_id for each in older} - {newest.event_id}):
-                await transaction.heard(self._name, event_id)
+                await hearing.apply(transaction, fact, snapshot)
+            for each in sorted(set(older) - {event_id}):
+                await transaction.heard(self._name, each)
+            if entry:
+                await transaction.audit(entry)
         return first_time
 
     async def _tell(self, messages: Sequence[Msg], outcome: str) -> None:
@@ -450,34 +491,9 @@ class Consumer(Generic[T]):
                 DELAY.labels(message.subject).observe(delay_s)
 
     async def _fail(self, message: Msg, event_id: UUID, error: Exception, *, max_failures: int) -> str:
-        """Counts a failure in `dead_letters`: the fact comes again later, or never after the last."""
-        sentence = error.sentence if isinstance(error, ReadroomError) else log.describe(error)
-        async with self._database.statements() as transaction:
-            died = await transaction.connection.fetchval(
-                """
-                insert into dead_letters as letter (
-                    consumer, event_id, subject, payload, error, sentence, failures,
-                    first_failed_at, last_failed_at, died_at
-                )
-                values ($1, $2, $3, $4, $5, $6, 1, $7, $7, case when $8 <= 1 then $7::timestamptz end)
-                on conflict (consumer, event_id) do update set
-                    error = excluded.error,
-                    sentence = excluded.sentence,
-                    failures = letter.failures + 1,
-                    last_failed_at = excluded.last_failed_at,
-                    died_at = case when letter.failures + 1 >= $8 then excluded.last_failed_at end
-                returning died_at is not null
-                """,
-                self._name,
-                event_id,
-                message.subject,
-                message.data.decode(errors="backslashreplace").replace("\0", "")[:_MAX_LETTER_CHARACTERS],
-                f"{type(error).__module__}.{type(error).__qualname__}",
-                sentence[:_MAX_LETTER_CHARACTERS],
-                transaction.now,
-                max_failures,
-            )
-        if died:
+        """Counts a failure: the fact comes again later, or never after the last."""
+        payload = message.data.decode(errors="backslashreplace")
+        if await self.letters.fail(event_id, message.subject, payload, error, max_failures=max_failures):
             _log.error("a fact is dead", exc_info=error)
             return "died"
         _log.warning("a fact cannot be applied yet", exc_info=error)

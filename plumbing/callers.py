@@ -1,6 +1,8 @@
 """Who calls, and which methods he may: the allow-list that stands in the contracts (SEC-14)."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +56,16 @@ current: ContextVar[Caller] = ContextVar("caller")
 def caller() -> Caller:
     """Who asks, inside a servicer's method."""
     return current.get()
+
+
+@contextmanager
+def acting_for_itself(service: str) -> Iterator[None]:
+    """What is asked within, a service asks for itself, also where a user caused it: no token goes along."""
+    kept = current.set(Caller(service))
+    try:
+        yield
+    finally:
+        current.reset(kept)
 
 
 STRANGER = Peer("?")

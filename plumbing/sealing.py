@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -101,9 +102,9 @@ class AuditTrail(Generic[T]):
         self._anchored_at = -anchor_every_s
         self._waiting_for = ""
 
-    async def refuse(self, actor: str, action: str, object_: str) -> None:
-        """Audits a refused call."""
-        await self._database.refuse(actor, action, object_)
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
+        """Audits a refusal of what is done within."""
+        return self._database.audited(actor, action, object_)
 
     async def write(self, entry: AuditEntry) -> None:
         """An audit row of its own, for what changes nothing else."""

@@ -13,6 +13,7 @@ from plumbing.endpoints import Endpoints
 from readroom import (
     audit,
     cases,
+    deadletters,
     deletion,
     deliveries,
     facilities,
@@ -94,6 +95,7 @@ _AREAS = (
     deliveries,
     deletion,
     received,
+    deadletters,
     audit,
 )
 for _command in (command for area in _AREAS for command in area.COMMANDS):

@@ -14,6 +14,7 @@ from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 from wire.audit.v1.audit_pb2_grpc import AuditServiceStub
 from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceStub
 from wire.notify.v1.notify_pb2_grpc import NotifyServiceStub
 from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
 from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
     from wire.audit.v1.audit_pb2_grpc import AuditServiceAsyncStub
     from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceAsyncStub
     from wire.notify.v1.notify_pb2_grpc import NotifyServiceAsyncStub
     from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
     from wire.routing.v1.routing_pb2_grpc import RoutingServiceAsyncStub
@@ -34,7 +36,7 @@ DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Readroom:
-    """The services as one user has them; `audit` is what each of them serves beside its own."""
+    """The services as one user has them; `audit` and `letters` are what each serves beside its own."""
 
     access: "AccessServiceAsyncStub"
     ingest: "IngestServiceAsyncStub"
@@ -43,6 +45,7 @@ class Readroom:
     sharing: "SharingServiceAsyncStub"
     notify: "NotifyServiceAsyncStub"
     audit: Mapping[str, "AuditServiceAsyncStub"]
+    letters: Mapping[str, "DeadLettersServiceAsyncStub"]
 
 
 @asynccontextmanager
@@ -78,4 +81,5 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
             sharing=SharingServiceStub(to["sharing"]),
             notify=NotifyServiceStub(to["notify"]),
             audit={name: AuditServiceStub(each) for name, each in to.items()},
+            letters={name: DeadLettersServiceStub(each) for name, each in to.items()},
         )

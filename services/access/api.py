@@ -13,8 +13,8 @@ from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserI
 from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
+from plumbing.permitted import Holds
 from plumbing.rpc import Server
-from plumbing.verifying import MayRead
 from services.access import answers
 from services.access.administration import Users
 from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
@@ -361,14 +361,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
 
 
-def may_read_audit(sight: Sight) -> MayRead:
+def holds(sight: Sight) -> Holds:
     """Access answers for itself what the other services ask of it."""
 
-    async def may_read() -> bool:
-        allowed, _, _ = await sight.check_permission(acting_login(), Permission.READ_AUDIT, None)
+    async def holds(permission: str) -> bool:
+        allowed, _, _ = await sight.check_permission(acting_login(), Permission(permission), None)
         return allowed
 
-    return may_read
+    return holds
 
 
 def serve(

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock, MonotonicClock
 from kernel.ids import UUID7, NewId
-from plumbing import healing, rpc, runtime, verifying
+from plumbing import healing, replaying, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -79,13 +79,16 @@ async def build(
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, sight, users, folders, buckets, deletions, revisions)
-    verifying.serve(server, trail, api.may_read_audit(sight))
+    consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
+    holds = api.holds(sight)
+    verifying.serve(server, trail, holds)
+    replaying.serve(server, consumer, holds)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(index, deletions), clock).run,
+            "consumer": consumer.run,
             "heal": partial(healing.run, index.heal),
         },
         ready={"database": database.ready},

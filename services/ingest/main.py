@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
-from plumbing import dimse, rpc, runtime, verifying
+from plumbing import dimse, permitted, replaying, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
 from plumbing.config import Address, ServiceSettings
@@ -167,7 +167,10 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         authority.certificate_pem.decode(),
     )
     serve(server, gateways, studies, settle_lengths, images, deletions, addresses)
-    verifying.serve(server, trail, verifying.asks(channel))
+    consumer = Consumer(bus, database, NAME, hearings(deletions), clock)
+    holds = permitted.asks(channel)
+    verifying.serve(server, trail, holds)
+    replaying.serve(server, consumer, holds)
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
     serve_gateways(gateway_server, gateways)
     return Application(
@@ -175,7 +178,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, hearings(deletions), clock).run,
+            "consumer": consumer.run,
             "deletions": deletions.run,
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
         },

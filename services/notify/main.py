@@ -22,7 +22,7 @@ from pydantic_settings import SettingsConfigDict
 from kernel.clock import Clock
 from kernel.ids import NewId
 from kernel.language import Language
-from plumbing import healing, rpc, runtime, timers, verifying
+from plumbing import healing, permitted, replaying, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.outbox import Relay
@@ -174,13 +174,16 @@ async def build(
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, notices, Codes(texts, press))
-    verifying.serve(server, trail, verifying.asks(to_access))
+    consumer = Consumer(bus, database, NAME, events.hearings(notices, reminders), clock)
+    holds = permitted.asks(to_access)
+    verifying.serve(server, trail, holds)
+    replaying.serve(server, consumer, holds)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(notices, reminders), clock).run,
+            "consumer": consumer.run,
             "send": partial(events.send, sender, database.asked),
             "plan": partial(events.plan, reminders),
             "heal": partial(healing.run, reminders.heal),

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import rpc, runtime, verifying
+from plumbing import permitted, replaying, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -63,13 +63,16 @@ async def build(
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, readings, read_types)
-    verifying.serve(server, trail, verifying.asks(to_access))
+    consumer = Consumer(bus, database, NAME, events.hearings(readings, access), clock)
+    holds = permitted.asks(to_access)
+    verifying.serve(server, trail, holds)
+    replaying.serve(server, consumer, holds)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(readings, access), clock).run,
+            "consumer": consumer.run,
         },
         ready={"database": database.ready},
     )

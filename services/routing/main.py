@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import healing, rpc, runtime, verifying
+from plumbing import healing, permitted, replaying, rpc, runtime, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -68,13 +68,16 @@ async def build(
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(server, facilities, rules, placements)
-    verifying.serve(server, trail, verifying.asks(to_access))
+    consumer = Consumer(bus, database, NAME, events.hearings(placements), clock)
+    holds = permitted.asks(to_access)
+    verifying.serve(server, trail, holds)
+    replaying.serve(server, consumer, holds)
     return runtime.Application(
         servers=[server],
         tasks={
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
-            "consumer": Consumer(bus, database, NAME, events.hearings(placements), clock).run,
+            "consumer": consumer.run,
             "heal": partial(healing.run, placements.heal, settings.heal_interval_s),
             "count-held": partial(events.count_held, placements),
         },

@@ -18,6 +18,7 @@ from plumbing.pki import Pki
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from wire.letters.v1 import letters_pb2_grpc
 from wire.notify.v1 import notify_pb2_grpc
 from wire.reporting.v1 import reporting_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
@@ -35,6 +36,7 @@ CONTRACTS: dict[str, Any] = {
     "wire.sharing.v1.SharingService": sharing_pb2_grpc.add_SharingServiceServicer_to_server,
     "wire.notify.v1.NotifyService": notify_pb2_grpc.add_NotifyServiceServicer_to_server,
     "wire.audit.v1.AuditService": audit_pb2_grpc.add_AuditServiceServicer_to_server,
+    "wire.letters.v1.DeadLettersService": letters_pb2_grpc.add_DeadLettersServiceServicer_to_server,
 }
 CHECK = f"/{ACCESS}/Check"
 

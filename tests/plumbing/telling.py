@@ -136,14 +136,13 @@ async def a_hearer(
     *,
     fetch: Callable[[Fact], Awaitable[None]] = no_snapshot,
     apply: Callable[[Ledger, Fact, None], Awaitable[None]] = write,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Consumer[Ledger]]:
     """A service that hears of studies."""
     hearings = [Hearing(kind, fetch, apply) for kind in (StudyReceived, StudyChanged)]
-    async with (
-        a_bus(servers) as bus,
-        running(Consumer(bus, database, name, hearings, CLOCK, first_delay_s=0.002).run),
-    ):
-        yield
+    async with a_bus(servers) as bus:
+        consumer = Consumer(bus, database, name, hearings, CLOCK, first_delay_s=0.002)
+        async with running(consumer.run):
+            yield consumer
 
 
 async def say(database: Database[Ledger], *facts: Fact) -> None:

@@ -1,4 +1,4 @@
-"""The largest page of every list of ingest, routing, reporting, sharing and notify fits its message."""
+"""The largest page of every list of the services but access, and of dead letters, fits its message."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from kernel.dicom import MAX_CHARACTERS
-from plumbing import pages, rpc
+from plumbing import deadletters, pages, rpc
 from services.ingest.deletion import CONFIRM
 from services.ingest.domain import MAX_NAME_CHARACTERS, MAX_REASON_CHARACTERS, MAX_TITLES
 from services.notify.domain import MAX_ERROR_CHARACTERS
@@ -17,13 +17,14 @@ from services.reporting.domain import MAX_CASE_BYTES, MAX_CASE_REPORTS
 from services.routing import domain as routing
 from services.sharing import domain as sharing
 from wire.ingest.v1 import ingest_pb2
+from wire.letters.v1 import letters_pb2
 from wire.notify.v1 import notify_pb2
 from wire.reporting.v1 import reporting_pb2
 from wire.routing.v1 import routing_pb2
 from wire.sharing.v1 import sharing_pb2
 
 ROOT = Path(__file__).parents[2]
-CONTRACTS = (ingest_pb2, routing_pb2, reporting_pb2, sharing_pb2, notify_pb2)
+CONTRACTS = (ingest_pb2, routing_pb2, reporting_pb2, sharing_pb2, notify_pb2, letters_pb2)
 
 # The longest text of a field, in characters of four bytes. What is not named holds an id, a digest, a login
 # or a word of ours: 64 of one byte.
@@ -38,6 +39,7 @@ CHARACTERS = {
     "Received.message": sharing.MAX_MESSAGE_CHARACTERS,
     "Received.sender_name": 128,
     "Delivery.last_error": MAX_ERROR_CHARACTERS,
+    "DeadLetter.sentence": deadletters.MAX_SENTENCE_CHARACTERS,
 }
 COUNTS = {
     "Gateway.ae_titles": MAX_TITLES,
