@@ -59,6 +59,7 @@ class IndexedAttribute:
         level: where it is kept.
         mapping: whether a hub may choose it as its mapping tag (RTE-5); then every distinct value in
             each series is kept.
+        identity: whether it tells one patient from another.
     """
 
     keyword: str
@@ -66,6 +67,7 @@ class IndexedAttribute:
     vr: str
     level: Level
     mapping: bool = False
+    identity: bool = False
 
 
 # Tags and value representations: PS3.6 chapter 6. Ordered by tag.
@@ -84,11 +86,11 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
     IndexedAttribute("InstitutionalDepartmentName", 0x0008_1040, "LO", Level.SERIES, mapping=True),
     IndexedAttribute("PerformingPhysicianName", 0x0008_1050, "PN", Level.SERIES, mapping=True),
     IndexedAttribute("OperatorsName", 0x0008_1070, "PN", Level.SERIES, mapping=True),
-    IndexedAttribute("PatientName", 0x0010_0010, "PN", Level.STUDY),
-    IndexedAttribute("PatientID", 0x0010_0020, "LO", Level.STUDY, mapping=True),
-    IndexedAttribute("IssuerOfPatientID", 0x0010_0021, "LO", Level.STUDY, mapping=True),
-    IndexedAttribute("PatientBirthDate", 0x0010_0030, "DA", Level.STUDY),
-    IndexedAttribute("PatientSex", 0x0010_0040, "CS", Level.STUDY),
+    IndexedAttribute("PatientName", 0x0010_0010, "PN", Level.STUDY, identity=True),
+    IndexedAttribute("PatientID", 0x0010_0020, "LO", Level.STUDY, mapping=True, identity=True),
+    IndexedAttribute("IssuerOfPatientID", 0x0010_0021, "LO", Level.STUDY, mapping=True, identity=True),
+    IndexedAttribute("PatientBirthDate", 0x0010_0030, "DA", Level.STUDY, identity=True),
+    IndexedAttribute("PatientSex", 0x0010_0040, "CS", Level.STUDY, identity=True),
     IndexedAttribute("PatientAge", 0x0010_1010, "AS", Level.STUDY),
     IndexedAttribute("BodyPartExamined", 0x0018_0015, "CS", Level.SERIES, mapping=True),
     IndexedAttribute("DeviceSerialNumber", 0x0018_1000, "LO", Level.SERIES, mapping=True),
@@ -102,6 +104,9 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
 
 MAPPING_TAGS: frozenset[str] = frozenset(a.keyword for a in INDEXED_ATTRIBUTES if a.mapping)
 """The keywords that a hub may choose as its mapping tag (RTE-5)."""
+
+IDENTITY: frozenset[str] = frozenset(a.keyword for a in INDEXED_ATTRIBUTES if a.identity)
+"""The keywords of the patient identity."""
 
 MAX_CHARACTERS: Mapping[str, int] = {
     "AE": 16,

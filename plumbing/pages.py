@@ -59,16 +59,21 @@ def fit(
 
     A page ends early where its rows would not fit into one answer. A row has a bound of its own, far below.
     """
-    rows: list[R] = []
-    left = MAX_PAGE_BYTES
-    for item in found[:limit]:
-        made = row(item)
-        left -= made.ByteSize() + _ROW_HEAD_BYTES
-        if left < 0 and rows:
-            break
-        rows.append(made)
+    rows = fitting(found[:limit], row)
     _, token = cut(found, len(rows), position)
     return rows, token
+
+
+def fitting(found: Iterable[Item], row: Callable[[Item], R], room: int = MAX_PAGE_BYTES) -> list[R]:
+    """Rows of the first items, as many as have room, and one at least."""
+    rows: list[R] = []
+    for item in found:
+        made = row(item)
+        room -= made.ByteSize() + _ROW_HEAD_BYTES
+        if room < 0 and rows:
+            break
+        rows.append(made)
+    return rows
 
 
 def after(token: str, kind: type[Position]) -> Position | None:

@@ -16,8 +16,9 @@ from plumbing import pages
 from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
+from services.ingest.answers import received_study, study_in_parts
 from services.ingest.deletion import Deletion, Deletions, State
-from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance, Study
+from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance
 from services.ingest.images import Images, Viewer
 from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.usecases import Gateways, Studies
@@ -134,8 +135,11 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def DescribeStudy(  # noqa: N802
         self, request: pb.DescribeStudyRequest, context: Context
     ) -> pb.DescribeStudyResponse:
-        study = await self._studies.describe(StudyId(parse_id(request.study_id, "study_id")))
-        return pb.DescribeStudyResponse(study=_study(study))
+        study_id = StudyId(parse_id(request.study_id, "study_id"))
+        if request.by_parts:
+            found = await self._studies.describe_parts(study_id, request.mapping_tag, request.after_part)
+            return pb.DescribeStudyResponse(study=study_in_parts(found))
+        return pb.DescribeStudyResponse(study=received_study(await self._studies.describe(study_id)))
 
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
@@ -289,32 +293,6 @@ def _refusal(recorded: RecordedRefusal) -> pb.Refusal:
         gateway_id=str(refusal.gateway_id or ""),
         sop_instance_uid=refusal.sop_instance_uid,
         status=refusal.status,
-    )
-
-
-def _study(study: Study) -> pb.Study:
-    return pb.Study(
-        study_id=str(study.study_id),
-        version=study.version,
-        study_instance_uid=study.study_instance_uid,
-        receiving_facility_id=str(study.receiving_facility_id),
-        gateway_id=str(study.gateway_id),
-        calling_ae_title=study.calling_ae_title,
-        received_at=timestamp(study.received_at),
-        settled=study.settled,
-        attributes=study.attributes,
-        series=[
-            pb.Series(
-                series_instance_uid=each.series_instance_uid,
-                attributes=each.attributes,
-                instance_count=each.instance_count,
-                mapping_values=[
-                    pb.MappingValue(keyword=value.keyword, value=value.value, ordinal=value.ordinal)
-                    for value in each.mapping_values
-                ],
-            )
-            for each in study.series
-        ],
     )
 
 

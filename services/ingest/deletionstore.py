@@ -47,8 +47,9 @@ _PURGE_PACKS = """
     doomed as (insert into doomed_files select $3::uuid, pack_id, null::bytea from fences)
     select count(*) from fences
 """
+TABLES = ("instances", "mapping_values", "series", "parts", "part_series", "identities", "attribute_sets")
 _PURGE = (
-    *(_PURGE_ROWS.format(table) for table in ("instances", "mapping_values", "series")),
+    *(_PURGE_ROWS.format(table) for table in TABLES),
     _PURGE_QUARANTINED,
     _PURGE_PACKS,
 )

@@ -32,16 +32,15 @@ from plumbing import dimse, log
 from plumbing.dimse import Acceptor, AssociationRequest, RefusedConnection, StoreCommand
 from services.ingest.domain import (
     ANSWERS,
-    Description,
     Instance,
     Refusal,
     RefusalKind,
     Refused,
     Revoked,
     StoreStatus,
-    mapping_value,
 )
 from services.ingest.packs import Packs
+from services.ingest.parts import Description, whole_value
 from services.ingest.reception import Receipt, Reception
 from services.ingest.usecases import Gateways, Studies
 
@@ -196,7 +195,9 @@ def describe(values: Mapping[int, bytes]) -> Description:
     declared = values.get(SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
     terms = [term.strip(" \0") for term in declared]
     encodings = convert_encodings([term if _CHARACTER_SET.fullmatch(term) else "" for term in terms])
-    kept: dict[Level | None, dict[str, str]] = {Level.STUDY: {}, Level.SERIES: {}, None: {}}
+    kept: dict[Level, dict[str, str]] = {Level.STUDY: {}, Level.SERIES: {}}
+    mapping: dict[str, str] = {}
+    identity: dict[str, str] = {}
     for attribute in INDEXED_ATTRIBUTES:
         raw = values.get(attribute.tag)
         if not raw:
@@ -214,8 +215,10 @@ def describe(values: Mapping[int, bytes]) -> Description:
         if text.strip(VALUES_PARTED_BY):
             kept[attribute.level][attribute.keyword] = text
         if attribute.mapping and any(parts):
-            kept[None][attribute.keyword] = mapping_value(whole, attribute.vr)
-    return Description(kept[Level.STUDY], kept[Level.SERIES], kept[None])
+            mapping[attribute.keyword] = whole_value(whole, attribute.vr)
+        if attribute.identity and any(parts):
+            identity[attribute.keyword] = whole_value(whole, attribute.vr)
+    return Description(kept[Level.STUDY], kept[Level.SERIES], mapping, identity)
 
 
 class Association:

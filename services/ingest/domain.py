@@ -13,11 +13,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from kernel.dicom import (
-    MAX_ATTRIBUTE_CHARACTERS,
     UID,
-    VALUES_PARTED_BY,
     AETitle,
-    cut_value,
     parse_ae_title,
 )
 from kernel.errors import Conflict, Invalid
@@ -34,9 +31,6 @@ MAX_CERTIFICATE_REQUEST_BYTES = 16 * 1024
 """A PKCS#10 request with a 4,096-bit RSA key takes 2 KiB."""
 MAX_TRANSFER_AGE = timedelta(days=90)
 """What an older queue entry counts as: a gateway keeps for weeks what it could not send, and no longer."""
-MAX_MAPPING_VALUES = 8
-"""Distinct values kept per series and mapping tag: two already hold the series, more tell nothing (A19)."""
-_DIGEST_CHARACTERS = 16  # 64 bits tell the over-long values of one series apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,37 +248,6 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What is indexed of an instance, decoded to Unicode, padding stripped, empty values left out.
-
-    Attributes:
-        study: study-level attributes by keyword.
-        series: series-level attributes by keyword.
-        mapping: values of mapping tags by keyword; every distinct one in a series is kept (RTE-5, A19).
-    """
-
-    study: Mapping[str, str]
-    series: Mapping[str, str]
-    mapping: Mapping[str, str]
-
-
-def mapping_value(text: str, vr: str) -> str:
-    """Return what routing compares with the rules of a hub: a value that its VR allows, as it stands.
-
-    A longer one must not match the rule of its beginning, and must not agree with another of the same
-    beginning. It becomes one text, cut, that ends in a digest of the whole: no rule has it, and the series
-    waits for a person (A19). What fills all the room there is needs no digest: it is longer than any rule.
-    """
-    kept = cut_value(text, vr)
-    if kept == text:
-        return text
-    one_text = kept.replace(VALUES_PARTED_BY, " ")
-    if len(kept) < MAX_ATTRIBUTE_CHARACTERS:
-        one_text += "…" + hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return one_text[:MAX_ATTRIBUTE_CHARACTERS]
-
-
-@dataclass(frozen=True, slots=True)
 class Instance:
     """The identity of an instance, as command and data set agree on it."""
 
@@ -360,6 +323,8 @@ class Verdict(StrEnum):
     """The study was deleted after the transfer had begun (A26)."""
     PURGED = "purged"
     """The study was purged, and the transfer is newer: what comes next has to be identified anew."""
+    UNDESCRIBED = "undescribed"
+    """The index knows no such part of the study: the description has to come along."""
     REVOKED = "revoked"
     """The gateway is not live any more: nothing was indexed (SEC-2)."""
 

@@ -15,7 +15,6 @@ from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
 from services.ingest.domain import (
     ANSWERS,
-    Description,
     Instance,
     Label,
     Place,
@@ -28,6 +27,7 @@ from services.ingest.domain import (
     StoreStatus,
     Verdict,
 )
+from services.ingest.parts import Description
 from services.ingest.usecases import Gateways, Studies
 
 R = TypeVar("R")
@@ -41,8 +41,11 @@ REFUSE_S = 2.0
 MAX_HEAD_BYTES = 256 * 1024
 """Held in memory of a data set whose UIDs have not come. Mostly they come within the first kilobytes; before
 them there may be long sequences of references (PS3.3 C.7.6.16), which go to a file (P5)."""
-MAX_DESCRIBED_SERIES = 16
-"""Of one association: whose last description is at hand, so that it is not sent to the index again."""
+Described = tuple[UID, UID, bytes]
+"""Study, series and digest of a part."""
+
+MAX_DESCRIBED = 16
+"""Series and parts of one association whose last description is at hand, and not sent again."""
 MAX_OPEN_PACKS = 16
 """Of one association: a queue entry is one study, a modality that mixes studies sends a few at a time."""
 
@@ -163,10 +166,10 @@ class Receipt:
 
     def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
         reception, study, instance = self._reception, self._study, self._instance
-        series = instance.study_instance_uid, instance.series_instance_uid
+        what = instance.study_instance_uid, instance.series_instance_uid, description.digest
         label = Label(study.study_id, reception.sender, reception.clock.now(), sha256)
         verdict, live_id, stored = self._index(
-            label, None if reception.described(series) == description else description
+            label, description, described=reception.described(what) == description
         )
         if verdict is Verdict.OTHER_STUDY_ID and study.pack.is_empty:
             # Another association was first: the same entry under the StudyId that is live.
@@ -176,7 +179,7 @@ class Receipt:
         match verdict:
             case Verdict.FIRST | Verdict.NEW:
                 self._entry.keep(stored.place)
-                reception.describe(series, description)
+                reception.describe(what, description)
                 return StoreStatus.STORED
             case Verdict.DUPLICATE:
                 self._entry.discard()
@@ -207,10 +210,10 @@ class Receipt:
         self._reception.release(self._instance.study_instance_uid)
 
     def _index(
-        self, label: Label, description: Description | None
+        self, label: Label, description: Description, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
         stored = StoredInstance(self._instance, label.sha256, self._entry.complete(label))
-        verdict, live_id = self._reception.index(label.study_id, stored, description)
+        verdict, live_id = self._reception.index(label.study_id, stored, description, described=described)
         return verdict, live_id, stored
 
 
@@ -233,22 +236,22 @@ class Reception:
         self._packs = packs
         self._loop = loop
         self._open: dict[UID, _OpenStudy] = {}
-        self._described: dict[tuple[UID, UID], Description] = {}
+        self._described: dict[Described, Description] = {}
 
     def head(self) -> Head:
         """Where a data set waits for its UIDs."""
         return Head(self._packs)
 
-    def described(self, series: tuple[UID, UID]) -> Description | None:
-        """What the index knows of a series by this association, if it is at hand."""
-        return self._described.get(series)
+    def described(self, what: Described) -> Description | None:
+        """What the index knows of a series and part by this association, if it is at hand."""
+        return self._described.get(what)
 
-    def describe(self, series: tuple[UID, UID], description: Description) -> None:
+    def describe(self, what: Described, description: Description) -> None:
         """The index knows the description now."""
-        self._described.pop(series, None)
-        if len(self._described) >= MAX_DESCRIBED_SERIES:
+        self._described.pop(what, None)
+        if len(self._described) >= MAX_DESCRIBED:
             del self._described[next(iter(self._described))]
-        self._described[series] = description
+        self._described[what] = description
 
     def begin(self, instance: Instance) -> Receipt:
         """Opens the pack of the instance's study; raises Refused, OSError or Unavailable."""
@@ -286,16 +289,17 @@ class Reception:
                 self._loop.wait(listing, REFUSE_S)
 
     def index(
-        self, study_id: StudyId, stored: StoredInstance, description: Description | None
+        self, study_id: StudyId, stored: StoredInstance, description: Description, *, described: bool
     ) -> tuple[Verdict, StudyId]:
         """What the index makes of durable bytes."""
-        return self._loop.wait(self._studies.receive(study_id, self.sender, stored, description), INDEX_S)
+        receiving = self._studies.receive(study_id, self.sender, stored, description, described=described)
+        return self._loop.wait(receiving, INDEX_S)
 
     def release(self, study_instance_uid: UID) -> None:
         """No more instances go into the study's pack."""
         study = self._open.pop(study_instance_uid)
         self._described = {
-            series: known for series, known in self._described.items() if series[0] != study_instance_uid
+            what: known for what, known in self._described.items() if what[0] != study_instance_uid
         }
         study.pack.close()
         self._loop.call(self._studies.release, study.pack.pack_id, study.study_id)

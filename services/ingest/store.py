@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,9 +15,7 @@ from kernel.ids import PackId, StudyId
 from plumbing.audit import AuditEntry
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
-    MAX_MAPPING_VALUES,
     ConfirmedStudy,
-    Description,
     Instance,
     Limits,
     MappingValue,
@@ -29,11 +27,13 @@ from services.ingest.domain import (
     Verdict,
 )
 from services.ingest.gatewaystore import GatewayStore
+from services.ingest.parts import MOST, Description
+from services.ingest.partstore import PartStore, received_study
 from services.ingest.settlingstore import SettlingStore
 from services.ingest.usecases import Outcome
 
 
-class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
+class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore):
     """A transaction over ingest's database."""
 
     async def record(
@@ -64,22 +64,24 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
         study_id: StudyId,
         sender: Sender,
         stored: StoredInstance,
-        description: Description | None,
+        description: Description,
         *,
         create: bool,
+        described: bool = False,
     ) -> tuple[Verdict, StudyId]:
-        """Indexes an instance whose bytes are durable; the functions in 0004 and 0002 decide (R1, R4, A26).
+        """Indexes an instance whose bytes are durable; the functions in 0007 decide (R1, R4, A26).
+
+        With `described` the index has heard the description from this association, and hears only the digest.
 
         Raises Unavailable if the pack was sealed, or the study purged, meanwhile.
         """
         instance, place = stored.instance, stored.place
-        described = None if description is None else {**asdict(description), "limit": MAX_MAPPING_VALUES}
         try:
             row = await self.connection.fetchrow(
                 """
-                select verdict, live_study_id from receive_instance_of_live_gateway(
-                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::jsonb, $18,
-                    $19)
+                select verdict, live_study_id from index_instance(
+                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::jsonb,
+                    $19, $20)
                 """,
                 study_id,
                 create,
@@ -97,7 +99,8 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
                 place.prefix_length,
                 place.data_set_length,
                 place.end,
-                described and json.dumps(described),
+                description.digest,
+                None if described else told_to_the_index(description),
                 self.now,
                 sender.began(self.now),
             )
@@ -192,17 +195,9 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
             """,
             study_id,
         )
-        return Study(
-            row["study_id"],
-            row["version"],
-            row["study_instance_uid"],
-            row["receiving_facility_id"],
-            row["gateway_id"],
-            row["calling_ae_title"],
-            row["received_at"],
-            row["settled_at"] is not None,
-            json.loads(row["attributes"]),
-            tuple(
+        return replace(
+            received_study(row),
+            series=tuple(
                 Series(
                     s["series_instance_uid"],
                     json.loads(s["attributes"]),
@@ -285,6 +280,19 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore):
             )
             found += [_stored(row) for row in rows]
         return found
+
+
+def told_to_the_index(description: Description) -> str:
+    """The description as `describe_part` takes it."""
+    return json.dumps(
+        {
+            "study": description.study,
+            "series": description.series,
+            "mapping": description.mapping,
+            "identity": description.identity,
+            "most": MOST,
+        }
+    )
 
 
 def _stored(row: Any) -> StoredInstance:

@@ -21,7 +21,6 @@ from plumbing import timers
 from services.ingest.domain import (
     MAX_TRANSFER_AGE,
     ConfirmedStudy,
-    Description,
     Gateway,
     Limits,
     Reach,
@@ -38,6 +37,7 @@ from services.ingest.domain import (
     enrolment,
     transfer_begun_at,
 )
+from services.ingest.parts import Description, StudyInParts, parse_mapping_tag
 from services.ingest.refusals import RefusalWindows
 
 GATEWAY_ADMIN = "gateway.admin"
@@ -95,9 +95,10 @@ class Transaction(Protocol):
         study_id: StudyId,
         sender: Sender,
         stored: StoredInstance,
-        description: Description | None,
+        description: Description,
         *,
         create: bool,
+        described: bool = False,
     ) -> tuple[Verdict, StudyId]: ...
     async def seal_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
     async def seal_open_packs(self) -> None: ...
@@ -108,6 +109,9 @@ class Transaction(Protocol):
     async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
     async def settle(self, settle_after: timedelta, limit: int) -> Mapping[StudyId, int]: ...
     async def study(self, study_id: StudyId) -> Study | None: ...
+    async def study_in_parts(
+        self, study_id: StudyId, mapping_tag: str, after_part: int
+    ) -> StudyInParts | None: ...
     async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
 
     async def quarantine(
@@ -451,16 +455,30 @@ class Studies:
         return known or StudyId(self._new_id())
 
     async def receive(
-        self, study_id: StudyId, sender: Sender, stored: StoredInstance, description: Description | None
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        description: Description,
+        *,
+        described: bool = False,
     ) -> tuple[Verdict, StudyId]:
         """Indexes an instance whose bytes are durable: one statement, but for the first of a study.
+
+        With `described` the association has described the series and the part already.
 
         Other bytes under a stored UID are kept where they are, in the pack, however large: once per digest,
         and while the gateway's share of the quarantine lasts (A27). An Unavailable leaves open what was
         committed.
         """
         async with self._database.statements() as statements:
-            verdict, live_id = await statements.receive(study_id, sender, stored, description, create=False)
+            verdict, live_id = await statements.receive(
+                study_id, sender, stored, description, create=False, described=described
+            )
+            if verdict is Verdict.UNDESCRIBED:
+                verdict, live_id = await statements.receive(
+                    study_id, sender, stored, description, create=False
+                )
         if verdict is Verdict.ABSENT:
             async with self._database.transaction() as transaction:
                 verdict, live_id = await transaction.receive(
@@ -554,6 +572,15 @@ class Studies:
         """The snapshot for whoever heard a fact; raises NotFound if the study is gone."""
         async with self._database.transaction() as transaction:
             study = await transaction.study(study_id)
+        if study is None:
+            raise NotFound("`study_id` is not a received study", field="study_id")
+        return study
+
+    async def describe_parts(self, study_id: StudyId, mapping_tag: str, after_part: int) -> StudyInParts:
+        """A page of the snapshot in parts; raises NotFound if the study is gone."""
+        tag = parse_mapping_tag(mapping_tag)
+        async with self._database.transaction() as transaction:
+            study = await transaction.study_in_parts(study_id, tag, after_part)
         if study is None:
             raise NotFound("`study_id` is not a received study", field="study_id")
         return study

@@ -9,7 +9,6 @@ from kernel.dicom import UID, AETitle
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
 from services.ingest.domain import (
     AETitleBinding,
-    Description,
     Gateway,
     Instance,
     Label,
@@ -17,6 +16,7 @@ from services.ingest.domain import (
     Sender,
     StoredInstance,
 )
+from services.ingest.parts import Description
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FACILITY = FacilityId(UUID("01900000-0000-7000-8000-00000000fac1"))

@@ -24,6 +24,7 @@ from plumbing.config import ServiceSettings
 from plumbing.db import Database
 from plumbing.sealing import ANCHOR_EVERY_S, AuditTrail
 from services.ingest.deletion import CONFIRM
+from services.ingest.deletionstore import TABLES
 from services.ingest.store import IngestTransaction
 from tests.auditing import AUDIT_KEY
 from tests.ingest.builders import a_uid
@@ -45,7 +46,19 @@ from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
 DELETED = 0xC113
-TABLES = ("studies", "series", "mapping_values", "instances", "quarantined", "doomed_files")
+ONE_INSTANCE = {
+    "studies": 1,
+    "series": 1,
+    "instances": 1,
+    "parts": 1,
+    "part_series": 1,
+    "identities": 1,
+    "attribute_sets": 1,
+    "packs": 1,
+    "pack files": 1,
+}
+"""What is left of a study of one instance."""
+KEPT = ("studies", *TABLES, "quarantined", "doomed_files")
 
 
 async def a_case(ingest: Ingest, study: str) -> str:
@@ -78,7 +91,7 @@ async def confirm(ingest: Ingest, case_id: str, by: str, *study_ids: UUID) -> No
 
 async def left(ingest: Ingest) -> dict[str, int]:
     """Rows of received studies, and files, by where they are."""
-    rows = {table: await ingest.one(f"select count(*) from {table}") for table in TABLES}
+    rows = {table: await ingest.one(f"select count(*) from {table}") for table in KEPT}
     rows["packs"] = await ingest.one("select count(*) from packs where study_id is not null")
     rows["pack files"] = len(ingest.pack_files())
     rows["quarantined files"] = len(list((ingest.packs / "quarantine").iterdir()))
@@ -118,9 +131,7 @@ async def test_a_deleted_study_leaves_nothing_but_its_record(ingest: Ingest) -> 
         await ingest.service("routing").DescribeStudy(pb.DescribeStudyRequest(study_id=study_id))
     versions = (await ingest.service("routing").ListVersions(pb.ListVersionsRequest())).versions
     assert study_id not in {each.study_id for each in versions}
-    await eventually(
-        lambda: only_left(ingest, studies=1, series=1, instances=1, packs=1, **{"pack files": 1})
-    )
+    await eventually(lambda: only_left(ingest, **ONE_INSTANCE))
     assert set(await ingest.stored()) == {other_object.sop_instance_uid}
     said = await ingest.rows("select payload from outbox where subject = 'case.deleted.v1'")
     assert [json.loads(row["payload"]) for row in said] == [{"id": case_id, "version": 1}]
@@ -370,9 +381,7 @@ async def test_an_association_that_is_open_while_its_study_is_deleted(ingest: In
             return [*statuses, store(a_ct())]
 
     assert await asyncio.to_thread(send) == [0, 0, DELETED, DELETED, 0]
-    await eventually(
-        lambda: only_left(ingest, studies=1, series=1, instances=1, packs=1, **{"pack files": 1})
-    )
+    await eventually(lambda: only_left(ingest, **ONE_INSTANCE))
 
 
 @pytest.mark.proves("ING-6", part="the answer of access is lost")

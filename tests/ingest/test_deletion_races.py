@@ -16,6 +16,7 @@ from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.ids import UUID7, DeletionId, PackId, StudyId
 from plumbing.db import Database
+from services.ingest.deletionstore import TABLES
 from services.ingest.domain import Gateway, Instance, Limits, Verdict
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import NOTHING, a_gateway, a_sender, a_uid, an_instance, stored
@@ -80,8 +81,9 @@ class Index:
                 study_id or self.study_id,
                 a_sender(self.gateway, begun_at=begun_at),
                 stored(self.instance(), pack_id=pack_id, offset=offset),
-                NOTHING if offset == 0 else None,
+                NOTHING,
                 create=create,
+                described=offset != 0,
             )
         return verdict
 
@@ -107,7 +109,7 @@ class Index:
                     f"select count(*) from {table} t where t.study_id is not null"
                     " and not exists (select from studies s where s.study_id = t.study_id)"
                 )
-                for table in ("instances", "packs", "quarantined", "series", "mapping_values")
+                for table in (*TABLES, "packs", "quarantined")
             }
         return {table: count for table, count in counts.items() if count}
 
@@ -244,7 +246,7 @@ async def test_many_associations_store_into_a_study_that_is_deleted_again_and_ag
     assert len(study_ids) == DELETIONS
     assert set(outcomes.statuses.values()) <= {0, DELETED, OUT_OF_RESOURCES}
     await eventually(lambda: all_sealed(ingest))
-    for table in ("instances", "packs", "series", "mapping_values"):
+    for table in (*TABLES, "packs"):
         assert not await ingest.one(
             f"select count(*) from {table} t where t.study_id is not null"
             " and not exists (select from studies s where s.study_id = t.study_id)"

@@ -11,7 +11,7 @@ from services.ingest.deletion import CONFIRM, PURGED_AT_ONCE
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct
 from tests.ingest.system import Ingest, Sender, sent_objects
-from tests.ingest.test_deletion import a_case, confirm, delete, deletions, only_left
+from tests.ingest.test_deletion import ONE_INSTANCE, a_case, confirm, delete, deletions, only_left
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -42,6 +42,12 @@ async def a_large_study(ingest: Ingest, study: str) -> UUID:
     await ingest.rows(
         """
         insert into series select study_id, '1.2.4.' || n, n + 1, '{}'
+        from studies cross join generate_series(1, 3000) as n
+        """
+    )
+    await ingest.rows(
+        """
+        insert into parts select study_id, 1000001 + n, sha256(int4send(n)), 1, 1, '{}'
         from studies cross join generate_series(1, 3000) as n
         """
     )
@@ -84,9 +90,7 @@ async def test_a_study_of_more_instances_than_a_statement_can_delete_is_purged(i
     await ingest.stop()
     await ingest.start()
     await eventually(lambda: all_closed(ingest), within=30)
-    await eventually(
-        lambda: only_left(ingest, studies=1, series=1, instances=1, packs=1, **{"pack files": 1})
-    )
+    await eventually(lambda: only_left(ingest, **ONE_INSTANCE))
     assert await ingest.one("select study_id from studies") != study_id
 
 

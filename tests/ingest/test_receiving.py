@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, digest, sample
-from services.ingest.domain import mapping_value
+from services.ingest.parts import whole_value
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
 from tests.ingest.system import (
@@ -252,7 +252,7 @@ async def test_mapping_values_are_bounded(ingest: Ingest) -> None:
     answers = await sent_objects(Sender.of(ingest, gateway), *objects)
     assert {a.status for a in answers} == {0}
     rows = await ingest.rows("select value from mapping_values order by ordinal")
-    assert [row["value"] for row in rows] == [mapping_value(each, "ST") for each in addresses[:8]]
+    assert [row["value"] for row in rows] == [whole_value(each, "ST") for each in addresses[:8]]
 
 
 async def announce(

@@ -12,7 +12,6 @@ from kernel.errors import Conflict, Unavailable
 from kernel.ids import UUID7, PackId, StudyId, TransferId
 from plumbing.db import Database
 from services.ingest.domain import (
-    Description,
     Gateway,
     Instance,
     Limits,
@@ -23,6 +22,7 @@ from services.ingest.domain import (
     Transfer,
     Verdict,
 )
+from services.ingest.parts import Description
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import (
     FACILITY,
@@ -67,7 +67,7 @@ async def receive(
     pack_id: PackId,
     data: bytes = b"data",
     offset: int = 0,
-    description: Description | None = NOTHING,
+    description: Description = NOTHING,
 ) -> tuple[Verdict, StudyId]:
     async with store.transaction() as transaction:
         return await transaction.receive(

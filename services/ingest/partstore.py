@@ -1,0 +1,115 @@
+"""The parts of studies: what was received under one identity and with one value of each mapping tag."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from kernel.dicom import IDENTITY
+from kernel.ids import StudyId
+from plumbing.db import Transaction
+from services.ingest.domain import Study
+from services.ingest.parts import MAX_SERIES_NAMED, PARTS_PAGE, SEVERAL, Part, StudyInParts
+
+# Parts of study $1 behind number $2, with the values of tag $3, at most $4. An instance of the version before
+# names no part: its series is one. As long as that is not kept as a part, it is what its rows say.
+_PARTS = """
+    with counted as (
+        select coalesce(i.part, s.ordinal) as number, max(s.series_instance_uid) as series_instance_uid,
+               count(*) as instance_count, min(i.received_at) as received_at
+        from instances i left join series s
+            on i.part is null and s.study_id = i.study_id and s.series_instance_uid = i.series_instance_uid
+        where i.study_id = $1 and (i.part > $2 or i.part is null)
+        group by 1 having coalesce(i.part, s.ordinal) > $2 order by 1 limit $4)
+    select c.number, c.instance_count, c.received_at, p.number is not null as is_kept, p.identity,
+           p.attribute_set, p.mapping is null as is_several,
+           case when p.number is null
+               then array(select value from mapping_values m
+                          where m.study_id = $1 and m.series_instance_uid = c.series_instance_uid
+                            and m.keyword = $3 order by m.ordinal)
+               else array(select jsonb_array_elements_text(p.mapping -> $3))
+           end as mapping_values,
+           case when p.number is null
+               then array[c.number]
+               else array(select series from part_series s
+                          where s.study_id = $1 and s.part = c.number order by series)
+           end as series,
+           case when p.number is null
+               then array(select attributes ->> 'Modality' from series s
+                          where s.study_id = $1 and s.series_instance_uid = c.series_instance_uid
+                            and s.attributes ->> 'Modality' <> '')
+               else array(select distinct modality from part_series s
+                          where s.study_id = $1 and s.part = c.number and modality <> '' order by modality)
+           end as modalities
+    from counted c left join parts p on p.study_id = $1 and p.number = c.number
+    order by c.number
+"""
+
+
+class PartStore(Transaction):
+    """Reads the parts of studies; the functions in 0007 write them."""
+
+    async def study_in_parts(
+        self, study_id: StudyId, mapping_tag: str, after_part: int
+    ) -> StudyInParts | None:
+        """A page: the study's row first, so that its version is never newer than the rest; then the parts, so
+        that everything is there that they name."""
+        row = await self.connection.fetchrow("select * from studies where study_id = $1", study_id)
+        if row is None:
+            return None
+        study = received_study(row)
+        rows = await self.connection.fetch(_PARTS, study_id, after_part, mapping_tag, PARTS_PAGE + 1)
+        not_kept = 0 if row["by_parts"] else 1
+        identities = await self._numbered("select number, identity from identities", study_id)
+        attribute_sets = await self._numbered("select number, attributes from attribute_sets", study_id)
+        return StudyInParts(
+            replace(study, attributes={}),
+            identities or {1: {key: value for key, value in study.attributes.items() if key in IDENTITY}},
+            attribute_sets if identities else {1: study.attributes},
+            [_part(each, not_kept) for each in rows[:PARTS_PAGE]],
+            len(rows) > PARTS_PAGE,
+            await self._series_named(study_id) if not after_part else (),
+        )
+
+    async def _numbered(self, select: str, study_id: StudyId) -> Mapping[int, Mapping[str, str]]:
+        rows = await self.connection.fetch(f"{select} where study_id = $1 order by number", study_id)
+        return {number: json.loads(told) for number, told in rows}
+
+    async def _series_named(self, study_id: StudyId) -> list[str]:
+        rows = await self.connection.fetch(
+            "select series_instance_uid from series where study_id = $1 order by ordinal limit $2",
+            study_id,
+            MAX_SERIES_NAMED + 1,
+        )
+        return [row[0] for row in rows] if len(rows) <= MAX_SERIES_NAMED else []
+
+
+def received_study(row: Any) -> Study:
+    """The study of a row, without its series."""
+    return Study(
+        row["study_id"],
+        row["version"],
+        row["study_instance_uid"],
+        row["receiving_facility_id"],
+        row["gateway_id"],
+        row["calling_ae_title"],
+        row["received_at"],
+        row["settled_at"] is not None,
+        json.loads(row["attributes"]),
+        (),
+    )
+
+
+def _part(row: Any, not_kept: int) -> Part:
+    """`not_kept`: the identity and attribute set of a series that is not kept as a part."""
+    kept = row["is_kept"]
+    return Part(
+        row["number"],
+        row["identity"] if kept else not_kept,
+        SEVERAL if kept and row["is_several"] else tuple(row["mapping_values"]),
+        row["attribute_set"] if kept else not_kept,
+        tuple(row["modalities"]),
+        tuple(row["series"]),
+        row["instance_count"],
+        row["received_at"],
+    )
