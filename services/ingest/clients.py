@@ -74,7 +74,8 @@ def _confirmed(studies: Iterable[access_pb2.ConfirmedStudy]) -> list[ConfirmedSt
     return [
         ConfirmedStudy(
             StudyId(UUID(study.study_id)),
-            None if study.all_series else frozenset(study.series_instance_uids),
+            None if study.by_parts or study.all_series else frozenset(study.series_instance_uids),
+            frozenset(study.parts) if study.by_parts else None,
         )
         for study in studies
     ]

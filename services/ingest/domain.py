@@ -379,26 +379,39 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmedStudy:
-    """A study of a case with the series that belong to it; `series` is none where all do."""
+class Filed:
+    """Where an instance is filed."""
 
     study_id: StudyId
-    series: frozenset[str] | None
+    series_instance_uid: str
+    part: int
 
 
-def still_served(
-    before: Iterable[ConfirmedStudy], series: Collection[str], now: Iterable[ConfirmedStudy]
-) -> bool:
-    """Whether each study, and of these series each that belonged to it, still belongs to the case."""
-    confirmed = {study.study_id: study.series for study in now}
-    return all(
-        study.study_id in confirmed
-        and (
-            (still := confirmed[study.study_id]) is None
-            or {each for each in series if study.series is None or each in study.series} <= still
-        )
-        for study in before
-    )
+@dataclass(frozen=True, slots=True)
+class ConfirmedStudy:
+    """A study of a case with what of it belongs to the case.
+
+    Attributes:
+        parts: numbers of the parts that belong; none: `series` says what belongs.
+        series: the series that belong, as the version before says it; none: all.
+    """
+
+    study_id: StudyId
+    series: frozenset[str] | None = None
+    parts: frozenset[int] | None = None
+
+    def has(self, filed: Filed) -> bool:
+        """Whether what is filed there belongs to the case."""
+        if filed.study_id != self.study_id:
+            return False
+        if self.parts is not None:
+            return filed.part in self.parts
+        return self.series is None or filed.series_instance_uid in self.series
+
+
+def still_served(served: Iterable[Filed], now: Collection[ConfirmedStudy]) -> bool:
+    """Whether all that is being served still belongs to the case."""
+    return all(any(study.has(filed) for study in now) for filed in served)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from kernel.dicom import UID, parse_uid
 from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
 from plumbing import log
-from services.ingest.domain import ConfirmedStudy, StoredInstance, still_served
+from services.ingest.domain import ConfirmedStudy, Filed, StoredInstance, still_served
 from services.ingest.usecases import Database, Files
 
 CHECK_AGAIN_S = 2.0
@@ -88,9 +88,8 @@ class Images:
         cut: list[ReadroomError] = []
 
         async def watch() -> None:
-            series = {stored.instance.series_instance_uid for stored in found}
             try:
-                why = await self._end_of_sight(viewer, case_id, studies, series, asked_at)
+                why = await self._end_of_sight(viewer, case_id, {filed for filed, _ in found}, asked_at)
             except Exception:  # a fault of ours: whoever does not know serves nothing
                 _log.exception("unexpected error", case=str(case_id))
                 why = _unchecked()
@@ -99,7 +98,7 @@ class Images:
 
         watching = asyncio.create_task(watch())
         try:
-            yield found
+            yield [stored for _, stored in found]
         except (asyncio.CancelledError, GeneratorExit):
             if not cut:
                 raise
@@ -112,7 +111,7 @@ class Images:
 
     async def _found(
         self, actor: str, case_id: CaseId, studies: Sequence[ConfirmedStudy], uid: UID | None
-    ) -> Sequence[StoredInstance]:
+    ) -> Sequence[tuple[Filed, StoredInstance]]:
         async with self._database.transaction() as transaction:
             found = await transaction.instances(studies, uid) if studies else ()
             if found:
@@ -128,8 +127,7 @@ class Images:
         self,
         viewer: Viewer,
         case_id: CaseId,
-        studies: Sequence[ConfirmedStudy],
-        series: Collection[str],
+        served: Collection[Filed],
         asked_at: float,
     ) -> ReadroomError:
         """Wait until what is served may be served no longer, and answer why."""
@@ -147,7 +145,7 @@ class Images:
                 continue
             except ReadroomError:
                 return no_images()
-            if not still_served(studies, series, now):
+            if not still_served(served, now):
                 return no_images()
             allowed_at, pause_s = asked_at, CHECK_AGAIN_S
 

@@ -16,6 +16,7 @@ from plumbing.audit import AuditEntry
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     ConfirmedStudy,
+    Filed,
     Instance,
     Limits,
     MappingValue,
@@ -261,24 +262,29 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore):
 
     async def instances(
         self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None
-    ) -> list[StoredInstance]:
+    ) -> list[tuple[Filed, StoredInstance]]:
         """The instances of these studies, or the one named; by series in order of first receipt."""
-        found: list[StoredInstance] = []
+        found: list[tuple[Filed, StoredInstance]] = []
         for study in studies:
             rows = await self.connection.fetch(
                 """
-                select i.*, st.study_instance_uid
+                select i.*, st.study_instance_uid, coalesce(i.part, s.ordinal) as filed_in
                 from instances i join studies st using (study_id)
                     join series s using (study_id, series_instance_uid)
                 where i.study_id = $1 and ($2::text[] is null or i.series_instance_uid = any($2))
-                  and ($3::text is null or i.sop_instance_uid = $3)
+                  and ($3::int[] is null or coalesce(i.part, s.ordinal) = any($3))
+                  and ($4::text is null or i.sop_instance_uid = $4)
                 order by s.ordinal, i.received_at, i.sop_instance_uid
                 """,
                 study.study_id,
                 None if study.series is None else list(study.series),
+                None if study.parts is None else list(study.parts),
                 sop_instance_uid,
             )
-            found += [_stored(row) for row in rows]
+            found += [
+                (Filed(study.study_id, row["series_instance_uid"], row["filed_in"]), _stored(row))
+                for row in rows
+            ]
         return found
 
 

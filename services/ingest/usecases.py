@@ -21,6 +21,7 @@ from plumbing import timers
 from services.ingest.domain import (
     MAX_TRANSFER_AGE,
     ConfirmedStudy,
+    Filed,
     Gateway,
     Limits,
     Reach,
@@ -121,7 +122,7 @@ class Transaction(Protocol):
 
     async def instances(
         self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None
-    ) -> Sequence[StoredInstance]: ...
+    ) -> Sequence[tuple[Filed, StoredInstance]]: ...
 
 
 class Database(Protocol):

@@ -41,6 +41,12 @@ def without_the_series(access: AccessOfTheTest, case_id: str) -> None:
     study.series_instance_uids[:] = ["1.2.3"]
 
 
+def without_the_part(access: AccessOfTheTest, case_id: str) -> None:
+    (study,) = access.decisions[READER, case_id].studies
+    study.by_parts = True
+    study.parts[:] = [7]
+
+
 def silent(access: AccessOfTheTest, case_id: str) -> None:
     access.silent_about.add(case_id)
 
@@ -49,6 +55,7 @@ ENDINGS: dict[str, tuple[Ending, type[ReadroomError]]] = {
     "sight ends": (revoked, NotFound),
     "the study is no longer of the case": (without_the_study, NotFound),
     "the series is no longer confirmed": (without_the_series, NotFound),
+    "the part is no longer of the case": (without_the_part, NotFound),
     "access does not answer": (silent, Unavailable),
 }
 

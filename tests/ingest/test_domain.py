@@ -1,16 +1,21 @@
 """Who may send, and what is answered."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from kernel.errors import Conflict, Invalid
+from kernel.ids import StudyId
 from services.ingest.domain import (
     ANSWERS,
     MAX_TITLES,
     MAX_TRANSFER_AGE,
+    ConfirmedStudy,
+    Filed,
     StoreStatus,
     enrolment,
+    still_served,
     transfer_begun_at,
 )
 from tests.ingest.builders import FACILITY, NOW, a_gateway
@@ -74,3 +79,25 @@ def test_every_status_has_an_answer_that_fits_its_element() -> None:
 def test_only_shortages_of_ours_ask_the_sender_to_try_again() -> None:
     again = {status for status, answer in ANSWERS.items() if answer.status >> 8 == 0xA7}
     assert again == {StoreStatus.OUT_OF_RESOURCES}
+
+
+STUDY, OTHER = StudyId(uuid4()), StudyId(uuid4())
+HERE = Filed(STUDY, "1.2", 1_000_001)
+
+
+@pytest.mark.parametrize(
+    ("now", "served"),
+    [
+        ([ConfirmedStudy(STUDY)], True),
+        ([ConfirmedStudy(OTHER)], False),
+        ([], False),
+        ([ConfirmedStudy(STUDY, series=frozenset({"1.2"}))], True),
+        ([ConfirmedStudy(STUDY, series=frozenset({"1.3"}))], False),
+        ([ConfirmedStudy(STUDY, parts=frozenset({1_000_001}))], True),
+        ([ConfirmedStudy(STUDY, parts=frozenset({1_000_002}))], False),
+        ([ConfirmedStudy(STUDY, parts=frozenset())], False),
+        ([ConfirmedStudy(OTHER), ConfirmedStudy(STUDY, parts=frozenset({1_000_001, 7}))], True),
+    ],
+)
+def test_what_is_served_must_still_belong_to_the_case(now: list[ConfirmedStudy], served: bool) -> None:
+    assert still_served({HERE}, now) is served

@@ -93,6 +93,22 @@ async def test_only_confirmed_series_are_served(ingest: Ingest) -> None:
         await fetch_instance(ingest, case_id, hidden.sop_instance_uid)
 
 
+async def test_of_a_series_with_two_patients_only_confirmed_parts_are_served(ingest: Ingest) -> None:
+    study, series = a_uid(), a_uid()
+    shown = a_ct(study=study, series=series)
+    hidden = a_ct(study=study, series=series, more={0x0010_0020: ("LO", "another patient's")})
+    case_id = await a_case(ingest, shown, hidden)
+    (confirmed,) = ingest.access.decisions[READER, case_id].studies
+    confirmed.by_parts = True  # whatever it says of series: that is for the version before
+    confirmed.parts.append(1_000_001)
+    assert set(await fetch_study(ingest, case_id)) == {shown.sop_instance_uid}
+    with pytest.raises(NotFound):
+        await fetch_instance(ingest, case_id, hidden.sop_instance_uid)
+    del confirmed.parts[:]
+    with pytest.raises(NotFound):
+        await fetch_study(ingest, case_id)
+
+
 async def test_absent_unseen_and_without_images_answer_alike_and_leave_an_audit_row(ingest: Ingest) -> None:
     ct = a_ct()
     case_id = await a_case(ingest, ct)
