@@ -2,6 +2,7 @@
 
 - `servers`: PostgreSQL, NATS with the stream, and Valkey, started once for each pytest process.
 - `fresh_database("access")`: the address of an empty, migrated database of its own; any scope may ask.
+- `peer`: DCMTK's storescp and Orthanc, where they are installed.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
 A test that kills servers or services starts its own: `LocalSystem(tmp_path / "data")` of `services.local`.
@@ -26,6 +27,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.embedded.postgres import run_anywhere
 from plumbing.pki import Pki
 from services import SERVICES
+from tests import peers
 
 ROOT = Path(__file__).parents[1]
 
@@ -110,3 +112,10 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """Certificates and keys of a whole system."""
     return Pki.make(tmp_path_factory.mktemp("pki") / "pki", SERVICES, datetime.now(UTC))
+
+
+@pytest.fixture(scope="session", params=peers.PROGRAMS)
+def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Peer]:
+    """Each of the receivers of other projects, one after the other."""
+    with peers.running(request.param, tmp_path_factory.mktemp(request.param)) as started:
+        yield started

@@ -80,14 +80,6 @@ class _NotAssociated(Exception):
         self.kind, self.cause, self.reason = kind, cause, reason
 
 
-def _title(text: str) -> str:
-    """The AE title, or nothing: what is kept of a refused peer is no bytes of its choice."""
-    try:
-        return parse_ae_title(text, "AE title")
-    except Invalid:
-        return ""
-
-
 def _crowded() -> Rejected:
     return Rejected(*LOCAL_LIMIT_EXCEEDED, "too many associations")
 
@@ -176,8 +168,8 @@ class Association:
             refusal.reason,
             self._remote,
             self._certificate,
-            _title(self._titles.calling),
-            _title(self._titles.called),
+            self._titles.calling,
+            self._titles.called,
         )
         try:
             self._acceptor_handler.refused(refused)
@@ -347,6 +339,10 @@ class Association:
                 self._send_abort(NOT_SPECIFIED)
                 return "aborted"
             return "lost"
+        except Exception:
+            _log.exception("an association failed", remote=self._remote)
+            self._send_abort(NOT_SPECIFIED)
+            return "aborted"
         finally:
             messages.drop()
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-MAX_ITEMS = 1 + 128 + 1
-"""The application context, a context for each odd id of one byte (PS3.8 9.3.2.2), the user information."""
+MAX_ITEMS = 512
+"""The application context, a context for each id of one byte, the user information (PS3.8 9.3.2.2), and as
+many again that nobody knows: they are ignored (PS3.8 9.3.1)."""
 
 MAX_SYNTAXES = 64
 """Of one context. PS3.6 A names 57 transfer syntaxes of data sets, and a sender may propose them all."""
@@ -37,16 +38,19 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """A presentation context as it is proposed."""
+    """A presentation context as it is proposed; the abstract syntax is empty unless there is exactly one."""
 
     context_id: int
     abstract_syntax_uid: str
-    transfer_syntax_uids: Sequence[str]
+    transfer_syntax_uids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Titles:
-    """What stands before the items. The titles are as they came, without padding."""
+    """What stands before the items.
+
+    The titles have no padding. In them a byte that no title may hold shows as `\\xNN`.
+    """
 
     protocol_version: int
     called: str
@@ -72,15 +76,25 @@ class Request:
 def read_titles(fixed: memoryview | bytes) -> Titles:
     """The first `FIXED_LENGTH` bytes after the PDU's header."""
     version, _, called, calling = _FIXED.unpack_from(fixed)
-    return Titles(version, *(title.decode("ascii", "replace").strip(" ") for title in (called, calling)))
+    return Titles(version, _title(called), _title(calling))
+
+
+def _title(field: bytes) -> str:
+    """The title in a field of 16 bytes.
+
+    Some devices write C strings: a NUL ends the title, and rubbish may follow. A field that begins with NUL
+    has no title, and shows as a whole.
+    """
+    title = field.partition(b"\0")[0].strip(b" ") or field.rstrip(b"\0 ")
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in title)
 
 
 def read_request(body: memoryview) -> Request:
     """An A-ASSOCIATE-RQ without its header; raises Unreadable."""
     items = _items(_after_titles(body), MAX_ITEMS)
-    contexts = [_context(value) for kind, value in items if kind == _CONTEXT_RQ]
-    ids = {context.context_id for context in contexts}
-    if not ids or len(ids) != len(contexts) or any(context_id % 2 == 0 for context_id in ids):
+    # The same context twice is one; two of one id leave open what its data sets are.
+    contexts = list(dict.fromkeys(_context(value) for kind, value in items if kind == _CONTEXT_RQ))
+    if not contexts or len({context.context_id for context in contexts}) != len(contexts):
         raise Unreadable
     identity, wants_answer = None, False
     for kind, value in _user_items(items):
@@ -138,10 +152,10 @@ def _context(value: memoryview) -> ProposedContext:
         raise Unreadable
     syntaxes = _items(value[4:], 1 + MAX_SYNTAXES)
     abstract = [_uid(uid) for kind, uid in syntaxes if kind == _ABSTRACT_SYNTAX]
-    if len(abstract) != 1:
-        raise Unreadable
     return ProposedContext(
-        value[0], abstract[0], [_uid(uid) for kind, uid in syntaxes if kind == _TRANSFER_SYNTAX]
+        value[0],
+        abstract[0] if len(abstract) == 1 else "",
+        tuple(_uid(uid) for kind, uid in syntaxes if kind == _TRANSFER_SYNTAX),
     )
 
 
@@ -151,4 +165,4 @@ def _identity(value: memoryview) -> str:
 
 
 def _uid(value: memoryview) -> str:
-    return bytes(value).decode("ascii", "replace").rstrip("\0 ")
+    return bytes(value).decode("ascii", "replace").strip("\0 ")

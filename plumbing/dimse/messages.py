@@ -83,7 +83,7 @@ class Messages:
             stop = at + 4 + length
             if length < 2 or stop > end:
                 raise Violation(INVALID_PARAMETER)
-            if context_id != self._context_id and (self.unfinished or context_id not in self._contexts):
+            if context_id not in self._contexts or (self.unfinished and context_id != self._context_id):
                 raise Violation(INVALID_PARAMETER)
             self._room = min(_ROOM, self._room + length - _FRAGMENT_BYTES)
             if self._room < 0:

@@ -43,6 +43,7 @@ BROKEN: dict[str, tuple[Callable[[ByHand], object], tuple[int, int]]] = {
     "a value longer than its PDU": (lambda p: p.send(4, struct.pack(">LBB", 99, 1, 3) + b"x"), (2, 6)),
     "a value without a header": (lambda p: p.send(4, struct.pack(">L", 1)), (2, 6)),
     "a context nobody proposed": (lambda p: p.fragment(b"x", command=True, context=77), (2, 6)),
+    "a first command in context 0": (lambda p: p.command(0x0001, context=0), (2, 6)),
     "data before a command": (lambda p: p.fragment(b"x", command=False), (2, 5)),
     "no command set": (lambda p: p.fragment(b"\xff" * 64, command=True), (2, 6)),
     "an answer": (lambda p: p.command(0x8001, data_set=0x0101), (2, 5)),
