@@ -155,9 +155,12 @@ def a_decision(decision: Decision) -> pb.Decision:
                 study_id=str(study.study_id),
                 all_series=study.series_instance_uids is None,
                 series_instance_uids=study.series_instance_uids or (),
+                by_parts=study.parts is not None,
+                parts=study.parts or (),
             )
             for study in decision.studies
         ],
+        instance_count=decision.instance_count,
     )
 
 
@@ -192,6 +195,7 @@ def a_case(case: ListedCase, level: Level) -> pb.Case:
         lock_ends_at=timestamp(lock.ends_at) if lock else None,
         reported_read_types=_read_types(reading.read_types),
         reported_at=timestamp(reading.reported_at),
+        another_patient_held=summary.another_patient_held,
     )
 
 

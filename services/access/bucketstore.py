@@ -8,7 +8,7 @@ import asyncpg
 from kernel.ids import BucketId, CaseId, UserId
 from plumbing.db import Transaction
 from services.access.buckets import Bucket, DescribedCase, Standing, Terms, initials
-from services.access.caseindex import StudyAttributes
+from services.access.received import StudyAttributes
 
 
 class BucketStore(Transaction):

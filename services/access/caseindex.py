@@ -1,9 +1,10 @@
 """The case index: what access keeps of a case, from three owners.
 
-Routing says which facility owns a case and which series belong to it; ingest says what was received;
-reporting says how far it was read. Each snapshot carries its owner's version, and only what is newer counts,
-so that order and repetition do not matter. Series that do not belong to the case are neither counted nor
-shown. Of the reading there are two projections, of which a user is answered one (A59).
+Routing says which facility owns a case and which parts of its studies belong to it; ingest says what was
+received; reporting says how far it was read. Each snapshot carries its owner's version, and only what is
+newer counts, so that order and repetition do not matter. Parts that are held, because they may show another
+patient or belong elsewhere, are neither counted nor shown. Of the reading there are two projections, of which
+a user is answered one (A59).
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,31 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from kernel.dicom import INDEXED_ATTRIBUTES, MAX_CHARACTERS, cut_value
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from services.access.domain import ConfirmedStudy, ReadType, Side
-
-MAX_MODALITIES = 32
-"""What a case shows of its modalities; PS3.3 C.7.3.1.1.1 defines some 80 terms, and a study has a handful."""
-
-KEYWORDS: Mapping[str, str] = {
-    "patient_name": "PatientName",
-    "patient_id": "PatientID",
-    "patient_birth_date": "PatientBirthDate",
-    "patient_sex": "PatientSex",
-    "study_date": "StudyDate",
-    "study_time": "StudyTime",
-    "study_description": "StudyDescription",
-    "accession_number": "AccessionNumber",
-    "referring_physician_name": "ReferringPhysicianName",
-}
-"""The attributes of a study that the index keeps, by DICOM keyword (PS3.6)."""
-
-# Each of them has one value (PS3.6); a name has three component groups and what parts them (PS3.5 6.2.1).
-MAX_VALUE_CHARACTERS: Mapping[str, int] = {**MAX_CHARACTERS, "PN": 3 * MAX_CHARACTERS["PN"] + 2}
-
-_VR_OF_KEYWORD = {attribute.keyword: attribute.vr for attribute in INDEXED_ATTRIBUTES}
-_VR = {name: _VR_OF_KEYWORD[keyword] for name, keyword in KEYWORDS.items()}
+from services.access.received import (
+    MAX_MODALITIES,
+    ReceivedPart,
+    ReceivedStudy,
+    StudyAttributes,
+    cut_modality,
+    first_values,
+)
 
 
 class ReadingState(StrEnum):
@@ -63,7 +49,11 @@ STUDY_STATUS_ID: Mapping[tuple[bool, ReadingState], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Routing's snapshot of a case."""
+    """Routing's snapshot of a case.
+
+    Attributes:
+        another_patient_held: how many parts of its studies are held because they may show another patient.
+    """
 
     case_id: CaseId
     facility_id: FacilityId
@@ -72,59 +62,7 @@ class Placement:
     studies: tuple[ConfirmedStudy, ...]
     placed_at: datetime
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedSeries:
-    """What the index keeps of a series; a Modality (CS) is cut to what its value representation allows."""
-
-    series_instance_uid: str
-    modality: str
-    instance_count: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modality", _cut_modality(self.modality))
-
-
-def _cut_modality(modality: str) -> str:
-    return modality[: MAX_CHARACTERS["CS"]]
-
-
-@dataclass(frozen=True, slots=True)
-class StudyAttributes:
-    """Study-level attributes as received; empty where absent.
-
-    Each is cut to what one value of its value representation allows, whoever wrote it: a sender decides how
-    long it is, and one that is too long would keep a whole page from everybody whose worklist it is on.
-    """
-
-    patient_name: str = ""
-    patient_id: str = ""
-    patient_birth_date: str = ""
-    patient_sex: str = ""
-    study_date: str = ""
-    study_time: str = ""
-    study_description: str = ""
-    accession_number: str = ""
-    referring_physician_name: str = ""
-
-    def __post_init__(self) -> None:
-        for name, vr in _VR.items():
-            value = getattr(self, name)
-            if len(value) > MAX_CHARACTERS[vr]:  # hardly ever
-                object.__setattr__(self, name, cut_value(value, vr)[: MAX_VALUE_CHARACTERS[vr]])
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedStudy:
-    """Ingest's snapshot of a received study."""
-
-    id: StudyId
-    received_at: datetime
-    settled: bool
-    attributes: StudyAttributes
-    series: tuple[ReceivedSeries, ...]
-    version: int
+    another_patient_held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +103,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class CaseSummary:
-    """What the worklist shows of a case, over the series that belong to it.
+    """What the worklist shows of a case, over the parts that belong to it.
 
     Attributes:
         modalities_in_study: distinct and sorted, at most MAX_MODALITIES.
-        modalities_left_out: how many more there are.
+        modalities_left_out: how many more there are; where one part has too many, at least so many.
+        another_patient_held: how many parts are held because they may show another patient.
     """
 
     attributes: StudyAttributes
@@ -178,10 +117,11 @@ class CaseSummary:
     instance_count: int
     settled: bool
     modalities_left_out: int = 0
+    another_patient_held: int = 0
 
     def __post_init__(self) -> None:
         """Bounds the modalities, also those that the version before has stored."""
-        distinct = sorted({_cut_modality(modality) for modality in self.modalities_in_study if modality})
+        distinct = sorted({cut_modality(modality) for modality in self.modalities_in_study if modality})
         left_out = self.modalities_left_out + max(0, len(distinct) - MAX_MODALITIES)
         object.__setattr__(self, "modalities_in_study", tuple(distinct[:MAX_MODALITIES]))
         object.__setattr__(self, "modalities_left_out", left_out)
@@ -204,37 +144,47 @@ class IndexedCase:
     @classmethod
     def first(cls, placement: Placement, studies: Iterable[ReceivedStudy]) -> "IndexedCase":
         """A case that was not known before."""
-        known = tuple(studies)
-        received_at = min((study.received_at for study in known), default=placement.placed_at)
-        return cls(placement, received_at, ()).hear(placement, known)
+        case = cls(placement, placement.placed_at, ()).hear(None, studies)
+        received_at = min((part.received_at for _, part in case.confirmed()), default=placement.placed_at)
+        return replace(case, received_at=received_at)
 
     def hear(self, placement: Placement | None, studies: Iterable[ReceivedStudy]) -> "IndexedCase":
         """The case after snapshots were heard: of each owner the newest, of the placement's studies only."""
         if placement is None or placement.version <= self.placement.version:
             placement = self.placement
         newest = {study.id: study for study in self.studies}
-        for study in studies:
-            if study.id not in newest or study.version > newest[study.id].version:
-                newest[study.id] = study
+        for told in studies:
+            if told.id not in newest or told.is_newer(newest[told.id]):
+                newest[told.id] = told
         placed = (newest.get(confirmed.study_id) for confirmed in placement.studies)
         return replace(self, placement=placement, studies=tuple(study for study in placed if study))
 
+    def confirmed(self) -> Iterable[tuple[ReceivedStudy, ReceivedPart]]:
+        """The parts that belong, each with its study, in order of receipt."""
+        confirmed = {each.study_id: each for each in self.placement.studies}
+        for study in sorted(self.studies, key=lambda study: (study.received_at, study.id)):
+            belonging = frozenset(study.parts_of(confirmed[study.id]))
+            for part in study.parts:
+                if part.number in belonging:
+                    yield study, part
+
     def summary(self) -> CaseSummary:
         """What the worklist shows."""
-        confirmed = {study.study_id: study.series_instance_uids for study in self.placement.studies}
-        series = [
-            series
+        confirmed = list(self.confirmed())
+        named = dict.fromkeys((study.id, part.attribute_set) for study, part in confirmed)
+        sets = {
+            (study.id, number): attributes
             for study in self.studies
-            for series in study.series
-            if (uids := confirmed[study.id]) is None or series.series_instance_uid in uids
-        ]
-        earliest = min(self.studies, key=lambda study: study.received_at, default=None)
+            for number, attributes in study.attribute_sets.items()
+        }
         return CaseSummary(
-            attributes=StudyAttributes() if earliest is None else earliest.attributes,
-            modalities_in_study=tuple(each.modality for each in series),
-            series_count=len(series),
-            instance_count=sum(s.instance_count for s in series),
+            attributes=first_values(sets[each] for each in named if each in sets),
+            modalities_in_study=tuple({modality for _, part in confirmed for modality in part.modalities}),
+            series_count=len({(study.id, ordinal) for study, part in confirmed for ordinal in part.series}),
+            instance_count=sum(part.instance_count for _, part in confirmed),
             settled=bool(self.studies) and all(study.settled for study in self.studies),
+            modalities_left_out=max((part.modalities_left_out for _, part in confirmed), default=0),
+            another_patient_held=self.placement.another_patient_held,
         )
 
 

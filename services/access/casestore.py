@@ -18,10 +18,9 @@ from services.access.caseindex import (
     Lock,
     Placement,
     Reading,
-    ReceivedStudy,
-    StudyAttributes,
 )
 from services.access.domain import ConfirmedStudy, Side
+from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
 
 class CaseStore(Transaction):
@@ -54,16 +53,14 @@ class CaseStore(Transaction):
             facility_id=row["facility_id"],
             study_instance_uid=row["study_instance_uid"],
             undistributed=row["undistributed"],
-            studies=tuple(_confirmed_study(study) for study in studies),
+            studies=tuple(map(_confirmed_study, studies)),
             placed_at=row["placed_at"],
-            version=row["placement_version"],
+            # What the version before wrote since tells no parts: routing is heard again.
+            version=row["placement_version"] if row["parts_version"] is None else row["parts_version"],
+            another_patient_held=row["another_patient_held"],
         )
-        heard = (
-            msgspec.json.decode(study["snapshot"], type=ReceivedStudy)
-            for study in studies
-            if study["snapshot"]
-        )
-        return IndexedCase(placement, row["received_at"], tuple(heard))
+        heard = [study for row in studies if (study := _received_study(row))]
+        return IndexedCase(placement, row["received_at"], ()).hear(None, heard)
 
     async def save_case(self, case: IndexedCase) -> None:
         """Inserts or replaces the entry of a locked case; `received_at` stays as it was first."""
@@ -75,11 +72,13 @@ class CaseStore(Transaction):
             "undistributed": placement.undistributed,
             "placed_at": placement.placed_at,
             "placement_version": placement.version,
+            "parts_version": placement.version,
             "modalities_in_study": summary.modalities_in_study,
             "modalities_left_out": summary.modalities_left_out,
             "series_count": summary.series_count,
             "instance_count": summary.instance_count,
             "settled": summary.settled,
+            "another_patient_held": summary.another_patient_held,
         } | {keyword: getattr(summary.attributes, keyword) for keyword in StudyAttributes.__slots__}
         numbered = [f"${number}" for number in range(1, len(columns) + 2)]
         await self.connection.execute(
@@ -99,16 +98,20 @@ class CaseStore(Transaction):
         )
         await self.connection.executemany(
             """
-            insert into case_studies (case_id, study_id, series_instance_uids, version, snapshot)
-            values ($1, $2, $3, $4, $5)
-            on conflict (case_id, study_id) do update set version = excluded.version,
-                series_instance_uids = excluded.series_instance_uids, snapshot = excluded.snapshot
+            insert into case_studies
+                (case_id, study_id, series_instance_uids, parts, received_version, received)
+            values ($1, $2, $3, $4, $5, $6)
+            on conflict (case_id, study_id) do update set
+                series_instance_uids = excluded.series_instance_uids, parts = excluded.parts,
+                received_version = excluded.received_version, received = excluded.received,
+                version = null, snapshot = null
             """,
             [
                 (
                     placement.case_id,
                     study.study_id,
                     study.series_instance_uids,
+                    study.parts,
                     heard[study.study_id].version if study.study_id in heard else None,
                     msgspec.json.encode(heard[study.study_id]).decode() if study.study_id in heard else None,
                 )
@@ -240,11 +243,12 @@ class CaseStore(Transaction):
         return await self.forget_case(case_id)
 
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None:
-        """Notes that these studies are about to be indexed; none of their series belongs yet."""
+        """Notes that these studies are about to be indexed; nothing of them belongs yet."""
         await self.connection.execute(
             """
-            insert into case_studies (case_id, study_id, series_instance_uids)
-            select $1, study_id, '{}' from unnest($2::uuid[]) as expected (study_id) on conflict do nothing
+            insert into case_studies (case_id, study_id, series_instance_uids, parts)
+            select $1, study_id, '{}', '{}' from unnest($2::uuid[]) as expected (study_id)
+            on conflict do nothing
             """,
             case_id,
             study_ids,
@@ -263,28 +267,36 @@ class CaseStore(Transaction):
     async def stale_facilities(self, versions: Mapping[UUID, int]) -> list[FacilityId]:
         """Those of which an older version is known, or none."""
         return await self._stale(
-            "left join facilities known on known.facility_id = told.id", "version", versions
+            "left join facilities known on known.facility_id = told.id", "known.version", versions
         )
 
     async def stale_cases(self, versions: Mapping[UUID, int]) -> list[CaseId]:
         """Those of which an older placement is known, or none."""
         return await self._stale(
-            "left join cases known on known.case_id = told.id", "placement_version", versions
+            "left join cases known on known.case_id = told.id",
+            "coalesce(known.parts_version, known.placement_version)",
+            versions,
         )
 
     async def stale_studies(self, versions: Mapping[UUID, int]) -> list[StudyId]:
         """The studies of known cases of which an older version is known, or none."""
-        return await self._stale("join case_studies known on known.study_id = told.id", "version", versions)
+        return await self._stale(
+            "join case_studies known on known.study_id = told.id",
+            "coalesce(known.received_version, known.version)",
+            versions,
+        )
 
     async def stale_readings(self, versions: Mapping[UUID, int]) -> list[CaseId]:
         """Those of which an older version is known, or none."""
-        return await self._stale("left join readings known on known.case_id = told.id", "version", versions)
+        return await self._stale(
+            "left join readings known on known.case_id = told.id", "known.version", versions
+        )
 
     async def _stale(self, join: str, version: str, versions: Mapping[UUID, int]) -> list[Any]:
         rows = await self.connection.fetch(
             f"""
             select distinct told.id from unnest($1::uuid[], $2::bigint[]) as told (id, version)
-            {join} where known.{version} is null or known.{version} < told.version
+            {join} where {version} is null or {version} < told.version
             """,
             list(versions),
             list(versions.values()),
@@ -293,5 +305,15 @@ class CaseStore(Transaction):
 
 
 def _confirmed_study(row: asyncpg.Record) -> ConfirmedStudy:
-    uids = row["series_instance_uids"]
-    return ConfirmedStudy(row["study_id"], None if uids is None else tuple(uids))
+    uids, parts = row["series_instance_uids"], row["parts"]
+    return ConfirmedStudy(
+        row["study_id"], None if uids is None else tuple(uids), None if parts is None else tuple(parts)
+    )
+
+
+def _received_study(row: asyncpg.Record) -> ReceivedStudy | None:
+    if row["received"] is not None:
+        return msgspec.json.decode(row["received"], type=ReceivedStudy)
+    if row["snapshot"] is not None:  # the version before wrote it
+        return msgspec.json.decode(row["snapshot"], type=StudyOfSeries).in_parts()
+    return None

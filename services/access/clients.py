@@ -9,17 +9,21 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import answers
 from services.access.caseindex import (
-    KEYWORDS,
     Lock,
     Placement,
     Projection,
     Reading,
     ReadingState,
+)
+from services.access.domain import ConfirmedStudy, Facility, ReadType, Side
+from services.access.received import (
+    KEYWORDS,
+    ReceivedPart,
     ReceivedSeries,
     ReceivedStudy,
     StudyAttributes,
+    StudyOfSeries,
 )
-from services.access.domain import ConfirmedStudy, Facility, ReadType, Side
 from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.reporting.v1 import reporting_pb2, reporting_pb2_grpc
@@ -60,6 +64,7 @@ class RoutingClient:
             studies=tuple(map(_confirmed_study, placement.studies)),
             placed_at=answers.instant(placement, "placed_at"),
             version=placement.version,
+            another_patient_held=placement.another_patient_held,
         )
 
     async def describe_facility(self, facility_id: FacilityId) -> Facility | None:
@@ -103,24 +108,38 @@ class IngestClient:
         return True
 
     async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None:
+        """All pages of its parts; what grew meanwhile is told again, for the version is the first page's."""
         try:
-            answer = await self._ingest.DescribeStudy(ingest_pb2.DescribeStudyRequest(study_id=str(study_id)))
+            study = page = await self._describe(study_id, after_part=0)
+            if not page.parts:
+                return _study_of_series(study).in_parts()
+            sets: dict[int, StudyAttributes] = {}
+            parts: list[ReceivedPart] = []
+            while True:
+                sets |= {each.number: _attributes(each.attributes) for each in page.attribute_sets}
+                parts += map(_part, page.parts)
+                if not page.more_parts:
+                    break
+                page = await self._describe(study_id, after_part=parts[-1].number)
+                if not page.parts or page.parts[0].number <= parts[-1].number:
+                    raise ValueError("the next page goes no further")
         except NotFound:
             return None
-        study = answer.study
         return ReceivedStudy(
             id=StudyId(UUID(study.study_id)),
             received_at=answers.instant(study, "received_at"),
             settled=study.settled,
-            attributes=_attributes(study.attributes),
-            series=tuple(
-                ReceivedSeries(
-                    each.series_instance_uid, _text(each.attributes.get("Modality", "")), each.instance_count
-                )
-                for each in study.series
-            ),
+            attribute_sets=sets,
+            parts=tuple(parts),
             version=study.version,
+            series_instance_uids=tuple(study.series_instance_uids),
         )
+
+    async def _describe(self, study_id: StudyId, *, after_part: int) -> ingest_pb2.Study:
+        request = ingest_pb2.DescribeStudyRequest(
+            study_id=str(study_id), by_parts=True, after_part=after_part
+        )
+        return (await self._ingest.DescribeStudy(request)).study
 
     async def study_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
@@ -171,7 +190,39 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
 
 def _confirmed_study(study: routing_pb2.PlacedStudy) -> ConfirmedStudy:
     uids = None if study.all_series else tuple(study.series_instance_uids)
-    return ConfirmedStudy(StudyId(UUID(study.study_id)), uids)
+    parts = tuple(sorted(study.parts)) if study.by_parts else None
+    return ConfirmedStudy(StudyId(UUID(study.study_id)), uids, parts)
+
+
+def _part(part: ingest_pb2.Part) -> ReceivedPart:
+    return ReceivedPart(
+        number=part.number,
+        attribute_set=part.attribute_set,
+        modalities=tuple(map(_text, part.modalities)),
+        modalities_left_out=part.modalities_left_out,
+        series=tuple(part.series),
+        instance_count=part.instance_count,
+        received_at=answers.instant(part, "received_at"),
+    )
+
+
+def _study_of_series(study: ingest_pb2.Study) -> StudyOfSeries:
+    """What an ingest of the version before tells."""
+    return StudyOfSeries(
+        id=StudyId(UUID(study.study_id)),
+        received_at=answers.instant(study, "received_at"),
+        settled=study.settled,
+        attributes=_attributes(study.attributes),
+        series=tuple(
+            ReceivedSeries(
+                each.series_instance_uid,
+                _text(each.attributes.get("Modality", "")),
+                each.instance_count,
+            )
+            for each in study.series
+        ),
+        version=study.version,
+    )
 
 
 def _attributes(attributes: Mapping[str, str]) -> StudyAttributes:

@@ -360,10 +360,16 @@ def compile_user(
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedStudy:
-    """A received study of a case, with the series that belong to it; None means every series."""
+    """A received study of a case, with what of it belongs.
+
+    Attributes:
+        series_instance_uids: for the version before: the series that belong; None means every series.
+        parts: the numbers of the parts that belong, sorted; None while only series were told.
+    """
 
     study_id: StudyId
     series_instance_uids: tuple[str, ...] | None
+    parts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +380,7 @@ class Sighting:
 
     Attributes:
         may_write: whether one of the shares gives write access to the report.
+        instance_count: instances that belong to the case.
     """
 
     case_id: CaseId
@@ -381,6 +388,7 @@ class Sighting:
     paths: tuple[Path, ...]
     may_write: bool = False
     being_deleted: bool = False
+    instance_count: int = 0
 
 
 A = TypeVar("A", covariant=True)
@@ -403,6 +411,7 @@ class Decision:
         own_level: what they may do without any share; NONE if they see it by shares alone.
         own_read_types: what they complete without any share.
         being_deleted: whether he would see it, were it not being deleted; then nothing else is set.
+        instance_count: instances that belong to the case; None where many cases were asked about.
     """
 
     allowed: bool = False
@@ -419,6 +428,7 @@ class Decision:
     user_name: str = ""
     studies: tuple[ConfirmedStudy, ...] = ()
     being_deleted: bool = False
+    instance_count: int | None = None
 
 
 NO_SIGHT = Decision()

@@ -16,9 +16,10 @@ from kernel.events import (
 )
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing.bus import Hearing
-from services.access.caseindex import Reading, ReceivedStudy
+from services.access.caseindex import Reading
 from services.access.deletion import Deletions
 from services.access.domain import Facility
+from services.access.received import ReceivedStudy
 from services.access.usecases import CaseIndex, Snapshots
 
 

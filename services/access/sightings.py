@@ -9,6 +9,7 @@ the answer does not count.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress, product
 from typing import TypeVar
@@ -27,10 +28,10 @@ from services.access.caseindex import (
     Position,
     Projection,
     ReadingState,
-    StudyAttributes,
 )
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
 from services.access.folders import Place, Showing
+from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
 # Whether a bucket gives sight now, in this session (A57); at its end it no longer does (R11).
 _GIVES_SIGHT = """
@@ -59,7 +60,7 @@ _SHOWN = f"{_VISIBLE} and sighted.deletion_id is null"
 # Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
 _HIDDEN = "array(select d.case_id from cases d where d.deletion_id is not null)"
 _FOUND = """
-    sighted.case_id, sighted.facility_id, sighted.deletion_id,
+    sighted.case_id, sighted.facility_id, sighted.deletion_id, sighted.instance_count,
     sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
 """
 
@@ -71,7 +72,11 @@ _CHECK = f"""
         {_FOUND},
         case when $8 then (
             select jsonb_agg(
-                jsonb_build_object('study_id', s.study_id, 'series_instance_uids', s.series_instance_uids)
+                jsonb_build_object(
+                    'study_id', s.study_id, 'series_instance_uids', s.series_instance_uids, 'parts', s.parts,
+                    'received', case when s.parts is null then s.received end,
+                    'snapshot', case when s.parts is null then s.snapshot end
+                )
                 order by s.study_id
             )
             from case_studies s where s.case_id = sighted.case_id
@@ -366,11 +371,27 @@ def _sighting(row: asyncpg.Record) -> Sighting | None:
     may_write = row["by_share"]
     paths = _OPEN_PATHS[row["by_privilege"], row["by_grant"], row["by_folder"], may_write is not None]
     being_deleted = row["deletion_id"] is not None
-    return Sighting(row["case_id"], row["facility_id"], paths, bool(may_write), being_deleted)
+    return Sighting(
+        row["case_id"], row["facility_id"], paths, bool(may_write), being_deleted, row["instance_count"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptStudy(ConfirmedStudy):
+    """A study as it is stored; where routing told series only, with the snapshot that numbers their parts."""
+
+    received: ReceivedStudy | None = None
+    snapshot: StudyOfSeries | None = None
+
+    def confirmed(self) -> ConfirmedStudy:
+        received = self.received or (self.snapshot.in_parts() if self.snapshot else None)
+        parts = received.parts_of(self) if received else self.parts
+        return ConfirmedStudy(self.study_id, self.series_instance_uids, parts)
 
 
 def _confirmed_studies(text: str | None) -> tuple[ConfirmedStudy, ...]:
-    return () if text is None else tuple(msgspec.json.decode(text, type=list[ConfirmedStudy]))
+    kept = () if text is None else msgspec.json.decode(text, type=list[_KeptStudy])
+    return tuple(each.confirmed() for each in kept)
 
 
 def _listed_case(row: asyncpg.Record) -> ListedCase:
@@ -388,6 +409,7 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             instance_count=row["instance_count"],
             settled=row["settled"],
             modalities_left_out=row["modalities_left_out"],
+            another_patient_held=row["another_patient_held"],
         ),
         reading=_projection(row),
     )

@@ -20,7 +20,6 @@ from services.access.caseindex import (
     Placement,
     Position,
     Reading,
-    ReceivedStudy,
 )
 from services.access.domain import (
     BEING_DELETED,
@@ -38,6 +37,7 @@ from services.access.domain import (
     decide,
     no_active_user,
 )
+from services.access.received import ReceivedStudy
 
 ACTOR = "service:access"
 """Who acts when access does by itself what follows from a fact."""
@@ -166,8 +166,11 @@ class Sight:
         decision = decide(
             user, sighting.facility_id, sighting.paths, self._clock.now(), may_write=sighting.may_write
         )
-        if studies and decision.images:
-            decision = replace(decision, studies=studies)
+        decision = replace(
+            decision,
+            studies=studies if decision.images else (),
+            instance_count=sighting.instance_count,
+        )
         return decision, answer.revision
 
     async def check_again(self, login: str, session: str, case_id: CaseId) -> Decision:

@@ -19,9 +19,6 @@ from services.access.caseindex import (
     Placement,
     Projection,
     Reading,
-    ReceivedSeries,
-    ReceivedStudy,
-    StudyAttributes,
 )
 from services.access.domain import (
     ROLES,
@@ -37,6 +34,7 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
+from services.access.received import FIRST_PART, ReceivedPart, ReceivedStudy, StudyAttributes
 from tests.clocks import NOON
 
 CASES = Path(__file__).parents[1] / "cases" / "privileges.yaml"
@@ -69,14 +67,46 @@ def a_user(role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
     return User(**values | changes)
 
 
-def a_study(*series: tuple[str, str, int], **changes: Any) -> ReceivedStudy:
-    """A study whose series are each a UID, a modality and a number of instances."""
+def a_part(number: int = FIRST_PART, **changes: Any) -> ReceivedPart:
+    """One image of a CT, with the study's first attributes."""
+    values: dict[str, Any] = {
+        "number": number,
+        "attribute_set": 1,
+        "modalities": ("CT",),
+        "modalities_left_out": 0,
+        "series": (1,),
+        "instance_count": 1,
+        "received_at": NOON,
+    }
+    return ReceivedPart(**values | changes)
+
+
+def a_study(*series: tuple[str, str, int] | ReceivedPart, **changes: Any) -> ReceivedStudy:
+    """A study of these parts, or of these series, each a part: UID, modality and number of instances."""
+    received_at = changes.get("received_at", NOON)
+    parts, uids = [], []
+    for ordinal, each in enumerate(series or [("1.2.3", "CT", 1)], start=1):
+        if isinstance(each, ReceivedPart):
+            parts.append(each)
+            continue
+        uid, modality, count = each
+        uids.append(uid)
+        parts.append(
+            a_part(
+                FIRST_PART + ordinal - 1,
+                modalities=(modality,) if modality else (),
+                series=(ordinal,),
+                instance_count=count,
+                received_at=received_at,
+            )
+        )
     values: dict[str, Any] = {
         "id": StudyId(uuid4()),
-        "received_at": NOON,
+        "received_at": received_at,
         "settled": False,
-        "attributes": StudyAttributes(patient_name="Doe^Jane"),
-        "series": tuple(ReceivedSeries(*each) for each in series or [("1.2.3", "CT", 1)]),
+        "attribute_sets": {1: changes.pop("attributes", StudyAttributes(patient_name="Doe^Jane"))},
+        "parts": tuple(parts),
+        "series_instance_uids": tuple(uids),
         "version": 1,
     }
     return ReceivedStudy(**values | changes)
@@ -85,19 +115,24 @@ def a_study(*series: tuple[str, str, int], **changes: Any) -> ReceivedStudy:
 def a_placement(
     facility_id: FacilityId, *studies: ReceivedStudy | ConfirmedStudy, **changes: Any
 ) -> Placement:
-    """Where all series of the studies belong, unless it is said which do."""
+    """Where all parts of the studies belong, unless it is said which do."""
     values: dict[str, Any] = {
         "case_id": CaseId(uuid4()),
         "facility_id": facility_id,
         "study_instance_uid": f"1.2.826.0.1.{next(_numbers)}",
         "undistributed": False,
         "studies": tuple(
-            each if isinstance(each, ConfirmedStudy) else ConfirmedStudy(each.id, None) for each in studies
+            each if isinstance(each, ConfirmedStudy) else confirmed(each, *each.parts) for each in studies
         ),
         "placed_at": NOON,
         "version": 1,
     }
     return Placement(**values | changes)
+
+
+def confirmed(study: ReceivedStudy, *parts: ReceivedPart) -> ConfirmedStudy:
+    """A study of which these parts belong."""
+    return ConfirmedStudy(study.id, None, tuple(part.number for part in parts))
 
 
 def a_bucket(recipient: User, *case_ids: CaseId, **changes: Any) -> Bucket:

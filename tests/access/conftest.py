@@ -17,7 +17,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from services.access.administration import Users
 from services.access.buckets import Buckets, Grant, Share, Standing
-from services.access.caseindex import Placement, Reading, ReceivedStudy
+from services.access.caseindex import Placement, Reading
 from services.access.deletion import Deletions
 from services.access.domain import (
     Decision,
@@ -31,6 +31,7 @@ from services.access.domain import (
     checked_privilege,
 )
 from services.access.folders import Folders, FolderSettings
+from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user

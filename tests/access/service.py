@@ -18,6 +18,7 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.access import main
+from services.access.received import FIRST_PART
 from tests.hosting import answers, hosted
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ADMIN = "ada"
 CLOCK = MonotonicClock()
+PARTS_PAGE = 500
+"""What ingest tells at once."""
 UNREAD = reporting_pb2.DescribeReadingResponse.STATE_UNSPECIFIED
 FINAL = reporting_pb2.DescribeReadingResponse.STATE_FINAL
 
@@ -79,6 +82,7 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
         self.studies: dict[str, ingest_pb2.Study] = {}
         self.deletions: set[str] = set()
         self.asked_of: list[str] = []
+        self.pages_asked: list[int] = []
 
     async def DescribeDeletion(  # noqa: N802
         self, request: ingest_pb2.DescribeDeletionRequest, context: Any
@@ -93,7 +97,15 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
     ) -> ingest_pb2.DescribeStudyResponse:
         if request.study_id not in self.studies:
             raise NotFound("no such study")
-        return ingest_pb2.DescribeStudyResponse(study=self.studies[request.study_id])
+        assert request.by_parts
+        study = ingest_pb2.Study()
+        study.CopyFrom(self.studies[request.study_id])
+        following = [part for part in study.parts if part.number > request.after_part]
+        study.ClearField("parts")
+        study.parts.extend(following[:PARTS_PAGE])
+        study.more_parts = len(following) > PARTS_PAGE
+        self.pages_asked.append(request.after_part)
+        return ingest_pb2.DescribeStudyResponse(study=study)
 
     async def ListVersions(  # noqa: N802
         self, request: ingest_pb2.ListVersionsRequest, context: Any
@@ -128,6 +140,9 @@ class Reporting(reporting_pb2_grpc.ReportingServiceServicer):
             if key > request.after_case_id
         ]
         return reporting_pb2.ListVersionsResponse(versions=versions[:500])
+
+
+ATTRIBUTES = {"PatientName": "Doe^Jane\0", "StudyDate": "20261101", "InstitutionName": "MS44"}
 
 
 @dataclass
@@ -218,35 +233,70 @@ class Service:
         return (await self.stub.SaveUser(request)).user
 
     def a_study(self, *series: tuple[str, str, int], version: int = 1, **changes: Any) -> str:
+        """A study of these series, each a part: UID, modality and number of instances."""
+        study_id = changes.pop("study_id", str(uuid4()))
         study = ingest_pb2.Study(
-            study_id=changes.pop("study_id", str(uuid4())),
+            study_id=study_id,
             version=version,
             study_instance_uid="1.2.3",
-            attributes={"PatientName": "Doe^Jane\0", "StudyDate": "20261101", "InstitutionName": "MS44"},
-            series=[
-                ingest_pb2.Series(
-                    series_instance_uid=uid, attributes={"Modality": modality}, instance_count=count
+            attribute_sets=[ingest_pb2.AttributeSet(number=1, attributes=ATTRIBUTES)],
+            parts=[
+                ingest_pb2.Part(
+                    number=FIRST_PART + ordinal - 1,
+                    identity=1,
+                    attribute_set=1,
+                    modalities=[modality],
+                    series=[ordinal],
+                    instance_count=count,
                 )
-                for uid, modality, count in series
+                for ordinal, (_, modality, count) in enumerate(series, start=1)
             ],
+            series_instance_uids=[uid for uid, *_ in series],
             **changes,
         )
+        return self.add_study(study)
+
+    def add_study(self, study: ingest_pb2.Study) -> str:
         study.received_at.FromDatetime(CLOCK.now())
+        for part in study.parts:
+            part.received_at.CopyFrom(study.received_at)
         self.ingest.studies[study.study_id] = study
         return study.study_id
+
+    def a_study_of_the_version_before(self, *series: tuple[str, str, int], version: int = 1) -> str:
+        """As an ingest tells it that knows no parts."""
+        return self.add_study(
+            ingest_pb2.Study(
+                study_id=str(uuid4()),
+                version=version,
+                study_instance_uid="1.2.3",
+                attributes=ATTRIBUTES,
+                series=[
+                    ingest_pb2.Series(
+                        series_instance_uid=uid, attributes={"Modality": modality}, instance_count=count
+                    )
+                    for uid, modality, count in series
+                ],
+            )
+        )
 
     def a_placement(self, facility_id: str, study_id: str, **changes: Any) -> UUID:
         placement = routing_pb2.Placement(
             case_id=changes.pop("case_id", str(uuid4())),
             facility_id=facility_id,
             study_instance_uid="1.2.3",
-            studies=[routing_pb2.PlacedStudy(study_id=study_id, all_series=True)],
+            studies=changes.pop("studies", None) or [self.all_of(study_id)],
             version=changes.pop("version", 1),
             **changes,
         )
         placement.placed_at.FromDatetime(CLOCK.now())
         self.routing.placements[placement.case_id] = placement
         return UUID(placement.case_id)
+
+    def all_of(self, study_id: str) -> routing_pb2.PlacedStudy:
+        """The study with every part that it has now."""
+        parts = [part.number for part in self.ingest.studies[study_id].parts]
+        return routing_pb2.PlacedStudy(study_id=study_id, all_series=True, by_parts=bool(parts), parts=parts)
 
     def a_lock(self, name: str) -> reporting_pb2.Lock:
         lock = reporting_pb2.Lock(holder_login=name.lower(), holder_name=name)

@@ -18,14 +18,9 @@ from plumbing.embedded import EmbeddedServers
 from plumbing.pki import Pki
 from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
-from services.access.caseindex import (
-    MAX_MODALITIES,
-    MAX_VALUE_CHARACTERS,
-    CaseSummary,
-    ReceivedSeries,
-    StudyAttributes,
-)
+from services.access.caseindex import CaseSummary
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
+from services.access.received import MAX_MODALITIES, MAX_VALUE_CHARACTERS, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
 from tests.access.service import Service, serve
 from wire.access.v1 import access_pb2 as pb

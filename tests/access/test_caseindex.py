@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kernel.errors import Unavailable
 from kernel.ids import CaseId
-from services.access.caseindex import IndexedCase, ListedCase, Placement, ReceivedStudy, StudyAttributes
-from services.access.domain import NO_SIGHT, ConfirmedStudy, Facility, Level, User
-from tests.access.builders import a_facility, a_placement, a_study
+from services.access.caseindex import IndexedCase, ListedCase, Placement
+from services.access.domain import NO_SIGHT, Facility, Level, User
+from services.access.received import ReceivedStudy, StudyAttributes
+from tests.access.builders import a_facility, a_placement, a_study, confirmed
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON
 
@@ -51,21 +52,6 @@ def test_the_newest_of_each_owner_wins_in_any_order(placed: list[int], told: lis
     assert first.received_at == case.received_at
 
 
-def test_only_series_that_belong_are_counted_and_shown() -> None:
-    study = a_study(("1.1", "CT", 10), ("1.2", "PT", 20), ("1.3", "", 5), ("1.4", "SR", 1))
-    some = ConfirmedStudy(study.id, ("1.1", "1.3", "1.9"))
-
-    partly = IndexedCase.first(a_placement(a_facility().id, some), [study]).summary()
-    whole = IndexedCase.first(a_placement(a_facility().id, study), [study]).summary()
-
-    assert (2, 15, ("CT",)) == (partly.series_count, partly.instance_count, partly.modalities_in_study)
-    assert (4, 36, ("CT", "PT", "SR")) == (
-        whole.series_count,
-        whole.instance_count,
-        whole.modalities_in_study,
-    )
-
-
 @pytest.mark.parametrize("settled", [(), (False,), (True,), (True, False), (True, True)])
 def test_a_case_has_settled_once_each_study_has(settled: tuple[bool, ...]) -> None:
     studies = [a_study(settled=each) for each in settled]
@@ -101,7 +87,7 @@ async def test_a_placed_case_is_on_the_worklist_with_what_ingest_says(access: Ac
 
     assert (placement.case_id, facility.id, "MS44") == (case.case_id, case.facility_id, case.facility_name)
     assert (study.received_at, placement.study_instance_uid) == (case.received_at, case.study_instance_uid)
-    assert study.attributes == case.summary.attributes
+    assert study.attribute_sets[1] == case.summary.attributes
     assert (1, 3, ("CT",)) == (
         case.summary.series_count,
         case.summary.instance_count,
@@ -149,19 +135,14 @@ async def test_facts_in_any_order_end_alike(access: Access) -> None:
     ends = set()
     for order in permutations(range(4)):
         study = a_study(("1.1", "CT", 1))
-        held = ConfirmedStudy(study.id, ("1.1",))
-        placement = a_placement(hub.id, held, case_id=CaseId(study.id))
+        grown = a_study(("1.1", "CT", 1), ("1.2", "MR", 2), id=study.id, version=2)
+        placement = a_placement(hub.id, study, case_id=CaseId(study.id))
         access.owners.add(study, placement)
         told: list[Placement | ReceivedStudy] = [
             placement,
-            a_study(("1.1", "CT", 1), ("1.2", "MR", 2), id=study.id, version=2),
+            grown,
             replace(placement, facility_id=facility.id, version=2),
-            replace(
-                placement,
-                facility_id=facility.id,
-                version=3,
-                studies=(ConfirmedStudy(study.id, ("1.1", "1.2")),),
-            ),
+            replace(placement, facility_id=facility.id, version=3, studies=(confirmed(grown, *grown.parts),)),
         ]
         for index in order:
             thing = told[index]

@@ -12,7 +12,7 @@ import pytest
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import BucketId, CaseId, DeletionId, StudyId
 from services.access.buckets import Grant, Share
-from services.access.caseindex import Deletion, Projection, ReadingState, StudyAttributes
+from services.access.caseindex import Deletion, Projection, ReadingState
 from services.access.domain import (
     BEING_DELETED,
     NO_SIGHT,
@@ -23,6 +23,7 @@ from services.access.domain import (
     ReadType,
     User,
 )
+from services.access.received import StudyAttributes
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON

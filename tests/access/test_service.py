@@ -21,6 +21,7 @@ from kernel.events import (
 )
 from plumbing.pki import token_key
 from plumbing.tokens import mint
+from services.access.received import FIRST_PART
 from services.access.revision import RevisionTokens
 from tests.access.service import ADMIN, CLOCK, FINAL, Service
 from tests.wait import eventually
@@ -57,7 +58,8 @@ async def test_a_placed_case_comes_to_the_worklist_of_who_may_see_it(service: Se
     assert [] == await service.listed("john")
 
     service.a_study(("1.1", "CT", 2), ("1.2", "MR", 5), study_id=study_id, version=2, settled=True)
-    await service.say(StudyChanged(UUID(study_id), 2))
+    service.a_placement(facility_id, study_id, case_id=str(case_id), version=2)
+    await service.say(StudyChanged(UUID(study_id), 2), CasePlaced(case_id, 2))
 
     async def is_ready() -> bool:
         (case,) = await service.listed()
@@ -196,7 +198,10 @@ async def test_a_decision_tells_images_reports_ways_and_studies(service: Service
             user_name="jane",
             own_level=pb.LEVEL_REPORT,
             own_read_types=[pb.READ_TYPE_FINAL],
-            studies=[pb.ConfirmedStudy(study_id=study_id, all_series=True)],
+            studies=[
+                pb.ConfirmedStudy(study_id=study_id, all_series=True, by_parts=True, parts=[FIRST_PART])
+            ],
+            instance_count=1,
         )
         assert keys.revision(answer.revision, "") == keys.revision(given, "")
 

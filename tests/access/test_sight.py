@@ -25,8 +25,17 @@ from services.access.domain import (
     Role,
     User,
 )
+from services.access.received import FIRST_PART
 from services.access.usecases import Sight
-from tests.access.builders import PrivilegeCase, a_bucket, a_placement, a_study, a_user, privilege_cases
+from tests.access.builders import (
+    PrivilegeCase,
+    a_bucket,
+    a_placement,
+    a_study,
+    a_user,
+    confirmed,
+    privilege_cases,
+)
 from tests.access.conftest import ADMIN, Access, start
 from tests.clocks import NOON
 
@@ -323,15 +332,15 @@ async def test_the_studies_of_a_case_are_told_only_when_images_are_asked_for_and
     for user in (with_images, without):
         await access.give(user, facility, Level.VIEW)
     whole, partly = a_study(), a_study(("1.1", "CT", 3), ("1.2", "CT", 4))
-    confirmed = ConfirmedStudy(partly.id, ("1.1",))
-    placement = a_placement(facility.id, ConfirmedStudy(whole.id, None), confirmed)
+    placed = {confirmed(whole, *whole.parts), ConfirmedStudy(partly.id, ("1.1",), (FIRST_PART,))}
+    placement = a_placement(facility.id, *placed)
     await access.hear(whole, partly, placement)
 
     async def studies(user: User, *, images: bool) -> set[ConfirmedStudy]:
         decision, _ = await access.sight.check(user.login, placement.case_id, images=images, at_least=0)
         return set(decision.studies)
 
-    assert {ConfirmedStudy(whole.id, None), confirmed} == await studies(with_images, images=True)
+    assert placed == await studies(with_images, images=True)
     assert set() == await studies(with_images, images=False)
     assert set() == await studies(without, images=True)
 

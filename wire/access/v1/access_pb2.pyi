@@ -1145,7 +1145,7 @@ Global___RevokeGrantResponse: _TypeAlias = RevokeGrantResponse  # noqa: Y015
 
 @_typing.final
 class ConfirmedStudy(_message.Message):
-    """ConfirmedStudy is a received study of the case, with the series that belong to it."""
+    """ConfirmedStudy is a received study of the case, with what of it belongs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1231,7 +1231,9 @@ class Decision(_message.Message):
     share completes and drafts; what concerns the reports of others follows this level.
     """
     instance_count: _builtins.int
-    """Instances that belong to the case, as far as access has heard."""
+    """Instances that belong to the case, as far as access has heard; absent from CheckMany, and from an access of the
+    version before.
+    """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways he sees it."""
@@ -1265,13 +1267,15 @@ class Decision(_message.Message):
         user_name: _builtins.str = ...,
         own_level: Global___Level.ValueType = ...,
         own_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
-        instance_count: _builtins.int = ...,
+        instance_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
+    _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__instance_count) -> _WhichOneofReturnType__instance_count | None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
@@ -1372,7 +1376,7 @@ class CheckAgainResponse(_message.Message):
     STUDIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedStudy]:
-        """The received studies, with the series that belong to the case; none if there is no sight of images."""
+        """The received studies, with what belongs to the case; none if there is no sight of images."""
 
     def __init__(
         self,
@@ -1586,9 +1590,9 @@ class Case(_message.Message):
     referring_physician_name: _builtins.str
     """Referring Physician's Name (0008,0090)."""
     series_count: _builtins.int
-    """Series that belong to the case."""
+    """Series with instances that belong to the case."""
     instance_count: _builtins.int
-    """Instances of those series."""
+    """Instances that belong to the case."""
     study_status_id: _builtins.str
     """`IN_TRANSMIT` while images arrive, `READY_TO_READ` once settled (A55) or reopened, then `PRELIMINARY` or
     `FINAL` by the reports that the user's side sees; a pre-read changes nothing (A33).
@@ -1602,8 +1606,8 @@ class Case(_message.Message):
     modalities_left_out: _builtins.int
     """How many modalities `modalities_in_study` leaves out."""
     another_patient_held: _builtins.int
-    """How many parts of its studies are held because they may show another patient; the first sender may be the
-    wrong one.
+    """How many parts of its studies are held because they may show another patient; they are in none of these counts
+    and attributes. The first sender may be the wrong one.
     """
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
