@@ -21,6 +21,11 @@ def _modalities(case: Case) -> list[str]:
     return [*case.modalities_in_study, *left_out]
 
 
+def _notes(case: Case) -> list[str]:
+    """What whoever opens the case should know."""
+    return ["images of another patient are held"] if case.another_patient_held else []
+
+
 CASE = (
     Column[Case]("received_at", lambda c: instant(c.received_at)),
     Column[Case]("facility", lambda c: c.facility_name),
@@ -33,6 +38,7 @@ CASE = (
     Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
     Column[Case]("lock_holder", lambda c: c.lock_holder_name or None),
     Column[Case]("level", lambda c: LEVELS.word(c.level)),
+    Column[Case]("notes", lambda c: _notes(c)),
     Column[Case]("case_id", lambda c: c.case_id),
     Column[Case]("undistributed", lambda c: c.undistributed, json_only=True),
     Column[Case]("facility_id", lambda c: c.facility_id, json_only=True),
@@ -43,6 +49,7 @@ CASE = (
     Column[Case]("study_time", lambda c: c.study_time or None, json_only=True),
     Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
     Column[Case]("series_count", lambda c: c.series_count, json_only=True),
+    Column[Case]("another_patient_held", lambda c: c.another_patient_held, json_only=True),
     Column[Case](
         "lock_ends_at",
         lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,

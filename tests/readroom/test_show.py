@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import readroom
+from readroom.cases import CASE
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from readroom.show import Column, Output, harmless
 from readroom.words import LEVELS, READ_TYPES, ROLES
+from wire.access.v1.access_pb2 import Case
 
 TABLE = (
     Column[dict[str, object]]("patient_name", lambda row: str(row["name"])),
@@ -57,6 +59,19 @@ def test_what_a_sender_wrote_never_reaches_the_terminal_as_a_command(
     printed = capsys.readouterr().out
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert "Voss" in printed
+
+
+def test_a_case_with_images_of_another_patient_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [Case(case_id="1", another_patient_held=2), Case(case_id="2")]
+
+    Output().items(CASE, cases)
+    assert ["images of another patient are held" in row for row in capsys.readouterr().out.splitlines()] == [
+        False,
+        True,
+        False,
+    ]
+    Output(as_json=True).items(CASE, cases)
+    assert [2, 0] == [case["another_patient_held"] for case in json.loads(capsys.readouterr().out)]
 
 
 def test_harmless_text_stays_as_it_is() -> None:

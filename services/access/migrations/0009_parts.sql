@@ -13,4 +13,4 @@ alter table cases
 alter table case_studies
     add column parts integer[],
     add column received_version bigint,
-    add column received json;
+    add column received jsonb;
