@@ -129,8 +129,7 @@ class ReceivedStudy:
     def parts_of(self, confirmed: ConfirmedStudy) -> tuple[int, ...]:
         """The numbers of the parts that belong to the case.
 
-        Where routing told series only, those are parts that the version before received: whether a later one
-        shows the same patient, nobody has decided yet.
+        Where routing told series only, those are the parts that lie in these series.
         """
         if confirmed.parts is not None:
             return confirmed.parts
@@ -139,7 +138,7 @@ class ReceivedStudy:
         return tuple(
             part.number
             for part in self.parts
-            if part.number < FIRST_PART and (named is None or uids.get(part.number) in named)
+            if named is None or all(uids.get(ordinal) in named for ordinal in part.series)
         )
 
 
