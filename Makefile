@@ -15,7 +15,7 @@ test: $(READY) ## Run the tests (T=path picks some)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not drill and not demo" $(T)
 
 up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=login)
-	$(BIN)/python -m services all --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
+	$(BIN)/python -m local --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
 
 ##@ Quality
 check: $(READY) ## Lint, types, import contracts, generated code, migrations, rows

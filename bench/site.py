@@ -9,13 +9,13 @@ from pathlib import Path
 
 from bench import studies
 from bench.sender import store
-from plumbing.endpoints import Endpoints
+from local.system import LocalSystem
 from plumbing.rpc import TLSFiles
 from readroom.client import Readroom, connect
+from readroom.endpoints import Endpoints
 from readroom.enrol import enrol_gateway
 from readroom.facilities import save_facility
 from readroom.session import Session
-from services.local import LocalSystem
 from wire.access.v1 import access_pb2 as access
 from wire.routing.v1.routing_pb2 import Facility
 

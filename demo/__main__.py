@@ -23,8 +23,8 @@ from demo.sight import UNKNOWN_UID, see
 from demo.stage import Stage, Unproven
 from demo.world import World
 from kernel.errors import ReadroomError
-from services import SERVICES
-from services.local import LocalSystem
+from local.system import LocalSystem
+from plumbing.components import SERVICES
 
 
 async def play(stage: Stage, system: LocalSystem) -> None:

@@ -18,13 +18,13 @@ from demo.sharing import MESSAGE, REASON, inbox, the_mail, wanted
 from demo.traces import SPOOL, Searched, Words, search
 from demo.world import Arrival, World
 from kernel.errors import Conflict, Denied, NotFound
+from local.system import ROOT
 from plumbing.dimse.requestor import Requestor
 from plumbing.tls import client_context
 from readroom.enrol import CONFIGURATION
 from readroom.fetch import fetch_case
 from readroom.meter import bar
 from readroom.words import DELETIONS
-from services.local import ROOT
 from wire.access.v1.access_pb2 import Case
 from wire.ingest.v1.ingest_pb2 import DeleteStudyRequest, Deletion, ListDeletionsRequest
 from wire.reporting.v1.reporting_pb2 import ListReportsRequest, UnlockRequest

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from demo.modality import Called
 from kernel.errors import Unavailable
-from plumbing.processes import Child, until
+from local.processes import Child, until
+from local.system import ROOT, LocalSystem
 from plumbing.tls import TLSFiles
 from readroom.enrol import CONFIGURATION
-from services.local import ROOT, LocalSystem
 
 _READY_WITHIN_S = 15.0
 

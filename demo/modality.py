@@ -19,7 +19,7 @@ from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from plumbing.processes import until
+from local.processes import until
 from plumbing.tls import TLSFiles, client_context
 
 _TIMEOUT_S = "20"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pynetdicom import AE
 
-from plumbing.pki import CertificateAuthority
-from plumbing.processes import write_private
+from plumbing.authority import CertificateAuthority
+from plumbing.files import write_private
 from plumbing.tls import TLSFiles, client_context
 
 _TIMEOUT_S = 5.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import asyncpg
 
-from services import SERVICES
-from services.local import LocalSystem
+from local.system import LocalSystem
+from plumbing.components import SERVICES
 
 SPOOL = ("mail", "texts")
 """What has been delivered, which no deletion reaches (A28)."""

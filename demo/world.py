@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 from demo.cast import ADMIN, TIME_ZONE, Person
 from demo.gateways import RunningGateway
 from demo.stage import Stage
-from plumbing.endpoints import Endpoints
+from local.system import LocalSystem
 from plumbing.runtime import clock_of
 from readroom import names
 from readroom.client import Readroom, connect
+from readroom.endpoints import Endpoints
 from readroom.pages import every
 from readroom.session import Session
 from readroom.users import privilege_version
-from services.local import LocalSystem
 from wire.access.v1.access_pb2 import (
     Case,
     Level,

@@ -14,8 +14,13 @@ from google.protobuf import descriptor_pool
 from kernel.errors import Denied
 from wire.auth.v1 import auth_pb2
 
-_SERVICE_URI = re.compile(r"spiffe://readroom/service/([a-z]+)")
-_GATEWAY_URI = re.compile(r"spiffe://readroom/gateway/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+SERVICE_URI = "spiffe://readroom/service/{name}"
+GATEWAY_URI = "spiffe://readroom/gateway/{gateway_id}"
+"""The one name in a certificate that says whose it is."""
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_SERVICE = re.compile(SERVICE_URI.format(name="([a-z]+)"))
+_GATEWAY = re.compile(GATEWAY_URI.format(gateway_id=f"({_UUID})"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,9 @@ def peer_of(uris: tuple[bytes, ...]) -> Peer:
     if len(uris) != 1:
         return STRANGER
     uri = uris[0].decode("ascii", "replace")
-    if match := _SERVICE_URI.fullmatch(uri):
+    if match := _SERVICE.fullmatch(uri):
         return Peer(match[1])
-    if match := _GATEWAY_URI.fullmatch(uri):
+    if match := _GATEWAY.fullmatch(uri):
         return Peer(f"gateway:{match[1]}", UUID(match[1]))
     return STRANGER
 

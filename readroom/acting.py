@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from plumbing.endpoints import Endpoints
 from readroom.client import connect
+from readroom.endpoints import Endpoints
 from readroom.session import Session
 from readroom.show import Output
 

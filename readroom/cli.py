@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from kernel.errors import ReadroomError, Unauthenticated, code_of
-from plumbing.endpoints import Endpoints
 from readroom import (
     audit,
     cases,
@@ -26,6 +25,7 @@ from readroom import (
 )
 from readroom.acting import Place
 from readroom.client import connect
+from readroom.endpoints import Endpoints
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
 from readroom.session import Session
 from readroom.show import harmless

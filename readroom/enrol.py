@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kernel.errors import Conflict
-from plumbing.processes import write_private
+from plumbing.files import write_private
 from readroom.client import Readroom
 from wire.ingest.v1.ingest_pb2 import AETitleBinding, EnrolGatewayRequest, EnrolGatewayResponse, Gateway
 

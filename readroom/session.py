@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from kernel.errors import Unauthenticated
-from plumbing.processes import write_private
+from plumbing.files import write_private
 
 
 @dataclass(frozen=True, slots=True)

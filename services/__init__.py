@@ -1,3 +1,1 @@
-"""The services, which never import each other: `python -m services NAME | all | migrate`."""
-
-SERVICES = ("ingest", "routing", "access", "reporting", "sharing", "notify")
+"""The services, which never import each other: `python -m services NAME` runs one."""

@@ -5,7 +5,7 @@
 - `peer`: DCMTK's storescp and Orthanc, where they are installed.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
-A test that kills servers or services starts its own: `LocalSystem(tmp_path / "data")` of `services.local`.
+A test that kills servers or services starts its own: `LocalSystem(tmp_path / "data")` of `local.system`.
 """
 
 import itertools
@@ -21,12 +21,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from local.embedded import EmbeddedServers
+from local.embedded.postgres import run_anywhere
+from local.pki import Pki
 from plumbing.busowner import set_up_once
+from plumbing.components import COMPONENTS, SERVICES
 from plumbing.db import migrate
-from plumbing.embedded import EmbeddedServers
-from plumbing.embedded.postgres import run_anywhere
-from plumbing.pki import Pki
-from services import SERVICES
 from tests import peers
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
         )
         if service not in templates:
             servers.postgres.execute(f"create database {template} owner {role}")
-            folders = [ROOT / "plumbing/migrations", ROOT / "services" / service / "migrations"]
+            folders = [ROOT / folder for folder in COMPONENTS[service].migrations]
             run_anywhere(migrate(address(service, template), folders))
             templates.add(service)
         create = f"create database {name} template {template} strategy file_copy owner {role}"
@@ -111,7 +111,7 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     """Certificates and keys of a whole system."""
-    return Pki.make(tmp_path_factory.mktemp("pki") / "pki", SERVICES, datetime.now(UTC))
+    return Pki.make(tmp_path_factory.mktemp("pki") / "pki", COMPONENTS.values(), datetime.now(UTC))
 
 
 @pytest.fixture(scope="session", params=peers.PROGRAMS)

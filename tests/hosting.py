@@ -8,10 +8,10 @@ from typing import Any
 from kernel.clock import Clock
 from kernel.errors import Unavailable
 from kernel.ids import UUID7
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import config, runtime
 from plumbing.bus import Bus
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from tests.auditing import audit_settings
 
 

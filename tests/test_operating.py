@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from plumbing.components import SERVICES
 from plumbing.config import ServiceSettings
-from services import SERVICES
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/operating.md").read_text()

@@ -13,12 +13,12 @@ from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
 from plumbing import dimse, permitted, replaying, rpc, runtime, verifying
+from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
-from plumbing.pki import CertificateAuthority
 from plumbing.runtime import Application
 from plumbing.sealing import AuditTrail
 from plumbing.tls import TLSFiles, server_context

@@ -12,9 +12,9 @@ import pytest
 
 from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from services.access.administration import Users
 from services.access.buckets import Buckets, Grant, Share, Standing
 from services.access.caseindex import Placement, Reading

@@ -12,10 +12,10 @@ import msgspec
 from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import FacilityChanged, Fact
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.access import main
 from services.access.received import FIRST_PART

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kernel.dicom import MAX_CHARACTERS
 from kernel.errors import Exhausted
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import pages, rpc
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary

@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 from kernel.clock import MonotonicClock
 from kernel.errors import ReadroomError
 from kernel.ids import FolderId
+from local.pki import Pki
 from plumbing import rpc
-from plumbing.pki import Pki
 from plumbing.tokens import Verifier, mint
 from services.access import api
 from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState

@@ -19,7 +19,7 @@ from kernel.events import (
     ReadingChanged,
     StudyChanged,
 )
-from plumbing.pki import token_key
+from local.pki import token_key
 from plumbing.tokens import mint
 from services.access.received import FIRST_PART
 from services.access.revision import RevisionTokens

@@ -10,8 +10,8 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from local.pki import Pki
 from plumbing import tls
-from plumbing.pki import Pki
 
 SERVICES = {
     name: f"wire.{name}.v1.{name.capitalize()}Service"

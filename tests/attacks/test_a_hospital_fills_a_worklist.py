@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from kernel.events import CasePlaced
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.access.service import Service, serve
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb

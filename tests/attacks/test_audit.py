@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from kernel.ids import CaseId
+from local.embedded import EmbeddedServers
+from local.embedded.postgres import SUPERUSER
 from plumbing import sealing
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
-from plumbing.embedded.postgres import SUPERUSER
 from plumbing.sealing import AuditTrail
 from services.access.store import AccessTransaction
 from tests.plumbing.telling import CLOCK, Ledger, a_database

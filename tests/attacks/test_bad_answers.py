@@ -21,12 +21,12 @@ from kernel.errors import Exhausted, ReadroomError, Unavailable
 from kernel.events import CaseDeleted, CasePlaced, Fact, ShareCreated, StudyReceived, UserChanged
 from kernel.ids import UUID7
 from kernel.language import Language
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import answers, rpc
 from plumbing.bus import Bus
+from plumbing.components import SERVICES
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
-from services import SERVICES
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex

@@ -12,11 +12,11 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from kernel.events import FACTS, HEARS, SAYS, CaseDeleted, CasePurged, Fact, wire_subject
+from local.embedded import EmbeddedServers
 from plumbing.bus import Bus, Consumer, Hearing
-from plumbing.embedded import EmbeddedServers
+from plumbing.components import SERVICES
 from plumbing.permissions import SETUP, inbox
 from plumbing.stream import JSZ, STREAM
-from services import SERVICES
 from tests.plumbing.telling import (
     CLOCK,
     Ledger,

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import Conflict, Denied, Expired
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.access.service import ADMIN, CLOCK, Service, serve
 from tests.reporting.system import System, a_case, a_user, give, running
 from wire.access.v1 import access_pb2 as pb

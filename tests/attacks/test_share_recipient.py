@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 
 from kernel.errors import Denied
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.access.service import serve
 from tests.reporting import system as reporting
 from tests.reporting.system import a_user, give

@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import Denied, NotFound, ReadroomError
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import rpc
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from tests.access.service import CLOCK, Service, serve
 from tests.attacks.test_bad_answers import NEEDS
 from tests.hosting import hosted

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from kernel.ids import UUID7, BucketId, ShareId
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from services.sharing.codes import Codes
 from services.sharing.domain import Recipient
 from services.sharing.otp import Pepper

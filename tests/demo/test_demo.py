@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.local import ROOT
+from local.system import ROOT
 
 
 @pytest.mark.demo

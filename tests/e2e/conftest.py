@@ -13,7 +13,7 @@ from demo.reading import let_them_read
 from demo.setting import create_user, set_the_scene
 from demo.stage import Stage
 from demo.world import World
-from services.local import LocalSystem
+from local.system import LocalSystem
 
 
 @pytest.fixture(scope="package")

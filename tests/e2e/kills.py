@@ -20,7 +20,7 @@ from demo.setting import set_the_scene
 from demo.stage import Stage
 from demo.world import World
 from kernel.errors import Unavailable
-from services.local import LocalSystem
+from local.system import LocalSystem
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import LANGUAGE_DE, ROLE_REFERRING_PHYSICIAN
 

@@ -20,8 +20,8 @@ from demo.reading import FINAL, completes, drafts, locks
 from demo.sharing import inbox, the_mail, wanted
 from demo.world import World
 from kernel.events import FACTS, HEARS, SAYS, heard_subjects, wire_subject
+from plumbing.components import SERVICES
 from plumbing.permissions import inbox as inbox_of
-from services import SERVICES
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 

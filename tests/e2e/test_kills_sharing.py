@@ -20,7 +20,7 @@ from demo.setting import create_user
 from demo.sharing import CODE, LINK, inbox, other, wanted
 from demo.world import World
 from kernel.errors import Conflict, Denied, Exhausted, Unavailable
-from plumbing.embedded.sink import Behaviour
+from local.embedded.sink import Behaviour
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.received import mails, texts

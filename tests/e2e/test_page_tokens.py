@@ -13,8 +13,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from demo.cast import ADMIN
 from demo.world import World
 from kernel.errors import Invalid
+from plumbing.components import SERVICES
 from readroom.client import Readroom
-from services import SERVICES
 
 ID = str(uuid4())
 

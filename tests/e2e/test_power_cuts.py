@@ -26,9 +26,9 @@ from demo.modality import Called, PynetdicomModality, Refused
 from demo.setting import set_the_scene
 from demo.stage import Stage
 from demo.world import World
-from plumbing.processes import until
+from local.processes import until
+from local.system import LocalSystem
 from readroom.fetch import fetch_case
-from services.local import LocalSystem
 from tests.e2e.silent import Silent
 from tests.wait import eventually
 

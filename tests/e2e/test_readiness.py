@@ -13,8 +13,8 @@ from nats.js.errors import NotFoundError
 from demo.cast import CENTRAL, VOS
 from demo.world import World
 from kernel.events import HEARS
+from plumbing.components import SERVICES
 from plumbing.stream import STREAM
-from services import SERVICES
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 

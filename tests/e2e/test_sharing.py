@@ -14,7 +14,7 @@ from demo.reading import refusal
 from demo.sharing import LINK, MESSAGE, as_sent, inbox, other, redeem, the_code, the_mail, wanted
 from demo.world import World
 from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unavailable
-from plumbing.embedded.sink import Behaviour
+from local.embedded.sink import Behaviour
 from readroom.fetch import fetch_case
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small

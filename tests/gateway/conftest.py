@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.pki import Pki
+from local.pki import Pki
 from tests.gateway.system import CentralOfTheTest, Gateway
 from tests.ingest.conftest import ingest
 

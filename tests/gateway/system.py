@@ -22,9 +22,11 @@ from uuid import uuid4
 
 import gateway.__main__
 from kernel.dicom import AETitle
+from local.pki import Pki
 from plumbing import rpc
+from plumbing.authority import CertificateAuthority
+from plumbing.callers import GATEWAY_URI
 from plumbing.dimse import Acceptor, AssociationRequest, Refused, RefusedConnection, StoreCommand
-from plumbing.pki import GATEWAY_URI, CertificateAuthority, Pki
 from plumbing.tls import TLSFiles, server_context
 from tests.forks import fork
 from tests.ingest.system import DicomObject, Sender, free_port

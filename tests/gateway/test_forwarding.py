@@ -14,7 +14,8 @@ import pytest
 from demo.dicom_files import CATALOGUE
 from gateway.__main__ import main
 from gateway.queue import DELETED
-from plumbing.pki import Pki
+from local.pki import Pki
+from plumbing.components import COMPONENTS
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes
@@ -229,7 +230,7 @@ async def test_a_central_with_another_certificate_sees_no_image(
     tmp_path: Path, pki: Pki, central: CentralOfTheTest
 ) -> None:
     # The same names, vouched for by another authority.
-    false = CentralOfTheTest(Pki.make(tmp_path / "impostor", ["ingest"], datetime.now(UTC)))
+    false = CentralOfTheTest(Pki.make(tmp_path / "impostor", COMPONENTS.values(), datetime.now(UTC)))
     await false.start()
     # The announcement goes to the true one, so that only the image's way is in question.
     gateway = Gateway(

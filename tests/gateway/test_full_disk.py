@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.pki import Pki
+from local.pki import Pki
 from tests.gateway.system import CentralOfTheTest, Gateway, digest
 from tests.ingest.objects import a_ct
 from tests.ingest.system import free_port, sent_objects

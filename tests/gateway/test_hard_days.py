@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.pki import Pki
+from local.pki import Pki
 from tests.gateway.system import CentralOfTheTest, Gateway, digest
 from tests.gateway.test_full_disk import fill
 from tests.gateway.test_kills import send_what_it_takes

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.ingest.system import Ingest
 
 

@@ -30,11 +30,11 @@ from demo.dicom_files import dataset_bytes
 from kernel.clock import MonotonicClock
 from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
 from kernel.ids import UUID7, FacilityId
+from local.embedded import EmbeddedServers
+from local.pki import Pki
+from local.processes import until
 from plumbing import rpc, tokens
 from plumbing.config import load
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
-from plumbing.processes import until
 from plumbing.runtime import Application
 from plumbing.tls import TLSFiles
 from services.ingest import main

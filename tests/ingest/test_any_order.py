@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 from kernel.clock import MonotonicClock
 from kernel.dicom import UID
 from kernel.ids import UUID7
+from local.embedded import EmbeddedServers
 from plumbing import dimse
 from plumbing.cache import RateWindow
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
 from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
 from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs

@@ -26,7 +26,8 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
-from plumbing.pki import CertificateAuthority, Pki
+from local.pki import Pki
+from plumbing.authority import CertificateAuthority
 from plumbing.tls import TLSFiles
 from services.ingest.domain import ANSWERS, StoreStatus
 from tests.ingest.objects import CT, a_ct

@@ -15,11 +15,11 @@ from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import Fact
 from kernel.ids import UUID7
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from plumbing.tokens import Verifier, mint
 from services.notify import main
 from tests.hosting import answers, hosted

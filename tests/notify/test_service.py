@@ -10,8 +10,8 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.events import CaseDeleted, ShareCreated, ShareRevoked, UserChanged
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.notify.system import CLOCK, System, running
 from tests.wait import eventually
 from wire.access.v1 import access_pb2

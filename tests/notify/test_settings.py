@@ -7,8 +7,8 @@ import pytest
 
 from kernel.errors import Invalid
 from kernel.language import Language
+from local.pki import Pki
 from plumbing import config
-from plumbing.pki import Pki
 from services.notify.main import Settings
 from tests.auditing import audit_settings
 

@@ -10,7 +10,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from kernel.language import Language
-from plumbing.pki import Pki
+from local.pki import Pki
 from services.notify.channels import MailServer
 from services.notify.domain import Event, Letter, Undelivered
 from tests.clocks import Clock

@@ -13,8 +13,8 @@ from uuid import UUID
 import grpc
 
 from kernel.clock import MonotonicClock
+from local.pki import Pki
 from plumbing import rpc, tls, tokens
-from plumbing.pki import Pki
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plumbing.embedded import EmbeddedServers
+from local.embedded import EmbeddedServers
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from nats.js.errors import NotFoundError
 from kernel.clock import Clock, MonotonicClock
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7
+from local.embedded import EmbeddedServers
+from local.embedded.postgres import SUPERUSER
 from plumbing.bus import Bus, Consumer, Hearing
 from plumbing.busowner import set_up_once
 from plumbing.db import Database, Transaction, migrate
-from plumbing.embedded import EmbeddedServers
-from plumbing.embedded.postgres import SUPERUSER
 from plumbing.outbox import Relay
 from plumbing.stream import STREAM
 

@@ -15,11 +15,11 @@ from nats.aio.client import Client
 
 from kernel.errors import Invalid, Unavailable
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
+from local.embedded import EmbeddedServers, binaries
 from plumbing import telemetry
 from plumbing.bus import CONCURRENCY, MAX_FAILURES, Bus
 from plumbing.busowner import keep_up, set_up_once
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers, binaries
 from plumbing.outbox import Relay
 from plumbing.status import TooLarge
 from plumbing.stream import ACK_WAIT_S, STREAM

@@ -11,10 +11,10 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 
 from kernel.events import FACTS, HEARS, Fact, StudyChanged, StudyReceived
+from local.embedded import EmbeddedServers
 from plumbing import bus as bus_module
 from plumbing.bus import Bus
 from plumbing.busowner import set_up_once
-from plumbing.embedded import EmbeddedServers
 from plumbing.stream import KEPT_S, STREAM
 from tests.plumbing.telling import (
     HEARERS,

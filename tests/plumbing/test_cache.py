@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
+from local.embedded import EmbeddedServers
 from plumbing import cache
 from plumbing.cache import RateWindow
-from plumbing.embedded import EmbeddedServers
 
 
 class SettableClock:

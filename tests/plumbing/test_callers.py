@@ -12,9 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 
 from kernel import errors
+from local.pki import Pki
 from plumbing import rpc
-from plumbing.callers import STRANGER, Acting, Allowed, Peer, peer_of
-from plumbing.pki import GATEWAY_URI, SERVICE_URI, CertificateAuthority, Pki
+from plumbing.authority import CertificateAuthority
+from plumbing.callers import GATEWAY_URI, SERVICE_URI, STRANGER, Acting, Allowed, Peer, peer_of
 from tests.plumbing.a_house import (
     ACCESS,
     CHECK_NOTHING,

@@ -12,9 +12,9 @@ import pytest
 
 from kernel.errors import Invalid, Unavailable
 from kernel.events import StudyChanged, StudyReceived
+from local.embedded import EmbeddedServers
 from plumbing.audit import AuditEntry
 from plumbing.db import WAITERS_PER_CONNECTION, Database, Transaction, migrate
-from plumbing.embedded import EmbeddedServers
 from tests.plumbing.telling import CLOCK, Ledger, a_database, empty_database, new_id
 from tests.wait import eventually
 

@@ -12,13 +12,13 @@ from nats.aio.client import Client
 from kernel.clock import OffsetClock
 from kernel.errors import Conflict, Invalid, Unavailable
 from kernel.events import Fact, StudyReceived
+from local.embedded import EmbeddedServers
 from plumbing import callers
 from plumbing.audit import AuditEntry
 from plumbing.bus import Consumer
 from plumbing.busowner import set_up_once
 from plumbing.db import Database
 from plumbing.deadletters import KEPT_FOR, DeadLetter
-from plumbing.embedded import EmbeddedServers
 from plumbing.replaying import DeadLettersApi
 from plumbing.stream import STREAM
 from tests.plumbing.telling import (

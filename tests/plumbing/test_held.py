@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import pytest
 
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import answers, rpc
 from plumbing.bus import Bus
-from plumbing.embedded import EmbeddedServers
 from plumbing.held import WouldWait
-from plumbing.pki import Pki
 from tests.plumbing.telling import a_bus, a_database, new_id
 
 Call = Callable[[], Awaitable[Any]]

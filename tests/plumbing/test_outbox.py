@@ -15,10 +15,10 @@ from nats.aio.msg import Msg
 
 from kernel.clock import OffsetClock
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
+from local.embedded import EmbeddedServers
 from plumbing import outbox, telemetry
 from plumbing.bus import Bus
 from plumbing.busowner import keep_up, set_up_once
-from plumbing.embedded import EmbeddedServers
 from plumbing.outbox import OVERDUE_S, TEND_S, Relay
 from plumbing.stream import STREAM
 from tests.plumbing.telling import (

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unavailable
+from local.embedded import EmbeddedServers
 from plumbing.audit import AuditEntry
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
 from plumbing.refusals import ALLOWED_A_MINUTE, MAX_WINDOWS, Refusals
 from tests.clocks import NOON, Clock
 from tests.plumbing.telling import Ledger, a_database

@@ -14,11 +14,12 @@ import pytest
 from kernel.clock import MonotonicClock
 from kernel.errors import Invalid, Unavailable
 from kernel.ids import UUID7
+from local.pki import Pki
 from plumbing import remote, telemetry
+from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus
 from plumbing.cache import RateWindow
 from plumbing.db import Database, Transaction, migrate
-from plumbing.pki import CertificateAuthority, Pki
 from tests.plumbing.a_house import written
 from tests.wait import eventually
 

@@ -11,8 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from kernel import errors
+from local.pki import Pki
 from plumbing import answers, rpc, status
-from plumbing.pki import Pki
 from tests.plumbing.a_house import (
     ACCESS,
     CHECK,

@@ -18,8 +18,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from local.pki import Pki
 from plumbing import rpc, runtime
-from plumbing.pki import Pki
 from tests.auditing import audit_settings
 from tests.forks import fork
 from tests.plumbing import a_process

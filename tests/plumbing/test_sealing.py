@@ -14,11 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from kernel.clock import OffsetClock
+from local.embedded import EmbeddedServers
 from plumbing import locks, sealing
 from plumbing.audit import AuditEntry
 from plumbing.config import ServiceSettings
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
 from plumbing.locks import LockClass
 from plumbing.sealing import BATCH, AuditTrail, Fault, Verification
 from tests.auditing import AUDIT_KEY

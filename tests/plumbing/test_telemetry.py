@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from local.pki import Pki
 from plumbing import rpc, telemetry
-from plumbing.pki import Pki
 from tests.wait import eventually
 
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kernel.errors import Invalid
+from local.pki import Pki
 from plumbing import rpc, tls
-from plumbing.pki import Pki
 
 AEAD = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
 # Every suite that OpenSSL still has and that is not AEAD.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kernel.clock import MonotonicClock
 from kernel.errors import Unauthenticated
-from plumbing.pki import token_key
+from local.pki import token_key
 from plumbing.tokens import Claims, Verifier, mint
 
 PRIVATE, PUBLIC = token_key()

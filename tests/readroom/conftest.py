@@ -11,10 +11,10 @@ import pytest
 
 from demo.dicom_files import SyntheticCT
 from demo.modality import Called, PynetdicomModality
-from plumbing.processes import until
+from local.processes import until
+from local.system import LocalSystem
 from plumbing.tls import TLSFiles
 from readroom.cli import main
-from services.local import LocalSystem
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from plumbing.processes import until
-from services import SERVICES
-from services.local import LocalSystem
+from local.processes import until
+from local.system import LocalSystem
+from plumbing.components import SERVICES
 from tests.readroom.conftest import Run
 
 

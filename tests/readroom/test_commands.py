@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local import ROOT, LocalSystem
+from local.system import ROOT, LocalSystem
 from tests.readroom.conftest import Run
 
 NOBODYS = str(uuid.UUID(int=7))

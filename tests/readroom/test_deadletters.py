@@ -6,8 +6,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services import SERVICES
-from services.local import LocalSystem
+from local.system import LocalSystem
+from plumbing.components import SERVICES
 from tests.readroom.conftest import Run
 
 

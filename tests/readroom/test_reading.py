@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.processes import until
+from local.processes import until
 from readroom.reading import ENTRY
 from tests.readroom.conftest import SITE, Run, Ward
 

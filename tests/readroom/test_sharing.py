@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from plumbing.processes import until
+from local.processes import until
 from readroom.deliveries import DELIVERY
 from readroom.sharing import BUCKET, RECEIVED
 from tests.readroom.conftest import SITE, Run, Ward

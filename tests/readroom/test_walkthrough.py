@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local import ROOT, LocalSystem
+from local.system import ROOT, LocalSystem
 
 TRIES = 100
 """Each line gets so many tries, 0.2 s apart: a reader, too, looks again until his study has arrived."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from kernel.events import CasePlaced
+from local.embedded import EmbeddedServers
 from plumbing import rpc
-from plumbing.embedded import EmbeddedServers
 from services.reporting import main
 from tests.access.service import CLOCK, Service
 from tests.hosting import hosted

@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import ReadroomError
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.access.service import Service, serve
 from tests.reporting.system import ALL, System, a_case, a_user, running
 from wire.access.v1 import access_pb2

@@ -10,9 +10,9 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.events import CaseDeleted
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing.db import Database, Transaction
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from tests.access.service import CLOCK, Service, serve
 from tests.reporting.system import ALL, System, a_case, a_user, give, running
 from tests.wait import eventually

@@ -12,11 +12,11 @@ import pytest
 from pydantic import SecretStr
 
 from kernel.ids import UUID7, FacilityId
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
 from plumbing.tokens import Verifier
 from services.routing import main
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Model, Placement, Study

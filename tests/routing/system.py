@@ -15,10 +15,10 @@ from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7, CaseId, FacilityId, StudyId
+from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
-from plumbing.pki import Pki
 from plumbing.tokens import mint
 from services.routing import main
 from services.routing.domain import Reach, Study

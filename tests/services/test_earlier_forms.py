@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from local.embedded import EmbeddedServers
 from plumbing.db import migrate
-from plumbing.embedded import EmbeddedServers
 from tests.conftest import ROOT
 from tests.plumbing.telling import empty_database
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from plumbing.embedded import EmbeddedServers
-from plumbing.pki import Pki
+from local.embedded import EmbeddedServers
+from local.pki import Pki
 from tests.access.service import Service, serve
 from tests.sharing.system import Sharing, System, World, a_world, running, use_cases
 

@@ -19,9 +19,9 @@ import msgspec
 
 from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
+from local.embedded import EmbeddedServers
 from plumbing import rpc
 from plumbing.db import Database
-from plumbing.embedded import EmbeddedServers
 from services.sharing import main
 from services.sharing.clients import AccessClient
 from services.sharing.domain import Act, Bucket, Links, Recipient, Rights, Share, State, Wanted

@@ -12,9 +12,9 @@ from kernel.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId
 from kernel.language import Language
+from local.pki import Pki
 from plumbing import rpc
 from plumbing.db import Database
-from plumbing.pki import Pki
 from services.sharing.clients import NotifyClient
 from services.sharing.codes import Texts
 from services.sharing.domain import State

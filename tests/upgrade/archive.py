@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from plumbing.embedded import EmbeddedServers, binaries
-from services import SERVICES
+from local.embedded import EmbeddedServers, binaries
+from plumbing.components import SERVICES
 
 LEFT_OUT = {"postgres", "valkey", "logs", "mail", "texts", "lock", "processes.json", "endpoints.json"}
 """What is made anew, or in the dumps, or of no use elsewhere."""

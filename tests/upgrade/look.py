@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.local import LocalSystem
+from local.system import LocalSystem
 from tests.upgrade.archive import Story
 from tests.upgrade.story import look_again
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from demo.cast import ADMIN
-from services.local import LocalSystem
+from local.system import LocalSystem
 from tests.upgrade import archive, story
 
 ARCHIVE = Path(__file__).parent / "landed.zip"

@@ -20,9 +20,9 @@ from demo.setting import create_user, set_the_scene
 from demo.sharing import wanted
 from demo.stage import Stage
 from demo.world import World
+from local.system import ROOT, LocalSystem
 from readroom import names
 from readroom.fetch import fetch_case
-from services.local import ROOT, LocalSystem
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.upgrade.archive import Story

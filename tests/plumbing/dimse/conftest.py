@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plumbing.pki import Pki
+from local.pki import Pki
 from tests.plumbing.dimse.peers import ByHand, Listening, listening
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import Unavailable
+from local.pki import Pki
+from plumbing.authority import CertificateAuthority
 from plumbing.dimse import Limits, Rejected
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.dimse.requestor import Requestor
-from plumbing.pki import CertificateAuthority, Pki
 from plumbing.tls import TLSFiles, client_context
 from tests.ingest.objects import CT, a_ct
 from tests.plumbing.dimse.peers import (

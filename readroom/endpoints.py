@@ -1,6 +1,6 @@
 """Where a system on embedded servers is: `endpoints.json` in its data directory, mode 0600.
 
-Written by `python -m services all` when everything is ready, read by the command line, the demo and tests.
+Written by `python -m local` when everything is ready, read by the command line, the demo and tests.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from kernel.errors import Unavailable
-from plumbing.processes import write_private
+from plumbing.files import write_private
 
 FILE = "endpoints.json"
 
@@ -52,7 +52,7 @@ class Endpoints:
             return msgspec.json.decode(path.read_bytes(), type=cls, dec_hook=lambda _, text: Path(text))
         except FileNotFoundError:
             raise Unavailable(
-                f"no system runs on `{data_dir}`: start one with `python -m services all --data {data_dir}`"
+                f"no system runs on `{data_dir}`: start one with `python -m local --data {data_dir}`"
             ) from None
         except (OSError, msgspec.MsgspecError) as failure:
             raise Unavailable(f"`{path}` cannot be read: {failure}") from None

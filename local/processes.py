@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 
 from kernel.errors import Conflict, Unavailable
+from plumbing.files import write_private
 
 LEFTOVER_GRACE_S = 5.0
 """How long what an earlier start left over may take to end after its signal."""
@@ -87,22 +88,6 @@ def until(condition: Callable[[], bool], within_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a file of mode 0600, whole or not at all, also when the power fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Child:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import asyncpg
 
 from kernel.errors import Unavailable
-from plumbing.embedded import binaries
-from plumbing.embedded.kept import Kept
-from plumbing.embedded.servers import START_LIMIT_S, STOP_LIMIT_S, EmbeddedServer
-from plumbing.processes import Child, ProcessTable, until, write_private
+from local.embedded import binaries
+from local.embedded.kept import Kept
+from local.embedded.servers import START_LIMIT_S, STOP_LIMIT_S, EmbeddedServer
+from local.processes import Child, ProcessTable, until
+from plumbing.files import write_private
 
 T = TypeVar("T")
 
@@ -151,13 +152,13 @@ class Postgres(EmbeddedServer):
 
         run_anywhere(run())
 
-    def create_databases(self, services: Sequence[str]) -> None:
-        """Makes the role and the database of each service, where they are missing."""
+    def create_databases(self, names: Sequence[str]) -> None:
+        """Makes each database and the role of the same name that owns it, where they are missing."""
 
         async def run() -> None:
             async with self._connected() as connection:
                 present = {row[0] for row in await connection.fetch("select datname from pg_database")}
-                for name in (f"readroom_{service}" for service in services):
+                for name in names:
                     if name in present:
                         continue
                     # A first start that was interrupted may have made the role only.

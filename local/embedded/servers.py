@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kernel.errors import Unavailable
+from local.embedded import binaries
+from local.embedded.kept import Kept
+from local.processes import Child, ProcessTable, until
 from plumbing import permissions
-from plumbing.embedded import binaries
-from plumbing.embedded.kept import Kept
-from plumbing.processes import Child, ProcessTable, until, write_private
+from plumbing.files import write_private
 
 START_LIMIT_S = 30.0
 """How long a server may take until it answers: recovery after a crash replays at most `max_wal_size`."""
@@ -224,7 +225,7 @@ class Sink(EmbeddedServer):
     def _spawn(self, port: int) -> Child:
         folders = [binaries.make_folder(folder, 0o700) for folder in (self.mail, self.texts)]
         write_private(self.token_file, self._kept.password("texts").encode())
-        command = [sys.executable, "-m", "plumbing.embedded.sink", str(port), str(self._kept.port("texts"))]
+        command = [sys.executable, "-m", "local.embedded.sink", str(port), str(self._kept.port("texts"))]
         command += map(str, [*folders, self.token_file])
         return self._processes.spawn(self.name, command, environment=os.environ, folder=_ROOT)
 

@@ -1,6 +1,6 @@
 """The mail server and the text gateway of a system on this machine: they keep what they are given as files.
 
-    python -m plumbing.embedded.sink MAIL_PORT TEXT_PORT MAIL_FOLDER TEXT_FOLDER TOKEN_FILE
+    python -m local.embedded.sink MAIL_PORT TEXT_PORT MAIL_FOLDER TEXT_FOLDER TOKEN_FILE
 
 A mail becomes `MAIL_FOLDER/<time>.eml`, its envelope in `Return-Path` and `Delivered-To` above its own
 headers; a text message, JSON posted to `/texts` with the bearer token, becomes `TEXT_FOLDER/<time>.json`.

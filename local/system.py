@@ -8,7 +8,7 @@ that keeps the bus as it should be.
     system.stop()
 
 A child runs the very command a pod runs, configured by its environment alone. Addresses, authorities and
-data stay the same over restarts, of a service and of everything. Where things are: `plumbing/endpoints.py`.
+data stay the same over restarts, of a service and of everything. Where things are: `readroom/endpoints.py`.
 """
 
 import http.client
@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from kernel.errors import Unavailable
-from plumbing.embedded import EmbeddedServers
-from plumbing.endpoints import Endpoints
-from plumbing.pki import Pki
-from plumbing.processes import Child, until, write_private
-from services import SERVICES
+from local.embedded import EmbeddedServers
+from local.pki import Pki
+from local.processes import Child, until
+from plumbing.components import COMPONENTS, SERVICES, WEB
+from plumbing.files import write_private
+from readroom.endpoints import Endpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,7 +112,7 @@ class LocalSystem:
         try:
             with ThreadPoolExecutor() as beside:
                 making: list[Future[Any]] = [
-                    beside.submit(Pki.make, self.data_dir / "pki", SERVICES, datetime.now(UTC)),
+                    beside.submit(Pki.make, self.data_dir / "pki", COMPONENTS.values(), datetime.now(UTC)),
                     beside.submit(self._make_secrets),
                 ]
                 if "notify" in self.names:
@@ -159,7 +160,7 @@ class LocalSystem:
 
     def endpoints(self) -> Endpoints:
         """Where things are."""
-        caller = self.pki.tls("bff")
+        caller = self.pki.tls(WEB.identity)
         return Endpoints(
             services={name: self._address(name) for name in self.names},
             http={name: self._address(name, "http") for name in self.names},
@@ -182,10 +183,10 @@ class LocalSystem:
             return databases | self.environment(BUS)
         if name == BUS:
             return {_key(BUS, "setup_url"): self.servers.nats.setup_url}
-        identity = self.pki.tls(name)
-        settings = {
-            "listen": self._address(name),
-            "http_listen": self._address(name, "http"),
+        component = COMPONENTS[name]
+        identity = self.pki.tls(component.identity)
+        settings: dict[str, object] = {
+            **{setting: self._address(name, edge) for edge, setting in component.ports.items()},
             "database_url": self.servers.database_url(name),
             "nats_url": self.servers.nats.url(name),
             "cache_url": self.servers.cache_url,
@@ -207,8 +208,6 @@ class LocalSystem:
             gateways = self.pki.gateway_tls(name)
             own |= {
                 "pack_directory": self.data_dir / "packs",
-                "dicom_listen": self._address(name, "dicom"),
-                "gateway_listen": self._address(name, "gateways"),
                 "gateway_certificate": gateways.certificate,
                 "gateway_key": gateways.key,
                 "gateway_ca": gateways.ca,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.embedded import EmbeddedServers
-from plumbing.embedded.servers import Sink
-from plumbing.embedded.sink import Behaviour
+from local.embedded import EmbeddedServers
+from local.embedded.servers import Sink
+from local.embedded.sink import Behaviour
 
 DELAY_S = 0.2
 

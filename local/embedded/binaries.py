@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kernel.errors import Unavailable
-from plumbing.processes import Account, write_private
+from local.processes import Account
+from plumbing.files import write_private
 
 PRIVATE_FOLDER = "readroom-embedded"
 

@@ -1,4 +1,4 @@
-"""`python -m services all`: everything starts, a part that ends ends all, and nothing stays behind.
+"""`python -m local`: everything starts, a part that ends ends all, and nothing stays behind.
 
 What children are is seen best with tiny ones: a command that serves `/readyz` and does as it is told by
 lines on its standard output. The last tests start the real services.
@@ -19,10 +19,10 @@ import asyncpg
 import pytest
 
 from kernel.errors import Conflict, Unavailable
-from plumbing.endpoints import Endpoints
-from plumbing.processes import Identity, until
-from services import SERVICES
-from services.local import LocalSystem
+from local.processes import Identity, until
+from local.system import LocalSystem
+from plumbing.components import SERVICES
+from readroom.endpoints import Endpoints
 from tests.processes import processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -149,14 +149,14 @@ def test_a_second_system_on_the_same_data_is_refused_and_the_first_runs_on(syste
 _ALL = """
 import sys
 from pathlib import Path
-from services.__main__ import run_all
-from services.local import LocalSystem
-sys.exit(run_all(LocalSystem(Path({data!r}), durable=False, commands={commands!r})))
+from local.__main__ import run
+from local.system import LocalSystem
+sys.exit(run(LocalSystem(Path({data!r}), durable=False, commands={commands!r})))
 """
 
 
 class _Running:
-    """`services all` as a process of its own, on small services."""
+    """`python -m local` as a process of its own, on small services."""
 
     def __init__(self, data: Path, commands: Mapping[str, Sequence[str]]) -> None:
         self.data = data

@@ -19,8 +19,8 @@ import pytest
 import redis
 
 from kernel.errors import Conflict, Unavailable
-from plumbing.embedded import EmbeddedServers, binaries
-from plumbing.processes import Account, Identity, ProcessTable, until
+from local.embedded import EmbeddedServers, binaries
+from local.processes import Account, Identity, ProcessTable, until
 from tests.processes import processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +180,7 @@ _PARENT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from plumbing.embedded import EmbeddedServers
+from local.embedded import EmbeddedServers
 servers = EmbeddedServers(Path({data!r}), ["access"], durable=False)
 servers.start()
 print(servers.postgres.home, flush=True)

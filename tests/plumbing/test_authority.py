@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,15 +16,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from kernel.errors import Invalid
-from plumbing import tokens
-from plumbing.pki import CertificateAuthority, Pki
+from local.pki import Pki
+from plumbing.authority import CertificateAuthority
 from plumbing.tls import TLSFiles, client_context, server_context
 
 NOW = datetime.now(UTC)
 URI = "spiffe://readroom/gateway/0191d2a0-0000-7000-8000-000000000001"
 
 
-def _handshake(server: TLSFiles, client: TLSFiles, name: str) -> tuple[list[str], list[str]]:
+def handshake(server: TLSFiles, client: TLSFiles, name: str) -> tuple[list[str], list[str]]:
     """Shakes hands as strictly as Python 3.13 does; the URIs that client and server saw of each other."""
     contexts = server_context(server), client_context(client)
     for context in contexts:
@@ -65,22 +64,22 @@ def _p256() -> ec.EllipticCurvePrivateKey:
 
 @pytest.mark.parametrize("name", ["access.readroom", "localhost", "127.0.0.1"])
 def test_a_service_and_a_caller_know_each_other(name: str, pki: Pki) -> None:
-    seen_by_service, seen_by_caller = _handshake(pki.tls("access"), pki.tls("bff"), name)
+    seen_by_service, seen_by_caller = handshake(pki.tls("access"), pki.tls("bff"), name)
     assert seen_by_service == ["spiffe://readroom/service/bff"]
     assert seen_by_caller == ["spiffe://readroom/service/access"]
 
 
 def test_a_service_is_not_taken_for_another(pki: Pki) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        _handshake(pki.tls("access"), pki.tls("bff"), "ingest.readroom")
+        handshake(pki.tls("access"), pki.tls("bff"), "ingest.readroom")
 
 
 def test_the_two_authorities_do_not_vouch_for_each_other(pki: Pki, tmp_path: Path) -> None:
     gateway = _files(tmp_path, pki.authority("gateway").issue(URI, [], NOW), pki.service_ca)
     with pytest.raises(ssl.SSLError):
-        _handshake(pki.tls("access"), gateway, "access.readroom")
+        handshake(pki.tls("access"), gateway, "access.readroom")
     with pytest.raises(ssl.SSLError):
-        _handshake(pki.gateway_tls("ingest"), pki.tls("bff"), "ingest.readroom")
+        handshake(pki.gateway_tls("ingest"), pki.tls("bff"), "ingest.readroom")
 
 
 def test_a_signed_gateway_gets_in_under_the_name_it_was_given(pki: Pki, tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_a_signed_gateway_gets_in_under_the_name_it_was_given(pki: Pki, tmp_path
     certificate = pki.authority("gateway").sign(_request(key), URI, NOW)
     gateway = _files(tmp_path, (certificate, _pem(key)), pki.gateway_ca)
 
-    seen, _ = _handshake(pki.gateway_tls("ingest"), gateway, "ingest.readroom")
+    seen, _ = handshake(pki.gateway_tls("ingest"), gateway, "ingest.readroom")
 
     assert seen == [URI]  # and not what the request asked for
 
@@ -135,35 +134,6 @@ def test_an_authority_is_loaded_only_with_its_own_key() -> None:
         CertificateAuthority.load(one.certificate_pem, other.key_pem)
     with pytest.raises(Invalid, match="cannot be read"):
         CertificateAuthority.load(b"nothing", one.key_pem)
-
-
-def test_authorities_and_issuer_are_kept_and_identities_renewed(tmp_path: Path) -> None:
-    first = Pki.make(tmp_path / "pki", ["access"], NOW)
-    kept = (first.service_ca, first.gateway_ca, first.token_key, first.token_public_key)
-    before = [path.read_bytes() for path in kept]
-    identity = first.tls("access").certificate.read_bytes()
-
-    again = Pki.make(tmp_path / "pki", ["access"], NOW)
-
-    assert [path.read_bytes() for path in kept] == before
-    assert again.tls("access").certificate.read_bytes() != identity
-    _handshake(again.tls("access"), again.tls("bff"), "access.readroom")
-
-
-def test_tokens_of_the_issuer_verify(pki: Pki) -> None:
-    class Now:
-        def now(self) -> datetime:
-            return NOW
-
-    token = tokens.mint(pki.token_key.read_bytes(), login="anna", session="s", audience="access", now=NOW)
-    verifier = tokens.Verifier(pki.token_public_key.read_bytes(), Now())
-    assert verifier.verify(token, ["access"]).login == "anna"
-
-
-def test_every_file_is_for_its_owner_only(pki: Pki) -> None:
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in pki.folder.iterdir()}
-    assert set(modes.values()) == {0o600}, modes
-    assert stat.S_IMODE(pki.folder.stat().st_mode) == 0o700
 
 
 def _files(folder: Path, identity: tuple[bytes, bytes], ca: Path) -> TLSFiles:

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import RLock
 
 from kernel.errors import Unavailable
-from plumbing.processes import until, write_private
+from local.processes import until
+from plumbing.files import write_private
 
 _ENDING_LIMIT_S = 2.0
 """How long a server that was killed may take to give its port back."""

@@ -1,32 +1,25 @@
-"""Certificates: the throw-away authorities of an embedded system, and what ingest signs gateways with.
+"""A certificate authority, such as the one with which ingest signs the certificates of gateways.
 
-Two authorities. The service CA vouches for services, the BFF and the command line; the gateway CA vouches for
-gateways and for the listeners that gateways call. Everything conforms to RFC 5280, which Python 3.13 insists
-on, with ECDSA keys on P-256.
+Everything conforms to RFC 5280, which Python 3.13 insists on, with ECDSA keys on P-256.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kernel.errors import Invalid
-from plumbing.processes import write_private
-from plumbing.tls import TLSFiles
 
 CA_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=398)
@@ -34,9 +27,6 @@ LEAF_LIFETIME = timedelta(days=398)
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far behind ours the clock of who checks a fresh certificate may be."""
-
-SERVICE_URI = "spiffe://readroom/service/{name}"
-GATEWAY_URI = "spiffe://readroom/gateway/{gateway_id}"
 
 
 class CertificateAuthority:
@@ -146,97 +136,11 @@ class CertificateAuthority:
         return certificate.public_bytes(Encoding.PEM)
 
 
-def token_key() -> tuple[bytes, bytes]:
-    """A new Ed25519 key of a token issuer: the private and the public part in PEM."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    return _private_pem(key), key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-@dataclass(frozen=True, slots=True)
-class Pki:
-    """The authorities, identities and token issuer's key of one embedded system: files of one folder."""
-
-    folder: Path
-
-    @classmethod
-    def make(cls, folder: Path, services: Sequence[str], now: datetime) -> "Pki":
-        """Makes what is missing: authorities and issuer are kept, identities are new at each start.
-
-        An identity for each service and the `bff` from the service CA; from the gateway CA `NAME-gateways`
-        for each service, with which its listeners for gateways show themselves.
-        """
-        folder.mkdir(mode=0o700, exist_ok=True)
-        pki = cls(folder)
-        service_ca, gateway_ca = (pki._authority(name, now) for name in ("service", "gateway"))
-        for name in (*services, "bff"):
-            pki._identity(name, name, service_ca, now)
-            if name != "bff":
-                pki._identity(f"{name}-gateways", name, gateway_ca, now)
-        if not pki.token_key.exists():
-            private, public = token_key()
-            write_private(pki.token_public_key, public)
-            write_private(pki.token_key, private)
-        return pki
-
-    @property
-    def service_ca(self) -> Path:
-        return self.folder / "service-ca.pem"
-
-    @property
-    def gateway_ca(self) -> Path:
-        return self.folder / "gateway-ca.pem"
-
-    @property
-    def gateway_ca_key(self) -> Path:
-        return self.folder / "gateway-ca.key"
-
-    @property
-    def token_key(self) -> Path:
-        """The issuer's private key: who can read it can act as any user."""
-        return self.folder / "token-issuer.key"
-
-    @property
-    def token_public_key(self) -> Path:
-        return self.folder / "token-issuer.pem"
-
-    def tls(self, name: str) -> TLSFiles:
-        """A service's identity among services, or that of the `bff`."""
-        return TLSFiles(self.folder / f"{name}.pem", self.folder / f"{name}.key", self.service_ca)
-
-    def gateway_tls(self, name: str) -> TLSFiles:
-        """A service's identity for gateways, who trust and are vouched for by the gateway CA."""
-        return TLSFiles(
-            self.folder / f"{name}-gateways.pem", self.folder / f"{name}-gateways.key", self.gateway_ca
-        )
-
-    def authority(self, name: str) -> CertificateAuthority:
-        """The `service` or the `gateway` CA, to sign with."""
-        return CertificateAuthority.load(
-            (self.folder / f"{name}-ca.pem").read_bytes(), (self.folder / f"{name}-ca.key").read_bytes()
-        )
-
-    def _authority(self, name: str, now: datetime) -> CertificateAuthority:
-        certificate, key = self.folder / f"{name}-ca.pem", self.folder / f"{name}-ca.key"
-        if key.exists():  # written last
-            return self.authority(name)
-        authority = CertificateAuthority.create(f"readroom {name} CA", now)
-        write_private(certificate, authority.certificate_pem)
-        write_private(key, authority.key_pem)
-        return authority
-
-    def _identity(self, file: str, name: str, authority: CertificateAuthority, now: datetime) -> None:
-        certificate, key = authority.issue(
-            SERVICE_URI.format(name=name), [f"{name}.readroom", "localhost"], now, addresses=["127.0.0.1"]
-        )
-        write_private(self.folder / f"{file}.key", key)
-        write_private(self.folder / f"{file}.pem", certificate)
-
-
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

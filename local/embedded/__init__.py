@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from plumbing.embedded import binaries
-from plumbing.embedded.kept import Kept
-from plumbing.embedded.postgres import Postgres
-from plumbing.embedded.servers import EmbeddedServer, Nats, Sink, Valkey
-from plumbing.processes import ProcessTable
+from local.embedded import binaries
+from local.embedded.kept import Kept
+from local.embedded.postgres import Postgres
+from local.embedded.servers import EmbeddedServer, Nats, Sink, Valkey
+from local.processes import ProcessTable
+from plumbing.components import COMPONENTS
 
 
 class EmbeddedServers:
-    """The three servers of one data directory, and in them a database `readroom_SERVICE` for each service.
+    """The three servers of one data directory, and in them a database for each service.
 
     `durable=False` spares PostgreSQL the waiting for the disk: a power cut may then destroy the data, the
     death of any process still loses nothing.
@@ -62,7 +63,7 @@ class EmbeddedServers:
                 except BaseException:
                     self.processes.abandon()  # the other starts need not be waited for
                     raise
-            self.postgres.create_databases(self._services)
+            self.postgres.create_databases([_database(service) for service in self._services])
         except BaseException:
             self.stop()
             raise
@@ -88,8 +89,8 @@ class EmbeddedServers:
 
     def database_url(self, service: str) -> str:
         """The address of a service's database, for its own role."""
-        role = f"readroom_{service}"
-        return self.postgres.url(role, role, self.kept.password(role))
+        name = _database(service)
+        return self.postgres.url(name, name, self.kept.password(name))
 
     @property
     def nats_url(self) -> str:
@@ -99,3 +100,10 @@ class EmbeddedServers:
     @property
     def cache_url(self) -> str:
         return f"redis://:{self.valkey.password}@127.0.0.1:{self.valkey.port}/0"
+
+
+def _database(service: str) -> str:
+    """The name of a service's database, and of its role."""
+    name = COMPONENTS[service].database
+    assert name, service
+    return name

@@ -1,0 +1,80 @@
+"""`python -m local [--data DIR] [--first-admin LOGIN]`: the whole system on this machine.
+
+Starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts one child process per
+service and one that keeps the bus, writes DIR/endpoints.json (its keys: `readroom/endpoints.py`) and runs
+until Ctrl-C or SIGTERM. If a child ends by itself, all end, the reason is printed and the exit code is 1.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from kernel.errors import ReadroomError
+from local.system import LocalSystem
+from readroom.endpoints import FILE
+
+
+class _ToldToStop(BaseException):
+    """SIGINT, SIGTERM or SIGHUP came."""
+
+
+def run(system: LocalSystem) -> int:
+    """Runs the whole system until told to stop (0) or until a part of it ends (1)."""
+
+    def told_to_stop(_number: int, _frame: FrameType | None) -> None:
+        raise _ToldToStop
+
+    _when_told_to_stop(told_to_stop)
+    try:
+        begin = time.monotonic()
+        system.start()
+        print(f"Readroom is ready after {time.monotonic() - begin:.1f} s. Ctrl-C ends it.")
+        print(_where_things_are(system), flush=True)
+        reason = system.wait_for_an_end()
+    except _ToldToStop:
+        return 0
+    finally:
+        _when_told_to_stop(signal.SIG_IGN)  # it is stopping already
+        system.stop()
+    print(f"stopped: {reason}", file=sys.stderr)
+    return 1
+
+
+def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _where_things_are(system: LocalSystem) -> str:
+    endpoints = system.endpoints()
+    places = {
+        **endpoints.services,
+        "DICOM over TLS": endpoints.dicom,
+        "gateways": endpoints.gateways,
+        "database files": system.servers.postgres.home,
+        "logs": system.data_dir / "logs",
+        "all addresses": system.data_dir / FILE,
+    }
+    return "\n".join(f"  {name:<16}{place}" for name, place in places.items())
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local", description="Runs Readroom on this machine.")
+    parser.add_argument("--data", metavar="DIR", type=Path, default=Path("data"), help="default: data")
+    parser.add_argument(
+        "--first-admin", metavar="LOGIN", help="create this administrator if there is no user yet"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        return run(LocalSystem(chosen.data, first_admin=chosen.first_admin))
+    except ReadroomError as error:
+        print(error.sentence, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
