@@ -50,7 +50,7 @@ class AccessClient:
             being_deleted=decision.being_deleted,
             revision=answer.revision,
             name=decision.user_name,
-            instance_count=decision.instance_count or None,
+            instance_count=decision.instance_count if decision.HasField("instance_count") else None,
         )
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:

@@ -19,6 +19,7 @@ A completion is refused for the first of these reasons, and the text is kept (A3
     his level is below DRAFT             for him alone, if he held the lock     ends
     his level is below REPORT            as a draft                             ends
     he does not hold the lock            as a draft                             -
+    the case has no confirmed image      as a draft                             stays
     the read type is not his or active   as a draft                             stays
     the order of types                   as a draft                             stays
 """
@@ -360,6 +361,12 @@ AFTER_FINAL: Mapping[ReadType, str | None] = {
 """What keeps a read type from being completed after a final report."""
 
 
+NO_IMAGES = (
+    "no image of the case is confirmed yet; wait until images arrive, or look at `readroom held list` for "
+    "images that wait for a decision"
+)
+
+
 class Keep(Enum):
     """What becomes of a text that was not signed."""
 
@@ -406,6 +413,8 @@ def refusal(
         return _refused(lapsed, "the level `REPORT` is needed at the facility", keep, ends_lock=was_his)
     if not_locked is not None:
         return _refused(Conflict, not_locked.sentence, Keep.DRAFT)
+    if sight.instance_count == 0:
+        return _refused(Conflict, NO_IMAGES, Keep.DRAFT)
     if not sight.completes(read_type, active):
         why = f"`{read_type}` is not one of your read types that are active at the facility"
         return _refused(lapsed, why, Keep.DRAFT, field="read_type")

@@ -16,6 +16,7 @@ from tests.hosting import hosted
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2_grpc
+from wire.routing.v1 import routing_pb2
 
 if TYPE_CHECKING:
     from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
@@ -63,10 +64,11 @@ async def running(
         yield System(access, port)
 
 
-async def a_case(access: Service, facility_id: str) -> str:
-    """A case of the facility, which access knows."""
+async def a_case(access: Service, facility_id: str, *, held: bool = False) -> str:
+    """A case of the facility, which access knows; all its images may be held."""
     study_id = access.a_study(("1.1", "CT", 1), settled=True)
-    case_id = access.a_placement(facility_id, study_id)
+    nothing = routing_pb2.PlacedStudy(study_id=study_id, by_parts=True)
+    case_id = access.a_placement(facility_id, study_id, studies=[nothing] if held else None)
     await access.say(CasePlaced(UUID(str(case_id)), 1))
 
     async def is_known() -> bool:

@@ -178,6 +178,8 @@ NOT_LOCKED = Conflict("you do not hold the lock of this case")
         (a_sight(Level.DRAFT), None, Expired, Keep.DRAFT, True),
         (a_sight(Level.DRAFT), NOT_LOCKED, Expired, Keep.DRAFT, False),
         (a_sight(), NOT_LOCKED, Conflict, Keep.DRAFT, False),
+        (a_sight(instance_count=0), NOT_LOCKED, Conflict, Keep.DRAFT, False),
+        (a_sight(instance_count=0), None, Conflict, Keep.DRAFT, False),
         (a_sight(read_types=frozenset({PRELIMINARY})), None, Expired, Keep.DRAFT, False),
     ],
 )
@@ -189,6 +191,16 @@ def test_the_first_reason_decides_what_becomes_of_the_text(
     assert found is not None
     assert (word, keep, ends_lock) == (type(found.error), found.keep, found.ends_lock)
     assert keep is None or found.error.sentence.endswith(keep.value)
+
+
+def test_a_case_without_a_confirmed_image_is_not_completed_and_the_refusal_says_what_to_do() -> None:
+    found = refused(a_reading(holder=VOS), FINAL, sight=a_sight(instance_count=0))
+    assert found is not None
+    assert "wait until images arrive, or look at `readroom held list`" in found.error.sentence
+
+    # An access of the version before tells no count.
+    for counted in (None, 1):
+        assert refused(a_reading(holder=VOS), FINAL, sight=a_sight(instance_count=counted)) is None
 
 
 def test_what_was_never_his_is_denied_and_what_he_lost_has_expired() -> None:

@@ -137,6 +137,20 @@ async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world
     await eventually(said)
 
 
+async def test_a_case_whose_images_are_all_held_is_not_completed(world: World) -> None:
+    held = await a_case(world.system.access, world.facility_id, held=True)
+    vos = world.acting("vos")
+    await vos.Lock(pb.LockRequest(case_id=held))
+
+    with pytest.raises(Conflict, match=r"no image of the case is confirmed yet.*kept as a draft"):
+        await vos.Complete(pb.CompleteRequest(case_id=held, read_type=FINAL, text="normal"))
+
+    left = await vos.ListReports(pb.ListReportsRequest(case_id=held))
+    assert (["normal"], []) == ([draft.text for draft in left.drafts], list(left.reports))
+    assert "vos" == left.lock.holder_login
+    assert not (await vos.ListReports(pb.ListReportsRequest(case_id=world.case_id))).reports
+
+
 @pytest.mark.proves("REP-7")
 @pytest.mark.proves("REP-9")
 async def test_a_pre_read_given_in_three_steps_is_read_by_the_group_only(world: World) -> None:

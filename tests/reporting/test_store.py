@@ -112,6 +112,7 @@ async def test_of_a_break_and_a_signature_at_once_one_wins_and_the_text_stays(re
         (a_sight(Level.DRAFT), Expired, [("nodule", False)], False),
         (a_sight(Level.VIEW), Expired, [("nodule", True)], False),
         (NO_SIGHT, Expired, [("nodule", True)], False),
+        (a_sight(instance_count=0), Conflict, [("nodule", False)], True),
         (a_sight(read_types=frozenset({PRELIMINARY})), Expired, [("nodule", False)], True),
         (a_sight(being_deleted=True), NotFound, [], True),
         (Sight(being_deleted=True), NotFound, [], True),

@@ -143,9 +143,9 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """Complete signs a report and ends the lock. Needs the lock, an effective level of REPORT and the read
-        type; all are checked again immediately before the commit. A refused text is kept as a draft, and if
-        drafting is no longer his, for its author alone; the refusal says which.
+        """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
+        level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
+        as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,9 +51,9 @@ class ReportingServiceStub:
     SaveDraft: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]
     """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
     Complete: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]
-    """Complete signs a report and ends the lock. Needs the lock, an effective level of REPORT and the read
-    type; all are checked again immediately before the commit. A refused text is kept as a draft, and if
-    drafting is no longer his, for its author alone; the refusal says which.
+    """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
+    level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
+    as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
     """
     AddAddendum: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]
     """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
@@ -98,9 +98,9 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
     SaveDraft: _aio.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]  # type: ignore[assignment]
     """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
     Complete: _aio.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Complete signs a report and ends the lock. Needs the lock, an effective level of REPORT and the read
-    type; all are checked again immediately before the commit. A refused text is kept as a draft, and if
-    drafting is no longer his, for its author alone; the refusal says which.
+    """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
+    level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
+    as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
     """
     AddAddendum: _aio.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]  # type: ignore[assignment]
     """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
@@ -178,9 +178,9 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.CompleteResponse, _abc.Awaitable[_reporting_pb2.CompleteResponse]]:
-        """Complete signs a report and ends the lock. Needs the lock, an effective level of REPORT and the read
-        type; all are checked again immediately before the commit. A refused text is kept as a draft, and if
-        drafting is no longer his, for its author alone; the refusal says which.
+        """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
+        level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
+        as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
         """
 
     @_abc_1.abstractmethod
