@@ -18,7 +18,7 @@ from pathlib import Path
 import aiosmtplib
 import asyncpg
 
-from bench.results import Result, median, percentile, spread
+from bench.results import Result, at_least, at_most, median, percentile, spread
 from bench.site import Site, running, store_cases
 from readroom.received import Mail
 from services.notify.events import SENDERS
@@ -105,7 +105,7 @@ async def _steady(site: Site, requests: Iterator[ShareRequest]) -> Sequence[Resu
     return [
         Result(
             id="P11", what=f"share answered to mail handed over, {what}, p99", ours=p99, unit="ms",
-            runs=SHARES, spread=spread(answered), goal=f"<= {1000 * DUE_S:.0f} ms", met=p99 <= 1000 * DUE_S),
+            runs=SHARES, spread=spread(answered), due=at_most(1000 * DUE_S)),
         Result(
             id="P11", what=f"share answered to mail handed over, {what}, p50",
             ours=percentile(answered, 0.5), unit="ms", runs=SHARES, spread=spread(answered)),
@@ -183,7 +183,7 @@ def _backlog(drains: Sequence[Drain]) -> Sequence[Result]:
             id="P11", what=f"{what}, from its return to the last mail", ours=median(ours), unit="/s",
             peer=median(bare), peer_name=f"bare aiosmtplib, {SENDERS} connections",
             ratio=median(ours) / median(bare), runs=len(drains), spread=spread(ours, bare),
-            goal=f">= {DUE_RATE}/s", met=median(ours) >= DUE_RATE),
+            due=at_least(DUE_RATE)),
         Result(
             id="P11", what=f"{what}, from the first mail to the last", ours=median(flowing), unit="/s",
             runs=len(drains), spread=spread(flowing)),
