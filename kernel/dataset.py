@@ -7,6 +7,11 @@ holds one header or one wanted value at a time: chunks pass through it while the
 A defined length is trusted and skipped, at any level; only undefined lengths are opened, until their
 delimiter. What the walk therefore cannot see: an error inside a skipped value, and the loss of whole
 elements at the very end, which leaves a complete, shorter data set.
+
+Devices write data sets that are not quite PS3.5. What DCMTK and Orthanc read all the same the walk reads too,
+and notes (docs/decisions/0019-what-sites-send.md): odd value representations, delimiters with a length,
+elements of another kind of set. Behind the elements that are `enough` to file it nothing is malformed any
+more: the walk notes where it lost its way, and passes over the rest.
 """
 
 import zlib
@@ -49,6 +54,9 @@ MAX_INFLATION = 100
 FREE_INFLATED_BYTES = 8 << 20
 """What may inflate at any ratio: the empty pixels of a segmentation reach 1,000 to 1 and cost little."""
 
+MAX_NOTES = 8
+"""What is told of one data set; the same device errs the same way hundreds of times."""
+
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 # PS3.5 A.5, A.6 (JPIP referenced deflate) and A.4.14 (JPIP HTJ2K referenced deflate).
@@ -65,6 +73,8 @@ _CHUNK = 64 * 1024
 _HEADER_BYTES = 8
 # After the deflated bytes: a NULL that pads them (PS3.5 A.5), and the 8 bytes of RFC 1952 some writers add.
 _MAX_TRAILER_BYTES = 9
+_OTHER_GROUPS = (0x0000, 0x0002)  # commands (PS3.7 6.3.1) and file meta information (PS3.10 7.1)
+_PADDING = (0x0000_0000, 0xFFFF_FFFF)  # what padding behind a data set looks like: no data set has these tags
 
 
 class Malformed(Invalid):
@@ -73,6 +83,10 @@ class Malformed(Invalid):
 
 class Excessive(Malformed):
     """To walk it would cost more than any data set is worth."""
+
+
+class Ambiguous(Malformed):
+    """A wanted element has two values, and nobody can say which is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +98,13 @@ class Elements:
             `MAX_VALUE_BYTES` the first bytes.
         pixel_data_offset: where (7FE0,0010) begins, in the inflated data set; None if there is none.
         length: bytes of the inflated data set.
+        notes: how it is not quite PS3.5, a sentence each; no values.
     """
 
     values: dict[int, bytes] = field(default_factory=dict)
     pixel_data_offset: int | None = None
     length: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def read_elements(data: Octets, transfer_syntax_uid: str, wanted: Collection[int]) -> Elements:
@@ -106,10 +122,19 @@ class DataSetWalk:
         transfer_syntax_uid: str,
         wanted: Collection[int],
         *,
+        enough: Collection[int] | None = None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """`meanwhile` is called between steps of a few milliseconds; what it raises ends `feed`."""
+        """Prepare to walk.
+
+        Args:
+            enough: wanted elements behind which nothing is malformed any more; None if it always is.
+            meanwhile: called between steps of a few milliseconds; what it raises ends `feed`.
+        """
         self._wanted = frozenset(wanted)
+        self._enough = None if enough is None else frozenset(enough)
+        self._lost = False  # the rest is passed over
+        self._notes: dict[str, None] = {}
         self._implicit = transfer_syntax_uid == _IMPLICIT_LITTLE
         self._order = ">" if transfer_syntax_uid == _EXPLICIT_BIG else "<"
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax_uid in _DEFLATED else None
@@ -119,7 +144,8 @@ class DataSetWalk:
         self._elements = 0
         self._values: dict[int, bytes] = {}
         self._pixel_data_offset: int | None = None
-        self._length = 0  # bytes walked or skipped before the carried ones
+        self._taken = 0  # bytes, inflated
+        self._length = 0  # of them those walked or skipped before the carried ones
         self._carry = bytearray()  # the beginning of a header or of a wanted value
         self._need = 0  # bytes the walk waits for
         self._skip = 0  # bytes of an unwanted value that are still to come
@@ -131,6 +157,11 @@ class DataSetWalk:
     def values(self) -> Mapping[int, bytes]:
         """The wanted values found so far, by tag."""
         return self._values
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it is not quite PS3.5, as far as it has come."""
+        return tuple(self._notes)
 
     @property
     def elements(self) -> int:
@@ -149,13 +180,25 @@ class DataSetWalk:
         """What was found; raises Malformed if the data set is empty or ends too early."""
         if self._inflater is not None and not self._inflater.eof:
             raise Malformed("the deflated data set ends too early")
-        if self._skip or self._carry:
-            raise Malformed("the data set ends inside an element")
-        if not self._at_top:
-            raise Malformed("the data set ends inside a sequence or a list of fragments")
-        if not self._length:
-            raise Malformed("the data set is empty")
-        return Elements(self._values, self._pixel_data_offset, self._length)
+        if self._at_top and self._has_enough and _is_padding(self._carry):
+            self._note("padding follows the last element")
+            self._lost = True
+        if not self._lost:
+            if self._skip or self._carry:
+                raise Malformed("the data set ends inside an element")
+            if not self._at_top:
+                raise Malformed("the data set ends inside a sequence or a list of fragments")
+            if not self._taken:
+                raise Malformed("the data set is empty")
+        return Elements(self._values, self._pixel_data_offset, self._taken, self.notes)
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._enough is not None and self._values.keys() >= self._enough
+
+    def _note(self, sentence: str) -> None:
+        if len(self._notes) < MAX_NOTES:
+            self._notes[sentence] = None
 
     def _inflate(self, inflater: "zlib._Decompress", chunk: Octets) -> None:
         rest: Octets = chunk
@@ -175,9 +218,25 @@ class DataSetWalk:
             if inflater.eof or (not rest and len(inflated) < _CHUNK):
                 break
         if len(inflater.unused_data) > _MAX_TRAILER_BYTES:
-            raise Malformed("the deflated data set is followed by other bytes")
+            if not self._has_enough:
+                raise Malformed("the deflated data set is followed by other bytes")
+            self._note("the deflated data set is followed by other bytes")
 
     def _advance(self, chunk: memoryview) -> None:
+        self._taken += len(chunk)
+        try:
+            self._step(chunk)
+        except (Excessive, Ambiguous):
+            raise
+        except Malformed as fault:
+            if not self._has_enough:
+                raise
+            self._note(fault.sentence)
+            self._lost, self._skip, self._carry = True, 0, bytearray()
+
+    def _step(self, chunk: memoryview) -> None:
+        if self._lost:
+            return
         if self._skip:
             skipped = min(self._skip, len(chunk))
             self._skip -= skipped
@@ -232,7 +291,9 @@ class DataSetWalk:
                         raise Malformed("a fragment has no length")
                     opened.append((inside, implicit))
                     inside = _Inside.DATA_SET
-                elif group == 0xFFFE and element == _SEQUENCE_END and length == 0:
+                elif group == 0xFFFE and element == _SEQUENCE_END:
+                    if length:
+                        self._note("the end of a sequence has a length")
                     inside, implicit = opened.pop()
                     self._at_top = not opened
                 else:
@@ -247,25 +308,35 @@ class DataSetWalk:
                 group, element, vr, length = explicit_header.unpack_from(data, at)
             if group == 0xFFFE:
                 length = implicit_header.unpack_from(data, at)[2]
-                if element != _ITEM_END or length or not opened:
+                if element != _ITEM_END:
                     raise Malformed(f"({group:04x},{element:04x}) stands where an element belongs")
-                inside, implicit = opened.pop()
+                if length:
+                    self._note("the end of an item has a length")
+                if opened:
+                    inside, implicit = opened.pop()
+                else:
+                    self._note("the end of an item stands outside of sequences")
                 at += 8
                 continue
+            tag = group << 16 | element
+            if tag in _PADDING and not opened and self._has_enough:
+                raise Malformed("padding follows the last element")
             if not implicit and vr not in _SHORT_VRS:
-                if not (vr.isalpha() and vr.isupper()):
-                    raise Malformed(f"({group:04x},{element:04x}) has no value representation")
-                if end - at < 12:
-                    data = yield at, 12
-                    at, end = 0, len(data)
-                length = long_length.unpack_from(data, at + 8)[0]
-                start = 12
+                if vr.isalpha() and vr.isupper():
+                    if end - at < 12:
+                        data = yield at, 12
+                        at, end = 0, len(data)
+                    length = long_length.unpack_from(data, at + 8)[0]
+                    start = 12
+                else:
+                    self._note(f"({group:04x},{element:04x}) has no value representation")
+                    if not _stands_for_a_vr(vr):
+                        length = implicit_header.unpack_from(data, at)[2]
+                        vr = b"UN"
 
             if not opened:
-                # Commands (PS3.7 6.3.1) and file meta information (PS3.10 7.1) are not part of it.
-                if group in (0x0000, 0x0002):
-                    raise Malformed(f"({group:04x},{element:04x}) is no element of a data set")
-                tag = group << 16 | element
+                if group in _OTHER_GROUPS:
+                    self._note(f"({group:04x},{element:04x}) is no element of a data set")
                 if tag == PIXEL_DATA and self._pixel_data_offset is None:
                     self._pixel_data_offset = self._length + at
                 if tag in wanted and length != _UNDEFINED:
@@ -275,7 +346,7 @@ class DataSetWalk:
                         at, end = 0, len(data)
                     value = bytes(data[at + start : at + kept])
                     if values.setdefault(tag, value) != value:
-                        raise Malformed(f"({group:04x},{element:04x}) occurs twice with different values")
+                        raise Ambiguous(f"({group:04x},{element:04x}) occurs twice with different values")
 
             if length != _UNDEFINED:
                 at += start + length
@@ -291,6 +362,22 @@ class DataSetWalk:
             else:
                 raise Malformed(f"({group:04x},{element:04x}) has no length")
             at += start
+
+
+def _is_padding(rest: bytearray) -> bool:
+    """Whether zeros, too few for a header, stand behind the last element; half a header is no padding.
+
+    An odd number of them may be the first half of a group's number.
+    """
+    return len(rest) in (2, 4, 6) and not any(rest)
+
+
+def _stands_for_a_vr(vr: bytes) -> bool:
+    """Whether two bytes that are no VR stand for one, with a length of 16 bits behind, as in DCMTK.
+
+    `??`, blanks, two NULs do. Other bytes are the beginning of a length of 32 bits: there is no VR at all.
+    """
+    return vr == b"\0\0" or all(0x20 <= byte < 0x7F for byte in vr)
 
 
 class _Inside(Enum):

@@ -77,7 +77,7 @@ class Examination:
         """The UIDs are what the command announced; `meanwhile` as in `DataSetWalk`."""
         self._announced = (sop_class_uid, sop_instance_uid)
         self._transfer_syntax_uid = transfer_syntax_uid
-        self._walk = DataSetWalk(transfer_syntax_uid, _WANTED, meanwhile=meanwhile)
+        self._walk = DataSetWalk(transfer_syntax_uid, _WANTED, enough=_IDENTITY, meanwhile=meanwhile)
 
     def feed(self, chunk: Octets) -> None:
         """Takes the next bytes."""
@@ -92,6 +92,11 @@ class Examination:
     def has_identity(self) -> bool:
         """Whether everything that identifies the instance has come."""
         return self._walk.values.keys() >= _IDENTITY
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it is not quite DICOM, though it can be filed; no values."""
+        return self._walk.notes
 
     def identify(self) -> Identity:
         """The identity, from what has come so far."""
@@ -116,4 +121,4 @@ class Examination:
             raise CannotBeFiled(Fault.TRUNCATED) from error
 
     def _uid(self, tag: int) -> str:
-        return self._walk.values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
+        return self._walk.values.get(tag, b"").strip(b"\0 ").decode("ascii", "replace")

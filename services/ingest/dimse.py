@@ -61,6 +61,7 @@ REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
 
 INSTANCES = Counter("readroom_ingest_instances", "C-STOREs answered, by what they were answered", ["status"])
 BYTES = Counter("readroom_ingest_bytes", "Bytes of stored data sets")
+ODD = Counter("readroom_ingest_odd_data_sets", "Data sets that were stored though they are not quite DICOM")
 STORE_SECONDS = Histogram(
     "readroom_ingest_store_seconds",
     "From the last byte of a data set to its answer",
@@ -160,6 +161,8 @@ class Sink:
     def _complete(self) -> StoreStatus:
         values = self._examination.finish()
         receipt, self._receipt = self._receipt or self._begin(), None
+        if self._examination.notes:
+            self._association.odd()
         return receipt.complete(self._digest.digest(), self._association.describe(values))
 
     @contextmanager
@@ -270,6 +273,11 @@ class Association:
         if raw != self._raw:
             self._raw, self._description = raw, describe(values)
         return self._description
+
+    def odd(self) -> None:
+        """Notes a data set that is not quite DICOM; the gateway says how."""
+        ODD.inc()
+        self._counts["odd"] = self._counts.get("odd", 0) + 1
 
     def count(self, status: StoreStatus, length: int) -> None:
         """Notes an answer."""

@@ -71,11 +71,11 @@ for _name, _data, _status in (
     ("cut in the pixels", _whole.data[:-100], 0xC002),
     ("cut in a header", _whole.data[:3], 0xC002),
     ("an absurd length", _whole.data + struct.pack("<HH2sHL", 0x7FE1, 0x10, b"OB", 0, 1 << 31), 0xC002),
-    ("noise", bytes(range(256)) * 20, 0xC001),
+    ("noise", bytes(range(256)) * 20, 0xC002),
+    ("an item in front", struct.pack("<HHL", 0xFFFE, 0xE000, 0) + _whole.data, 0xC001),
     ("no study", a_ct(study="x/../y", uid=_whole.sop_instance_uid).data, 0xC003),
     ("no series", a_ct(series="", uid=_whole.sop_instance_uid, more={0x0020_000E: ("UI", "")}).data, 0xC003),
     ("a long series", a_ct(series="1." + "3" * 68, uid=_whole.sop_instance_uid).data, 0xC003),
-    ("a series that begins with a blank", a_ct(series=" 1.2.3", uid=_whole.sop_instance_uid).data, 0xC003),
     ("two patients", element(0x0010_0010, "PN", "Other^Name") + _whole.data, 0xC001),
     ("another instance", a_ct().data, 0xA900),
     (

@@ -1,6 +1,7 @@
 """A gateway and the real ingest: enrolled, sending, killed, repeated, revoked."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -28,6 +29,7 @@ from tests.ingest.system import (
     store_object,
 )
 from tests.ingest.test_deletion import a_case, begin_transfer, delete
+from tests.odd_data_sets import TAKEN, store
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -75,6 +77,22 @@ async def test_what_a_modality_sends_is_stored_at_its_facility_byte_for_byte(
         ]
         transfers = await ingest.one("select count(*) from transfers")
         assert transfers >= await ingest.one("select count(*) from studies")
+
+
+@pytest.mark.proves("BEY-7", part="an odd data set that can be filed reaches the cloud unchanged")
+async def test_odd_data_sets_are_stored_byte_for_byte(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        expected = {}
+        for odd in TAKEN.values():
+            made = odd.made()
+            status = await asyncio.to_thread(
+                store, gateway.ports["plain"], made, odd.transfer_syntax_uid, called="RIVERSIDE"
+            )
+            assert status == 0, odd
+            expected[made[0]] = hashlib.sha256(made[1]).hexdigest()
+        await eventually(lambda: _equal(ingest, expected), within=30)
 
 
 @pytest.mark.proves("GWY-20")

@@ -38,10 +38,11 @@ patiently = settings(deadline=None)  # the machine may be busy with other things
 NOT_WHOLE = {
     "MR_truncated.dcm": "ends inside an element",
     "rtplan_truncated.dcm": "ends inside an element",
-    # Implicit VR under a JPEG transfer syntax, which PS3.5 A.4 forbids.
-    "SC_rgb_jpeg.dcm": "has no value representation",
 }
 """Objects of the wheel that are broken, and how."""
+
+IMPLICIT_UNDER_JPEG = "SC_rgb_jpeg.dcm"
+"""PS3.5 A.4 forbids it; pydicom guesses what it is, as the walk does."""
 
 
 def part_10_files() -> Iterator[Path]:
@@ -102,7 +103,7 @@ def test_a_cut_is_noticed_unless_a_shorter_data_set_is_whole(path: Path) -> None
     for length in sorted({*range(0, len(data), stride), *near_ends}):
         if not 0 <= length < len(data):
             continue
-        walk = DataSetWalk(transfer_syntax_uid, [])
+        walk = DataSetWalk(transfer_syntax_uid, [], enough=[])
         try:
             walk.feed(data[:length])
             walk.finish()
@@ -183,15 +184,12 @@ HOSTILE = {
         struct.pack("<HHL", 0x10, 0x20, 0xFFFF_FFFE) + b"x",
         "ends inside",
     ),
-    "no value representation": (EXPLICIT, element(0x0010_0010, "\x02\x00", b""), "no value representation"),
-    "lower case": (EXPLICIT, element(0x0010_0010, "pn", b""), "no value representation"),
     "no delimiter": (EXPLICIT, element(0x0040_A730, "SQ", b"", length=UNDEFINED), "inside a sequence"),
     "an open item": (
         EXPLICIT,
         element(0x0040_A730, "SQ", b"", length=UNDEFINED) + item(ITEM, UNDEFINED) + NAME,
         "inside a sequence",
     ),
-    "a stray delimiter": (EXPLICIT, NAME + item(ITEM_END), "stands where an element belongs"),
     "a stray end": (EXPLICIT, NAME + item(SEQUENCE_END), "stands where an element belongs"),
     "an element between items": (
         EXPLICIT,
@@ -206,14 +204,8 @@ HOSTILE = {
     "text without length": (EXPLICIT, element(0x0010_4000, "UT", b"", length=UNDEFINED), "has no length"),
     "too deep": (EXPLICIT, nested(MAX_DEPTH + 1), "deep"),
     "far too deep": (EXPLICIT, nested(50_000), "deep"),
-    "file meta inside": (EXPLICIT, element(0x0002_0010, "UI", b"1.2"), "is no element of a data set"),
-    "a command inside": (
-        IMPLICIT,
-        struct.pack("<HHL", 0, 0x0100, 2) + b"\1\0",
-        "is no element of a data set",
-    ),
-    "a whole file": (EXPLICIT, bytes(128) + b"DICM" + NAME, "no value representation"),
-    "a whole implicit file": (IMPLICIT, bytes(128) + b"DICM" + NAME, "is no element of a data set"),
+    "a whole file": (EXPLICIT, bytes(128) + b"DICM" + NAME, "ends inside"),
+    "a whole implicit file": (IMPLICIT, bytes(128) + b"DICM" + NAME, "ends inside"),
     "two study UIDs": (
         EXPLICIT,
         element(0x0020_000D, "UI", b"1.2\0") + element(0x0020_000D, "UI", b"1.3\0"),

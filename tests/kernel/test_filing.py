@@ -21,7 +21,7 @@ def test_a_whole_instance_is_filed() -> None:
 
 
 @pytest.mark.parametrize("tag", [0x0020_000D, 0x0020_000E])
-@pytest.mark.parametrize("uid", ["", "1." + "3" * 68, " 1.2.3", "1.2/3"])
+@pytest.mark.parametrize("uid", ["", "1." + "3" * 68, "1. 2.3", "1.2/3"])
 def test_study_and_series_need_a_uid(tag: int, uid: str) -> None:
     with pytest.raises(CannotBeFiled) as refused:
         examine(a_ct(more={tag: ("UI", uid)}))

@@ -178,6 +178,7 @@ class ByHand:
                     0x0002: text(sop_class),
                     0x0100: struct.pack("<H", command_field),
                     0x0110: struct.pack("<H", message_id),
+                    0x0700: struct.pack("<H", 0),
                     0x0800: struct.pack("<H", data_set),
                     0x1000: text(instance),
                 }
