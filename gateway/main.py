@@ -99,7 +99,13 @@ async def _serve(settings: Settings) -> None:
                 arrived=forwarder.arrived,
                 clock=clock,
             )
-            acceptor = Acceptor(listen, context=context, handler=reception, called_ae_titles=None)
+            acceptor = Acceptor(
+                listen,
+                context=context,
+                handler=reception,
+                called_ae_titles=None,
+                private_classes=settings.private_classes,
+            )
             try:
                 port = acceptor.start()
             except OSError as error:

@@ -110,6 +110,7 @@ class Settings(_Table):
         parallel: studies forwarded at once.
         quiet_s: how long an association to Central waits for the study's next instance.
         retry_s, retry_at_most_s: pause after the first failure, which doubles with each up to the second.
+        private_classes: whether objects of vendors' own storage classes are taken too.
         reserve_mb: room on the disk that receiving may not touch, so that forwarding goes on when it is full.
     """
 
@@ -126,6 +127,7 @@ class Settings(_Table):
     quiet_s: float = Field(default=0.3, gt=0, le=60)
     retry_s: float = Field(default=1.0, gt=0)
     retry_at_most_s: float = Field(default=30.0, gt=0)
+    private_classes: bool = True
     reserve_mb: int = Field(default=64, ge=1)
     retention: Retention = Retention()
     metrics: Metrics | None = None

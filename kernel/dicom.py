@@ -21,9 +21,14 @@ _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}", re.ASCII)
 
 def parse_uid(text: str, field: str) -> UID:
     """The UID in `text`; raises Invalid, which names `field`, unless it matches `^[0-9.]{1,64}$` (SEC-4)."""
-    if not _UID.fullmatch(text):
+    if not is_uid(text):
         raise Invalid(f"`{field}` is not a UID: expected 1 to 64 digits and dots", field=field)
     return UID(text)
+
+
+def is_uid(text: str) -> bool:
+    """Whether `parse_uid` takes it."""
+    return _UID.fullmatch(text) is not None
 
 
 def parse_ae_title(text: str, field: str) -> AETitle:

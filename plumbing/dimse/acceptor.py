@@ -29,14 +29,25 @@ class Acceptor:
         handler: AcceptorHandler,
         called_ae_titles: Collection[str] | None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        private_classes: bool = True,
     ) -> None:
-        """`listen` is `host:port`; `called_ae_titles` None leaves the judgement to the handler."""
+        """Prepare to listen.
+
+        Args:
+            listen: `host:port`.
+            context: every connection speaks TLS if there is one.
+            handler: judges who asks, and takes what is sent.
+            called_ae_titles: None leaves the judgement to the handler.
+            limits: how much of the process it may take.
+            private_classes: whether objects of vendors' own storage classes are taken too.
+        """
         host, _, port = listen.rpartition(":")
         self._address = (host.strip("[]"), int(port))
         self._context = context
         self._handler = handler
         self._called_ae_titles = called_ae_titles
         self._limits = limits
+        self._private_classes = private_classes
         self._listener: socket.socket | None = None
         self._accepting: threading.Thread | None = None
         self._stopping = False
@@ -107,6 +118,7 @@ class Acceptor:
             called_ae_titles=self._called_ae_titles,
             limits=self._limits,
             places=self._places,
+            private_classes=self._private_classes,
         )
         oldest = self._places.enter(association, host)
         if oldest is not None:

@@ -97,6 +97,7 @@ class Association:
         called_ae_titles: Collection[str] | None,
         limits: Limits,
         places: "Places[Association]",
+        private_classes: bool,
     ) -> None:
         self.handler: AssociationHandler | None = None  # once it is established
         self._began = time.monotonic()
@@ -109,6 +110,7 @@ class Association:
         self._called_ae_titles = called_ae_titles
         self._limits = limits
         self._places = places
+        self._private_classes = private_classes
         self._certificate: bytes | None = None
         self._titles = Titles(0, "", "")
         self._aborting = self._gave_way = False
@@ -188,7 +190,8 @@ class Association:
             request = read_request(reader.take(length, deadline))
             if not self._certificate and not self._places.settle(self, self._address):
                 raise _crowded()
-            asked, contexts = self._request(request), answer(request)
+            contexts = answer(request, private_classes=self._private_classes)
+            asked = self._request(request, contexts)
             acceptance = write_acceptance(request, contexts)
             handler = self._judge(lambda: self._acceptor_handler.associate(asked))
         except Rejected as rejected:
@@ -279,7 +282,7 @@ class Association:
         self._titles = read_titles(reader.peek(FIXED_LENGTH, deadline))
         return length
 
-    def _request(self, request: Request) -> AssociationRequest:
+    def _request(self, request: Request, contexts: Sequence[Context]) -> AssociationRequest:
         """Who asks; raises Rejected for what no handler needs to see."""
         if not request.titles.protocol_version & 1:
             raise Rejected(*_PROTOCOL_VERSION_NOT_SUPPORTED, "the protocol version is not supported")
@@ -296,7 +299,13 @@ class Association:
         if self._called_ae_titles is not None and called not in self._called_ae_titles:
             raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{called}`")
         return AssociationRequest(
-            calling, called, self._certificate, self._remote, request.identity, self._still_open
+            calling,
+            called,
+            self._certificate,
+            self._remote,
+            request.identity,
+            self._still_open,
+            [context for context in contexts if not context.accepted],
         )
 
     def _still_open(self) -> None:

@@ -1,8 +1,11 @@
 """What the receive path asks of who uses it, and what it tells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from kernel.dicom import is_uid
+from plumbing.dimse.negotiation import Context
 
 Refusal = Literal["handshake", "association"]
 End = Literal["released", "aborted", "lost"]
@@ -56,6 +59,7 @@ class AssociationRequest:
         transfer_id: primary field of User Identity type 1 (PS3.7 D.3.3.7), as it came: at most 256
             characters, not yet an id.
         still_open: raises Aborted once the association is being aborted; work that takes long calls it.
+        refused_contexts: what it proposed and does not get; the UIDs are as they came.
     """
 
     calling_ae_title: str
@@ -64,6 +68,7 @@ class AssociationRequest:
     remote: str
     transfer_id: str | None = None
     still_open: Callable[[], None] = field(default=_open, compare=False, repr=False)
+    refused_contexts: Sequence[Context] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,23 @@ class StoreCommand:
     sop_instance_uid: str
     transfer_syntax_uid: str
     message_id: int
+
+
+class FewNames:
+    """Labels for a metric out of UIDs that peers choose: the first 200, and one label for all others."""
+
+    OTHERS = "other"
+    _MOST = 200
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def named(self, uid: str) -> str:
+        """The UID itself, or the label of the others."""
+        if uid not in self._names and (len(self._names) >= self._MOST or not is_uid(uid)):
+            return self.OTHERS
+        self._names.add(uid)
+        return uid
 
 
 class Rejected(Exception):

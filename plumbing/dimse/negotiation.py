@@ -25,6 +25,7 @@ from pynetdicom.pdu_items import (
 )
 from pynetdicom.presentation import StoragePresentationContexts
 
+from kernel.dicom import is_uid
 from plumbing.dimse.items import Request
 from plumbing.dimse.pdus import MAX_PDU_LENGTH
 
@@ -34,6 +35,7 @@ IMPLEMENTATION_VERSION_NAME = "READROOM"
 VERIFICATION = "1.2.840.10008.1.1"
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+_DICOM_ROOT = "1.2.840.10008."
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 # Protocols and inventories among the storage classes (PS3.4 GG.3).
@@ -58,6 +60,7 @@ def _storage_classes() -> frozenset[str]:
 
 
 STORAGE_CLASSES = _storage_classes()
+_SERVED = STORAGE_CLASSES | {VERIFICATION}
 
 TRANSFER_SYNTAXES = frozenset(
     uid
@@ -81,22 +84,38 @@ class Context:
     def accepted(self) -> bool:
         return self.result == _ACCEPTED
 
+    @property
+    def known_class(self) -> bool:
+        """Whether the class is served, so that it was the transfer syntaxes that were not."""
+        return self.result != _ABSTRACT_SYNTAX
 
-def answer(request: Request) -> Sequence[Context]:
-    """The contexts of a request, each accepted or rejected."""
+
+def answer(request: Request, *, private_classes: bool = True) -> Sequence[Context]:
+    """The contexts of a request, each accepted or rejected; `private_classes` as in `Acceptor`."""
     return [
-        _answer(context.context_id, context.abstract_syntax_uid, context.transfer_syntax_uids)
+        _answer(
+            context.context_id,
+            context.abstract_syntax_uid,
+            context.transfer_syntax_uids,
+            served=context.abstract_syntax_uid in _SERVED
+            or (private_classes and is_private_class(context.abstract_syntax_uid)),
+        )
         for context in request.contexts
     ]
 
 
-def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str]) -> Context:
+def is_private_class(uid: str) -> bool:
+    """Whether a SOP class is one of a vendor's own: a UID, and none of DICOM's (PS3.5 9.2)."""
+    return is_uid(uid) and not f"{uid}.".startswith(_DICOM_ROOT)
+
+
+def _answer(context_id: int, abstract_syntax: str, proposed: Sequence[str], *, served: bool) -> Context:
     """Accepts the first transfer syntax we know: the sender's own order is the best guess at how it keeps it.
 
     One exception: of the uncompressed pair, the explicit one, which keeps the VRs of private elements.
     """
     known = [uid for uid in proposed if uid in TRANSFER_SYNTAXES]
-    if abstract_syntax not in STORAGE_CLASSES and abstract_syntax != VERIFICATION:
+    if not served:
         return Context(context_id, abstract_syntax, _IMPLICIT_LITTLE, _ABSTRACT_SYNTAX)
     if not known:
         return Context(context_id, abstract_syntax, _IMPLICIT_LITTLE, _TRANSFER_SYNTAXES)

@@ -29,7 +29,7 @@ from kernel.errors import (
 from kernel.filing import SOP_INSTANCE_UID, SPECIFIC_CHARACTER_SET, CannotBeFiled, Examination
 from kernel.ids import GatewayId
 from plumbing import dimse, log
-from plumbing.dimse import Acceptor, AssociationRequest, RefusedConnection, StoreCommand
+from plumbing.dimse import Acceptor, AssociationRequest, FewNames, RefusedConnection, StoreCommand
 from services.ingest.domain import (
     ANSWERS,
     Instance,
@@ -68,6 +68,11 @@ STORE_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 ASSOCIATIONS = Gauge("readroom_ingest_associations", "Open associations")
+CONTEXTS_REFUSED = Counter(
+    "readroom_ingest_contexts_refused",
+    "Presentation contexts that were not accepted, by SOP class",
+    ["sop_class_uid"],
+)
 REFUSED = Counter("readroom_ingest_refusals", "Associations refused, by kind", ["kind"])
 
 _log = log.get()
@@ -306,6 +311,7 @@ class Listener:
         self._loop = loop
         self._clock = clock
         self._open: set[Association] = set()
+        self._classes = FewNames()
 
     def recognize(self, certificate_der: bytes | None, remote: str) -> None:
         """Lets the certificate of a live gateway ask, or raises Rejected (SEC-2)."""
@@ -322,6 +328,8 @@ class Listener:
             )
         )
         reception = Reception(sender, self._studies, self._gateways, self._packs, self._loop, self._clock)
+        for context in request.refused_contexts:
+            CONTEXTS_REFUSED.labels(self._classes.named(context.abstract_syntax_uid)).inc()
         association = Association(reception, self._clock, self, request.still_open)
         self._open.add(association)
         ASSOCIATIONS.inc()

@@ -52,6 +52,7 @@ class Settings(ServiceSettings):
         settle_after_s: quiet before a study is called settled, at facilities that have no length of their own
             (A55).
         max_instance_bytes: larger data sets are refused.
+        private_classes: whether objects of vendors' own storage classes are stored too; nothing renders them.
         max_associations: at once; more are rejected as a local limit. A quarter of them is kept free for
             gateways that have none.
         max_associations_per_gateway: the same of one gateway.
@@ -79,6 +80,7 @@ class Settings(ServiceSettings):
     routing_address: Address
     settle_after_s: float = 5.0
     max_instance_bytes: int = 8 << 30
+    private_classes: bool = True
     max_associations: int = 256
     max_associations_per_gateway: int = 64
     max_handshakes: int = 256
@@ -144,6 +146,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         context=server_context(gateway_tls),
         handler=listener,
         called_ae_titles=[called_ae_title],
+        private_classes=settings.private_classes,
         limits=dimse.Limits(
             handshakes=settings.max_handshakes,
             handshakes_per_address=settings.max_handshakes_per_host,

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE
+from services.ingest.dimse import CONTEXTS_REFUSED
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
@@ -93,6 +95,34 @@ async def test_odd_data_sets_are_stored_byte_for_byte(
             assert status == 0, odd
             expected[made[0]] = hashlib.sha256(made[1]).hexdigest()
         await eventually(lambda: _equal(ingest, expected), within=30)
+
+
+@pytest.mark.proves("BEY-7", part="objects of vendors' own classes are kept")
+async def test_an_object_of_a_vendors_own_class_is_stored_byte_for_byte(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    raw = "1.3.12.2.1107.5.9.1"
+    sending = replace(a_ct(more={0x0008_0016: ("UI", raw)}), sop_class_uid=raw)
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        (answer,) = await sent_objects(gateway.modality(), sending)
+        assert answer.status == 0
+        await eventually(lambda: _equal(ingest, {sending.sop_instance_uid: digest(sending)}), within=30)
+
+
+async def test_ingest_counts_contexts_that_it_does_not_accept(
+    ingest: Ingest, enrolled: EnrolledGateway
+) -> None:
+    hanging_protocol = "1.2.840.10008.5.1.4.38.1"
+    sender = Sender.of(ingest, enrolled)
+    explicit = str(ExplicitVRLittleEndian)
+
+    def propose() -> None:
+        with sender.association([(CT, explicit), (hanging_protocol, explicit)]):
+            pass
+
+    before = CONTEXTS_REFUSED.labels(hanging_protocol)._value.get()
+    await asyncio.to_thread(propose)
+    assert CONTEXTS_REFUSED.labels(hanging_protocol)._value.get() == before + 1
 
 
 @pytest.mark.proves("GWY-20")

@@ -99,11 +99,17 @@ def listening(
     *,
     limits: Limits = Limits(),  # noqa: B008
     called: tuple[str, ...] | None = ("READROOM",),
+    private_classes: bool = True,
 ) -> Iterator[Listening]:
     handler = Listening(tls=tls)
     context = server_context(tls) if tls else None
     handler.acceptor = Acceptor(
-        "127.0.0.1:0", context=context, handler=handler, called_ae_titles=called, limits=limits
+        "127.0.0.1:0",
+        context=context,
+        handler=handler,
+        called_ae_titles=called,
+        limits=limits,
+        private_classes=private_classes,
     )
     handler.port = handler.acceptor.start()
     try:

@@ -19,8 +19,8 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from demo.dicom_files import CATALOGUE, SyntheticCT
-from plumbing.dimse import AssociationRequest, Limits, Refused, Rejected
-from plumbing.dimse.negotiation import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from plumbing.dimse import AssociationRequest, FewNames, Limits, Refused, Rejected
+from plumbing.dimse.negotiation import STORAGE_CLASSES, TRANSFER_SYNTAXES, write_proposal
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject, store_object
 from tests.plumbing.dimse.peers import (
@@ -35,7 +35,12 @@ from tests.plumbing.dimse.peers import (
     rejection,
     text,
 )
+from tests.plumbing.dimse.test_items import context
+from tests.plumbing.dimse.test_odd_requests import request, user
 from tests.wait import eventually
+
+PRIVATE = "1.3.12.2.1107.5.9.1"
+"""A vendor's class of raw data."""
 
 # What arrives
 
@@ -66,16 +71,54 @@ def test_every_storage_class_and_transfer_syntax_is_accepted(plain: Listening) -
 
 
 def test_old_classes_are_accepted_and_foreign_ones_are_not(plain: Listening) -> None:
-    retired_ultrasound = "1.2.840.10008.5.1.4.1.1.6"
+    retired_ultrasound, hanging_protocol = "1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.38.1"
     with plain.sender().association(
-        [(retired_ultrasound, EXPLICIT), (FIND, EXPLICIT), ("1.2.3.4", EXPLICIT), (CT, "1.2.3.5")]
+        [(retired_ultrasound, EXPLICIT), (FIND, EXPLICIT), (hanging_protocol, EXPLICIT), (CT, "1.2.3.5")]
     ) as opened:
         assert [c.abstract_syntax for c in opened.accepted_contexts] == [retired_ultrasound]
-        assert sorted((c.abstract_syntax, c.result) for c in opened.rejected_contexts) == [
-            ("1.2.3.4", 3),
-            (CT, 4),
-            (FIND, 3),
-        ]
+        rejected = [(CT, 4), (FIND, 3), (hanging_protocol, 3)]
+        assert sorted((c.abstract_syntax, c.result) for c in opened.rejected_contexts) == rejected
+    (request,) = plain.requests
+    assert sorted((c.abstract_syntax_uid, c.result) for c in request.refused_contexts) == rejected
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_classes_of_vendors_are_stored_where_that_is_wanted(wanted: bool) -> None:
+    with listening(private_classes=wanted) as handler:
+        proposed = [(CT, EXPLICIT), (PRIVATE, EXPLICIT)]
+        with handler.sender().association(proposed) as opened:
+            accepted = [c.abstract_syntax for c in opened.accepted_contexts]
+        assert accepted == [CT, PRIVATE] if wanted else [CT]
+
+
+def test_a_class_of_a_vendor_serves_nothing_but_storage(plain: Listening) -> None:
+    peer = ByHand(plain.port, associate=False)
+    peer.socket.sendall(write_proposal("CT1", "READROOM", [(PRIVATE, EXPLICIT)], None))
+    assert peer.pdu()[0] == 0x02
+    peer.command(0x0020, sop_class=PRIVATE).fragment(b"x", command=False)  # C-FIND
+    assert peer.status() == 0x0211
+    peer.command(0x0030, sop_class=PRIVATE, data_set=0x0101)  # C-ECHO
+    assert peer.status() == 0x0122
+    peer.command(0x0001, sop_class=PRIVATE).fragment(b"data", command=False)
+    assert peer.status() == 0
+    peer.close()
+
+
+def test_a_class_that_is_no_uid_is_not_stored(plain: Listening) -> None:
+    peer = ByHand(plain.port, associate=False)
+    spoilt = [context(2 * n + 1, uid, [EXPLICIT]) for n, uid in enumerate(("../1.2", "1.2.840.10008", ""))]
+    peer.socket.sendall(request(*spoilt, user()))
+    assert peer.pdu()[0] == 0x02
+    assert [each.known_class for each in plain.requests[0].refused_contexts] == [False] * 3
+    peer.close()
+
+
+def test_labels_of_a_metric_are_few() -> None:
+    names = FewNames()
+    labels = {names.named(f"1.2.3.{number}") for number in range(1_000)}
+    assert len(labels) == 201
+    assert names.named("1.2.3.5") == "1.2.3.5"
+    assert names.named("no uid") == names.OTHERS
 
 
 @pytest.mark.parametrize(
