@@ -11,6 +11,7 @@ from kernel.errors import Invalid
 BucketId = NewType("BucketId", UUID)
 CaseId = NewType("CaseId", UUID)
 DeletionId = NewType("DeletionId", UUID)
+MoveId = NewType("MoveId", UUID)
 FacilityId = NewType("FacilityId", UUID)
 FolderId = NewType("FolderId", UUID)
 GatewayId = NewType("GatewayId", UUID)

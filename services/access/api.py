@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from kernel.errors import Invalid
-from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, UserId, parse_id
+from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, MoveId, UserId, parse_id
 from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
@@ -32,6 +32,7 @@ from services.access.domain import (
 )
 from services.access.folders import Folders, FolderSettings, Place
 from services.access.manager import UserSettings
+from services.access.moves import Move, Moves
 from services.access.revision import RevisionTokens
 from services.access.usecases import Sight
 from wire.access.v1 import access_pb2 as pb
@@ -59,6 +60,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         folders: Folders,
         buckets: Buckets,
         deletions: Deletions,
+        moves: Moves,
         revisions: RevisionTokens,
     ) -> None:
         self._sight = sight
@@ -66,6 +68,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._folders = folders
         self._buckets = buckets
         self._deletions = deletions
+        self._moves = moves
         self._revisions = revisions
 
     # Users and privileges
@@ -266,7 +269,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.ListCasesResponse(cases=page, next_page_token=token)
 
-    # Deletion
+    # Deletion and moves
 
     async def BeginDelete(self, request: pb.BeginDeleteRequest, context: Context) -> pb.BeginDeleteResponse:  # noqa: N802
         case_id = _case_id(request.case_id)
@@ -282,6 +285,26 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             study_ids=map(str, deletion.study_ids),
             facility_id=str(deletion.facility_id),
             revision=self._revisions.token(revision),
+        )
+
+    async def BeginMove(self, request: pb.BeginMoveRequest, context: Context) -> pb.BeginMoveResponse:  # noqa: N802
+        move = Move(
+            MoveId(parse_id(request.move_id, "move_id")),
+            _case_id(request.case_id),
+            FacilityId(parse_id(request.from_facility_id, "from_facility_id")),
+            FacilityId(parse_id(request.to_facility_id, "to_facility_id")),
+            request.by_hand,
+        )
+        by = caller()
+        if by.login is None:
+            ending = await self._moves.begin(move, preview=request.preview)
+        else:
+            ending = await self._moves.begin_for(by.login, move, preview=request.preview)
+        return pb.BeginMoveResponse(
+            grant_count=ending.grant_count,
+            folder_count=ending.folder_count,
+            grant_logins=ending.grant_logins,
+            folder_names=ending.folder_names,
         )
 
     async def CheckDeletion(  # noqa: N802
@@ -378,12 +401,13 @@ def serve(
     folders: Folders,
     buckets: Buckets,
     deletions: Deletions,
+    moves: Moves,
     revisions: RevisionTokens,
 ) -> None:
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(sight, users, folders, buckets, deletions, revisions),
+        AccessApi(sight, users, folders, buckets, deletions, moves, revisions),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
 

@@ -6,12 +6,12 @@ from datetime import datetime
 import asyncpg
 
 from kernel.ids import BucketId, CaseId, UserId
-from plumbing.db import Transaction
 from services.access.buckets import Bucket, DescribedCase, Standing, Terms, initials
+from services.access.movestore import MoveStore
 from services.access.received import StudyAttributes
 
 
-class BucketStore(Transaction):
+class BucketStore(MoveStore):
     """Keeps the buckets. A bucket without end has its end at infinity."""
 
     async def buckets(self, bucket_ids: Collection[BucketId]) -> dict[BucketId, Bucket]:
@@ -60,6 +60,7 @@ class BucketStore(Transaction):
             """,
             [(standing.bucket_id, terms.recipient_id, list(terms.case_ids)) for standing, terms in granted],
         )
+        await self.touch_cases({case_id for _, terms in granted for case_id in terms.case_ids})
 
     async def save_standings(self, standings: Sequence[Standing]) -> None:
         """Sets how buckets stand, also of those that are not known; what has ended forgets its sessions."""

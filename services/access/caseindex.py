@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
+from kernel.ids import CaseId, DeletionId, FacilityId, MoveId, StudyId
 from services.access.domain import ConfirmedStudy, ReadType, Side
 from services.access.received import (
     MAX_MODALITIES,
@@ -53,6 +53,7 @@ class Placement:
 
     Attributes:
         another_patient_held: how many parts of its studies are held because they may show another patient.
+        last_move_id: the last move that was made; not kept here.
     """
 
     case_id: CaseId
@@ -63,6 +64,7 @@ class Placement:
     placed_at: datetime
     version: int
     another_patient_held: int = 0
+    last_move_id: MoveId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,12 @@ NOT_READ = Projection()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Reporting's snapshot of the reading of a case, by side."""
+    """Reporting's snapshot of the reading of a case, by side; `drafted` is part of neither."""
 
     case_id: CaseId
     projections: Mapping[Side, Projection]
     version: int
+    drafted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

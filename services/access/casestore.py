@@ -83,7 +83,8 @@ class CaseStore(Transaction):
         numbered = [f"${number}" for number in range(1, len(columns) + 2)]
         await self.connection.execute(
             f"""
-            insert into cases ({", ".join(columns)}, received_at, version) values ({", ".join(numbered)}, 1)
+            insert into cases ({", ".join(columns)}, received_at, version, untouched)
+            values ({", ".join(numbered)}, 1, true)
             on conflict (case_id) do update set version = cases.version + 1,
                 {", ".join(f"{column} = excluded.{column}" for column in columns)}
             """,
@@ -124,12 +125,12 @@ class CaseStore(Transaction):
         await self.connection.executemany(
             """
             insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
-                lock_ends_at, read_types, reported_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                lock_ends_at, read_types, reported_at, drafted)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
                 lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
                 lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
-                reported_at = excluded.reported_at
+                reported_at = excluded.reported_at, drafted = excluded.drafted
             where readings.version < excluded.version
             """,
             [
@@ -143,6 +144,7 @@ class CaseStore(Transaction):
                     lock.ends_at if lock else None,
                     sorted(projection.read_types),
                     projection.reported_at,
+                    reading.drafted,
                 )
                 for side, projection in sorted(reading.projections.items())
             ],

@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import NotFound
-from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.ids import CaseId, FacilityId, MoveId, StudyId
 from plumbing import answers
 from services.access.caseindex import (
     Lock,
@@ -65,7 +65,12 @@ class RoutingClient:
             placed_at=answers.instant(placement, "placed_at"),
             version=placement.version,
             another_patient_held=placement.another_patient_held,
+            last_move_id=MoveId(UUID(placement.last_move_id)) if placement.last_move_id else None,
         )
+
+    async def end_move(self, move_id: MoveId) -> bool:
+        answer = await self._routing.EndMove(routing_pb2.EndMoveRequest(move_id=str(move_id)))
+        return answer.made
 
     async def describe_facility(self, facility_id: FacilityId) -> Facility | None:
         try:
@@ -166,6 +171,7 @@ class ReportingClient:
             case_id=CaseId(UUID(answer.case_id)),
             projections={side: _projection(projection) for side, projection in sides.items()},
             version=answer.version,
+            drafted=answer.drafted,
         )
 
     async def reading_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:

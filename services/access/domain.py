@@ -381,6 +381,7 @@ class Sighting:
     Attributes:
         may_write: whether one of the shares gives write access to the report.
         instance_count: instances that belong to the case.
+        untouched: whether nobody was shown its images so far, among other things (`moves.py`).
     """
 
     case_id: CaseId
@@ -389,6 +390,7 @@ class Sighting:
     may_write: bool = False
     being_deleted: bool = False
     instance_count: int = 0
+    untouched: bool = False
 
 
 A = TypeVar("A", covariant=True)

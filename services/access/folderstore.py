@@ -7,11 +7,11 @@ import asyncpg
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from kernel.versions import Change
-from plumbing.db import Transaction
 from services.access.folders import Folder
+from services.access.movestore import MoveStore
 
 
-class FolderStore(Transaction):
+class FolderStore(MoveStore):
     """Keeps folders, what is in them, and grants."""
 
     async def folder(self, folder_id: FolderId) -> Folder | None:
@@ -80,6 +80,7 @@ class FolderStore(Transaction):
             folder_id,
             case_id,
         )
+        await self.touch_cases([case_id])
         return status == "INSERT 0 1"
 
     async def is_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool:
@@ -114,6 +115,7 @@ class FolderStore(Transaction):
             user_id,
             case_id,
         )
+        await self.touch_cases([case_id])
         return status == "INSERT 0 1"
 
     async def is_granted(self, user_id: UserId, case_id: CaseId) -> bool:

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock, MonotonicClock
 from kernel.ids import UUID7, NewId
-from plumbing import healing, replaying, rpc, runtime, verifying
+from plumbing import healing, replaying, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
@@ -23,6 +23,7 @@ from services.access.buckets import Buckets
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
 from services.access.folders import Folders
+from services.access.moves import SETTLE_EVERY_S, Moves
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
@@ -73,12 +74,14 @@ async def build(
     buckets = Buckets(database)
     ingest = IngestClient(to_ingest)
     deletions = Deletions(database, ingest)
-    index = CaseIndex(database, RoutingClient(to_routing), ingest, ReportingClient(to_reporting))
+    routing = RoutingClient(to_routing)
+    index = CaseIndex(database, routing, ingest, ReportingClient(to_reporting))
+    moves = Moves(database, routing, index)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, sight, users, folders, buckets, deletions, revisions)
+    api.serve(server, sight, users, folders, buckets, deletions, moves, revisions)
     consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
     holds = api.holds(sight)
     verifying.serve(server, trail, holds)
@@ -90,6 +93,7 @@ async def build(
             "seal": trail.seal,
             "consumer": consumer.run,
             "heal": partial(healing.run, index.heal),
+            "settle-moves": partial(timers.every, SETTLE_EVERY_S, moves.settle),
         },
         ready={"database": database.ready},
     )

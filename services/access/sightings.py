@@ -3,9 +3,9 @@
 
 Each takes the same six parameters first and reads cases only through `_SIGHTED`, which says by which
 paths the user sees a case, and `_VISIBLE`, which demands one of them; whatever shows something of a case
-demands with `_SHOWN` that it is not being deleted too (A60). Each answers the user's version and the revision
-from the same snapshot as the cases, so that whoever asked with a user compiled at another version knows that
-the answer does not count.
+demands with `_SHOWN` that it is not being deleted too (A60). Nobody sees a case that is being moved. Each
+answers the user's version and the revision from the same snapshot as the cases, so that whoever asked with a
+user compiled at another version knows that the answer does not count.
 """
 
 from collections.abc import Collection, Sequence
@@ -53,14 +53,17 @@ _SIGHTED = f"""(
             select bool_or(b.write_report) from bucket_cases h join buckets b using (bucket_id)
             where h.case_id = c.case_id and h.user_id = $3::uuid and {_GIVES_SIGHT}
         ) as by_share
-    from cases c
+    from cases c where c.move_id is null
 ) sighted"""
 _VISIBLE = "(sighted.by_privilege or sighted.by_grant or sighted.by_folder or sighted.by_share is not null)"
 _SHOWN = f"{_VISIBLE} and sighted.deletion_id is null"
 # Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
-_HIDDEN = "array(select d.case_id from cases d where d.deletion_id is not null)"
+_HIDDEN = """array(
+    select d.case_id from cases d where d.deletion_id is not null
+    union all select m.case_id from cases m where m.move_id is not null
+)"""
 _FOUND = """
-    sighted.case_id, sighted.facility_id, sighted.deletion_id, sighted.instance_count,
+    sighted.case_id, sighted.facility_id, sighted.deletion_id, sighted.instance_count, sighted.untouched,
     sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
 """
 
@@ -372,7 +375,13 @@ def _sighting(row: asyncpg.Record) -> Sighting | None:
     paths = _OPEN_PATHS[row["by_privilege"], row["by_grant"], row["by_folder"], may_write is not None]
     being_deleted = row["deletion_id"] is not None
     return Sighting(
-        row["case_id"], row["facility_id"], paths, bool(may_write), being_deleted, row["instance_count"]
+        row["case_id"],
+        row["facility_id"],
+        paths,
+        bool(may_write),
+        being_deleted,
+        row["instance_count"],
+        row["untouched"],
     )
 
 

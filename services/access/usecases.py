@@ -11,7 +11,7 @@ from uuid import UUID
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import Fact, SightChanged, UserChanged
-from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
+from kernel.ids import CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from plumbing import healing
 from plumbing.healing import Versions
 from services.access.caseindex import (
@@ -90,6 +90,9 @@ class Transaction(Protocol):
         self, user: CompiledUser, facility_id: FacilityId | None
     ) -> Answer[bool] | None: ...
 
+    async def note_images(self, case_id: CaseId) -> bool: ...
+    async def end_move(self, case_id: CaseId, move_id: MoveId) -> bool: ...
+
     async def hold_case(self, case_id: CaseId, study_ids: Sequence[StudyId] = ()) -> bool: ...
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
     async def save_case(self, case: IndexedCase) -> None: ...
@@ -166,12 +169,19 @@ class Sight:
         decision = decide(
             user, sighting.facility_id, sighting.paths, self._clock.now(), may_write=sighting.may_write
         )
+        if studies and decision.images and sighting.untouched and not await self._note_images(case_id):
+            return NO_SIGHT, answer.revision  # it is being moved since it was looked at
         decision = replace(
             decision,
             studies=studies if decision.images else (),
             instance_count=sighting.instance_count,
         )
         return decision, answer.revision
+
+    async def _note_images(self, case_id: CaseId) -> bool:
+        """Notes that images are shown, so that the case moves by hand only; once for each case."""
+        async with self._database.statements() as statements:
+            return await statements.note_images(case_id)
 
     async def check_again(self, login: str, session: str, case_id: CaseId) -> Decision:
         """What the user of an open stream of images may do with its case now; nothing if they are gone."""
@@ -324,6 +334,8 @@ class CaseIndex:
         if heard == known:
             return
         await transaction.save_case(heard)
+        if heard.placement.last_move_id:
+            await transaction.end_move(case_id, heard.placement.last_move_id)
         if heard.placement.facility_id != known.placement.facility_id:
             await self._moved(transaction, case_id)
 

@@ -119,6 +119,7 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
             version=described.version,
             group=_projection(described.group),
             facility=_projection(described.facility),
+            drafted=described.drafted,
         )
 
     async def ListVersions(  # noqa: N802

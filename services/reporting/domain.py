@@ -276,6 +276,7 @@ class Reading:
         version: grows with each change of this.
         reopened: whether the case may be read again although a final report was issued.
         issued: of each read type what was issued.
+        drafted: whether anybody keeps an unsigned text.
     """
 
     case_id: CaseId
@@ -283,6 +284,7 @@ class Reading:
     lock: Lock | None = None
     reopened: bool = False
     issued: tuple[Issued, ...] = field(default=())
+    drafted: bool = False
 
     def standing(self, login: str, now: datetime) -> Standing:
         """How the lock stands to a user at an instant; its end is no longer part of it (R11)."""

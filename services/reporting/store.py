@@ -89,7 +89,8 @@ class ReportingTransaction(Transaction):
                     where reports.case_id = readings.case_id and reports.read_type = types.read_type
                     order by completed_at desc limit 1
                 ) as last order by completed_at
-            ) as issued
+            ) as issued,
+            exists (select from drafts where drafts.case_id = readings.case_id) as drafted
             from readings where case_id = $1
             """,
             case_id,
@@ -103,6 +104,7 @@ class ReportingTransaction(Transaction):
             _lock(row),
             row["reopened"],
             tuple(Issued(ReadType(read_type), *more) for read_type, *more in row["issued"]),
+            row["drafted"],
         )
 
     async def save_reading(self, reading: Reading) -> None:
@@ -188,6 +190,12 @@ class ReportingTransaction(Transaction):
     async def delete_drafts(self, case_id: CaseId, login: str) -> None:
         await self.connection.execute(
             "delete from drafts where case_id = $1 and author_login = $2", case_id, login
+        )
+
+    async def is_drafted(self, case_id: CaseId) -> bool:
+        """Whether anybody keeps an unsigned text about the case."""
+        return bool(
+            await self.connection.fetchval("select exists (select from drafts where case_id = $1)", case_id)
         )
 
     async def bytes_written(self, case_id: CaseId) -> int:

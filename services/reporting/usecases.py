@@ -97,6 +97,7 @@ class Transaction(Protocol):
     async def drafts(self, case_id: CaseId, login: str, *, of_others: bool) -> Sequence[Draft]: ...
     async def save_draft(self, draft: Draft) -> None: ...
     async def delete_drafts(self, case_id: CaseId, login: str) -> None: ...
+    async def is_drafted(self, case_id: CaseId) -> bool: ...
     async def bytes_written(self, case_id: CaseId) -> int: ...
 
     async def reports(self, case_id: CaseId, read_types: Collection[ReadType]) -> Sequence[Report]: ...
@@ -163,6 +164,7 @@ class Described:
     version: int
     group: Projection
     facility: Projection
+    drafted: bool
 
 
 class Readings:
@@ -258,10 +260,11 @@ class Readings:
         async with self._acts.on_case(actor, "draft.saved", case_id) as (transaction, sight):
             sight.need(Level.DRAFT)
             author = _person(actor, sight)
-            await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
+            before, after = await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
             check_room(text, await transaction.bytes_written(case_id))
             draft = Draft(case_id, author, text, transaction.now)
             await transaction.save_draft(draft)
+            await self._save(transaction, before, replace(after, drafted=True))
             await transaction.record(actor, "draft.saved", f"case:{case_id}", "done")
             return draft
 
@@ -325,8 +328,8 @@ class Readings:
             raise refused.error
         for_author = refused.keep is Keep.FOR_AUTHOR
         await transaction.save_draft(Draft(case_id, author, text, transaction.now, for_author))
-        if refused.ends_lock:
-            await self._save(transaction, reading, unlocked)
+        after = unlocked if refused.ends_lock else reading
+        await self._save(transaction, reading, replace(after, drafted=True))
         await transaction.record(author.login, "draft.kept", f"case:{case_id}", "done")
         return refused.error
 
@@ -372,7 +375,8 @@ class Readings:
         )
         await transaction.insert_report(report)
         issued = unlocked.issue(read_type, transaction.now, sight.instance_count)
-        await self._save(transaction, reading, issued)
+        drafted = await transaction.is_drafted(case_id)
+        await self._save(transaction, reading, replace(issued, drafted=drafted))
         await transaction.record(
             author.login,
             "report.completed",
@@ -447,7 +451,7 @@ class Readings:
         if reading.version == 0:
             raise no_case()
         group, facility = (project(reading, SIDES[side]) for side in (Side.GROUP, Side.FACILITY))
-        return Described(case_id, reading.version, group, facility)
+        return Described(case_id, reading.version, group, facility, reading.drafted)
 
     async def list_versions(self, after: UUID) -> Versions:
         """The versions of all readings, by CaseId."""

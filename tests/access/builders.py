@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import yaml
 
-from kernel.ids import BucketId, CaseId, FacilityId, StudyId, UserId
+from kernel.ids import BucketId, CaseId, FacilityId, MoveId, StudyId, UserId
 from services.access.buckets import Bucket, Standing, Terms
 from services.access.caseindex import (
     NOT_READ,
@@ -186,6 +186,8 @@ class Owners:
     studies: dict[UUID, ReceivedStudy] = field(default_factory=dict)
     readings: dict[UUID, Reading] = field(default_factory=dict)
     deletions: set[UUID] = field(default_factory=set)
+    made: set[UUID] = field(default_factory=set)
+    given_up: set[UUID] = field(default_factory=set)
     asked: list[UUID] = field(default_factory=list)
 
     def add(self, *things: Facility | Placement | ReceivedStudy | Reading) -> None:
@@ -215,6 +217,11 @@ class Owners:
 
     async def is_deleted(self, case_id: CaseId) -> bool:
         return case_id in self.deletions
+
+    async def end_move(self, move_id: MoveId) -> bool:
+        if move_id not in self.made:
+            self.given_up.add(move_id)
+        return move_id in self.made
 
     async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return _page(self.facilities, after)

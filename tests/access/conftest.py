@@ -32,6 +32,7 @@ from services.access.domain import (
 )
 from services.access.folders import Folders, FolderSettings
 from services.access.received import ReceivedStudy
+from services.access.moves import Moves
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
@@ -53,6 +54,7 @@ class Access:
     folders: Folders
     buckets: Buckets
     deletions: Deletions
+    moves: Moves
     index: CaseIndex
     owners: Owners
     admin: User = field(init=False)
@@ -272,6 +274,7 @@ async def start(url: str) -> AsyncIterator[Access]:
     new_id = UUID7(clock)
     database = await Database.connect(url, AccessTransaction, clock=clock, new_id=new_id)
     owners = Owners()
+    index = CaseIndex(database, owners, owners, owners)
     started = Access(
         database,
         clock,
@@ -280,7 +283,8 @@ async def start(url: str) -> AsyncIterator[Access]:
         Folders(database, new_id),
         Buckets(database),
         Deletions(database, owners),
-        CaseIndex(database, owners, owners, owners),
+        Moves(database, owners, index),
+        index,
         owners,
     )
     admin = await started.users.create_first_administrator(ADMIN)

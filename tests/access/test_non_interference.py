@@ -233,7 +233,16 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     verifier = Verifier(pki.token_public_key.read_bytes(), clock)
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
-    api.serve(server, access.sight, access.users, access.folders, access.buckets, access.deletions, revisions)
+    api.serve(
+        server,
+        access.sight,
+        access.users,
+        access.folders,
+        access.buckets,
+        access.deletions,
+        access.moves,
+        revisions,
+    )
     port = await server.start()
     resources.push_async_callback(server.stop, 0.1)
 

@@ -2044,6 +2044,86 @@ class BeginDeleteResponse(_message.Message):
 Global___BeginDeleteResponse: _TypeAlias = BeginDeleteResponse  # noqa: Y015
 
 @_typing.final
+class BeginMoveRequest(_message.Message):
+    """BeginMoveRequest names a case and where it is to go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FROM_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    TO_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    BY_HAND_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """UUID of the move, minted by routing."""
+    case_id: _builtins.str
+    """UUID of the case."""
+    from_facility_id: _builtins.str
+    """The facility that owns it, as routing knows."""
+    to_facility_id: _builtins.str
+    """The facility that is to own it."""
+    by_hand: _builtins.bool
+    """Whether a person moves it; only for a user. Else it follows from its mapping value."""
+    preview: _builtins.bool
+    """Whether nothing is to be done but to answer what ends."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        from_facility_id: _builtins.str = ...,
+        to_facility_id: _builtins.str = ...,
+        by_hand: _builtins.bool = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hand", b"by_hand", "case_id", b"case_id", "from_facility_id", b"from_facility_id", "move_id", b"move_id", "preview", b"preview", "to_facility_id", b"to_facility_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginMoveRequest: _TypeAlias = BeginMoveRequest  # noqa: Y015
+
+@_typing.final
+class BeginMoveResponse(_message.Message):
+    """BeginMoveResponse says what ends when the case has moved: what its facility has shown of it to others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_COUNT_FIELD_NUMBER: _builtins.int
+    FOLDER_COUNT_FIELD_NUMBER: _builtins.int
+    GRANT_LOGINS_FIELD_NUMBER: _builtins.int
+    FOLDER_NAMES_FIELD_NUMBER: _builtins.int
+    grant_count: _builtins.int
+    """How many grants of the case end."""
+    folder_count: _builtins.int
+    """How many folders no longer hold it."""
+    @_builtins.property
+    def grant_logins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Logins of those to whom it was granted, at most 100; only to who holds `access.admin` at its facility."""
+
+    @_builtins.property
+    def folder_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of these folders, at most 100; likewise."""
+
+    def __init__(
+        self,
+        *,
+        grant_count: _builtins.int = ...,
+        folder_count: _builtins.int = ...,
+        grant_logins: _abc.Iterable[_builtins.str] | None = ...,
+        folder_names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_count", b"folder_count", "folder_names", b"folder_names", "grant_count", b"grant_count", "grant_logins", b"grant_logins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginMoveResponse: _TypeAlias = BeginMoveResponse  # noqa: Y015
+
+@_typing.final
 class CheckDeletionRequest(_message.Message):
     """CheckDeletionRequest names a case."""
 

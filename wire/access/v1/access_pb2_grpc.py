@@ -145,6 +145,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.FromString,
                 _registered_method=True)
+        self.BeginMove = channel.unary_unary(
+                '/wire.access.v1.AccessService/BeginMove',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginMoveRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginMoveResponse.FromString,
+                _registered_method=True)
         self.DescribeUsers = channel.unary_unary(
                 '/wire.access.v1.AccessService/DescribeUsers',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeUsersRequest.SerializeToString,
@@ -353,6 +358,17 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginMove(self, request, context):
+        """BeginMove hides a case from everybody until routing has moved it or has given that up, and answers what ends
+        with the move. For a user: needs `facility.admin` at both facilities. Refused as Conflict while the case is
+        locked, drafted, reported or shared; without a hand also once it was granted, put into a folder, shared, moved
+        by hand or read, or its images were shown. For a move that has begun: the same answer again. Access asks
+        routing (EndMove) what became of a move of which it hears nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeUsers(self, request, context):
         """DescribeUsers answers the owner's snapshots of users; who is unknown is left out. Exhausted where the answer
         would not fit into a message: then ask for fewer.
@@ -496,6 +512,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.BeginDelete,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.SerializeToString,
+            ),
+            'BeginMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginMove,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.BeginMoveRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.BeginMoveResponse.SerializeToString,
             ),
             'DescribeUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeUsers,
@@ -1113,6 +1134,33 @@ class AccessService:
             '/wire.access.v1.AccessService/BeginDelete',
             wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.BeginDeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/BeginMove',
+            wire_dot_access_dot_v1_dot_access__pb2.BeginMoveRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.BeginMoveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -127,6 +127,13 @@ class AccessServiceStub:
     `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
     `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
     """
+    BeginMove: _grpc.UnaryUnaryMultiCallable[_access_pb2.BeginMoveRequest, _access_pb2.BeginMoveResponse]
+    """BeginMove hides a case from everybody until routing has moved it or has given that up, and answers what ends
+    with the move. For a user: needs `facility.admin` at both facilities. Refused as Conflict while the case is
+    locked, drafted, reported or shared; without a hand also once it was granted, put into a folder, shared, moved
+    by hand or read, or its images were shown. For a move that has begun: the same answer again. Access asks
+    routing (EndMove) what became of a move of which it hears nothing.
+    """
     DescribeUsers: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out. Exhausted where the answer
     would not fit into a message: then ask for fewer.
@@ -236,6 +243,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
     `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
     `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+    """
+    BeginMove: _aio.UnaryUnaryMultiCallable[_access_pb2.BeginMoveRequest, _access_pb2.BeginMoveResponse]  # type: ignore[assignment]
+    """BeginMove hides a case from everybody until routing has moved it or has given that up, and answers what ends
+    with the move. For a user: needs `facility.admin` at both facilities. Refused as Conflict while the case is
+    locked, drafted, reported or shared; without a hand also once it was granted, put into a folder, shared, moved
+    by hand or read, or its images were shown. For a move that has begun: the same answer again. Access asks
+    routing (EndMove) what became of a move of which it hears nothing.
     """
     DescribeUsers: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeUsersRequest, _access_pb2.DescribeUsersResponse]  # type: ignore[assignment]
     """DescribeUsers answers the owner's snapshots of users; who is unknown is left out. Exhausted where the answer
@@ -475,6 +489,19 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """BeginDelete hides a case from everybody and answers its StudyIds (A60). For a user: needs
         `study.delete` at the owning facility, sight by privilege (A29), and for a locked case `force` and
         `lock.break`. For ingest itself: the same answer again for a deletion that has begun, else NotFound.
+        """
+
+    @_abc_1.abstractmethod
+    def BeginMove(
+        self,
+        request: _access_pb2.BeginMoveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.BeginMoveResponse, _abc.Awaitable[_access_pb2.BeginMoveResponse]]:
+        """BeginMove hides a case from everybody until routing has moved it or has given that up, and answers what ends
+        with the move. For a user: needs `facility.admin` at both facilities. Refused as Conflict while the case is
+        locked, drafted, reported or shared; without a hand also once it was granted, put into a folder, shared, moved
+        by hand or read, or its images were shown. For a move that has begun: the same answer again. Access asks
+        routing (EndMove) what became of a move of which it hears nothing.
         """
 
     @_abc_1.abstractmethod

@@ -815,10 +815,13 @@ class DescribeReadingResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     FACILITY_FIELD_NUMBER: _builtins.int
+    DRAFTED_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     version: _builtins.int
     """The owner's version: grows with each change."""
+    drafted: _builtins.bool
+    """Whether anybody keeps an unsigned text about the case; told to nobody of the facility side."""
     @_builtins.property
     def group(self) -> Global___DescribeReadingResponse.Projection:
         """What the group side sees."""
@@ -834,10 +837,11 @@ class DescribeReadingResponse(_message.Message):
         version: _builtins.int = ...,
         group: Global___DescribeReadingResponse.Projection | None = ...,
         facility: Global___DescribeReadingResponse.Projection | None = ...,
+        drafted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facility", b"facility", "group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility", b"facility", "group", b"group", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "drafted", b"drafted", "facility", b"facility", "group", b"group", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,8 @@ class _PlacementReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Place
     """Undistributed: several values of the tag match rules of different endpoints (A16, A19)."""
     PLACEMENT_REASON_BY_HAND: _PlacementReason.ValueType  # 6
     """A person distributed it."""
+    PLACEMENT_REASON_RETURNED: _PlacementReason.ValueType  # 7
+    """Undistributed: a person moved it back to its hub."""
 
 class PlacementReason(_PlacementReason, metaclass=_PlacementReasonEnumTypeWrapper):
     """PlacementReason says why a case is where it is."""
@@ -88,6 +90,8 @@ PLACEMENT_REASON_AMBIGUOUS: PlacementReason.ValueType  # 5
 """Undistributed: several values of the tag match rules of different endpoints (A16, A19)."""
 PLACEMENT_REASON_BY_HAND: PlacementReason.ValueType  # 6
 """A person distributed it."""
+PLACEMENT_REASON_RETURNED: PlacementReason.ValueType  # 7
+"""Undistributed: a person moved it back to its hub."""
 Global___PlacementReason: _TypeAlias = PlacementReason  # noqa: Y015
 
 @_typing.final
@@ -531,6 +535,7 @@ class Placement(_message.Message):
     PLACED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
+    LAST_MOVE_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     facility_id: _builtins.str
@@ -547,6 +552,8 @@ class Placement(_message.Message):
     """The owner's version: grows with each change."""
     another_patient_held: _builtins.int
     """How many parts of its studies are held because they may show another patient."""
+    last_move_id: _builtins.str
+    """The last move that was made, of which access has heard as BeginMove; empty for none."""
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacedStudy]:
         """The received studies that make up the case."""
@@ -568,10 +575,11 @@ class Placement(_message.Message):
         placed_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         another_patient_held: _builtins.int = ...,
+        last_move_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["placed_at", b"placed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "last_move_id", b"last_move_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -767,6 +775,50 @@ class ListVersionsResponse(_message.Message):
 Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
 
 @_typing.final
+class EndMoveRequest(_message.Message):
+    """EndMoveRequest names a move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """UUID of the move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMoveRequest: _TypeAlias = EndMoveRequest  # noqa: Y015
+
+@_typing.final
+class EndMoveResponse(_message.Message):
+    """EndMoveResponse says what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MADE_FIELD_NUMBER: _builtins.int
+    made: _builtins.bool
+    """Whether it was made; the placement tells where the case is."""
+    def __init__(
+        self,
+        *,
+        made: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made", b"made"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMoveResponse: _TypeAlias = EndMoveResponse  # noqa: Y015
+
+@_typing.final
 class ListHeldRequest(_message.Message):
     """ListHeldRequest asks for one page of what waits for a person."""
 
@@ -903,19 +955,23 @@ class DistributeRequest(_message.Message):
 
     CASE_ID_FIELD_NUMBER: _builtins.int
     FACILITY_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of an undistributed case."""
     facility_id: _builtins.str
     """UUID of a facility of model Endpoint."""
+    preview: _builtins.bool
+    """Whether nothing is to be done but to answer what ends with the move."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         facility_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "preview", b"preview"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -928,19 +984,123 @@ class DistributeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLACEMENT_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def placement(self) -> Global___Placement:
-        """The placement after the move."""
+        """The placement after the move; for a preview as it would be."""
+
+    @_builtins.property
+    def ending(self) -> Global___Ending:
+        """What ends with the move."""
 
     def __init__(
         self,
         *,
         placement: Global___Placement | None = ...,
+        ending: Global___Ending | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending", "placement", b"placement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DistributeResponse: _TypeAlias = DistributeResponse  # noqa: Y015
+
+@_typing.final
+class Ending(_message.Message):
+    """Ending is what ends with a move by hand: what the facility has shown of the case to others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_COUNT_FIELD_NUMBER: _builtins.int
+    FOLDER_COUNT_FIELD_NUMBER: _builtins.int
+    GRANT_LOGINS_FIELD_NUMBER: _builtins.int
+    FOLDER_NAMES_FIELD_NUMBER: _builtins.int
+    grant_count: _builtins.int
+    """How many grants of the case end."""
+    folder_count: _builtins.int
+    """How many folders no longer hold it."""
+    @_builtins.property
+    def grant_logins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Logins of those to whom it was granted, at most 100; only to who holds `access.admin` at its facility."""
+
+    @_builtins.property
+    def folder_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of these folders, at most 100; likewise."""
+
+    def __init__(
+        self,
+        *,
+        grant_count: _builtins.int = ...,
+        folder_count: _builtins.int = ...,
+        grant_logins: _abc.Iterable[_builtins.str] | None = ...,
+        folder_names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_count", b"folder_count", "folder_names", b"folder_names", "grant_count", b"grant_count", "grant_logins", b"grant_logins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ending: _TypeAlias = Ending  # noqa: Y015
+
+@_typing.final
+class MoveOnRequest(_message.Message):
+    """MoveOnRequest names a case and its new owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of a case that came to its facility from a hub."""
+    facility_id: _builtins.str
+    """UUID of a facility of model Endpoint, or of the hub through which the case came."""
+    preview: _builtins.bool
+    """Whether nothing is to be done but to answer what ends with the move."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveOnRequest: _TypeAlias = MoveOnRequest  # noqa: Y015
+
+@_typing.final
+class MoveOnResponse(_message.Message):
+    """MoveOnResponse answers the new placement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def placement(self) -> Global___Placement:
+        """The placement after the move; for a preview as it would be."""
+
+    @_builtins.property
+    def ending(self) -> Global___Ending:
+        """What ends with the move."""
+
+    def __init__(
+        self,
+        *,
+        placement: Global___Placement | None = ...,
+        ending: Global___Ending | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending", "placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ending", b"ending", "placement", b"placement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveOnResponse: _TypeAlias = MoveOnResponse  # noqa: Y015

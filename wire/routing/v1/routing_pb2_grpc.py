@@ -80,6 +80,11 @@ class RoutingServiceStub:
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsResponse.FromString,
                 _registered_method=True)
+        self.EndMove = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/EndMove',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveResponse.FromString,
+                _registered_method=True)
         self.ListHeld = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/ListHeld',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.SerializeToString,
@@ -89,6 +94,11 @@ class RoutingServiceStub:
                 '/wire.routing.v1.RoutingService/Distribute',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DistributeRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DistributeResponse.FromString,
+                _registered_method=True)
+        self.MoveOn = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/MoveOn',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnResponse.FromString,
                 _registered_method=True)
 
 
@@ -166,6 +176,13 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndMove(self, request, context):
+        """EndMove answers whether a move that access has begun was made. One that was not is never made any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListHeld(self, request, context):
         """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
         Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
@@ -176,7 +193,17 @@ class RoutingServiceServicer:
 
     def Distribute(self, request, context):
         """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
+        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint. Refused as Conflict while the
+        case is locked, drafted, reported or shared; its grants and entries of folders end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveOn(self, request, context):
+        """MoveOn moves a case that a rule or a person has sent from its hub to an endpoint: to another endpoint, or back
+        to the hub, where it waits again. Needs `facility.admin` where it is, else the case is NotFound, and where it
+        goes. Otherwise as Distribute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,6 +257,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsResponse.SerializeToString,
             ),
+            'EndMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMove,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveResponse.SerializeToString,
+            ),
             'ListHeld': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHeld,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.FromString,
@@ -239,6 +271,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.Distribute,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DistributeRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DistributeResponse.SerializeToString,
+            ),
+            'MoveOn': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveOn,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -496,6 +533,33 @@ class RoutingService:
             _registered_method=True)
 
     @staticmethod
+    def EndMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/EndMove',
+            wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListHeld(request,
             target,
             options=(),
@@ -539,6 +603,33 @@ class RoutingService:
             '/wire.routing.v1.RoutingService/Distribute',
             wire_dot_routing_dot_v1_dot_routing__pb2.DistributeRequest.SerializeToString,
             wire_dot_routing_dot_v1_dot_routing__pb2.DistributeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveOn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/MoveOn',
+            wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.MoveOnResponse.FromString,
             options,
             channel_credentials,
             insecure,

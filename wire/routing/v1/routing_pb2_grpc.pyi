@@ -65,13 +65,21 @@ class RoutingServiceStub:
     """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
+    EndMove: _grpc.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]
+    """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
     ListHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
     Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
     """
     Distribute: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
+    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint. Refused as Conflict while the
+    case is locked, drafted, reported or shared; its grants and entries of folders end.
+    """
+    MoveOn: _grpc.UnaryUnaryMultiCallable[_routing_pb2.MoveOnRequest, _routing_pb2.MoveOnResponse]
+    """MoveOn moves a case that a rule or a person has sent from its hub to an endpoint: to another endpoint, or back
+    to the hub, where it waits again. Needs `facility.admin` where it is, else the case is NotFound, and where it
+    goes. Otherwise as Distribute.
     """
 
 @_typing.type_check_only
@@ -109,13 +117,21 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
+    EndMove: _aio.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]  # type: ignore[assignment]
+    """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
     ListHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]  # type: ignore[assignment]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
     Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
     """
     Distribute: _aio.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]  # type: ignore[assignment]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
+    Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint. Refused as Conflict while the
+    case is locked, drafted, reported or shared; its grants and entries of folders end.
+    """
+    MoveOn: _aio.UnaryUnaryMultiCallable[_routing_pb2.MoveOnRequest, _routing_pb2.MoveOnResponse]  # type: ignore[assignment]
+    """MoveOn moves a case that a rule or a person has sent from its hub to an endpoint: to another endpoint, or back
+    to the hub, where it waits again. Needs `facility.admin` where it is, else the case is NotFound, and where it
+    goes. Otherwise as Distribute.
     """
 
 class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -206,6 +222,14 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
 
     @_abc_1.abstractmethod
+    def EndMove(
+        self,
+        request: _routing_pb2.EndMoveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.EndMoveResponse, _abc.Awaitable[_routing_pb2.EndMoveResponse]]:
+        """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
+
+    @_abc_1.abstractmethod
     def ListHeld(
         self,
         request: _routing_pb2.ListHeldRequest,
@@ -222,7 +246,19 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.DistributeResponse, _abc.Awaitable[_routing_pb2.DistributeResponse]]:
         """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
-        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint.
+        Needs `facility.admin` at the hub, else the case is NotFound, and at the endpoint. Refused as Conflict while the
+        case is locked, drafted, reported or shared; its grants and entries of folders end.
+        """
+
+    @_abc_1.abstractmethod
+    def MoveOn(
+        self,
+        request: _routing_pb2.MoveOnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.MoveOnResponse, _abc.Awaitable[_routing_pb2.MoveOnResponse]]:
+        """MoveOn moves a case that a rule or a person has sent from its hub to an endpoint: to another endpoint, or back
+        to the hub, where it waits again. Needs `facility.admin` where it is, else the case is NotFound, and where it
+        goes. Otherwise as Distribute.
         """
 
 def add_RoutingServiceServicer_to_server(servicer: RoutingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
