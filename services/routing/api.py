@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId, FacilityId, RuleId, parse_id
+from kernel.ids import CaseId, FacilityId, MoveId, RuleId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
@@ -21,6 +21,7 @@ from services.routing.domain import (
     Reason,
     fold,
 )
+from services.routing.moves import Ending, Moves
 from services.routing.parts import HELD_SENTENCES, Held, HeldKind
 from services.routing.placements import Placements
 from services.routing.usecases import Facilities, Rules
@@ -38,10 +39,11 @@ HELD_KIND_VALUES = {kind: pb.Held.Kind.Value(f"KIND_{kind.name}") for kind in He
 class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     """The servicer."""
 
-    def __init__(self, facilities: Facilities, rules: Rules, placements: Placements) -> None:
+    def __init__(self, facilities: Facilities, rules: Rules, placements: Placements, moves: Moves) -> None:
         self._facilities = facilities
         self._rules = rules
         self._placements = placements
+        self._moves = moves
 
     async def SaveFacility(  # noqa: N802
         self, request: pb.SaveFacilityRequest, context: Context
@@ -132,19 +134,32 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         return pb.ListHeldResponse(held=page, next_page_token=token)
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
-        placement = await self._placements.distribute(
+        moved = await self._moves.distribute(
             acting_login(),
             CaseId(parse_id(request.case_id, "case_id")),
             FacilityId(parse_id(request.facility_id, "facility_id")),
+            preview=request.preview,
         )
-        return pb.DistributeResponse(placement=_placement(placement))
+        return pb.DistributeResponse(placement=_placement(moved.placement), ending=_ending(moved.ending))
+
+    async def MoveOn(self, request: pb.MoveOnRequest, context: Context) -> pb.MoveOnResponse:  # noqa: N802
+        moved = await self._moves.move_on(
+            acting_login(),
+            CaseId(parse_id(request.case_id, "case_id")),
+            FacilityId(parse_id(request.facility_id, "facility_id")),
+            preview=request.preview,
+        )
+        return pb.MoveOnResponse(placement=_placement(moved.placement), ending=_ending(moved.ending))
+
+    async def EndMove(self, request: pb.EndMoveRequest, context: Context) -> pb.EndMoveResponse:  # noqa: N802
+        return pb.EndMoveResponse(made=await self._moves.end(MoveId(parse_id(request.move_id, "move_id"))))
 
 
-def serve(server: Server, facilities: Facilities, rules: Rules, placements: Placements) -> None:
+def serve(server: Server, facilities: Facilities, rules: Rules, placements: Placements, moves: Moves) -> None:
     """Adds RoutingService to a server."""
     server.add(
         routing_pb2_grpc.add_RoutingServiceServicer_to_server,
-        RoutingApi(facilities, rules, placements),
+        RoutingApi(facilities, rules, placements, moves),
         pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
     )
 
@@ -180,6 +195,16 @@ def _placement(placement: Placement) -> pb.Placement:
         studies=map(_placed_study, placement.studies),
         placed_at=timestamp(placement.placed_at),
         version=placement.version,
+        last_move_id=str(placement.last_move_id or ""),
+    )
+
+
+def _ending(ending: Ending) -> pb.Ending:
+    return pb.Ending(
+        grant_count=ending.grant_count,
+        folder_count=ending.folder_count,
+        grant_logins=ending.grant_logins,
+        folder_names=ending.folder_names,
     )
 
 

@@ -10,13 +10,14 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import answers
 from services.routing.domain import MappingValue, Reach, Series, Study
+from services.routing.moves import Ending, Move
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 
 @answers.of("access")
 class AccessClient:
-    """Asks access on behalf of the acting user, whose token the channel forwards."""
+    """Asks access on behalf of the acting user, whose token the channel forwards; without one for routing."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
@@ -24,6 +25,24 @@ class AccessClient:
     async def check_permission(self, permission: str) -> Reach:
         answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
         return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+
+    async def begin_move(self, move: Move, *, preview: bool) -> Ending:
+        answer = await self._access.BeginMove(
+            access_pb2.BeginMoveRequest(
+                move_id=str(move.id),
+                case_id=str(move.case_id),
+                from_facility_id=str(move.from_facility_id),
+                to_facility_id=str(move.to_facility_id),
+                by_hand=move.by_hand,
+                preview=preview,
+            )
+        )
+        return Ending(
+            answer.grant_count,
+            answer.folder_count,
+            tuple(answer.grant_logins),
+            tuple(answer.folder_names),
+        )
 
 
 @answers.of("ingest")

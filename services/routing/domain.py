@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from kernel.dicom import MAPPING_TAGS, UID
 from kernel.errors import Conflict, Invalid
-from kernel.ids import CaseId, FacilityId, RuleId, StudyId
+from kernel.ids import CaseId, FacilityId, MoveId, RuleId, StudyId
 
 # What a list on a page shows on one line; VR LO, the longest usual mapping tag, allows 64 (PS3.5 6.2).
 MAX_NAME_CHARACTERS = 64
@@ -245,9 +245,10 @@ class Reason(StrEnum):
     NO_RULE = "no_rule"
     AMBIGUOUS = "ambiguous"
     BY_HAND = "by_hand"
+    RETURNED = "returned"
 
 
-UNDISTRIBUTED = frozenset({Reason.NO_VALUE, Reason.NO_RULE, Reason.AMBIGUOUS})
+UNDISTRIBUTED = frozenset({Reason.NO_VALUE, Reason.NO_RULE, Reason.AMBIGUOUS, Reason.RETURNED})
 """The reasons with which a case waits at its hub for a person."""
 
 
@@ -316,7 +317,12 @@ class KnownStudy:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which facility owns a study, and why."""
+    """Which facility owns a study, and why.
+
+    Attributes:
+        moved_by_hand: whether a person has moved it once; then it never moves by its mapping value.
+        last_move_id: the last move that was made; None if it never moved, or before access was asked.
+    """
 
     case_id: CaseId
     facility_id: FacilityId
@@ -326,6 +332,8 @@ class Placement:
     placed_at: datetime
     version: int
     studies: tuple[PlacedStudy, ...] = ()
+    moved_by_hand: bool = False
+    last_move_id: MoveId | None = None
 
     @property
     def undistributed(self) -> bool:
@@ -337,12 +345,33 @@ class Placement:
         if not self.undistributed:
             raise Conflict("the case is not undistributed", field="case_id")
         _model(endpoint, Model.ENDPOINT, "facility_id")
+        return self._moved(endpoint.id, self.facility_id, Reason.BY_HAND)
+
+    def move_on(self, target: Facility) -> "Placement":
+        """The case at another endpoint, or back at the hub through which it came."""
+        if self.undistributed:
+            raise Conflict("the case waits at its hub: distribute it", field="case_id")
+        hub = self.received_via_facility_id
+        if hub is None:
+            raise Conflict(
+                "the case came directly from a gateway of its facility: it belongs there",
+                field="case_id",
+            )
+        if target.id == self.facility_id:
+            raise Conflict("the case is at this facility already", field="facility_id")
+        if target.id == hub:
+            return self._moved(hub, None, Reason.RETURNED)
+        _model(target, Model.ENDPOINT, "facility_id")
+        return self._moved(target.id, hub, Reason.BY_HAND)
+
+    def _moved(self, to: FacilityId, via: FacilityId | None, reason: Reason) -> "Placement":
         return replace(
             self,
-            facility_id=endpoint.id,
-            received_via_facility_id=self.facility_id,
-            reason=Reason.BY_HAND,
+            facility_id=to,
+            received_via_facility_id=via,
+            reason=reason,
             version=self.version + 1,
+            moved_by_hand=True,
         )
 
 

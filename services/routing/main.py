@@ -19,6 +19,7 @@ from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.routing import api, events
 from services.routing.clients import AccessClient, IngestClient
+from services.routing.moves import Moves
 from services.routing.placements import Placements
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import NAME, Administration, Facilities, Rules
@@ -59,15 +60,18 @@ async def build(
 
     # `localtime` is this machine's own zone, which means another one elsewhere.
     time_zones = available_timezones() - {"localtime"}
-    administration = Administration(database, AccessClient(to_access))
+    access = AccessClient(to_access)
+    administration = Administration(database, access)
     facilities = Facilities(database, administration, new_id, time_zones)
     rules = Rules(database, administration, new_id)
     placements = Placements(database, administration, IngestClient(to_ingest), new_id)
 
+    moves = Moves(database, administration, access, new_id)
+
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, facilities, rules, placements)
+    api.serve(server, facilities, rules, placements, moves)
     consumer = Consumer(bus, database, NAME, events.hearings(placements), clock)
     holds = permitted.asks(to_access)
     verifying.serve(server, trail, holds)

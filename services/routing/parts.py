@@ -24,6 +24,7 @@ class HeldReason(StrEnum):
     NO_VALUE = "no_value"
     NO_RULE = "no_rule"
     AMBIGUOUS = "ambiguous"
+    RETURNED = "returned"
     SECOND_STUDY = "second_study"
     UNKNOWN_FACILITY = "unknown_facility"
     OTHER_VALUE = "other_value"
@@ -35,6 +36,7 @@ HELD_SENTENCES: dict[HeldReason, str] = {
     HeldReason.NO_VALUE: "the study settled without a value of the mapping tag",
     HeldReason.NO_RULE: "no endpoint rule of the hub has the mapping value",
     HeldReason.AMBIGUOUS: "the mapping value matches rules of different endpoints",
+    HeldReason.RETURNED: "a person moved the case back to its hub",
     HeldReason.SECOND_STUDY: "the study already has a case there: this copy came another way",
     HeldReason.UNKNOWN_FACILITY: "the receiving facility is not known",
     HeldReason.OTHER_VALUE: "the mapping value of the series is not the one that decided for its study",

@@ -6,8 +6,8 @@ from datetime import datetime
 from uuid import UUID
 
 from kernel.errors import NotFound, Unavailable
-from kernel.events import CaseMoved, CasePlaced, CasePurged, CaseUndistributed
-from kernel.ids import CaseId, FacilityId, NewId, StudyId
+from kernel.events import CasePlaced, CasePurged, CaseUndistributed
+from kernel.ids import CaseId, NewId, StudyId
 from plumbing import healing
 from services.routing.domain import (
     Deletion,
@@ -27,7 +27,6 @@ from services.routing.usecases import (
     Ingest,
     Transaction,
     Versions,
-    administered,
     somewhere,
 )
 
@@ -194,31 +193,6 @@ class Placements:
         """How many things wait, by kind."""
         async with self._database.transaction() as transaction:
             return await transaction.held_counts()
-
-    async def distribute(self, actor: str, case_id: CaseId, facility_id: FacilityId) -> Placement:
-        """Moves an undistributed case from its hub to an endpoint; the CaseId stays."""
-        object_ = f"case:{case_id}"
-        async with self._administration.act(actor, "case.distributed", object_) as (transaction, reach):
-            placement = await transaction.lock_placement(case_id)
-            if placement is None or placement.facility_id not in reach:
-                raise NotFound("no such case", field="case_id")
-            found = await transaction.hold_facilities({facility_id})
-            moved = placement.distribute(administered(found.get(facility_id), reach, "facility_id"))
-            await transaction.update_placement(moved)
-            await transaction.release_undistributed(case_id)
-            await transaction.record(
-                actor,
-                "case.distributed",
-                object_,
-                "done",
-                version=moved.version,
-                from_facility_id=str(placement.facility_id),
-                to_facility_id=str(moved.facility_id),
-            )
-            await transaction.say(CaseMoved(case_id, moved.version))
-            described = await transaction.placement(case_id)
-            assert described is not None
-            return described
 
     async def heal(self) -> int:
         """Applies every received study of which ingest has something newer; how many there were."""

@@ -13,6 +13,9 @@ from plumbing.db import Transaction
 from services.routing.domain import KnownStudy, PlacedStudy, Placement, Reach, Reason, Study
 from services.routing.parts import Held, HeldKind, HeldReason, Waiting
 
+# The version before does not know this reason: another is stored, and `moved_by_hand` of the placement.
+_STORED: Mapping[str, str] = {Reason.RETURNED: Reason.NO_RULE, HeldReason.RETURNED: HeldReason.NO_RULE}
+
 
 class PlacementStore(Transaction):
     """Keeps what routing knows of received studies."""
@@ -107,14 +110,17 @@ class PlacementStore(Transaction):
             await self.connection.execute(
                 """
                 update placements
-                set facility_id = $2, received_via_facility_id = $3, reason = $4, version = $5
+                set facility_id = $2, received_via_facility_id = $3, reason = $4, version = $5,
+                    moved_by_hand = $6, last_move_id = $7
                 where case_id = $1
                 """,
                 placement.case_id,
                 placement.facility_id,
                 placement.received_via_facility_id,
-                placement.reason,
+                _STORED.get(placement.reason, placement.reason),
                 placement.version,
+                placement.moved_by_hand,
+                placement.last_move_id,
             )
         except asyncpg.UniqueViolationError as error:
             raise Conflict("the facility already has a case of the study", field="facility_id") from error
@@ -221,7 +227,7 @@ class PlacementStore(Transaction):
                     each.series_instance_uid,
                     case_id,
                     study.receiving_facility_id,
-                    each.reason,
+                    _STORED.get(each.reason, each.reason),
                     self.now,
                 )
                 for each in waiting
@@ -233,11 +239,36 @@ class PlacementStore(Transaction):
             "delete from held where case_id = $1 and kind = $2", case_id, HeldKind.UNDISTRIBUTED
         )
 
+    async def hold_undistributed(self, placement: Placement) -> None:
+        """The case waits at its hub for a person."""
+        await self.connection.executemany(
+            """
+            insert into held (held_id, study_id, kind, case_id, facility_id, reason, held_at)
+            values ($1, $2, $3, $4, $5, $6, $7)
+            on conflict (study_id, kind, series_instance_uid) do nothing
+            """,
+            [
+                (
+                    self.new_id(),
+                    study_id,
+                    HeldKind.UNDISTRIBUTED,
+                    placement.case_id,
+                    placement.facility_id,
+                    _STORED.get(placement.reason, placement.reason),
+                    self.now,
+                )
+                for study_id in await self.studies_of(placement.case_id)
+            ],
+        )
+
     async def held(self, reach: Reach, after: UUID | None, limit: int) -> list[Held]:
         """What waits within reach, oldest first, after this one."""
         rows = await self.connection.fetch(
             """
-            select * from held where ($1 or facility_id = any($2)) and held_id > $3 order by held_id limit $4
+            select held.*, kind = 'undistributed' and exists (
+                select from placements where placements.case_id = held.case_id and moved_by_hand
+            ) as moved_by_hand
+            from held where ($1 or facility_id = any($2)) and held_id > $3 order by held_id limit $4
             """,
             reach.everywhere,
             list(reach.facility_ids),
@@ -248,7 +279,7 @@ class PlacementStore(Transaction):
             Held(
                 row["held_id"],
                 HeldKind(row["kind"]),
-                HeldReason(row["reason"]),
+                HeldReason(_reason(row)),
                 row["case_id"],
                 row["study_id"],
                 row["series_instance_uid"],
@@ -272,14 +303,21 @@ def _placed_study(row: Row) -> PlacedStudy:
     return PlacedStudy(row["study_id"], row["all_series"], uids)
 
 
+def _reason(row: Row) -> str:
+    is_returned = row["moved_by_hand"] and row["reason"] == Reason.NO_RULE
+    return Reason.RETURNED if is_returned else str(row["reason"])
+
+
 def _placement(row: Row, studies: Sequence[PlacedStudy] = ()) -> Placement:
     return Placement(
         row["case_id"],
         row["facility_id"],
         row["received_via_facility_id"],
         UID(row["study_instance_uid"]),
-        Reason(row["reason"]),
+        Reason(_reason(row)),
         row["placed_at"],
         row["version"],
         tuple(studies),
+        row["moved_by_hand"],
+        row["last_move_id"],
     )

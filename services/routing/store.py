@@ -17,11 +17,12 @@ from services.routing.domain import (
     Reach,
     fold,
 )
+from services.routing.movestore import MoveStore
 from services.routing.placementstore import PlacementStore
 from services.routing.usecases import Outcome
 
 
-class RoutingTransaction(PlacementStore):
+class RoutingTransaction(PlacementStore, MoveStore):
     """A transaction over routing's database."""
 
     async def record(

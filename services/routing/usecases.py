@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
+from kernel.dicom import UID
 from kernel.errors import Denied, NotFound
 from kernel.events import FacilityChanged, Fact
-from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
+from kernel.ids import CaseId, FacilityId, MoveId, NewId, RuleId, StudyId
 from kernel.versions import Change, must_be_current
 from services.routing.domain import (
     EndpointRule,
@@ -102,6 +103,9 @@ class Transaction(Protocol):
 
     async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None: ...
     async def release_undistributed(self, case_id: CaseId) -> None: ...
+    async def hold_undistributed(self, placement: Placement) -> None: ...
+    async def case_at(self, facility_id: FacilityId, study_instance_uid: UID) -> CaseId | None: ...
+    async def end_move(self, move_id: MoveId, *, made: bool) -> bool: ...
     async def held(self, reach: Reach, after: UUID | None, limit: int) -> Sequence[Held]: ...
     async def held_counts(self) -> Mapping[HeldKind, int]: ...
 
@@ -125,6 +129,14 @@ class Administration:
         self._database = database
         self._access = access
 
+    async def reach(self, permissions: Collection[str] = (FACILITY_ADMIN,)) -> Reach:
+        """Where the actor holds one of `permissions`; asked before a transaction opens."""
+        reach = Reach(everywhere=False)
+        for permission in permissions:
+            if not reach.everywhere:
+                reach |= await self._access.check_permission(permission)
+        return reach
+
     @asynccontextmanager
     async def act(
         self, actor: str, action: str, object_: str, permissions: Collection[str] = (FACILITY_ADMIN,)
@@ -133,10 +145,7 @@ class Administration:
 
         A refusal within is audited.
         """
-        reach = Reach(everywhere=False)
-        for permission in permissions:
-            if not reach.everywhere:
-                reach |= await self._access.check_permission(permission)
+        reach = await self.reach(permissions)
         async with (
             self._database.audited(actor, action, object_),
             self._database.transaction() as transaction,

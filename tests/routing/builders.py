@@ -1,13 +1,16 @@
 """Received studies and facilities with defaults, and ports of routing that answer what they are told."""
 
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from kernel.dicom import UID
+from kernel.errors import ReadroomError
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import Facility, MappingValue, Model, Reach, Series, Study
+from services.routing.moves import Ending, Move
 from tests.clocks import NOON
 
 TAG = "InstitutionName"
@@ -91,3 +94,22 @@ class Archive:
     async def list_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         ids = sorted(each for each in self.studies if after is None or each > after)
         return [(each, self.studies[each].version) for each in ids[: self.page]]
+
+
+@dataclass
+class Movers:
+    """Access as far as moves ask it: it allows each, unless it is told why not."""
+
+    begun: list[Move] = field(default_factory=list)
+    previewed: list[Move] = field(default_factory=list)
+    ending: Ending = field(default_factory=Ending)
+    why_not: ReadroomError | None = None
+    meanwhile: Callable[[Move], Awaitable[object]] | None = None
+
+    async def begin_move(self, move: Move, *, preview: bool) -> Ending:
+        if self.why_not is not None:
+            raise self.why_not
+        (self.previewed if preview else self.begun).append(move)
+        if self.meanwhile is not None:
+            await self.meanwhile(move)
+        return self.ending

@@ -20,13 +20,14 @@ from plumbing.db import Database
 from plumbing.tokens import Verifier
 from services.routing import main
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Model, Placement, Study
+from services.routing.moves import Moves
 from services.routing.parts import Held
 from services.routing.placements import Placements
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Rules
 from tests.auditing import AUDIT_KEY
 from tests.hosting import answers
-from tests.routing.builders import EVERYWHERE, TAG, Archive, Permissions
+from tests.routing.builders import EVERYWHERE, TAG, Archive, Movers, Permissions
 from tests.routing.system import CLOCK, Access, Ingest, System
 from tests.wait import eventually
 from wire.access.v1 import access_pb2_grpc
@@ -57,6 +58,8 @@ class Routing:
     facilities: Facilities
     rules: Rules
     placements: Placements
+    moves: Moves
+    movers: Movers
 
     async def facility(
         self, name: str, model: Model | None = None, tag: str | None = None, **changes: Any
@@ -108,7 +111,7 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
         fresh_database("routing"), RoutingTransaction, clock=clock, new_id=new_id
     )
     permissions = Permissions({FACILITY_ADMIN: EVERYWHERE})
-    archive = Archive()
+    archive, movers = Archive(), Movers()
     administration = Administration(database, permissions)
     yield Routing(
         database,
@@ -117,6 +120,8 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
         Facilities(database, administration, new_id, TIME_ZONES),
         Rules(database, administration, new_id),
         Placements(database, administration, archive, new_id),
+        Moves(database, administration, movers, new_id),
+        movers,
     )
     await database.close()
 

@@ -48,6 +48,11 @@ class Access(access_pb2_grpc.AccessServiceServicer):
             allowed=reach.everywhere, facility_ids=map(str, reach.facility_ids)
         )
 
+    async def BeginMove(  # noqa: N802
+        self, request: access_pb2.BeginMoveRequest, context: Any
+    ) -> access_pb2.BeginMoveResponse:
+        return access_pb2.BeginMoveResponse()
+
 
 class Ingest(ingest_pb2_grpc.IngestServiceServicer):
     """Answers the newest snapshot of each study that was put into its archive."""

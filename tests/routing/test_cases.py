@@ -40,9 +40,7 @@ async def test_case(routing: Routing, case: dict[str, Any]) -> None:
     for number, step in enumerate(case["steps"], 1):
         if "distribute to" in step:
             (placement,) = await routing.cases()
-            await routing.placements.distribute(
-                ADMIN, placement.case_id, facilities[step["distribute to"]].id
-            )
+            await routing.moves.distribute(ADMIN, placement.case_id, facilities[step["distribute to"]].id)
         else:
             for added in step.get("objects", ()):
                 for series, value in added.items():

@@ -114,7 +114,7 @@ async def test_nothing_is_left_of_a_purged_case_but_its_ids(routing: Routing) ->
     assert [] == await routing.held()
     assert [CasePurged(case.case_id, 1, "routing", (study.id,))] == await said(routing)
     with pytest.raises(NotFound):
-        await routing.placements.distribute(ADMIN, case.case_id, hub.id)
+        await routing.moves.distribute(ADMIN, case.case_id, hub.id)
 
 
 async def test_routing_answers_for_good_what_it_has_purged_with_a_case(routing: Routing) -> None:

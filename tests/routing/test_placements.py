@@ -172,7 +172,7 @@ async def test_a_case_says_what_becomes_of_it_once_for_each_version(routing: Rou
     settled = grown(more, ("1.1", "unknown"), ("1.2", "unknown"), settled=True)
     await routing.place(study, more, settled)
     (case,) = await routing.cases()
-    await routing.placements.distribute(ADMIN, case.case_id, lakeside.id)
+    await routing.moves.distribute(ADMIN, case.case_id, lakeside.id)
     assert [fact for fact in await routing.facts() if fact[0].startswith("case")] == [
         ("case.undistributed.v1", 1),
         ("case.placed.v1", 2),
@@ -186,7 +186,7 @@ async def test_nothing_that_is_told_or_audited_holds_a_mapping_value(routing: Ro
     study = a_study(hub.id, ("1.1", "DOE-4711"), ("1.2", "ROE-4712"), tag="PatientID", settled=True)
     await routing.place(study)
     (case,) = await routing.cases()
-    await routing.placements.distribute(ADMIN, case.case_id, endpoint.id)
+    await routing.moves.distribute(ADMIN, case.case_id, endpoint.id)
     for table in ("outbox", "audit_rows", "held", "placements"):
         told = str([dict(row) for row in await routing.query(f"select * from {table}")]).casefold()
         assert told != "[]"
@@ -256,13 +256,15 @@ async def an_undistributed_case(routing: Routing, hub: Facility, study_uid: str 
 async def test_a_distributed_case_keeps_its_id_and_waits_no_more(routing: Routing) -> None:
     hub, lakeside, _ = await a_hub_with_two_endpoints(routing)
     case = await an_undistributed_case(routing, hub)
-    moved = await routing.placements.distribute(ADMIN, case.case_id, lakeside.id)
+    moved = (await routing.moves.distribute(ADMIN, case.case_id, lakeside.id)).placement
     assert moved == replace(
         case,
         facility_id=lakeside.id,
         received_via_facility_id=hub.id,
         reason=Reason.BY_HAND,
         version=case.version + 1,
+        moved_by_hand=True,
+        last_move_id=routing.movers.begun[0].id,
     )
     assert await routing.placements.describe(case.case_id) == moved
     assert await routing.held() == []
@@ -274,11 +276,10 @@ async def test_a_case_is_distributed_once_however_many_try(routing: Routing) -> 
     hub, lakeside, hillside = await a_hub_with_two_endpoints(routing)
     case = await an_undistributed_case(routing, hub)
     tries = [
-        routing.placements.distribute(ADMIN, case.case_id, endpoint.id)
-        for endpoint in [lakeside, hillside] * 3
+        routing.moves.distribute(ADMIN, case.case_id, endpoint.id) for endpoint in [lakeside, hillside] * 3
     ]
     results = await asyncio.gather(*tries, return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 5 + ["Placement"]
+    assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 5 + ["Moved"]
     facts = [fact for fact in await routing.facts() if fact[0] == "case.moved.v1"]
     assert facts == [("case.moved.v1", 2)]
 
@@ -289,7 +290,7 @@ async def test_an_endpoint_that_has_a_case_of_the_study_takes_no_second(routing:
     await routing.place(direct)
     case = await an_undistributed_case(routing, hub, direct.study_instance_uid)
     with pytest.raises(Conflict) as error:
-        await routing.placements.distribute(ADMIN, case.case_id, lakeside.id)
+        await routing.moves.distribute(ADMIN, case.case_id, lakeside.id)
     assert error.value.field == "facility_id"
     assert await routing.placements.describe(case.case_id) == case
     assert [each.kind for each in await routing.held()] == [HeldKind.UNDISTRIBUTED]
@@ -303,7 +304,7 @@ async def test_distributing_while_the_study_grows_loses_neither(routing: Routing
     (case,) = await routing.cases()
     await asyncio.gather(
         routing.place(grown(study, ("1.1", "unknown"), ("1.2", "unknown"))),
-        routing.placements.distribute(ADMIN, case.case_id, lakeside.id),
+        routing.moves.distribute(ADMIN, case.case_id, lakeside.id),
     )
     (case,) = await routing.cases()
     assert (case.facility_id, case.version) == (lakeside.id, 3)
@@ -319,12 +320,12 @@ async def test_only_an_undistributed_case_is_distributed_and_only_to_an_endpoint
     case = await an_undistributed_case(routing, hub)
     for facility in (standard, hub):
         with pytest.raises(Invalid) as invalid:
-            await routing.placements.distribute(ADMIN, case.case_id, facility.id)
+            await routing.moves.distribute(ADMIN, case.case_id, facility.id)
         assert invalid.value.field == "facility_id"
     await routing.place(direct := a_study(hillside.id, ("1.1", None)))
     (row,) = await routing.query("select case_id from received_studies where study_id = $1", direct.id)
     with pytest.raises(Conflict) as conflict:
-        await routing.placements.distribute(ADMIN, row["case_id"], lakeside.id)
+        await routing.moves.distribute(ADMIN, row["case_id"], lakeside.id)
     assert conflict.value.field == "case_id"
 
 
@@ -341,7 +342,7 @@ async def test_a_case_whose_hub_one_does_not_administer_is_the_same_as_absent(ro
     ):
         routing.only_at(*administered)
         with pytest.raises(NotFound) as error:
-            await routing.placements.distribute(ADMIN, case_id, endpoint)
+            await routing.moves.distribute(ADMIN, case_id, endpoint)
         refusals.append((error.value.sentence, error.value.field))
     assert refusals[0] == refusals[1] == refusals[2]
     assert refusals[3] == refusals[4]
@@ -349,7 +350,8 @@ async def test_a_case_whose_hub_one_does_not_administer_is_the_same_as_absent(ro
     rows = await routing.query("select outcome from audit_rows where action = 'case.distributed'")
     assert [row["outcome"] for row in rows] == ["refused"] * 5
     routing.only_at(hub.id, lakeside.id)
-    assert (await routing.placements.distribute(ADMIN, case.case_id, lakeside.id)).reason is Reason.BY_HAND
+    moved = await routing.moves.distribute(ADMIN, case.case_id, lakeside.id)
+    assert moved.placement.reason is Reason.BY_HAND
 
 
 # What waits
