@@ -89,8 +89,7 @@ class ReportingTransaction(Transaction):
                     where reports.case_id = readings.case_id and reports.read_type = types.read_type
                     order by completed_at desc limit 1
                 ) as last order by completed_at
-            ) as issued,
-            exists (select from drafts where drafts.case_id = readings.case_id) as drafted
+            ) as issued
             from readings where case_id = $1
             """,
             case_id,
@@ -113,7 +112,7 @@ class ReportingTransaction(Transaction):
         await self.connection.execute(
             """
             update readings set version = $2, reopened = $3,
-                holder_login = $4, holder_name = $5, lock_ends_at = $6
+                holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7
             where case_id = $1
             """,
             reading.case_id,
@@ -122,6 +121,7 @@ class ReportingTransaction(Transaction):
             lock and lock.holder.login,
             lock and lock.holder.name,
             lock and lock.ends_at,
+            reading.drafted,
         )
 
     async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:

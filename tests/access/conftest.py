@@ -31,8 +31,8 @@ from services.access.domain import (
     checked_privilege,
 )
 from services.access.folders import Folders, FolderSettings
-from services.access.received import ReceivedStudy
 from services.access.moves import Moves
+from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user

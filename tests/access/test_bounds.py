@@ -20,6 +20,7 @@ from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
+from services.access.moves import MAX_NAMED
 from services.access.received import MAX_MODALITIES, MAX_VALUE_CHARACTERS, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
 from tests.access.service import Service, serve
@@ -44,6 +45,8 @@ CHARACTERS = {
     "Case.modalities_in_study": VALUE["CS"],
     "Case.study_status_id": 16,
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,
+    "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
+    "BeginMoveResponse.grant_logins": 16,
     "CaseSummary.patient_initials": 6,
     "CaseSummary.study_date": VALUE["DA"],
     "CaseSummary.study_description": VALUE["LO"],
@@ -71,6 +74,8 @@ BY_REQUEST = rpc.MAX_REQUEST_BYTES // 38
 # would not fit; permissions came in one request, of 1 MiB at most.
 COUNTS = {
     "BeginDeleteResponse.study_ids": 1000,
+    "BeginMoveResponse.folder_names": MAX_NAMED,
+    "BeginMoveResponse.grant_logins": MAX_NAMED,
     "Case.modalities_in_study": MAX_MODALITIES,
     "CheckManyResponse.decisions": MAX_CHECKED_CASES,
     "CheckPermissionResponse.facility_ids": BY_REQUEST,

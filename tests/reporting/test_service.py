@@ -127,12 +127,12 @@ async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world
     await world.complete("lind", FINAL, "nodule, 5 mm")
 
     described = await world.described()
-    assert (4, pb.DescribeReadingResponse.STATE_FINAL) == (described.version, described.facility.state)
+    assert (6, pb.DescribeReadingResponse.STATE_FINAL) == (described.version, described.facility.state)
     assert described.facility == described.group
     assert [PRELIMINARY, FINAL] == list(described.facility.read_types)
 
     async def said() -> bool:
-        return 4 == len(await _published(world))
+        return 6 == len(await _published(world))
 
     await eventually(said)
 
@@ -149,6 +149,35 @@ async def test_a_case_whose_images_are_all_held_is_not_completed(world: World) -
     assert (["normal"], []) == ([draft.text for draft in left.drafts], list(left.reports))
     assert "vos" == left.lock.holder_login
     assert not (await vos.ListReports(pb.ListReportsRequest(case_id=world.case_id))).reports
+
+
+@pytest.mark.proves("A17", part="a drafted case is told from another")
+async def test_it_is_told_whether_anybody_keeps_a_draft(world: World) -> None:
+    """Also after a refused completion, and as long as anybody's is left; no side is shown it."""
+    await world.lock("vos")
+    assert not (await world.described()).drafted
+    await world.acting("vos").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="nodule"))
+    drafted = await world.described()
+    await world.acting("vos").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="nodule, 4 mm"))
+    assert drafted == await world.described()
+    assert drafted.drafted
+    await world.acting("vos").Unlock(pb.UnlockRequest(case_id=world.case_id))
+
+    await world.lock("lind")
+    await world.complete("lind", FINAL, "nodule, 5 mm")
+    assert (await world.described()).drafted
+    await world.lock("vos")
+    with pytest.raises(Conflict, match="your text was kept as a draft"):
+        await world.complete("vos", FINAL, "nodule, 6 mm")
+    assert (await world.described()).drafted
+
+
+async def test_the_last_draft_that_is_signed_leaves_none(world: World) -> None:
+    await world.lock("vos")
+    await world.acting("vos").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="nodule"))
+    await world.complete("vos", FINAL, "nodule")
+
+    assert not (await world.described()).drafted
 
 
 @pytest.mark.proves("REP-7")

@@ -9,7 +9,17 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unauthenticated
 from kernel.events import ReadingChanged
-from services.reporting.domain import MAX_CASE_BYTES, NO_SIGHT, Level, ReadType, Side, Sight, Written
+from services.reporting.domain import (
+    MAX_CASE_BYTES,
+    NO_SIGHT,
+    Level,
+    Reading,
+    ReadType,
+    Side,
+    Sight,
+    Written,
+)
+from services.reporting.projections import project
 from services.reporting.usecases import VERSIONS_PAGE
 from tests.clocks import NOON
 from tests.reporting.builders import ACTING, LEASE, NORTH, a_facility_sight, a_sight
@@ -211,7 +221,7 @@ async def test_a_fact_is_said_when_what_is_described_changes(reporting: Reportin
         await act
         return (await reporting.described()).version
 
-    assert [1, 2, 2, 3, 4, 5] == [
+    assert [1, 2, 3, 4, 5, 6] == [
         await version_after(act)
         for act in (
             vos.lock(),
@@ -223,7 +233,7 @@ async def test_a_fact_is_said_when_what_is_described_changes(reporting: Reportin
         )
     ]
     subject, case_id = ReadingChanged.subject, str(reporting.case_id)
-    assert [(subject, case_id, version) for version in range(1, 6)] == await reporting.facts()
+    assert [(subject, case_id, version) for version in range(1, 7)] == await reporting.facts()
 
 
 async def test_a_reading_tells_the_end_of_its_lock_and_needs_no_fact_when_it_comes(
@@ -248,13 +258,25 @@ async def test_a_reading_tells_the_end_of_its_lock_and_needs_no_fact_when_it_com
 async def test_a_case_of_which_nothing_can_be_told_is_not_found_and_has_no_version(
     reporting: Reporting,
 ) -> None:
-    ito = reporting.user("ito", a_sight(Level.DRAFT))
-    await tried(ito.complete(FINAL, "x"))  # leaves a draft, which no list shows
+    await tried(reporting.user("ito", a_sight(Level.DRAFT)).save_draft("x"))
 
-    assert ([], [("x", False)]) == said(await ito.sees())
     with pytest.raises(NotFound):
         await reporting.described()
     assert [] == await reporting.readings.list_versions(UUID(int=0))
+
+
+async def test_a_draft_is_told_of_and_shown_in_no_projection(reporting: Reporting) -> None:
+    ito = reporting.user("ito", a_sight(Level.DRAFT))
+    await tried(ito.complete(FINAL, "x"))  # leaves a draft without a lock
+
+    assert ([], [("x", False)]) == said(await ito.sees())
+    described = await reporting.described()
+    assert (1, True, project(Reading(reporting.case_id), frozenset(ReadType))) == (
+        described.version,
+        described.drafted,
+        described.group,
+    )
+    assert described.group == described.facility
 
 
 async def test_versions_come_in_pages(reporting: Reporting) -> None:

@@ -1,4 +1,5 @@
--- DescribeReading answers from now on whether a case is drafted: whoever keeps what it answered before hears anew of
--- those that are.
-update readings set version = version + 1
+-- Whether anybody keeps an unsigned text about a case, which DescribeReading answers from now on; in the row of the
+-- reading, so that whoever is shown no draft reads none. Whoever keeps what was answered before hears of it anew.
+alter table readings add column drafted boolean not null default false;
+update readings set drafted = true, version = version + 1
     where exists (select from drafts where drafts.case_id = readings.case_id);
