@@ -46,7 +46,10 @@ MANAGER = a_user(
     Role.FACILITY_MANAGER,
     home_facility_id=FACILITY.id,
     permissions=a_user(Role.FACILITY_MANAGER).permissions
-    | {PermissionGrant(Permission.ADMINISTER_ACCESS, FACILITY.id)},
+    | {
+        PermissionGrant(each, FACILITY.id)
+        for each in (Permission.ADMINISTER_ACCESS, Permission.ADMINISTER_FACILITIES)
+    },
 )
 GUEST = a_user(Role.FACILITY_USER)  # sees the case by a grant only
 RECIPIENT = a_user(Role.REFERRING_PHYSICIAN)  # sees it by a share with write access only
@@ -152,7 +155,12 @@ async def _answer(stub: "AccessServiceAsyncStub", name: str, request: Message) -
 
 
 BUCKET_ID = str(UUID(int=2))
-ASKED_THROUGH = {"GrantBuckets": "sharing", "ExtendBucket": "sharing", "BeginDelete": "ingest"}
+ASKED_THROUGH = {
+    "GrantBuckets": "sharing",
+    "ExtendBucket": "sharing",
+    "BeginDelete": "ingest",
+    "BeginMove": "routing",
+}
 """What a user has done through another service; of him they learn nothing else."""
 
 # The first administrator has another id in each world: one of version 7, of this age.
@@ -196,6 +204,18 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         yield "GrantBuckets", pb.GrantBucketsRequest(case_ids=[case_id], grants=[grant])
         extended = pb.ChangeBucketsRequest.Change(bucket_id=BUCKET_ID, version=2, open=True)
         yield "ExtendBucket", pb.ExtendBucketRequest(change=extended)
+        for by_hand in (True, False):
+            yield (
+                "BeginMove",
+                pb.BeginMoveRequest(
+                    move_id=str(UUID(int=4)),
+                    case_id=case_id,
+                    from_facility_id=str(FACILITY.id),
+                    to_facility_id=str(FACILITY.id),
+                    by_hand=by_hand,
+                    preview=True,
+                ),
+            )
         yield "BeginDelete", pb.BeginDeleteRequest(case_id=case_id, deletion_id=str(UUID(int=3)))
     yield "CheckMany", pb.CheckManyRequest(case_ids=case_ids)
     for permission in ("report.view", "access.admin"):
@@ -255,7 +275,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         )
 
     stubs = {}
-    for peer in ("bff", "ingest", "sharing", "notify"):
+    for peer in ("bff", "ingest", "routing", "sharing", "notify"):
         channel = rpc.connect(
             f"127.0.0.1:{port}", "access", pki.tls(peer), deadline_s=10, token=lambda: tokens[0]
         )
