@@ -18,11 +18,13 @@ from services.access.caseindex import (
 from services.access.domain import ConfirmedStudy, Facility, ReadType, Side
 from services.access.received import (
     KEYWORDS,
+    MAX_MODALITIES,
     ReceivedPart,
     ReceivedSeries,
     ReceivedStudy,
     StudyAttributes,
     StudyOfSeries,
+    cut_modality,
 )
 from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -204,7 +206,7 @@ def _part(part: ingest_pb2.Part) -> ReceivedPart:
     return ReceivedPart(
         number=part.number,
         attribute_set=part.attribute_set,
-        modalities=tuple(map(_text, part.modalities)),
+        modalities=tuple(cut_modality(_text(each)) for each in part.modalities[:MAX_MODALITIES]),
         modalities_left_out=part.modalities_left_out,
         series=tuple(part.series),
         instance_count=part.instance_count,

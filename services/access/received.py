@@ -85,7 +85,7 @@ class ReceivedPart:
     Attributes:
         number: grows with the order of first receipt.
         attribute_set: which of the study's; 0: none was kept.
-        modalities: distinct, at most MAX_MODALITIES.
+        modalities: distinct, at most MAX_MODALITIES, each as `cut_modality` leaves it.
         modalities_left_out: how many more there are.
         series: ordinals of the series in which it has instances.
     """
@@ -97,9 +97,6 @@ class ReceivedPart:
     series: tuple[int, ...]
     instance_count: int
     received_at: datetime
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modalities", tuple(map(cut_modality, self.modalities[:MAX_MODALITIES])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +170,7 @@ class StudyOfSeries:
                 ReceivedPart(
                     number=ordinal,
                     attribute_set=1,
-                    modalities=(series.modality,) if series.modality else (),
+                    modalities=(cut_modality(series.modality),) if series.modality else (),
                     modalities_left_out=0,
                     series=(ordinal,),
                     instance_count=series.instance_count,
