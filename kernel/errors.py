@@ -54,6 +54,11 @@ class Unavailable(ReadroomError):
     """A part we depend on does not answer; asking again later may help."""
 
 
+def lacks(*permissions: str, at: str) -> Denied:
+    """The refusal for want of a permission, or of any of several; `at` says where it is needed."""
+    return Denied(f"you need the permission {' or '.join(f'`{each}`' for each in permissions)} at {at}")
+
+
 def code_of(error: ReadroomError, codes: Mapping[type[ReadroomError], Code]) -> Code:
     """The code that an edge's table gives to an error; a kind of a word has the code of that word."""
     return next(codes[kind] for kind in type(error).__mro__ if kind in codes)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
-from kernel.errors import Denied
+from kernel.errors import lacks
 from wire.access.v1.access_pb2 import CheckPermissionRequest
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 
@@ -25,4 +25,4 @@ def asks(to_access: grpc.aio.Channel) -> Holds:
 async def require(holds: Holds, permission: str) -> None:
     """Raises Denied unless the acting user holds the permission at every facility."""
     if not await holds(permission):
-        raise Denied(f"you need the permission `{permission}` at every facility")
+        raise lacks(permission, at="every facility")

@@ -149,7 +149,9 @@ async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) ->
         with timers.surviving(part) as attempt:
             await start()
         if not attempt.failed:
-            raise Unavailable(f"`{part}` ended")
+            raise Unavailable(
+                f"the task `{part}` has ended although this process needs it: start the process again"
+            )
         if time.monotonic() - began > _LONGEST_PAUSE_S:
             pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)

@@ -94,6 +94,19 @@ def test_there_is_no_drawer_for_everything() -> None:
     assert [] == drawers
 
 
+def test_whoever_lacks_a_permission_is_told_which_and_where_in_one_way() -> None:
+    """`kernel.errors.lacks` says it, so that nobody is left with "this needs a permission there"."""
+    worded = re.compile(r"""Denied\(\s*f?"(?=[^"]*permission)(?=[^"]*(need|lack|required))""")
+    elsewhere = [
+        str(path.relative_to(ROOT))
+        for folder in ("services", "plumbing", "gateway")
+        for path in (ROOT / folder).rglob("*.py")
+        if worded.search(path.read_text())
+    ]
+
+    assert [] == elsewhere
+
+
 def test_what_another_service_answers_is_used() -> None:
     """Whether somebody may is a value; a call made only for the exception it may raise is easily lost."""
     thrown_away = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
-from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound
+from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, lacks
 from kernel.events import Fact, SightChanged
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from services.access.domain import (
@@ -426,12 +426,14 @@ async def _must_share(
         share.must_stay_within(*parent)
         return facility_id
     if not sender.holds(Permission.CREATE_SHARE, facility_id):
-        raise Denied("this needs the permission `share.create` for the facility of the cases")
+        raise lacks(Permission.CREATE_SHARE, at="the facility of the cases")
     # Without what a share of the same case carries beside: that was shown to him, not to be shown on.
     own = decide(sender, facility_id, (Path.PRIVILEGE,), transaction.now)
     by_privilege = all(Path.PRIVILEGE in seen.paths for seen in sightings.values())
     if not (by_privilege and own.images and own.reports):
-        raise Denied("who shares cases must see images and reports by his own privilege", field="case_ids")
+        raise Denied(
+            "to share a case you must see its images and reports by your own privilege", field="case_ids"
+        )
     return facility_id
 
 

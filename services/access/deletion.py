@@ -12,7 +12,7 @@ whose deletion ingest keeps no record, for ingest alone tells of deletions.
 from collections.abc import Sequence
 from typing import Protocol
 
-from kernel.errors import Conflict, Denied, NotFound
+from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.events import CasePurged, SightChanged
 from kernel.ids import CaseId, DeletionId, StudyId
 from services.access import administration
@@ -85,15 +85,15 @@ class Deletions:
             sighting = await _seen(act, session, case_id)
             facility_id = sighting.facility_id
             if Path.PRIVILEGE not in sighting.paths:
-                raise Denied("only who sees a case by his privilege at its facility may delete it")
+                raise Denied("to delete a case you must see it by your privilege at its facility")
             if not act.actor.holds(Permission.DELETE_STUDY, facility_id):
-                raise _lacks(Permission.DELETE_STUDY)
+                raise lacks(Permission.DELETE_STUDY, at="the facility of the case")
             lock = await transaction.lock_of(case_id, act.actor.reading_side)
             if lock is not None and transaction.now < lock.ends_at:
                 if not force:
                     raise Conflict(f"the case is locked by `{lock.holder_name}`", field="force")
                 if not act.actor.holds(Permission.BREAK_LOCK, facility_id):
-                    raise _lacks(Permission.BREAK_LOCK)
+                    raise lacks(Permission.BREAK_LOCK, at="the facility of the case")
             study_ids = tuple(await transaction.studies_of(case_id))
             deletion = Deletion(deletion_id, case_id, facility_id, study_ids)
             await transaction.begin_delete(deletion)
@@ -142,7 +142,3 @@ async def _seen(act: Act[Transaction], session: str, case_id: CaseId) -> Sightin
     if sighting is None or sighting.being_deleted:
         raise no_case(case_id)
     return sighting
-
-
-def _lacks(permission: Permission) -> Denied:
-    return Denied(f"this needs the permission `{permission}` at the facility of the case")

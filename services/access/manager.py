@@ -15,7 +15,7 @@ have, for what is stored counts and not what it amounts to today (`account.py`):
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from kernel.errors import Denied, Invalid
+from kernel.errors import Denied, Invalid, lacks
 from kernel.ids import FacilityId, UserId
 from services.access.account import Account, Extent
 from services.access.contact import NO_CONTACT, REACH_FIELDS, Contact, changed_fields
@@ -101,7 +101,7 @@ class Manager:
 
     def __post_init__(self) -> None:
         if not self.everywhere and not self.facilities:
-            raise Denied("this needs the permission `access.admin`")
+            raise lacks(Permission.ADMINISTER_ACCESS, at="a facility")
 
     @property
     def everywhere(self) -> bool:
@@ -122,12 +122,12 @@ class Manager:
     def must_administer(self, facility_id: FacilityId) -> None:
         """Raises Denied unless he administers a facility."""
         if not self.administers(facility_id):
-            raise Denied("this needs the permission `access.admin` for the facility")
+            raise lacks(Permission.ADMINISTER_ACCESS, at="the facility")
 
     def must_administer_everything(self) -> None:
         """Raises Denied for a delegated manager."""
         if not self.everywhere:
-            raise Denied("this needs the permission `access.admin` for every facility")
+            raise lacks(Permission.ADMINISTER_ACCESS, at="every facility")
 
     def must_manage(self, user: User) -> None:
         """Raises NotFound for a user who is not his, as for one who does not exist."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from kernel.errors import Conflict, Denied, NotFound, Unavailable
+from kernel.errors import Conflict, Denied, NotFound, Unavailable, lacks
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, MoveId
 from plumbing import timers
@@ -218,10 +218,8 @@ async def _looked_at(transaction: Transaction, move: Move, actor: CompiledUser |
     if actor is not None:
         for facility_id in (move.from_facility_id, move.to_facility_id):
             if not actor.holds(Permission.ADMINISTER_FACILITIES, facility_id):
-                raise Denied(
-                    f"you need the permission `{Permission.ADMINISTER_FACILITIES}` where the case is "
-                    "and where it goes"
-                )
+                at = "the facility of the case and at the one that it goes to"
+                raise lacks(Permission.ADMINISTER_FACILITIES, at=at)
     await transaction.hold_case(move.case_id)
     case = await transaction.movable(move.case_id, transaction.now)
     if case is not None and case.being_deleted:

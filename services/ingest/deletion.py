@@ -23,7 +23,7 @@ from uuid import UUID
 from prometheus_client import Gauge
 
 from kernel.clock import Clock
-from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
 from plumbing import timers
@@ -220,7 +220,7 @@ class Deletions:
         if not reach.everywhere:
             reach = await self._access.reach(DELETE_STUDY)
         if not reach:
-            raise Denied(f"the permission `{DELETE_STUDY}` or `{OPERATOR}` is needed")
+            raise lacks(DELETE_STUDY, OPERATOR, at="a facility")
         async with self._database.statements() as statements:
             return await statements.deletions(reach, before, limit)
 

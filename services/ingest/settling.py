@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from kernel.errors import Denied, Invalid
+from kernel.errors import Invalid, lacks
 from kernel.ids import FacilityId
 from kernel.versions import NEVER_SAVED, Change, must_be_current
 
@@ -113,4 +113,4 @@ class SettleLengths:
 
     async def _require(self, facility_id: FacilityId) -> None:
         if not await self._access.holds(FACILITY_ADMIN, facility_id):
-            raise Denied(f"you need the permission `{FACILITY_ADMIN}` at `{facility_id}`")
+            raise lacks(FACILITY_ADMIN, at=f"`{facility_id}`")

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
-from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable
+from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable, lacks
 from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
 from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
 from plumbing import timers
@@ -419,12 +419,12 @@ class Gateways:
                 raise NotFound(error.sentence, field="ae_titles.facility_id") from None
             if not allowed:
                 await self._database.refuse(actor, action, f"gateway:{gateway_id}", facility=str(facility_id))
-                raise Denied(f"you need the permission `{GATEWAY_ADMIN}` at `{facility_id}`")
+                raise lacks(GATEWAY_ADMIN, at=f"`{facility_id}`")
 
     async def _reach(self) -> Reach:
         reach = await self._access.reach(GATEWAY_ADMIN)
         if not reach:
-            raise Denied(f"the permission `{GATEWAY_ADMIN}` is needed")
+            raise lacks(GATEWAY_ADMIN, at="a facility")
         return reach
 
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
-from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CasePurged, Fact
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
@@ -208,7 +208,7 @@ class Notices:
             else:
                 reach = await self._access.reach(SHARE_ADMIN)
                 if not (reach.everywhere or reach.facilities):
-                    raise Denied(f"one of the permissions `{OPERATOR}`, `{SHARE_ADMIN}` is needed")
+                    raise lacks(OPERATOR, SHARE_ADMIN, at="a facility")
                 seen = Seen(reminders=False, shares_of=None if reach.everywhere else reach.facilities)
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, "deliveries.listed", "deliveries", "done")
@@ -218,7 +218,7 @@ class Notices:
         """Tries a dead notice again, or one of which nobody knows whether it was taken."""
         async with self._database.audited(actor, "notice.resent", f"notice:{notice_id}"):
             if not (await self._access.reach(OPERATOR)).everywhere:
-                raise Denied(f"the permission `{OPERATOR}` is needed")
+                raise lacks(OPERATOR, at="every facility")
             async with self._database.transaction() as transaction:
                 notice = await transaction.lock_notice(notice_id)
                 if notice is None:

@@ -129,7 +129,7 @@ class Sight:
 
     def need(self, level: Level) -> None:
         if self.level < level:
-            raise Denied(f"the level `{level.name}` is needed at the facility of the case")
+            raise Denied(f"you need the level `{level.name}` at the facility of the case")
 
     def need_completing(
         self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
@@ -140,8 +140,8 @@ class Sight:
             return
         if self.completes(read_type, active):
             raise Denied(
-                "write access by a share drafts and completes: a privilege at the facility is needed to "
-                "reopen a case or to add to the report of somebody else"
+                "write access by a share drafts and completes: to reopen a case, or to add to the report of "
+                "somebody else, you need a privilege at its facility"
             )
         self.need(Level.REPORT)
         raise Denied(f"`{read_type}` is not one of your read types that are active at the facility")
@@ -149,7 +149,7 @@ class Sight:
     def need_breaking(self) -> None:
         """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
         if self.own_level < Level.VIEW:
-            raise Denied("a share does not break locks: a privilege at the facility is needed")
+            raise Denied("a share does not break locks: you need a privilege at the facility of the case")
 
 
 NO_SIGHT = Sight()
@@ -412,7 +412,9 @@ def refusal(
         return _refused(lapsed, "you no longer see the case", for_author, ends_lock=True)
     if sight.level < Level.REPORT:
         keep = Keep.DRAFT if sight.level >= Level.DRAFT else for_author
-        return _refused(lapsed, "the level `REPORT` is needed at the facility", keep, ends_lock=was_his)
+        return _refused(
+            lapsed, "you need the level `REPORT` at the facility of the case", keep, ends_lock=was_his
+        )
     if not_locked is not None:
         return _refused(Conflict, not_locked.sentence, Keep.DRAFT)
     if sight.instance_count == 0:

@@ -7,7 +7,15 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 from uuid import UUID
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
+from kernel.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    ReadroomError,
+    Unauthenticated,
+    Unavailable,
+    lacks,
+)
 from kernel.events import CasePurged, Fact, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from services.reporting.domain import (
@@ -224,7 +232,7 @@ class Readings:
             if not sight.allowed or sight.being_deleted:
                 raise no_case()
             if not await self._access.holds_at(BREAK_LOCK, sight.facility_id):
-                raise _lacks(BREAK_LOCK)
+                raise lacks(BREAK_LOCK, at="the facility of the case")
             sight.need_breaking()
             person = _person(actor, sight)
             async with self._database.transaction() as transaction:
@@ -492,7 +500,7 @@ class ReadTypes:
             if not permit.allowed or (
                 facility_id and read_type is ReadType.PRE_READ and permit.side is Side.FACILITY
             ):
-                raise _lacks(permission)
+                raise lacks(permission, at="this facility" if facility_id else "every facility")
             async with self._database.transaction() as transaction:
                 await transaction.lock_switches()
                 enabled = await transaction.pre_read_enabled()
@@ -527,7 +535,7 @@ class ReadTypes:
             if unknown is not None and not permits:
                 raise unknown
             if not any(permit.allowed for permit in permits):
-                raise Denied(f"one of the permissions `{'`, `'.join(READ_TYPE_READERS)}` is needed")
+                raise lacks(*READ_TYPE_READERS, at="this facility")
             async with self._database.transaction() as transaction:
                 active = active_read_types(
                     await transaction.switches(facility_id),
@@ -539,7 +547,3 @@ class ReadTypes:
 def _person(actor: str, *sights: Sight) -> Person:
     """Who acts, under the name that access tells, else his login."""
     return Person(actor, next((sight.name for sight in sights if sight.name), actor))
-
-
-def _lacks(permission: str) -> Denied:
-    return Denied(f"the permission `{permission}` is needed there")

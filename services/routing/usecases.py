@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.dicom import UID
-from kernel.errors import Denied, NotFound
+from kernel.errors import NotFound, lacks
 from kernel.events import FacilityChanged, Fact
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, RuleId, StudyId
 from kernel.versions import Change, must_be_current
@@ -163,7 +163,7 @@ def administered(facility: Facility | None, reach: Reach, field: str) -> Facilit
 
 def somewhere(reach: Reach) -> None:
     if not reach:
-        raise Denied(f"the permission `{FACILITY_ADMIN}` is needed")
+        raise lacks(FACILITY_ADMIN, at="the facility")
 
 
 class Facilities:
@@ -192,7 +192,7 @@ class Facilities:
             if not is_new:
                 current = administered(await transaction.lock_facility(facility_id), reach, "facility_id")
             elif not reach.everywhere:
-                raise Denied(f"the permission `{FACILITY_ADMIN}` at every facility is needed for a new one")
+                raise lacks(FACILITY_ADMIN, at="every facility to make a new one")
             name = current.name if current else wanted.name
             must_be_current(
                 f"the facility `{name}`", made_from, await transaction.last_change_of_facility(facility_id)
@@ -222,7 +222,7 @@ class Facilities:
         act = self._administration.act(actor, "facility.listed", "facility:all", FACILITY_READERS)
         async with act as (transaction, reach):
             if not reach:
-                raise Denied(f"one of the permissions `{'`, `'.join(FACILITY_READERS)}` is needed")
+                raise lacks(*FACILITY_READERS, at="a facility")
             return await transaction.facilities(reach, after, limit)
 
     async def describe(self, facility_id: FacilityId) -> Facility:
@@ -280,7 +280,7 @@ class Rules:
             if rule is None or not any(sides):
                 raise NotFound("no such rule", field="rule_id")
             if not all(sides):
-                raise Denied(f"the permission `{FACILITY_ADMIN}` is needed at the hub and at the endpoint")
+                raise lacks(FACILITY_ADMIN, at="the hub and at the endpoint")
             await transaction.delete_rule(rule_id)
             await transaction.record(actor, "rule.removed", object_, "done", **_parties(rule))
 

@@ -12,13 +12,24 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, ReadroomError, Unavailable
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    ReadroomError,
+    Unavailable,
+    lacks,
+)
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId, FacilityId, NewId
 from kernel.language import Language
 from plumbing import timers
 from services.sharing import usecases
 from services.sharing.domain import (
+    CASES_FACILITY,
     Act,
     ActiveUser,
     Bucket,
@@ -26,7 +37,6 @@ from services.sharing.domain import (
     Received,
     Share,
     State,
-    lacks,
     no_bucket,
 )
 from services.sharing.otp import (
@@ -321,7 +331,7 @@ class Codes:
     async def unblock(self, actor: str, bucket_id: BucketId) -> tuple[Share, Bucket]:
         """Ends a block and begins to count anew; codes from before are void.
 
-        An operator may, and who administers shares at the facility of its cases; nobody for himself (A42).
+        An operator may, and who administers shares at the facility of its cases; nobody for themself (A42).
         To anybody else who has not sent it, it is the same as an absent one.
         """
         async with self._acts.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
@@ -333,9 +343,12 @@ class Codes:
             if shared is None:
                 raise no_bucket()
             if shared.bucket(bucket_id).recipient_login == actor:
-                raise Denied("nobody unblocks a share for himself")
+                raise Denied(
+                    "you cannot unblock a share that was sent to you: "
+                    "ask an administrator of the sending facility"
+                )
             if not (is_operator or permit.allowed or owners.issubset(permit.facility_ids)):
-                raise lacks(SHARE_ADMIN) if shared.sender_login == actor else no_bucket()
+                raise lacks(SHARE_ADMIN, at=CASES_FACILITY) if shared.sender_login == actor else no_bucket()
             async with self._database.transaction() as transaction:
                 locked = await transaction.lock_buckets([bucket_id])
                 share = await transaction.share_of(bucket_id)

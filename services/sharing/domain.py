@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, Expired, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
 from services.sharing.otp import MAX_WRONG_CODES
@@ -454,6 +454,10 @@ def link_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+CASES_FACILITY = "the facility of the cases"
+"""Where a permission counts that somebody lacks."""
+
+
 # What is not there
 
 
@@ -473,7 +477,3 @@ def no_bucket() -> NotFound:
 def no_link() -> NotFound:
     """The same for a link that is unknown, somebody else's, revoked or expired (A56)."""
     return NotFound("no such link", field="link")
-
-
-def lacks(permission: str) -> Denied:
-    return Denied(f"the permission `{permission}` is needed there")

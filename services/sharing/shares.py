@@ -15,11 +15,13 @@ from kernel.errors import (
     NotFound,
     Unauthenticated,
     Unavailable,
+    lacks,
 )
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, NewId, ShareId
 from kernel.language import Language
 from services.sharing.domain import (
+    CASES_FACILITY,
     Act,
     Bucket,
     Links,
@@ -33,7 +35,6 @@ from services.sharing.domain import (
     check_cases,
     check_logins,
     check_recipient,
-    lacks,
     language_of,
     no_bucket,
     no_case,
@@ -191,7 +192,7 @@ class Shares:
             policy = await transaction.policy(facility_id)
             parent = None if by_privilege else await transaction.to_share_on(actor, case_ids)
         if not by_privilege and not (parent and policy.further_sharing_allowed):
-            raise lacks(SHARE_CREATE)
+            raise lacks(SHARE_CREATE, at=CASES_FACILITY)
         return Way(facility_id, owners[case_ids[0]].time_zone, policy, parent)
 
     async def _save_pending(
@@ -211,7 +212,7 @@ class Shares:
             if way.parent:  # whoever ends it now waits for this share, and ends it too
                 parent = _first(await transaction.lock_buckets([way.parent.id]))
                 if parent is None or parent.stands(transaction.now) is not State.ACTIVE:
-                    raise lacks(SHARE_CREATE)
+                    raise lacks(SHARE_CREATE, at=CASES_FACILITY)
             bound = parent.ends_at if parent else None
             ends_at = end_for(wanted.validity, way.policy, way.time_zone, transaction.now, bound)
             share = Share(

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel import versions
-from kernel.errors import NotFound, ReadroomError, Unauthenticated, Unavailable
+from kernel.errors import NotFound, ReadroomError, Unauthenticated, Unavailable, lacks
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from kernel.versions import must_be_current
@@ -31,7 +31,6 @@ from services.sharing.domain import (
     Sight,
     State,
     User,
-    lacks,
     link_digest,
     no_link,
 )
@@ -305,7 +304,7 @@ class Policies:
         object_ = f"facility:{policy.facility_id}"
         async with self._acts.audited(actor, "policy.saved", object_):
             if not (await self._access.check_permission(SHARE_ADMIN, policy.facility_id)).allowed:
-                raise lacks(SHARE_ADMIN)
+                raise lacks(SHARE_ADMIN, at="this facility")
             async with self._database.transaction() as transaction:
                 last = await transaction.lock_policy(policy.facility_id)
                 must_be_current("the policy of this facility", policy.version, last)
@@ -338,7 +337,7 @@ class Policies:
             if unknown is not None and not permits:
                 raise unknown
             if not any(permit.allowed for permit in permits):
-                raise lacks(SHARE_ADMIN)
+                raise lacks(SHARE_ADMIN, at="this facility")
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, "policy.read", object_, "done")
                 return await transaction.policy(facility_id)

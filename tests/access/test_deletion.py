@@ -141,7 +141,7 @@ async def test_a_folder_a_grant_or_a_share_is_not_enough_to_delete(access: Acces
             await access.give(sender, north, Level.VIEW)
             await share(access, sender, user, case_id)
 
-    with pytest.raises(Denied, match="by his privilege"):
+    with pytest.raises(Denied, match="by your privilege"):
         await begin(access, user, case_id)
 
     assert (await access.check(user, case_id)).allowed

@@ -28,7 +28,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from demo.dicom_files import dataset_bytes
 from kernel.clock import MonotonicClock
-from kernel.errors import Denied, NotFound, ReadroomError, Unavailable
+from kernel.errors import NotFound, ReadroomError, Unavailable, lacks
 from kernel.ids import UUID7, FacilityId
 from local.embedded import EmbeddedServers
 from local.pki import Pki
@@ -110,7 +110,7 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
             if login is None or request.case_id not in self.cases:
                 raise NotFound(f"no case `{request.case_id}`", field="case_id")
             if login != ADMIN:
-                raise Denied("this needs the permission `study.delete` at the facility of the case")
+                raise lacks("study.delete", at="the facility of the case")
             self.begun[request.deletion_id] = access_pb2.BeginDeleteResponse(
                 study_ids=self.cases.pop(request.case_id), facility_id=str(RIVERSIDE), revision="7"
             )

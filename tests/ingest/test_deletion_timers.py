@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from kernel.errors import Denied, NotFound, Unavailable
+from kernel.errors import Denied, NotFound, Unavailable, lacks
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Database
@@ -184,7 +184,7 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
     for by in CONFIRM if closed else CONFIRM[:2]:
         await confirm(database, deletions, case_id, by)
     await deletions.resume()
-    refusal = Denied("this needs the permission `study.delete` at the facility of the case")
+    refusal = lacks("study.delete", at="the facility of the case")
     access.answer, allowed = refusal, access.answer
     with pytest.raises(Denied):
         await deletions.delete(actor, case_id, force=False)

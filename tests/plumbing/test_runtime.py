@@ -145,7 +145,10 @@ async def test_it_can_be_stopped_while_it_is_being_built(start: Start) -> None:
 @pytest.mark.parametrize(
     ("scenario", "reason"),
     [
-        ("ends", "access: `relay` ended"),
+        (
+            "ends",
+            "access: the task `relay` has ended although this process needs it: start the process again",
+        ),
         ("fails_in_build", "access: unexpected error, see the log"),
     ],
 )

@@ -290,10 +290,10 @@ async def test_nobody_else_unblocks(world: World) -> None:
     for login in ("stranger", "recipient-of-another"):
         with pytest.raises(NotFound, match="no such share"):
             await world.acting(login, mine.bucket_id).unblock()
-    with pytest.raises(Denied, match=r"the permission `share\.admin` is needed"):
+    with pytest.raises(Denied, match=r"you need the permission `share\.admin` at the facility of the cases"):
         await world.acting("sender", mine.bucket_id).unblock()
     access.permits = {"operator": Permit(True), "share.admin": Permit(True)}
-    with pytest.raises(Denied, match="nobody unblocks a share for himself"):
+    with pytest.raises(Denied, match="you cannot unblock a share that was sent to you"):
         await mine.unblock()
     with pytest.raises(NotFound, match="no such share"):
         await world.acting("ada", BucketId(uuid4())).unblock()
