@@ -7,14 +7,11 @@ memory; nothing else is held, however large the instance. No pixel is looked at 
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
-from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from kernel.clock import Clock
 from kernel.dicom import INDEXED_ATTRIBUTES, VALUES_PARTED_BY, Level, cut_value
@@ -29,6 +26,7 @@ from kernel.errors import (
 from kernel.filing import SOP_INSTANCE_UID, SPECIFIC_CHARACTER_SET, CannotBeFiled, Examination
 from kernel.ids import GatewayId
 from plumbing import dimse, log
+from plumbing.dicomtext import CharacterSet
 from plumbing.dimse import Acceptor, AssociationRequest, FewNames, RefusedConnection, StoreCommand
 from services.ingest.domain import (
     ANSWERS,
@@ -191,18 +189,9 @@ class Sink:
         raise dimse.Refused(ANSWERS[status].status, ANSWERS[status].comment)
 
 
-# PS3.3 C.12.1.1.2, and misspellings of it that pydicom knows. Any other name could be a codec of Python's.
-_CHARACTER_SET = re.compile(r"(ISO[ _-][ _A-Z0-9-]*|GB18030|GBK)?")
-
-# PS3.5 6.1.2.3: Specific Character Set applies to these.
-_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-
-
 def describe(values: Mapping[int, bytes]) -> Description:
     """Decode what is indexed: Unicode cut to its VR, without padding, control characters, empty values."""
-    declared = values.get(SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
-    terms = [term.strip(" \0") for term in declared]
-    encodings = convert_encodings([term if _CHARACTER_SET.fullmatch(term) else "" for term in terms])
+    character_set = CharacterSet.of(values.get(SPECIFIC_CHARACTER_SET, b""))
     kept: dict[Level, dict[str, str]] = {Level.STUDY: {}, Level.SERIES: {}}
     mapping: dict[str, str] = {}
     identity: dict[str, str] = {}
@@ -210,21 +199,14 @@ def describe(values: Mapping[int, bytes]) -> Description:
         raw = values.get(attribute.tag)
         if not raw:
             continue
-        if attribute.vr in _TEXT_VRS:
-            delimiters = PN_DELIMS if attribute.vr == "PN" else TEXT_VR_DELIMS
-            decoded = decode_bytes(raw, encodings, delimiters)
-        else:
-            decoded = raw.decode("ascii", "replace")
-        padding = " ^" if attribute.vr == "PN" else " "
-        printable = "".join(c if c.isprintable() else " " for c in decoded)
-        parts = [part.strip(" ").rstrip(padding) for part in printable.split(VALUES_PARTED_BY)]
-        whole = VALUES_PARTED_BY.join(parts)
+        whole = character_set.decode(raw, attribute.vr)
         text = cut_value(whole, attribute.vr)
         if text.strip(VALUES_PARTED_BY):
             kept[attribute.level][attribute.keyword] = text
-        if attribute.mapping and any(parts):
+        says_something = bool(whole.strip(VALUES_PARTED_BY))
+        if attribute.mapping and says_something:
             mapping[attribute.keyword] = whole_value(whole, attribute.vr)
-        if attribute.identity and any(parts):
+        if attribute.identity and says_something:
             identity[attribute.keyword] = whole_value(whole, attribute.vr)
     return Description(kept[Level.STUDY], kept[Level.SERIES], mapping, identity)
 

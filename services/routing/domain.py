@@ -95,8 +95,8 @@ class FacilitySettings:
 
 
 def fold(text: str) -> str:
-    """What is compared in place of `text`: trimmed and case-folded (A16)."""
-    return text.strip().casefold()
+    """What is compared in place of `text`: trimmed and case-folded (A16), in the normal form C of Unicode."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).strip().casefold())
 
 
 def save_facility(
@@ -229,8 +229,13 @@ def _key(value: str) -> str:
 
 
 def rule_keys(value: str) -> list[str]:
-    """The folded texts of which a rule may have one, so that it matches a mapping value."""
-    return value.split("\\")
+    """The folded texts of which a rule may have one, so that it matches a mapping value.
+
+    A rule of the version before may stand there in the normal form D of Unicode.
+    """
+    return value.split("\\") + [
+        decomposed for key in value.split("\\") if (decomposed := unicodedata.normalize("NFD", key)) != key
+    ]
 
 
 # Placing
