@@ -5,13 +5,14 @@ from uuid import UUID
 
 import grpc
 
+from kernel.delivery import State
 from kernel.ids import NoticeId, parse_id
 from kernel.language import Language
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
-from services.notify.domain import Notice, State
+from services.notify.domain import Notice
 from services.notify.usecases import Codes, Notices
 from wire.access.v1 import access_pb2
 from wire.notify.v1 import notify_pb2 as pb

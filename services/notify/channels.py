@@ -19,8 +19,9 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 
 from kernel.clock import Clock
+from kernel.delivery import Event, Undelivered
 from kernel.errors import Conflict, Denied, Invalid, Unavailable
-from services.notify.domain import Breaker, Event, Letter, Mailbox, Undelivered, mailbox
+from services.notify.domain import Breaker, Letter, Mailbox, mailbox
 
 _CRLF = "\r\n"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")

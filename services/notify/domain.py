@@ -1,4 +1,4 @@
-"""What a notice is, how it fares, when a reminder is due, and what may stand in a mail. No I/O, no clock."""
+"""What a notice is, when a reminder is due, and what may stand in a mail. No I/O, no clock."""
 
 import re
 import unicodedata
@@ -7,57 +7,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
+from kernel.delivery import Delivery, Event, Undelivered
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
-
-
-class State(StrEnum):
-    """How far a notice has come."""
-
-    WAITING = "waiting"
-    UNKNOWN = "unknown"
-    SENT = "sent"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-
-
-class Event(StrEnum):
-    """What happens to a notice."""
-
-    BEGIN = "begin"
-    """The content is about to be handed over; committed before its first byte is."""
-    TAKEN = "taken"
-    """The mail server has taken it."""
-    AWAY = "away"
-    """There is no connection to the mail server, whatever the mail."""
-    LATER = "later"
-    """It was not taken, and may be the next time."""
-    REFUSED = "refused"
-    """It was not taken, and will not be."""
-    LOST = "lost"
-    """The hand-over was begun and no answer came: it may have been taken."""
-    CANCEL = "cancel"
-    """There is nothing to tell any more."""
-    RESEND = "resend"
-    """An operator wants it tried again."""
-
-
-AFTER: Mapping[tuple[State, Event], State] = {
-    (State.WAITING, Event.BEGIN): State.UNKNOWN,
-    (State.WAITING, Event.AWAY): State.WAITING,
-    (State.WAITING, Event.LATER): State.WAITING,
-    (State.WAITING, Event.REFUSED): State.DEAD,
-    (State.WAITING, Event.CANCEL): State.CANCELLED,
-    (State.UNKNOWN, Event.TAKEN): State.SENT,
-    (State.UNKNOWN, Event.LATER): State.WAITING,
-    (State.UNKNOWN, Event.REFUSED): State.DEAD,
-    (State.UNKNOWN, Event.LOST): State.UNKNOWN,
-    (State.UNKNOWN, Event.RESEND): State.WAITING,
-    (State.DEAD, Event.RESEND): State.WAITING,
-}
-"""The whole life of a notice; what is absent does not happen. Nothing leads from UNKNOWN to WAITING but the
-server's own word that it did not take the mail, or an operator."""
 
 
 class Message(StrEnum):
@@ -94,72 +47,21 @@ class AboutPrivilege:
         return f"privilege:{self.user_id}:{self.facility_id}:{self.expires_at:%Y-%m-%dT%H:%M}:{self.days}"
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One message to one person: that it is to be told, not what.
-
-    Attributes:
-        attempts: so far; the number of the attempt that holds the notice, so that an earlier one that
-            was thought dead can do nothing to it.
-        trying_since: when the first attempt was made, or the first after a resend.
-        held_until: until when nobody else takes it up.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Delivery):
+    """One message to one person: that it is to be told, not what."""
 
     id: NoticeId
     message: Message
     about: AboutBucket | AboutPrivilege
-    state: State
-    attempts: int
     asked_at: datetime
-    held_until: datetime
-    trying_since: datetime | None = None
-    sent_at: datetime | None = None
-    last_error: str = ""
 
-
-# Attempts
-
-SHORTEST_PAUSE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(minutes=30)
-"""Longer than an attempt holds its notice."""
-GIVEN_UP_AFTER = timedelta(hours=48)
-"""A mail server that is away over a weekend has not lost a mail."""
 
 KEPT_FOR = timedelta(days=90)
 """How long a settled notice can be looked up; no fact comes again after so long."""
 
 FORGOTTEN_AT_ONCE = 5_000
 """Notices of one statement: a fraction of what it may take."""
-
-GAVE_UP = "given up after 48 hours: "
-
-
-def pause(trying_since: datetime, now: datetime) -> timedelta:
-    """How long to wait after a failed attempt: as long as it has been tried already, within bounds."""
-    return min(max(now - trying_since, SHORTEST_PAUSE), LONGEST_PAUSE)
-
-
-def is_given_up(trying_since: datetime, now: datetime) -> bool:
-    return now - trying_since >= GIVEN_UP_AFTER
-
-
-class NotDue(Exception):
-    """There is nothing to tell any more; why is its only argument."""
-
-
-class Undelivered(Exception):
-    """The mail was not taken, or it is not known whether it was.
-
-    Attributes:
-        event: AWAY, LATER, REFUSED or LOST.
-        reason: without address and content.
-    """
-
-    def __init__(self, event: Event, reason: str) -> None:
-        super().__init__(reason)
-        self.event = event
-        self.reason = reason
-
 
 # Reminders
 
@@ -275,9 +177,6 @@ class Letter:
     language: Language
     urgent: bool = False
 
-
-MAX_ERROR_CHARACTERS = 500
-"""What is kept of why an attempt failed."""
 
 MAX_LINE_CHARACTERS = 200
 """Longer names and descriptions say nothing more."""

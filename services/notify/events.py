@@ -1,19 +1,17 @@
-"""What notify hears, from sharing, access and ingest; and what it does by itself: send, plan, count."""
+"""What notify hears, from sharing, access and ingest; and what it does by itself: plan, heal, count."""
 
-import asyncio
-from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import Gauge
 
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
-from plumbing import log, timers
+from plumbing import healing, log, timers
 from plumbing.bus import Hearing, without_asking
 from services.notify.domain import Bucket, Users
 from services.notify.reminders import Reminders
-from services.notify.usecases import Notices, Sender
+from services.notify.usecases import Notices
 
 OPEN = Gauge(
     "readroom_notify_notices", "Notices that are not settled, by state; alert if `dead` grows", ["state"]
@@ -23,13 +21,10 @@ SENDERS = 16
 """Mails on their way at once: most of the time each waits for an owner, the mail server or a commit."""
 
 LOOK_INTERVAL_S = 1.0
-"""How soon a notice is seen that became due by the clock; one just asked for is seen at once."""
+"""How soon a reminder is asked for that became due by the clock."""
 
 COUNT_INTERVAL_S = 15
 """How old the gauge may be: about what a scrape takes to come round."""
-
-FINISH_S = 0.8
-"""What a mail on its way has when the process ends: less than the second that tasks are given."""
 
 _log = log.get()
 
@@ -65,36 +60,11 @@ def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, An
     ]
 
 
-async def send(sender: Sender, asked: asyncio.Event) -> None:
-    """Delivers what is due, several at once, as soon as it is asked for."""
-    async with asyncio.TaskGroup() as senders:
-        for _ in range(SENDERS):
-            senders.create_task(_send(sender, asked))
-
-
-async def _send(sender: Sender, asked: asyncio.Event) -> None:
-    while True:
-        asked.clear()
-        sent = False
-        with timers.surviving("send") as attempt:
-            sent = await _whole(sender.deliver_next())
-        if attempt.failed:
-            await asyncio.sleep(LOOK_INTERVAL_S)
-        elif not sent:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL_S):
-                    await asked.wait()
-
-
-async def _whole(attempt: Awaitable[bool]) -> bool:
-    """Does not break an attempt off when the process ends: a mail would be left of which nobody knows."""
-    task = asyncio.ensure_future(attempt)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=FINISH_S)
-        task.cancel()
-        raise
+async def heal(reminders: Reminders) -> int:
+    """Catches up with access; how many users had changed unheard."""
+    return await healing.heal(
+        [healing.Kind("users", reminders.versions, reminders.stale, reminders.catch_up)]
+    )
 
 
 async def plan(reminders: Reminders) -> None:

@@ -20,11 +20,13 @@ from pydantic import (
 from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
+from kernel.delivery import Undelivered
 from kernel.ids import NewId
 from kernel.language import Language
-from plumbing import healing, permitted, replaying, rpc, runtime, timers, verifying
+from plumbing import delivering, healing, permitted, replaying, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
 from plumbing.config import Address, ServiceSettings
+from plumbing.delivering import Sender
 from plumbing.outbox import Relay
 from plumbing.remote import is_loopback
 from plumbing.sealing import AuditTrail
@@ -32,11 +34,11 @@ from plumbing.tokens import Verifier
 from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
 from services.notify.clients import AccessClient, SharingClient
-from services.notify.domain import Undelivered, mailbox
+from services.notify.domain import mailbox
 from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
-from services.notify.usecases import NAME, Codes, Letters, Notices, Office, Sender
+from services.notify.usecases import NAME, Codes, Letters, Notices, Office
 
 COUNTRIES = "AT,BE,CH,CZ,DE,DK,FR,GB,IE,IT,LI,LU,MC,NL,PL"
 """Where Dutch, French, German and English are spoken in Europe, and the neighbours."""
@@ -168,7 +170,7 @@ async def build(
     notices = Notices(database, sharing, access)
     reminders = Reminders(database, access, settings.reminder_days, office)
     letters = Letters(sharing, access, press, clock, office)
-    sender = Sender(database, letters.write, mail)
+    sender = Sender("notice", database, letters.write, mail, notices.settled)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
@@ -184,9 +186,9 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": consumer.run,
-            "send": partial(events.send, sender, database.asked),
+            "send": partial(delivering.run, sender, database.asked, events.SENDERS),
             "plan": partial(events.plan, reminders),
-            "heal": partial(healing.run, reminders.heal),
+            "heal": partial(healing.run, partial(events.heal, reminders)),
             "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },

@@ -11,21 +11,22 @@ from uuid import UUID
 import asyncpg
 
 from kernel.clock import Clock
+from kernel.delivery import State
 from kernel.ids import BucketId, FacilityId, NewId, NoticeId, UserId
 from plumbing import db
 from plumbing.audit import AuditEntry
+from plumbing.delivering import Queue
 from services.notify.domain import (
-    LONGEST_PAUSE,
-    MAX_ERROR_CHARACTERS,
     AboutBucket,
     AboutPrivilege,
     Expiring,
     Message,
     Notice,
     Person,
-    State,
 )
 from services.notify.usecases import Outcome, Seen
+
+_QUEUE = Queue("notices", "notice_id")
 
 
 class NotifyTransaction(db.Transaction):
@@ -75,65 +76,16 @@ class NotifyTransaction(db.Transaction):
         )
 
     async def claim(self, held_until: datetime) -> Notice | None:
-        """The notice that has waited longest, held by the caller alone until then.
-
-        One that would have to wait longer than ever is due too: the clock was set back after a restart (R11).
-        """
-        row = await self.connection.fetchrow(
-            """
-            update notices set attempts = attempts + 1, next_attempt_at = $2,
-                trying_since = coalesce(trying_since, $1)
-            where notice_id = (
-                select notice_id from notices
-                where state = 'waiting' and (next_attempt_at <= $1 or next_attempt_at > $3)
-                order by next_attempt_at limit 1 for update skip locked
-            )
-            returning *
-            """,
-            self.now,
-            held_until,
-            self.now + LONGEST_PAUSE,
-        )
+        row = await _QUEUE.claim(self, held_until)
         return _notice(row) if row else None
 
     async def advance(self, notice: Notice, was: Collection[State]) -> bool:
-        """Saves how the notice stands, unless it is no longer as it was or another attempt's."""
         self.asked |= notice.state is State.WAITING
-        return bool(
-            await self.connection.fetchval(
-                """
-                update notices set state = $2, trying_since = $3, next_attempt_at = $4, sent_at = $5,
-                    last_error = $6
-                where notice_id = $1 and attempts = $7 and state = any($8)
-                returning true
-                """,
-                notice.id,
-                notice.state,
-                notice.trying_since,
-                notice.held_until,
-                notice.sent_at,
-                notice.last_error[:MAX_ERROR_CHARACTERS],
-                notice.attempts,
-                list(was),
-            )
-        )
+        return await _QUEUE.advance(self, notice, was)
 
     async def wake(self) -> None:
-        """Whatever waits is due now; an attempt that holds such a notice finds that it is another's.
-
-        What somebody is just writing is left to him, so that two who write many never wait for each other.
-        """
         self.asked = True
-        await self.connection.execute(
-            """
-            update notices set next_attempt_at = $1
-            where notice_id in (
-                select notice_id from notices
-                where state = 'waiting' and next_attempt_at > $1 for update skip locked
-            )
-            """,
-            self.now,
-        )
+        await _QUEUE.wake(self)
 
     async def lock_notice(self, notice_id: NoticeId) -> Notice | None:
         """The notice; until this transaction ends nobody else changes it."""

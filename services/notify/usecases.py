@@ -1,58 +1,41 @@
 """What notify does: asks the owners at each attempt, hands mails over once, sends codes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
-from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
+from kernel.delivery import AFTER, Event, NotDue, State
+from kernel.errors import Conflict, NotFound, lacks
 from kernel.events import CasePurged, Fact
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
-from plumbing import log
 from services.notify.domain import (
-    AFTER,
     FORGOTTEN_AT_ONCE,
-    GAVE_UP,
     KEPT_FOR,
     AboutBucket,
     AboutPrivilege,
     Bucket,
-    Event,
     Exam,
     Expiring,
     Letter,
     Message,
-    NotDue,
     Notice,
     Person,
-    State,
-    Undelivered,
     Users,
     checked_code,
-    is_given_up,
     lines,
     one_line,
-    pause,
 )
 
 NAME = "notify"
 OPERATOR = "operator"
 SHARE_ADMIN = "share.admin"
 
-HELD_FOR = timedelta(minutes=5)
-"""How long an attempt holds its notice: longer than a mail server may take over everything."""
-
-AGAIN_S = 0.5
-"""How soon what became of a mail is written again while the database does not answer."""
-
 Outcome = Literal["done", "refused"]
-
-_log = log.get()
 
 
 class Sharing(Protocol):
@@ -94,22 +77,6 @@ class Access(Protocol):
     async def reach(self, permission: str) -> Reach: ...
 
 
-class Envelope(Protocol):
-    """A mail server that waits for the content of one mail, having accepted its recipient."""
-
-    async def hand_over(self) -> None:
-        """Raises Undelivered unless the server has taken the mail."""
-        ...
-
-
-class Post(Protocol):
-    """Mail."""
-
-    def envelope(self, letter: Letter) -> AbstractAsyncContextManager[Envelope]:
-        """Raises Undelivered if nobody is there to take it, or its recipient is not accepted."""
-        ...
-
-
 class Texts(Protocol):
     """Text messages."""
 
@@ -140,8 +107,6 @@ class Transaction(Protocol):
     ) -> None: ...
 
     async def ask(self, message: Message, about: AboutBucket | AboutPrivilege) -> None: ...
-    async def claim(self, held_until: datetime) -> Notice | None: ...
-    async def wake(self) -> None: ...
     async def advance(self, notice: Notice, was: Collection[State]) -> bool: ...
     async def lock_notice(self, notice_id: NoticeId) -> Notice | None: ...
     async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
@@ -198,6 +163,15 @@ class Notices:
         """Notices name no case and hold nothing of any, so all is purged as soon as it is heard (A60)."""
         await transaction.say(CasePurged(case_id, version, by=NAME))
 
+    # Sent
+
+    async def settled(self, transaction: Transaction, notice: Notice, event: Event) -> None:
+        """Audits what the mail server said, or that it said nothing."""
+        outcome: Outcome = "done" if event is Event.TAKEN else "refused"
+        await transaction.record(
+            f"service:{NAME}", "notice.sent", notice.about.intent, outcome, notice_id=str(notice.id)
+        )
+
     # Asked
 
     async def list(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
@@ -223,14 +197,13 @@ class Notices:
                 notice = await transaction.lock_notice(notice_id)
                 if notice is None:
                     raise NotFound(f"there is no notice `{notice_id}`")
-                state = AFTER.get((notice.state, Event.RESEND))
-                if state is None:
+                if (notice.state, Event.RESEND) not in AFTER:
                     raise Conflict(f"a notice that is {notice.state} is not sent again")
                 if notice.state is State.UNKNOWN and transaction.now < notice.held_until:
                     raise Conflict(
                         "the notice is being handed over: wait five minutes for what becomes of it"
                     )
-                again = replace(notice, state=state, trying_since=None, held_until=transaction.now)
+                again = notice.resent(transaction.now)
                 await transaction.advance(again, [notice.state])
                 await transaction.record(actor, "notice.resent", f"notice:{notice_id}", "done")
                 return again
@@ -349,107 +322,6 @@ class Office:
 
     address: str
     language: Language
-
-
-class Sender:
-    """Delivers notices: each at most once, unless the mail server itself says that it did not take it.
-
-    Claim → ask the owners → connect, MAIL, RCPT → commit UNKNOWN → content → commit what the server said.
-    Who dies before the second commit leaves a notice that others take up; who dies after it, one that only
-    an operator does.
-    """
-
-    def __init__(self, database: Database, write: Callable[[Notice], Awaitable[Letter]], post: Post) -> None:
-        self._database = database
-        self._write = write
-        self._post = post
-        self._was_away = True  # who begins does not know
-
-    async def deliver_next(self) -> bool:
-        """One attempt at the notice that has waited longest; False if none is due."""
-        async with self._database.statements() as transaction:
-            notice = await transaction.claim(transaction.now + HELD_FOR)
-        if notice is None:
-            return False
-        try:
-            letter = await self._write(notice)
-            async with self._post.envelope(letter) as envelope:
-                begun = await self._begin(notice)
-                if begun is None:
-                    return True
-                notice = begun
-                await envelope.hand_over()
-            event, reason = Event.TAKEN, ""
-        except NotDue as not_due:
-            event, reason = Event.CANCEL, str(not_due)
-        except Undelivered as undelivered:
-            event, reason = undelivered.event, undelivered.reason
-        except ReadroomError as error:
-            event, reason = _failed(notice), error.sentence
-        except Exception:
-            _log.exception("unexpected error")
-            event, reason = _failed(notice), "unexpected error, see the log"
-        await self._settle(notice, event, reason)
-        return True
-
-    async def _begin(self, notice: Notice) -> Notice | None:
-        """The notice as it stands from now on; None if it was cancelled, or is another attempt's by now."""
-        async with self._database.statements() as transaction:
-            begun = replace(
-                notice,
-                state=AFTER[notice.state, Event.BEGIN],
-                held_until=transaction.now + HELD_FOR,
-                last_error="the hand-over was begun, and its end is not known",
-            )
-            return begun if await transaction.advance(begun, [notice.state]) else None
-
-    async def _settle(self, notice: Notice, event: Event, reason: str) -> None:
-        """Writes what became of the notice, and insists: it may be known to nobody else."""
-        wakes = event is Event.TAKEN and self._was_away
-        if event in (Event.AWAY, Event.TAKEN):
-            self._was_away = event is Event.AWAY  # said before anything is awaited: one wakes for all
-        while True:
-            try:
-                async with self._database.transaction() as transaction:
-                    settled = _after(notice, event, reason, transaction.now)
-                    # UNKNOWN too where an answer to the commit of it was lost.
-                    if not await transaction.advance(settled, [State.WAITING, State.UNKNOWN]):
-                        return
-                    if wakes:
-                        await transaction.wake()
-                    if event in (Event.TAKEN, Event.REFUSED, Event.LOST):
-                        await transaction.record(
-                            f"service:{NAME}",
-                            "notice.sent",
-                            notice.about.intent,
-                            "done" if event is Event.TAKEN else "refused",
-                            notice_id=str(notice.id),
-                        )
-            except Unavailable:
-                await asyncio.sleep(AGAIN_S)
-            else:
-                _log.info("notice", notice=notice.id, state=settled.state, reason=settled.last_error)
-                return
-
-
-def _failed(notice: Notice) -> Event:
-    """What an attempt comes to that failed without the mail server's word."""
-    return Event.LATER if notice.state is State.WAITING else Event.LOST
-
-
-def _after(notice: Notice, event: Event, reason: str, now: datetime) -> Notice:
-    """The notice after an attempt."""
-    since = notice.trying_since or now
-    if event in (Event.AWAY, Event.LATER) and is_given_up(since, now):
-        event, reason = Event.REFUSED, GAVE_UP + reason
-    state = AFTER[notice.state, event]
-    return replace(
-        notice,
-        state=state,
-        held_until=now + pause(since, now),
-        sent_at=now if state is State.SENT else None,
-        last_error=reason,
-    )
 
 
 class Codes:

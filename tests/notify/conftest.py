@@ -7,14 +7,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from kernel.delivery import State
 from kernel.ids import UUID7
 from kernel.language import Language
+from plumbing.delivering import Sender
 from services.notify.channels import MailServer as Post
-from services.notify.domain import Bucket, Notice, Person, State
+from services.notify.domain import Bucket, Letter, Notice, Person
 from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
-from services.notify.usecases import EVERYTHING, Letters, Notices, Office, Sender
+from services.notify.usecases import EVERYTHING, Letters, Notices, Office
 from tests.clocks import Clock
 from tests.notify.builders import LINK_BASE, OFFICE, Owners
 from tests.notify.mailserver import MailServer, Received, mail_server
@@ -31,7 +33,7 @@ class Notify:
     post: Post
     notices: Notices
     letters: Letters
-    sender: Sender
+    sender: Sender[Notice, Letter]
     reminders: Reminders
 
     async def created(self, bucket: Bucket) -> None:
@@ -101,15 +103,16 @@ async def notify(database_url: str) -> AsyncIterator[Notify]:
         post = Post("127.0.0.1", server.port, "none", "", "", "readroom@group.example", 2.0, clock)
         office = Office(OFFICE, Language.NL)
         letters = Letters(owners, owners, Templates(LINK_BASE), clock, office)
+        notices = Notices(database, owners, owners)
         yield Notify(
             database,
             clock,
             owners,
             server,
             post,
-            Notices(database, owners, owners),
+            notices,
             letters,
-            Sender(database, letters.write, post),
+            Sender("notice", database, letters.write, post, notices.settled),
             Reminders(database, owners, (30, 7, 1), office),
         )
         await post.close()

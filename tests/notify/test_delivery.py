@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from kernel.delivery import HELD_FOR, State
 from kernel.errors import Conflict, Unavailable
-from services.notify.domain import Letter, Notice, State
-from services.notify.events import send
+from plumbing import delivering
+from plumbing.delivering import Envelope, Sender
+from services.notify.domain import Letter, Notice
 from services.notify.store import NotifyTransaction
-from services.notify.usecases import HELD_FOR, OPERATOR, Envelope, Reach, Sender
+from services.notify.usecases import OPERATOR, Reach
 from tests.notify.conftest import Notify
 
 LONG = timedelta(hours=1)
@@ -317,7 +319,10 @@ class Steps:
     def __init__(self, notify: Notify) -> None:
         self.at: dict[str, Any] = {}
         self._notify = notify
-        self.sender = Sender(_Database(notify.database, self), self.write, self)
+        self.sender = self.on(_Database(notify.database, self))
+
+    def on(self, database: Any) -> Sender[Notice, Letter]:
+        return Sender("notice", database, self.write, self, self._notify.notices.settled)
 
     async def reach(self, step: str) -> None:
         if step in self.at:
@@ -441,7 +446,7 @@ async def test_what_became_of_a_mail_is_written_when_the_database_is_back(notify
             async with super().transaction() as transaction:
                 yield transaction
 
-    sender = Sender(Away(notify.database, steps), steps.write, steps)
+    sender = steps.on(Away(notify.database, steps))
     assert await sender.deliver_next()
     assert SENT == await notify.state()
 
@@ -495,7 +500,7 @@ async def test_when_the_process_is_told_to_end_a_mail_on_its_way_arrives(notify:
     notify.server.delay_s = 0.2
     has_content = asyncio.Event()
     notify.server.on_content = has_content.set
-    sending = asyncio.create_task(send(notify.sender, notify.database.asked))
+    sending = asyncio.create_task(delivering.run(notify.sender, notify.database.asked, 16))
 
     await has_content.wait()
     sending.cancel()

@@ -9,19 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, meta
 
+from kernel.delivery import State, Undelivered
 from kernel.language import Language
 from services.notify.channels import _written
-from services.notify.domain import (
-    Exam,
-    Letter,
-    Message,
-    State,
-    Undelivered,
-    lines,
-    mailbox,
-    one_line,
-    study_date,
-)
+from services.notify.domain import Exam, Letter, Message, lines, mailbox, one_line, study_date
 from services.notify.rendering import FOLDER, Templates
 from tests.clocks import NOON
 from tests.notify.builders import LINK_BASE, OFFICE

@@ -4,8 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from kernel.delivery import State
 from kernel.language import Language
-from services.notify.domain import Expiring, State, due_step
+from services.notify import events
+from services.notify.domain import Expiring, due_step
 from tests.clocks import NOON
 from tests.notify.builders import NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify
@@ -214,8 +216,8 @@ async def test_users_of_whom_nothing_was_heard_are_found(notify: Notify) -> None
     for person in people[:3]:
         notify.owners.privilege(person, NOON + DAY)
 
-    assert 120 == await notify.reminders.heal()
-    assert 0 == await notify.reminders.heal()
+    assert 120 == await events.heal(notify.reminders)
+    assert 0 == await events.heal(notify.reminders)
     assert len(await notify.remind()) == 6
     notify.owners.bump(people[0])
-    assert 1 == await notify.reminders.heal()
+    assert 1 == await events.heal(notify.reminders)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from kernel.delivery import Event, Undelivered
 from kernel.language import Language
 from local.pki import Pki
 from services.notify.channels import MailServer
-from services.notify.domain import Event, Letter, Undelivered
+from services.notify.domain import Letter
 from tests.clocks import Clock
 
 LETTER = Letter("jane@clinic.example", "subject", "text\n", "<p>text</p>\n", "r", Language.EN)

@@ -8,11 +8,11 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+from kernel.delivery import MAX_ERROR_CHARACTERS
 from kernel.dicom import MAX_CHARACTERS
 from plumbing import deadletters, pages, rpc
 from services.ingest.deletion import CONFIRM
 from services.ingest.domain import MAX_NAME_CHARACTERS, MAX_REASON_CHARACTERS, MAX_TITLES
-from services.notify.domain import MAX_ERROR_CHARACTERS
 from services.reporting.domain import MAX_CASE_BYTES, MAX_CASE_REPORTS
 from services.routing import domain as routing
 from services.sharing import domain as sharing

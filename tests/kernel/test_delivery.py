@@ -1,23 +1,15 @@
-"""The life of a notice as a table, and its pauses."""
+"""The life of a delivery as a table, and its pauses."""
 
 from datetime import timedelta
 
 import pytest
 
-from services.notify.domain import (
-    AFTER,
-    LONGEST_PAUSE,
-    Event,
-    State,
-    is_given_up,
-    pause,
-)
-from services.notify.usecases import HELD_FOR
+from kernel.delivery import AFTER, HELD_FOR, LONGEST_PAUSE, Event, State, is_given_up, pause
 from tests.clocks import NOON
 
 
 def test_nothing_leads_back_to_waiting_but_the_servers_word_or_an_operator() -> None:
-    """Else a mail of unknown fate would be sent a second time."""
+    """Else what is of unknown fate would be sent a second time."""
     back = {(was, event) for (was, event), state in AFTER.items() if state is State.WAITING}
 
     assert {
@@ -52,6 +44,6 @@ def test_it_is_given_up_after_48_hours_to_the_instant() -> None:
     assert is_given_up(NOON, end)
 
 
-def test_an_attempt_holds_its_notice_for_less_than_the_longest_pause() -> None:
-    """A notice that would have to wait longer than that is taken for one whose clock was set back."""
+def test_an_attempt_holds_its_delivery_for_less_than_the_longest_pause() -> None:
+    """A delivery that would have to wait longer than that is taken for one whose clock was set back."""
     assert HELD_FOR < LONGEST_PAUSE
