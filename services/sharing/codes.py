@@ -26,7 +26,6 @@ from kernel.errors import (
 from kernel.events import ShareBlocked
 from kernel.ids import BucketId, FacilityId, NewId
 from kernel.language import Language
-from plumbing import timers
 from services.sharing import usecases
 from services.sharing.domain import (
     CASES_FACILITY,
@@ -391,14 +390,13 @@ class CodeRepairs:
                     blocked += 1
         return blocked
 
-    async def register(self) -> int:
-        """Tells access of login sessions that it has not accepted yet."""
+    async def unregistered(self) -> Sequence[Redeemed]:
+        """Login sessions that access has not accepted yet."""
         async with self._database.transaction() as transaction:
-            sessions = await transaction.sessions_to_tell(BATCH)
-        failed = await timers.each("register login sessions", sessions, self._register)
-        return len(sessions) - len(failed)
+            return await transaction.sessions_to_tell(BATCH)
 
-    async def _register(self, redeemed: Redeemed) -> None:
+    async def register(self, redeemed: Redeemed) -> None:
+        """Tells access of one of them."""
         is_outdated = False
         try:
             await self._access.register(redeemed)

@@ -6,10 +6,10 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from kernel.errors import Conflict
+from kernel.errors import Conflict, ReadroomError
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
-from plumbing import timers
+from plumbing import answers, timers
 from plumbing.bus import Hearing
 from services.sharing.codes import CodeRepairs
 from services.sharing.usecases import BATCH, Access, Repairs, Transaction
@@ -51,5 +51,26 @@ async def tell(repairs: Repairs, codes: CodeRepairs) -> None:
     async def count() -> None:
         UNTOLD.set(await repairs.count_untold())
 
-    acts = (repairs.tell, codes.register)
+    acts = (partial(tell_access, repairs), partial(register, codes))
     await timers.every(TELL_INTERVAL_S, count, *(partial(timers.drain, BATCH, act) for act in acts))
+
+
+async def tell_access(repairs: Repairs) -> int:
+    """Tells access how buckets stand; how many of them it has accepted now."""
+    untold = await repairs.untold()
+    try:
+        await repairs.tell(untold)
+    except ReadroomError as error:
+        if answers.nobody_answers(error):
+            raise
+        # Perhaps because of one of them.
+        refused = await timers.each("tell access", [[bucket] for bucket in untold], repairs.tell)
+        return len(untold) - len(refused)
+    return len(untold)
+
+
+async def register(codes: CodeRepairs) -> int:
+    """Tells access of login sessions; how many of them it has accepted now."""
+    sessions = await codes.unregistered()
+    failed = await timers.each("register login sessions", sessions, codes.register)
+    return len(sessions) - len(failed)

@@ -13,11 +13,10 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel import versions
-from kernel.errors import NotFound, ReadroomError, Unauthenticated, Unavailable, lacks
+from kernel.errors import NotFound, Unauthenticated, Unavailable, lacks
 from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from kernel.versions import must_be_current
-from plumbing import answers, timers
 from services.sharing.domain import (
     Act,
     ActiveUser,
@@ -378,19 +377,14 @@ class Repairs:
             await _record_each(transaction, "share.extension_abandoned", given_up)
         return len(abandoned) + len(given_up)
 
-    async def tell(self) -> int:
-        """Tells access what it has not accepted yet."""
+    async def untold(self) -> Sequence[Bucket]:
+        """Buckets that access has not accepted yet as they stand."""
         async with self._database.transaction() as transaction:
-            untold = await transaction.untold(BATCH)
-        try:
-            await self._telling.repeat(untold)
-        except ReadroomError as error:
-            if answers.nobody_answers(error):
-                raise
-            # Perhaps because of one of them.
-            refused = await timers.each("tell access", [[bucket] for bucket in untold], self._telling.repeat)
-            return len(untold) - len(refused)
-        return len(untold)
+            return await transaction.untold(BATCH)
+
+    async def tell(self, untold: Sequence[Bucket]) -> None:
+        """Tells access how these stand."""
+        await self._telling.repeat(untold)
 
     async def count_untold(self) -> int:
         """How many buckets access has not accepted as they stand."""

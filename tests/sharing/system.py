@@ -22,7 +22,7 @@ from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
 from local.embedded import EmbeddedServers
 from plumbing import rpc
 from plumbing.db import Database
-from services.sharing import main
+from services.sharing import events, main
 from services.sharing.clients import AccessClient
 from services.sharing.domain import Act, Bucket, Links, Recipient, Rights, Share, State, Wanted
 from services.sharing.shares import Shares
@@ -199,7 +199,7 @@ class Sharing:
         """One pass, long after whatever was cut off."""
         await self.repairs.expire()
         await self.repairs.abandon()
-        await self.repairs.tell()
+        await events.tell_access(self.repairs)
 
     async def save_policy(self, **changes: Any) -> Policy:
         act("adam")
@@ -264,7 +264,7 @@ async def block(sharing: Sharing, bucket: Bucket) -> None:
     async with sharing.database.transaction() as transaction:
         (found,) = await transaction.lock_buckets([bucket.id])
         await transaction.save_buckets([replace(found.after(Act.BLOCK, transaction.now), wrong_codes=5)])
-    await sharing.repairs.tell()
+    await events.tell_access(sharing.repairs)
 
 
 async def extend(sharing: Sharing, login: str, bucket: Bucket, validity: Validity) -> Bucket:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kernel.errors import Denied, Expired, ReadroomError, Unavailable
+from services.sharing import events
 from services.sharing.usecases import active_user
 from tests.sharing.two_factor import Actor, World, a_world, tried
 
@@ -66,7 +67,7 @@ async def test_a_contact_that_changes_while_a_code_is_redeemed_opens_nothing(wor
 
     world.access.before_registering = None
     assert await code_needed(world, mine)
-    assert 0 == await world.code_repairs.register()
+    assert 0 == await events.register(world.code_repairs)
     await mine.redeem(await world.next_code(mine))
 
 
@@ -78,7 +79,7 @@ async def test_what_access_was_not_told_in_time_is_forgotten_by_the_repair(world
     world.access.failing = None
     world.access.move(mine.login)
 
-    await world.code_repairs.register()
+    await events.register(world.code_repairs)
 
     assert [] == world.access.registered
     assert not await world.query("select from sessions where bucket_id = $1", mine.bucket_id)

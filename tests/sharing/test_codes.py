@@ -11,6 +11,7 @@ from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unauthen
 from kernel.events import ShareBlocked, ShareOpened
 from kernel.ids import BucketId
 from kernel.language import Language
+from services.sharing import events
 from services.sharing.domain import Change, Permit, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
 from services.sharing.usecases import active_user
@@ -338,9 +339,9 @@ async def test_a_block_is_told_until_access_has_accepted_it(world: World) -> Non
         (await world.stored(mine)).accepted_version,
     )
 
-    assert isinstance(await tried(world.repairs.tell()), Unavailable)
+    assert isinstance(await tried(events.tell_access(world.repairs)), Unavailable)
     world.access.failing = None
-    await world.repairs.tell()
+    await events.tell_access(world.repairs)
     assert Change(mine.bucket_id, 3, False, None) in world.access.changes
     assert 3 == (await world.stored(mine)).accepted_version
 
@@ -356,7 +357,7 @@ async def test_a_login_session_is_registered_as_soon_as_access_answers(world: Wo
 
     world.access.failing = None
     if who == "the timer":
-        await world.code_repairs.register()
+        await events.register(world.code_repairs)
     else:
         assert not (await mine.redeem(code)).withheld
     assert (mine.bucket_id, "phone") in world.access.registered
@@ -379,10 +380,10 @@ async def test_a_session_that_access_refuses_for_good_keeps_no_other_from_its_tu
         await register(redeemed)
 
     monkeypatch.setattr(world.access, "register", refusing)
-    await world.code_repairs.register()
+    await events.register(world.code_repairs)
 
     assert [(second.bucket_id, "phone")] == world.access.registered
-    assert 0 == await world.code_repairs.register()
+    assert 0 == await events.register(world.code_repairs)
 
 
 @pytest.mark.parametrize("session", ["", "s" * 129, "a\tb"])
@@ -419,7 +420,7 @@ async def test_what_has_ended_forgets_its_sessions_and_what_is_blocked_does_not(
     await world.on(blocked, "laptop").miss(5)
     world.clock.pass_by(timedelta(hours=1))
     await world.repairs.expire()
-    await world.repairs.tell()
+    await events.tell_access(world.repairs)
 
     ids = [expiring.bucket_id, blocked.bucket_id]
     rows = await world.query("select bucket_id from sessions where bucket_id = any($1)", ids)

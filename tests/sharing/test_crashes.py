@@ -13,6 +13,7 @@ from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
 from plumbing.answers import BadAnswer
+from services.sharing import events
 from services.sharing.domain import Act, Bucket, Recipient, State
 from services.sharing.validity import Validity, end_of
 from tests.sharing.system import (
@@ -131,7 +132,7 @@ async def test_a_share_that_is_shortened_while_it_is_granted_opens_with_the_new_
 
     sharing.access.meanwhile["grant"] = shorten_it
     share = await sharing.share("vos", [case_id], "rita")
-    await sharing.repairs.tell()
+    await events.tell_access(sharing.repairs)
 
     assert end_of(day, AMSTERDAM) == share.buckets[0].ends_at
     assert (await agree(sharing, case_id))["rita"]
@@ -208,7 +209,7 @@ async def test_a_block_that_access_did_not_hear_of_counts_after_a_repair(sharing
 
     cut(sharing, "before", "change", AWAY)
     with pytest.raises(Unavailable):
-        await sharing.repairs.tell()
+        await events.tell_access(sharing.repairs)
     assert await sharing.world.sees("rita", case_id)
     await sharing.repair()
 
@@ -225,7 +226,7 @@ async def test_buckets_are_told_one_by_one_where_access_refuses_all_of_them(shar
 
     cut(sharing, "before", "change", BadAnswer("`access` gave an answer that its contract does not allow"))
 
-    assert await sharing.repairs.tell() == 2
+    assert await events.tell_access(sharing.repairs) == 2
     assert not any((await agree(sharing, case_id)).values())
 
 

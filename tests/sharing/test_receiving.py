@@ -10,6 +10,7 @@ import pytest
 from kernel.errors import NotFound
 from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
 from kernel.ids import CaseId, ShareId
+from services.sharing import events
 from services.sharing.domain import Recipient
 from services.sharing.otp import Redeemed
 from services.sharing.usecases import active_user
@@ -204,7 +205,7 @@ async def test_after_a_renewal_another_code_is_needed(sharing: Sharing) -> None:
 
     sharing.clock.pass_by(2 * DAY)
     await sharing.repairs.expire()
-    await sharing.repairs.tell()
+    await events.tell_access(sharing.repairs)
     await extend(sharing, "vos", bucket, Validity(unlimited=True))
     assert not await world.sees("rita", case_id)
     await sharing.access.register(redeemed)
