@@ -107,8 +107,8 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
     IndexedAttribute("CurrentPatientLocation", 0x0038_0300, "LO", Level.STUDY, mapping=True),
 )
 
-MAPPING_TAGS: frozenset[str] = frozenset(a.keyword for a in INDEXED_ATTRIBUTES if a.mapping)
-"""The keywords that a hub may choose as its mapping tag (RTE-5)."""
+MAPPING_TAGS: Mapping[str, str] = {a.keyword: a.vr for a in INDEXED_ATTRIBUTES if a.mapping}
+"""The keywords that a hub may choose as its mapping tag (RTE-5), with their value representations."""
 
 IDENTITY: frozenset[str] = frozenset(a.keyword for a in INDEXED_ATTRIBUTES if a.identity)
 """The keywords of the patient identity."""
@@ -129,6 +129,9 @@ MAX_CHARACTERS: Mapping[str, int] = {
     "UI": 64,
 }
 """What one value holds at most, by value representation (PS3.5 table 6.2-1)."""
+
+MAX_VALUE_CHARACTERS: Mapping[str, int] = {**MAX_CHARACTERS, "PN": 3 * MAX_CHARACTERS["PN"] + 2}
+"""The same where a name is all its component groups and what parts them (PS3.5 6.2.1)."""
 
 MAX_VALUES = 8
 """What the index keeps of a multi-valued element: `OperatorsName` lists a team, not a department."""

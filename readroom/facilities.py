@@ -192,14 +192,24 @@ async def rule_table(readroom: Readroom) -> tuple[Column[EndpointRule], ...]:
 @click.option("--text", required=True, help="The value of the hub's mapping tag that matches.")
 @acting
 async def create_rule(readroom: Readroom, out: Output, endpoint: str, hub: str, text: str) -> None:
-    """Send studies of a hub whose mapping tag says TEXT to ENDPOINT."""
+    """Send studies of a hub whose mapping tag says TEXT to ENDPOINT.
+
+    TEXT is compared whole, without regard to case and to how many blanks there are; `*` and `%` are literal.
+    """
     wanted = EndpointRule(
         endpoint_facility_id=await names.facility_id(readroom, endpoint),
         hub_facility_id=await names.facility_id(readroom, hub),
         text=text,
     )
-    stored = (await readroom.routing.SaveRule(SaveRuleRequest(rule=wanted))).rule
-    out.item(await rule_table(readroom), stored)
+    await save_rule(readroom, out, wanted)
+
+
+async def save_rule(readroom: Readroom, out: Output, wanted: EndpointRule) -> None:
+    """Saves a rule and shows it, with what its text does not mean."""
+    answer = await readroom.routing.SaveRule(SaveRuleRequest(rule=wanted))
+    out.item(await rule_table(readroom), answer.rule)
+    if answer.note:
+        click.echo(f"note: {answer.note}", err=True)
 
 
 @rule.command("list")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from kernel.dicom import INDEXED_ATTRIBUTES, MAX_CHARACTERS, cut_value
+from kernel.dicom import INDEXED_ATTRIBUTES, MAX_CHARACTERS, MAX_VALUE_CHARACTERS, cut_value
 from kernel.ids import StudyId
 from services.access.domain import ConfirmedStudy
 
@@ -31,9 +31,6 @@ KEYWORDS: Mapping[str, str] = {
     "referring_physician_name": "ReferringPhysicianName",
 }
 """The attributes of a study that the index keeps, by DICOM keyword (PS3.6)."""
-
-# Each of them has one value (PS3.6); a name has three component groups and what parts them (PS3.5 6.2.1).
-MAX_VALUE_CHARACTERS: Mapping[str, int] = {**MAX_CHARACTERS, "PN": 3 * MAX_CHARACTERS["PN"] + 2}
 
 _VR_OF_KEYWORD = {attribute.keyword: attribute.vr for attribute in INDEXED_ATTRIBUTES}
 _VR = {name: _VR_OF_KEYWORD[keyword] for name, keyword in KEYWORDS.items()}

@@ -20,6 +20,7 @@ from services.routing.domain import (
     Placement,
     Reason,
     fold,
+    literal_wildcards,
 )
 from services.routing.moves import Ending, Moves
 from services.routing.parts import HELD_SENTENCES, Held, HeldKind
@@ -83,7 +84,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
             FacilityId(parse_id(given.hub_facility_id, "hub_facility_id")),
             given.text,
         )
-        return pb.SaveRuleResponse(rule=_rule(rule))
+        return pb.SaveRuleResponse(rule=_rule(rule), note=literal_wildcards(rule.text))
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:  # noqa: N802
         limit = pages.size(request.page_size)

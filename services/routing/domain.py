@@ -16,19 +16,21 @@ While nobody has distributed a case that had no value, the first value to arrive
 after that, what arrives with a value is held, for nobody looked at it when the case was distributed.
 """
 
+import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from kernel.dicom import MAPPING_TAGS, UID
+from kernel.dicom import MAPPING_TAGS, MAX_VALUE_CHARACTERS, UID
 from kernel.errors import Conflict, Invalid
 from kernel.ids import CaseId, FacilityId, MoveId, RuleId, StudyId
 
-# What a list on a page shows on one line; VR LO, the longest usual mapping tag, allows 64 (PS3.5 6.2).
+# What a list on a page shows on one line.
 MAX_NAME_CHARACTERS = 64
-MAX_RULE_TEXT_CHARACTERS = 64
+
+_BLANKS = re.compile(" +")  # other white space is no text of a value (PS3.5 6.1.2)
 
 # Unicode categories that a person cannot see or that reorder what he sees.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -99,6 +101,15 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).strip().casefold())
 
 
+def match_key(text: str) -> str:
+    """What is compared in place of a mapping value or a rule's text: folded, each run of blanks as one.
+
+    `endpoint_rules.match_key` in SQL is the same. No character stands for others: a modality that sends `MS*`
+    means an asterisk, and a rule that took other values too would send their studies to a foreign facility.
+    """
+    return _BLANKS.sub(" ", fold(text))
+
+
 def save_facility(
     wanted: FacilitySettings,
     current: Facility | None,
@@ -154,7 +165,9 @@ def new_rule(rule_id: RuleId, endpoint: Facility, hub: Facility, text: str) -> E
     """
     _model(endpoint, Model.ENDPOINT, "endpoint_facility_id")
     _model(hub, Model.HUB, "hub_facility_id")
-    text = _line(text, "text", MAX_RULE_TEXT_CHARACTERS)
+    assert hub.mapping_tag is not None, "every hub has one"
+    limit = MAX_VALUE_CHARACTERS[MAPPING_TAGS[hub.mapping_tag]]
+    text = _BLANKS.sub(" ", _line(text, "text", limit, f": no value of {hub.mapping_tag} is longer"))
     if "\\" in text:
         raise Invalid("`text` holds a backslash: it parts the values of a tag", field="text")
     return EndpointRule(rule_id, endpoint.id, hub.id, text)
@@ -165,10 +178,19 @@ def _model(facility: Facility, model: Model, field: str) -> None:
         raise Invalid(f"`{field}` is not a facility of model {model.capitalize()}", field=field)
 
 
-def _line(text: str, field: str, limit: int) -> str:
+def literal_wildcards(text: str) -> str:
+    """What to tell whoever saves a rule with characters that elsewhere stand for others; empty: nothing."""
+    found = [character for character in "*%?" if character in text]
+    if not found:
+        return ""
+    named = " and ".join(f"`{character}`" for character in found)
+    return f"{named} {'is' if len(found) == 1 else 'are'} taken literally: no character stands for others"
+
+
+def _line(text: str, field: str, limit: int, why: str = "") -> str:
     text = text.strip()
     if not 1 <= len(text) <= limit:
-        raise Invalid(f"`{field}` has the wrong length: expected 1 to {limit} characters", field=field)
+        raise Invalid(f"`{field}` has the wrong length: expected 1 to {limit} characters{why}", field=field)
     if any(unicodedata.category(character) in _HIDDEN for character in text):
         raise Invalid(f"`{field}` holds a control character", field=field)
     return text
@@ -196,7 +218,9 @@ class Series:
     def values_of(self, mapping_tag: str) -> set[str]:
         """Its distinct non-empty values of the tag, in the form in which they are compared."""
         return {
-            key for each in self.mapping_values if each.keyword == mapping_tag and (key := _key(each.value))
+            key
+            for each in self.mapping_values
+            if each.keyword == mapping_tag and (key := mapping_key(each.value))
         }
 
 
@@ -218,18 +242,18 @@ class Study:
             (each.ordinal, key)
             for series in self.series
             for each in series.mapping_values
-            if each.keyword == mapping_tag and (key := _key(each.value))
+            if each.keyword == mapping_tag and (key := mapping_key(each.value))
         ]
         return min(values)[1] if values else None
 
 
-def _key(value: str) -> str:
+def mapping_key(value: str) -> str:
     """The form in which mapping values are compared: parts folded, distinct, in one order."""
-    return "\\".join(sorted({folded for part in value.split("\\") if (folded := fold(part))}))
+    return "\\".join(sorted({key for part in value.split("\\") if (key := match_key(part))}))
 
 
 def rule_keys(value: str) -> list[str]:
-    """The folded texts of which a rule may have one, so that it matches a mapping value.
+    """The texts of which a rule may have one, so that it matches a mapping value as it is compared.
 
     A rule of the version before may stand there in the normal form D of Unicode.
     """
@@ -274,8 +298,8 @@ class Destination:
 def place(study: Study, facility: Facility, rules: Mapping[str, FacilityId]) -> Destination | None:
     """Where `study`, received at `facility`, belongs; None: it waits for a value until it is settled.
 
-    `rules` gives the endpoint for a folded text; it is asked for the parts of the deciding value only, so
-    the number of rules does not matter.
+    `rules` gives the endpoint for a text as it is compared; it is asked for the parts of the deciding value
+    only, so the number of rules does not matter.
     """
     if facility.mapping_tag is None:
         return Destination(facility.id, None, Reason.DIRECT)

@@ -10,7 +10,7 @@ from kernel.dicom import UID
 from kernel.errors import Conflict
 from kernel.ids import CaseId, StudyId
 from plumbing.db import Transaction
-from services.routing.domain import KnownStudy, PlacedStudy, Placement, Reach, Reason, Study
+from services.routing.domain import KnownStudy, PlacedStudy, Placement, Reach, Reason, Study, mapping_key
 from services.routing.parts import Held, HeldKind, HeldReason, Waiting
 
 # The version before does not know this reason: another is stored, and `moved_by_hand` of the placement.
@@ -36,7 +36,7 @@ class PlacementStore(Transaction):
         )
         assert row is not None
         known = KnownStudy(
-            row["study_version"], row["case_id"], row["mapping_tag"], row["mapping_value"], _placed_study(row)
+            row["study_version"], row["case_id"], row["mapping_tag"], _mapping_value(row), _placed_study(row)
         )
         if known.version or not await self._is_purged(study_id):
             return known
@@ -301,6 +301,11 @@ Row = asyncpg.Record | Mapping[str, Any]
 def _placed_study(row: Row) -> PlacedStudy:
     uids = tuple(UID(uid) for uid in row["series_instance_uids"])
     return PlacedStudy(row["study_id"], row["all_series"], uids)
+
+
+def _mapping_value(row: Row) -> str | None:
+    """As it is compared now: the version before told runs of blanks apart."""
+    return row["mapping_value"] and mapping_key(row["mapping_value"])
 
 
 def _reason(row: Row) -> str:

@@ -16,6 +16,7 @@ from services.routing.domain import (
     Model,
     Reach,
     fold,
+    match_key,
 )
 from services.routing.movestore import MoveStore
 from services.routing.placementstore import PlacementStore
@@ -122,7 +123,11 @@ class RoutingTransaction(PlacementStore, MoveStore):
         )
 
     async def insert_rule(self, rule: EndpointRule) -> None:
-        """Raises Conflict if the hub has a rule with the same folded text."""
+        """Raises Conflict if the hub has a rule whose text is compared the same."""
+        taken = Conflict(f"the hub has a rule for `{rule.text}` already", field="text")
+        key = match_key(rule.text)
+        if await self._has_rule(rule.hub_facility_id, key):
+            raise taken
         try:
             await self.connection.execute(
                 """
@@ -133,10 +138,19 @@ class RoutingTransaction(PlacementStore, MoveStore):
                 rule.hub_facility_id,
                 rule.endpoint_facility_id,
                 rule.text,
-                fold(rule.text),
+                key,
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(f"the hub has a rule for `{rule.text}` already", field="text") from error
+            raise taken from error
+
+    async def _has_rule(self, hub_facility_id: FacilityId, key: str) -> bool:
+        return bool(
+            await self.connection.fetchval(
+                "select exists (select from endpoint_rules where hub_facility_id = $1 and match_key = $2)",
+                hub_facility_id,
+                key,
+            )
+        )
 
     async def rule(self, rule_id: RuleId) -> EndpointRule | None:
         row = await self.connection.fetchrow(
@@ -164,16 +178,21 @@ class RoutingTransaction(PlacementStore, MoveStore):
         return [_rule(row) for row in rows]
 
     async def endpoints(self, hub_facility_id: FacilityId, keys: Sequence[str]) -> dict[str, FacilityId]:
-        """The endpoint of each of these folded texts that a rule of the hub has: one look-up by index."""
+        """The endpoint of each of these texts that a rule of the hub has: one look-up by index.
+
+        The version before told runs of blanks apart. Where rules that are alike now name several endpoints,
+        none is meant (A16).
+        """
         rows = await self.connection.fetch(
             """
-            select text_key, endpoint_facility_id from endpoint_rules
-            where hub_facility_id = $1 and text_key = any($2)
+            select match_key, min(endpoint_facility_id::text)::uuid as endpoint_facility_id
+            from endpoint_rules where hub_facility_id = $1 and match_key = any($2)
+            group by match_key having count(distinct endpoint_facility_id) = 1
             """,
             hub_facility_id,
             keys,
         )
-        return {row["text_key"]: row["endpoint_facility_id"] for row in rows}
+        return {row["match_key"]: row["endpoint_facility_id"] for row in rows}
 
 
 Row = asyncpg.Record | Mapping[str, Any]

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.dicom import MAX_CHARACTERS
+from kernel.dicom import MAX_CHARACTERS, MAX_VALUE_CHARACTERS
 from kernel.errors import Exhausted
 from local.embedded import EmbeddedServers
 from local.pki import Pki
@@ -21,7 +21,7 @@ from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.moves import MAX_NAMED
-from services.access.received import MAX_MODALITIES, MAX_VALUE_CHARACTERS, ReceivedSeries, StudyAttributes
+from services.access.received import MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
 from tests.access.service import Service, serve
 from wire.access.v1 import access_pb2 as pb

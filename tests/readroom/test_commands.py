@@ -99,8 +99,11 @@ def test_a_rule_is_made_listed_and_removed(admin: Run) -> None:
     again = admin("rule", "create", "Fir", "--hub", "Elm", "--text", " ms44 ")
     listed = admin("rule", "list", "Elm")
     removed = admin("rule", "remove", made["rule_id"])
+    literal = admin("rule", "create", "Fir", "--hub", "Elm", "--text", "MS*")
 
     assert (made["hub"], made["text"], made["endpoint"]) == ("Elm", "MS44", "Fir")
+    assert "note: `*` is taken literally" in literal.err
+    assert admin("rule", "remove", literal.out.splitlines()[1].split()[-1]).code == 0
     assert again.code == 6
     assert listed.out.splitlines()[1].split()[:3] == ["Elm", "MS44", "Fir"]
     assert removed.code == 0

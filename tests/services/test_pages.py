@@ -32,7 +32,7 @@ CHARACTERS = {
     "Gateway.name": MAX_NAME_CHARACTERS,
     "Refusal.reason": MAX_REASON_CHARACTERS,
     "Facility.name": routing.MAX_NAME_CHARACTERS,
-    "EndpointRule.text": routing.MAX_RULE_TEXT_CHARACTERS,
+    "EndpointRule.text": MAX_CHARACTERS["ST"],
     "Held.series_instance_uid": MAX_CHARACTERS["UI"],
     "Held.reason": 128,
     "Share.reason": sharing.MAX_REASON_CHARACTERS,

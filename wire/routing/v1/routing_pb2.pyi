@@ -307,8 +307,9 @@ class EndpointRule(_message.Message):
     hub_facility_id: _builtins.str
     """The hub facility whose studies the rule looks at."""
     text: _builtins.str
-    """Matching text, 1 to 64 characters without backslash; compared trimmed and case-folded, unique within
-    the hub (A16).
+    """Matching text without backslash, at most as long as a value of the hub's mapping tag may be (PS3.5 table
+    6.2-1). Compared trimmed, case-folded, each run of blanks as one; no character stands for others, `*` and `%`
+    neither. Unique within the hub (A16).
     """
     def __init__(
         self,
@@ -357,6 +358,9 @@ class SaveRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    """What the caller may not expect of the text, as that `*` is taken literally; empty: nothing."""
     @_builtins.property
     def rule(self) -> Global___EndpointRule:
         """The rule with its id."""
@@ -365,10 +369,11 @@ class SaveRuleResponse(_message.Message):
         self,
         *,
         rule: Global___EndpointRule | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
