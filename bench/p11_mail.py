@@ -97,7 +97,7 @@ async def _steady(site: Site, requests: Iterator[ShareRequest]) -> Sequence[Resu
     shares = await asyncio.gather(*(in_turn(*each) for each in enumerate(wanted)))
     by_number = {_number(mail): mail for mail in map(Mail.read, await _mails(site, 1 + SHARES))}
     at = [by_number[_number_of(request.message)].at.timestamp() for request in wanted]
-    # A mail may be there before the caller has his answer.
+    # A mail may be there before the caller has its answer.
     answered = [max(0.0, 1000 * (mail - share.answered)) for mail, share in zip(at, shares, strict=True)]
     asked = [1000 * (mail - share.asked) for mail, share in zip(at, shares, strict=True)]
     p99 = percentile(answered, 0.99)

@@ -35,7 +35,7 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await set_the_scene(world)
         stage.step(2, "A modality sends; strangers are refused")
         sent, arrival = await send_everything(world)
-        stage.step(3, "Who sees what, and what he fetches")
+        stage.step(3, "Who sees what, and what they fetch")
         await see(world, sent, arrival)
         stage.step(4, "Who writes, and what each side obtains of it; a privilege ends")
         await read(world, arrival.case.study_instance_uid)

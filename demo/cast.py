@@ -43,11 +43,11 @@ RULE_TEXT = "MS44"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user, and the level he begins with at each facility.
+    """A user, and the level they begin with at each facility.
 
     Attributes:
-        home: the facility he belongs to.
-        email, mobile_number, language: how he is reached.
+        home: the facility they belong to.
+        email, mobile_number, language: how they are reached.
     """
 
     login: str

@@ -260,7 +260,7 @@ async def nothing_of_the_pre_read(world: World, before: Obtained) -> None:
     """REP-4, REP-9, REP-12: now that its lock is gone, the facility's side has what it had before."""
     after = await Obtained.by(world, OKAFOR, before.case.study_instance_uid)
     world.stage.check(
-        after.octets == before.octets, f"byte for byte {OKAFOR.name} obtains what he obtained before it"
+        after.octets == before.octets, f"byte for byte {OKAFOR.name} obtains what they obtained before it"
     )
     marsh, okafor = [await world.acting_as(person.login) for person in (MARSH, OKAFOR)]
     written = await marsh.reporting.ListReports(ListReportsRequest(case_id=before.case.case_id))
@@ -274,7 +274,7 @@ async def nothing_of_the_pre_read(world: World, before: Obtained) -> None:
     ]
     world.stage.check(
         isinstance(refused[0], NotFound) and str(refused[0]) == str(refused[1]),
-        f"even with its id in hand he is told what any id tells: {refused[0]}",
+        f"even with its id in hand they are told what any id tells: {refused[0]}",
     )
 
 

@@ -119,7 +119,7 @@ async def refuse_strangers(world: World) -> None:
         None,
         MODALITY,
         "connection closed",
-        "nor does he at a gateway, whose modalities speak TLS",
+        "nor does it at a gateway, whose modalities speak TLS",
     )
     await list_refusals(world)
 

@@ -33,7 +33,7 @@ async def set_the_scene(world: World) -> None:
 
 
 async def let_the_administrator_do_more(world: World) -> None:
-    """The first administrator may only give permissions, also to himself (A13, A63)."""
+    """The first administrator may only give permissions, also to themself (A13, A63)."""
     readroom = await world.acting_as(ADMIN)
     permissions = ("access.admin", "facility.admin", "gateway.admin")
     wanted = await names.user(readroom, ADMIN)
@@ -42,7 +42,7 @@ async def let_the_administrator_do_more(world: World) -> None:
     saved = await readroom.access.SaveUser(SaveUserRequest(user=wanted, set_permissions=True))
     world.stage.check(
         {p.permission for p in saved.user.permissions} == {*permissions},
-        f"the first administrator gives himself {' and '.join(permissions[1:])}",
+        f"the first administrator takes {' and '.join(permissions[1:])}",
     )
 
 

@@ -231,11 +231,11 @@ async def one_is_blocked(world: World, case: Case, bucket: Bucket) -> None:
     world.stage.check(
         (await as_sent(world, bucket)).state == Bucket.STATE_BLOCKED
         and await world.case(BRANDT.login, case.study_instance_uid),
-        f"his part is blocked; {BRANDT.name}'s is not",
+        f"{MULDER.name}'s part is blocked; {BRANDT.name}'s is not",
     )
     unblock = UnblockRequest(bucket_id=bucket.bucket_id)
-    himself = await refusal((await world.acting_as(MULDER.login)).sharing.Unblock(unblock))
-    world.stage.check(isinstance(himself, Denied | NotFound), f"he cannot end that himself: {himself}")
+    own = await refusal((await world.acting_as(MULDER.login)).sharing.Unblock(unblock))
+    world.stage.check(isinstance(own, Denied | NotFound), f"{MULDER.name} cannot end that: {own}")
     unblocked = (await (await world.acting_as(MOOR.login)).sharing.Unblock(unblock)).bucket
     world.stage.check(unblocked.state == Bucket.STATE_ACTIVE, f"{MOOR.name} of `{ENDPOINT}` does")
     too_soon = await refusal(the_code(world, MULDER, bucket.bucket_id))

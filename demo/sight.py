@@ -1,4 +1,4 @@
-"""Step 3: who sees what, by rule, by hand, by level, and by folder; and what he fetches."""
+"""Step 3: who sees what, by rule, by hand, by level, and by folder; and what they fetch."""
 
 import asyncio
 import time
@@ -109,7 +109,7 @@ async def a_standard_facility_has_its_own(world: World) -> None:
         return cases if sum(case.instance_count for case in cases) == len(CATALOGUE) else None
 
     cases = await world.stage.until(
-        complete, f"{ADEYEMI.name} has all {len(CATALOGUE)} objects of `{STANDARD}` on his worklist"
+        complete, f"{ADEYEMI.name} has all {len(CATALOGUE)} objects of `{STANDARD}` on their worklist"
     )
     world.stage.check(
         {case.study_instance_uid for case in cases} == studies
@@ -150,11 +150,12 @@ async def a_folder_shows_it(world: World, case: Case) -> None:
     await admin.access.PutInFolder(put)
     seen = await world.case(OKAFOR.login, case.study_instance_uid)
     world.stage.check(
-        seen and seen.level == LEVEL_VIEW, f"with the case in folder `{folder.name}` he sees it, to view only"
+        seen and seen.level == LEVEL_VIEW,
+        f"in folder `{folder.name}` they see the case, to view only",
     )
     remove = RemoveFromFolderRequest(folder_id=folder.folder_id, case_id=case.case_id)
     await admin.access.RemoveFromFolder(remove)
-    world.stage.check(not await world.worklist(OKAFOR.login), "taken out of it, he sees nothing again")
+    world.stage.check(not await world.worklist(OKAFOR.login), "taken out of it, they see nothing again")
 
 
 async def fetch_and_compare(world: World, user: Person, site: Site) -> None:

@@ -28,7 +28,7 @@ def strangers_identity(folder: Path, trusted: Path) -> TLSFiles:
 
 
 def tls_alert(address: str, identity: TLSFiles) -> str | None:
-    """What the listener's TLS says to somebody with this certificate; None if it lets him in."""
+    """What the listener's TLS says to somebody with this certificate; None if it lets them in."""
     host, port = _split(address)
     try:
         with (

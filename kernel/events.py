@@ -77,7 +77,7 @@ class CaseMoved(Fact):
 
 
 class UserChanged(Fact):
-    """A user, or what he is compiled from, changed; id is a UserId. Said by access."""
+    """A user, or what they are compiled from, changed; id is a UserId. Said by access."""
 
     subject = "user.changed.v1"
 
@@ -127,7 +127,7 @@ class ShareCreated(Fact):
 
 
 class ShareOpened(Fact):
-    """A recipient has opened his bucket for the first time; id is a BucketId."""
+    """A recipient has opened their bucket for the first time; id is a BucketId."""
 
     subject = "share.opened.v1"
 

@@ -1,4 +1,4 @@
-"""Who calls, and which methods he may: the allow-list that stands in the contracts (SEC-14)."""
+"""Who calls, and which methods they may: the allow-list that stands in the contracts (SEC-14)."""
 
 import re
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Caller:
     Attributes:
         peer: the peer's name.
         login: the acting user; None in a call that a service or gateway makes for itself.
-        session: his login session.
+        session: their login session.
         token: what proved it, to be forwarded.
         gateway_id: set for a gateway.
     """
@@ -141,7 +141,7 @@ def acting_login() -> str:
 
 
 def acting_session() -> str:
-    """His login session."""
+    """Their login session."""
     session = caller().session
     assert session is not None, "every method that acts is declared for users"
     return session

@@ -1,4 +1,4 @@
-"""gRPC: servers that know who calls and what he may, and long-lived channels that carry it on.
+"""gRPC: servers that know who calls and what they may, and long-lived channels that carry it on.
 
 A server wraps each method once, when it is added; what a call needs then is looked up in nothing but its
 own closure. Every call: allow-list by the certificate's URI, user token where one is due, deadline, one

@@ -75,7 +75,7 @@ def case() -> None:
 @acting
 async def list_cases(readroom: Readroom, out: Output, facility: str | None, limit: int | None) -> None:
     """List your worklist, newest first."""
-    # Not everybody may list facilities to find an id by name; everybody may read the names on his worklist.
+    # Not everybody may list facilities to find an id by name; everybody may read the names on their worklist.
     by_id = facility if facility and names.is_id(facility) else ""
     by_name = facility if facility and not by_id else None
     request = ListCasesRequest(page_size=min(limit or 500, 500), facility_id=by_id)

@@ -141,7 +141,7 @@ async def unlock(readroom: Readroom, out: Output, case_id: str) -> None:
 @click.argument("case_id")
 @acting
 async def break_lock(readroom: Readroom, out: Output, case_id: str) -> None:
-    """End somebody's lock; he is told by whom and when."""
+    """End somebody's lock; they are told by whom and when."""
     await readroom.reporting.BreakLock(BreakLockRequest(case_id=case_id))
     out.done(f"the lock of case {case_id} is broken", case_id=case_id)
 

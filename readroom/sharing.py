@@ -147,7 +147,7 @@ def _choices(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a sender chose; what he did not is what his share begins with."""
+    """What a sender chose; what they did not is what their share begins with."""
 
     logins: Sequence[str]
     rights: str | None

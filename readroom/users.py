@@ -64,14 +64,14 @@ _permission = click.option(
     "permissions",
     multiple=True,
     metavar="PERMISSION[@FACILITY]",
-    help="Replaces what the user holds; may be repeated.  [default for a new user: his role's]",
+    help="Replaces what the user holds; may be repeated.  [default for a new user: their role's]",
 )
 _home = click.option("--home", default="", help="The facility the user belongs to.")
 
 
 _email = click.option("--email", help="Where mails go; empty for nowhere.")
 _mobile = click.option("--mobile", help="Number for one-time codes, with country code; empty for none.")
-_language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to him.")
+_language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to them.")
 
 
 made_from = click.option(
@@ -150,7 +150,7 @@ async def change_user(
 
 
 def _reach(wanted: User, email: str | None, mobile: str | None, language: str | None) -> None:
-    """How he is reached; what is not named stays."""
+    """How they are reached; what is not named stays."""
     wanted.email = wanted.email if email is None else email
     wanted.mobile_number = wanted.mobile_number if mobile is None else mobile
     wanted.language = LANGUAGES.number(language) if language else wanted.language

@@ -111,7 +111,7 @@ class Act(Generic[T_co]):
 
     @property
     def manager(self) -> Manager:
-        """The actor, if he may administer anything at all."""
+        """The actor, if they may administer anything at all."""
         return Manager(self.actor)
 
     async def users_changed(self, user_ids: Collection[UserId]) -> list[UserChanged]:
@@ -150,7 +150,7 @@ class Administration(Generic[T_co]):
 
 
 async def compiled(transaction: Transaction, login: str) -> CompiledUser:
-    """The acting user as he is now; raises Unauthenticated for one who is absent or deactivated."""
+    """The acting user as they are now; raises Unauthenticated for one who is absent or deactivated."""
     user = await transaction.compiled_user(acting_login(login))
     if user is None:
         raise no_active_user()

@@ -427,7 +427,7 @@ async def _must_share(
         return facility_id
     if not sender.holds(Permission.CREATE_SHARE, facility_id):
         raise lacks(Permission.CREATE_SHARE, at="the facility of the cases")
-    # Without what a share of the same case carries beside: that was shown to him, not to be shown on.
+    # Without what a share of the same case carries beside: that was shown to them, not to be shown on.
     own = decide(sender, facility_id, (Path.PRIVILEGE,), transaction.now)
     by_privilege = all(Path.PRIVILEGE in seen.paths for seen in sightings.values())
     if not (by_privilege and own.images and own.reports):

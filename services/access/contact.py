@@ -1,4 +1,4 @@
-"""How a user is reached: his e-mail address, his registered mobile number, his language.
+"""How a user is reached: their e-mail address, their registered mobile number, their language.
 
 What is typed here ends up in the headers of mails and decides to which telephone a one-time code goes, so
 only what is plainly an address or a mobile number is taken.

@@ -6,11 +6,11 @@ A user's privilege at a facility is a stored row. What it amounts to is computed
 
 A user sees a case by one of four paths, and nothing forbids what one of them opens (A6):
 
-    privilege   his effective level at the owning facility is at least VIEW
-    grant       the case was shown to him                   gives VIEW only
-    folder      a folder that he is a member of holds it    gives VIEW only
-    share       an active bucket of his holds it            gives VIEW, images and reports; with write access
-                                                            what his role can at most (A45)
+    privilege   their effective level at the owning facility is at least VIEW
+    grant       the case was shown to them                  gives VIEW only
+    folder      a folder that they are a member of has it   gives VIEW only
+    share       an active bucket of theirs holds it         gives VIEW, images and reports; with write access
+                                                            what their role can at most (A45)
 
 A role whose ceiling is NONE opens no path at all: an operator supports the installation and sees no study.
 Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPORT to DRAFT and no further.
@@ -114,10 +114,10 @@ class RoleTerms:
     """What a role means.
 
     Attributes:
-        side: whom he works for (A32).
-        ceiling: no privilege of his amounts to more (A1).
+        side: whom they work for (A32).
+        ceiling: no privilege of theirs amounts to more (A1).
         defaults: permissions of a new user, everywhere.
-        at_home: permissions of a new user at his home facility only; who has any must have a home.
+        at_home: permissions of a new user at their home facility only; who has any must have a home.
     """
 
     side: Side
@@ -195,7 +195,7 @@ class User:
     def __post_init__(self) -> None:
         if ROLES[self.role].at_home and self.home_facility_id is None:
             raise Invalid(
-                f"a user of role `{self.role}` needs the facility that he belongs to",
+                f"a user of role `{self.role}` needs the facility that they belong to",
                 field="home_facility_id",
             )
 
@@ -224,7 +224,7 @@ class Standing:
     Attributes:
         level: before `expires_at`, or for ever without one.
         reverts_to: from `expires_at` on, that instant included (A2).
-        read_types: what he may complete while the level is REPORT.
+        read_types: what they may complete while the level is REPORT.
     """
 
     level: Level
@@ -251,15 +251,15 @@ ACTS_ON_CASES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class CompiledUser:
-    """An account with everything about him that a decision needs and that does not hang on a case.
+    """An account with everything about them that a decision needs and that does not hang on a case.
 
     Valid only while `version` is the one that the statement which fetches the case reads.
 
     Attributes:
-        standings: what he is at each facility at which he is more than nothing.
-        facilities: the facilities whose cases he sees by privilege.
-        grantee: his id where grants of single cases and shares count for him, else None.
-        folders: the folders whose cases he sees.
+        standings: what they are at each facility at which they are more than nothing.
+        facilities: the facilities whose cases they see by privilege.
+        grantee: their id where grants of single cases and shares count for them, else None.
+        folders: the folders whose cases they see.
     """
 
     id: UserId
@@ -275,21 +275,21 @@ class CompiledUser:
 
     @property
     def side(self) -> Side:
-        """Whom he works for."""
+        """Whom they work for."""
         return ROLES[self.role].side
 
     @property
     def reading_side(self) -> Side:
-        """As which side he sees what was read: whoever is not of the group, as the facility (A32)."""
+        """As which side they see what was read: whoever is not of the group, as the facility (A32)."""
         return Side.GROUP if self.side is Side.GROUP else Side.FACILITY
 
     def level_at(self, facility_id: FacilityId, now: datetime) -> Level:
-        """His effective level at a facility."""
+        """Their effective level at a facility."""
         standing = self.standings.get(facility_id)
         return Level.NONE if standing is None else standing.at(now)
 
     def holds(self, permission: Permission, facility_id: FacilityId | None = None) -> bool:
-        """Whether he holds a permission at a facility; without one, at every facility."""
+        """Whether they hold a permission at a facility; without one, at every facility."""
         return (
             PermissionGrant(permission) in self.permissions
             or PermissionGrant(permission, facility_id) in self.permissions
@@ -300,7 +300,7 @@ class CompiledUser:
         return any(held.permission is permission for held in self.permissions)
 
     def holds_singly(self, permission: Permission) -> frozenset[FacilityId]:
-        """The facilities for which he was given a permission singly."""
+        """The facilities for which they were given a permission singly."""
         return frozenset(
             held.facility_id
             for held in self.permissions
@@ -376,7 +376,7 @@ class ConfirmedStudy:
 class Sighting:
     """What one statement found of a case that the user sees: by which paths, never none.
 
-    Of one that is being deleted it tells who would see it; he is shown nothing of it (A60).
+    Of one that is being deleted it tells who would see it; they are shown nothing of it (A60).
 
     Attributes:
         may_write: whether one of the shares gives write access to the report.
@@ -398,7 +398,7 @@ A = TypeVar("A", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[A]):
-    """What one statement found for a user, with his version and the revision in the same snapshot."""
+    """What one statement found for a user, with their version and the revision in the same snapshot."""
 
     user_version: int
     revision: int
@@ -412,7 +412,7 @@ class Decision:
     Attributes:
         own_level: what they may do without any share; NONE if they see it by shares alone.
         own_read_types: what they complete without any share.
-        being_deleted: whether he would see it, were it not being deleted; then nothing else is set.
+        being_deleted: whether they would see it, were it not being deleted; then nothing else is set.
         instance_count: instances that belong to the case; None where many cases were asked about.
     """
 
@@ -445,10 +445,10 @@ def decide(
     *,
     may_write: bool = False,
 ) -> Decision:
-    """What the user may do with a case of the facility that he sees by these paths (A4, A6).
+    """What the user may do with a case of the facility that they see by these paths (A4, A6).
 
-    A share carries images and report, whatever his permissions (SHR-12, SHR-13); its write access ends where
-    his role does, and at pre-reads (A45). What they may do without it is told apart.
+    A share carries images and report, whatever their permissions (SHR-12, SHR-13); its write access ends
+    where their role does, and at pre-reads (A45). What they may do without it is told apart.
     """
     own_level = user.level_at(facility_id, now)
     own_read_types = user.standings[facility_id].read_types if own_level is Level.REPORT else frozenset()

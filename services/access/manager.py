@@ -37,16 +37,16 @@ from services.access.domain import (
 
 @dataclass(frozen=True, slots=True)
 class UserSettings:
-    """A user as an administrator wants him to be.
+    """A user as an administrator wants them to be.
 
     Attributes:
         user_id: None for a new user.
         version: the one that the settings were made from (A68); 0 for a new user.
         role: None keeps the role of an existing user.
         active: a new user always is.
-        permissions: None gives a new user the defaults of his role, and keeps those of an existing one. Those
-            that the manager is not shown stay as they are.
-        contact: how he is reached.
+        permissions: None gives a new user the defaults of their role, and keeps those of an existing one.
+            Those that the manager is not shown stay as they are.
+        contact: how they are reached.
     """
 
     user_id: UserId | None
@@ -60,7 +60,7 @@ class UserSettings:
     contact: Contact = NO_CONTACT
 
     def applied(self, user_id: UserId, old: User | None, manager: "Manager") -> User:
-        """The user as he would be; a new one has version 0."""
+        """The user as they would be; a new one has version 0."""
         login = canonical_login(self.login)
         if old is not None and login != old.login:
             raise Invalid("`login` never changes", field="login")
@@ -113,14 +113,14 @@ class Manager:
 
     @property
     def homes(self) -> frozenset[FacilityId] | None:
-        """The home facilities of the users whom he manages; None: of all."""
+        """The home facilities of the users whom they manage; None: of all."""
         return None if self.everywhere else self.facilities
 
     def administers(self, facility_id: FacilityId | None) -> bool:
         return self.everywhere or facility_id in self.facilities
 
     def must_administer(self, facility_id: FacilityId) -> None:
-        """Raises Denied unless he administers a facility."""
+        """Raises Denied unless they administer a facility."""
         if not self.administers(facility_id):
             raise lacks(Permission.ADMINISTER_ACCESS, at="the facility")
 
@@ -130,7 +130,7 @@ class Manager:
             raise lacks(Permission.ADMINISTER_ACCESS, at="every facility")
 
     def must_manage(self, user: User) -> None:
-        """Raises NotFound for a user who is not his, as for one who does not exist."""
+        """Raises NotFound for a user who is not theirs, as for one who does not exist."""
         if not self.administers(user.home_facility_id):
             raise no_user(user.id)
 
@@ -150,7 +150,7 @@ class Manager:
         return ROLES[role].side in (ROLES[self.user.role].side, Side.FACILITY)
 
     def default_permissions(self, role: Role, home: FacilityId | None) -> frozenset[PermissionGrant]:
-        """The permissions of a new user; from a delegated manager only his own, and only at the home."""
+        """The permissions of a new user; from a delegated manager only their own, and only at the home."""
         terms = ROLES[role]
         at_home = frozenset(PermissionGrant(p, home) for p in terms.at_home)
         if self.everywhere:

@@ -1,6 +1,6 @@
 """Tokens that a caller hands back and cannot read.
 
-A revision token is encrypted with a fresh nonce, so that nobody can count changes of what he may not see:
+A revision token is encrypted with a fresh nonce, so that nobody can count changes of what they may not see:
 two tokens of one revision differ, and none tells how far apart two revisions are.
 """
 

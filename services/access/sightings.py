@@ -40,8 +40,8 @@ _GIVES_SIGHT = """
     ))
 """
 
-# $1 login, $2 facilities he sees by privilege, $3 his id where grants and shares count for him, $4 his
-# folders, $5 now, $6 his login session. `by_share` is null without a share, else whether he may write.
+# $1 login, $2 facilities they see by privilege, $3 their id where grants and shares count for them, $4 their
+# folders, $5 now, $6 their login session. `by_share` is null without a share, else whether they may write.
 _SIGHTED = f"""(
     select c.*,
         c.facility_id = any($2::uuid[]) as by_privilege,
@@ -126,10 +126,10 @@ _LIST = f"""
             order by g.received_at desc, g.case_id desc limit $9
         ) union (
             select distinct offered.case_id, offered.received_at
-            from unnest($4::uuid[]) as his (folder_id)
+            from unnest($4::uuid[]) as theirs (folder_id)
             cross join lateral (
                 select f.case_id, f.received_at from folder_cases f
-                where f.folder_id = his.folder_id and (f.received_at, f.case_id) < ($7, $8)
+                where f.folder_id = theirs.folder_id and (f.received_at, f.case_id) < ($7, $8)
                     and f.case_id <> all({_HIDDEN})
                     and ($10::uuid is null or $10 = (
                         select c.facility_id from cases c where c.case_id = f.case_id
@@ -289,7 +289,7 @@ class Sightings(Transaction):
     async def owning_facility(
         self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
     ) -> FacilityId | None:
-        """The owner of a case that the user sees, or whose facility he administers."""
+        """The owner of a case that the user sees, or whose facility they administer."""
         facility_id: FacilityId | None = await self.connection.fetchval(
             _ADMINISTERED, *self._paths(user, ""), case_id, everywhere, list(facilities)
         )

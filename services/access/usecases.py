@@ -48,7 +48,7 @@ MAX_CHECKED_CASES = 1000
 MAX_COMPILED_USERS = 2000
 """Kept compiled; one with 50 facilities takes about 20 kB."""
 
-# Between compiling a user and asking, an administrator may change him; nobody does that so often.
+# Between compiling a user and asking, an administrator may change them; nobody does that so often.
 _ATTEMPTS = 5
 
 A = TypeVar("A")
@@ -141,11 +141,11 @@ class Reporting(Protocol):
 class Sight:
     """What users ask.
 
-    A user is kept compiled, and the statement that reads the cases reads his version too. If it is
-    another, its answer does not count: he is compiled again and the statement repeated. So correctness
+    A user is kept compiled, and the statement that reads the cases reads their version too. If it is
+    another, its answer does not count: they are compiled again and the statement repeated. So correctness
     rests on that statement alone, never on what is kept and never on a fact.
 
-    `session` is the login session in which he asks (A57).
+    `session` is the login session in which they ask (A57).
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -212,7 +212,7 @@ class Sight:
     async def check_permission(
         self, login: str, permission: Permission, facility_id: FacilityId | None
     ) -> tuple[bool, frozenset[FacilityId], Side]:
-        """Whether the user holds a permission there; without a facility also where he holds it singly.
+        """Whether the user holds a permission there; without a facility also where they hold it singly.
 
         And their side, for whoever serves acts that concern no case. A facility that does not exist answers
         like one where the user holds nothing: NotFound.
@@ -235,7 +235,7 @@ class Sight:
         at_least: int,
         session: str = "",
     ) -> list[tuple[ListedCase, Level]]:
-        """The cases that the user sees and what he may do with them, newest first."""
+        """The cases that the user sees and what they may do with them, newest first."""
         user, answer = await self._ask(
             login, lambda t, user: t.list_cases(user, after, limit, facility_id, session=session), at_least
         )

@@ -102,7 +102,7 @@ def due_step(expiring: Expiring, steps: Collection[int], now: datetime) -> int |
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user as far as he is written to or of."""
+    """A user as far as they are written to or of."""
 
     id: UserId
     version: int

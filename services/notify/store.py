@@ -154,7 +154,7 @@ class NotifyTransaction(db.Transaction):
         return {row["user_id"]: row["version"] for row in rows}
 
     async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool:
-        """Keeps the privileges of a user that end, if he is newer than known; what was reminded of stays."""
+        """Keeps the privileges that end of a user who is newer than known; what was reminded of stays."""
         newer = await self.connection.fetchval(
             """
             insert into users (user_id, version) values ($1, $2)

@@ -175,7 +175,7 @@ class Notices:
     # Asked
 
     async def list(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
-        """An operator is answered all, a share administrator the mails about shares of his facilities."""
+        """An operator is answered all, a share administrator the mails about shares of their facilities."""
         async with self._database.audited(actor, "deliveries.listed", "deliveries"):
             if (await self._access.reach(OPERATOR)).everywhere:
                 seen = EVERYTHING
@@ -276,7 +276,7 @@ class Letters:
         )
 
     async def _privilege_expiring(self, notice: Notice, about: AboutPrivilege) -> Letter:
-        """The reminder, to the user in his language or to the office in its own (NTF-1)."""
+        """The reminder, to the user in their language or to the office in its own (NTF-1)."""
         users = await self._access.describe_users([about.user_id])
         person = users.people.get(about.user_id)
         if person is None or not person.active:

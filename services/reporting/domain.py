@@ -1,11 +1,11 @@
 """Who may write what about a case, and what becomes of a refused text.
 
-One person at a time holds the lock of a case, for a lease that he renews; it ends by the clock (A37).
+One person at a time holds the lock of a case, for a lease that they renew; it ends by the clock (A37).
 How the lock stands to who acts, and what the act makes of it; what is not in the table is refused:
 
     it is       lock     renew    unlock   save draft   complete   break
     free        a lease  -        -        -            -          -
-    his own     a lease  a lease  ends     stays        ends       ends
+    their own   a lease  a lease  ends     stays        ends       ends
     another's   -        -        -        -            -          ends, with notice
 
 Before a final report was issued, and after the case was reopened, every read type may follow (A35):
@@ -14,14 +14,14 @@ Before a final report was issued, and after the case was reopened, every read ty
 
 A completion is refused for the first of these reasons, and the text is kept (A3):
 
-    why                                  the text is kept                       his lock
-    he does not see the case             for him alone, if he held the lock     ends
-    his level is below DRAFT             for him alone, if he held the lock     ends
-    his level is below REPORT            as a draft                             ends
-    he does not hold the lock            as a draft                             -
-    the case has no confirmed image      as a draft                             stays
-    the read type is not his or active   as a draft                             stays
-    the order of types                   as a draft                             stays
+    why                                      the text is kept                         their lock
+    they do not see the case                 for them alone, if they held the lock    ends
+    their level is below DRAFT               for them alone, if they held the lock    ends
+    their level is below REPORT              as a draft                               ends
+    they do not hold the lock                as a draft                               -
+    the case has no confirmed image          as a draft                               stays
+    the read type is not theirs or active    as a draft                               stays
+    the order of types                       as a draft                               stays
 """
 
 import unicodedata
@@ -43,7 +43,7 @@ MAX_CASE_REPORTS = 200
 
 
 class Level(IntEnum):
-    """What a user may do with a case, his role's ceiling included."""
+    """What a user may do with a case, their role's ceiling included."""
 
     NONE = 0
     VIEW = 1
@@ -77,7 +77,7 @@ SIDES: Mapping[Side, frozenset[ReadType]] = {Side.GROUP: frozenset(ReadType), Si
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who acts or signs: his login, and the name under what he signs."""
+    """Who acts or signs: their login, and the name under what they sign."""
 
     login: str
     name: str
@@ -88,11 +88,11 @@ class Sight:
     """What access decided on the acting user and a case.
 
     Attributes:
-        read_types: what he may complete at the owning facility, as far as that is for access to say.
+        read_types: what they may complete at the owning facility, as far as that is for access to say.
         own_level: what they may do without any share; NONE if they see the case by shares alone.
         own_read_types: what they may complete without any share.
         revision: of sight, on which it was decided.
-        name: his display name; empty if access did not tell.
+        name: their display name; empty if access did not tell.
         instance_count: how many instances the case has; None if access did not tell.
     """
 
@@ -120,7 +120,7 @@ class Sight:
         return self.allowed and self.side is Side.GROUP and self.level >= Level.DRAFT
 
     def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
-        """Whether he may complete a report of the type: it is his, and active at the facility (A36)."""
+        """Whether they may complete a report of the type: it is theirs, and active at the facility (A36)."""
         return (
             self.level >= Level.REPORT
             and read_type in self.read_types & active
@@ -157,7 +157,7 @@ NO_SIGHT = Sight()
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Whether the acting user holds a permission, and his side."""
+    """Whether the acting user holds a permission, and their side."""
 
     allowed: bool
     side: Side
@@ -208,7 +208,7 @@ class Standing(Enum):
     """How the lock of a case stands to who acts."""
 
     FREE = "nobody holds it, or its end has come"
-    OWN = "he holds it"
+    OWN = "they hold it"
     TAKEN = "somebody else holds it"
 
 
@@ -297,7 +297,7 @@ class Reading:
     ) -> "Reading":
         """The reading with what the act makes of the lock; raises Conflict if that is illegal.
 
-        `broken` tells that a lock of the actor was broken, and he did not lock the case again.
+        `broken` tells that a lock of the actor was broken, and they did not lock the case again.
         """
         match LOCKING.get((self.standing(actor.login, now), act)):
             case Then.LEASE:

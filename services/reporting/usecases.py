@@ -148,9 +148,9 @@ class Acts:
     async def on_case(
         self, actor: str, action: str, case_id: CaseId
     ) -> AsyncIterator[tuple[Transaction, Sight]]:
-        """A transaction for an act on a case that the actor sees, and what he may do, asked before it opens.
+        """A transaction for an act on a case that the actor sees, and what they may do, asked before.
 
-        A case that he does not see is the same as an absent one.
+        A case that they do not see is the same as an absent one.
         """
         async with self.audited(actor, action, f"case:{case_id}"):
             sight = await self._access.check(case_id)
@@ -226,7 +226,7 @@ class Readings:
             await transaction.record(actor, "case.unlocked", f"case:{case_id}", "done")
 
     async def break_lock(self, actor: str, case_id: CaseId) -> None:
-        """Ends somebody's lock; he is told by whom and when at his next call (A37)."""
+        """Ends somebody's lock; they are told by whom and when at their next call (A37)."""
         async with self._acts.audited(actor, "lock.broken", f"case:{case_id}"):
             sight = await self._access.check(case_id)
             if not sight.allowed or sight.being_deleted:
@@ -342,7 +342,7 @@ class Readings:
         return refused.error
 
     async def _check(self, case_id: CaseId) -> Sight:
-        """What access says now; a user who was deactivated while he read sees nothing."""
+        """What access says now; a user who was deactivated while they read sees nothing."""
         try:
             return await self._access.check(case_id)
         except Unauthenticated:
@@ -351,7 +351,7 @@ class Readings:
     async def _released(
         self, transaction: Transaction, reading: Reading, author: Person
     ) -> tuple[Reading, Conflict | None]:
-        """The reading without the author's lock, or why he does not hold it."""
+        """The reading without the author's lock, or why they do not hold it."""
         broken = await transaction.broken_lock(reading.case_id, author.login)
         try:
             return reading.after(Act.COMPLETE, author, transaction.now, self._lease, broken), None
@@ -545,5 +545,5 @@ class ReadTypes:
 
 
 def _person(actor: str, *sights: Sight) -> Person:
-    """Who acts, under the name that access tells, else his login."""
+    """Who acts, under the name that access tells, else their login."""
     return Person(actor, next((sight.name for sight in sights if sight.name), actor))

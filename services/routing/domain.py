@@ -32,7 +32,7 @@ MAX_NAME_CHARACTERS = 64
 
 _BLANKS = re.compile(" +")  # other white space is no text of a value (PS3.5 6.1.2)
 
-# Unicode categories that a person cannot see or that reorder what he sees.
+# Unicode categories that a person cannot see or that reorder what they see.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
@@ -88,7 +88,7 @@ class EndpointRule:
 
 @dataclass(frozen=True, slots=True)
 class FacilitySettings:
-    """A facility as a person wants it; None leaves to us what he did not say."""
+    """A facility as a person wants it; None leaves to us what they did not say."""
 
     name: str
     time_zone: str | None

@@ -28,7 +28,7 @@ LANGUAGE_VALUES = {language: value for value, language in LANGUAGES.items()}
 
 @answers.of("access")
 class AccessClient:
-    """Asks access; for the acting user, where it may, by his token that the channel forwards."""
+    """Asks access; for the acting user, where it may, by their token that the channel forwards."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)

@@ -71,7 +71,7 @@ MAX_SESSION_CHARACTERS = 128
 
 
 class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
-    """The service access: the first on behalf of the acting user, as is what it shows him."""
+    """The service access: the first on behalf of the acting user, as is what it shows them."""
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
     async def register(self, redeemed: Redeemed) -> None:

@@ -288,7 +288,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What a sender chose in his last share (SHR-26)."""
+    """What a sender chose in their last share (SHR-26)."""
 
     two_factor: bool = False
     send_mail: bool = False

@@ -74,7 +74,7 @@ class Way:
     """How the acting user may share some cases.
 
     Attributes:
-        parent: his own bucket that he shares on; None: he shares by his privilege.
+        parent: their own bucket that they share on; None: they share by their privilege.
     """
 
     facility_id: FacilityId
@@ -282,7 +282,7 @@ class Shares:
     async def list(
         self, actor: str, *, blocked_only: bool, before: UUID | None, limit: int
     ) -> Sequence[Share]:
-        """The actor's shares, and those of facilities whose shares he administers, newest first."""
+        """The actor's shares, and those of facilities whose shares they administer, newest first."""
         permit = await self._access.check_permission(SHARE_ADMIN, None)
         async with self._database.transaction() as transaction:
             await transaction.record(actor, "shares.listed", f"user:{actor}", "done")

@@ -326,7 +326,7 @@ class SharingTransaction(CodeStore):
     # Recipients
 
     async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None:
-        """The bucket of his that holds all these cases, may be shared on and allows most."""
+        """The bucket of theirs that holds all these cases, may be shared on and allows most."""
         buckets = await self._buckets(
             """
             select buckets.* from buckets join shares using (share_id)

@@ -264,7 +264,7 @@ class Seeing(Protocol):
 
 
 async def as_seen(access: Seeing, received: Sequence[Received]) -> list[Received]:
-    """Without the cases that access does not show him now: they are being deleted, or his role sees none.
+    """Without the cases that access does not show them now: they are being deleted, or their role sees none.
 
     It alone decides sight; a share of which it shows no case is withheld.
     """
@@ -278,7 +278,7 @@ async def as_seen(access: Seeing, received: Sequence[Received]) -> list[Received
 
 
 async def open_bucket(transaction: Transaction, received: Received) -> Received:
-    """Notes the first time that the recipient is shown what he received."""
+    """Notes the first time that the recipient is shown what they received."""
     bucket = received.bucket
     if received.withheld or not await transaction.note_opening(bucket.id):
         return received

@@ -66,7 +66,7 @@ class Access:
         return user
 
     async def manager(self, facility: Facility, *more: Permission, **changes: Any) -> User:
-        """A facility manager with his role's defaults, and more at his facility."""
+        """A facility manager with their role's defaults, and more at their facility."""
         at_home = {Permission.ADMINISTER_ACCESS, Permission.ADMINISTER_SHARES, *more}
         defaults = a_user(Role.FACILITY_MANAGER).permissions
         return await self.user(
@@ -131,7 +131,7 @@ class Access:
         return folder.id
 
     async def share(self, recipient: User, *case_ids: CaseId, **changes: Any) -> BucketId:
-        """A bucket of his, however it came about."""
+        """A bucket of theirs, however it came about."""
         bucket = a_bucket(recipient, *case_ids, **changes)
         async with self.database.transaction() as transaction:
             await transaction.save_buckets([bucket])
@@ -223,7 +223,7 @@ class Scene:
         return [found[bucket_id].standing.ends_at for bucket_id in bucket_ids]
 
     async def sees(self, user: User, session: str = "") -> list[CaseId]:
-        """What he sees of the cases: on his list, and by every question alike."""
+        """What they see of the cases: on their list, and by every question alike."""
         checked = [
             case_id for case_id in self.cases if (await self.access.check(user, case_id, session)).allowed
         ]

@@ -29,7 +29,7 @@ from tests.clocks import NOON
 
 
 def settings(user: User | None = None, **changes: Any) -> UserSettings:
-    """What an administrator sends: a new user, or this one as he is; and what he changes."""
+    """What an administrator sends: a new user, or this one as they are; and what they change."""
     values: dict[str, Any] = {
         "user_id": user.id if user else None,
         "version": user.version if user else 0,
@@ -395,7 +395,7 @@ async def test_a_delegated_manager_makes_users_of_his_own_facility_only(access: 
     assert new.permissions == {
         PermissionGrant(Permission.VIEW_IMAGES, home.id),
         PermissionGrant(Permission.VIEW_REPORT, home.id),
-    }  # he cannot give `study.upload`, which he does not hold
+    }  # they cannot give `study.upload`, which they do not hold
 
     async def make(**changes: Any) -> User:
         values: dict[str, Any] = {"login": "new", "role": Role.FACILITY_USER, "home_facility_id": home.id}

@@ -215,7 +215,7 @@ async def test_a_lock_that_has_ended_stops_nobody(access: Access) -> None:
 
 
 async def test_the_lock_is_the_one_that_the_side_of_the_user_sees(access: Access) -> None:
-    """So that a refusal tells him nothing that his worklist does not (A59)."""
+    """So that a refusal tells them nothing that their worklist does not (A59)."""
     north = await access.facility()
     case_id = await access.case(north)
     await access.hear(a_reading(case_id, group=LOCKED, facility=Projection()))

@@ -170,7 +170,7 @@ def test_a_pre_read_is_for_roles_of_the_group_side_only(role: Role) -> None:
     with pytest.raises(Invalid) as refused:
         must_suit(privilege, role)
     assert refused.value.field == "read_types"
-    # Stored while he had another role, it lies dormant.
+    # Stored while they had another role, it lies dormant.
     assert frozenset() == stand(privilege, role, "UTC").read_types
 
 

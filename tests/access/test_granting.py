@@ -68,7 +68,7 @@ async def test_what_one_sees_only_by_a_grant_a_folder_or_a_share_is_not_shared_b
 
 @pytest.mark.proves("SHR-24", part="not by way of a privilege that carries less")
 async def test_images_and_reports_that_only_a_share_gives_are_not_shared_by_privilege(scene: Scene) -> None:
-    """He may share what his privilege carries; what he was shown by a share was not to be shared on."""
+    """They may share what their privilege carries; what a share showed them was not to be shared on."""
     create = frozenset({PermissionGrant(Permission.CREATE_SHARE)})
     user = await scene.access.user(Role.REFERRING_PHYSICIAN, permissions=create)
     await scene.access.give(user, scene.facility, Level.VIEW)

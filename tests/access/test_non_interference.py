@@ -83,16 +83,16 @@ LIFE: dict[str, tuple[Reading | None, Reading | None]] = {
         a_reading(CASE_ID, Projection(lock=LOCK), version=1),
         a_reading(CASE_ID, Projection(lock=LOCK), version=1),
     ),
-    "he pre-reads, or only unlocks": (
+    "they pre-read, or only unlock": (
         a_reading(CASE_ID, pre_read(5), NOT_READ, version=2),
         a_reading(CASE_ID, NOT_READ, version=2),
     ),
-    "he adds to it, and nothing happens": (a_reading(CASE_ID, pre_read(8), NOT_READ, version=3), None),
+    "they add to it, and nothing happens": (a_reading(CASE_ID, pre_read(8), NOT_READ, version=3), None),
     "another locks": (
         a_reading(CASE_ID, pre_read(8, lock=LATER_LOCK), Projection(lock=LATER_LOCK), version=4),
         a_reading(CASE_ID, Projection(lock=LATER_LOCK), version=3),
     ),
-    "he completes a final": (
+    "they complete a final": (
         a_reading(CASE_ID, final(ReadType.PRE_READ), final(), version=5),
         a_reading(CASE_ID, final(), version=4),
     ),
@@ -161,7 +161,7 @@ ASKED_THROUGH = {
     "BeginDelete": "ingest",
     "BeginMove": "routing",
 }
-"""What a user has done through another service; of him they learn nothing else."""
+"""What a user has done through another service; of them they learn nothing else."""
 
 # The first administrator has another id in each world: one of version 7, of this age.
 AFTER_ADMIN = str(UUID(int=0x02 << 120))
@@ -326,7 +326,7 @@ async def test_a_pre_read_case_is_listed_as_one_that_nobody_ever_opened(
 ) -> None:
     async with AsyncExitStack() as resources:
         pre_read, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
-        for step in ("the pre-reader locks", "he adds to it, and nothing happens"):
+        for step in ("the pre-reader locks", "they add to it, and nothing happens"):
             await pre_read.hear(LIFE[step][0])
 
         for user in OUTSIDERS:

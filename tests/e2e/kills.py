@@ -122,7 +122,7 @@ async def query(world: World, service: str, statement: str, *values: object) -> 
 
 
 def _strangers() -> Iterator[Person]:
-    """Physicians without end, each with a number of his own."""
+    """Physicians without end, each with a number of their own."""
     for number in count(1):
         login = f"doctor-{number}"
         yield Person(

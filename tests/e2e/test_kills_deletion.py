@@ -53,10 +53,10 @@ class Doomed:
     """A study that was read and shared, and will be deleted.
 
     Attributes:
-        word: in all that is known of the patient and written about him.
+        word: in all that is known of the patient and written about them.
         recipient: with whom it is shared, as nothing else is.
         begun: whether anybody has asked for its deletion.
-        answered: whether he was told that it is deleted.
+        answered: whether they were told that it is deleted.
     """
 
     study: SyntheticCT
@@ -125,7 +125,7 @@ class Doomed:
         assert await self._shared(world) == (True, True)
 
     async def verify_gone(self, world: World, folder: Path) -> None:
-        """Nobody sees it, whatever he asks."""
+        """Nobody sees it, whatever they ask."""
         vos = await world.acting_as(VOS.login)
         for person in (VOS, MOOR, self.recipient):
             case = await world.case(person.login, self.study.study_instance_uid)

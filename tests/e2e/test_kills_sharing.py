@@ -56,11 +56,11 @@ class Attempt:
 
     Attributes:
         one, two: its recipients; the second needs a code.
-        wrong_codes: how many wrong ones he enters before the right one; after five there is none.
+        wrong_codes: how many wrong ones they enter before the right one; after five there is none.
         share: what Vos was answered; None: nothing.
-        wrong: how many codes he was told to be wrong.
-        lost: after how many he was told nothing.
-        redeemed: whether he was told that the right one was right.
+        wrong: how many codes they were told to be wrong.
+        lost: after how many they were told nothing.
+        redeemed: whether they were told that the right one was right.
         revoked: whether Vos was told that it has ended; None: she never asked, or was told nothing.
     """
 

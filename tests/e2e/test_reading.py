@@ -124,7 +124,7 @@ async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     await marsh.reporting.Reopen(ReopenRequest(case_id=case.case_id))
     await obtain(world, case, FACILITY, "READY_TO_READ, preliminary, final", *added)
 
-    # Okafor may view only: he writes nothing, and fetches the images when he may view studies, too.
+    # Okafor may view only: they write nothing, and fetch the images when they may view studies, too.
     for act in (locks(OKAFOR), drafts(OKAFOR, "x")):
         assert isinstance(await refusal(act(world, case.case_id)), Denied)
     okafor = await world.acting_as(OKAFOR.login)
@@ -212,7 +212,7 @@ async def test_two_cases_that_differ_only_by_a_pre_read(reading: World, tmp_path
     await pre_reader.reporting.Unlock(UnlockRequest(case_id=without.case_id))
     await obtain(world, having, GROUP, "READY_TO_READ, pre-read", "report pre-read of Dr Eva Vos “nodule”")
     await compare("READY_TO_READ")
-    assert await page(world) == untouched, "order and everything else of his worklist is what it was"
+    assert await page(world) == untouched, "order and everything else of their worklist is what it was"
 
     (pre_read,) = await reports(world, MARSH, having)
     tries = [AddAddendumRequest(case_id=c.case_id, report_id=pre_read.report_id) for c in (having, without)]

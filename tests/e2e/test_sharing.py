@@ -182,7 +182,7 @@ async def test_what_was_shared_on_ends_with_what_it_came_from(shared: Shared) ->
     await replace(shared, buckets={MULDER.login: parent}).redeem(MULDER)
     weaker = wanted(case, [BRANDT])
     weaker.recipients[0].two_factor = False
-    assert isinstance(await refusal(mulder.sharing.Share(weaker)), Invalid), "a code was asked of him, too"
+    assert isinstance(await refusal(mulder.sharing.Share(weaker)), Invalid), "a code was asked of them, too"
     (child,) = (await mulder.sharing.Share(wanted(case, [BRANDT]))).share.buckets
     await replace(shared, buckets={BRANDT.login: child}).redeem(BRANDT)
     assert await shared.sees(BRANDT)

@@ -213,7 +213,7 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
 async def test_a_wish_whose_answer_was_lost_outlives_a_refusal(
     database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
 ) -> None:
-    """Access may have begun, and its user have lost his permission since."""
+    """Access may have begun, and its user have lost their permission since."""
     case_id = CaseId(uuid4())
     answer, access.answer = access.answer, Unavailable("lost")
     with pytest.raises(Unavailable):

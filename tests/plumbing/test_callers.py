@@ -1,4 +1,4 @@
-"""gRPC: who is let in, which methods he may call, and for whom."""
+"""gRPC: who is let in, which methods they may call, and for whom."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -98,7 +98,7 @@ async def test_a_client_refuses_a_server_that_is_another_service(house: House) -
         await routing_pb2_grpc.RoutingServiceStub(channel).ListHeld(routing_pb2.ListHeldRequest())
 
 
-# Which methods he may call
+# Which methods they may call
 
 
 @pytest.mark.proves("SEC-14")
@@ -254,7 +254,7 @@ async def test_each_peer_may_call_exactly_what_the_architecture_says(house: Hous
     assert reached == (of_people if peer == "bff" else CALLS[peer])
 
 
-# For whom he calls
+# For whom they call
 
 
 @pytest.mark.proves("SEC-14")

@@ -97,12 +97,12 @@ class Ward:
         return self.by(login, "reading", verb, self.case_id, *arguments)
 
     def shown(self, login: str) -> list[tuple[str, str | None, str | None]]:
-        """Kind, read type and text of each entry that he is shown."""
+        """Kind, read type and text of each entry that they are shown."""
         entries = self.reading(login, "show", "--json").json
         return [(entry["kind"], entry["read_type"], entry["text"]) for entry in entries]
 
     def listed(self, login: str, key: str) -> object:
-        """What his worklist says of the case."""
+        """What their worklist says of the case."""
         cases = self.by(login, "case", "list", "--json").json
         return next((case[key] for case in cases if case["case_id"] == self.case_id), None)
 

@@ -144,7 +144,7 @@ def test_five_wrong_codes_are_seen_and_undone_by_command(shared: Ward) -> None:
 def test_a_facility_says_what_it_allows(shared: Ward) -> None:
     chief: Run = shared.run
     assert chief("login", "chief").code == 0
-    # Who administers shares only is shown ids: he may not list facilities.
+    # Who administers shares only is shown ids: they may not list facilities.
     (case,) = [c for c in chief("case", "list", "--json").json if c["case_id"] == shared.case_id]
     before = chief("share", "policy", "show", case["facility_id"], "--json").json
     assert before["facility_id"] == case["facility_id"]

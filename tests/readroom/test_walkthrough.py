@@ -11,7 +11,7 @@ import pytest
 from local.system import ROOT, LocalSystem
 
 TRIES = 100
-"""Each line gets so many tries, 0.2 s apart: a reader, too, looks again until his study has arrived."""
+"""Each line gets so many tries, 0.2 s apart: a reader, too, looks again until their study has arrived."""
 
 SCRIPT = """
 set -u

@@ -14,7 +14,7 @@ LEASE = timedelta(minutes=5)
 NORTH = FacilityId(uuid4())
 
 ACTING: ContextVar[str] = ContextVar("acting")
-"""On whose behalf access is asked; over the wire his token tells."""
+"""On whose behalf access is asked; over the wire their token tells."""
 
 
 def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:

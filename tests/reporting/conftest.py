@@ -51,7 +51,7 @@ class Reporting:
     case_id: CaseId
 
     def user(self, login: str, sight: Sight | None = None, case_id: CaseId | None = None) -> Actor:
-        """Who acts under this login; with a sight he has it from now on."""
+        """Who acts under this login; with a sight they have it from now on."""
         if sight is not None:
             self.access.sights[login] = sight
         return Actor(login, case_id or self.case_id, self.readings)

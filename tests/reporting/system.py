@@ -88,7 +88,7 @@ async def a_user(
     *permissions: str,
     read_types: Any = (),
 ) -> access_pb2.User:
-    """A user with a privilege at the facility, with his role's defaults and these permissions there."""
+    """A user with a privilege at the facility, with their role's defaults and these permissions there."""
     user = access_pb2.User(login=login, name=f"Dr {login.title()}", role=role, home_facility_id=facility_id)
     saved = (await access.stub.SaveUser(access_pb2.SaveUserRequest(user=user))).user
     if permissions:

@@ -94,7 +94,7 @@ class World:
         await self.system.acting(login).Reopen(pb.ReopenRequest(case_id=self.case_id))
 
     async def asked(self, login: str, *, breaks: bool = False) -> list[tuple[str, object]]:
-        """Everything that a user can ask, and what he obtains."""
+        """Everything that a user can ask, and what they obtain."""
         stub = self.system.acting(login)
         return [
             (method.name, await self._answer(getattr(stub, method.name)(request)))
@@ -206,12 +206,12 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
     await both(lambda world: world.lock("vos"))
     await compare("the pre-reader has locked")
     await having.draft("vos", "nodule?")
-    await compare("he drafts")
+    await compare("they draft")
     await having.complete("vos", PRE_READ, "pre-read")
     await without.unlock("vos")
-    await compare("he completes", breaks=True)
+    await compare("they complete", breaks=True)
     await having.add("lind", "pre-read")
-    await compare("his colleague adds to it", breaks=True)
+    await compare("their colleague adds to it", breaks=True)
     await both(lambda world: world.lock("lind"))
     await having.complete("lind", PRE_READ, "second pre-read")
     await without.unlock("lind")

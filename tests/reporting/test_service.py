@@ -122,7 +122,7 @@ async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world
     assert (None, [report], []) == _parts(await world.sees("okafor"))
     assert (PRELIMINARY, "Dr Vos", "nodule, 4 mm") == (report.read_type, report.author_name, report.text)
     await world.lock("lind")
-    with pytest.raises(Denied):  # preliminary is active, and not among his types
+    with pytest.raises(Denied):  # preliminary is active, and not among their types
         await world.complete("lind", PRELIMINARY, "x")
     await world.complete("lind", FINAL, "nodule, 5 mm")
 
@@ -194,7 +194,7 @@ async def test_a_pre_read_given_in_three_steps_is_read_by_the_group_only(world: 
     assert [FINAL, PRE_READ] == list(answer.read_types)
     assert [FINAL, PRE_READ] == list((await world.acting("boss").ListReadTypes(options)).read_types)
     await world.lock("vos")
-    with pytest.raises(Denied):  # it is an option, and not given to him yet
+    with pytest.raises(Denied):  # it is an option, and not given to them yet
         await world.complete("vos", PRE_READ, "nodule?")
     access, north, report_level = world.system.access, world.facility_id, access_pb2.LEVEL_REPORT
     olivia = await a_user(access, "olivia", access_pb2.ROLE_REFERRING_PHYSICIAN, north, access_pb2.LEVEL_VIEW)

@@ -198,7 +198,7 @@ async def test_a_case_that_is_being_deleted_is_absent(reporting: Reporting) -> N
 
 
 async def test_an_author_of_the_facility_side_keeps_sight_of_his_own_draft_only(reporting: Reporting) -> None:
-    """He was a radiologist when he wrote it."""
+    """They were a radiologist when they wrote it."""
     vos, lind = reporting.user("vos", a_sight()), reporting.user("lind", a_sight())
     await vos.lock()
     await vos.save_draft("mine")
@@ -386,7 +386,7 @@ async def test_pre_read_is_activated_in_three_steps_and_dormant_while_the_group_
     assert not await completes()
     assert [FINAL, PRE_READ] == await act("ada", types.activate, NORTH, PRE_READ, True)
     assert await completes()
-    reporting.access.sights["vos"] = a_sight(read_types=frozenset({FINAL}))  # it was not given to him
+    reporting.access.sights["vos"] = a_sight(read_types=frozenset({FINAL}))  # it was not given to them
     assert not await completes()
     reporting.access.sights["vos"] = a_sight()
 

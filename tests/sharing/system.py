@@ -47,7 +47,7 @@ ABANDON_AFTER = timedelta(seconds=60)
 LINK_SECRET = "l" * 32
 
 ACTING: ContextVar[tuple[str, str]] = ContextVar("acting")
-"""Login and session of who acts; over the wire his token tells."""
+"""Login and session of who acts; over the wire their token tells."""
 
 
 # The neighbourhood
@@ -57,7 +57,7 @@ ACTING: ContextVar[tuple[str, str]] = ContextVar("acting")
 class World:
     """A facility in Amsterdam with its people, and another one.
 
-    vos may share; rita, rob and ron receive, each in his language; adam administers the shares of north,
+    vos may share; rita, rob and ron receive, each in their language; adam administers the shares of north,
     olaf operates. ivan is deactivated, norm has neither address nor number.
     """
 
@@ -70,13 +70,13 @@ class World:
         return CaseId(UUID(await a_case(self.access, facility_id or self.north)))
 
     async def sees(self, login: str, case_id: CaseId, session: str = "s") -> bool:
-        """Whether access shows the case to him now, in this login session."""
+        """Whether access shows the case to them now, in this login session."""
         token = partial(self.access.token, login=login, session=session)
         stub = self.access.called_by("bff", token)
         return (await stub.Check(access_pb2.CheckRequest(case_id=str(case_id)))).decision.allowed
 
     async def listed(self, login: str) -> set[str]:
-        """His worklist."""
+        """Their worklist."""
         return {case.case_id for case in await self.access.listed(login)}
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def a_recipient(system: System) -> str:
-    """A referring physician with a number of his own, so that no text of another test counts for him."""
+    """A referring physician with a number of their own, so that no text of another test counts for them."""
     login, number = f"physician-{uuid4().hex[:8]}", f"+31612{uuid4().int % 10**6:06}"
     user = access_pb2.User(
         login=login,

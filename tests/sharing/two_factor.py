@@ -147,7 +147,7 @@ class Actor:
     bucket_id: BucketId
 
     async def send(self) -> str:
-        """The code that the text message brings him."""
+        """The code that the text message brings them."""
         await self.codes.send_code(self.login, self.session, self.bucket_id)
         return self.texts.sent[-1].code
 
@@ -158,7 +158,7 @@ class Actor:
         return await self.codes.unblock(self.login, self.bucket_id)
 
     async def miss(self, times: int = 1) -> list[ReadroomError | None]:
-        """Enters what is not his code, one after the other."""
+        """Enters what is not their code, one after the other."""
         return [await tried(self.redeem(wrong(self.texts))) for _ in range(times)]
 
 

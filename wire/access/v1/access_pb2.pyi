@@ -31,7 +31,7 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Refused for a new user; an existing one keeps his role."""
+    """Refused for a new user; an existing one keeps their role."""
     ROLE_ADMINISTRATOR: _Role.ValueType  # 1
     """Group side, ceiling report."""
     ROLE_RADIOLOGIST: _Role.ValueType  # 2
@@ -43,7 +43,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_RADIOLOGY_SUPPORT: _Role.ValueType  # 5
     """Group side, ceiling view."""
     ROLE_FACILITY_MANAGER: _Role.ValueType  # 6
-    """Facility side, ceiling view; administers users within his facility."""
+    """Facility side, ceiling view; administers users within their facility."""
     ROLE_FACILITY_USER: _Role.ValueType  # 7
     """Facility side, ceiling view; a technologist, for example."""
     ROLE_REFERRING_PHYSICIAN: _Role.ValueType  # 8
@@ -55,7 +55,7 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Role decides side, ceiling and default permissions (A63)."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Refused for a new user; an existing one keeps his role."""
+"""Refused for a new user; an existing one keeps their role."""
 ROLE_ADMINISTRATOR: Role.ValueType  # 1
 """Group side, ceiling report."""
 ROLE_RADIOLOGIST: Role.ValueType  # 2
@@ -67,7 +67,7 @@ ROLE_TRANSCRIPTIONIST: Role.ValueType  # 4
 ROLE_RADIOLOGY_SUPPORT: Role.ValueType  # 5
 """Group side, ceiling view."""
 ROLE_FACILITY_MANAGER: Role.ValueType  # 6
-"""Facility side, ceiling view; administers users within his facility."""
+"""Facility side, ceiling view; administers users within their facility."""
 ROLE_FACILITY_USER: Role.ValueType  # 7
 """Facility side, ceiling view; a technologist, for example."""
 ROLE_REFERRING_PHYSICIAN: Role.ValueType  # 8
@@ -201,13 +201,13 @@ class _PathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Path.ValueType],
     PATH_UNSPECIFIED: _Path.ValueType  # 0
     """Never answered."""
     PATH_PRIVILEGE: _Path.ValueType  # 1
-    """His privilege at the owning facility."""
+    """Their privilege at the owning facility."""
     PATH_GRANT: _Path.ValueType  # 2
-    """A grant of this case to him."""
+    """A grant of this case to them."""
     PATH_FOLDER: _Path.ValueType  # 3
-    """A folder that holds the case and has him as member."""
+    """A folder that holds the case and has them as member."""
     PATH_SHARE: _Path.ValueType  # 4
-    """An active bucket of his that holds the case (A40)."""
+    """An active bucket of theirs that holds the case (A40)."""
 
 class Path(_Path, metaclass=_PathEnumTypeWrapper):
     """Path is a way by which a user sees a case."""
@@ -215,13 +215,13 @@ class Path(_Path, metaclass=_PathEnumTypeWrapper):
 PATH_UNSPECIFIED: Path.ValueType  # 0
 """Never answered."""
 PATH_PRIVILEGE: Path.ValueType  # 1
-"""His privilege at the owning facility."""
+"""Their privilege at the owning facility."""
 PATH_GRANT: Path.ValueType  # 2
-"""A grant of this case to him."""
+"""A grant of this case to them."""
 PATH_FOLDER: Path.ValueType  # 3
-"""A folder that holds the case and has him as member."""
+"""A folder that holds the case and has them as member."""
 PATH_SHARE: Path.ValueType  # 4
-"""An active bucket of his that holds the case (A40)."""
+"""An active bucket of theirs that holds the case (A40)."""
 Global___Path: _TypeAlias = Path  # noqa: Y015
 
 @_typing.final
@@ -281,15 +281,15 @@ class User(_message.Message):
     active: _builtins.bool
     """Whether the account may do anything at all."""
     home_facility_id: _builtins.str
-    """The facility he belongs to, required for a facility manager; empty for none."""
+    """The facility they belong to, required for a facility manager; empty for none."""
     version: _builtins.int
-    """The owner's version: grows with each change of what he is compiled from, and of how he is reached."""
+    """The owner's version: grows with each change of what they are compiled from, and of how they are reached."""
     email: _builtins.str
     """E-mail address; empty for none."""
     mobile_number: _builtins.str
     """Registered mobile number in E.164 form, for one-time codes; empty for none."""
     language: Global___Language.ValueType
-    """Language of what is sent to him; unspecified is taken as English."""
+    """Language of what is sent to them; unspecified is taken as English."""
     contact_version: _builtins.int
     """Answered only: grows when the e-mail address or the mobile number changes, and with a deactivation; at least
     1. A one-time code goes to one contact, and counts for no later one, nor after a deactivation.
@@ -326,15 +326,15 @@ Global___User: _TypeAlias = User  # noqa: Y015
 
 @_typing.final
 class SaveUserRequest(_message.Message):
-    """SaveUserRequest carries the user as he shall be."""
+    """SaveUserRequest carries the user as they shall be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
     SET_PERMISSIONS_FIELD_NUMBER: _builtins.int
     set_permissions: _builtins.bool
-    """Whether `user.permissions` replaces what he holds; otherwise a new user gets his role's defaults and
-    an existing one keeps his.
+    """Whether `user.permissions` replaces what they hold; otherwise a new user gets their role's defaults and
+    an existing one keeps theirs.
     """
     @_builtins.property
     def user(self) -> Global___User:
@@ -464,7 +464,7 @@ class Privilege(_message.Message):
     time zone the level is DRAFT (ACC-12, A2). Empty: never.
     """
     effective_level: Global___Level.ValueType
-    """Answered only: what it amounts to now, after expiry and the ceiling of his role (A1)."""
+    """Answered only: what it amounts to now, after expiry and the ceiling of their role (A1)."""
     facility_name: _builtins.str
     """Answered by DescribeUsers only: display name of the facility."""
     version: _builtins.int
@@ -1207,25 +1207,25 @@ class Decision(_message.Message):
     OWN_READ_TYPES_FIELD_NUMBER: _builtins.int
     INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether he sees the case at all; if not, nothing else is set but perhaps `being_deleted`."""
+    """Whether they see the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
-    """What he may do: by his privilege; by a share with write access what his role can at most (A45); folders,
+    """What they may do: by their privilege; by a share with write access what their role can at most (A45); folders,
     grants and other shares give VIEW.
     """
     images: _builtins.bool
-    """Whether he may fetch images (A4)."""
+    """Whether they may fetch images (A4)."""
     reports: _builtins.bool
-    """Whether he may read reports (A4)."""
+    """Whether they may read reports (A4)."""
     side: Global___Side.ValueType
-    """His side."""
+    """Their side."""
     facility_id: _builtins.str
     """The owning facility."""
     being_deleted: _builtins.bool
-    """Whether he would see the case if it were not being deleted; then `allowed` is false and nothing else set."""
+    """Whether they would see the case if it were not being deleted; then `allowed` is false and nothing else set."""
     user_version: _builtins.int
-    """His version at the decision."""
+    """Their version at the decision."""
     user_name: _builtins.str
-    """His display name, as it stands under what he signs."""
+    """Their display name, as it stands under what they sign."""
     own_level: Global___Level.ValueType
     """What they may do without any share; unspecified if they see the case by shares alone. Write access by a
     share completes and drafts; what concerns the reports of others follows this level.
@@ -1236,11 +1236,11 @@ class Decision(_message.Message):
     """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
-        """By which ways he sees it."""
+        """By which ways they see it."""
 
     @_builtins.property
     def read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
-        """His read types at the owning facility; by a share with write access all but pre-read."""
+        """Their read types at the owning facility; by a share with write access all but pre-read."""
 
     @_builtins.property
     def studies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmedStudy]:
@@ -1477,10 +1477,10 @@ class CheckPermissionResponse(_message.Message):
     allowed: _builtins.bool
     """Whether the acting user holds it there."""
     side: Global___Side.ValueType
-    """His side."""
+    """Their side."""
     @_builtins.property
     def facility_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Asked without a facility: the facilities at which he holds it singly."""
+        """Asked without a facility: the facilities at which they hold it singly."""
 
     def __init__(
         self,
@@ -1740,7 +1740,7 @@ class GrantBucketsRequest(_message.Message):
     allow_further_sharing: _builtins.bool
     """Whether recipients may share on (SHR-24)."""
     parent_bucket_id: _builtins.str
-    """The bucket of the acting user that is shared on; empty: he shares by his privilege."""
+    """The bucket of the acting user that is shared on; empty: they share by their privilege."""
     @_builtins.property
     def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 100 cases of one facility."""

@@ -276,7 +276,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Check(self, request, context):
-        """Check answers what the acting user may do with a case now. A case that is absent and a case that he
+        """Check answers what the acting user may do with a case now. A case that is absent and a case that they
         may not see answer the same: allowed is false and nothing else is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -308,7 +308,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCases(self, request, context):
-        """ListCases is the acting user's worklist: every case he sees, newest first.
+        """ListCases is the acting user's worklist: every case they see, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,7 +316,7 @@ class AccessServiceServicer:
 
     def GrantBuckets(self, request, context):
         """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
-        acting user must see images and reports of every case, either by his privilege and with `share.create`
+        acting user must see images and reports of every case, either by their privilege and with `share.create`
         at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

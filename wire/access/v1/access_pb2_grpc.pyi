@@ -88,7 +88,7 @@ class AccessServiceStub:
     the caller administers, and of others that they see those to users whom they manage. Needs `access.admin`.
     """
     Check: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckRequest, _access_pb2.CheckResponse]
-    """Check answers what the acting user may do with a case now. A case that is absent and a case that he
+    """Check answers what the acting user may do with a case now. A case that is absent and a case that they
     may not see answer the same: allowed is false and nothing else is set.
     """
     CheckAgain: _grpc.UnaryUnaryMultiCallable[_access_pb2.CheckAgainRequest, _access_pb2.CheckAgainResponse]
@@ -103,10 +103,10 @@ class AccessServiceStub:
     user holds nothing answer the same: NotFound.
     """
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
-    """ListCases is the acting user's worklist: every case he sees, newest first."""
+    """ListCases is the acting user's worklist: every case they see, newest first."""
     GrantBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
-    acting user must see images and reports of every case, either by his privilege and with `share.create`
+    acting user must see images and reports of every case, either by their privilege and with `share.create`
     at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
     """
     ChangeBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]
@@ -205,7 +205,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     the caller administers, and of others that they see those to users whom they manage. Needs `access.admin`.
     """
     Check: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckRequest, _access_pb2.CheckResponse]  # type: ignore[assignment]
-    """Check answers what the acting user may do with a case now. A case that is absent and a case that he
+    """Check answers what the acting user may do with a case now. A case that is absent and a case that they
     may not see answer the same: allowed is false and nothing else is set.
     """
     CheckAgain: _aio.UnaryUnaryMultiCallable[_access_pb2.CheckAgainRequest, _access_pb2.CheckAgainResponse]  # type: ignore[assignment]
@@ -220,10 +220,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     user holds nothing answer the same: NotFound.
     """
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
-    """ListCases is the acting user's worklist: every case he sees, newest first."""
+    """ListCases is the acting user's worklist: every case they see, newest first."""
     GrantBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]  # type: ignore[assignment]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
-    acting user must see images and reports of every case, either by his privilege and with `share.create`
+    acting user must see images and reports of every case, either by their privilege and with `share.create`
     at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
     """
     ChangeBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.ChangeBucketsRequest, _access_pb2.ChangeBucketsResponse]  # type: ignore[assignment]
@@ -397,7 +397,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CheckResponse, _abc.Awaitable[_access_pb2.CheckResponse]]:
-        """Check answers what the acting user may do with a case now. A case that is absent and a case that he
+        """Check answers what the acting user may do with a case now. A case that is absent and a case that they
         may not see answer the same: allowed is false and nothing else is set.
         """
 
@@ -436,7 +436,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListCasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
-        """ListCases is the acting user's worklist: every case he sees, newest first."""
+        """ListCases is the acting user's worklist: every case they see, newest first."""
 
     @_abc_1.abstractmethod
     def GrantBuckets(
@@ -445,7 +445,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.GrantBucketsResponse, _abc.Awaitable[_access_pb2.GrantBucketsResponse]]:
         """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
-        acting user must see images and reports of every case, either by his privilege and with `share.create`
+        acting user must see images and reports of every case, either by their privilege and with `share.create`
         at the owning facility, or by `parent_bucket_id`, which must allow it and bounds what is given on (A46).
         """
 

@@ -66,7 +66,7 @@ class NotifyServiceServicer:
 
     def ListDeliveries(self, request, context):
         """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
-        holder of `share.admin` those about shares of his facilities.
+        holder of `share.admin` those about shares of their facilities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

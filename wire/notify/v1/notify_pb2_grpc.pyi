@@ -41,7 +41,7 @@ class NotifyServiceStub:
     """
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
-    holder of `share.admin` those about shares of his facilities.
+    holder of `share.admin` those about shares of their facilities.
     """
     Resend: _grpc.UnaryUnaryMultiCallable[_notify_pb2.ResendRequest, _notify_pb2.ResendResponse]
     """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`."""
@@ -57,7 +57,7 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
-    holder of `share.admin` those about shares of his facilities.
+    holder of `share.admin` those about shares of their facilities.
     """
     Resend: _aio.UnaryUnaryMultiCallable[_notify_pb2.ResendRequest, _notify_pb2.ResendResponse]  # type: ignore[assignment]
     """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`."""
@@ -82,7 +82,7 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notify_pb2.ListDeliveriesResponse, _abc.Awaitable[_notify_pb2.ListDeliveriesResponse]]:
         """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
-        holder of `share.admin` those about shares of his facilities.
+        holder of `share.admin` those about shares of their facilities.
         """
 
     @_abc_1.abstractmethod

@@ -296,7 +296,7 @@ class Draft(_message.Message):
     text: _builtins.str
     """The text."""
     author_only: _builtins.bool
-    """Whether only its author sees it: what he wanted to sign when drafting was no longer his (A3)."""
+    """Whether only its author sees it: what they wanted to sign when drafting was no longer theirs (A3)."""
     @_builtins.property
     def saved_at(self) -> _timestamp_pb2.Timestamp:
         """When it was saved last."""
@@ -588,7 +588,7 @@ class ListReportsResponse(_message.Message):
 
     @_builtins.property
     def drafts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Draft]:
-        """Drafts: his own, and to the group side with a level of DRAFT those of others (A5)."""
+        """Drafts: their own, and to the group side with a level of DRAFT those of others (A5)."""
 
     @_builtins.property
     def lock(self) -> Global___Lock:

@@ -128,7 +128,7 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BreakLock(self, request, context):
-        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+        """BreakLock ends somebody's lock; their next call answers Conflict with who and when. Needs `lock.break`,
         and sight that is not by shares alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

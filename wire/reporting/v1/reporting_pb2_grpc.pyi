@@ -45,7 +45,7 @@ class ReportingServiceStub:
     Unlock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]
     """Unlock gives the caller's lock back."""
     BreakLock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.BreakLockRequest, _reporting_pb2.BreakLockResponse]
-    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+    """BreakLock ends somebody's lock; their next call answers Conflict with who and when. Needs `lock.break`,
     and sight that is not by shares alone.
     """
     SaveDraft: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]
@@ -92,7 +92,7 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
     Unlock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]  # type: ignore[assignment]
     """Unlock gives the caller's lock back."""
     BreakLock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.BreakLockRequest, _reporting_pb2.BreakLockResponse]  # type: ignore[assignment]
-    """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+    """BreakLock ends somebody's lock; their next call answers Conflict with who and when. Needs `lock.break`,
     and sight that is not by shares alone.
     """
     SaveDraft: _aio.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]  # type: ignore[assignment]
@@ -160,7 +160,7 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.BreakLockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.BreakLockResponse, _abc.Awaitable[_reporting_pb2.BreakLockResponse]]:
-        """BreakLock ends somebody's lock; his next call answers Conflict with who and when. Needs `lock.break`,
+        """BreakLock ends somebody's lock; their next call answers Conflict with who and when. Needs `lock.break`,
         and sight that is not by shares alone.
         """
 

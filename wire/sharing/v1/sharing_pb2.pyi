@@ -410,7 +410,7 @@ class Bucket(_message.Message):
     recipient_login: _builtins.str
     """Login of the recipient."""
     rights: Global___Rights.ValueType
-    """What he may do."""
+    """What they may do."""
     state: Global___Bucket.State.ValueType
     """How it stands."""
     two_factor: _builtins.bool
@@ -418,7 +418,7 @@ class Bucket(_message.Message):
     wrong_codes: _builtins.int
     """Wrong codes in succession."""
     allow_further_sharing: _builtins.bool
-    """Whether he may share on."""
+    """Whether they may share on."""
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """When it ends; absent: never."""
@@ -556,7 +556,7 @@ class Received(_message.Message):
     sender_name: _builtins.str
     """Display name of the sender."""
     rights: Global___Rights.ValueType
-    """What he may do."""
+    """What they may do."""
     message: _builtins.str
     """The sender's message."""
     code_needed: _builtins.bool
@@ -564,7 +564,7 @@ class Received(_message.Message):
     blocked: _builtins.bool
     """Whether five wrong codes have blocked it."""
     allow_further_sharing: _builtins.bool
-    """Whether he may share on."""
+    """Whether they may share on."""
     @_builtins.property
     def shared_at(self) -> _timestamp_pb2.Timestamp:
         """When it was shared."""

@@ -135,7 +135,7 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListShares(self, request, context):
-        """ListShares lists the caller's shares, and those of facilities where he holds `share.admin`, newest first.
+        """ListShares lists the caller's shares, and those of facilities where they hold `share.admin`, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,7 @@ class SharingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendCode(self, request, context):
-        """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of his.
+        """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of theirs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

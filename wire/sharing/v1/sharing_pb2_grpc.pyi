@@ -46,13 +46,13 @@ class SharingServiceStub:
     ShareAgain: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ShareAgainRequest, _sharing_pb2.ShareAgainResponse]
     """ShareAgain shares the cases of an earlier share of the caller with other recipients (SHR-32)."""
     ListShares: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListSharesRequest, _sharing_pb2.ListSharesResponse]
-    """ListShares lists the caller's shares, and those of facilities where he holds `share.admin`, newest first."""
+    """ListShares lists the caller's shares, and those of facilities where they hold `share.admin`, newest first."""
     ListReceived: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.ListReceivedRequest, _sharing_pb2.ListReceivedResponse]
     """ListReceived lists the buckets that the caller has received and that have not ended (SHR-29)."""
     Open: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.OpenRequest, _sharing_pb2.OpenResponse]
     """Open answers the caller's bucket that a link names; to anyone else it answers as an unknown link does (A56)."""
     SendCode: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.SendCodeRequest, _sharing_pb2.SendCodeResponse]
-    """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of his."""
+    """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of theirs."""
     Redeem: _grpc.UnaryUnaryMultiCallable[_sharing_pb2.RedeemRequest, _sharing_pb2.RedeemResponse]
     """Redeem compares a code. A try is counted before the code is compared; the fifth wrong one in
     succession blocks the bucket (A41).
@@ -91,13 +91,13 @@ class SharingServiceAsyncStub(SharingServiceStub):
     ShareAgain: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ShareAgainRequest, _sharing_pb2.ShareAgainResponse]  # type: ignore[assignment]
     """ShareAgain shares the cases of an earlier share of the caller with other recipients (SHR-32)."""
     ListShares: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListSharesRequest, _sharing_pb2.ListSharesResponse]  # type: ignore[assignment]
-    """ListShares lists the caller's shares, and those of facilities where he holds `share.admin`, newest first."""
+    """ListShares lists the caller's shares, and those of facilities where they hold `share.admin`, newest first."""
     ListReceived: _aio.UnaryUnaryMultiCallable[_sharing_pb2.ListReceivedRequest, _sharing_pb2.ListReceivedResponse]  # type: ignore[assignment]
     """ListReceived lists the buckets that the caller has received and that have not ended (SHR-29)."""
     Open: _aio.UnaryUnaryMultiCallable[_sharing_pb2.OpenRequest, _sharing_pb2.OpenResponse]  # type: ignore[assignment]
     """Open answers the caller's bucket that a link names; to anyone else it answers as an unknown link does (A56)."""
     SendCode: _aio.UnaryUnaryMultiCallable[_sharing_pb2.SendCodeRequest, _sharing_pb2.SendCodeResponse]  # type: ignore[assignment]
-    """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of his."""
+    """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of theirs."""
     Redeem: _aio.UnaryUnaryMultiCallable[_sharing_pb2.RedeemRequest, _sharing_pb2.RedeemResponse]  # type: ignore[assignment]
     """Redeem compares a code. A try is counted before the code is compared; the fifth wrong one in
     succession blocks the bucket (A41).
@@ -157,7 +157,7 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.ListSharesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.ListSharesResponse, _abc.Awaitable[_sharing_pb2.ListSharesResponse]]:
-        """ListShares lists the caller's shares, and those of facilities where he holds `share.admin`, newest first."""
+        """ListShares lists the caller's shares, and those of facilities where they hold `share.admin`, newest first."""
 
     @_abc_1.abstractmethod
     def ListReceived(
@@ -181,7 +181,7 @@ class SharingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sharing_pb2.SendCodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sharing_pb2.SendCodeResponse, _abc.Awaitable[_sharing_pb2.SendCodeResponse]]:
-        """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of his."""
+        """SendCode sends a one-time code to the registered number of the caller, for a two-factor bucket of theirs."""
 
     @_abc_1.abstractmethod
     def Redeem(
