@@ -22,6 +22,7 @@ from services.routing.domain import (
     fold,
     literal_wildcards,
 )
+from services.routing.heldparts import HeldParts, Verdicts
 from services.routing.moves import Ending, Moves
 from services.routing.parts import HELD_SENTENCES, Held, HeldKind
 from services.routing.placements import Placements
@@ -40,10 +41,18 @@ HELD_KIND_VALUES = {kind: pb.Held.Kind.Value(f"KIND_{kind.name}") for kind in He
 class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     """The servicer."""
 
-    def __init__(self, facilities: Facilities, rules: Rules, placements: Placements, moves: Moves) -> None:
+    def __init__(
+        self,
+        facilities: Facilities,
+        rules: Rules,
+        placements: Placements,
+        held_parts: HeldParts,
+        moves: Moves,
+    ) -> None:
         self._facilities = facilities
         self._rules = rules
         self._placements = placements
+        self._held_parts = held_parts
         self._moves = moves
 
     async def SaveFacility(  # noqa: N802
@@ -130,9 +139,30 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
-        found = await self._placements.list_held(acting_login(), after, limit + 1)
+        found = await self._held_parts.list(acting_login(), after, limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.id, _held)
         return pb.ListHeldResponse(held=page, next_page_token=token)
+
+    async def ListUndecided(  # noqa: N802
+        self, request: pb.ListUndecidedRequest, context: Context
+    ) -> pb.ListUndecidedResponse:
+        count, parts = await self._held_parts.list_undecided(CaseId(parse_id(request.case_id, "case_id")))
+        named = [pb.ListUndecidedResponse.Part(study_id=str(study_id), part=part) for study_id, part in parts]
+        return pb.ListUndecidedResponse(parts=named, count=count)
+
+    async def ReleasePart(  # noqa: N802
+        self, request: pb.ReleasePartRequest, context: Context
+    ) -> pb.ReleasePartResponse:
+        held_id = parse_id(request.held_id, "held_id")
+        said = await self._held_parts.release(acting_login(), held_id, preview=request.preview)
+        return pb.ReleasePartResponse(**_verdicts(said))
+
+    async def DiscardPart(  # noqa: N802
+        self, request: pb.DiscardPartRequest, context: Context
+    ) -> pb.DiscardPartResponse:
+        held_id = parse_id(request.held_id, "held_id")
+        said = await self._held_parts.discard(acting_login(), held_id, preview=request.preview)
+        return pb.DiscardPartResponse(**_verdicts(said))
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
         moved = await self._moves.distribute(
@@ -156,11 +186,18 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         return pb.EndMoveResponse(made=await self._moves.end(MoveId(parse_id(request.move_id, "move_id"))))
 
 
-def serve(server: Server, facilities: Facilities, rules: Rules, placements: Placements, moves: Moves) -> None:
+def serve(
+    server: Server,
+    facilities: Facilities,
+    rules: Rules,
+    placements: Placements,
+    held_parts: HeldParts,
+    moves: Moves,
+) -> None:
     """Adds RoutingService to a server."""
     server.add(
         routing_pb2_grpc.add_RoutingServiceServicer_to_server,
-        RoutingApi(facilities, rules, placements, moves),
+        RoutingApi(facilities, rules, placements, held_parts, moves),
         pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
     )
 
@@ -196,6 +233,8 @@ def _placement(placement: Placement) -> pb.Placement:
         studies=map(_placed_study, placement.studies),
         placed_at=timestamp(placement.placed_at),
         version=placement.version,
+        another_patient_held=placement.another_patient_held,
+        written_differently=placement.written_differently,
         last_move_id=str(placement.last_move_id or ""),
     )
 
@@ -211,8 +250,16 @@ def _ending(ending: Ending) -> pb.Ending:
 
 def _placed_study(study: PlacedStudy) -> pb.PlacedStudy:
     return pb.PlacedStudy(
-        study_id=str(study.id), all_series=study.all_series, series_instance_uids=study.series_instance_uids
+        study_id=str(study.id),
+        all_series=study.all_series,
+        series_instance_uids=study.series_instance_uids,
+        by_parts=study.parts is not None,
+        parts=study.parts or (),
     )
+
+
+def _verdicts(said: Verdicts) -> dict[str, Any]:
+    return {"case_id": str(said.case_id), "study_id": str(said.study_id), "parts": said.parts}
 
 
 def _held(held: Held) -> pb.Held:
@@ -224,4 +271,8 @@ def _held(held: Held) -> pb.Held:
         facility_id=str(held.facility_id),
         reason=HELD_SENTENCES[held.reason],
         held_at=timestamp(held.held_at),
+        held_id=str(held.id),
+        part=held.part,
+        instance_count=held.instance_count,
+        differs=held.differs,
     )

@@ -10,10 +10,8 @@ first non-empty value of the hub's mapping tag decides for the whole study:
     a value, rules of one endpoint a case of that endpoint, received via the hub
     values, rules of several       a case of the hub, undistributed: never an arbitrary choice (A16)
 
-Once placed, a case moves only by hand. Later objects change which series belong to it: a series agrees if
-it has no other value than the one that decided, and a series without a value agrees; any other is held.
-While nobody has distributed a case that had no value, the first value to arrive becomes the deciding one;
-after that, what arrives with a value is held, for nobody looked at it when the case was distributed.
+Once placed, a case moves only by hand. Which parts of its study belong to it, and which are held, `parts.py`
+decides.
 """
 
 import re
@@ -26,6 +24,7 @@ from enum import StrEnum
 from kernel.dicom import MAPPING_TAGS, MAX_VALUE_CHARACTERS, UID
 from kernel.errors import Conflict, Invalid
 from kernel.ids import CaseId, FacilityId, MoveId, RuleId, StudyId
+from services.routing.patient import Identity
 
 # What a list on a page shows on one line.
 MAX_NAME_CHARACTERS = 64
@@ -199,52 +198,54 @@ def _line(text: str, field: str, limit: int, why: str = "") -> str:
 # A received study, as ingest describes it
 
 
-@dataclass(frozen=True, slots=True)
-class MappingValue:
-    """One value of a mapping tag, with the position at which the study first showed it."""
-
-    keyword: str
-    value: str
-    ordinal: int
+FIRST_PART = 1_000_001
+"""Below it the number of a part is the ordinal of a series that the version before received."""
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """One series of a received study."""
+class Part:
+    """What was received of a study under one patient identity and with one value of the mapping tag.
 
-    series_instance_uid: UID
-    mapping_values: tuple[MappingValue, ...]
+    Attributes:
+        number: grows with the order of first receipt.
+        identity: number of its identity; 0: one of so many that nobody can say which.
+        mapping_values: none, one, or several where the part stands for others.
+        series: ordinals of the series in which it has instances.
+    """
 
-    def values_of(self, mapping_tag: str) -> set[str]:
-        """Its distinct non-empty values of the tag, in the form in which they are compared."""
-        return {
-            key
-            for each in self.mapping_values
-            if each.keyword == mapping_tag and (key := mapping_key(each.value))
-        }
+    number: int
+    identity: int
+    mapping_values: tuple[str, ...]
+    series: tuple[int, ...]
+    instance_count: int
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Its distinct non-empty values in order, in the form in which they are compared."""
+        return tuple(dict.fromkeys(key for value in self.mapping_values if (key := mapping_key(value))))
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What one facility's gateway sent under one Study Instance UID: the owner's snapshot."""
+    """What one facility's gateway sent under one Study Instance UID: the owner's snapshot.
+
+    Attributes:
+        mapping_tag: the tag whose values its parts have; None: of none.
+        parts: in order of first receipt.
+        identities: by number.
+        series_instance_uids: by ordinal, the first with ordinal 1; empty where there are too many.
+    """
 
     id: StudyId
     version: int
     study_instance_uid: UID
     receiving_facility_id: FacilityId
     settled: bool
-    series: tuple[Series, ...]
     received_at: datetime
-
-    def first_value(self, mapping_tag: str) -> str | None:
-        """The first non-empty value of the tag in order of receipt: it decides for the study (A19)."""
-        values = [
-            (each.ordinal, key)
-            for series in self.series
-            for each in series.mapping_values
-            if each.keyword == mapping_tag and (key := mapping_key(each.value))
-        ]
-        return min(values)[1] if values else None
+    mapping_tag: str | None
+    parts: tuple[Part, ...]
+    identities: Mapping[int, Identity]
+    series_instance_uids: tuple[UID, ...]
 
 
 def mapping_key(value: str) -> str:
@@ -295,17 +296,19 @@ class Destination:
     mapping_value: str | None = None
 
 
-def place(study: Study, facility: Facility, rules: Mapping[str, FacilityId]) -> Destination | None:
-    """Where `study`, received at `facility`, belongs; None: it waits for a value until it is settled.
+def place(
+    facility: Facility, value: str | None, rules: Mapping[str, FacilityId], *, settled: bool
+) -> Destination | None:
+    """Where a study, received at `facility`, belongs; None: it waits for a value until it is settled.
 
-    `rules` gives the endpoint for a text as it is compared; it is asked for the parts of the deciding value
-    only, so the number of rules does not matter.
+    `value` is the first of the hub's mapping tag (`parts.first_value`). `rules` gives the endpoint for a text
+    as it is compared; it is asked for the parts of the deciding value only, so the number of rules does not
+    matter.
     """
     if facility.mapping_tag is None:
         return Destination(facility.id, None, Reason.DIRECT)
-    value = study.first_value(facility.mapping_tag)
     if value is None:
-        return _at_hub(facility, Reason.NO_VALUE, None) if study.settled else None
+        return _at_hub(facility, Reason.NO_VALUE, None) if settled else None
     endpoints = {rules[key] for key in rule_keys(value) if key in rules}
     if len(endpoints) != 1:
         return _at_hub(facility, Reason.AMBIGUOUS if endpoints else Reason.NO_RULE, value)
@@ -318,30 +321,22 @@ def _at_hub(hub: Facility, reason: Reason, value: str | None) -> Destination:
 
 @dataclass(frozen=True, slots=True)
 class PlacedStudy:
-    """A received study that belongs to a case: all its series, or those that agree."""
-
-    id: StudyId
-    all_series: bool
-    series_instance_uids: tuple[UID, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownStudy:
-    """What routing knows of a received study; without a case it waits or is held.
+    """What of a received study belongs to a case.
 
     Attributes:
-        version: ingest's version that was last applied; 0 is none yet.
-        case_id: the case that it belongs to.
-        mapping_tag: the tag that decided, whatever the hub's tag is now; None if it came directly.
-        mapping_value: the value that decided, folded.
-        placed: what of it belongs to the case.
+        parts: numbers of the parts that belong, sorted; None: the version before placed it, by series.
+        all_series, series_instance_uids: what belongs, as the version before reads it; no series of which a
+            part does not belong.
+        another_patient_held: how many parts are held because they may show another patient.
+        written_differently: keywords of what is written differently and agrees.
     """
 
-    version: int
-    case_id: CaseId | None
-    mapping_tag: str | None
-    mapping_value: str | None
-    placed: PlacedStudy
+    id: StudyId
+    all_series: bool = False
+    series_instance_uids: tuple[UID, ...] = ()
+    parts: tuple[int, ...] | None = None
+    another_patient_held: int = 0
+    written_differently: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +363,16 @@ class Placement:
     def undistributed(self) -> bool:
         """Whether it waits at its hub for distribution by hand."""
         return self.reason in UNDISTRIBUTED
+
+    @property
+    def another_patient_held(self) -> int:
+        """How many parts of its studies are held because they may show another patient."""
+        return sum(study.another_patient_held for study in self.studies)
+
+    @property
+    def written_differently(self) -> list[str]:
+        """Keywords of what of the patient is written differently within it, sorted."""
+        return sorted({keyword for study in self.studies for keyword in study.written_differently})
 
     def distribute(self, endpoint: Facility) -> "Placement":
         """The case at an endpoint, chosen by a person; its CaseId stays."""

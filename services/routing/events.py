@@ -10,6 +10,7 @@ from kernel.ids import CaseId, StudyId
 from plumbing import timers
 from plumbing.bus import Hearing
 from services.routing.domain import Deletion, Study
+from services.routing.heldparts import HeldParts
 from services.routing.placements import Placements
 
 HELD = Gauge("readroom_routing_held", "What waits for a person, by kind; alert above 0", ["kind"])
@@ -41,11 +42,11 @@ def hearings(placements: Placements) -> Sequence[Hearing[Any, Any]]:
     ]
 
 
-async def count_held(placements: Placements) -> None:
+async def count_held(held_parts: HeldParts) -> None:
     """Keeps the gauge."""
 
     async def once() -> None:
-        for kind, count in (await placements.count_held()).items():
+        for kind, count in (await held_parts.count()).items():
             HELD.labels(kind.value).set(count)
 
     await timers.every(COUNT_INTERVAL_S, once)

@@ -19,6 +19,7 @@ from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.routing import api, events
 from services.routing.clients import AccessClient, IngestClient
+from services.routing.heldparts import HeldParts
 from services.routing.moves import Moves
 from services.routing.placements import Placements
 from services.routing.store import RoutingTransaction
@@ -65,13 +66,14 @@ async def build(
     facilities = Facilities(database, administration, new_id, time_zones)
     rules = Rules(database, administration, new_id)
     placements = Placements(database, administration, IngestClient(to_ingest), new_id)
+    held_parts = HeldParts(database, access, administration, placements)
 
     moves = Moves(database, administration, access, new_id)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, facilities, rules, placements, moves)
+    api.serve(server, facilities, rules, placements, held_parts, moves)
     consumer = Consumer(bus, database, NAME, events.hearings(placements), clock)
     holds = permitted.asks(to_access)
     verifying.serve(server, trail, holds)
@@ -83,7 +85,7 @@ async def build(
             "seal": trail.seal,
             "consumer": consumer.run,
             "heal": partial(healing.run, placements.heal, settings.heal_interval_s),
-            "count-held": partial(events.count_held, placements),
+            "count-held": partial(events.count_held, held_parts),
         },
         ready={"database": database.ready},
     )

@@ -12,13 +12,12 @@ from plumbing import healing
 from services.routing.domain import (
     Deletion,
     Destination,
-    KnownStudy,
     Placement,
     Study,
     place,
     rule_keys,
 )
-from services.routing.parts import Held, HeldKind, HeldReason, Waiting, agree
+from services.routing.parts import HeldKind, HeldReason, KnownStudy, Waiting, agree, first_value
 from services.routing.usecases import (
     NAME,
     VERSIONS_PAGE,
@@ -27,7 +26,6 @@ from services.routing.usecases import (
     Ingest,
     Transaction,
     Versions,
-    somewhere,
 )
 
 
@@ -44,7 +42,16 @@ class Placements:
 
     async def fetch(self, study_id: StudyId) -> Study | None:
         """Asks the owner for the snapshot that `place` writes; ask before the transaction opens."""
-        return await self._ingest.describe_study(study_id)
+        async with self._database.transaction() as transaction:
+            is_placed, mapping_tag = await transaction.mapping_tag_of(study_id)
+        study = await self._ingest.describe_study(study_id, mapping_tag)
+        if study is None or is_placed:
+            return study
+        async with self._database.transaction() as transaction:
+            facility = await transaction.facility(study.receiving_facility_id)
+        if facility is None or facility.mapping_tag is None:
+            return study
+        return await self._ingest.describe_study(study_id, facility.mapping_tag)
 
     async def place(self, transaction: Transaction, study: Study) -> None:
         """Applies a snapshot of a received study: places it, or follows what has changed in it.
@@ -56,7 +63,7 @@ class Placements:
             return
         placement = await transaction.lock_placement(known.case_id) if known.case_id else None
         if placement:
-            await self._follow(transaction, study, known, placement)
+            await self.follow(transaction, study, known, placement)
         else:
             await self._place(transaction, study, known)
 
@@ -65,9 +72,9 @@ class Placements:
         if facility is None:
             await self._hold(transaction, study, known, HeldReason.UNKNOWN_FACILITY)
             return
-        value = study.first_value(facility.mapping_tag) if facility.mapping_tag else None
+        value = first_value(study, known, facility.mapping_tag)
         rules = await transaction.endpoints(facility.id, rule_keys(value)) if value else {}
-        destination = place(study, facility, rules)
+        destination = place(facility, value, rules, settled=study.settled)
         if destination is None:
             await transaction.save_study(study.id, replace(known, version=study.version))
             return
@@ -86,10 +93,12 @@ class Placements:
         said = CaseUndistributed if placement.undistributed else CasePlaced
         await transaction.say(said(case_id, placement.version))
 
-    async def _follow(
+    async def follow(
         self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
     ) -> None:
-        """The case stays where it is; which series belong to it may have changed."""
+        """The case stays where it is; which parts belong to it may have changed."""
+        if known.mapping_tag and study.mapping_tag != known.mapping_tag:
+            raise Unavailable("the study was placed just now")
         if await self._agree(transaction, study, known, placement):
             placement = replace(placement, version=placement.version + 1)
             await transaction.update_placement(placement)
@@ -99,7 +108,7 @@ class Placements:
         self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
     ) -> bool:
         """Whether what of the study belongs to its case is other than before."""
-        agreement = agree(study, known.mapping_tag, known.mapping_value, placement.reason)
+        agreement = agree(study, known, placement.reason)
         after = replace(
             known, version=study.version, mapping_value=agreement.mapping_value, placed=agreement.study
         )
@@ -182,17 +191,6 @@ class Placements:
         if study_ids is None:
             raise NotFound("routing has purged no such case", field="case_id")
         return study_ids
-
-    async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
-        """What waits at the facilities that the actor administers, oldest first."""
-        async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
-            somewhere(reach)
-            return await transaction.held(reach, after, limit)
-
-    async def count_held(self) -> Mapping[HeldKind, int]:
-        """How many things wait, by kind."""
-        async with self._database.transaction() as transaction:
-            return await transaction.held_counts()
 
     async def heal(self) -> int:
         """Applies every received study of which ingest has something newer; how many there were."""

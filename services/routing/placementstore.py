@@ -1,4 +1,4 @@
-"""Received studies, placements, what is held and what was purged: SQL beside the function that runs it."""
+"""Received studies, placements and what was purged: SQL beside the function that runs it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,15 +9,12 @@ import asyncpg
 from kernel.dicom import UID
 from kernel.errors import Conflict
 from kernel.ids import CaseId, StudyId
-from plumbing.db import Transaction
-from services.routing.domain import KnownStudy, PlacedStudy, Placement, Reach, Reason, Study, mapping_key
-from services.routing.parts import Held, HeldKind, HeldReason, Waiting
-
-# The version before does not know this reason: another is stored, and `moved_by_hand` of the placement.
-_STORED: Mapping[str, str] = {Reason.RETURNED: Reason.NO_RULE, HeldReason.RETURNED: HeldReason.NO_RULE}
+from services.routing.domain import PlacedStudy, Placement, Reason, mapping_key
+from services.routing.heldstore import STORED, HeldStore, reason
+from services.routing.parts import HeldKind, HeldReason, KnownStudy
 
 
-class PlacementStore(Transaction):
+class PlacementStore(HeldStore):
     """Keeps what routing knows of received studies."""
 
     # Received studies and placements
@@ -35,19 +32,24 @@ class PlacementStore(Transaction):
             study_id,
         )
         assert row is not None
-        known = KnownStudy(
-            row["study_version"], row["case_id"], row["mapping_tag"], _mapping_value(row), _placed_study(row)
-        )
-        if known.version or not await self._is_purged(study_id):
-            return known
+        if row["study_version"] or not await self._is_purged(study_id):
+            return KnownStudy(
+                row["parts_version"],
+                row["case_id"],
+                row["mapping_tag"],
+                _mapping_value(row),
+                _placed_study(row),
+                await self.judged(study_id) if row["parts_version"] else {},
+            )
         await self.connection.execute("delete from received_studies where study_id = $1", study_id)
         return None
 
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
         await self.connection.execute(
             """
-            update received_studies set study_version = $2, case_id = $3, mapping_tag = $4,
-                mapping_value = $5, all_series = $6, series_instance_uids = $7
+            update received_studies set study_version = greatest(study_version, $2), parts_version = $2,
+                case_id = $3, mapping_tag = $4, mapping_value = $5, all_series = $6,
+                series_instance_uids = $7, parts = $8, another_patient_held = $9, written_differently = $10
             where study_id = $1
             """,
             study_id,
@@ -57,13 +59,33 @@ class PlacementStore(Transaction):
             known.mapping_value,
             known.placed.all_series,
             known.placed.series_instance_uids,
+            known.placed.parts,
+            known.placed.another_patient_held,
+            known.placed.written_differently,
         )
 
-    async def known_versions(self, study_ids: Sequence[StudyId]) -> dict[StudyId, int]:
-        rows = await self.connection.fetch(
-            "select study_id, study_version from received_studies where study_id = any($1)", study_ids
+    async def mapping_tag_of(self, study_id: StudyId) -> tuple[bool, str | None]:
+        """Whether the study belongs to a case, and the tag that decided so."""
+        row = await self.connection.fetchrow(
+            "select case_id, mapping_tag from received_studies where study_id = $1", study_id
         )
-        return {row["study_id"]: row["study_version"] for row in rows}
+        return (row["case_id"] is not None, row["mapping_tag"]) if row else (False, None)
+
+    async def known_versions(self, study_ids: Sequence[StudyId]) -> dict[StudyId, int]:
+        """The version of each that was last applied; 0 where the version before holds series of it."""
+        rows = await self.connection.fetch(
+            """
+            select study_id, case
+                when parts_version > 0 then parts_version
+                when exists (select from held h where h.study_id = study.study_id and h.kind = $2) then 0
+                else study_version
+            end as version
+            from received_studies study where study_id = any($1)
+            """,
+            study_ids,
+            HeldKind.SERIES,
+        )
+        return {row["study_id"]: row["version"] for row in rows}
 
     async def insert_placement(self, placement: Placement) -> CaseId:
         """The CaseId that the study has at the facility: this placement's, or that of a live case.
@@ -117,7 +139,7 @@ class PlacementStore(Transaction):
                 placement.case_id,
                 placement.facility_id,
                 placement.received_via_facility_id,
-                _STORED.get(placement.reason, placement.reason),
+                STORED.get(placement.reason, placement.reason),
                 placement.version,
                 placement.moved_by_hand,
                 placement.last_move_id,
@@ -195,50 +217,6 @@ class PlacementStore(Transaction):
             await self.connection.fetchval("select exists (select from tombstones where id = $1)", id_)
         )
 
-    # What is held
-
-    async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None:
-        """Makes these the only things of the study that wait; what waited before keeps its place."""
-        await self.connection.execute(
-            """
-            delete from held using (select $1::uuid as id) study
-            where held.study_id = study.id and not exists (
-                select from unnest($2::text[], $3::text[]) as still (kind, series_instance_uid)
-                where still.kind = held.kind
-                    and still.series_instance_uid is not distinct from held.series_instance_uid)
-            """,
-            study.id,
-            [each.kind for each in waiting],
-            [each.series_instance_uid for each in waiting],
-        )
-        await self.connection.executemany(
-            """
-            insert into held (held_id, study_id, kind, series_instance_uid, case_id, facility_id, reason,
-                held_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)
-            on conflict (study_id, kind, series_instance_uid) do update
-                set case_id = excluded.case_id, reason = excluded.reason
-            """,
-            [
-                (
-                    self.new_id(),
-                    study.id,
-                    each.kind,
-                    each.series_instance_uid,
-                    case_id,
-                    study.receiving_facility_id,
-                    _STORED.get(each.reason, each.reason),
-                    self.now,
-                )
-                for each in waiting
-            ],
-        )
-
-    async def release_undistributed(self, case_id: CaseId) -> None:
-        await self.connection.execute(
-            "delete from held where case_id = $1 and kind = $2", case_id, HeldKind.UNDISTRIBUTED
-        )
-
     async def hold_undistributed(self, placement: Placement) -> None:
         """The case waits at its hub for a person."""
         await self.connection.executemany(
@@ -254,63 +232,31 @@ class PlacementStore(Transaction):
                     HeldKind.UNDISTRIBUTED,
                     placement.case_id,
                     placement.facility_id,
-                    _STORED.get(placement.reason, placement.reason),
+                    STORED.get(placement.reason, placement.reason),
                     self.now,
                 )
                 for study_id in await self.studies_of(placement.case_id)
             ],
         )
 
-    async def held(self, reach: Reach, after: UUID | None, limit: int) -> list[Held]:
-        """What waits within reach, oldest first, after this one."""
-        rows = await self.connection.fetch(
-            """
-            select held.*, kind = 'undistributed' and exists (
-                select from placements where placements.case_id = held.case_id and moved_by_hand
-            ) as moved_by_hand
-            from held where ($1 or facility_id = any($2)) and held_id > $3 order by held_id limit $4
-            """,
-            reach.everywhere,
-            list(reach.facility_ids),
-            after or UUID(int=0),
-            limit,
-        )
-        return [
-            Held(
-                row["held_id"],
-                HeldKind(row["kind"]),
-                HeldReason(_reason(row)),
-                row["case_id"],
-                row["study_id"],
-                row["series_instance_uid"],
-                row["facility_id"],
-                row["held_at"],
-            )
-            for row in rows
-        ]
-
-    async def held_counts(self) -> dict[HeldKind, int]:
-        rows = await self.connection.fetch("select kind, count(*) from held group by kind")
-        counts = {row["kind"]: row["count"] for row in rows}
-        return {kind: counts.get(kind, 0) for kind in HeldKind}
-
 
 Row = asyncpg.Record | Mapping[str, Any]
 
 
 def _placed_study(row: Row) -> PlacedStudy:
-    uids = tuple(UID(uid) for uid in row["series_instance_uids"])
-    return PlacedStudy(row["study_id"], row["all_series"], uids)
+    return PlacedStudy(
+        row["study_id"],
+        row["all_series"],
+        tuple(UID(uid) for uid in row["series_instance_uids"]),
+        None if row["parts"] is None else tuple(row["parts"]),
+        row["another_patient_held"],
+        tuple(row["written_differently"]),
+    )
 
 
 def _mapping_value(row: Row) -> str | None:
     """As it is compared now: the version before told runs of blanks apart."""
     return row["mapping_value"] and mapping_key(row["mapping_value"])
-
-
-def _reason(row: Row) -> str:
-    is_returned = row["moved_by_hand"] and row["reason"] == Reason.NO_RULE
-    return Reason.RETURNED if is_returned else str(row["reason"])
 
 
 def _placement(row: Row, studies: Sequence[PlacedStudy] = ()) -> Placement:
@@ -319,7 +265,7 @@ def _placement(row: Row, studies: Sequence[PlacedStudy] = ()) -> Placement:
         row["facility_id"],
         row["received_via_facility_id"],
         UID(row["study_instance_uid"]),
-        Reason(_reason(row)),
+        Reason(reason(row)),
         row["placed_at"],
         row["version"],
         tuple(studies),

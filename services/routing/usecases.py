@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -15,14 +16,13 @@ from services.routing.domain import (
     EndpointRule,
     Facility,
     FacilitySettings,
-    KnownStudy,
     Placement,
     Reach,
     Study,
     new_rule,
     save_facility,
 )
-from services.routing.parts import Held, HeldKind, Waiting
+from services.routing.parts import Held, HeldKind, Judged, KnownStudy, Waiting
 
 NAME = "routing"
 
@@ -37,17 +37,26 @@ Outcome = Literal["done", "refused"]
 Versions = list[tuple[UUID, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the acting user sees of a case; `facility_id` is its owner, None if they do not see it."""
+
+    by_privilege: bool = False
+    facility_id: FacilityId | None = None
+
+
 class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
     async def check_permission(self, permission: str) -> Reach: ...
+    async def check(self, case_id: CaseId) -> Sight: ...
 
 
 class Ingest(Protocol):
     """The service ingest, asked by routing itself."""
 
-    async def describe_study(self, study_id: StudyId) -> Study | None:
-        """The owner's snapshot; None if the study is gone."""
+    async def describe_study(self, study_id: StudyId, mapping_tag: str | None) -> Study | None:
+        """The owner's snapshot, with values of the tag; None if the study is gone."""
         ...
 
     async def list_versions(self, after: UUID | None) -> Versions:
@@ -94,6 +103,7 @@ class Transaction(Protocol):
 
     async def lock_study(self, study_id: StudyId) -> KnownStudy | None: ...
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None: ...
+    async def mapping_tag_of(self, study_id: StudyId) -> tuple[bool, str | None]: ...
     async def known_versions(self, study_ids: Sequence[StudyId]) -> Mapping[StudyId, int]: ...
     async def insert_placement(self, placement: Placement) -> CaseId: ...
     async def lock_placement(self, case_id: CaseId) -> Placement | None: ...
@@ -106,8 +116,14 @@ class Transaction(Protocol):
     async def hold_undistributed(self, placement: Placement) -> None: ...
     async def case_at(self, facility_id: FacilityId, study_instance_uid: UID) -> CaseId | None: ...
     async def end_move(self, move_id: MoveId, *, made: bool) -> bool: ...
-    async def held(self, reach: Reach, after: UUID | None, limit: int) -> Sequence[Held]: ...
+    async def held(
+        self, administered: Reach, corrected: Reach, after: UUID | None, limit: int
+    ) -> Sequence[Held]: ...
     async def held_counts(self) -> Mapping[HeldKind, int]: ...
+    async def held_part(self, held_id: UUID) -> Held | None: ...
+    async def held_parts_of(self, study_id: StudyId) -> Mapping[int, Held]: ...
+    async def undecided(self, case_id: CaseId, limit: int) -> tuple[int, Sequence[tuple[StudyId, int]]]: ...
+    async def judge(self, study_id: StudyId, judged: Mapping[int, Judged], by: str) -> None: ...
 
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def studies_beside(self, case_id: CaseId) -> Sequence[StudyId]: ...

@@ -2,15 +2,17 @@
 
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from kernel.dicom import UID
 from kernel.errors import ReadroomError
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.routing.domain import Facility, MappingValue, Model, Reach, Series, Study
+from services.routing.domain import FIRST_PART, Facility, Model, Part, Reach, Study
 from services.routing.moves import Ending, Move
+from services.routing.patient import Identity
+from services.routing.usecases import Sight
 from tests.clocks import NOON
 
 TAG = "InstitutionName"
@@ -36,9 +38,16 @@ def a_facility(model: Model = Model.STANDARD, **changes: object) -> Facility:
     return Facility(**values)  # type: ignore[arg-type]
 
 
+JANE = Identity(patient_id="P-1", patient_name="Doe^Jane")
+JOHN = Identity(patient_id="P-2", patient_name="Roe^John")
+
+Object = tuple[str, str | None] | tuple[str, str | None, Identity]
+"""One object that was received: its Series Instance UID, its value of the mapping tag, its patient: Jane."""
+
+
 def a_study(
     at: FacilityId,
-    *objects: tuple[str, str | None],
+    *objects: Object,
     study_id: StudyId | None = None,
     study_instance_uid: str | None = None,
     version: int = 1,
@@ -46,28 +55,61 @@ def a_study(
     tag: str = TAG,
     received_at: datetime = NOON,
 ) -> Study:
-    """The snapshot of a study that received `objects`, each a Series Instance UID and a value, in order."""
-    series: dict[str, list[MappingValue]] = {}
-    for ordinal, (uid, value) in enumerate(objects, 1):
-        values = series.setdefault(uid, [])
-        if value and value.strip() and value not in [each.value for each in values]:
-            values.append(MappingValue(tag, value, ordinal))
+    """The snapshot of a study that received `objects` in order, as ingest keeps them in parts."""
+    series: list[str] = []
+    identities: list[Identity] = []
+    parts: dict[tuple[Identity, str], list[int]] = {}
+    for uid, value, *rest in objects:
+        identity = rest[0] if rest else JANE
+        assert isinstance(identity, Identity)
+        if uid not in series:
+            series.append(uid)
+        if identity not in identities:
+            identities.append(identity)
+        parts.setdefault((identity, (value or "").strip()), []).append(series.index(uid) + 1)
     return Study(
         study_id or StudyId(uuid4()),
         version,
         UID(study_instance_uid) if study_instance_uid else a_uid(),
         at,
         settled,
-        tuple(Series(UID(uid), tuple(values)) for uid, values in series.items()),
         received_at,
+        tag,
+        tuple(
+            Part(
+                FIRST_PART + count,
+                identities.index(identity) + 1,
+                (value,) if value else (),
+                tuple(sorted(set(ordinals))),
+                len(ordinals),
+            )
+            for count, ((identity, value), ordinals) in enumerate(parts.items())
+        ),
+        dict(enumerate(identities, 1)),
+        tuple(map(UID, series)),
     )
+
+
+def of_series(study: Study) -> Study:
+    """The same study as the version before received it: each series is a part."""
+    uids = range(1, len(study.series_instance_uids) + 1)
+    parts = []
+    for ordinal in uids:
+        having = [part for part in study.parts if ordinal in part.series]
+        values = tuple(dict.fromkeys(value for part in having for value in part.mapping_values))
+        parts.append(Part(ordinal, 1, values, (ordinal,), len(having)))
+    return replace(study, parts=tuple(parts), identities={1: study.identities[1]})
 
 
 @dataclass
 class Permissions:
-    """Where the acting user holds which permission."""
+    """Where the acting user holds which permission, and which cases they see."""
 
     held: dict[str, Reach] = field(default_factory=dict)
+    seen: dict[CaseId, Sight] = field(default_factory=dict)
+
+    async def check(self, case_id: CaseId) -> Sight:
+        return self.seen.get(case_id, Sight())
 
     async def check_permission(self, permission: str) -> Reach:
         return self.held.get(permission, Reach(everywhere=False))
@@ -85,8 +127,12 @@ class Archive:
         self.studies[study.id] = study
         return study
 
-    async def describe_study(self, study_id: StudyId) -> Study | None:
-        return self.studies.get(study_id)
+    async def describe_study(self, study_id: StudyId, mapping_tag: str | None) -> Study | None:
+        study = self.studies.get(study_id)
+        if study is None or study.mapping_tag == mapping_tag:
+            return study
+        without = tuple(replace(part, mapping_values=()) for part in study.parts)
+        return replace(study, mapping_tag=mapping_tag, parts=without)
 
     async def describe_deletion(self, case_id: CaseId) -> datetime | None:
         return self.deletions.get(case_id)

@@ -20,6 +20,7 @@ from plumbing.db import Database
 from plumbing.tokens import Verifier
 from services.routing import main
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Model, Placement, Study
+from services.routing.heldparts import HeldParts
 from services.routing.moves import Moves
 from services.routing.parts import Held
 from services.routing.placements import Placements
@@ -58,6 +59,7 @@ class Routing:
     facilities: Facilities
     rules: Rules
     placements: Placements
+    held_parts: HeldParts
     moves: Moves
     movers: Movers
 
@@ -87,7 +89,7 @@ class Routing:
         return [await self.placements.describe(row["case_id"]) for row in rows]
 
     async def held(self) -> list[Held]:
-        return list(await self.placements.list_held(ADMIN, None, 500))
+        return list(await self.held_parts.list(ADMIN, None, 500))
 
     async def facts(self) -> list[tuple[str, int]]:
         """Subjects and versions of what was said, in order."""
@@ -113,13 +115,15 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
     permissions = Permissions({FACILITY_ADMIN: EVERYWHERE})
     archive, movers = Archive(), Movers()
     administration = Administration(database, permissions)
+    placements = Placements(database, administration, archive, new_id)
     yield Routing(
         database,
         permissions,
         archive,
         Facilities(database, administration, new_id, TIME_ZONES),
         Rules(database, administration, new_id),
-        Placements(database, administration, archive, new_id),
+        placements,
+        HeldParts(database, permissions, administration, placements),
         Moves(database, administration, movers, new_id),
         movers,
     )

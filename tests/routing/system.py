@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +22,8 @@ from plumbing.db import Database, Transaction
 from plumbing.tokens import mint
 from services.routing import main
 from services.routing.domain import Reach, Study
-from tests.routing.builders import EVERYWHERE, Archive
+from services.routing.patient import KEYWORDS
+from tests.routing.builders import EVERYWHERE, Archive, of_series
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -34,16 +35,25 @@ NOWHERE = Reach(everywhere=False)
 
 
 class Access(access_pb2_grpc.AccessServiceServicer):
-    """Answers where each login holds `facility.admin`."""
+    """Answers where each login holds which permission, and what they see."""
 
     def __init__(self) -> None:
         self.reaches: dict[str, Reach] = {"ada": EVERYWHERE}
+        self.held: dict[tuple[str, str], Reach] = {}
+        self.seen: dict[tuple[str, str], access_pb2.Decision] = {}
+
+    async def Check(  # noqa: N802
+        self, request: access_pb2.CheckRequest, context: Any
+    ) -> access_pb2.CheckResponse:
+        decision = self.seen.get((rpc.caller().login or "", request.case_id))
+        return access_pb2.CheckResponse(decision=decision)
 
     async def CheckPermission(  # noqa: N802
         self, request: access_pb2.CheckPermissionRequest, context: Any
     ) -> access_pb2.CheckPermissionResponse:
         login = rpc.caller().login or ""
-        reach = self.reaches.get(login, NOWHERE) if request.permission == "facility.admin" else NOWHERE
+        held = {(login, "facility.admin"): self.reaches.get(login, NOWHERE)} | self.held
+        reach = held.get((login, request.permission), NOWHERE)
         return access_pb2.CheckPermissionResponse(
             allowed=reach.everywhere, facility_ids=map(str, reach.facility_ids)
         )
@@ -59,14 +69,21 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
 
     def __init__(self) -> None:
         self.archive = Archive(page=500)
+        self.page = 2
+        self.knows_no_parts = False
 
     async def DescribeStudy(  # noqa: N802
         self, request: ingest_pb2.DescribeStudyRequest, context: Any
     ) -> ingest_pb2.DescribeStudyResponse:
-        study = await self.archive.describe_study(StudyId(UUID(request.study_id)))
+        tag = request.mapping_tag or None
+        study = await self.archive.describe_study(StudyId(UUID(request.study_id)), tag)
         if study is None:
             raise NotFound("no such study")
-        return ingest_pb2.DescribeStudyResponse(study=_study(study))
+        if self.knows_no_parts:
+            stored = self.archive.studies[study.id]
+            return ingest_pb2.DescribeStudyResponse(study=_study_of_series(stored))
+        assert request.by_parts
+        return ingest_pb2.DescribeStudyResponse(study=_study(study, request.after_part, self.page))
 
     async def DescribeDeletion(  # noqa: N802
         self, request: ingest_pb2.DescribeDeletionRequest, context: Any
@@ -89,7 +106,7 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
         return ingest_pb2.ListVersionsResponse(versions=versions)
 
 
-def _study(study: Study) -> ingest_pb2.Study:
+def _head(study: Study) -> ingest_pb2.Study:
     received_at = Timestamp()
     received_at.FromDatetime(study.received_at)
     return ingest_pb2.Study(
@@ -99,19 +116,42 @@ def _study(study: Study) -> ingest_pb2.Study:
         study_instance_uid=study.study_instance_uid,
         receiving_facility_id=str(study.receiving_facility_id),
         settled=study.settled,
-        attributes={"PatientName": "Doe^Jane"},
-        series=[
-            ingest_pb2.Series(
-                series_instance_uid=series.series_instance_uid,
-                instance_count=1,
-                mapping_values=[
-                    ingest_pb2.MappingValue(keyword=each.keyword, value=each.value, ordinal=each.ordinal)
-                    for each in series.mapping_values
-                ],
-            )
-            for series in study.series
-        ],
     )
+
+
+def _study(study: Study, after: int, size: int) -> ingest_pb2.Study:
+    """One page of its parts."""
+    answer = _head(study)
+    for number, identity in study.identities.items():
+        answer.identities.add(number=number, **asdict(identity))
+    following = [part for part in study.parts if part.number > after]
+    for part in following[:size]:
+        answer.parts.add(
+            number=part.number,
+            identity=part.identity,
+            mapping_values=part.mapping_values,
+            series=part.series,
+            instance_count=part.instance_count,
+        )
+    answer.more_parts = len(following) > size
+    if not after:
+        answer.series_instance_uids.extend(study.series_instance_uids)
+    return answer
+
+
+def _study_of_series(study: Study) -> ingest_pb2.Study:
+    """As an ingest of the version before answers, which knows no parts."""
+    answer = _head(study)
+    identity = asdict(study.identities[1])
+    answer.attributes.update({KEYWORDS[name]: value for name, value in identity.items() if value})
+    for part in of_series(study).parts:
+        series = answer.series.add(
+            series_instance_uid=study.series_instance_uids[part.number - 1],
+            instance_count=part.instance_count,
+        )
+        for value in part.mapping_values:
+            series.mapping_values.add(keyword=study.mapping_tag or "", value=value, ordinal=part.number)
+    return answer
 
 
 @dataclass

@@ -106,7 +106,7 @@ async def test_nothing_is_left_of_a_purged_case_but_its_ids(routing: Routing) ->
         routing, a_study(hub.id, ("1.1", "unknown"), ("1.2", "MS44"), ("1.3", "MS44\\MS55"))
     )
     (case,) = await routing.cases()
-    assert {HeldKind.UNDISTRIBUTED, HeldKind.SERIES} == {each.kind for each in await routing.held()}
+    assert {HeldKind.UNDISTRIBUTED, HeldKind.PART} == {each.kind for each in await routing.held()}
 
     await purge(routing, case.case_id)
 

@@ -25,6 +25,8 @@ BAD_TOKENS = ["!", "e30", "W10=", "WyJhIl0=", "bnVsbA==", "eyJhIjoxfQ==", "WyJcd
     [
         ("DescribeFacility", lambda bad: pb.DescribeFacilityRequest(facility_id=bad), "facility_id"),
         ("DescribePlacement", lambda bad: pb.DescribePlacementRequest(case_id=bad), "case_id"),
+        ("ReleasePart", lambda bad: pb.ReleasePartRequest(held_id=bad), "held_id"),
+        ("DiscardPart", lambda bad: pb.DiscardPartRequest(held_id=bad), "held_id"),
         ("ListRules", lambda bad: pb.ListRulesRequest(facility_id=bad), "facility_id"),
         ("RemoveRule", lambda bad: pb.RemoveRuleRequest(rule_id=bad), "rule_id"),
         ("Distribute", lambda bad: pb.DistributeRequest(case_id=bad, facility_id=str(uuid4())), "case_id"),

@@ -187,7 +187,7 @@ async def test_nothing_that_is_told_or_audited_holds_a_mapping_value(routing: Ro
     await routing.place(study)
     (case,) = await routing.cases()
     await routing.moves.distribute(ADMIN, case.case_id, endpoint.id)
-    for table in ("outbox", "audit_rows", "held", "placements"):
+    for table in ("outbox", "audit_rows", "held_parts", "placements"):
         told = str([dict(row) for row in await routing.query(f"select * from {table}")]).casefold()
         assert told != "[]"
         assert "4711" not in told
@@ -359,7 +359,7 @@ async def test_a_case_whose_hub_one_does_not_administer_is_the_same_as_absent(ro
 
 async def pages(routing: Routing, size: int) -> list[Held]:
     listed: list[Held] = []
-    while page := await routing.placements.list_held(ADMIN, listed[-1].id if listed else None, size):
+    while page := await routing.held_parts.list(ADMIN, listed[-1].id if listed else None, size):
         listed += page
     return listed
 
@@ -370,15 +370,17 @@ async def test_the_list_of_what_waits_is_complete_oldest_first_and_keeps_its_ord
     await routing.place(*studies)
     listed = await pages(routing, 3)
     assert [(each.study_id, each.kind) for each in listed] == [
-        (study.id, kind) for study in studies for kind in (HeldKind.UNDISTRIBUTED, HeldKind.SERIES)
+        (study.id, kind) for study in studies for kind in (HeldKind.UNDISTRIBUTED, HeldKind.PART)
     ]
     assert [each.held_at for each in listed] == sorted(each.held_at for each in listed)
     await routing.place(grown(studies[0], ("1.1", "unknown 0"), ("1.2", "MS44"), ("1.3", None)))
     assert await pages(routing, 3) == listed
-    assert await routing.placements.count_held() == {
+    assert await routing.held_parts.count() == {
         HeldKind.UNDISTRIBUTED: 5,
-        HeldKind.SERIES: 5,
+        HeldKind.PART: 5,
         HeldKind.STUDY: 0,
+        HeldKind.SERIES: 0,
+        HeldKind.ANOTHER_PATIENT: 0,
     }
 
 
@@ -391,7 +393,7 @@ async def test_what_waits_elsewhere_is_left_out(routing: Routing) -> None:
     assert {each.study_id for each in await pages(routing, 1)} == {there.id}
     routing.only_at()
     with pytest.raises(Denied):
-        await routing.placements.list_held(ADMIN, None, 10)
+        await routing.held_parts.list(ADMIN, None, 10)
     routing.permissions.held["facility.admin"] = EVERYWHERE
     assert len(await pages(routing, 1)) == 5
 
@@ -422,7 +424,7 @@ async def test_a_study_that_has_gone_meanwhile_is_left_alone(routing: Routing) -
     _, lakeside, _ = await a_hub_with_two_endpoints(routing)
     study = routing.archive.add(a_study(lakeside.id))
 
-    async def gone(_: StudyId) -> None:
+    async def gone(*_: object) -> None:
         return None
 
     routing.archive.describe_study = gone  # type: ignore[method-assign,assignment]

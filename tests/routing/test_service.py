@@ -5,11 +5,13 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from kernel.errors import Denied, NotFound
 from kernel.events import CasePlaced, StudyChanged, StudyReceived
 from kernel.ids import StudyId
-from tests.routing.builders import a_study
+from tests.routing.builders import EVERYWHERE, JOHN, Object, a_study
 from tests.routing.system import System, a_hub, at, facts_said
 from tests.wait import eventually
+from wire.access.v1 import access_pb2
 from wire.routing.v1 import routing_pb2 as pb
 
 # From fact to case
@@ -76,9 +78,9 @@ async def test_an_undistributed_study_is_listed_and_distributed_by_hand(running:
     assert (case.facility_id, case.undistributed) == (hub, True)
     assert case.reason == pb.PLACEMENT_REASON_NO_RULE
     held = (await running.as_user().ListHeld(pb.ListHeldRequest())).held
-    assert {(each.kind, each.case_id, each.facility_id, each.series_instance_uid) for each in held} == {
-        (pb.Held.KIND_UNDISTRIBUTED, case.case_id, hub, ""),
-        (pb.Held.KIND_SERIES, case.case_id, hub, "1.2"),
+    assert {(each.kind, each.case_id, each.facility_id, each.part) for each in held} == {
+        (pb.Held.KIND_UNDISTRIBUTED, case.case_id, hub, 0),
+        (pb.Held.KIND_PART, case.case_id, hub, study.parts[1].number),
     }
     assert all(each.reason and "unknown" not in each.reason and "MS44" not in each.reason for each in held)
     answer = await running.as_user().Distribute(
@@ -196,3 +198,60 @@ async def test_lists_come_in_pages_that_are_complete(running: System) -> None:
                 break
             request.page_token = answer.next_page_token
         assert len(listed) == len(set(listed)) == expected
+
+
+# Parts
+
+
+@pytest.mark.proves("RTE-9", part="by parts")
+async def test_a_study_of_many_parts_is_read_page_by_page_and_placed_by_part(running: System) -> None:
+    hub, lakeside = await a_hub(running)
+    objects: list[Object] = [("1.1", "MS44"), *(("1.1", f"other {n}") for n in range(6)), ("1.2", None)]
+    study = await running.receive(a_study(at(hub), *objects))
+    case = await running.case_of(study)
+    (placed,) = case.studies
+    assert (case.facility_id, placed.by_parts) == (lakeside, True)
+    assert placed.parts == [study.parts[0].number, study.parts[-1].number]
+    assert (placed.all_series, list(placed.series_instance_uids)) == (False, ["1.2"])
+
+
+async def test_an_ingest_of_the_version_before_tells_series_and_each_is_a_part(running: System) -> None:
+    running.ingest.knows_no_parts = True
+    hub, lakeside = await a_hub(running)
+    study = await running.receive(a_study(at(hub), ("1.1", "MS44"), ("1.2", "MS55"), ("1.3", None)))
+    case = await running.case_of(study)
+    (placed,) = case.studies
+    assert (case.facility_id, list(placed.parts), placed.by_parts) == (lakeside, [1, 3], True)
+    assert list(placed.series_instance_uids) == ["1.1", "1.3"]
+
+
+async def test_a_person_releases_images_of_another_patient(running: System) -> None:
+    city = await running.facility("City Hospital")
+    study = await running.receive(a_study(at(city), ("1.1", None), ("1.1", None, JOHN)))
+    case = await running.case_of(study)
+    assert case.another_patient_held == 1
+    told = await running.stub("ingest").ListUndecided(pb.ListUndecidedRequest(case_id=case.case_id))
+    assert [(each.study_id, each.part) for each in told.parts] == [(str(study.id), study.parts[1].number)]
+    (held,) = (await running.as_user().ListHeld(pb.ListHeldRequest())).held
+    assert (held.kind, held.part, held.instance_count) == (
+        pb.Held.KIND_ANOTHER_PATIENT,
+        study.parts[1].number,
+        1,
+    )
+    assert list(held.differs) == ["PatientID", "PatientName"]
+    request = pb.ReleasePartRequest(held_id=held.held_id)
+    with pytest.raises(Denied):
+        await running.as_user().ReleasePart(request)
+    running.access.held["ada", "study.correct"] = EVERYWHERE
+    decision = access_pb2.Decision(allowed=True, facility_id=city, paths=[access_pb2.PATH_GRANT])
+    running.access.seen["ada", case.case_id] = decision
+    with pytest.raises(NotFound):
+        await running.as_user().ReleasePart(request)
+    decision.paths.append(access_pb2.PATH_PRIVILEGE)
+    said = await running.as_user().ReleasePart(request)
+    assert (said.case_id, list(said.parts)) == (case.case_id, [study.parts[1].number])
+    after = await running.described(case.case_id)
+    assert (after.another_patient_held, after.studies[0].all_series) == (0, True)
+    assert (
+        await running.stub("ingest").ListUndecided(pb.ListUndecidedRequest(case_id=case.case_id))
+    ).count == 0

@@ -541,6 +541,7 @@ class Placement(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
     LAST_MOVE_ID_FIELD_NUMBER: _builtins.int
+    WRITTEN_DIFFERENTLY_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     facility_id: _builtins.str
@@ -567,6 +568,12 @@ class Placement(_message.Message):
     def placed_at(self) -> _timestamp_pb2.Timestamp:
         """When the case was first placed."""
 
+    @_builtins.property
+    def written_differently(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the patient is written differently within the case and agrees all the same, by DICOM keyword, sorted;
+        never the values.
+        """
+
     def __init__(
         self,
         *,
@@ -581,10 +588,11 @@ class Placement(_message.Message):
         version: _builtins.int = ...,
         another_patient_held: _builtins.int = ...,
         last_move_id: _builtins.str = ...,
+        written_differently: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["placed_at", b"placed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "last_move_id", b"last_move_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "last_move_id", b"last_move_id", "placed_at", b"placed_at", "reason", b"reason", "received_via_facility_id", b"received_via_facility_id", "studies", b"studies", "study_instance_uid", b"study_instance_uid", "undistributed", b"undistributed", "version", b"version", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,6 +832,80 @@ class EndMoveResponse(_message.Message):
 Global___EndMoveResponse: _TypeAlias = EndMoveResponse  # noqa: Y015
 
 @_typing.final
+class ListUndecidedRequest(_message.Message):
+    """ListUndecidedRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUndecidedRequest: _TypeAlias = ListUndecidedRequest  # noqa: Y015
+
+@_typing.final
+class ListUndecidedResponse(_message.Message):
+    """ListUndecidedResponse names the parts; none for a case that routing does not know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Part(_message.Message):
+        """Part is a part of a study (ingest)."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STUDY_ID_FIELD_NUMBER: _builtins.int
+        PART_FIELD_NUMBER: _builtins.int
+        study_id: _builtins.str
+        """StudyId of ingest, a UUID."""
+        part: _builtins.int
+        """Its number in the study."""
+        def __init__(
+            self,
+            *,
+            study_id: _builtins.str = ...,
+            part: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "study_id", b"study_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many there are."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUndecidedResponse.Part]:
+        """At most 100 of them, in order of first receipt."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___ListUndecidedResponse.Part] | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUndecidedResponse: _TypeAlias = ListUndecidedResponse  # noqa: Y015
+
+@_typing.final
 class ListHeldRequest(_message.Message):
     """ListHeldRequest asks for one page of what waits for a person."""
 
@@ -868,7 +950,11 @@ class Held(_message.Message):
         KIND_STUDY: Held._Kind.ValueType  # 2
         """A second received study for a live case."""
         KIND_SERIES: Held._Kind.ValueType  # 3
-        """A series whose mapping value differs from that of its study (A19)."""
+        """A series that the version before held because its mapping value differs from that of its study (A19)."""
+        KIND_PART: Held._Kind.ValueType  # 4
+        """A part whose mapping value is not the one that decided for its study (A19)."""
+        KIND_ANOTHER_PATIENT: Held._Kind.ValueType  # 5
+        """A part that may show another patient than its case."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """Kind is what waits."""
@@ -880,7 +966,11 @@ class Held(_message.Message):
     KIND_STUDY: Held.Kind.ValueType  # 2
     """A second received study for a live case."""
     KIND_SERIES: Held.Kind.ValueType  # 3
-    """A series whose mapping value differs from that of its study (A19)."""
+    """A series that the version before held because its mapping value differs from that of its study (A19)."""
+    KIND_PART: Held.Kind.ValueType  # 4
+    """A part whose mapping value is not the one that decided for its study (A19)."""
+    KIND_ANOTHER_PATIENT: Held.Kind.ValueType  # 5
+    """A part that may show another patient than its case."""
 
     KIND_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
@@ -889,6 +979,10 @@ class Held(_message.Message):
     FACILITY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     HELD_AT_FIELD_NUMBER: _builtins.int
+    HELD_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERS_FIELD_NUMBER: _builtins.int
     kind: Global___Held.Kind.ValueType
     """What waits."""
     case_id: _builtins.str
@@ -901,9 +995,19 @@ class Held(_message.Message):
     """The facility at which it waits: the one that received the study."""
     reason: _builtins.str
     """Why, in one sentence without patient data."""
+    held_id: _builtins.str
+    """UUID of what waits, to name it in an act."""
+    part: _builtins.int
+    """Number of the held part of the study (ingest); 0: it is no part."""
+    instance_count: _builtins.int
+    """Instances of the part when routing last heard of it."""
     @_builtins.property
     def held_at(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
+
+    @_builtins.property
+    def differs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What makes it another patient, by DICOM keyword, sorted; never the values."""
 
     def __init__(
         self,
@@ -915,10 +1019,14 @@ class Held(_message.Message):
         facility_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         held_at: _timestamp_pb2.Timestamp | None = ...,
+        held_id: _builtins.str = ...,
+        part: _builtins.int = ...,
+        instance_count: _builtins.int = ...,
+        differs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_at", b"held_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "held_at", b"held_at", "kind", b"kind", "reason", b"reason", "series_instance_uid", b"series_instance_uid", "study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "differs", b"differs", "facility_id", b"facility_id", "held_at", b"held_at", "held_id", b"held_id", "instance_count", b"instance_count", "kind", b"kind", "part", b"part", "reason", b"reason", "series_instance_uid", b"series_instance_uid", "study_id", b"study_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -951,6 +1059,124 @@ class ListHeldResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHeldResponse: _TypeAlias = ListHeldResponse  # noqa: Y015
+
+@_typing.final
+class ReleasePartRequest(_message.Message):
+    """ReleasePartRequest names a held part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    held_id: _builtins.str
+    """UUID of what waits, as ListHeld answers it."""
+    preview: _builtins.bool
+    """Whether nothing is to be done but to answer which parts would be released."""
+    def __init__(
+        self,
+        *,
+        held_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_id", b"held_id", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleasePartRequest: _TypeAlias = ReleasePartRequest  # noqa: Y015
+
+@_typing.final
+class ReleasePartResponse(_message.Message):
+    """ReleasePartResponse says what was released."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of the case."""
+    study_id: _builtins.str
+    """StudyId of ingest, a UUID."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the parts that were released, or would be, sorted; what is held for its mapping value as well still
+        waits for that.
+        """
+
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        study_id: _builtins.str = ...,
+        parts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "parts", b"parts", "study_id", b"study_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleasePartResponse: _TypeAlias = ReleasePartResponse  # noqa: Y015
+
+@_typing.final
+class DiscardPartRequest(_message.Message):
+    """DiscardPartRequest names a held part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    held_id: _builtins.str
+    """UUID of what waits, as ListHeld answers it."""
+    preview: _builtins.bool
+    """Whether nothing is to be done but to answer which parts would be discarded."""
+    def __init__(
+        self,
+        *,
+        held_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_id", b"held_id", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardPartRequest: _TypeAlias = DiscardPartRequest  # noqa: Y015
+
+@_typing.final
+class DiscardPartResponse(_message.Message):
+    """DiscardPartResponse says what was discarded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of the case."""
+    study_id: _builtins.str
+    """StudyId of ingest, a UUID."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of the parts that were discarded, or would be, sorted."""
+
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        study_id: _builtins.str = ...,
+        parts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "parts", b"parts", "study_id", b"study_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardPartResponse: _TypeAlias = DiscardPartResponse  # noqa: Y015
 
 @_typing.final
 class DistributeRequest(_message.Message):

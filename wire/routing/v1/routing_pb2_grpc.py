@@ -85,10 +85,25 @@ class RoutingServiceStub:
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveResponse.FromString,
                 _registered_method=True)
+        self.ListUndecided = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/ListUndecided',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.FromString,
+                _registered_method=True)
         self.ListHeld = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/ListHeld',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldResponse.FromString,
+                _registered_method=True)
+        self.ReleasePart = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/ReleasePart',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartResponse.FromString,
+                _registered_method=True)
+        self.DiscardPart = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/DiscardPart',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartResponse.FromString,
                 _registered_method=True)
         self.Distribute = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/Distribute',
@@ -183,9 +198,35 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUndecided(self, request, context):
+        """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
+        ingest deletes nothing of the case.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListHeld(self, request, context):
-        """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-        Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
+        """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
+        `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleasePart(self, request, context):
+        """ReleasePart says that a held part belongs to its case after all. Of one that is held as another patient it says
+        that the two identities are one patient, so the other parts of the study under that identity go with it. Needs
+        `study.correct` where the case is and sight of the case by privilege, else it is NotFound; for a part that is held
+        for its mapping value also `facility.admin` at the hub.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardPart(self, request, context):
+        """DiscardPart says that a held part does not belong to its case. It is never shown or served; should more images
+        come for it, it waits again. Takes the same parts and needs the same as ReleasePart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,10 +303,25 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveResponse.SerializeToString,
             ),
+            'ListUndecided': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUndecided,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.SerializeToString,
+            ),
             'ListHeld': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHeld,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldResponse.SerializeToString,
+            ),
+            'ReleasePart': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleasePart,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartResponse.SerializeToString,
+            ),
+            'DiscardPart': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardPart,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartResponse.SerializeToString,
             ),
             'Distribute': grpc.unary_unary_rpc_method_handler(
                     servicer.Distribute,
@@ -560,6 +616,33 @@ class RoutingService:
             _registered_method=True)
 
     @staticmethod
+    def ListUndecided(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/ListUndecided',
+            wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListHeld(request,
             target,
             options=(),
@@ -576,6 +659,60 @@ class RoutingService:
             '/wire.routing.v1.RoutingService/ListHeld',
             wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.SerializeToString,
             wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleasePart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/ReleasePart',
+            wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.ReleasePartResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardPart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/DiscardPart',
+            wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.DiscardPartResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,9 +67,23 @@ class RoutingServiceStub:
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     EndMove: _grpc.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]
     """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
+    ListUndecided: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListUndecidedRequest, _routing_pb2.ListUndecidedResponse]
+    """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
+    ingest deletes nothing of the case.
+    """
     ListHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]
-    """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-    Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
+    """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
+    `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
+    """
+    ReleasePart: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ReleasePartRequest, _routing_pb2.ReleasePartResponse]
+    """ReleasePart says that a held part belongs to its case after all. Of one that is held as another patient it says
+    that the two identities are one patient, so the other parts of the study under that identity go with it. Needs
+    `study.correct` where the case is and sight of the case by privilege, else it is NotFound; for a part that is held
+    for its mapping value also `facility.admin` at the hub.
+    """
+    DiscardPart: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DiscardPartRequest, _routing_pb2.DiscardPartResponse]
+    """DiscardPart says that a held part does not belong to its case. It is never shown or served; should more images
+    come for it, it waits again. Takes the same parts and needs the same as ReleasePart.
     """
     Distribute: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
@@ -119,9 +133,23 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
     EndMove: _aio.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]  # type: ignore[assignment]
     """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
+    ListUndecided: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListUndecidedRequest, _routing_pb2.ListUndecidedResponse]  # type: ignore[assignment]
+    """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
+    ingest deletes nothing of the case.
+    """
     ListHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]  # type: ignore[assignment]
-    """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-    Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
+    """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
+    `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
+    """
+    ReleasePart: _aio.UnaryUnaryMultiCallable[_routing_pb2.ReleasePartRequest, _routing_pb2.ReleasePartResponse]  # type: ignore[assignment]
+    """ReleasePart says that a held part belongs to its case after all. Of one that is held as another patient it says
+    that the two identities are one patient, so the other parts of the study under that identity go with it. Needs
+    `study.correct` where the case is and sight of the case by privilege, else it is NotFound; for a part that is held
+    for its mapping value also `facility.admin` at the hub.
+    """
+    DiscardPart: _aio.UnaryUnaryMultiCallable[_routing_pb2.DiscardPartRequest, _routing_pb2.DiscardPartResponse]  # type: ignore[assignment]
+    """DiscardPart says that a held part does not belong to its case. It is never shown or served; should more images
+    come for it, it waits again. Takes the same parts and needs the same as ReleasePart.
     """
     Distribute: _aio.UnaryUnaryMultiCallable[_routing_pb2.DistributeRequest, _routing_pb2.DistributeResponse]  # type: ignore[assignment]
     """Distribute moves an undistributed case from its hub to an endpoint facility; the CaseId stays.
@@ -230,13 +258,45 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
 
     @_abc_1.abstractmethod
+    def ListUndecided(
+        self,
+        request: _routing_pb2.ListUndecidedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.ListUndecidedResponse, _abc.Awaitable[_routing_pb2.ListUndecidedResponse]]:
+        """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
+        ingest deletes nothing of the case.
+        """
+
+    @_abc_1.abstractmethod
     def ListHeld(
         self,
         request: _routing_pb2.ListHeldRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.ListHeldResponse, _abc.Awaitable[_routing_pb2.ListHeldResponse]]:
-        """ListHeld lists what waits for a person: undistributed cases, held studies and held series.
-        Needs `facility.admin`; what waits at a facility that the caller does not administer is left out.
+        """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
+        `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleasePart(
+        self,
+        request: _routing_pb2.ReleasePartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.ReleasePartResponse, _abc.Awaitable[_routing_pb2.ReleasePartResponse]]:
+        """ReleasePart says that a held part belongs to its case after all. Of one that is held as another patient it says
+        that the two identities are one patient, so the other parts of the study under that identity go with it. Needs
+        `study.correct` where the case is and sight of the case by privilege, else it is NotFound; for a part that is held
+        for its mapping value also `facility.admin` at the hub.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardPart(
+        self,
+        request: _routing_pb2.DiscardPartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.DiscardPartResponse, _abc.Awaitable[_routing_pb2.DiscardPartResponse]]:
+        """DiscardPart says that a held part does not belong to its case. It is never shown or served; should more images
+        come for it, it waits again. Takes the same parts and needs the same as ReleasePart.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,115 @@
+"""What waits for a person, and what they say of the parts that are held: they belong to the case, or not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from kernel.errors import Denied, NotFound, Unavailable
+from kernel.ids import CaseId, FacilityId, StudyId
+from services.routing.parts import Held, HeldKind, judge
+from services.routing.placements import Placements
+from services.routing.usecases import FACILITY_ADMIN, Access, Administration, Database, Sight
+
+STUDY_CORRECT = "study.correct"
+
+UNDECIDED_NAMED = 100
+"""Parts of other patients that are named where a deletion is refused: more than a person would look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Of which parts of which case a person has spoken, or would."""
+
+    case_id: CaseId
+    study_id: StudyId
+    parts: tuple[int, ...]
+
+
+class HeldParts:
+    """The queue of what waits, and the acts upon its parts."""
+
+    def __init__(
+        self, database: Database, access: Access, administration: Administration, placements: Placements
+    ) -> None:
+        self._database = database
+        self._access = access
+        self._administration = administration
+        self._placements = placements
+
+    async def list(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
+        """What waits where the actor administers, and parts of cases where they correct, oldest first."""
+        corrected = await self._access.check_permission(STUDY_CORRECT)
+        async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
+            if not reach | corrected:
+                raise Denied(f"you need the permission `{FACILITY_ADMIN}` or `{STUDY_CORRECT}` at a facility")
+            return await transaction.held(reach, corrected, after, limit)
+
+    async def count(self) -> Mapping[HeldKind, int]:
+        """How many things wait, by kind."""
+        async with self._database.transaction() as transaction:
+            return await transaction.held_counts()
+
+    async def list_undecided(self, case_id: CaseId) -> tuple[int, Sequence[tuple[StudyId, int]]]:
+        """How many parts of a case may show another patient, and the first of them."""
+        async with self._database.transaction() as transaction:
+            return await transaction.undecided(case_id, UNDECIDED_NAMED)
+
+    async def release(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
+        """Says that a held part belongs to its case; one of another patient, that both are one patient."""
+        return await self._judge(actor, "part.released", held_id, release=True, preview=preview)
+
+    async def discard(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
+        """Says that a held part does not belong to its case: it is never shown or served."""
+        return await self._judge(actor, "part.discarded", held_id, release=False, preview=preview)
+
+    async def _judge(
+        self, actor: str, action: str, held_id: UUID, *, release: bool, preview: bool
+    ) -> Verdicts:
+        async with self._database.audited(actor, action, f"held:{held_id}"):
+            held, owner = await self._may(held_id)
+            study = await self._placements.fetch(held.study_id)
+            async with self._database.transaction() as transaction:
+                known = await transaction.lock_study(held.study_id)
+                parts = await transaction.held_parts_of(held.study_id)
+                if study is None or known is None or known.case_id is None or parts.get(held.part) != held:
+                    raise Unavailable("what is held of the study has just changed: look again")
+                placement = await transaction.lock_placement(known.case_id)
+                if placement is None or placement.facility_id != owner or study.version < known.version:
+                    raise Unavailable("the case has just changed: try again")
+                judged = judge(held, parts, release=release)
+                said = Verdicts(placement.case_id, held.study_id, tuple(sorted(judged)))
+                if not preview:
+                    await transaction.judge(held.study_id, judged, by=actor)
+                    known = replace(known, judged={**known.judged, **judged})
+                    await self._placements.follow(transaction, study, known, placement)
+                    await transaction.record(
+                        actor,
+                        action,
+                        f"case:{said.case_id}",
+                        "done",
+                        study_id=str(said.study_id),
+                        part=held.part,
+                        part_count=len(judged),
+                        reason=held.reason,
+                    )
+                return said
+
+    async def _may(self, held_id: UUID) -> tuple[Held, FacilityId]:
+        """The held part and the owner of its case, if the actor may say whose images these are."""
+        async with self._database.transaction() as transaction:
+            held = await transaction.held_part(held_id)
+        corrected = await self._access.check_permission(STUDY_CORRECT)
+        if not corrected:
+            raise Denied(f"you need the permission `{STUDY_CORRECT}` at the facility of the case")
+        sight = await self._access.check(held.case_id) if held and held.case_id else Sight()
+        if held is None or sight.facility_id is None or not sight.by_privilege:
+            raise NotFound(
+                "no such part is held, or you do not see its case by a privilege of your own", field="held_id"
+            )
+        if sight.facility_id not in corrected:
+            raise Denied(f"you need the permission `{STUDY_CORRECT}` at the facility of the case")
+        if held.kind is HeldKind.PART:
+            administered = await self._access.check_permission(FACILITY_ADMIN)
+            if held.facility_id not in administered:
+                raise Denied(f"you need the permission `{FACILITY_ADMIN}` at the hub of the images")
+        return held, sight.facility_id
