@@ -10,9 +10,6 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
@@ -57,17 +54,8 @@ _OUTSPOKEN = (
     asyncpg.SyntaxOrAccessError,
 )
 
-_context: ContextVar[Mapping[str, object] | None] = ContextVar("log", default=None)
-
-
-@contextmanager
-def bound(**context: object) -> Iterator[None]:
-    """Every line logged within carries `context`, beside what was bound around it."""
-    token = _context.set({**(_context.get() or {}), **context})
-    try:
-        yield
-    finally:
-        _context.reset(token)
+bound = structlog.contextvars.bound_contextvars
+"""Every line logged within carries what is bound, beside what was bound around it."""
 
 
 def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
@@ -144,8 +132,8 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 _output = _Output()
 
 
-def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {"service": _output.service, **(_context.get() or {}), **event}
+def _add_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {"service": _output.service, **event}
 
 
 def _render(logger: WrappedLogger, method: str, event: EventDict) -> Any:
@@ -157,7 +145,8 @@ def get() -> FilteringBoundLogger:
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _output,
         processors=[
-            _add_context,
+            structlog.contextvars.merge_contextvars,
+            _add_service,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _describe_exception,

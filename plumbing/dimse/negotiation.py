@@ -8,7 +8,9 @@ D.3.3.3, D.3.3.4).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydicom._uid_dict import UID_dictionary
+from pydicom import uid as registry
+from pydicom.uid import UID
+from pynetdicom import ALL_TRANSFER_SYNTAXES
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_items import (
     AbstractSyntaxSubItem,
@@ -38,6 +40,10 @@ _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _DICOM_ROOT = "1.2.840.10008."
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# Of the structured reports and the waveforms on trial, all retired (PS3.6 A).
+_TRIAL = {f"{_STORAGE}{end}" for end in ("88.1", "88.2", "88.3", "88.4", "9.1")}
+
 # Protocols and inventories among the storage classes (PS3.4 GG.3).
 _NON_PATIENT_OBJECTS = ("1.2.840.10008.5.1.4.1.1.200.", "1.2.840.10008.5.1.4.1.1.201.")
 
@@ -52,22 +58,27 @@ def _storage_classes() -> frozenset[str]:
     """
     current = {str(context.abstract_syntax) for context in StoragePresentationContexts}
     named = {
-        uid
-        for uid, (name, kind, *_) in UID_dictionary.items()
-        if kind == "SOP Class" and "Storage" in name and uid.startswith("1.2.840.10008.5.1.4.1.1.")
+        str(uid)
+        for uid in vars(registry).values()
+        if isinstance(uid, UID) and "Storage" in uid.name and uid.startswith(_STORAGE)
     }
-    return frozenset(uid for uid in current | named if not uid.startswith(_NON_PATIENT_OBJECTS))
+    return frozenset(uid for uid in current | named | _TRIAL if not uid.startswith(_NON_PATIENT_OBJECTS))
 
 
 STORAGE_CLASSES = _storage_classes()
 _SERVED = STORAGE_CLASSES | {VERIFICATION}
 
+# Encapsulated without compression, and the retired processes of JPEG (PS3.6 A).
+_UNLISTED = {
+    "1.2.840.10008.1.2.1.98",
+    *(f"1.2.840.10008.1.2.4.{process}" for process in (*range(52, 57), *range(58, 67))),
+}
+
 TRANSFER_SYNTAXES = frozenset(
-    uid
-    for uid, (_, kind, *_) in UID_dictionary.items()
+    str(uid)
+    for uid in (*ALL_TRANSFER_SYNTAXES, *_UNLISTED)
     # PS3.5 10 and A. Not a data set: MIME and XML (1.2.6), real-time video (1.2.7), Papyrus (1.20).
-    if kind == "Transfer Syntax" and not uid.startswith(("1.2.840.10008.1.2.6.", "1.2.840.10008.1.2.7."))
-    if uid != "1.2.840.10008.1.20"
+    if not uid.startswith(("1.2.840.10008.1.2.6.", "1.2.840.10008.1.2.7.", "1.2.840.10008.1.20"))
 )
 
 

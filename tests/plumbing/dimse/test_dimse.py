@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom._uid_dict import UID_dictionary
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
@@ -68,6 +69,20 @@ def test_every_storage_class_and_transfer_syntax_is_accepted(plain: Listening) -
             assert len(opened.accepted_contexts) == len(patients[start : start + 128])
     with plain.sender().association([(CT, uid) for uid in sorted(TRANSFER_SYNTAXES)]) as opened:
         assert {c.transfer_syntax[0] for c in opened.accepted_contexts} == TRANSFER_SYNTAXES
+
+
+def test_nothing_of_the_registry_is_missed_that_can_be_stored() -> None:
+    """What the libraries offer publicly is less than PS3.6 A lists; what is added by hand completes it."""
+    syntaxes = {uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"}
+    no_data_sets = ("1.2.840.10008.1.2.6.", "1.2.840.10008.1.2.7.", "1.2.840.10008.1.20")
+    classes = {
+        uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
+    }
+    of_no_patient = ("1.2.840.10008.5.1.4.1.1.200.", "1.2.840.10008.5.1.4.1.1.201.")
+
+    assert {uid for uid in syntaxes if not uid.startswith(no_data_sets)} == TRANSFER_SYNTAXES
+    stored = {uid for uid in classes if uid.startswith("1.2.840.10008.5.1.4.1.1.")}
+    assert {uid for uid in stored if not uid.startswith(of_no_patient)} <= STORAGE_CLASSES
 
 
 def test_old_classes_are_accepted_and_foreign_ones_are_not(plain: Listening) -> None:
