@@ -88,6 +88,15 @@ class SightChanged(Fact):
     subject = "sight.changed.v1"
 
 
+class CaseGrown(Fact):
+    """A case has images that came after its report; id is a CaseId. Said by access, once for each report.
+
+    Said after a pre-read too: whoever hears it shows a side only what its own projection says (A59).
+    """
+
+    subject = "case.grown.v1"
+
+
 class ReadingChanged(Fact):
     """The lock or the reports of a case are others than before; id is a CaseId. Said by reporting."""
 
@@ -162,6 +171,7 @@ FACTS: dict[str, type[Fact]] = {
         CaseMoved,
         UserChanged,
         SightChanged,
+        CaseGrown,
         ReadingChanged,
         CaseDeleted,
         CasePurged,
@@ -177,7 +187,7 @@ FACTS: dict[str, type[Fact]] = {
 SAYS: dict[str, tuple[type[Fact], ...]] = {
     "ingest": (GatewayChanged, StudyReceived, StudyChanged, CaseDeleted),
     "routing": (FacilityChanged, CasePlaced, CaseUndistributed, CaseMoved, CasePurged),
-    "access": (UserChanged, SightChanged, CasePurged),
+    "access": (UserChanged, SightChanged, CaseGrown, CasePurged),
     "reporting": (ReadingChanged, CasePurged),
     "sharing": (ShareCreated, ShareOpened, ShareBlocked, ShareRevoked, ShareExpired, CasePurged),
     "notify": (CasePurged,),

@@ -35,6 +35,7 @@ CASE = (
     Column[Case]("modalities_in_study", lambda c: _modalities(c)),
     Column[Case]("study_description", lambda c: c.study_description or None),
     Column[Case]("instance_count", lambda c: c.instance_count),
+    Column[Case]("images_since_report", lambda c: c.images_since_report or None),
     Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
     Column[Case]("lock_holder", lambda c: c.lock_holder_name or None),
     Column[Case]("level", lambda c: LEVELS.word(c.level)),
@@ -53,6 +54,11 @@ CASE = (
     Column[Case](
         "lock_ends_at",
         lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,
+        json_only=True,
+    ),
+    Column[Case](
+        "images_since",
+        lambda c: instant(c.images_since) if c.HasField("images_since") else None,
         json_only=True,
     ),
     Column[Case](

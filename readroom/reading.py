@@ -37,9 +37,10 @@ class Entry:
     """One line of what is written about a case, and of who is about to write.
 
     Attributes:
-        kind: `lock`, `report`, `addendum` of that report, `draft`, or `kept`: a draft for its author alone.
+        kind: `lock`, `report`, `addendum` of that report, `draft`, `kept`: a draft for its author alone, or
+            `new images`, which came after the last report.
         name, login: whose it is.
-        at: when it was signed or saved.
+        at: when it was signed or saved, or the new images were first known.
         until: when the lock ends.
     """
 
@@ -51,6 +52,7 @@ class Entry:
     read_type: str | None = None
     report_id: str | None = None
     text: str | None = None
+    image_count: int | None = None
 
 
 ENTRY = (
@@ -61,12 +63,20 @@ ENTRY = (
     Column[Entry]("until", lambda e: e.until),
     Column[Entry]("report_id", lambda e: e.report_id),
     Column[Entry]("text", lambda e: e.text),
-    Column[Entry]("login", lambda e: e.login, json_only=True),
+    Column[Entry]("login", lambda e: e.login or None, json_only=True),
+    Column[Entry]("image_count", lambda e: e.image_count, json_only=True),
 )
 
 
 def lock_entry(lock: Lock) -> Entry:
     return Entry("lock", lock.holder_name, lock.holder_login, until=instant(lock.ends_at))
+
+
+def new_images_entry(written: ListReportsResponse) -> Entry:
+    count = written.images_since_report
+    images = "1 image has come" if count == 1 else f"{count} images have come"
+    since = instant(written.images_since) if written.HasField("images_since") else None
+    return Entry("new images", "", "", since, text=f"{images} since the report", image_count=count)
 
 
 def draft_entry(draft: Draft) -> Entry:
@@ -99,9 +109,11 @@ def report_entries(report: Report) -> Iterator[Entry]:
 
 
 def entries(written: ListReportsResponse) -> Iterator[Entry]:
-    """The lock, reports with their addenda, drafts."""
+    """The lock, new images, reports with their addenda, drafts."""
     if written.HasField("lock"):
         yield lock_entry(written.lock)
+    if written.images_since_report:
+        yield new_images_entry(written)
     for report in written.reports:
         yield from report_entries(report)
     yield from map(draft_entry, written.drafts)

@@ -161,6 +161,8 @@ def a_decision(decision: Decision) -> pb.Decision:
             for study in decision.studies
         ],
         instance_count=decision.instance_count,
+        images_since_report=decision.late.count if decision.late else 0,
+        images_since=timestamp(decision.late.since) if decision.late else None,
     )
 
 
@@ -195,6 +197,8 @@ def a_case(case: ListedCase, level: Level) -> pb.Case:
         lock_ends_at=timestamp(lock.ends_at) if lock else None,
         reported_read_types=_read_types(reading.read_types),
         reported_at=timestamp(reading.reported_at),
+        images_since_report=case.late.count if case.late else 0,
+        images_since=timestamp(case.late.since) if case.late else None,
         another_patient_held=summary.another_patient_held,
     )
 

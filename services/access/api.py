@@ -217,6 +217,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(),
             _case_id(request.case_id),
             images=request.images,
+            late_images=request.images_since_report,
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )

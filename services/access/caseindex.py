@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from kernel.ids import CaseId, DeletionId, FacilityId, MoveId, StudyId
 from services.access.domain import ConfirmedStudy, ReadType, Side
+from services.access.late import LateImages, late_images
 from services.access.received import (
     MAX_MODALITIES,
     ReceivedPart,
@@ -33,7 +34,7 @@ class ReadingState(StrEnum):
     REOPENED = "reopened"
 
 
-# StudyStatusID by whether every received study has settled, and the state of the reading (A55). What was
+# StudyStatusID by whether every received study had settled once, and the state of the reading (A55). What was
 # reported stays so when more images come.
 STUDY_STATUS_ID: Mapping[tuple[bool, ReadingState], str] = {
     (False, ReadingState.UNREAD): "IN_TRANSMIT",
@@ -83,12 +84,15 @@ class Projection:
     Attributes:
         read_types: those of the reports.
         reported_at: when the last of them was signed.
+        instance_count: how many instances the case had at the last signature that counts for the side; None
+            if nobody knows.
     """
 
     state: ReadingState = ReadingState.UNREAD
     lock: Lock | None = None
     read_types: frozenset[ReadType] = frozenset()
     reported_at: datetime | None = None
+    instance_count: int | None = None
 
 
 NOT_READ = Projection()
@@ -138,11 +142,13 @@ class IndexedCase:
         received_at: when its first instance was received, as known when the case was first indexed; never
             changes, because lists are sorted by it.
         studies: the received studies of the placement whose snapshots are known.
+        settled: whether each study had settled once. What comes later changes counts, no status (A55).
     """
 
     placement: Placement
     received_at: datetime
     studies: tuple[ReceivedStudy, ...]
+    settled: bool = False
 
     @classmethod
     def first(cls, placement: Placement, studies: Iterable[ReceivedStudy]) -> "IndexedCase":
@@ -160,7 +166,9 @@ class IndexedCase:
             if told.id not in newest or told.is_newer(newest[told.id]):
                 newest[told.id] = told
         placed = (newest.get(confirmed.study_id) for confirmed in placement.studies)
-        return replace(self, placement=placement, studies=tuple(study for study in placed if study))
+        known = tuple(study for study in placed if study)
+        settled = self.settled or (bool(known) and all(study.settled for study in known))
+        return replace(self, placement=placement, studies=known, settled=settled)
 
     def confirmed(self) -> Iterable[tuple[ReceivedStudy, ReceivedPart]]:
         """The parts that belong, each with its study, in order of receipt."""
@@ -185,7 +193,7 @@ class IndexedCase:
             modalities_in_study=tuple({modality for _, part in confirmed for modality in part.modalities}),
             series_count=len({(study.id, ordinal) for study, part in confirmed for ordinal in part.series}),
             instance_count=sum(part.instance_count for _, part in confirmed),
-            settled=bool(self.studies) and all(study.settled for study in self.studies),
+            settled=self.settled,
             modalities_left_out=max((part.modalities_left_out for _, part in confirmed), default=0),
             another_patient_held=self.placement.another_patient_held,
         )
@@ -217,7 +225,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class ListedCase:
-    """A case as a worklist shows it to one side."""
+    """A case as a worklist shows it to one side.
+
+    `images_since`: since when access knows of images that its report has not seen.
+    """
 
     case_id: CaseId
     facility_id: FacilityId
@@ -227,6 +238,12 @@ class ListedCase:
     undistributed: bool
     summary: CaseSummary
     reading: Projection
+    images_since: datetime | None = None
+
+    @property
+    def late(self) -> LateImages | None:
+        """The images since the report."""
+        return late_images(self.summary.instance_count, self.reading.instance_count, self.images_since)
 
     @property
     def study_status_id(self) -> str:

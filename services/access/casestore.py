@@ -60,7 +60,7 @@ class CaseStore(Transaction):
             another_patient_held=row["another_patient_held"],
         )
         heard = [study for row in studies if (study := _received_study(row))]
-        return IndexedCase(placement, row["received_at"], ()).hear(None, heard)
+        return IndexedCase(placement, row["received_at"], (), row["settled"]).hear(None, heard)
 
     async def save_case(self, case: IndexedCase) -> None:
         """Inserts or replaces the entry of a locked case; `received_at` stays as it was first."""
@@ -121,16 +121,22 @@ class CaseStore(Transaction):
         )
 
     async def save_reading(self, reading: Reading) -> None:
-        """Inserts or replaces what is kept of a reading, unless that is as new."""
+        """Inserts or replaces what is kept of a reading, unless that is as new.
+
+        A reporting of the version before tells no count: the known one stays.
+        """
         await self.connection.executemany(
             """
             insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
-                lock_ends_at, read_types, reported_at, drafted)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                lock_ends_at, read_types, reported_at, drafted, instance_count)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
                 lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
                 lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
-                reported_at = excluded.reported_at, drafted = excluded.drafted
+                reported_at = excluded.reported_at, drafted = excluded.drafted,
+                instance_count = coalesce(excluded.instance_count, readings.instance_count),
+                images_since = case when excluded.instance_count > readings.instance_count then null
+                    else readings.images_since end
             where readings.version < excluded.version
             """,
             [
@@ -145,10 +151,32 @@ class CaseStore(Transaction):
                     sorted(projection.read_types),
                     projection.reported_at,
                     reading.drafted,
+                    projection.instance_count,
                 )
                 for side, projection in sorted(reading.projections.items())
             ],
         )
+
+    async def mark_late_images(self, case_id: CaseId) -> int | None:
+        """Keeps since when a locked case has more instances than at its report, for each side.
+
+        Answers the version of the case if a side did not know it before; else None.
+        """
+        rows = await self.connection.fetch(
+            """
+            update readings set images_since = case when now.is_late then $2::timestamptz end
+            from (
+                select c.version, r.side, coalesce(c.instance_count > r.instance_count, false) as is_late
+                from cases c join readings r using (case_id) where case_id = $1
+            ) now
+            where readings.case_id = $1 and readings.side = now.side
+                and (readings.images_since is not null) <> now.is_late
+            returning now.version, now.is_late
+            """,
+            case_id,
+            self.now,
+        )
+        return next((row["version"] for row in rows if row["is_late"]), None)
 
     async def forget_case(self, case_id: CaseId) -> bool:
         """Whether it was known."""

@@ -193,6 +193,7 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
         reported_at=answers.instant(projection, "reported_at")
         if projection.HasField("reported_at")
         else None,
+        instance_count=projection.instance_count if projection.HasField("instance_count") else None,
     )
 
 

@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 from kernel.errors import Invalid, NotFound, Unauthenticated
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from services.access.contact import NO_CONTACT, Contact
+from services.access.late import LateImages
 
 # One line of a list on a page.
 MAX_USER_NAME_CHARACTERS = 128
@@ -382,6 +383,7 @@ class Sighting:
         may_write: whether one of the shares gives write access to the report.
         instance_count: instances that belong to the case.
         untouched: whether nobody was shown its images so far, among other things (`moves.py`).
+        late: those of them that came after the report, if they were asked for.
     """
 
     case_id: CaseId
@@ -391,6 +393,7 @@ class Sighting:
     being_deleted: bool = False
     instance_count: int = 0
     untouched: bool = False
+    late: LateImages | None = None
 
 
 A = TypeVar("A", covariant=True)
@@ -431,6 +434,7 @@ class Decision:
     studies: tuple[ConfirmedStudy, ...] = ()
     being_deleted: bool = False
     instance_count: int | None = None
+    late: LateImages | None = None
 
 
 NO_SIGHT = Decision()

@@ -9,7 +9,7 @@ user compiled at another version knows that the answer does not count.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import compress, product
 from typing import TypeVar
@@ -31,6 +31,7 @@ from services.access.caseindex import (
 )
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
 from services.access.folders import Place, Showing
+from services.access.late import late_images
 from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
 # Whether a bucket gives sight now, in this session (A57); at its end it no longer does (R11).
@@ -67,9 +68,10 @@ _FOUND = """
     sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
 """
 
-# $7 case, $8 whether its studies are asked for. The revision stands where the planner knows that it is one
-# row: then it keeps one plan for all calls, where planning each would take longer than the answer. `offset 0`
-# has each path looked up once: else the planner writes it out where it is demanded and where it is answered.
+# $7 case, $8 whether its studies are asked for, $9 the side whose images since the report are, or null. The
+# revision stands where the planner knows that it is one row: then it keeps one plan for all calls, where
+# planning each would take longer than the answer. `offset 0` has each path looked up once: else the planner
+# writes it out where it is demanded and where it is answered.
 _CHECK = f"""
     select u.version as user_version, (select value from revision) as revision,
         {_FOUND},
@@ -83,7 +85,11 @@ _CHECK = f"""
                 order by s.study_id
             )
             from case_studies s where s.case_id = sighted.case_id
-        ) end as studies
+        ) end as studies,
+        case when $9::text is not null then (
+            select (r.instance_count, r.images_since) from readings r
+            where r.case_id = sighted.case_id and r.side = $9
+        ) end as reported
     from users u
     left join (select * from {_SIGHTED} where sighted.case_id = $7 offset 0) sighted on {_VISIBLE}
     where u.login = $1
@@ -156,7 +162,8 @@ _LIST = f"""
     )
     select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
         sighted.*,
-        r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at
+        r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at,
+        r.instance_count as reported_count, r.images_since
     from users u
     cross join revision
     left join (page join {_SIGHTED} using (case_id)) on {_SHOWN}
@@ -231,11 +238,23 @@ class Sightings(Transaction):
     """Reads cases as a user sees them; without a session no share that asks for codes counts."""
 
     async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
+        self,
+        user: CompiledUser,
+        case_id: CaseId,
+        *,
+        with_studies: bool,
+        with_late_images: bool = False,
+        session: str = "",
     ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None:
-        """The case as the user sees it, and its studies if asked for; None if the user is gone."""
-        row = await self.connection.fetchrow(_CHECK, *self._paths(user, session), case_id, with_studies)
-        return _answer(row, (_sighting(row), _confirmed_studies(row["studies"]))) if row else None
+        """The case as the user sees it, and of it what is asked for; None if the user is gone."""
+        side = user.reading_side if with_late_images else None
+        row = await self.connection.fetchrow(_CHECK, *self._paths(user, session), case_id, with_studies, side)
+        if row is None:
+            return None
+        sighting = _sighting(row)
+        if sighting and row["reported"]:
+            sighting = replace(sighting, late=late_images(sighting.instance_count, *row["reported"]))
+        return _answer(row, (sighting, _confirmed_studies(row["studies"])))
 
     async def check_many(
         self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
@@ -421,6 +440,7 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             another_patient_held=row["another_patient_held"],
         ),
         reading=_projection(row),
+        images_since=row["images_since"],
     )
 
 
@@ -433,4 +453,5 @@ def _projection(row: asyncpg.Record) -> Projection:
         lock=Lock(row["lock_holder_login"], row["lock_holder_name"], ends_at) if ends_at else None,
         read_types=frozenset(map(ReadType, row["read_types"])),
         reported_at=row["reported_at"],
+        instance_count=row["reported_count"],
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
-from kernel.events import Fact, SightChanged, UserChanged
+from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
 from kernel.ids import CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from plumbing import healing
 from plumbing.healing import Versions
@@ -72,7 +72,13 @@ class Transaction(Protocol):
     async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
 
     async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
+        self,
+        user: CompiledUser,
+        case_id: CaseId,
+        *,
+        with_studies: bool,
+        with_late_images: bool = False,
+        session: str = "",
     ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
     async def check_many(
         self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
@@ -98,6 +104,7 @@ class Transaction(Protocol):
     async def save_case(self, case: IndexedCase) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
     async def save_reading(self, reading: Reading) -> None: ...
+    async def mark_late_images(self, case_id: CaseId) -> int | None: ...
     async def end_showings(self, case_id: CaseId) -> tuple[Sequence[UserId], Sequence[FolderId]]: ...
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
@@ -154,13 +161,26 @@ class Sight:
         self._compiled: dict[str, CompiledUser] = {}
 
     async def check(
-        self, login: str, case_id: CaseId, *, images: bool, at_least: int, session: str = ""
+        self,
+        login: str,
+        case_id: CaseId,
+        *,
+        images: bool,
+        at_least: int,
+        session: str = "",
+        late_images: bool = False,
     ) -> tuple[Decision, int]:
-        """What the user may do with a case now, its studies if images are asked for and allowed; and the
-        revision of sight that this was decided on."""
-        user, answer = await self._ask(
-            login, lambda t, user: t.check(user, case_id, with_studies=images, session=session), at_least
-        )
+        """What the user may do with a case now, its studies if images are asked for and allowed, its images
+        since the report if those are; and the revision of sight that this was decided on."""
+
+        def ask(
+            statements: Transaction, user: CompiledUser
+        ) -> Awaitable[Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None]:
+            return statements.check(
+                user, case_id, with_studies=images, with_late_images=late_images, session=session
+            )
+
+        user, answer = await self._ask(login, ask, at_least)
         sighting, studies = answer.found
         if sighting is None:
             return NO_SIGHT, answer.revision
@@ -175,6 +195,7 @@ class Sight:
             decision,
             studies=studies if decision.images else (),
             instance_count=sighting.instance_count,
+            late=sighting.late,
         )
         return decision, answer.revision
 
@@ -328,16 +349,26 @@ class CaseIndex:
         if known is None:
             studies = [study.study_id for study in snapshots.placement.studies]
             if await transaction.hold_case(case_id, studies):
-                await transaction.save_case(IndexedCase.first(snapshots.placement, snapshots.studies))
+                await self._save(transaction, IndexedCase.first(snapshots.placement, snapshots.studies))
             return
         heard = known.hear(snapshots.placement, snapshots.studies)
         if heard == known:
             return
-        await transaction.save_case(heard)
+        await self._save(transaction, heard)
         if heard.placement.last_move_id:
             await transaction.end_move(case_id, heard.placement.last_move_id)
         if heard.placement.facility_id != known.placement.facility_id:
             await self._moved(transaction, case_id)
+
+    async def _save(self, transaction: Transaction, case: IndexedCase) -> None:
+        await transaction.save_case(case)
+        await self._mark_late_images(transaction, case.placement.case_id)
+
+    async def _mark_late_images(self, transaction: Transaction, case_id: CaseId) -> None:
+        """Says once that a case has images that its report has not seen, whatever was heard first."""
+        version = await transaction.mark_late_images(case_id)
+        if version is not None:
+            await transaction.say(CaseGrown(case_id, version))
 
     async def _moved(self, transaction: Transaction, case_id: CaseId) -> None:
         """Ends what the old owner has shown of a case to others: it is not theirs to show any more."""
@@ -369,7 +400,7 @@ class CaseIndex:
             if known is None:
                 raise Unavailable("the case of this study is being indexed")
             if (heard := known.hear(None, [study])) != known:
-                await transaction.save_case(heard)
+                await self._save(transaction, heard)
 
     async def fetch_reading(self, case_id: CaseId) -> Reading | None:
         """What reporting says of the reading of a case."""
@@ -379,6 +410,7 @@ class CaseIndex:
         """Keeps how far a case was read, also before the case is known. No sight depends on it."""
         if reading is not None and await transaction.hold_case(reading.case_id):
             await transaction.save_reading(reading)
+            await self._mark_late_images(transaction, reading.case_id)
 
     async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:
         """What routing says of a facility."""

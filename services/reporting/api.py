@@ -90,6 +90,8 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
             reports=map(_report, written.reports),
             drafts=map(_draft, written.drafts),
             lock=_lock(written.lock),
+            images_since_report=written.late.count if written.late else 0,
+            images_since=timestamp(written.late.since) if written.late else None,
         )
 
     async def ActivateReadType(  # noqa: N802

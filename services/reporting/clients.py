@@ -8,7 +8,7 @@ import grpc
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId
 from plumbing import answers
-from services.reporting.domain import Level, Permit, ReadType, Side, Sight
+from services.reporting.domain import LateImages, Level, Permit, ReadType, Side, Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
 # What access may say beyond these counts as the least.
@@ -34,7 +34,9 @@ class AccessClient:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
 
     async def check(self, case_id: CaseId) -> Sight:
-        answer = await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))
+        answer = await self._access.Check(
+            access_pb2.CheckRequest(case_id=str(case_id), images_since_report=True)
+        )
         decision = answer.decision
         # An access of the version before does not tell them apart: then nothing beside a share counts.
         told = decision.own_level or access_pb2.PATH_SHARE in decision.paths
@@ -51,6 +53,7 @@ class AccessClient:
             revision=answer.revision,
             name=decision.user_name,
             instance_count=decision.instance_count if decision.HasField("instance_count") else None,
+            late=_late(decision) if decision.images_since_report else None,
         )
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
@@ -68,6 +71,11 @@ class AccessClient:
     async def is_deleted(self, case_id: CaseId) -> bool:
         request = access_pb2.CheckDeletionRequest(case_id=str(case_id))
         return (await self._access.CheckDeletion(request)).begun
+
+
+def _late(decision: access_pb2.Decision) -> LateImages:
+    since = answers.instant(decision, "images_since") if decision.HasField("images_since") else None
+    return LateImages(decision.images_since_report, since)
 
 
 def _read_types(told: Iterable[access_pb2.ReadType.ValueType]) -> frozenset[ReadType]:

@@ -84,6 +84,14 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class LateImages:
+    """How many images came after the report, and since when access knows of them; None if it does not."""
+
+    count: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
     """What access decided on the acting user and a case.
 
@@ -94,6 +102,7 @@ class Sight:
         revision: of sight, on which it was decided.
         name: their display name; empty if access did not tell.
         instance_count: how many instances the case has; None if access did not tell.
+        late: which of them came after the report that their side sees; None if none did.
     """
 
     allowed: bool = False
@@ -108,6 +117,7 @@ class Sight:
     revision: str = ""
     name: str = ""
     instance_count: int | None = None
+    late: LateImages | None = None
 
     @property
     def shown(self) -> frozenset[ReadType]:
@@ -493,6 +503,7 @@ class Written:
     reports: tuple[Report, ...]
     drafts: tuple[Draft, ...]
     lock: Lock | None
+    late: LateImages | None = None
 
 
 def visible(
@@ -513,7 +524,7 @@ def visible(
             raise no_case()
         return Written((), kept, None)
     lock = None if reading.standing(login, now) is Standing.FREE else reading.lock
-    return Written(tuple(reports), tuple(drafts), lock)
+    return Written(tuple(reports), tuple(drafts), lock, sight.late)
 
 
 def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:

@@ -25,6 +25,7 @@ from plumbing.tokens import Verifier, mint
 from services.access import api
 from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState
 from services.access.domain import ROLES, Level, Permission, PermissionGrant, ReadType, Role, Side, User
+from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
 from tests.access.builders import a_facility, a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, start
@@ -67,44 +68,53 @@ LATER_LOCK = a_lock("Dr. Fin", ends_at=NOON + timedelta(minutes=40))
 FINAL = frozenset({ReadType.FINAL})
 
 
-def pre_read(minutes: int, **more: Any) -> Projection:
+def pre_read(minutes: int, instance_count: int, **more: Any) -> Projection:
     return Projection(
-        read_types=frozenset({ReadType.PRE_READ}), reported_at=NOON + timedelta(minutes=minutes), **more
+        read_types=frozenset({ReadType.PRE_READ}),
+        reported_at=NOON + timedelta(minutes=minutes),
+        instance_count=instance_count,
+        **more,
     )
 
 
-def final(*also: ReadType) -> Projection:
-    return Projection(ReadingState.FINAL, None, FINAL | set(also), NOON + timedelta(minutes=30))
+def final(*also: ReadType, minutes: int = 30) -> Projection:
+    return Projection(
+        ReadingState.FINAL, None, FINAL | set(also), NOON + timedelta(minutes=minutes), instance_count=5
+    )
 
 
-# What reporting has after each step, with the pre-read and without; None: nothing was ever written.
-LIFE: dict[str, tuple[Reading | None, Reading | None]] = {
+def grown(instance_count: int) -> ReceivedStudy:
+    """The study of the case with so many images, which are also its version."""
+    return a_study(("1.2.3", "CT", instance_count), id=STUDIES[2].id, version=instance_count, settled=True)
+
+
+# What reporting or ingest has after each step, with the pre-read and without; None: nothing was ever written.
+LIFE: dict[str, tuple[Reading | ReceivedStudy | None, Reading | ReceivedStudy | None]] = {
     "the pre-reader locks": (
         a_reading(CASE_ID, Projection(lock=LOCK), version=1),
         a_reading(CASE_ID, Projection(lock=LOCK), version=1),
     ),
     "they pre-read, or only unlock": (
-        a_reading(CASE_ID, pre_read(5), NOT_READ, version=2),
+        a_reading(CASE_ID, pre_read(5, 1), NOT_READ, version=2),
         a_reading(CASE_ID, NOT_READ, version=2),
     ),
-    "they add to it, and nothing happens": (a_reading(CASE_ID, pre_read(8), NOT_READ, version=3), None),
+    "images come after it": (grown(3), grown(3)),
+    "they add to it, and nothing happens": (a_reading(CASE_ID, pre_read(8, 3), NOT_READ, version=3), None),
+    "more come": (grown(5), grown(5)),
     "another locks": (
-        a_reading(CASE_ID, pre_read(8, lock=LATER_LOCK), Projection(lock=LATER_LOCK), version=4),
+        a_reading(CASE_ID, pre_read(8, 3, lock=LATER_LOCK), Projection(lock=LATER_LOCK), version=4),
         a_reading(CASE_ID, Projection(lock=LATER_LOCK), version=3),
     ),
     "they complete a final": (
         a_reading(CASE_ID, final(ReadType.PRE_READ), final(), version=5),
         a_reading(CASE_ID, final(), version=4),
     ),
+    "images come after the final": (grown(6), grown(6)),
     "it is pre-read late, or not": (
-        a_reading(
-            CASE_ID,
-            Projection(ReadingState.FINAL, None, FINAL | {ReadType.PRE_READ}, NOON + timedelta(minutes=45)),
-            final(),
-            version=6,
-        ),
+        a_reading(CASE_ID, final(ReadType.PRE_READ, minutes=45), final(), version=6),
         None,
     ),
+    "and the last ones come": (grown(8), grown(8)),
 }
 
 
@@ -116,9 +126,11 @@ class World:
     stubs: Mapping[str, "AccessServiceAsyncStub"]
     act: Callable[[User | None], None]
 
-    async def hear(self, reading: Reading | None) -> None:
-        if reading is not None:
-            await self.access.hear(reading)
+    async def hear(self, thing: Reading | ReceivedStudy | None) -> None:
+        """A minute later, so that it shows if a time is another."""
+        self.access.clock.pass_by(timedelta(minutes=1))
+        if thing is not None:
+            await self.access.hear(thing)
 
     async def answers(self, user: User, about: Sequence[User]) -> dict[str, bytes]:
         """What every method answers this user."""
@@ -191,7 +203,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     """Each method, and what changes nothing: both worlds are asked the same, also about these users."""
     case_ids = [str(case.case_id) for case in CASES]
     for case_id in (str(CASE_ID), str(UUID(int=7))):
-        yield "Check", pb.CheckRequest(case_id=case_id, images=True)
+        yield "Check", pb.CheckRequest(case_id=case_id, images=True, images_since_report=True)
         yield "GrantCase", pb.GrantCaseRequest(case_id=case_id, user_id=str(USERS[-1].id))
         yield "RevokeGrant", pb.RevokeGrantRequest(case_id=case_id, user_id=str(USERS[-1].id))
         yield "PutInFolder", pb.PutInFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ class Ward:
 
     run: Run
     case_id: str
+    send: Callable[[int], None]
+    """Sends the image with this number of the study; the first was sent."""
 
     def by(self, login: str, *arguments: str | Path) -> Answer:
         assert self.run("login", login).code == 0
@@ -140,7 +142,12 @@ def ward(site: Run, system: LocalSystem, folder: Path) -> Ward:
     host, _, port = system.endpoints().dicom.rpartition(":")
     identity = TLSFiles(*(folder / "gateway" / name for name in ("gateway.pem", "gateway.key", "ca.pem")))
     called = Called(host, int(port), "READROOM", identity)
-    PynetdicomModality(TITLE).send(study.write(folder / study.name), called, lambda: None)
+
+    def send(number: int) -> None:
+        paths = replace(study, slices=number).write(folder / f"{study.name}-{number}")
+        PynetdicomModality(TITLE).send(paths[-1:], called, lambda: None)
+
+    send(1)
     found: list[str] = []
 
     def arrived() -> bool:
@@ -150,4 +157,4 @@ def ward(site: Run, system: LocalSystem, folder: Path) -> Ward:
 
     assert site("login", "ivy").code == 0
     assert until(arrived, 10.0)
-    return Ward(site, found[0])
+    return Ward(site, found[0], send)

@@ -46,6 +46,38 @@ def test_a_case_is_locked_drafted_completed_added_to_and_reopened(ward: Ward) ->
     assert ward.reading("marsh", "reopen").code == 6, "it is open"
 
 
+@pytest.mark.proves("REP-12", part="images since the report, on the command line")
+def test_images_that_come_after_a_report_are_marked_until_a_report_has_seen_them(ward: Ward) -> None:
+    def marked(count: int | None, *logins: str) -> bool:
+        return until(lambda: all(ward.listed(each, "images_since_report") == count for each in logins), 10.0)
+
+    ward.reading("ivy", "lock")
+    ward.reading("ivy", "complete", "--type", "pre-read", "--text", "nodule?")
+    ward.send(2)
+
+    assert marked(1, "ivy")
+    assert ward.listed("ivy", "images_since")
+    assert ("new images", None, "1 image has come since the report") in ward.shown("ivy")
+    assert "IMAGES SINCE REPORT" in ward.by("ivy", "case", "list").out
+    # Nobody at the facility may know that there was a report since which they came.
+    assert until(lambda: ward.listed("rowan", "instance_count") == 2, 10.0)
+    assert ward.listed("rowan", "images_since_report") is None
+    assert ward.shown("rowan") == []
+
+    ward.reading("marsh", "lock")
+    final = ward.reading("marsh", "complete", "--type", "final", "--text", "benign", "--json").json
+    assert marked(None, "ivy", "rowan")
+    ward.send(3)
+    ward.send(4)
+    assert marked(2, "ivy", "rowan")
+    for login in ("ivy", "rowan"):
+        assert ("new images", None, "2 images have come since the report") in ward.shown(login)
+    assert ward.listed("rowan", "study_status_id") == "FINAL"
+
+    ward.reading("marsh", "addendum", final["report_id"], "--text", "nor do the new ones show more")
+    assert marked(None, "ivy", "rowan")
+
+
 @pytest.mark.proves("REP-13", part="on the command line")
 def test_a_lock_has_a_holder_whom_others_see_until_he_gives_it_back(ward: Ward) -> None:
     ward.reading("ivy", "lock")

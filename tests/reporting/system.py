@@ -43,6 +43,12 @@ class System:
         self.access.resources.push_async_callback(channel.close)
         return reporting_pb2_grpc.ReportingServiceStub(channel)
 
+    def for_access(self) -> "ReportingServiceAsyncStub":
+        """The service as access calls it for itself."""
+        if "" not in self.stubs:
+            self.stubs[""] = self.called_by("access", None)
+        return self.stubs[""]
+
     def acting(self, login: str) -> "ReportingServiceAsyncStub":
         """The service as the bff calls it for this user."""
         if login not in self.stubs:

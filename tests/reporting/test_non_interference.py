@@ -18,11 +18,13 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kernel.errors import ReadroomError
+from kernel.errors import NotFound, ReadroomError
+from kernel.events import StudyChanged
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from tests.access.service import Service, serve
 from tests.reporting.system import ALL, System, a_case, a_user, running
+from tests.wait import eventually
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2 as pb
 
@@ -102,6 +104,14 @@ class World:
             for request in self.requests(method.name)
             if breaks or method.name != "BreakLock"
         ]
+
+    async def described(self) -> bytes:
+        """What access is told for the facility side."""
+        request = pb.DescribeReadingRequest(case_id=self.case_id)
+        try:
+            return self.canon.message((await self.system.for_access().DescribeReading(request)).facility)
+        except NotFound:
+            return b""
 
     async def _answer(self, call: Awaitable[Message]) -> object:
         try:
@@ -201,6 +211,8 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
             answers = await asyncio.gather(*(world.asked(login, breaks=breaks) for world in worlds))
             for (method, one), (_, other) in zip(*answers, strict=True):
                 assert one == other, f"{step}: {login}: {method}"
+        one, other = [await world.described() for world in worlds]
+        assert one == other, f"{step}: what the lists of the facility side are made of"
 
     await compare("nothing was written", breaks=True)
     await both(lambda world: world.lock("vos"))
@@ -210,9 +222,11 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
     await having.complete("vos", PRE_READ, "pre-read")
     await without.unlock("vos")
     await compare("they complete", breaks=True)
+    await images_come(having.system.access, 3)
     await having.add("lind", "pre-read")
     await compare("their colleague adds to it", breaks=True)
     await both(lambda world: world.lock("lind"))
+    await images_come(having.system.access, 5)
     await having.complete("lind", PRE_READ, "second pre-read")
     await without.unlock("lind")
     await both(lambda world: world.lock("lind"))
@@ -220,6 +234,7 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
     await compare("the case is read", breaks=True)
     assert having.reports["final"] != without.reports["final"]
     await both(lambda world: world.reopen("lind"))
+    await images_come(having.system.access, 8)
     await both(lambda world: world.lock("vos"))
     await having.complete("vos", PRE_READ, "third pre-read")
     await without.unlock("vos")
@@ -229,6 +244,20 @@ async def test_two_worlds_that_differ_only_by_a_pre_read(worlds: list[World]) ->
     await both(lambda world: world.lock("lind"))
     await both(lambda world: world.add("lind", "final"))
     await compare("and added to")
+
+
+async def images_come(access: Service, instance_count: int) -> None:
+    """Waits until access, which both worlds ask, knows so many of the case."""
+    (study_id,) = access.ingest.studies
+    access.a_study(("1.1", "CT", instance_count), study_id=study_id, version=instance_count, settled=True)
+    await access.say(StudyChanged(UUID(study_id), instance_count))
+    (case_id,) = access.routing.placements
+
+    async def known() -> bool:
+        answer = await access.acting("probe").Check(access_pb2.CheckRequest(case_id=case_id))
+        return answer.decision.instance_count == instance_count
+
+    await eventually(known)
 
 
 async def test_the_worlds_do_differ_for_the_group(worlds: list[World]) -> None:

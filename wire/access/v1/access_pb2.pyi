@@ -1206,6 +1206,8 @@ class Decision(_message.Message):
     OWN_LEVEL_FIELD_NUMBER: _builtins.int
     OWN_READ_TYPES_FIELD_NUMBER: _builtins.int
     INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether they see the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
@@ -1234,6 +1236,10 @@ class Decision(_message.Message):
     """Instances that belong to the case, as far as access has heard; absent from CheckMany, and from an access of the
     version before.
     """
+    images_since_report: _builtins.int
+    """How many of them came after the last report that counts for the user's side; set only if asked for. For the
+    facility side pre-reads do not count, for the group side only while there is no public report.
+    """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways they see it."""
@@ -1249,6 +1255,12 @@ class Decision(_message.Message):
     @_builtins.property
     def own_read_types(self) -> _containers.RepeatedScalarFieldContainer[Global___ReadType.ValueType]:
         """Their read types at the owning facility without any share."""
+
+    @_builtins.property
+    def images_since(self) -> _timestamp_pb2.Timestamp:
+        """When access first knew of more than at that report, by its own clock; absent without such images, and where
+        only the version before heard of them.
+        """
 
     def __init__(
         self,
@@ -1268,10 +1280,12 @@ class Decision(_message.Message):
         own_level: Global___Level.ValueType = ...,
         own_read_types: _abc.Iterable[Global___ReadType.ValueType] | None = ...,
         instance_count: _builtins.int | None = ...,
+        images_since_report: _builtins.int = ...,
+        images_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "images_since", b"images_since", "instance_count", b"instance_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
     _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015
@@ -1288,22 +1302,26 @@ class CheckRequest(_message.Message):
     CASE_ID_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     images: _builtins.bool
     """Whether images are asked for."""
     at_least_revision: _builtins.str
     """A revision that the decision must not be older than; empty: none."""
+    images_since_report: _builtins.bool
+    """Whether the images since the report are asked for."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         images: _builtins.bool = ...,
         at_least_revision: _builtins.str = ...,
+        images_since_report: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "case_id", b"case_id", "images", b"images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "case_id", b"case_id", "images", b"images", "images_since_report", b"images_since_report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1563,6 +1581,8 @@ class Case(_message.Message):
     REPORTED_AT_FIELD_NUMBER: _builtins.int
     MODALITIES_LEFT_OUT_FIELD_NUMBER: _builtins.int
     ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1609,6 +1629,8 @@ class Case(_message.Message):
     """How many parts of its studies are held because they may show another patient; they are in none of these counts
     and attributes. The first sender may be the wrong one.
     """
+    images_since_report: _builtins.int
+    """How many of its instances came after the last report that counts for the user's side; as in Decision."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -1628,6 +1650,10 @@ class Case(_message.Message):
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp:
         """When the last of those was signed; absent without one."""
+
+    @_builtins.property
+    def images_since(self) -> _timestamp_pb2.Timestamp:
+        """When access first knew of them; as in Decision."""
 
     def __init__(
         self,
@@ -1658,10 +1684,12 @@ class Case(_message.Message):
         reported_at: _timestamp_pb2.Timestamp | None = ...,
         modalities_left_out: _builtins.int = ...,
         another_patient_held: _builtins.int = ...,
+        images_since_report: _builtins.int = ...,
+        images_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -582,6 +582,10 @@ class ListReportsResponse(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     DRAFTS_FIELD_NUMBER: _builtins.int
     LOCK_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
+    IMAGES_SINCE_FIELD_NUMBER: _builtins.int
+    images_since_report: _builtins.int
+    """How many images came after the last report that counts for the caller's side, as access's Decision says."""
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report]:
         """Reports, oldest first."""
@@ -594,16 +598,22 @@ class ListReportsResponse(_message.Message):
     def lock(self) -> Global___Lock:
         """The lock; absent while nobody holds one."""
 
+    @_builtins.property
+    def images_since(self) -> _timestamp_pb2.Timestamp:
+        """When access first knew of them; absent without any, and where only the version before heard of them."""
+
     def __init__(
         self,
         *,
         reports: _abc.Iterable[Global___Report] | None = ...,
         drafts: _abc.Iterable[Global___Draft] | None = ...,
         lock: Global___Lock | None = ...,
+        images_since_report: _builtins.int = ...,
+        images_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock", b"lock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drafts", b"drafts", "lock", b"lock", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drafts", b"drafts", "images_since", b"images_since", "images_since_report", b"images_since_report", "lock", b"lock", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
