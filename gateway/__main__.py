@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
 from gateway import commands, settings
 from gateway.main import run
+from gateway.studies import Search
 from kernel.errors import ReadroomError
 
 
@@ -14,8 +16,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway", description="The on-premises gateway.")
     parser.add_argument("--config", type=Path, required=True, help="settings file, TOML")
     command = parser.add_mutually_exclusive_group()
-    command.add_argument("--status", action="store_true", help="show listeners, queue and failures, and end")
-    command.add_argument("--kept", action="store_true", help="list the studies that can be exported, and end")
+    command.add_argument(
+        "--status",
+        action="store_true",
+        help="show listeners, disk, queue, final failures and what was refused, and end",
+    )
+    command.add_argument(
+        "--kept",
+        action="store_true",
+        help="list the studies that can be exported, with their patients, and end",
+    )
     command.add_argument(
         "--export",
         nargs="+",
@@ -23,21 +33,47 @@ def main(arguments: list[str]) -> int:
         help="send these kept studies, by Study Instance UID, to Central server once more, and end: "
         "of each instance what came last",
     )
+    shown = parser.add_argument_group("of --status and --kept")
+    shown.add_argument("--json", action="store_true", help="for a program")
+    shown.add_argument(
+        "--all", action="store_true", help=f"every row, not only {commands.SHOWN} of each table"
+    )
+    search = parser.add_argument_group("of --kept")
+    search.add_argument("--patient", metavar="NAME", help="words of the name, or their beginnings")
+    search.add_argument("--id", metavar="ID", dest="patient_id", help="beginning of the patient ID")
+    search.add_argument("--accession", metavar="NUMBER", help="beginning of the accession number")
+    search.add_argument("--date", metavar="DAY[..DAY]", type=_days, help="days of the study, as 2026-11-28")
     chosen = parser.parse_args(arguments)
     if not (chosen.status or chosen.kept or chosen.export):
         return run(chosen.config)
     try:
         told = settings.load(chosen.config)
+        how = {"as_json": chosen.json, "everything": chosen.all}
         if chosen.export:
             lines = commands.export(told, chosen.export)
+        elif chosen.kept:
+            days = chosen.date or (None, None)
+            lines = commands.kept(
+                told, Search(chosen.patient, chosen.patient_id, chosen.accession, *days), **how
+            )
         else:
-            lines = commands.kept(told) if chosen.kept else commands.status(told)
+            lines = commands.status(told, **how)
         for line in lines:
             sys.stdout.write(f"{line}\n")
     except ReadroomError as error:
         sys.stderr.write(f"gateway: {error.sentence}\n")
         return 1
     return 0
+
+
+def _days(text: str) -> tuple[date, date]:
+    first, _, last = text.partition("..")
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"`{text}` is no day: write 2026-11-28, or 2026-11-01..2026-11-28"
+        ) from None
 
 
 if __name__ == "__main__":

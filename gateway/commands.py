@@ -1,28 +1,38 @@
-"""Commands on a gateway, running or not: its status, what it keeps, and Export. No patient data."""
+"""Commands on a gateway, running or not: its status, what it keeps, and Export."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from gateway.disk import Disk
+from gateway.folder import Folder
 from gateway.main import DATABASE, open_store
 from gateway.settings import Settings
+from gateway.status import Status, Table
+from gateway.status import status as status_of
 from gateway.store import Store
+from gateway.studies import Search, Searched, searched
+from kernel.clock import MonotonicClock
 from kernel.dicom import parse_uid
 from kernel.errors import NotFound
+from kernel.filing import CannotBeFiled, Examination
 
-_SHOWN = 20
-_INSTANT = "%Y-%m-%d %H:%M:%S"
+SHOWN = 20
+"""Rows of a table, unless all are asked for."""
+_HEAD_BYTES = 1 << 20
+"""What is read of an instance to find its patient; it stands before the pixels."""
 
 
 @contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
+def _store(settings: Settings) -> Iterator[tuple[Store, Disk]]:
     """The gateway's memory; raises NotFound before its first run."""
     path = settings.spool / DATABASE
     if not path.exists():
-        raise NotFound(f"`{settings.spool}` holds no gateway yet")
-    store = open_store(settings, Disk(settings.spool, reserve_bytes=settings.reserve_bytes))
+        raise NotFound(f"`{settings.spool}` holds no gateway yet: start the gateway once")
+    disk = Disk(settings.spool, reserve_bytes=settings.reserve_bytes)
+    store = open_store(settings, disk)
     try:
-        yield store
+        yield store, disk
     finally:
         store.close()
 
@@ -30,91 +40,48 @@ def _store(settings: Settings) -> Iterator[Store]:
 def export(settings: Settings, study_instance_uids: Sequence[str]) -> Iterator[str]:
     """Sends kept studies once more, each as a new transfer (GWY-13, A26); nothing if one is not kept."""
     uids = list(dict.fromkeys(parse_uid(uid, "export") for uid in study_instance_uids))
-    with _store(settings) as store:
+    with _store(settings) as (store, _):
         for uid, exported in zip(uids, store.export(uids), strict=True):
             for title, instances in exported:
                 yield f"exporting {uid} as {title}: {instances} instances"
 
 
-def kept(settings: Settings) -> Iterator[str]:
-    """The studies that can be exported."""
-    with _store(settings) as store:
-        yield from _table(
-            "kept studies",
-            ("study", "title", "instances", "last received"),
-            (
-                (row.study_instance_uid, row.calling_ae_title, row.instances, f"{row.received_at:{_INSTANT}}")
-                for row in store.kept()
-            ),
-        )
+def status(settings: Settings, *, as_json: bool, everything: bool) -> Iterator[str]:
+    """Listeners, disk, queue, final failures, what was refused here."""
+    with _store(settings) as (store, disk):
+        told = status_of(settings, store, disk, MonotonicClock().now(), None if everything else SHOWN)
+    yield from _told(told, as_json)
 
 
-def status(settings: Settings) -> Iterator[str]:
-    """Listeners, queue, final failures, who was refused."""
-    with _store(settings) as store:
-        if settings.listener:
-            yield f"listener {settings.listener.listen} over TLS"
-        if settings.plain_listener:
-            yield (
-                f"warning: modalities on {settings.plain_listener.listen} send without TLS; "
-                "only registered ones may"
-            )
-        yield _disk(Disk(settings.spool, reserve_bytes=settings.reserve_bytes))
-        yield from _table(
-            "transfers",
-            ("state", "title", "study", "waiting", "acknowledged", "refused", "reason"),
-            (
-                (
-                    row.transfer.state,
-                    row.transfer.calling_ae_title,
-                    row.transfer.study_instance_uid,
-                    row.waiting,
-                    row.acknowledged,
-                    row.refused,
-                    row.reason,
-                )
-                for row in store.queue(_SHOWN)
-            ),
-        )
-        yield from _table(
-            "refused by Central server, final",
-            ("title", "instance", "status", "comment"),
-            (
-                (row.calling_ae_title, row.sop_instance_uid, f"{row.status:04X}", row.comment)
-                for row in store.refused(_SHOWN)
-            ),
-        )
-        yield from _table(
-            "associations refused or in plain text, and exports",
-            ("at", "what", "remote", "calling", "called", "reason"),
-            (
-                (
-                    f"{row.at:{_INSTANT}}",
-                    row.action,
-                    row.remote,
-                    row.calling_ae_title,
-                    row.called_ae_title,
-                    row.reason,
-                )
-                for row in store.audit_rows(_SHOWN)
-            ),
-        )
-
-
-def _disk(disk: Disk) -> str:
-    room = f"{disk.free_bytes / 1e9:,.1f} of {disk.total_bytes / 1e9:,.1f} GB are free"
-    if disk.has_room:
-        return f"disk of {disk.path}: {room}"
-    return (
-        f"warning: the disk of {disk.path} is full ({room}): modalities are answered A700 until it has room"
+def kept(settings: Settings, search: Search, *, as_json: bool, everything: bool) -> Iterator[str]:
+    """The studies that can be exported and that the search finds, with their patients."""
+    with _store(settings) as (store, _):
+        _describe(store, Folder(settings.spool))
+        found = [row for row in store.kept() if search.finds(row.about)]
+    rows = [
+        (row.study_instance_uid, row.calling_ae_title, row.instances, row.received_at, *row.about)
+        for row in (found if everything else found[:SHOWN])
+    ]
+    heads = ("study", "title", "instances", "last_received", "patient", "patient_id", "accession", "date")
+    yield from _told(
+        Status({}, (), [Table("kept", "kept studies", heads, rows, len(found), len(rows))]), as_json
     )
 
 
-def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    cells = [tuple(map(str, row)) for row in rows]
-    yield ""
-    yield f"{title}: {len(cells) or 'none'}"
-    if cells:
-        widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-        for row in (tuple(heads), *cells):
-            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _describe(store: Store, folder: Folder) -> None:
+    """Looks up the patients of studies that the version before received."""
+    for study, title, sha256, transfer_syntax_uid in store.undescribed():
+        examination = Examination("", "", transfer_syntax_uid)
+        about = Searched()
+        with suppress(FileNotFoundError), folder.open(sha256) as data_set:
+            with suppress(CannotBeFiled):
+                examination.feed(data_set.read(_HEAD_BYTES))
+            about = searched(examination.values)
+        store.describe(study, title, about)
+
+
+def _told(told: Status, as_json: bool) -> Iterator[str]:
+    if as_json:
+        yield json.dumps(told.value(), indent=2, ensure_ascii=False)
+    else:
+        yield from (line for number, line in enumerate(told.text()) if number or line)

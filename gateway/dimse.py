@@ -1,15 +1,19 @@
 """The hospital side: who may send, and the way of an instance to the disk (A54)."""
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from gateway.disk import Disk
 from gateway.folder import Folder, Incoming
 from gateway.queue import Item
+from gateway.refusals import Kind, Refusal, advice
+from gateway.refusalstore import AuditRow
 from gateway.settings import Modality
-from gateway.store import AuditRow, Store
+from gateway.store import Store
+from gateway.studies import Searched, searched
 from kernel.clock import Clock
-from kernel.dicom import AETitle
+from kernel.dicom import UID, AETitle
 from kernel.filing import CannotBeFiled, Examination
 from plumbing import log
 from plumbing.dimse import (
@@ -17,16 +21,29 @@ from plumbing.dimse import (
     InstanceSink,
     Refused,
     RefusedConnection,
+    RefusedInstance,
     Rejected,
     StoreCommand,
 )
 from plumbing.dimse.handler import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TITLE_NOT_RECOGNIZED, End
+from plumbing.dimse.items import shown
+
+About = AssociationRequest | RefusedConnection
 
 _log = log.get()
 
 # PS3.4 B.2.3.
 _SUCCESS = 0x0000
 _OUT_OF_RESOURCES = 0xA700
+
+
+class Told(NamedTuple):
+    """What is told of an association."""
+
+    kind: Kind
+    cause: str
+    uid: str
+    reason: str
 
 
 class Reception:
@@ -46,7 +63,7 @@ class Reception:
         clock: Clock,
     ) -> None:
         """`arrived` is called after each instance that is in the queue."""
-        self._listener = listener
+        self.listener = listener
         self._plain = plain
         self._ae_titles = frozenset(ae_titles)
         self._known = {(modality.ae_title, modality.address) for modality in modalities}
@@ -72,62 +89,121 @@ class Reception:
                 f"`{request.calling_ae_title}` at `{address}` is not registered and shows no certificate",
             )
         if self._plain:
-            self._audit("association.plain", "done", "plain text by exception", request)
-        return Receiving(request, self._folder, self._disk, self._store, self._arrived)
+            self._store.audit(self._audited("association.plain", "done", "plain text by exception", request))
+        receiving = Receiving(request, self)
+        receiving.tell(
+            Told(
+                Kind.CONTEXT,
+                "transfer syntax" if context.known_class else "class",
+                shown(context.abstract_syntax_uid)[:64],
+                "no transfer syntax that it offers is known"
+                if context.known_class
+                else "this kind of object is not taken",
+            )
+            for context in request.refused_contexts
+        )
+        return receiving
 
     def refused(self, refused: RefusedConnection) -> None:
         """Keeps who was sent away, and why."""
-        _log.warning(
-            "a sender was refused",
-            kind=refused.kind,
-            reason=refused.reason,
-            remote=refused.remote,
-            listener=self._listener,
+        kind = Kind(refused.kind)
+        self.tell(
+            [Told(kind, refused.cause, "", refused.reason)],
+            refused,
+            self._audited(f"{kind}.refused", "refused", refused.reason, refused),
         )
-        self._audit(f"{refused.kind}.refused", "refused", refused.reason, refused)
 
-    def _audit(
-        self, action: str, outcome: str, reason: str, about: AssociationRequest | RefusedConnection
-    ) -> None:
-        self._store.audit(
-            AuditRow(
-                at=self._clock.now(),
-                action=action,
-                outcome=outcome,
-                listener=self._listener,
-                remote=about.remote,
-                calling_ae_title=about.calling_ae_title,
-                called_ae_title=about.called_ae_title,
-                reason=reason,
+    def tell(self, told: Iterable[Told], about: About, audited: AuditRow | None = None) -> None:
+        """Logs what was refused and keeps it; what cannot be kept is in the log."""
+        refusals = [
+            Refusal(
+                each.kind,
+                each.cause,
+                self.listener,
+                about.remote.rpartition(":")[0],
+                about.calling_ae_title,
+                about.called_ae_title,
+                each.uid,
+                each.reason,
             )
+            for each in told
+        ]
+        for refusal in refusals:
+            _log.warning(
+                "kept though odd" if refusal.kind is Kind.ODD else "refused",
+                kind=refusal.kind.value,
+                cause=refusal.cause,
+                reason=refusal.reason,
+                uid=refusal.uid,
+                remote=about.remote,
+                listener=refusal.listener,
+                calling_ae_title=refusal.calling_ae_title,
+                called_ae_title=refusal.called_ae_title,
+                advice=advice(refusal.kind, refusal.cause),
+            )
+        if not refusals and audited is None:
+            return
+        try:
+            self._store.refuse(refusals, audited)
+        except sqlite3.Error:
+            _log.exception("what was refused could not be kept")
+
+    def _audited(self, action: str, outcome: str, reason: str, about: About) -> AuditRow:
+        return AuditRow(
+            at=self._clock.now(),
+            action=action,
+            outcome=outcome,
+            listener=self.listener,
+            remote=about.remote,
+            calling_ae_title=about.calling_ae_title,
+            called_ae_title=about.called_ae_title,
+            reason=reason,
         )
+
+    def make_room(self) -> Incoming:
+        """Room for an instance; raises OSError if there is none."""
+        self._disk.must_have_room()
+        return self._folder.receive()
+
+    def keep(
+        self, incoming: Incoming, item: Item, study_instance_uid: UID, title: str, about: Searched
+    ) -> None:
+        """Makes an instance durable, and puts it into the queue."""
+        with self._folder.filing(item.sha256):
+            incoming.keep()
+            self._store.keep(item, study_instance_uid, AETitle(title), about)
+        self._arrived()
 
 
 class Receiving:
     """One association of a modality; what it sends goes on under the title that it called."""
 
-    def __init__(
-        self,
-        request: AssociationRequest,
-        folder: Folder,
-        disk: Disk,
-        store: Store,
-        arrived: Callable[[], None],
-    ) -> None:
-        self._request = request
-        self._folder = folder
-        self._disk = disk
-        self._store = store
-        self._arrived = arrived
+    def __init__(self, request: AssociationRequest, reception: Reception) -> None:
+        self.request = request
+        self.reception = reception
+        self._noted: set[str] = set()
 
     def store(self, command: StoreCommand) -> InstanceSink:
         """Makes room for an instance."""
         try:
-            self._disk.must_have_room()
-            incoming = self._folder.receive()
+            incoming = self.reception.make_room()
         except OSError as error:
             raise _no_room(error) from None
-        return Instance(command, self._request, self._folder, incoming, self._store, self._arrived)
+        return Instance(command, self, incoming)
+
+    def refused(self, refused: RefusedInstance) -> None:
+        """Keeps what was refused, and why."""
+        self.tell([Told(Kind.INSTANCE, refused.cause, refused.sop_instance_uid, refused.reason)])
+
+    def odd(self, sop_instance_uid: UID, notes: Sequence[str]) -> None:
+        """Keeps how what was stored is not quite DICOM: of an association, each way once."""
+        new = [note for note in notes if note not in self._noted]
+        self._noted.update(new)
+        self.tell(Told(Kind.ODD, "odd", sop_instance_uid, note) for note in new)
+
+    def tell(self, told: Iterable[Told]) -> None:
+        """Tells something of this association."""
+        self.reception.tell(told, self.request)
 
     def ended(self, how: End) -> None:
         """Nothing hangs on an association: what was acknowledged stays."""
@@ -136,25 +212,14 @@ class Receiving:
 class Instance:
     """One data set on its way to disk and queue."""
 
-    def __init__(
-        self,
-        command: StoreCommand,
-        request: AssociationRequest,
-        folder: Folder,
-        incoming: Incoming,
-        store: Store,
-        arrived: Callable[[], None],
-    ) -> None:
-        self._ae_title = AETitle(request.called_ae_title)
-        self._folder = folder
+    def __init__(self, command: StoreCommand, receiving: Receiving, incoming: Incoming) -> None:
+        self._receiving = receiving
         self._incoming = incoming
-        self._store = store
-        self._arrived = arrived
         self._examination = Examination(
             command.sop_class_uid,
             command.sop_instance_uid,
             command.transfer_syntax_uid,
-            meanwhile=request.still_open,
+            meanwhile=receiving.request.still_open,
         )
 
     def write(self, chunk: memoryview) -> None:
@@ -169,8 +234,9 @@ class Instance:
 
     def finish(self) -> tuple[int, str]:
         """Answers success only when file, name and row are durable, and Central server can file it."""
+        receiving = self._receiving
         try:
-            self._examination.finish()
+            values = self._examination.finish()
             identity = self._examination.identify()
             item = Item(
                 sop_instance_uid=identity.sop_instance_uid,
@@ -179,16 +245,20 @@ class Instance:
                 transfer_syntax_uid=identity.transfer_syntax_uid,
                 size_bytes=self._incoming.size_bytes,
             )
-            with self._folder.filing(item.sha256):
-                self._incoming.keep()
-                self._store.keep(item, identity.study_instance_uid, self._ae_title)
+            receiving.reception.keep(
+                self._incoming,
+                item,
+                identity.study_instance_uid,
+                receiving.request.called_ae_title,
+                searched(values),
+            )
         except CannotBeFiled as unfit:
             self.discard()
             return unfit.status, unfit.comment
         except (OSError, sqlite3.Error) as error:
             self.discard()
             raise _no_room(error) from None
-        self._arrived()
+        receiving.odd(identity.sop_instance_uid, self._examination.notes)
         return _SUCCESS, ""
 
     def discard(self) -> None:

@@ -18,9 +18,10 @@ from gateway.dimse import Reception
 from gateway.disk import Disk
 from gateway.folder import Folder
 from gateway.forwarding import Forwarder
+from gateway.logfile import LogFile
 from gateway.queue import Backoff
 from gateway.retention import Retention
-from gateway.settings import Settings
+from gateway.settings import Log, Settings
 from gateway.store import Store
 from kernel.clock import MonotonicClock
 from kernel.errors import Conflict, ReadroomError, Unavailable
@@ -46,7 +47,18 @@ def run(path: Path) -> int:
     return 0
 
 
+def _log_to(told: Log | None) -> None:
+    if told is None:
+        return
+    try:
+        file = LogFile(told.file, max_bytes=int(told.max_mb * 1e6), kept=told.kept)
+    except OSError as error:
+        raise Unavailable(f"`{told.file}` cannot be written: {error.strerror}") from None
+    log.to(file.write)
+
+
 async def _serve(settings: Settings) -> None:
+    _log_to(settings.log)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,9 +96,7 @@ async def _serve(settings: Settings) -> None:
         resources.push_async_callback(asyncio.to_thread, forwarder.stop)
         retention.start()
         resources.push_async_callback(asyncio.to_thread, retention.stop)
-        if settings.metrics:
-            resources.enter_context(metrics.served(settings.metrics.listen, disk, store))
-
+        acceptors: list[Acceptor] = []
         for listen, context in listeners(settings):
             reception = Reception(
                 listen,
@@ -110,12 +120,21 @@ async def _serve(settings: Settings) -> None:
                 port = acceptor.start()
             except OSError as error:
                 raise Unavailable(f"cannot listen on `{listen}`: {error.strerror}") from None
+            acceptors.append(acceptor)
             resources.push_async_callback(asyncio.to_thread, acceptor.stop)
             address = f"{listen.rpartition(':')[0]}:{port}"
             if context is None:
                 _log.warning("serving plain text by exception, to registered modalities", address=address)
             else:
                 _log.info("serving", address=address)
+        if settings.metrics:
+            parts = {
+                "listener": lambda: all(acceptor.accepts for acceptor in acceptors),
+                "database": lambda: store.waits() is not None,
+                "disk": lambda: disk.has_room,
+            }
+            collector = metrics.GatewayCollector(disk, store, clock)
+            resources.enter_context(metrics.served(settings.metrics.listen, collector, parts))
         await stopped.wait()
 
 

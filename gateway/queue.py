@@ -12,10 +12,12 @@ arrives later makes a new one, and so does an Export (GWY-13).
     some refused       -          failed     -       -
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
 from kernel.dicom import UID, AETitle
 from kernel.ids import TransferId
@@ -134,6 +136,19 @@ class Transfer:
         if by_wall < timedelta() and not self.aged.since_birth:
             return OLDEST
         return min(OLDEST, max(by_wall, timedelta(seconds=self.aged.seconds)))
+
+
+def transfer_of(row: Sequence[Any]) -> Transfer:
+    """A transfer from its columns, in the order of its fields, those of `aged` last."""
+    transfer_id, study, title, created_at, state, aged_s, aged_boot, aged_uptime_s, since_birth = row
+    return Transfer(
+        id=TransferId(UUID(transfer_id)),
+        study_instance_uid=UID(study),
+        calling_ae_title=AETitle(title),
+        created_at=datetime.fromtimestamp(created_at, UTC),
+        state=State(state),
+        aged=Aged(aged_s, aged_boot, aged_uptime_s, bool(since_birth)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

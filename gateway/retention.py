@@ -149,7 +149,8 @@ class RetentionStore(Database):
                 (*key, *key),
             ).fetchall()
             sql.execute(f"delete from items where transfer_id in ({_OF_IT})", key)
-            sql.execute("delete from transfers where study_instance_uid = ? and calling_ae_title = ?", key)
+            for table in ("transfers", "studies"):
+                sql.execute(f"delete from {table} where study_instance_uid = ? and calling_ae_title = ?", key)
             return [row[0] for row in digests]
 
 

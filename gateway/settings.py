@@ -95,9 +95,23 @@ class Retention(_Table):
 
 
 class Metrics(_Table):
-    """Where Prometheus asks, in plain text: on this machine only (GWY-3)."""
+    """Where Prometheus and a watchdog ask, in plain text: on this machine only (GWY-3)."""
 
     listen: LoopbackAddress
+
+
+class Log(_Table):
+    """Where lines of the log go; to standard error if the table is absent.
+
+    Attributes:
+        file: renamed when it is full.
+        max_mb: of one file.
+        kept: older files that stay.
+    """
+
+    file: Path
+    max_mb: float = Field(default=10.0, gt=0)
+    kept: int = Field(default=5, ge=0, le=100)
 
 
 class Settings(_Table):
@@ -131,6 +145,7 @@ class Settings(_Table):
     reserve_mb: int = Field(default=64, ge=1)
     retention: Retention = Retention()
     metrics: Metrics | None = None
+    log: Log | None = None
 
     @property
     def reserve_bytes(self) -> int:
@@ -150,7 +165,7 @@ class Settings(_Table):
         return TLSFiles(self.certificate, self.key, self.ca)
 
 
-_PATHS = {("certificate",), ("key",), ("ca",), ("spool",)} | {
+_PATHS = {("certificate",), ("key",), ("ca",), ("spool",), ("log", "file")} | {
     ("listener", name) for name in ("certificate", "key", "ca")
 }
 

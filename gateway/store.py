@@ -2,77 +2,34 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
+from dataclasses import replace
 
 from gateway.database import from_the_reserve
-from gateway.queue import Aged, Event, Item, Outcome, State, Transfer, after
+from gateway.queue import Event, Item, Outcome, State, Transfer, after, transfer_of
+from gateway.refusalstore import AuditRow, RefusalStore
 from gateway.retention import RetentionStore
+from gateway.studies import Searched
+from gateway.telling import SAVE_STUDY, TellingStore
 from kernel.dicom import UID, AETitle
 from kernel.errors import NotFound
 from kernel.ids import TransferId
 
-KEPT_AUDIT_ROWS = 100_000
-"""A port scanner must not fill the disk: older rows make way."""
 
-
-@dataclass(frozen=True, slots=True)
-class QueueRow:
-    """A transfer as the status shows it."""
-
-    transfer: Transfer
-    waiting: int
-    acknowledged: int
-    refused: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedRow:
-    """An item whose failure is final."""
-
-    transfer_id: TransferId
-    calling_ae_title: AETitle
-    sop_instance_uid: UID
-    status: int
-    comment: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRow:
-    """A study that can be exported."""
-
-    study_instance_uid: UID
-    calling_ae_title: AETitle
-    instances: int
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """Who knocked or exported, and what became of it."""
-
-    at: datetime
-    action: str
-    outcome: str
-    listener: str
-    remote: str
-    calling_ae_title: str
-    called_ae_title: str
-    reason: str
-
-
-class Store(RetentionStore):
-    """The queue, and the rows of who knocked.
+class Store(RetentionStore, RefusalStore, TellingStore):
+    """The queue, what was refused, and what a person may ask.
 
     What forwarding writes may use the room that is kept for it; what receiving writes may not.
     """
 
     # Receiving
 
-    def keep(self, item: Item, study_instance_uid: UID, calling_ae_title: AETitle) -> None:
+    def keep(
+        self,
+        item: Item,
+        study_instance_uid: UID,
+        calling_ae_title: AETitle,
+        about: Searched = Searched(),  # noqa: B008 - a value
+    ) -> None:
         """Puts a received item into the queue: into the open transfer of its study, or into a new one.
 
         The same bytes under the same UID are one item of a transfer, however often they come. Other bytes
@@ -91,6 +48,8 @@ class Store(RetentionStore):
                 (study_instance_uid, calling_ae_title, item.sop_instance_uid, item.sha256),
             ).fetchone()
             transfer_id = row[0] if row else self._begin(sql, study_instance_uid, calling_ae_title)
+            if about != Searched():
+                sql.execute(SAVE_STUDY, (study_instance_uid, calling_ae_title, *about))
             sql.execute(
                 """
                 insert into items (transfer_id, sop_instance_uid, sha256, sop_class_uid, transfer_syntax_uid,
@@ -134,20 +93,6 @@ class Store(RetentionStore):
             return {row[0] for row in self._connection.execute("select distinct sha256 from items")}
 
     # Exporting
-
-    def kept(self, limit: int = 1_000) -> Sequence[KeptRow]:
-        """Studies that can be exported, the one received last first."""
-        with self._lock:
-            rows = self._connection.execute(
-                """
-                select study_instance_uid, calling_ae_title, count(distinct sop_instance_uid),
-                       max(received_at) as last
-                from items join transfers on transfers.id = transfer_id
-                group by study_instance_uid, calling_ae_title order by last desc limit ?
-                """,
-                (limit,),
-            ).fetchall()
-        return [KeptRow(UID(r[0]), AETitle(r[1]), r[2], datetime.fromtimestamp(r[3], UTC)) for r in rows]
 
     @from_the_reserve
     def export(self, study_instance_uids: Sequence[UID]) -> Sequence[Sequence[tuple[AETitle, int]]]:
@@ -222,7 +167,7 @@ class Store(RetentionStore):
             ).fetchone()
             if row is None:
                 return None
-            transfer = _transfer(row)
+            transfer = transfer_of(row)
             claimed = replace(
                 transfer,
                 state=after(transfer.state, Event.BEGUN),
@@ -329,81 +274,8 @@ class Store(RetentionStore):
 
     # Telling
 
-    def audit(self, row: AuditRow) -> None:
-        """Adds an audit row."""
-        with self._transaction() as sql:
-            self._audit(sql, row)
-
-    def _audit(self, sql: sqlite3.Connection, row: AuditRow) -> None:
-        number = sql.execute(
-            "insert into audit_rows"
-            " (at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason)"
-            " values (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row.at.timestamp(),
-                row.action,
-                row.outcome,
-                row.listener,
-                row.remote,
-                row.calling_ae_title,
-                row.called_ae_title,
-                row.reason,
-            ),
-        ).lastrowid
-        sql.execute("delete from audit_rows where number <= ?", ((number or 0) - KEPT_AUDIT_ROWS,))
-
     def count(self) -> Mapping[State, int]:
         """Return how many transfers are in each state."""
         with self._lock:
             rows = self._connection.execute("select state, count(*) from transfers group by state").fetchall()
         return {State(state): count for state, count in rows}
-
-    def queue(self, limit: int = 100) -> Sequence[QueueRow]:
-        """Transfers, open ones first, then newest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                """
-                select id, study_instance_uid, calling_ae_title, created_at, state,
-                    aged_s, aged_boot, aged_uptime_s, since_birth, reason,
-                    (select count(*) from items where transfer_id = t.id and outcome = 'waiting'),
-                    (select count(*) from items where transfer_id = t.id and outcome = 'acknowledged'),
-                    (select count(*) from items where transfer_id = t.id and outcome = 'refused')
-                from transfers t
-                order by state not in ('waiting', 'sending'), created_at desc limit ?
-                """,
-                (limit,),
-            ).fetchall()
-        return [QueueRow(_transfer(row[:9]), row[10], row[11], row[12], row[9]) for row in rows]
-
-    def refused(self, limit: int = 100) -> Sequence[RefusedRow]:
-        """Items whose failure is final, newest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "select transfer_id, calling_ae_title, sop_instance_uid, status, comment"
-                " from items join transfers on transfers.id = transfer_id"
-                " where outcome = 'refused' order by number desc limit ?",
-                (limit,),
-            ).fetchall()
-        return [RefusedRow(TransferId(UUID(row[0])), *row[1:]) for row in rows]
-
-    def audit_rows(self, limit: int = 100) -> Sequence[AuditRow]:
-        """Audit rows, newest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "select at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason"
-                " from audit_rows order by number desc limit ?",
-                (limit,),
-            ).fetchall()
-        return [AuditRow(datetime.fromtimestamp(row[0], UTC), *row[1:]) for row in rows]
-
-
-def _transfer(row: Sequence[Any]) -> Transfer:
-    transfer_id, study, title, created_at, state, aged_s, aged_boot, aged_uptime_s, since_birth = row
-    return Transfer(
-        id=TransferId(UUID(transfer_id)),
-        study_instance_uid=UID(study),
-        calling_ae_title=AETitle(title),
-        created_at=datetime.fromtimestamp(created_at, UTC),
-        state=State(state),
-        aged=Aged(aged_s, aged_boot, aged_uptime_s, bool(since_birth)),
-    )

@@ -94,6 +94,11 @@ class Examination:
         return self._walk.values.keys() >= _IDENTITY
 
     @property
+    def values(self) -> Mapping[int, bytes]:
+        """The raw values of what is indexed, as far as it has come."""
+        return self._walk.values
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """How it is not quite DICOM, though it can be filed; no values."""
         return self._walk.notes

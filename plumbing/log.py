@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
@@ -32,7 +33,7 @@ TEXT_KEYS = frozenset(
     method peer remote address listener word field
     how kind state reason cause
     subject consumer stream event_id task
-    calling_ae_title gateway study transfer pack seal
+    calling_ae_title called_ae_title gateway study transfer pack seal uid advice
     """.split()  # noqa: SIM905 - reads as the list it is
 )
 """The keys under which text is logged. Add a key only if what stands under it can never tell of a patient."""
@@ -112,15 +113,20 @@ def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
     return event
 
 
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 class _Output:
     """Where lines go, and in which shape: JSON, until `configure` finds a terminal."""
 
     def __init__(self) -> None:
         self.service = ""
         self.render: Processor = _to_json
+        self.line: Callable[[str], None] = _to_stderr
 
     def write(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
+        self.line(line)
 
     debug = info = warning = error = critical = write
 
@@ -164,6 +170,11 @@ class _FromLibraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         get().log(record.levelno, str(record.msg), logger=record.name, exc_info=record.exc_info)
+
+
+def to(line: Callable[[str], None]) -> None:
+    """From now on lines go there, as JSON."""
+    _output.line, _output.render = line, _to_json
 
 
 def configure(service: str) -> None:

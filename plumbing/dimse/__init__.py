@@ -17,6 +17,7 @@ from plumbing.dimse.handler import (
     Limits,
     Refused,
     RefusedConnection,
+    RefusedInstance,
     Rejected,
     StoreCommand,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Limits",
     "Refused",
     "RefusedConnection",
+    "RefusedInstance",
     "Rejected",
     "StoreCommand",
 ]

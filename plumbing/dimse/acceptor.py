@@ -65,9 +65,14 @@ class Acceptor:
         port: int = listener.getsockname()[1]
         return port
 
-    async def ready(self) -> bool:
+    @property
+    def accepts(self) -> bool:
         """Whether associations are accepted."""
         return self._accepting is not None and self._accepting.is_alive() and not self._stopping
+
+    async def ready(self) -> bool:
+        """The same, as a probe asks."""
+        return self.accepts
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends all associations and waits for them, at most `timeout_s` together."""

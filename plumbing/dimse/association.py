@@ -336,6 +336,8 @@ class Association:
                     raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
         except Violation as violation:
             self._send_abort(violation.reason)
+            broken = f"it broke the protocol, and was aborted for reason {violation.reason} of PS3.8 9.3.8"
+            self._say_refused(_NotAssociated("association", "violation", broken))
             return "aborted"
         except Aborted:
             self._send_abort(NOT_SPECIFIED)

@@ -120,6 +120,22 @@ class FewNames:
         return uid
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedInstance:
+    """A C-STORE that came to nothing.
+
+    Attributes:
+        cause: the status as four hexadecimal digits; `cut off` where the association ended too early.
+        reason: one sentence; the comment of the answer, if there was one.
+        sop_class_uid, sop_instance_uid: as the command named them, at most 64 characters; not yet UIDs.
+    """
+
+    cause: str
+    reason: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
 class Rejected(Exception):
     """Rejects an association: result, source, reason (PS3.8 9.3.4)."""
 
@@ -168,6 +184,10 @@ class AssociationHandler(Protocol):
         """A data set will follow. May raise Refused: the data set is then read and dropped."""
         ...
 
+    def refused(self, refused: RefusedInstance) -> None:
+        """An instance was answered with a failure, whoever refused it, or was cut off."""
+        ...
+
     def ended(self, how: End) -> None:
         """The last call."""
         ...
@@ -185,5 +205,5 @@ class AcceptorHandler(Protocol):
         ...
 
     def refused(self, refused: RefusedConnection) -> None:
-        """A connection came to nothing."""
+        """A connection came to nothing, or broke the protocol later."""
         ...

@@ -86,7 +86,12 @@ def _title(field: bytes) -> str:
     has no title, and shows as a whole.
     """
     title = field.partition(b"\0")[0].strip(b" ") or field.rstrip(b"\0 ")
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in title)
+    return shown(title.decode("latin-1"))
+
+
+def shown(text: str) -> str:
+    """Text that a peer chose, so that it can be listed: what is not printable ASCII shows as `\\xNN`."""
+    return "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text)
 
 
 def read_request(body: memoryview) -> Request:

@@ -16,8 +16,10 @@ from plumbing.dimse.handler import (
     InstanceSink,
     Limits,
     Refused,
+    RefusedInstance,
     StoreCommand,
 )
+from plumbing.dimse.items import shown
 from plumbing.dimse.negotiation import VERIFICATION, Context
 from plumbing.dimse.pdus import (
     COMMAND,
@@ -32,6 +34,7 @@ from plumbing.dimse.pdus import (
 
 _log = log.get()
 
+_SHOWN = 64  # characters of a UID (PS3.5 9.1)
 _MAX_COMMAND_BYTES = 64 * 1024  # a C-STORE request takes about 200 (SEC-5)
 # A fragment costs us the same whatever it carries. Of a message 4,096 may be tiny, the others have 512 bytes
 # on average; senders fill theirs, and 4 KiB is the shortest PDU that DCMTK can be told to use.
@@ -68,9 +71,20 @@ class Messages:
 
     def drop(self) -> None:
         """No more bytes will come."""
-        if self._operation is not None:
-            self._operation.drop()
-            self._operation = None
+        operation, self._operation = self._operation, None
+        if operation is not None:
+            operation.drop()
+            self._tell(operation, "cut off", "the association ended before the data set did")
+
+    def _tell(self, operation: "_Operation", cause: str, reason: str) -> None:
+        command = operation.command
+        if command.command_field != commands.C_STORE_RQ:
+            return
+        uids = (shown(uid)[:_SHOWN] for uid in (command.sop_class_uid, command.sop_instance_uid))
+        try:
+            self._handler.refused(RefusedInstance(cause, reason, *uids))
+        except Exception:
+            _log.exception("a refused instance could not be told")
 
     def p_data(self, body: memoryview) -> None:
         """Takes the presentation data values of one P-DATA-TF."""
@@ -177,6 +191,8 @@ class Messages:
         self._still_open()
         if operation.command.command_field == commands.C_CANCEL_RQ:
             return
+        if status != commands.SUCCESS:
+            self._tell(operation, f"{status:04X}", comment)
         response = write_response(operation.command, status, comment)
         pdv = PDV_HEADER.pack(len(response) + 2, self._context_id, COMMAND | LAST) + response
         self._send(PDU_HEADER.pack(P_DATA, len(pdv)) + pdv)

@@ -27,7 +27,14 @@ from kernel.filing import SOP_INSTANCE_UID, SPECIFIC_CHARACTER_SET, CannotBeFile
 from kernel.ids import GatewayId
 from plumbing import dimse, log
 from plumbing.dicomtext import CharacterSet
-from plumbing.dimse import Acceptor, AssociationRequest, FewNames, RefusedConnection, StoreCommand
+from plumbing.dimse import (
+    Acceptor,
+    AssociationRequest,
+    FewNames,
+    RefusedConnection,
+    RefusedInstance,
+    StoreCommand,
+)
 from services.ingest.domain import (
     ANSWERS,
     Instance,
@@ -238,6 +245,10 @@ class Association:
     def store(self, command: StoreCommand) -> Sink:
         """Begins a C-STORE."""
         return Sink(self, command)
+
+    def refused(self, refused: RefusedInstance) -> None:
+        """The log tells of it; what the sink refuses is listed there."""
+        _log.info("an instance was refused", cause=refused.cause, reason=refused.reason)
 
     def ended(self, how: str) -> None:
         """Released, aborted or lost: every instance acknowledged stays (R5)."""

@@ -26,7 +26,14 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.authority import CertificateAuthority
 from plumbing.callers import GATEWAY_URI
-from plumbing.dimse import Acceptor, AssociationRequest, Refused, RefusedConnection, StoreCommand
+from plumbing.dimse import (
+    Acceptor,
+    AssociationRequest,
+    Refused,
+    RefusedConnection,
+    RefusedInstance,
+    StoreCommand,
+)
 from plumbing.tls import TLSFiles, server_context
 from tests.forks import fork
 from tests.ingest.system import DicomObject, Sender, free_port
@@ -141,6 +148,9 @@ class _Recording:
 
     def store(self, command: StoreCommand) -> "_Ledger":
         return _Ledger(self, command)
+
+    def refused(self, refused: RefusedInstance) -> None:
+        """The ledger has it."""
 
     def ended(self, how: str) -> None:
         with self.central.lock:

@@ -304,7 +304,7 @@ async def test_a_study_deleted_in_the_cloud_is_refused_once_and_goes_again_when_
     await eventually(lambda: gateway.states() == ["failed", "failed"])
     assert [entry.status for entry in central.entries] == [DELETED, DELETED]
     shown = gateway.status()
-    assert len(re.findall(r"failed +RIVERSIDE +\S+ +0 +0 +5 +of the test", shown)) == 2
+    assert len(re.findall(r"failed +RIVERSIDE +\S+ +\S+ \S+ +0 +0 +5 +of the test", shown)) == 2
     assert shown.count("C113") == 10
 
     kept = gateway.acts("--kept")

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway import refusalstore
 from gateway.queue import DELETED, OLDEST, Item, Outcome, State, Transfer
-from gateway.store import KEPT_AUDIT_ROWS, AuditRow, Store
+from gateway.refusals import Kind, Refusal
+from gateway.refusalstore import KEPT_AUDIT_ROWS, AuditRow
+from gateway.store import Store
 from gateway.uptime import Uptime
 from kernel.dicom import UID, AETitle
 from kernel.errors import NotFound
@@ -277,17 +280,50 @@ def test_after_a_restart_what_was_being_sent_waits_again(
     again.close()
 
 
-def test_audit_rows_are_kept_up_to_a_limit(store: Store, clock: HandClock) -> None:
-    def row(number: int) -> AuditRow:
-        return AuditRow(clock.now(), "association.refused", "refused", "l", f"r{number}", "a", "b", "why")
+def test_audit_rows_of_each_action_are_kept_up_to_a_limit(store: Store, clock: HandClock) -> None:
+    def row(action: str, number: int) -> AuditRow:
+        return AuditRow(clock.now(), action, "refused", "l", f"r{number}", "a", "b", "why")
 
-    store.audit(row(1))
-    store._connection.execute("update audit_rows set number = ?", (2 * KEPT_AUDIT_ROWS,))
-    store.audit(row(2))
-    assert [kept.remote for kept in store.audit_rows()] == ["r2", "r1"]
-    store._connection.execute("update audit_rows set number = 5 where remote = 'r1'")
-    store.audit(row(3))
-    assert [kept.remote for kept in store.audit_rows()] == ["r3", "r2"]
+    store.audit(row("association.refused", 0))
+    with store._transaction() as sql:
+        sql.execute(
+            "with recursive n(x) as (select 1 union all select x + 1 from n where x < ?)"
+            " insert into audit_rows (at, action, outcome, listener, remote, calling_ae_title,"
+            " called_ae_title, reason)"
+            " select 0, 'handshake.refused', 'refused', 'l', 'r', '', '', 'noise' from n",
+            (KEPT_AUDIT_ROWS + 998,),
+        )
+    store.audit(row("handshake.refused", 1))  # the 101,000th row: time to prune
+    counts = dict(store._connection.execute("select action, count(*) from audit_rows group by action"))
+    assert counts == {"association.refused": 1, "handshake.refused": KEPT_AUDIT_ROWS}
+
+
+def refusal(kind: Kind, uid: str = "", cause: str = "C002") -> Refusal:
+    return Refusal(kind, cause, "127.0.0.1:11112", "10.1.2.3", "CT1", "RIVERSIDE", uid, "why")
+
+
+@pytest.mark.proves("BEY-7", part="rows of one kind never push another kind out of the gateway's list")
+def test_refusals_of_one_kind_push_no_other_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusalstore, "KEPT_ROWS", 3)
+    store.refuse([refusal(Kind.INSTANCE, "1.2.1")])
+    for number in range(10):
+        store.refuse([refusal(Kind.HANDSHAKE, str(number))])
+    assert [row.refusal.uid for row in store.refusals(Kind.INSTANCE)] == ["1.2.1"]
+    assert len(store.refusals(Kind.HANDSHAKE)) == 3
+    assert store.refusal_totals() == {(Kind.INSTANCE, "C002"): 1, (Kind.HANDSHAKE, "C002"): 10}
+
+
+def test_what_is_refused_again_is_one_row_that_counts(store: Store, clock: HandClock) -> None:
+    store.refuse([refusal(Kind.INSTANCE, "1.2.1"), refusal(Kind.CONTEXT, "1.3")])
+    began = clock.now()
+    clock.move(3600)
+    store.refuse(
+        [refusal(Kind.INSTANCE, "1.2.1"), refusal(Kind.CONTEXT, "1.3"), refusal(Kind.CONTEXT, "1.4")]
+    )
+    (row,) = store.refusals(Kind.INSTANCE)
+    assert (row.times, row.last_at - row.first_at) == (2, timedelta(hours=1))
+    assert abs(row.first_at - began) < timedelta(seconds=1)
+    assert store.refused_classes(5) == [("1.3", 2), ("1.4", 1)]
 
 
 def test_other_bytes_under_a_uid_are_another_transfer(store: Store, clock: HandClock) -> None:

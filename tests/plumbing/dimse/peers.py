@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbing.dimse import Acceptor, AssociationRequest, Limits, RefusedConnection, StoreCommand
+from plumbing.dimse import (
+    Acceptor,
+    AssociationRequest,
+    Limits,
+    RefusedConnection,
+    RefusedInstance,
+    StoreCommand,
+)
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.tls import TLSFiles, client_context, server_context
 from tests.ingest.objects import CT
@@ -31,6 +38,7 @@ class Listening:
     requests: list[AssociationRequest] = field(default_factory=list)
     stored: list[tuple[StoreCommand, str, int]] = field(default_factory=list)
     refused_connections: list[RefusedConnection] = field(default_factory=list)
+    refused_instances: list[RefusedInstance] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     discarded: int = 0
     chunks: int = 0
@@ -67,6 +75,9 @@ class _Association:
     def store(self, command: StoreCommand) -> "_Sink":
         self.listening.begin(command)
         return _Sink(self.listening, command)
+
+    def refused(self, refused: RefusedInstance) -> None:
+        self.listening.refused_instances.append(refused)
 
     def ended(self, how: str) -> None:
         self.listening.ends.append(how)

@@ -65,10 +65,37 @@ async def test_who_breaks_the_protocol_is_aborted_with_the_reason(
     breaking(peer)
     assert peer.aborted() == abort
     await eventually(lambda: plain.ends == ["aborted"])
+    assert [(each.cause, str(abort[1]) in each.reason) for each in plain.refused_connections] == [
+        ("violation", True)
+    ]
     # Errors of one association never touch another.
     bystander.command(0x0001)
     bystander.fragment(b"kept", command=False)
     assert bystander.status() == 0
+
+
+@pytest.mark.proves("BEY-7", part="whoever refuses an instance, it is told")
+async def test_every_instance_that_comes_to_nothing_is_told(
+    plain: Listening, by_hand: Callable[..., ByHand]
+) -> None:
+    peer = by_hand()
+    peer.command(0x0001, instance="1.2/3\xe9").fragment(b"x", command=False)
+    assert peer.status() == 0x0117
+    peer.command(0x0001, sop_class="1.2.3").fragment(b"x", command=False)
+    assert peer.status() == 0x0122
+    plain.finish = lambda command: (0xA700, "full")
+    peer.command(0x0001).fragment(b"x", command=False)
+    assert peer.status() == 0xA700
+    peer.command(0x0001).fragment(b"x", command=False, last=False)
+    await eventually(lambda: plain.chunks == 2)
+    peer.close()
+    await eventually(lambda: len(plain.refused_instances) == 4)
+    assert [(each.cause, each.sop_instance_uid) for each in plain.refused_instances] == [
+        ("0117", "1.2/3\\xc3\\xa9"),
+        ("0122", "1.2.3"),
+        ("A700", "1.2.3"),
+        ("cut off", "1.2.3"),
+    ]
 
 
 @pytest.mark.proves("SEC-5", part="command set")
