@@ -26,6 +26,8 @@ FLOORS = {
 MAX_LINES = 600
 CODE = {"kernel", "plumbing", "wire", "services", "gateway", "readroom", "local", "demo", "bench"}
 PACKAGES = CODE | {"tests"}
+QUOTED = {ROOT / "docs" / "requirements.md", Path(__file__)}
+"""They name what they forbid, or quote."""
 
 
 @pytest.mark.proves("SEC-16", part="of the parts in use")
@@ -105,6 +107,22 @@ def test_whoever_lacks_a_permission_is_told_which_and_where_in_one_way() -> None
     ]
 
     assert [] == elsewhere
+
+
+def test_a_person_is_they() -> None:
+    """Half of the people who work with this are no "he"; the requirements are quoted as they came."""
+    folders = (*PACKAGES - {"wire"}, "docs", "protos")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*.md"))
+    pronoun = re.compile(r"\b(he|his|him|himself)\b", re.IGNORECASE)
+    named = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in paths
+        if path.suffix in {".py", ".proto", ".md", ".yaml"} and path not in QUOTED
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pronoun.search(line)
+    ]
+
+    assert [] == named
 
 
 def test_what_another_service_answers_is_used() -> None:

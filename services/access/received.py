@@ -123,7 +123,8 @@ class ReceivedStudy:
     def parts_of(self, confirmed: ConfirmedStudy) -> tuple[int, ...]:
         """The numbers of the parts that belong to the case.
 
-        Where routing told series only, those are the parts that lie in these series.
+        Where routing told series only, those are parts that the version before received: whether a later one
+        shows the same patient, nobody has decided yet.
         """
         if confirmed.parts is not None:
             return confirmed.parts
@@ -132,7 +133,7 @@ class ReceivedStudy:
         return tuple(
             part.number
             for part in self.parts
-            if named is None or all(uids.get(ordinal) in named for ordinal in part.series)
+            if part.number < FIRST_PART and (named is None or uids.get(part.number) in named)
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from kernel.errors import Denied, NotFound, Unavailable
+from kernel.errors import NotFound, Unavailable, lacks
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.parts import Held, HeldKind, judge
 from services.routing.placements import Placements
@@ -41,7 +41,7 @@ class HeldParts:
         corrected = await self._access.check_permission(STUDY_CORRECT)
         async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
             if not reach | corrected:
-                raise Denied(f"you need the permission `{FACILITY_ADMIN}` or `{STUDY_CORRECT}` at a facility")
+                raise lacks(FACILITY_ADMIN, STUDY_CORRECT, at="a facility")
             return await transaction.held(reach, corrected, after, limit)
 
     async def count(self) -> Mapping[HeldKind, int]:
@@ -100,16 +100,16 @@ class HeldParts:
             held = await transaction.held_part(held_id)
         corrected = await self._access.check_permission(STUDY_CORRECT)
         if not corrected:
-            raise Denied(f"you need the permission `{STUDY_CORRECT}` at the facility of the case")
+            raise lacks(STUDY_CORRECT, at="the facility of the case")
         sight = await self._access.check(held.case_id) if held and held.case_id else Sight()
         if held is None or sight.facility_id is None or not sight.by_privilege:
             raise NotFound(
                 "no such part is held, or you do not see its case by a privilege of your own", field="held_id"
             )
         if sight.facility_id not in corrected:
-            raise Denied(f"you need the permission `{STUDY_CORRECT}` at the facility of the case")
+            raise lacks(STUDY_CORRECT, at="the facility of the case")
         if held.kind is HeldKind.PART:
             administered = await self._access.check_permission(FACILITY_ADMIN)
             if held.facility_id not in administered:
-                raise Denied(f"you need the permission `{FACILITY_ADMIN}` at the hub of the images")
+                raise lacks(FACILITY_ADMIN, at="the hub of the images")
         return held, sight.facility_id
