@@ -14,6 +14,7 @@ from rich.console import Console
 
 from demo.cast import ADMIN
 from demo.deletion import delete
+from demo.held import hold_and_release
 from demo.modality import Refused
 from demo.reading import a_privilege_ends, read
 from demo.sending import send_everything
@@ -37,12 +38,14 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         sent, arrival = await send_everything(world)
         stage.step(3, "Who sees what, and what they fetch")
         await see(world, sent, arrival)
-        stage.step(4, "Who writes, and what each side obtains of it; a privilege ends")
+        stage.step(4, "Two patients come as one study")
+        await hold_and_release(world)
+        stage.step(5, "Who writes, and what each side obtains of it; a privilege ends")
         await read(world, arrival.case.study_instance_uid)
         await a_privilege_ends(world, UNKNOWN_UID)
-        stage.step(5, "The study is shared with two physicians outside")
+        stage.step(6, "The study is shared with two physicians outside")
         await share(world, arrival.case)
-        stage.step(6, "The study is deleted, and brought back")
+        stage.step(7, "The study is deleted, and brought back")
         await delete(world, arrival.case)
 
 
