@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -133,8 +134,11 @@ def told(world: World) -> Story:
     )
 
 
-async def look_again(system: LocalSystem, story: Story, folder: Path) -> None:
-    """Everything is as it was left, what was on its way arrives, and the story can go on."""
+Further = Callable[[World, Story, Path], Awaitable[None]]
+
+
+async def look_again(system: LocalSystem, story: Story, folder: Path, further: Further | None = None) -> None:
+    """Everything is as it was left, what was on its way arrives, and the story can go on, and further."""
     async with AsyncExitStack() as resources:
         world = replace(a_world(system, resources), facility_ids=story.facility_ids, user_ids=story.user_ids)
         for site in SITES:
@@ -152,6 +156,8 @@ async def look_again(system: LocalSystem, story: Story, folder: Path) -> None:
         await _what_was_deleted_stays_away(world, folder)
         await _the_audit_verifies(world)
         await _the_story_goes_on(world, folder)
+        if further:
+            await further(world, story, folder)
 
 
 async def _what_was_read_and_shared_is_there(world: World, story: Story, folder: Path) -> None:
@@ -169,10 +175,11 @@ async def _what_was_read_and_shared_is_there(world: World, story: Story, folder:
     case = await seen(world, BRANDT.login, READ)
     assert list(received.case_ids) == [case.case_id]
     for login in (VOS.login, BRANDT.login):
-        await _fetches(world, login, READ, story, folder / login)
+        await fetches(world, login, READ, story, folder / login)
 
 
-async def _fetches(world: World, login: str, study: SyntheticCT, story: Story, folder: Path) -> None:
+async def fetches(world: World, login: str, study: SyntheticCT, story: Story, folder: Path) -> None:
+    """The user gets every slice as it was sent, and nothing else."""
     case = await seen(world, login, study)
     fetched = by_uid(await fetch_case(await world.acting_as(login), case.case_id, folder, Silent()))
     assert len(fetched) == study.slices
@@ -182,7 +189,7 @@ async def _fetches(world: World, login: str, study: SyntheticCT, story: Story, f
 async def _what_waits_at_the_hub_still_waits(world: World, story: Story, folder: Path) -> None:
     """A series is held beside its case, which has the others; a study is a case of the hub."""
     await seen(world, VOS.login, MIXED)
-    await _fetches(world, VOS.login, MIXED, story, folder / "mixed")
+    await fetches(world, VOS.login, MIXED, story, folder / "mixed")
     assert (await seen(world, HULL.login, UNPLACED)).undistributed
     held = (await (await world.acting_as(ADMIN)).routing.ListHeld(ListHeldRequest())).held
     assert len(held) == 2
@@ -190,7 +197,7 @@ async def _what_waits_at_the_hub_still_waits(world: World, story: Story, folder:
 
 async def _what_waited_in_the_gateway_arrives(world: World, story: Story, folder: Path) -> None:
     await seen(world, VOS.login, WAITING)
-    await _fetches(world, VOS.login, WAITING, story, folder / "waited")
+    await fetches(world, VOS.login, WAITING, story, folder / "waited")
 
 
 async def _what_was_deleted_stays_away(world: World, folder: Path) -> None:

@@ -14,21 +14,22 @@ import pytest
 from local.system import LocalSystem
 from tests.conftest import ROOT
 from tests.upgrade.archive import unpack
+from tests.upgrade.further import go_further
 from tests.upgrade.make import ARCHIVE
-from tests.upgrade.story import look_again
+from tests.upgrade.story import Further, look_again
 
 AGE_LIMIT = timedelta(days=390)
 """The gateways' certificates end after 398 days."""
 
 
-def upgrade(data: Path, folder: Path) -> str:
+def upgrade(data: Path, folder: Path, further: Further | None = None) -> str:
     """Starts this version on the data and looks whether everything is there; answers whose data they were."""
     system = LocalSystem(data, durable=False)
     try:
         story = unpack(ARCHIVE, system.servers)
         assert datetime.now(UTC) - story.made_at < AGE_LIMIT, "make the data anew: tests/upgrade/README.md"
         system.start()
-        asyncio.run(look_again(system, story, folder))
+        asyncio.run(look_again(system, story, folder, further))
     finally:
         system.stop()
     return story.version
@@ -37,7 +38,7 @@ def upgrade(data: Path, folder: Path) -> str:
 def test_everything_that_the_version_before_left_is_there_and_what_was_on_its_way_arrives(
     tmp_path: Path,
 ) -> None:
-    upgrade(tmp_path / "data", tmp_path)
+    upgrade(tmp_path / "data", tmp_path, go_further)
 
 
 @pytest.mark.drill

@@ -1,0 +1,45 @@
+"""What this version does with what the version before left, and that version did not: nothing vanishes."""
+
+import asyncio
+from pathlib import Path
+
+from demo.cast import ADMIN, CENTRAL, MODALITY, VOS
+from demo.dicom_files import SyntheticCT, uid, written_as
+from demo.modality import PynetdicomModality
+from demo.world import World
+from tests.e2e.test_journey import seen
+from tests.upgrade.archive import Story
+from tests.upgrade.story import MIXED, READ, fetches
+from tests.wait import eventually
+from wire.routing.v1.routing_pb2 import Held, ListHeldRequest
+
+
+async def go_further(world: World, story: Story, folder: Path) -> None:
+    """To studies of the version before come images of another institution, and of another patient."""
+    before = len(await _held(world))
+    await _send_one_more(world, READ, folder, InstitutionName="Another")
+    await _send_one_more(world, MIXED, folder, PatientName="Somebody^Else", PatientID="MS44-0999")
+
+    async def both_are_held() -> bool:
+        return len(await _held(world)) == before + 2
+
+    await eventually(both_are_held)
+    for study, another_patient_held in ((READ, 0), (MIXED, 1)):
+        case = await seen(world, VOS.login, study)
+        assert case.another_patient_held == another_patient_held
+        assert case.patient_name == study.patient_name
+        await fetches(world, VOS.login, study, story, folder / f"{study.name}-further")
+
+
+async def _send_one_more(world: World, study: SyntheticCT, folder: Path, **elements: str) -> None:
+    """Into the series that the study has."""
+    (first, *_) = study.write(folder / f"{study.name}-again")
+    path = written_as(
+        first, folder / f"{study.name}-more" / "0001.dcm", SOPInstanceUID=uid(study.name, "more"), **elements
+    )
+    called = world.gateways[CENTRAL.name].called
+    await asyncio.to_thread(PynetdicomModality(MODALITY).send, [path], called, lambda: None)
+
+
+async def _held(world: World) -> list[Held]:
+    return list((await (await world.acting_as(ADMIN)).routing.ListHeld(ListHeldRequest())).held)
