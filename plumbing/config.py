@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from kernel.errors import Invalid
 from plumbing import remote
@@ -49,22 +57,15 @@ CollectorUrl = Annotated[str | None, remote.COLLECTOR, _of(remote.COLLECTOR)]
 """Addresses of servers; on other machines over TLS only (`remote.py`)."""
 
 
-class Settings(BaseSettings):
-    """What a process is told. A subclass sets `env_prefix` in its `model_config`."""
+class Settings(BaseModel):
+    """What a process is told.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    Attributes:
+        prefix: what stands before the names of the fields in the environment; each subclass says its own.
+    """
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only `load` reads an environment, and it is given one."""
-        return (init_settings,)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=True)
+    prefix: ClassVar[str]
 
 
 S = TypeVar("S", bound=Settings)
@@ -80,7 +81,7 @@ def load(settings_type: type[S], environ: Mapping[str, str]) -> S:
     keys: dict[str, str] = {}
     problems: list[str] = []
     for name, field in settings_type.model_fields.items():
-        key = keys[name] = f"{settings_type.model_config['env_prefix']}{name}".upper()
+        key = keys[name] = f"{settings_type.prefix}{name}".upper()
         file_key = f"{key}_FILE"
         is_secret = field.annotation is SecretStr
         if is_secret and file_key in environ:
@@ -124,14 +125,13 @@ class ReachingSettings(Settings):
 
     @model_validator(mode="after")
     def _servers_elsewhere_can_be_verified(self) -> Self:
-        prefix = self.model_config["env_prefix"]
         for name, field in type(self).model_fields.items():
             kind = next((each for each in field.metadata if isinstance(each, remote.Kind)), None)
             address = getattr(self, name)
             if kind and address and self.servers_ca is None and remote.is_encrypted(_text(address), kind):
                 raise ValueError(
-                    f"`{f'{prefix}{name}'.upper()}` names a server that must be verified: set "
-                    f"`{prefix}SERVERS_CA` to the file with the authority of its certificate"
+                    f"`{f'{self.prefix}{name}'.upper()}` names a server that must be verified: set "
+                    f"`{self.prefix}SERVERS_CA` to the file with the authority of its certificate"
                 )
         return self
 
@@ -180,6 +180,6 @@ class ServiceSettings(ReachingSettings):
                 address = getattr(self, name)
                 moves = name.endswith(("listen", "_address", "_url")) and address is not None
                 if moves and not remote.is_local(_text(address)):
-                    key = f"{self.model_config['env_prefix']}{name}".upper()
+                    key = f"{self.prefix}{name}".upper()
                     raise ValueError(f"`{key}` is not a loopback address: a clock offset is refused")
         return self

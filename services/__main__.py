@@ -90,12 +90,10 @@ Server = tuple[str, Path | None]
 
 def _bus(environ: Mapping[str, str]) -> Server | None:
     """The bus for who may set it up, if it is given."""
-    from pydantic_settings import SettingsConfigDict
-
     from plumbing import config
 
     class Setup(config.ReachingSettings):
-        model_config = SettingsConfigDict(env_prefix="READROOM_BUS_")
+        prefix = "READROOM_BUS_"
         setup_url: config.NatsUrl
 
     if _BUS_KEY in environ or f"{_BUS_KEY}_FILE" in environ:
@@ -105,13 +103,11 @@ def _bus(environ: Mapping[str, str]) -> Server | None:
 
 
 def _databases(environ: Mapping[str, str]) -> dict[str, Server]:
-    from pydantic_settings import SettingsConfigDict
-
     from plumbing import config
 
     def database_of(service: str) -> Server:
         class Database(config.ReachingSettings):
-            model_config = SettingsConfigDict(env_prefix=f"READROOM_{service}_".upper())
+            prefix = f"READROOM_{service}_".upper()
             database_url: config.DatabaseUrl
 
         told = config.load(Database, environ)

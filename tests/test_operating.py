@@ -20,7 +20,7 @@ BUS_KEYS = {"READROOM_BUS_SETUP_URL", "READROOM_BUS_SERVERS_CA"}
 def _keys(service: str) -> set[str]:
     settings = importlib.import_module(f"services.{service}.main").Settings
     own = settings.model_fields.keys() - ServiceSettings.model_fields.keys()
-    return {f"{settings.model_config['env_prefix']}{name}".upper() for name in own}
+    return {f"{settings.prefix}{name}".upper() for name in own}
 
 
 def _metrics() -> set[str]:

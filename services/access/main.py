@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock, MonotonicClock
 from kernel.ids import UUID7, NewId
@@ -39,7 +38,7 @@ class Settings(ServiceSettings):
         revision_key: encrypts revision tokens; at least 32 characters, the same at each instance.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_ACCESS_")
+    prefix = "READROOM_ACCESS_"
 
     ingest_address: Address
     routing_address: Address

@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from pydantic import FilePath
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
@@ -64,7 +63,7 @@ class Settings(ServiceSettings):
         refusals_per_minute: listed for each cause of one certificate, or of one address without one.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_INGEST_")
+    prefix = "READROOM_INGEST_"
 
     pack_directory: Path
     dicom_listen: Address

@@ -17,7 +17,6 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.delivery import Undelivered
@@ -95,7 +94,7 @@ class Settings(ServiceSettings):
         reminders_language: the language of what is sent there: `en`, `nl`, `fr` or `de`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_NOTIFY_")
+    prefix = "READROOM_NOTIFY_"
 
     access_address: Address
     sharing_address: Address

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from pydantic import PositiveFloat
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
@@ -31,7 +30,7 @@ class Settings(ServiceSettings):
         lock_lease_s: how long a lock lasts unless it is renewed; a page renews it a few times in between.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_REPORTING_")
+    prefix = "READROOM_REPORTING_"
 
     access_address: Address
     lock_lease_s: PositiveFloat = 300

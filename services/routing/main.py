@@ -6,7 +6,6 @@ from functools import partial
 from zoneinfo import available_timezones
 
 from pydantic import PositiveFloat
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
@@ -34,7 +33,7 @@ class Settings(ServiceSettings):
         heal_interval_s: how often it catches up with ingest, so that a lost fact heals.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_ROUTING_")
+    prefix = "READROOM_ROUTING_"
 
     access_address: Address
     ingest_address: Address

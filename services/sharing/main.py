@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from kernel.clock import Clock
 from kernel.ids import NewId
@@ -42,7 +41,7 @@ class Settings(ServiceSettings):
         abandon_after_s: after this long a pending share is given up; longer than calls last.
     """
 
-    model_config = SettingsConfigDict(env_prefix="READROOM_SHARING_")
+    prefix = "READROOM_SHARING_"
 
     access_address: Address
     notify_address: Address

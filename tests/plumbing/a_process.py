@@ -6,8 +6,6 @@ import sys
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pydantic_settings import SettingsConfigDict
-
 from kernel.clock import Clock
 from kernel.errors import Unavailable
 from kernel.ids import NewId
@@ -16,7 +14,7 @@ from plumbing.config import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    model_config = SettingsConfigDict(env_prefix="READROOM_TEST_")
+    prefix = "READROOM_TEST_"
 
 
 def say(text: str) -> None:

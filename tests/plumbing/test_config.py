@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import PositiveInt, ValidationError
-from pydantic_settings import SettingsConfigDict
 
 from kernel.errors import Invalid
 from plumbing.config import Address, ServiceSettings, load
@@ -13,7 +12,7 @@ from tests.auditing import audit_settings
 
 
 class Settings(ServiceSettings):
-    model_config = SettingsConfigDict(env_prefix="READROOM_TEST_")
+    prefix = "READROOM_TEST_"
 
     access_address: Address = "127.0.0.1:7001"
     pages: PositiveInt = 3
