@@ -5,6 +5,7 @@ something is kept which Central server would refuse for good: it may delete what
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -102,6 +103,13 @@ class Examination:
     def notes(self) -> tuple[str, ...]:
         """How it is not quite DICOM, though it can be filed; no values."""
         return self._walk.notes
+
+    @property
+    def study_instance_uid(self) -> UID | None:
+        """The Study Instance UID, as far as it has come and is one; also of what cannot be filed."""
+        with suppress(Invalid):
+            return parse_uid(self._uid(STUDY_INSTANCE_UID), "study_instance_uid")
+        return None
 
     def identify(self) -> Identity:
         """The identity, from what has come so far."""

@@ -12,7 +12,15 @@ from readroom.enrol import CONFIGURATION, LISTEN, HospitalSide, enrol_gateway
 from readroom.pages import every, first
 from readroom.show import Column, Output, Table, instant
 from readroom.words import REFUSED
-from wire.ingest.v1.ingest_pb2 import Gateway, ListRefusalsRequest, Refusal, RevokeGatewayRequest
+from wire.ingest.v1.ingest_pb2 import (
+    DiscardQuarantinedRequest,
+    Gateway,
+    ListQuarantinedRequest,
+    ListRefusalsRequest,
+    Quarantined,
+    Refusal,
+    RevokeGatewayRequest,
+)
 
 
 @click.group()
@@ -96,6 +104,39 @@ async def revoke(readroom: Readroom, out: Output, gateway: str) -> None:
 async def list_gateways(readroom: Readroom, out: Output) -> None:
     """List the gateways, live and revoked."""
     out.items(await gateway_table(readroom), [g async for g in names.gateways(readroom)])
+
+
+@gateway.command("quarantine")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
+)
+@acting
+async def quarantine(readroom: Readroom, out: Output, limit: int) -> None:
+    """List refused instances of which the bytes are kept, newest first."""
+    name = {g.gateway_id: g.name async for g in names.gateways(readroom)}
+    table = (
+        Column[Quarantined]("quarantined_at", lambda q: instant(q.quarantined_at)),
+        Column[Quarantined]("gateway", lambda q: name.get(q.gateway_id, q.gateway_id)),
+        Column[Quarantined]("reason", lambda q: q.reason or None),
+        Column[Quarantined]("length", lambda q: q.length),
+        Column[Quarantined]("sha256", lambda q: q.sha256),
+        Column[Quarantined]("study_instance_uid", lambda q: q.study_instance_uid or None, json_only=True),
+        Column[Quarantined]("sop_instance_uid", lambda q: q.sop_instance_uid, json_only=True),
+        Column[Quarantined]("sop_class_uid", lambda q: q.sop_class_uid, json_only=True),
+        Column[Quarantined]("pack_id", lambda q: q.pack_id or None, json_only=True),
+    )
+    request = ListQuarantinedRequest(page_size=min(limit, 500))
+    found = every(readroom.ingest.ListQuarantined, request, lambda page: page.quarantined)
+    out.items(table, await first(found, limit))
+
+
+@gateway.command("discard")
+@click.argument("sha256")
+@acting
+async def discard(readroom: Readroom, out: Output, sha256: str) -> None:
+    """Remove a refused instance from the quarantine for good."""
+    await readroom.ingest.DiscardQuarantined(DiscardQuarantinedRequest(sha256=sha256))
+    out.done("it is removed", sha256=sha256)
 
 
 @click.command()

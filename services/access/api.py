@@ -245,11 +245,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def CheckPermission(  # noqa: N802
         self, request: pb.CheckPermissionRequest, context: Context
     ) -> pb.CheckPermissionResponse:
-        allowed, singly, side = await self._sight.check_permission(
+        allowed, singly, side, sees_cases = await self._sight.check_permission(
             acting_login(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
         )
         return pb.CheckPermissionResponse(
-            allowed=allowed, facility_ids=sorted(map(str, singly)), side=SIDE_VALUES[side]
+            allowed=allowed,
+            facility_ids=sorted(map(str, singly)),
+            side=SIDE_VALUES[side],
+            sees_cases=sees_cases,
         )
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
@@ -389,7 +392,7 @@ def holds(sight: Sight) -> Holds:
     """Access answers for itself what the other services ask of it."""
 
     async def holds(permission: str) -> bool:
-        allowed, _, _ = await sight.check_permission(acting_login(), Permission(permission), None)
+        allowed, *_ = await sight.check_permission(acting_login(), Permission(permission), None)
         return allowed
 
     return holds

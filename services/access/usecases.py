@@ -232,10 +232,11 @@ class Sight:
 
     async def check_permission(
         self, login: str, permission: Permission, facility_id: FacilityId | None
-    ) -> tuple[bool, frozenset[FacilityId], Side]:
+    ) -> tuple[bool, frozenset[FacilityId], Side, bool]:
         """Whether the user holds a permission there; without a facility also where they hold it singly.
 
-        And their side, for whoever serves acts that concern no case. A facility that does not exist answers
+        And their side, for whoever serves acts that concern no case; and whether they see the cases there by
+        privilege, for whoever serves acts on what is no case yet. A facility that does not exist answers
         like one where the user holds nothing: NotFound.
         """
         user, answer = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
@@ -244,7 +245,7 @@ class Sight:
                 f"there is no facility `{facility_id}` at which you hold anything", field="facility_id"
             )
         singly = user.holds_singly(permission) if facility_id is None else frozenset()
-        return user.holds(permission, facility_id), singly, user.side
+        return user.holds(permission, facility_id), singly, user.side, facility_id in user.facilities
 
     async def list_cases(
         self,

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from plumbing import pages
 from plumbing.timestamps import timestamp
 from services.ingest.domain import Study
-from services.ingest.parts import Part, StudyInParts
+from services.ingest.heldparts import HeldPart
+from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
+from services.ingest.quarantine import Quarantined
 from wire.ingest.v1 import ingest_pb2 as pb
-
-MAX_MODALITIES = 32
 
 
 def received_study(study: Study) -> pb.Study:
@@ -51,6 +51,46 @@ def study_in_parts(found: StudyInParts) -> pb.Study:
     answer.parts.extend(parts)
     answer.more_parts = found.more or len(parts) < len(found.parts)
     return answer
+
+
+def held_part(held: HeldPart) -> pb.HeldPart:
+    """A part as a person sees it who has to decide on it."""
+    study, patient = held.study, held.patient
+    answer = pb.HeldPart(
+        study_id=str(study.study_id),
+        part=held.number,
+        receiving_facility_id=str(study.receiving_facility_id),
+        gateway_id=str(held.gateway.gateway_id),
+        gateway_name=held.gateway.name,
+        calling_ae_title=study.calling_ae_title,
+        received_at=timestamp(study.received_at),
+        instance_count=held.instance_count,
+        mapping_tag=held.mapping_tag,
+        mapping_values=held.mapping_values,
+    )
+    if patient is not None:
+        answer.shows_patient = True
+        answer.identities.extend(_identity(number, each) for number, each in patient.identities.items())
+        answer.study_description = patient.attributes.get("StudyDescription", "")
+        answer.study_date = patient.attributes.get("StudyDate", "")
+        answer.modalities.extend(patient.modalities)
+    return answer
+
+
+def quarantined(kept: Quarantined) -> pb.Quarantined:
+    """A refused instance of which the bytes are kept."""
+    return pb.Quarantined(
+        sha256=kept.sha256.hex(),
+        gateway_id=str(kept.gateway_id),
+        quarantined_at=timestamp(kept.quarantined_at),
+        reason=kept.reason,
+        sop_class_uid=kept.sop_class_uid,
+        sop_instance_uid=kept.sop_instance_uid,
+        study_instance_uid=kept.study_instance_uid,
+        study_id=str(kept.study_id or ""),
+        length=kept.length,
+        pack_id=str(kept.pack_id or ""),
+    )
 
 
 def _identity(number: int, identity: Mapping[str, str]) -> pb.Identity:

@@ -16,10 +16,12 @@ from plumbing import pages
 from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
-from services.ingest.answers import received_study, study_in_parts
+from services.ingest.answers import held_part, quarantined, received_study, study_in_parts
 from services.ingest.deletion import Deletion, Deletions, State
 from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance
+from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
+from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.usecases import Gateways, Studies
 from wire.ingest.v1 import ingest_pb2 as pb
@@ -60,6 +62,8 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         studies: Studies,
         settle_lengths: SettleLengths,
         images: Images,
+        held_parts: HeldParts,
+        quarantine: Quarantine,
         deletions: Deletions,
         addresses: Addresses,
     ) -> None:
@@ -67,6 +71,8 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self._studies = studies
         self._settle_lengths = settle_lengths
         self._images = images
+        self._held_parts = held_parts
+        self._quarantine = quarantine
         self._deletions = deletions
         self._addresses = addresses
 
@@ -132,6 +138,20 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         saved = await self._settle_lengths.save(acting_login(), wanted)
         return pb.SaveSettleLengthResponse(settle_length=_settle_length(saved))
 
+    async def ListQuarantined(  # noqa: N802
+        self, request: pb.ListQuarantinedRequest, context: Context
+    ) -> pb.ListQuarantinedResponse:
+        limit = pages.size(request.page_size)
+        found = await self._quarantine.list(pages.after(request.page_token, Position), limit + 1)
+        page, token = pages.fit(found, limit, lambda last: last.position, quarantined)
+        return pb.ListQuarantinedResponse(quarantined=page, next_page_token=token)
+
+    async def DiscardQuarantined(  # noqa: N802
+        self, request: pb.DiscardQuarantinedRequest, context: Context
+    ) -> pb.DiscardQuarantinedResponse:
+        await self._quarantine.discard(acting_login(), parse_digest(request.sha256))
+        return pb.DiscardQuarantinedResponse()
+
     async def DescribeStudy(  # noqa: N802
         self, request: pb.DescribeStudyRequest, context: Context
     ) -> pb.DescribeStudyResponse:
@@ -173,6 +193,13 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
                 yield pb.StreamStudyResponse(header=_header(stored))
                 async for chunk in self._images.read(stored):
                     yield pb.StreamStudyResponse(chunk=chunk)
+
+    async def DescribeHeldParts(  # noqa: N802
+        self, request: pb.DescribeHeldPartsRequest, context: Context
+    ) -> pb.DescribeHeldPartsResponse:
+        names = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
+        found = await self._held_parts.named(acting_login(), names)
+        return pb.DescribeHeldPartsResponse(parts=pages.fitting(found, held_part))
 
     async def DeleteStudy(  # noqa: N802
         self, request: pb.DeleteStudyRequest, context: Context
@@ -223,13 +250,15 @@ def serve(
     studies: Studies,
     settle_lengths: SettleLengths,
     images: Images,
+    held_parts: HeldParts,
+    quarantine: Quarantine,
     deletions: Deletions,
     addresses: Addresses,
 ) -> None:
     """Adds IngestService to a server."""
     server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(gateways, studies, settle_lengths, images, deletions, addresses),
+        IngestApi(gateways, studies, settle_lengths, images, held_parts, quarantine, deletions, addresses),
         pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
     )
 

@@ -11,6 +11,7 @@ from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing import answers
 from services.ingest.deletion import Begun
 from services.ingest.domain import ConfirmedStudy, Reach
+from services.ingest.heldparts import Standing
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
@@ -25,6 +26,11 @@ class AccessClient:
     async def holds(self, permission: str, facility_id: FacilityId) -> bool:
         request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
         return bool((await self._access.CheckPermission(request)).allowed)
+
+    async def standing(self, permission: str, facility_id: FacilityId) -> Standing:
+        request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
+        answer = await self._access.CheckPermission(request)
+        return Standing(answer.allowed, answer.sees_cases)
 
     async def reach(self, permission: str) -> Reach:
         answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
@@ -61,6 +67,13 @@ class RoutingClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._routing = routing_pb2_grpc.RoutingServiceStub(channel)
+
+    async def mapping_tag(self, facility_id: FacilityId) -> str:
+        request = routing_pb2.DescribeFacilityRequest(facility_id=str(facility_id))
+        try:
+            return str((await self._routing.DescribeFacility(request)).facility.mapping_tag)
+        except NotFound:
+            return ""
 
     async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
         try:

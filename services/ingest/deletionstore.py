@@ -261,8 +261,8 @@ class DeletionStore(Transaction):
         """Ends locked studies for good; answers the UIDs of those that were live.
 
         From now on nobody finds them, and nothing comes in: no transfer that was announced has begun after
-        the deletion, also where the clock was set back since. What is left of them `purge_some` removes,
-        however much it is.
+        the deletion, also where the clock was set back since. What could not be filed and says that it is of
+        one of them goes too. What is left of them `purge_some` removes, however much it is.
         """
         rows = await self.connection.fetch(
             """
@@ -276,6 +276,16 @@ class DeletionStore(Transaction):
                     and t.calling_ae_title = title.ae_title
                     and t.study_instance_uid = gone.study_instance_uid and t.superseded_by is null
                 group by gone.study_id),
+            unfiled as (
+                select q.sha256, q.pack_id, gone.study_id from gone join quarantined q
+                    on q.study_id is null and q.receiving_facility_id = gone.receiving_facility_id
+                    and q.study_instance_uid = gone.study_instance_uid),
+            theirs as (
+                update quarantined q set study_id = unfiled.study_id from unfiled
+                where q.sha256 = unfiled.sha256),
+            their_packs as (
+                update packs p set study_id = unfiled.study_id, sealed_at = coalesce(p.sealed_at, $2)
+                from unfiled where p.pack_id = unfiled.pack_id),
             tombs as (
                 insert into tombstones
                 select study_id, receiving_facility_id, study_instance_uid,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from prometheus_client import Counter, Gauge, Histogram
 
 from kernel.clock import Clock
-from kernel.dicom import INDEXED_ATTRIBUTES, VALUES_PARTED_BY, Level, cut_value
+from kernel.dicom import INDEXED_ATTRIBUTES, UID, VALUES_PARTED_BY, Level, cut_value
 from kernel.errors import (
     Denied,
     Exhausted,
@@ -46,7 +46,7 @@ from services.ingest.domain import (
 )
 from services.ingest.packs import Packs
 from services.ingest.parts import Description, whole_value
-from services.ingest.reception import Receipt, Reception
+from services.ingest.reception import Receipt, Reception, Unfiled
 from services.ingest.usecases import Gateways, Studies
 
 R = TypeVar("R")
@@ -123,6 +123,8 @@ class Sink:
         self._head = association.reception.head()
         self._length = 0
         self._receipt: Receipt | None = None
+        self._unfiled: Unfiled | None = None
+        self._fault: CannotBeFiled | None = None
 
     def write(self, chunk: memoryview) -> None:
         """Takes the next bytes."""
@@ -150,17 +152,42 @@ class Sink:
         receipt, self._receipt = self._receipt, None
         if receipt is not None:
             receipt.discard()
+        unfiled, self._unfiled = self._unfiled, None
+        if unfiled is not None:
+            unfiled.discard()
 
     def _take(self, chunk: memoryview) -> None:
         self._length += len(chunk)
         self._digest.update(chunk)
-        self._examination.feed(chunk)
-        if self._receipt is not None:
-            self._receipt.write(chunk)
+        if self._fault is None:
+            try:
+                self._examination.feed(chunk)
+            except CannotBeFiled as fault:
+                self._set_aside(fault)
+        if (into := self._unfiled or self._receipt) is not None:
+            into.write(chunk)
             return
         self._head.write(chunk)
         if self._examination.has_identity:
-            self._begin()
+            try:
+                self._begin()
+            except CannotBeFiled as fault:
+                self._set_aside(fault)
+
+    def _set_aside(self, fault: CannotBeFiled) -> None:
+        """It cannot be filed, and a gateway has acknowledged it: what has come and what follows is kept."""
+        self._fault = fault
+        command = self._command
+        announced = Instance(
+            UID(command.sop_class_uid),
+            UID(command.sop_instance_uid),
+            self._examination.study_instance_uid or UID(""),
+            UID(""),
+            UID(command.transfer_syntax_uid),
+        )
+        self._unfiled = self._association.reception.set_aside(announced)
+        receipt, self._receipt = self._receipt, None
+        (receipt or self._head).pour(self._unfiled)
 
     def _begin(self) -> Receipt:
         instance = Instance(*self._examination.identify())
@@ -169,11 +196,27 @@ class Sink:
         return receipt
 
     def _complete(self) -> StoreStatus:
-        values = self._examination.finish()
+        values = self._examine()
         receipt, self._receipt = self._receipt or self._begin(), None
         if self._examination.notes:
             self._association.odd()
         return receipt.complete(self._digest.digest(), self._association.describe(values))
+
+    def _examine(self) -> Mapping[int, bytes]:
+        """What is indexed, of a whole data set. One that cannot be filed is kept, and refused."""
+        try:
+            if self._fault is None:
+                values = self._examination.finish()
+                if self._receipt is None:
+                    self._examination.identify()
+                return values
+        except CannotBeFiled as fault:
+            self._set_aside(fault)
+        unfiled, self._unfiled = self._unfiled, None
+        assert unfiled is not None
+        assert self._fault is not None
+        unfiled.keep(self._digest.digest(), StoreStatus(self._fault.fault))
+        raise self._fault
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -295,10 +295,11 @@ class Label:
     """What a pack's entry says of its file, beside the file itself.
 
     Attributes:
-        quarantined: the index refused it, and its bytes are kept.
+        study_id: none where nobody can say of which study it is.
+        quarantined: it was refused, and its bytes are kept.
     """
 
-    study_id: StudyId
+    study_id: StudyId | None
     sender: Sender
     received_at: datetime
     sha256: bytes
@@ -376,6 +377,10 @@ class Reach:
 
     def __contains__(self, facility_id: FacilityId) -> bool:
         return self.everywhere or facility_id in self.facilities
+
+
+PartName = tuple[StudyId, int]
+"""A part of a study by its number; 0: the study as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

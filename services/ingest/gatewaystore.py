@@ -1,4 +1,3 @@
-# ruff: noqa: S608  statements are put together from constants of this file
 """Gateways with their titles, the transfers they announce, and what was refused."""
 
 from collections.abc import Collection
@@ -26,12 +25,6 @@ _GATEWAYS = """
     select g.*, array_agg(t.ae_title order by t.position) as ae_titles,
            array_agg(t.facility_id order by t.position) as facility_ids
     from gateways g join gateway_titles t using (gateway_id)
-"""
-# Where the actor administers every facility of the gateway.
-_WITHIN_REACH = """
-    ($1 or not exists (select from gateway_titles foreign_title
-                       where foreign_title.gateway_id = {0}.gateway_id
-                         and foreign_title.facility_id <> all($2::uuid[])))
 """
 
 
@@ -87,7 +80,8 @@ class GatewayStore(Transaction):
         """Newest first."""
         rows = await self.connection.fetch(
             f"""
-            {_GATEWAYS} where {_WITHIN_REACH.format("g")} and ($3::uuid is null or g.gateway_id < $3)
+            {_GATEWAYS} where gateway_within_reach(g.gateway_id, $1, $2)
+              and ($3::uuid is null or g.gateway_id < $3)
             group by g.gateway_id order by g.gateway_id desc limit $4
             """,
             reach.everywhere,
@@ -141,9 +135,9 @@ class GatewayStore(Transaction):
     async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> list[RecordedRefusal]:
         """Newest first; those of unknown senders only where `reach` is everywhere."""
         rows = await self.connection.fetch(
-            f"""
+            """
             select * from refusals r
-            where {_WITHIN_REACH.format("r")} and ($1 or r.gateway_id is not null)
+            where gateway_within_reach(r.gateway_id, $1, $2) and ($1 or r.gateway_id is not null)
               and ($3::uuid is null or r.refusal_id < $3)
             order by r.refusal_id desc limit $4
             """,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from pydantic import FilePath
@@ -11,7 +12,7 @@ from pydantic import FilePath
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
-from plumbing import dimse, permitted, replaying, rpc, runtime, verifying
+from plumbing import dimse, permitted, replaying, rpc, runtime, timers, verifying
 from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
@@ -28,8 +29,10 @@ from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
 from services.ingest.events import hearings
+from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.packs import Packs
+from services.ingest.quarantine import FORGET_S, Quarantine
 from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways, Studies
@@ -134,7 +137,10 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     studies = Studies(database, packs, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
     images = Images(database, access, packs)
-    deletions = Deletions(database, access, RoutingClient(to_routing), packs, new_id, clock)
+    routing = RoutingClient(to_routing)
+    held_parts = HeldParts(database, access, routing)
+    quarantine = Quarantine(database, access, packs)
+    deletions = Deletions(database, access, routing, packs, new_id, clock)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await deletions.resume(asked_for=timedelta())
@@ -168,7 +174,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    serve(server, gateways, studies, settle_lengths, images, deletions, addresses)
+    serve(server, gateways, studies, settle_lengths, images, held_parts, quarantine, deletions, addresses)
     consumer = Consumer(bus, database, NAME, hearings(deletions), clock)
     holds = permitted.asks(channel)
     verifying.serve(server, trail, holds)
@@ -182,6 +188,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             "seal": trail.seal,
             "consumer": consumer.run,
             "deletions": deletions.run,
+            "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
             "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
         },
         ready={"database": database.ready, "listener": acceptor.ready, "disk": packs.ready},

@@ -7,7 +7,8 @@ written while the instance arrives:
     512  pax header block      written last, when length and SHA-256 are known
     1024 pax records           READROOM.study, .receiving_facility, .gateway, .calling_ae_title, .transfer,
                                .received_at, .sha256 (of the data set as received); .quarantined if the
-                               index refused the entry; `size` above 8 GiB
+                               entry was refused, then without .study if it cannot be filed; `size`
+                               above 8 GiB
     512  ustar header block    the file's name is its SHA-256, never text from outside (SEC-4)
     128  preamble, zeroed; "DICM"; file meta information; the data set as it was received
          zeros up to the next multiple of 512
@@ -78,7 +79,6 @@ def _text(element: int, vr: bytes, text: str) -> bytes:
 def _records(label: Label, size: int) -> bytes:
     """The pax records, filled up to their fixed length with a comment."""
     told = {
-        "READROOM.study": str(label.study_id),
         "READROOM.receiving_facility": str(label.sender.receiving_facility_id),
         "READROOM.gateway": str(label.sender.gateway_id),
         "READROOM.calling_ae_title": label.sender.calling_ae_title,
@@ -86,6 +86,8 @@ def _records(label: Label, size: int) -> bytes:
         "READROOM.received_at": label.received_at.isoformat(timespec="microseconds"),
         "READROOM.sha256": label.sha256.hex(),
     }
+    if label.study_id is not None:
+        told["READROOM.study"] = str(label.study_id)
     if label.quarantined:
         told["READROOM.quarantined"] = "yes"
     if size > MAX_USTAR_SIZE:
@@ -154,6 +156,12 @@ class Entry:
         _write_all(self._pack.descriptor, header(label, size), self._offset)
         self._pack.sync()
         return Place(self._pack.pack_id, self._offset, len(self._prefix), self._data_set_length, end)
+
+    def written(self) -> Iterator[bytes]:
+        """The bytes of the data set so far; raises OSError."""
+        begin = self._offset + HEADER_LENGTH + len(self._prefix)
+        for at in range(begin, self._position, CHUNK_BYTES):
+            yield os.pread(self._pack.descriptor, min(CHUNK_BYTES, self._position - at), at)
 
     def keep(self, place: Place) -> None:
         """The index has committed the place: the next entry follows it."""

@@ -29,6 +29,8 @@ patients than this nobody can tell anything, and of more parts one for each iden
 with these a study has fewer than 4,096.
 """
 PARTS_PAGE = 500
+MAX_MODALITIES = 32
+"""Of a part, or of a study as a whole, as they are told."""
 MAX_SERIES_NAMED = 2_000
 """Series that a snapshot names, for what others keep for the version before: it could take no more."""
 SEVERAL = ("…", "……")

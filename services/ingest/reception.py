@@ -4,7 +4,7 @@ A data set is streamed into the pack of its study, made durable, and only then i
 new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fails before leaves nothing.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, Protocol, TypeVar
@@ -54,6 +54,7 @@ class Entry(Protocol):
     """An entry of a pack while it is being written; raises OSError."""
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None: ...
+    def written(self) -> Iterator[bytes]: ...
     def complete(self, label: Label) -> Place: ...
     def keep(self, place: Place) -> None: ...
     def discard(self) -> None: ...
@@ -116,14 +117,14 @@ class Head:
         else:
             self._file.write(chunk)
 
-    def pour(self, receipt: "Receipt") -> None:
+    def pour(self, into: "Receipt | Unfiled") -> None:
         """Hands everything on, and is empty then; raises OSError."""
         if self._file is None:
-            receipt.write(self._held)
+            into.write(self._held)
         else:
             self._file.seek(0)
             while chunk := self._file.read(MAX_HEAD_BYTES):
-                receipt.write(chunk)
+                into.write(chunk)
         self.drop()
 
     def drop(self) -> None:
@@ -147,6 +148,12 @@ class Receipt:
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Takes the next bytes of the data set; raises OSError."""
         self._entry.write(chunk)
+
+    def pour(self, unfiled: "Unfiled") -> None:
+        """It cannot be filed: hands on what has come, and leaves nothing of it here; raises OSError."""
+        for chunk in self._entry.written():
+            unfiled.write(chunk)
+        self._entry.discard()
 
     def discard(self) -> None:
         """It did not arrive whole, or is refused: nothing of it is left (R5)."""
@@ -213,8 +220,45 @@ class Receipt:
         self, label: Label, description: Description, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
         stored = StoredInstance(self._instance, label.sha256, self._entry.complete(label))
+        assert label.study_id is not None
         verdict, live_id = self._reception.index(label.study_id, stored, description, described=described)
         return verdict, live_id, stored
+
+
+class Unfiled:
+    """An instance that cannot be filed, on its way into a pack of its own, for a person to look at (A27)."""
+
+    def __init__(self, reception: "Reception", announced: Instance, pack: Pack) -> None:
+        self._reception = reception
+        self._announced = announced
+        self._pack = pack
+        self._entry = pack.entry(announced)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Takes the next bytes of the data set; raises OSError."""
+        self._entry.write(chunk)
+
+    def discard(self) -> None:
+        """It did not arrive whole: nothing of it is left (R5)."""
+        self._entry.discard()
+        self._end()
+
+    def keep(self, sha256: bytes, status: StoreStatus) -> None:
+        """Makes it durable and keeps it, if the gateway's share has room. The last call of all."""
+        reception = self._reception
+        try:
+            label = Label(None, reception.sender, reception.clock.now(), sha256, quarantined=True)
+            stored = StoredInstance(self._announced, sha256, self._entry.complete(label))
+            if reception.keep_unfiled(stored, ANSWERS[status].comment):
+                self._entry.keep(stored.place)
+            else:
+                self._entry.discard()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._pack.close()
+        self._reception.release_pack(self._pack.pack_id)
 
 
 class Reception:
@@ -266,6 +310,18 @@ class Reception:
             study = _OpenStudy(study_id, self._packs.create())
         self._open[uid] = study  # last in, least recently used first out
         return Receipt(self, instance, study)
+
+    def set_aside(self, announced: Instance) -> Unfiled:
+        """Opens a pack for an instance that cannot be filed; raises OSError."""
+        return Unfiled(self, announced, self._packs.create())
+
+    def keep_unfiled(self, stored: StoredInstance, reason: str) -> bool:
+        """Whether durable bytes are kept that cannot be filed."""
+        return self._loop.wait(self._studies.keep_unfiled(self.sender, stored, reason), INDEX_S)
+
+    def release_pack(self, pack_id: PackId) -> None:
+        """Nothing more goes into a pack of no study."""
+        self._loop.call(self._studies.release, pack_id, None)
 
     def refuse(self, sop_instance_uid: str, status: StoreStatus) -> None:
         """Lists and audits a refused instance, where the table says so and the database answers."""

@@ -18,7 +18,6 @@ from services.ingest.domain import (
     ConfirmedStudy,
     Filed,
     Instance,
-    Limits,
     MappingValue,
     Place,
     Sender,
@@ -30,11 +29,12 @@ from services.ingest.domain import (
 from services.ingest.gatewaystore import GatewayStore
 from services.ingest.parts import MOST, Description
 from services.ingest.partstore import PartStore, received_study
+from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
 from services.ingest.usecases import Outcome
 
 
-class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore):
+class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore):
     """A transaction over ingest's database."""
 
     async def record(
@@ -217,46 +217,6 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore):
             limit,
         )
         return [(row["study_id"], row["version"]) for row in rows]
-
-    # Quarantine
-
-    async def quarantine(
-        self, study_id: StudyId, sender: Sender, stored: StoredInstance, limits: Limits
-    ) -> bool:
-        """Whether refused bytes are kept now where they are; the function in 0005 decides (A27).
-
-        Raises Unavailable if the pack was sealed meanwhile.
-        """
-        instance, place = stored.instance, stored.place
-        try:
-            return bool(
-                await self.connection.fetchval(
-                    """
-                    select quarantine_instance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-                    """,
-                    study_id,
-                    sender.gateway_id,
-                    instance.sop_instance_uid,
-                    instance.sop_class_uid,
-                    instance.transfer_syntax_uid,
-                    stored.sha256,
-                    place.pack_id,
-                    place.offset,
-                    place.prefix_length,
-                    place.data_set_length,
-                    place.end,
-                    self.now,
-                    limits.quarantine_instances,
-                    limits.quarantine_bytes,
-                )
-            )
-        except asyncpg.ObjectNotInPrerequisiteStateError as error:
-            raise Unavailable("the pack is sealed") from error
-
-    async def quarantined(self) -> set[bytes]:
-        """The digests that are kept as a file of their own, as before packs kept them."""
-        rows = await self.connection.fetch("select sha256 from quarantined where pack_id is null")
-        return {row["sha256"] for row in rows}
 
     # Fetching
 

@@ -19,6 +19,7 @@ from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
 from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
 from plumbing import timers
 from services.ingest.domain import (
+    ANSWERS,
     MAX_TRANSFER_AGE,
     ConfirmedStudy,
     Filed,
@@ -116,7 +117,7 @@ class Transaction(Protocol):
     async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
 
     async def quarantine(
-        self, study_id: StudyId, sender: Sender, stored: StoredInstance, limits: Limits
+        self, study_id: StudyId | None, sender: Sender, stored: StoredInstance, reason: str, limits: Limits
     ) -> bool: ...
     async def quarantined(self) -> Collection[bytes]: ...
 
@@ -441,7 +442,7 @@ class Studies:
         self._limits = limits
         self._new_id = new_id
         self._changed: set[StudyId] = set()
-        self._released: dict[PackId, StudyId] = {}
+        self._released: dict[PackId, StudyId | None] = {}
         self._wake = asyncio.Event()
 
     async def identify(self, sender: Sender, study_instance_uid: UID) -> StudyId:
@@ -489,13 +490,19 @@ class Studies:
                     await transaction.say(StudyReceived(live_id, 1))
         if verdict is Verdict.CONFLICT:
             async with self._database.statements() as statements:
-                if await statements.quarantine(live_id, sender, stored, self._limits):
+                reason = ANSWERS[StoreStatus.CONFLICT].comment
+                if await statements.quarantine(live_id, sender, stored, reason, self._limits):
                     verdict = Verdict.QUARANTINED
         if verdict is Verdict.NEW:
             self._changed.add(live_id)
         return verdict, live_id
 
-    def release(self, pack_id: PackId, study_id: StudyId) -> None:
+    async def keep_unfiled(self, sender: Sender, stored: StoredInstance, reason: str) -> bool:
+        """Whether durable bytes that cannot be filed are kept, alone in their pack, for a person."""
+        async with self._database.statements() as statements:
+            return await statements.quarantine(None, sender, stored, reason, self._limits)
+
+    def release(self, pack_id: PackId, study_id: StudyId | None) -> None:
         """An association has ended with this pack: it is sealed, and the study is told, at once."""
         self._released[pack_id] = study_id
         self._wake.set()

@@ -424,7 +424,7 @@ async def test_a_permission_is_held_everywhere_or_singly(access: Access) -> None
     stranger = await access.facility()
 
     async def holds(permission: Permission, facility_id: FacilityId | None) -> tuple[bool, set[UUID]]:
-        allowed, singly, _ = await access.sight.check_permission(user.login, permission, facility_id)
+        allowed, singly, *_ = await access.sight.check_permission(user.login, permission, facility_id)
         return allowed, set(singly)
 
     assert (True, set()) == await holds(Permission.UPLOAD_STUDY, None)

@@ -51,13 +51,18 @@ HARBOUR = FacilityId(UUID("01900000-0000-7000-8000-0000000000a2"))
 
 
 class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
-    """Speaks access's contract: `administered` facilities by login, `decisions` by case."""
+    """Speaks access's contract: `administered` facilities by login, `decisions` by case.
+
+    Who `sees_cases` sees those of all facilities by privilege; who is `permitted` holds that everywhere.
+    """
 
     def __init__(self) -> None:
         self.facilities = {RIVERSIDE, HARBOUR}
         self.administered: dict[str, set[FacilityId]] = {ADMIN: {RIVERSIDE, HARBOUR}}
         self.everywhere = {ADMIN}
         self.known: dict[str, set[str]] = {}
+        self.sees_cases: set[str] = set()
+        self.permitted: set[tuple[str, str]] = set()
         self.decisions: dict[tuple[str, str], access_pb2.Decision] = {}
         self.cases: dict[str, list[str]] = {}
         self.begun: dict[str, access_pb2.BeginDeleteResponse] = {}
@@ -82,7 +87,10 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
                 f"there is no facility `{request.facility_id}` at which you hold anything",
                 field="facility_id",
             )
-        return access_pb2.CheckPermissionResponse(allowed=allowed)
+        return access_pb2.CheckPermissionResponse(
+            allowed=allowed or (login, request.permission) in self.permitted,
+            sees_cases=login in self.sees_cases,
+        )
 
     async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802
         decision = self.decisions.get((rpc.caller().login or "", request.case_id))
@@ -124,6 +132,7 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
 
     def __init__(self) -> None:
         self.purged: dict[str, list[str]] = {}
+        self.mapping_tags: dict[str, str] = {}
         self.is_away = False
 
     async def DescribePurge(  # noqa: N802
@@ -134,6 +143,14 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
         if request.case_id not in self.purged:
             raise NotFound("routing has purged no such case", field="case_id")
         return routing_pb2.DescribePurgeResponse(study_ids=self.purged[request.case_id])
+
+    async def DescribeFacility(  # noqa: N802
+        self, request: routing_pb2.DescribeFacilityRequest, context: Any
+    ) -> routing_pb2.DescribeFacilityResponse:
+        if request.facility_id not in self.mapping_tags:
+            raise NotFound("no such facility", field="facility_id")
+        tag = self.mapping_tags[request.facility_id]
+        return routing_pb2.DescribeFacilityResponse(facility=routing_pb2.Facility(mapping_tag=tag))
 
 
 @dataclass

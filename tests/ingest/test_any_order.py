@@ -163,6 +163,7 @@ class Senders(RuleBasedStateMachine):
         digest, uid = sink._digest.hexdigest(), sending.sop_instance_uid
         if digest != sha256(sending.data):
             expected = StoreStatus.TRUNCATED
+            self.refused.add(digest)
         elif uid not in self.stored:
             expected = StoreStatus.STORED
             self.stored[uid] = digest

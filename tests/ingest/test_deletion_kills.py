@@ -134,7 +134,7 @@ async def quarantine_in_pack(
     pack.close()
     kept = replace(stored(an_instance(), data=data, pack_id=place.pack_id), place=place)
     async with database.transaction() as transaction:
-        assert await transaction.quarantine(study_id, a_sender(gateway), kept, Limits())
+        assert await transaction.quarantine(study_id, a_sender(gateway), kept, "why", Limits())
         await transaction.seal_packs([place.pack_id])
 
 

@@ -180,7 +180,9 @@ async def test_bytes_are_not_quarantined_for_a_purged_study(index: Index) -> Non
         async def quarantine() -> bool:
             async with index.database.transaction() as transaction:
                 kept = stored(index.instance(), pack_id=index.pack_id)
-                return await transaction.quarantine(index.study_id, a_sender(index.gateway), kept, Limits())
+                return await transaction.quarantine(
+                    index.study_id, a_sender(index.gateway), kept, "why", Limits()
+                )
 
         quarantining = asyncio.create_task(quarantine())
         await index.waiting(1)

@@ -335,7 +335,7 @@ def vars_of(sending: DicomObject) -> tuple[bytes, str, str]:
 
 
 @pytest.mark.proves("SEC-4", part="UIDs before any use")
-async def test_what_is_no_instance_is_refused_leaves_nothing_and_the_association_lives_on(
+async def test_what_is_no_instance_is_refused_and_kept_apart_and_the_association_lives_on(
     ingest: Ingest,
 ) -> None:
     gateway = await ingest.enrol()
@@ -354,8 +354,9 @@ async def test_what_is_no_instance_is_refused_leaves_nothing_and_the_association
     assert await ingest.stored() == {each.sop_instance_uid: sha256(each.data) for each in good}
     assert await ingest.one("select count(*) from refusals where kind = 'instance'") == len(hostile)
     assert await ingest.one("select count(*) from studies") == len(good)
-    assert list((ingest.packs / "quarantine").iterdir()) == []
-    await eventually(lambda: len(ingest.pack_files()) == len(good))
+    kept = await ingest.quarantine()
+    assert kept.keys() == {sha256(each.data) for each in hostile}
+    await eventually(lambda: len(ingest.pack_files()) == len(good) + len(kept))
 
 
 async def test_a_uid_with_slashes_in_the_command_is_refused(ingest: Ingest) -> None:

@@ -269,7 +269,7 @@ async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gat
         limits = Limits(quarantine_instances=instances, quarantine_bytes=size)
         refused = stored(instance, data=data, pack_id=PackId(uuid4()))
         async with store.statements() as statements:
-            kept = await statements.quarantine(study_id, sender, refused, limits)
+            kept = await statements.quarantine(study_id, sender, refused, "why", limits)
         return refused.place.pack_id if kept else None
 
     assert not await keep(9, 9 * length, study_id=StudyId(uuid4()))  # purged meanwhile
@@ -286,7 +286,7 @@ async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gat
     async with store.statements() as statements:
         late = stored(instance, data=b"late", pack_id=first)
         with pytest.raises(Unavailable):
-            await statements.quarantine(study_id, sender, late, Limits())
+            await statements.quarantine(study_id, sender, late, "why", Limits())
         assert await statements.connection.fetchval("select count(*) from quarantined") == 2
 
 
@@ -298,7 +298,9 @@ async def test_associations_that_refuse_at_once_share_the_last_room(store: Store
     async def keep(number: int) -> bool:
         refused = stored(instance, data=bytes([number]), pack_id=PackId(uuid4()))
         async with store.statements() as statements:
-            return await statements.quarantine(study_id, sender, refused, Limits(quarantine_instances=3))
+            return await statements.quarantine(
+                study_id, sender, refused, "why", Limits(quarantine_instances=3)
+            )
 
     assert sorted(await asyncio.gather(*map(keep, range(8)))) == [False] * 5 + [True] * 3
 

@@ -1492,10 +1492,13 @@ class CheckPermissionResponse(_message.Message):
     ALLOWED_FIELD_NUMBER: _builtins.int
     FACILITY_IDS_FIELD_NUMBER: _builtins.int
     SIDE_FIELD_NUMBER: _builtins.int
+    SEES_CASES_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether the acting user holds it there."""
     side: Global___Side.ValueType
     """Their side."""
+    sees_cases: _builtins.bool
+    """Asked with a facility: whether they see its cases by privilege."""
     @_builtins.property
     def facility_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Asked without a facility: the facilities at which they hold it singly."""
@@ -1506,10 +1509,11 @@ class CheckPermissionResponse(_message.Message):
         allowed: _builtins.bool = ...,
         facility_ids: _abc.Iterable[_builtins.str] | None = ...,
         side: Global___Side.ValueType = ...,
+        sees_cases: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "facility_ids", b"facility_ids", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "facility_ids", b"facility_ids", "sees_cases", b"sees_cases", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -548,6 +548,159 @@ class SaveSettleLengthResponse(_message.Message):
 Global___SaveSettleLengthResponse: _TypeAlias = SaveSettleLengthResponse  # noqa: Y015
 
 @_typing.final
+class ListQuarantinedRequest(_message.Message):
+    """ListQuarantinedRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Items on the page, 1 to 500; 0 means 100."""
+    page_token: _builtins.str
+    """The token of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinedRequest: _TypeAlias = ListQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class ListQuarantinedResponse(_message.Message):
+    """ListQuarantinedResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last page."""
+    @_builtins.property
+    def quarantined(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quarantined]:
+        """What is kept."""
+
+    def __init__(
+        self,
+        *,
+        quarantined: _abc.Iterable[Global___Quarantined] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "quarantined", b"quarantined"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinedResponse: _TypeAlias = ListQuarantinedResponse  # noqa: Y015
+
+@_typing.final
+class Quarantined(_message.Message):
+    """Quarantined is a refused instance of which the bytes are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    QUARANTINED_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SOP_CLASS_UID_FIELD_NUMBER: _builtins.int
+    SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    STUDY_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    PACK_ID_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """SHA-256 of the data set as received, hexadecimal; names it."""
+    gateway_id: _builtins.str
+    """The gateway that sent it."""
+    reason: _builtins.str
+    """Why it was refused, as the sender was told; empty: other bytes under a stored UID."""
+    sop_class_uid: _builtins.str
+    """SOP Class UID that the command announced."""
+    sop_instance_uid: _builtins.str
+    """SOP Instance UID that the command announced."""
+    study_instance_uid: _builtins.str
+    """Study Instance UID; empty where it cannot be read."""
+    study_id: _builtins.str
+    """UUID of the received study that it goes with; empty where there is none."""
+    length: _builtins.int
+    """Length of its Part 10 file in bytes."""
+    pack_id: _builtins.str
+    """The pack that ends with it, for who has the disk at hand; empty: a file of its own."""
+    @_builtins.property
+    def quarantined_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was kept. What belongs to no study goes after 90 days, the rest with its study."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        gateway_id: _builtins.str = ...,
+        quarantined_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        sop_class_uid: _builtins.str = ...,
+        sop_instance_uid: _builtins.str = ...,
+        study_instance_uid: _builtins.str = ...,
+        study_id: _builtins.str = ...,
+        length: _builtins.int = ...,
+        pack_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quarantined_at", b"quarantined_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "length", b"length", "pack_id", b"pack_id", "quarantined_at", b"quarantined_at", "reason", b"reason", "sha256", b"sha256", "sop_class_uid", b"sop_class_uid", "sop_instance_uid", b"sop_instance_uid", "study_id", b"study_id", "study_instance_uid", b"study_instance_uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quarantined: _TypeAlias = Quarantined  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRequest(_message.Message):
+    """DiscardQuarantinedRequest names a refused instance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """SHA-256 of its data set, 64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRequest: _TypeAlias = DiscardQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedResponse(_message.Message):
+    """DiscardQuarantinedResponse is empty: it is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedResponse: _TypeAlias = DiscardQuarantinedResponse  # noqa: Y015
+
+@_typing.final
 class DescribeStudyRequest(_message.Message):
     """DescribeStudyRequest names a received study."""
 
@@ -887,6 +1040,164 @@ class Part(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Part: _TypeAlias = Part  # noqa: Y015
+
+@_typing.final
+class DescribeHeldPartsRequest(_message.Message):
+    """DescribeHeldPartsRequest names what is asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PartName(_message.Message):
+        """PartName names a part of a study."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STUDY_ID_FIELD_NUMBER: _builtins.int
+        PART_FIELD_NUMBER: _builtins.int
+        study_id: _builtins.str
+        """UUID of the study."""
+        part: _builtins.int
+        """Number of the part; 0: the study as a whole."""
+        def __init__(
+            self,
+            *,
+            study_id: _builtins.str = ...,
+            part: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "study_id", b"study_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeHeldPartsRequest.PartName]:
+        """1 to 100 parts."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___DescribeHeldPartsRequest.PartName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeHeldPartsRequest: _TypeAlias = DescribeHeldPartsRequest  # noqa: Y015
+
+@_typing.final
+class DescribeHeldPartsResponse(_message.Message):
+    """DescribeHeldPartsResponse answers in the order asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldPart]:
+        """What the caller may know."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___HeldPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeHeldPartsResponse: _TypeAlias = DescribeHeldPartsResponse  # noqa: Y015
+
+@_typing.final
+class HeldPart(_message.Message):
+    """HeldPart is a part of a received study, or a study as a whole, as a person sees it who has to decide on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    RECEIVING_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    GATEWAY_NAME_FIELD_NUMBER: _builtins.int
+    CALLING_AE_TITLE_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
+    MAPPING_TAG_FIELD_NUMBER: _builtins.int
+    MAPPING_VALUES_FIELD_NUMBER: _builtins.int
+    SHOWS_PATIENT_FIELD_NUMBER: _builtins.int
+    IDENTITIES_FIELD_NUMBER: _builtins.int
+    STUDY_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    STUDY_DATE_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    study_id: _builtins.str
+    """UUID of the study."""
+    part: _builtins.int
+    """Number of the part; 0: the study as a whole."""
+    receiving_facility_id: _builtins.str
+    """The facility that received it, a UUID."""
+    gateway_id: _builtins.str
+    """The gateway that sent the first instance of the study."""
+    gateway_name: _builtins.str
+    """Its display name."""
+    calling_ae_title: _builtins.str
+    """The calling AE title of that instance."""
+    instance_count: _builtins.int
+    """Instances stored."""
+    mapping_tag: _builtins.str
+    """The mapping tag of the receiving facility; empty: it has none."""
+    shows_patient: _builtins.bool
+    """Whether the caller may know the patient. If not, nothing below is set."""
+    study_description: _builtins.str
+    """Study Description (0008,1030); empty where absent."""
+    study_date: _builtins.str
+    """Study Date (0008,0020); empty where absent."""
+    @_builtins.property
+    def received_at(self) -> _timestamp_pb2.Timestamp:
+        """When its first instance was durable."""
+
+    @_builtins.property
+    def mapping_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its values, at most 8; none: it has none."""
+
+    @_builtins.property
+    def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identity]:
+        """The patient identities under which it was received, at most 64; none: one of so many that nobody can say which."""
+
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Distinct modalities, sorted, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        study_id: _builtins.str = ...,
+        part: _builtins.int = ...,
+        receiving_facility_id: _builtins.str = ...,
+        gateway_id: _builtins.str = ...,
+        gateway_name: _builtins.str = ...,
+        calling_ae_title: _builtins.str = ...,
+        received_at: _timestamp_pb2.Timestamp | None = ...,
+        instance_count: _builtins.int = ...,
+        mapping_tag: _builtins.str = ...,
+        mapping_values: _abc.Iterable[_builtins.str] | None = ...,
+        shows_patient: _builtins.bool = ...,
+        identities: _abc.Iterable[Global___Identity] | None = ...,
+        study_description: _builtins.str = ...,
+        study_date: _builtins.str = ...,
+        modalities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calling_ae_title", b"calling_ae_title", "gateway_id", b"gateway_id", "gateway_name", b"gateway_name", "identities", b"identities", "instance_count", b"instance_count", "mapping_tag", b"mapping_tag", "mapping_values", b"mapping_values", "modalities", b"modalities", "part", b"part", "received_at", b"received_at", "receiving_facility_id", b"receiving_facility_id", "shows_patient", b"shows_patient", "study_date", b"study_date", "study_description", b"study_description", "study_id", b"study_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldPart: _TypeAlias = HeldPart  # noqa: Y015
 
 @_typing.final
 class Series(_message.Message):

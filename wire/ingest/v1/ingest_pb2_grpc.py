@@ -65,6 +65,16 @@ class IngestServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthResponse.FromString,
                 _registered_method=True)
+        self.ListQuarantined = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/ListQuarantined',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedResponse.FromString,
+                _registered_method=True)
+        self.DiscardQuarantined = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/DiscardQuarantined',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedResponse.FromString,
+                _registered_method=True)
         self.DescribeStudy = channel.unary_unary(
                 '/wire.ingest.v1.IngestService/DescribeStudy',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeStudyRequest.SerializeToString,
@@ -84,6 +94,11 @@ class IngestServiceStub:
                 '/wire.ingest.v1.IngestService/StreamStudy',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
+                _registered_method=True)
+        self.DescribeHeldParts = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/DescribeHeldParts',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsResponse.FromString,
                 _registered_method=True)
         self.DeleteStudy = channel.unary_unary(
                 '/wire.ingest.v1.IngestService/DeleteStudy',
@@ -151,6 +166,22 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQuarantined(self, request, context):
+        """ListQuarantined lists refused instances of which the bytes are kept, newest first: other bytes under a stored
+        UID, and what cannot be filed though a gateway may have acknowledged it. Needs `gateway.admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardQuarantined(self, request, context):
+        """DiscardQuarantined removes one for good. Needs `gateway.admin` at every facility of its gateway, else it is
+        NotFound.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeStudy(self, request, context):
         """DescribeStudy answers the owner's snapshot of one received study; NotFound means that it is gone.
         """
@@ -175,6 +206,16 @@ class IngestServiceServicer:
 
     def StreamStudy(self, request, context):
         """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeHeldParts(self, request, context):
+        """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
+        studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
+        patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
+        know, and what is not there, is left out. Audited.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +277,16 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveSettleLengthResponse.SerializeToString,
             ),
+            'ListQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantined,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedResponse.SerializeToString,
+            ),
+            'DiscardQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardQuarantined,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedResponse.SerializeToString,
+            ),
             'DescribeStudy': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeStudy,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeStudyRequest.FromString,
@@ -255,6 +306,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.StreamStudy,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.SerializeToString,
+            ),
+            'DescribeHeldParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeHeldParts,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsResponse.SerializeToString,
             ),
             'DeleteStudy': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteStudy,
@@ -446,6 +502,60 @@ class IngestService:
             _registered_method=True)
 
     @staticmethod
+    def ListQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ListQuarantined',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListQuarantinedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/DiscardQuarantined',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DiscardQuarantinedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DescribeStudy(request,
             target,
             options=(),
@@ -543,6 +653,33 @@ class IngestService:
             '/wire.ingest.v1.IngestService/StreamStudy',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeHeldParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/DescribeHeldParts',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsResponse.FromString,
             options,
             channel_credentials,
             insecure,

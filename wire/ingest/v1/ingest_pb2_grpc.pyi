@@ -54,6 +54,14 @@ class IngestServiceStub:
     """
     SaveSettleLength: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.SaveSettleLengthRequest, _ingest_pb2.SaveSettleLengthResponse]
     """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
+    ListQuarantined: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListQuarantinedRequest, _ingest_pb2.ListQuarantinedResponse]
+    """ListQuarantined lists refused instances of which the bytes are kept, newest first: other bytes under a stored
+    UID, and what cannot be filed though a gateway may have acknowledged it. Needs `gateway.admin`.
+    """
+    DiscardQuarantined: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DiscardQuarantinedRequest, _ingest_pb2.DiscardQuarantinedResponse]
+    """DiscardQuarantined removes one for good. Needs `gateway.admin` at every facility of its gateway, else it is
+    NotFound.
+    """
     DescribeStudy: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeStudyRequest, _ingest_pb2.DescribeStudyResponse]
     """DescribeStudy answers the owner's snapshot of one received study; NotFound means that it is gone."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListVersionsRequest, _ingest_pb2.ListVersionsResponse]
@@ -64,6 +72,12 @@ class IngestServiceStub:
     """
     StreamStudy: _grpc.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    DescribeHeldParts: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]
+    """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
+    studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
+    patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
+    know, and what is not there, is left out. Audited.
+    """
     DeleteStudy: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]
     """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
     any more; the rest follows. Needs what access's BeginDelete needs.
@@ -98,6 +112,14 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """
     SaveSettleLength: _aio.UnaryUnaryMultiCallable[_ingest_pb2.SaveSettleLengthRequest, _ingest_pb2.SaveSettleLengthResponse]  # type: ignore[assignment]
     """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
+    ListQuarantined: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListQuarantinedRequest, _ingest_pb2.ListQuarantinedResponse]  # type: ignore[assignment]
+    """ListQuarantined lists refused instances of which the bytes are kept, newest first: other bytes under a stored
+    UID, and what cannot be filed though a gateway may have acknowledged it. Needs `gateway.admin`.
+    """
+    DiscardQuarantined: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DiscardQuarantinedRequest, _ingest_pb2.DiscardQuarantinedResponse]  # type: ignore[assignment]
+    """DiscardQuarantined removes one for good. Needs `gateway.admin` at every facility of its gateway, else it is
+    NotFound.
+    """
     DescribeStudy: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeStudyRequest, _ingest_pb2.DescribeStudyResponse]  # type: ignore[assignment]
     """DescribeStudy answers the owner's snapshot of one received study; NotFound means that it is gone."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListVersionsRequest, _ingest_pb2.ListVersionsResponse]  # type: ignore[assignment]
@@ -108,6 +130,12 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """
     StreamStudy: _aio.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]  # type: ignore[assignment]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    DescribeHeldParts: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]  # type: ignore[assignment]
+    """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
+    studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
+    patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
+    know, and what is not there, is left out. Audited.
+    """
     DeleteStudy: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]  # type: ignore[assignment]
     """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
     any more; the rest follows. Needs what access's BeginDelete needs.
@@ -177,6 +205,26 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         """SaveSettleLength says how long. Studies that have not settled yet follow it. Needs `facility.admin` there."""
 
     @_abc_1.abstractmethod
+    def ListQuarantined(
+        self,
+        request: _ingest_pb2.ListQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ListQuarantinedResponse, _abc.Awaitable[_ingest_pb2.ListQuarantinedResponse]]:
+        """ListQuarantined lists refused instances of which the bytes are kept, newest first: other bytes under a stored
+        UID, and what cannot be filed though a gateway may have acknowledged it. Needs `gateway.admin`.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardQuarantined(
+        self,
+        request: _ingest_pb2.DiscardQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DiscardQuarantinedResponse, _abc.Awaitable[_ingest_pb2.DiscardQuarantinedResponse]]:
+        """DiscardQuarantined removes one for good. Needs `gateway.admin` at every facility of its gateway, else it is
+        NotFound.
+        """
+
+    @_abc_1.abstractmethod
     def DescribeStudy(
         self,
         request: _ingest_pb2.DescribeStudyRequest,
@@ -209,6 +257,18 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingest_pb2.StreamStudyResponse], _abc.AsyncIterator[_ingest_pb2.StreamStudyResponse]]:
         """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+
+    @_abc_1.abstractmethod
+    def DescribeHeldParts(
+        self,
+        request: _ingest_pb2.DescribeHeldPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DescribeHeldPartsResponse, _abc.Awaitable[_ingest_pb2.DescribeHeldPartsResponse]]:
+        """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
+        studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
+        patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
+        know, and what is not there, is left out. Audited.
+        """
 
     @_abc_1.abstractmethod
     def DeleteStudy(

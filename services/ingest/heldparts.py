@@ -1,0 +1,196 @@
+"""What a person is told who has to decide on something that waits: what was received, and of which patient.
+
+Routing knows what waits, and no patient; who asks here has its list and names what is on it. Each answer
+leaves one audit row.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from kernel.errors import Invalid, NotFound
+from kernel.ids import FacilityId, GatewayId, StudyId
+from services.ingest.domain import Gateway, PartName, Study
+from services.ingest.parts import MAX_MODALITIES, StudyInParts
+
+MAX_ASKED = 100
+MAX_VALUES = 8
+FACILITY_ADMIN, CORRECT_STUDY, DELETE_STUDY = "facility.admin", "study.correct", "study.delete"
+DESCRIBED = "held_parts.described"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What somebody is at a facility.
+
+    Attributes:
+        holds: whether they hold the permission that was asked about.
+        sees_cases: whether they see its cases by privilege.
+    """
+
+    holds: bool = False
+    sees_cases: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What of a part only who may know the patient is told.
+
+    Attributes:
+        identities: by number; none where nobody can say which.
+        attributes: what its instances say of the study.
+    """
+
+    identities: Mapping[int, Mapping[str, str]]
+    attributes: Mapping[str, str]
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPart:
+    """A part of a received study, or a study as a whole, as its asker may see it.
+
+    Attributes:
+        number: of the part; 0: the study as a whole.
+        patient: none where the asker may not know it.
+    """
+
+    study: Study
+    number: int
+    gateway: Gateway
+    instance_count: int
+    mapping_tag: str
+    mapping_values: tuple[str, ...]
+    patient: Patient | None
+
+
+def held_part(
+    found: StudyInParts, number: int, gateway: Gateway, tag: str, *, shows_patient: bool
+) -> HeldPart:
+    """What is told of a part, which is the only one found, or of the study as a whole."""
+    parts = found.parts
+    received_at = min(part.received_at for part in parts)
+    values = dict.fromkeys(value for part in parts for value in part.mapping_values)
+    named = {part.identity for part in parts}
+    patient = Patient(
+        {number: identity for number, identity in found.identities.items() if number in named},
+        found.attribute_sets.get(parts[0].attribute_set, {}),
+        tuple(sorted({modality for part in parts for modality in part.modalities}))[:MAX_MODALITIES],
+    )
+    return HeldPart(
+        replace(found.study, received_at=received_at),
+        number,
+        gateway,
+        sum(part.instance_count for part in parts),
+        tag,
+        tuple(values)[:MAX_VALUES],
+        patient if shows_patient else None,
+    )
+
+
+class Transaction(Protocol):
+    """What ingest's store does within one transaction; `store.py` says more."""
+
+    async def record(
+        self,
+        actor: str,
+        action: str,
+        object_: str,
+        outcome: Literal["done", "refused"],
+        **detail: str | int,
+    ) -> None: ...
+    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
+    async def receiving_facilities(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, FacilityId]: ...
+    async def study_in_parts(
+        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: int | None = None
+    ) -> StudyInParts | None: ...
+
+
+class Database(Protocol):
+    """Opens transactions, or single statements that commit by themselves."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+
+
+class Access(Protocol):
+    """The service access, asked on behalf of the acting user."""
+
+    async def standing(self, permission: str, facility_id: FacilityId) -> Standing:
+        """Raises NotFound for no facility, as for one where they hold nothing."""
+        ...
+
+
+class Routing(Protocol):
+    """The service routing, asked by ingest itself."""
+
+    async def mapping_tag(self, facility_id: FacilityId) -> str:
+        """The mapping tag of a hub; none if it is none, or gone."""
+        ...
+
+
+class HeldParts:
+    """Describes what waits for a person."""
+
+    def __init__(self, database: Database, access: Access, routing: Routing) -> None:
+        self._database = database
+        self._access = access
+        self._routing = routing
+
+    async def named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
+        """These parts and studies, to who administers their receiving facilities; others are left out."""
+        if not 1 <= len(names) <= MAX_ASKED:
+            raise Invalid(f"`parts` must name 1 to {MAX_ASKED} parts", field="parts")
+        facilities = await self._facilities(names)
+        standings = {each: await self._standing(each) for each in dict.fromkeys(facilities.values())}
+        return await self._describe(actor, "held_parts", names, facilities, standings)
+
+    async def _facilities(self, names: Sequence[PartName]) -> Mapping[StudyId, FacilityId]:
+        async with self._database.statements() as statements:
+            return await statements.receiving_facilities({study_id for study_id, _ in names})
+
+    async def _standing(self, facility_id: FacilityId) -> Standing:
+        try:
+            return await self._access.standing(FACILITY_ADMIN, facility_id)
+        except NotFound:
+            return Standing()
+
+    async def _describe(
+        self,
+        actor: str,
+        object_: str,
+        names: Sequence[PartName],
+        facilities: Mapping[StudyId, FacilityId],
+        standings: Mapping[FacilityId, Standing],
+    ) -> Sequence[HeldPart]:
+        tags = {
+            each: await self._routing.mapping_tag(each)
+            for each, standing in standings.items()
+            if standing.holds
+        }
+        described: list[HeldPart] = []
+        async with self._database.transaction() as transaction:
+            for study_id, number in dict.fromkeys(names):
+                facility_id = facilities.get(study_id)
+                if facility_id not in tags:
+                    continue
+                tag = tags[facility_id]
+                found = await transaction.study_in_parts(study_id, tag, 0, only=number or None)
+                if found is None or not found.parts:
+                    continue
+                gateway = await transaction.gateway(found.study.gateway_id)
+                assert gateway is not None, "a study refers to its gateway"
+                shows_patient = standings[facility_id].sees_cases
+                described.append(held_part(found, number, gateway, tag, shows_patient=shows_patient))
+            if described:
+                await transaction.record(
+                    actor,
+                    DESCRIBED,
+                    object_,
+                    "done",
+                    parts=" ".join(f"{each.study.study_id}/{each.number}" for each in described),
+                    patients=sum(each.patient is not None for each in described),
+                )
+        return described
