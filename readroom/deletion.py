@@ -2,10 +2,12 @@
 
 import click
 
+from kernel.errors import Conflict
 from readroom import names
 from readroom.acting import acting
 from readroom.cases import case
 from readroom.client import Readroom
+from readroom.heldparts import HELD_PART, held_parts_of_case
 from readroom.pages import every, first
 from readroom.show import Column, Output, Table, instant
 from readroom.words import DELETIONS
@@ -34,9 +36,15 @@ async def deletion_table(readroom: Readroom) -> Table[Deletion]:
 async def delete(readroom: Readroom, out: Output, case_id: str, force: bool) -> None:
     """Delete a case for good: images, reports, shares and whatever else there is of it.
 
-    Nobody sees it any more when this is answered; `readroom deletions` shows how far the rest has come.
+    Nobody sees it any more when this is answered; `readroom deletions` shows how far the rest has come. While
+    images that may show another patient are held with it, they are listed, and nothing is deleted.
     """
-    answer = await readroom.ingest.DeleteStudy(DeleteStudyRequest(case_id=case_id, force=force))
+    try:
+        answer = await readroom.ingest.DeleteStudy(DeleteStudyRequest(case_id=case_id, force=force))
+    except Conflict as conflict:
+        if conflict.field == "case_id":
+            out.items(HELD_PART, await held_parts_of_case(readroom, case_id))
+        raise
     out.item(await deletion_table(readroom), answer.deletion)
 
 

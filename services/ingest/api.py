@@ -197,8 +197,14 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def DescribeHeldParts(  # noqa: N802
         self, request: pb.DescribeHeldPartsRequest, context: Context
     ) -> pb.DescribeHeldPartsResponse:
-        names = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
-        found = await self._held_parts.named(acting_login(), names)
+        if request.case_id:
+            case_id = CaseId(parse_id(request.case_id, "case_id"))
+            found = await self._held_parts.of_case(acting_login(), case_id)
+        else:
+            names = [
+                (StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts
+            ]
+            found = await self._held_parts.named(acting_login(), names)
         return pb.DescribeHeldPartsResponse(parts=pages.fitting(found, held_part))
 
     async def DeleteStudy(  # noqa: N802

@@ -10,7 +10,7 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing import answers
 from services.ingest.deletion import Begun
-from services.ingest.domain import ConfirmedStudy, Reach
+from services.ingest.domain import ConfirmedStudy, PartName, Reach, Sight
 from services.ingest.heldparts import Standing
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
@@ -31,6 +31,13 @@ class AccessClient:
         request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
         answer = await self._access.CheckPermission(request)
         return Standing(answer.allowed, answer.sees_cases)
+
+    async def sight(self, case_id: CaseId) -> Sight | None:
+        decision = (await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))).decision
+        if not decision.allowed:
+            return None
+        by_privilege = access_pb2.PATH_PRIVILEGE in decision.paths
+        return Sight(FacilityId(UUID(decision.facility_id)), by_privilege)
 
     async def reach(self, permission: str) -> Reach:
         answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
@@ -74,6 +81,11 @@ class RoutingClient:
             return str((await self._routing.DescribeFacility(request)).facility.mapping_tag)
         except NotFound:
             return ""
+
+    async def undecided(self, case_id: CaseId) -> list[PartName]:
+        request = routing_pb2.ListUndecidedRequest(case_id=str(case_id))
+        answer = await self._routing.ListUndecided(request)
+        return [(StudyId(UUID(each.study_id)), each.part) for each in answer.parts]
 
     async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
         try:

@@ -27,7 +27,7 @@ from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
 from plumbing import timers
-from services.ingest.domain import Reach
+from services.ingest.domain import PartName, Reach, Sight
 from services.ingest.usecases import Outcome
 
 NAME = "ingest"
@@ -156,6 +156,10 @@ class Access(Protocol):
 
     async def reach(self, permission: str) -> Reach: ...
 
+    async def sight(self, case_id: CaseId) -> Sight | None:
+        """The case as the acting user sees it; None if they see no such case."""
+        ...
+
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
         """Hides the case, for the acting user; the same answer again to whoever may delete at its facility.
 
@@ -169,6 +173,10 @@ class Routing(Protocol):
 
     async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
         """The studies that it has purged with the case; None if it has purged no such case."""
+        ...
+
+    async def undecided(self, case_id: CaseId) -> Sequence[PartName]:
+        """Parts of a case that are held because they may show another patient."""
         ...
 
 
@@ -196,9 +204,12 @@ class Deletions:
     async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
         """Deletes a case for the acting user; once it answers, nobody sees it any more.
 
+        Raises Conflict while images of another patient are held with it, for they would go with it.
         An Unavailable leaves open whether it has begun; whoever asks again is told. Access is asked each
         time: it may have been restored from a backup, and show the case again.
         """
+        async with self._database.audited(actor, "case.deleted", f"case:{case_id}"):
+            await self._must_be_decided(case_id)
         deletion_id = DeletionId(self._new_id())
         async with self._database.transaction() as transaction:
             asked = Deletion(deletion_id, case_id, None, actor, transaction.now)
@@ -288,6 +299,18 @@ class Deletions:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._wake.wait()
+
+    async def _must_be_decided(self, case_id: CaseId) -> None:
+        if not await self._routing.undecided(case_id):
+            return
+        sight = await self._access.sight(case_id)
+        # Whom this does not concern access refuses, as if nothing were held.
+        if sight is not None and sight.by_privilege:
+            raise Conflict(
+                "images that may show another patient are held with the case, and would be deleted with it: "
+                "release or discard them first",
+                field="case_id",
+            )
 
     async def _begin(self, deletion: Deletion, begun: Begun) -> Deletion:
         async with self._database.transaction() as transaction:

@@ -384,6 +384,14 @@ PartName = tuple[StudyId, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """How somebody sees a case."""
+
+    facility_id: FacilityId
+    by_privilege: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Filed:
     """Where an instance is filed."""
 

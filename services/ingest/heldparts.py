@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from kernel.errors import Invalid, NotFound
-from kernel.ids import FacilityId, GatewayId, StudyId
-from services.ingest.domain import Gateway, PartName, Study
+from kernel.errors import Denied, Invalid, NotFound, lacks
+from kernel.ids import CaseId, FacilityId, GatewayId, StudyId
+from services.ingest.domain import Gateway, PartName, Sight, Study
 from services.ingest.parts import MAX_MODALITIES, StudyInParts
 
 MAX_ASKED = 100
@@ -122,12 +122,20 @@ class Access(Protocol):
         """Raises NotFound for no facility, as for one where they hold nothing."""
         ...
 
+    async def sight(self, case_id: CaseId) -> Sight | None:
+        """The case as they see it; None if they see no such case."""
+        ...
+
 
 class Routing(Protocol):
     """The service routing, asked by ingest itself."""
 
     async def mapping_tag(self, facility_id: FacilityId) -> str:
         """The mapping tag of a hub; none if it is none, or gone."""
+        ...
+
+    async def undecided(self, case_id: CaseId) -> Sequence[PartName]:
+        """Parts of a case that are held because they may show another patient."""
         ...
 
 
@@ -138,6 +146,29 @@ class HeldParts:
         self._database = database
         self._access = access
         self._routing = routing
+
+    async def of_case(self, actor: str, case_id: CaseId) -> Sequence[HeldPart]:
+        """The parts of a case that may show another patient, to who may decide on them.
+
+        Raises NotFound for a case that they do not see; Denied if they may not decide.
+        """
+        async with self._database.audited(actor, DESCRIBED, f"case:{case_id}"):
+            sight = await self._access.sight(case_id)
+            if sight is None:
+                raise NotFound("there is no such case", field="case_id")
+            if not sight.by_privilege:
+                raise Denied(
+                    "only who sees a case by their privilege at its facility may know what is held of it"
+                )
+            for permission in (CORRECT_STUDY, DELETE_STUDY):
+                if (await self._access.standing(permission, sight.facility_id)).holds:
+                    break
+            else:
+                raise lacks(CORRECT_STUDY, DELETE_STUDY, at=f"`{sight.facility_id}`")
+        names = list(await self._routing.undecided(case_id))[:MAX_ASKED]
+        facilities = await self._facilities(names)
+        standings = dict.fromkeys(facilities.values(), Standing(holds=True, sees_cases=True))
+        return await self._describe(actor, f"case:{case_id}", names, facilities, standings)
 
     async def named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
         """These parts and studies, to who administers their receiving facilities; others are left out."""

@@ -128,10 +128,11 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
 
 
 class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
-    """Speaks routing's contract: the StudyIds that it has `purged`, by case."""
+    """Speaks routing's contract: the StudyIds that it has `purged`, by case, and the parts that it holds."""
 
     def __init__(self) -> None:
         self.purged: dict[str, list[str]] = {}
+        self.undecided: dict[str, list[tuple[str, int]]] = {}
         self.mapping_tags: dict[str, str] = {}
         self.is_away = False
 
@@ -151,6 +152,13 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
             raise NotFound("no such facility", field="facility_id")
         tag = self.mapping_tags[request.facility_id]
         return routing_pb2.DescribeFacilityResponse(facility=routing_pb2.Facility(mapping_tag=tag))
+
+    async def ListUndecided(  # noqa: N802
+        self, request: routing_pb2.ListUndecidedRequest, context: Any
+    ) -> routing_pb2.ListUndecidedResponse:
+        named = self.undecided.get(request.case_id, [])
+        parts = [routing_pb2.ListUndecidedResponse.Part(study_id=study, part=part) for study, part in named]
+        return routing_pb2.ListUndecidedResponse(parts=parts, count=len(parts))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, PackId, StudyId
 from plumbing.db import Database
 from services.ingest.deletion import CONFIRM, Begun, Deletions, State
-from services.ingest.domain import Gateway, Limits, Reach
+from services.ingest.domain import Gateway, Limits, Reach, Sight
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
@@ -55,6 +55,9 @@ class Access:
     begun: dict[DeletionId, Begun] = field(default_factory=dict)
     for_a_user: bool = True
 
+    async def sight(self, case_id: CaseId) -> Sight | None:
+        return Sight(FacilityId(FACILITY), by_privilege=True)
+
     async def reach(self, permission: str) -> Reach:
         return Reach(everywhere=True)
 
@@ -76,6 +79,7 @@ class Mortal:
         self._packs = packs
         self._life = life
         self.statements = database.statements
+        self.audited = database.audited
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[IngestTransaction]:

@@ -13,7 +13,7 @@ from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Database
 from services.ingest.deletion import CONFIRM, OVERDUE, Begun, Deletions, State
-from services.ingest.domain import Reach
+from services.ingest.domain import PartName, Reach, Sight
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
 
@@ -39,6 +39,9 @@ class Access:
         self.begins: list[tuple[CaseId, DeletionId, bool]] = []
         self.reaches: dict[str, Reach] = {}
 
+    async def sight(self, case_id: CaseId) -> Sight | None:
+        return Sight(FacilityId(FACILITY), by_privilege=True)
+
     async def reach(self, permission: str) -> Reach:
         return self.reaches.get(permission, Reach(everywhere=False))
 
@@ -53,6 +56,9 @@ class NoRouting:
     """Has held nothing of any case."""
 
     async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
+        return []
+
+    async def undecided(self, case_id: CaseId) -> Sequence[PartName]:
         return []
 
 

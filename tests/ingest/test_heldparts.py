@@ -5,10 +5,11 @@ from uuid import uuid4
 
 import pytest
 
-from kernel.errors import Invalid
+from kernel.errors import Conflict, Denied, Invalid, NotFound
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct
 from tests.ingest.system import ADMIN, HARBOUR, READER, RIVERSIDE, Ingest, Sender, sent_objects
+from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2 as pb
 
 FIRST, HERS = 1_000_001, 1_000_002
@@ -23,6 +24,10 @@ class Held:
     study_id: str
     case_id: str
 
+    async def of_case(self, login: str) -> list[pb.HeldPart]:
+        request = pb.DescribeHeldPartsRequest(case_id=self.case_id)
+        return list((await self.ingest.acting(login).DescribeHeldParts(request)).parts)
+
     async def named(self, login: str, *parts: int, study_id: str | None = None) -> list[pb.HeldPart]:
         named = [
             pb.DescribeHeldPartsRequest.PartName(study_id=study_id or self.study_id, part=part)
@@ -30,6 +35,12 @@ class Held:
         ]
         request = pb.DescribeHeldPartsRequest(parts=named)
         return list((await self.ingest.acting(login).DescribeHeldParts(request)).parts)
+
+    def seen_by(self, login: str, *paths: access_pb2.Path.ValueType) -> None:
+        self.ingest.access.decisions[login, self.case_id] = access_pb2.Decision(
+            allowed=True, facility_id=str(RIVERSIDE), paths=paths
+        )
+        self.ingest.access.known[str(RIVERSIDE)] = {READER, login}
 
     async def audited(self) -> list[tuple[str, str, str]]:
         rows = await self.ingest.rows(
@@ -57,8 +68,46 @@ async def held(ingest: Ingest) -> Held:
     await sent_objects(Sender.of(ingest, await ingest.enrol()), *objects)
     study_id = str(await ingest.one("select study_id from studies"))
     case_id = str(uuid4())
+    ingest.routing.undecided[case_id] = [(study_id, HERS)]
     ingest.routing.mapping_tags[str(RIVERSIDE)] = "InstitutionName"
     return Held(ingest, study_id, case_id)
+
+
+async def test_who_may_decide_on_a_part_is_told_whose_it_is(held: Held) -> None:
+    held.seen_by(READER, access_pb2.PATH_PRIVILEGE)
+    held.ingest.access.permitted.add((READER, "study.correct"))
+    (part,) = await held.of_case(READER)
+    (identity,) = part.identities
+    assert (identity.patient_name, identity.patient_id, identity.patient_birth_date) == (
+        "Hals^Bea",
+        "4712",
+        "19700101",
+    )
+    assert (part.part, part.instance_count, part.study_description, part.study_date) == (
+        HERS,
+        2,
+        "knee",
+        "20261120",
+    )
+    assert (part.gateway_name, part.calling_ae_title) == ("Main", "RIVERSIDE")
+    assert (part.mapping_tag, list(part.mapping_values)) == ("InstitutionName", ["MS45"])
+    assert await held.audited() == [(READER, f"case:{held.case_id}", "done")]
+
+
+@pytest.mark.proves("BEY-11", part="who may not decide learns nothing of what is held")
+async def test_whoever_sees_the_case_another_way_or_may_not_decide_is_told_nothing(held: Held) -> None:
+    with pytest.raises(NotFound):
+        await held.of_case(READER)
+    held.seen_by(READER, access_pb2.PATH_SHARE, access_pb2.PATH_GRANT)
+    held.ingest.access.permitted.add((READER, "study.correct"))
+    with pytest.raises(Denied):
+        await held.of_case(READER)
+    held.ingest.access.permitted.clear()
+    held.seen_by(READER, access_pb2.PATH_PRIVILEGE)
+    with pytest.raises(Denied) as denied:
+        await held.of_case(READER)
+    assert "you need the permission `study.correct` or `study.delete` at" in denied.value.sentence
+    assert {outcome for *_, outcome in await held.audited()} == {"refused"}
 
 
 async def test_who_administers_the_hub_is_told_where_it_comes_from_and_whose_it_is_with_sight_only(
@@ -89,3 +138,21 @@ async def test_what_was_received_elsewhere_and_what_is_not_there_is_left_out(hel
     for parts in ((), range(101)):
         with pytest.raises(Invalid):
             await held.named(ADMIN, *parts)
+
+
+@pytest.mark.proves("A60", part="nothing goes with a case that may show another patient")
+async def test_a_case_with_undecided_images_of_another_patient_is_not_deleted(held: Held) -> None:
+    held.ingest.access.cases[held.case_id] = [held.study_id]
+    held.seen_by(ADMIN, access_pb2.PATH_PRIVILEGE)
+    request = pb.DeleteStudyRequest(case_id=held.case_id)
+    with pytest.raises(Conflict) as conflict:
+        await held.ingest.acting(ADMIN).DeleteStudy(request)
+    assert "release or discard them first" in conflict.value.sentence
+    assert await held.ingest.one("select count(*) from deletions") == 0
+    # Whom it does not concern access refuses, as ever.
+    held.ingest.access.decisions.clear()
+    with pytest.raises(Denied):
+        await held.ingest.acting(READER).DeleteStudy(request)
+    held.ingest.routing.undecided.clear()
+    answer = await held.ingest.acting(ADMIN).DeleteStudy(request)
+    assert answer.deletion.state == pb.Deletion.STATE_BEGUN

@@ -1043,7 +1043,7 @@ Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
 class DescribeHeldPartsRequest(_message.Message):
-    """DescribeHeldPartsRequest names what is asked about."""
+    """DescribeHeldPartsRequest names what is asked about: a case, or parts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1071,19 +1071,23 @@ class DescribeHeldPartsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    CASE_ID_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of a case; empty: `parts` counts."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeHeldPartsRequest.PartName]:
-        """1 to 100 parts."""
+        """At most 100; without a case."""
 
     def __init__(
         self,
         *,
+        case_id: _builtins.str = ...,
         parts: _abc.Iterable[Global___DescribeHeldPartsRequest.PartName] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "parts", b"parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

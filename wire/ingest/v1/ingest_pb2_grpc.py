@@ -214,8 +214,9 @@ class IngestServiceServicer:
     def DescribeHeldParts(self, request, context):
         """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
         studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
-        patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
-        know, and what is not there, is left out. Audited.
+        patient and what is said of the study need sight of the cases there by privilege as well. With a case: of its
+        parts that may show another patient, all of it, to who sees the case by privilege and holds `study.correct` or
+        `study.delete` at its facility. What the caller may not know, and what is not there, is left out. Audited.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,8 +75,9 @@ class IngestServiceStub:
     DescribeHeldParts: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]
     """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
     studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
-    patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
-    know, and what is not there, is left out. Audited.
+    patient and what is said of the study need sight of the cases there by privilege as well. With a case: of its
+    parts that may show another patient, all of it, to who sees the case by privilege and holds `study.correct` or
+    `study.delete` at its facility. What the caller may not know, and what is not there, is left out. Audited.
     """
     DeleteStudy: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]
     """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
@@ -133,8 +134,9 @@ class IngestServiceAsyncStub(IngestServiceStub):
     DescribeHeldParts: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]  # type: ignore[assignment]
     """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
     studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
-    patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
-    know, and what is not there, is left out. Audited.
+    patient and what is said of the study need sight of the cases there by privilege as well. With a case: of its
+    parts that may show another patient, all of it, to who sees the case by privilege and holds `study.correct` or
+    `study.delete` at its facility. What the caller may not know, and what is not there, is left out. Audited.
     """
     DeleteStudy: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DeleteStudyRequest, _ingest_pb2.DeleteStudyResponse]  # type: ignore[assignment]
     """DeleteStudy removes a case and everything of it everywhere (A60). When it answers, nobody sees the case
@@ -266,8 +268,9 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingest_pb2.DescribeHeldPartsResponse, _abc.Awaitable[_ingest_pb2.DescribeHeldPartsResponse]]:
         """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
         studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
-        patient and what is said of the study need sight of the cases there by privilege as well. What the caller may not
-        know, and what is not there, is left out. Audited.
+        patient and what is said of the study need sight of the cases there by privilege as well. With a case: of its
+        parts that may show another patient, all of it, to who sees the case by privilege and holds `study.correct` or
+        `study.delete` at its facility. What the caller may not know, and what is not there, is left out. Audited.
         """
 
     @_abc_1.abstractmethod
