@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.disk import Disk
 from gateway.folder import Folder, Incoming
 from gateway.queue import Item
-from gateway.refusals import Kind, Refusal, advice
+from gateway.refusals import Kind, Refusal, advice, way
 from gateway.refusalstore import AuditRow
 from gateway.settings import Modality
 from gateway.store import Store
@@ -44,6 +44,7 @@ class Told(NamedTuple):
     cause: str
     uid: str
     reason: str
+    times: int = 1
 
 
 class Reception:
@@ -115,31 +116,33 @@ class Reception:
 
     def tell(self, told: Iterable[Told], about: About, audited: AuditRow | None = None) -> None:
         """Logs what was refused and keeps it; what cannot be kept is in the log."""
-        refusals = [
-            Refusal(
-                each.kind,
-                each.cause,
-                self.listener,
-                about.remote.rpartition(":")[0],
-                about.calling_ae_title,
-                about.called_ae_title,
-                each.uid,
-                each.reason,
+        refusals = []
+        for each in told:
+            refusals.append(
+                Refusal(
+                    each.kind,
+                    each.cause,
+                    self.listener,
+                    about.remote.rpartition(":")[0],
+                    about.calling_ae_title,
+                    about.called_ae_title,
+                    "" if each.kind is Kind.ODD else each.uid,  # one row for all that a device does alike
+                    each.reason,
+                    each.times,
+                )
             )
-            for each in told
-        ]
-        for refusal in refusals:
             _log.warning(
-                "kept though odd" if refusal.kind is Kind.ODD else "refused",
-                kind=refusal.kind.value,
-                cause=refusal.cause,
-                reason=refusal.reason,
-                uid=refusal.uid,
+                "kept though odd" if each.kind is Kind.ODD else "refused",
+                kind=each.kind.value,
+                cause=each.cause,
+                reason=each.reason,
+                uid=each.uid,
+                times=each.times,
                 remote=about.remote,
-                listener=refusal.listener,
-                calling_ae_title=refusal.calling_ae_title,
-                called_ae_title=refusal.called_ae_title,
-                advice=advice(refusal.kind, refusal.cause),
+                listener=self.listener,
+                calling_ae_title=about.calling_ae_title,
+                called_ae_title=about.called_ae_title,
+                advice=advice(each.kind, each.cause),
             )
         if not refusals and audited is None:
             return
@@ -181,7 +184,8 @@ class Receiving:
     def __init__(self, request: AssociationRequest, reception: Reception) -> None:
         self.request = request
         self.reception = reception
-        self._noted: set[str] = set()
+        self._odd: dict[str, Told] = {}
+        self._detail = ""
 
     def store(self, command: StoreCommand) -> InstanceSink:
         """Makes room for an instance."""
@@ -191,22 +195,33 @@ class Receiving:
             raise _no_room(error) from None
         return Instance(command, self, incoming)
 
+    def unfit(self, unfit: CannotBeFiled) -> None:
+        """Why the instance that is refused next cannot be filed."""
+        self._detail = unfit.detail
+
     def refused(self, refused: RefusedInstance) -> None:
         """Keeps what was refused, and why."""
-        self.tell([Told(Kind.INSTANCE, refused.cause, refused.sop_instance_uid, refused.reason)])
+        reason = f"{refused.reason}: {self._detail}" if self._detail else refused.reason
+        self._detail = ""
+        self.tell([Told(Kind.INSTANCE, refused.cause, refused.sop_instance_uid, reason)])
 
     def odd(self, sop_instance_uid: UID, notes: Sequence[str]) -> None:
-        """Keeps how what was stored is not quite DICOM: of an association, each way once."""
-        new = [note for note in notes if note not in self._noted]
-        self._noted.update(new)
-        self.tell(Told(Kind.ODD, "odd", sop_instance_uid, note) for note in new)
+        """Tells at once in which way what was stored is odd, and at the end how often it was so again."""
+        for cause, note in {way(note): note for note in reversed(notes)}.items():
+            reason = f"{note}; the last time in {sop_instance_uid}"
+            before = self._odd.get(cause)
+            times = before.times + 1 if before else 0
+            self._odd[cause] = Told(Kind.ODD, cause, sop_instance_uid, reason, times)
+            if before is None:
+                self.tell([self._odd[cause]._replace(times=1)])
 
     def tell(self, told: Iterable[Told]) -> None:
         """Tells something of this association."""
         self.reception.tell(told, self.request)
 
     def ended(self, how: End) -> None:
-        """Nothing hangs on an association: what was acknowledged stays."""
+        """Tells what is left to tell; nothing else hangs on an association: what was acknowledged stays."""
+        self.tell(told for told in self._odd.values() if told.times)
 
 
 class Instance:
@@ -228,6 +243,7 @@ class Instance:
             self._examination.feed(chunk)
             self._incoming.write(chunk)
         except CannotBeFiled as unfit:
+            self._receiving.unfit(unfit)
             raise Refused(unfit.status, unfit.comment) from None
         except OSError as error:
             raise _no_room(error) from None
@@ -254,6 +270,7 @@ class Instance:
             )
         except CannotBeFiled as unfit:
             self.discard()
+            receiving.unfit(unfit)
             return unfit.status, unfit.comment
         except (OSError, sqlite3.Error) as error:
             self.discard()

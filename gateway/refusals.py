@@ -1,5 +1,6 @@
 """What a gateway refuses, or keeps though it is odd: kinds, causes, and what a person can do. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ class Refusal:
         calling_ae_title, called_ae_title: as they came.
         uid: of the instance, or of the SOP class of a context; empty for the others.
         reason: one sentence.
+        times: how often since it was told last.
     """
 
     kind: Kind
@@ -37,6 +39,7 @@ class Refusal:
     called_ae_title: str
     uid: str
     reason: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,17 @@ class Refused:
         return advice(self.refusal.kind, self.refusal.cause)
 
 
+_TAG = re.compile(r"^\([0-9a-f]{4},[0-9a-f]{4}\) ", re.ASCII)
 _VENDOR = "send it again; if it is refused again, tell the device's vendor the UID and the reason"
 _ADVICE: Mapping[tuple[Kind, str], str] = {
     (Kind.HANDSHAKE, "plain text"): "switch TLS on at the device, or let it send to the plain listener",
     (Kind.HANDSHAKE, "failed"): "give the device the authority that signs this gateway's certificate",
     (Kind.ASSOCIATION, "rejected 1,1,3"): "add AE title and address of the device under [[modalities]]",
     (Kind.ASSOCIATION, "rejected 1,1,7"): "let the device call an AE title of this gateway (`ae_titles`)",
+    (
+        Kind.ASSOCIATION,
+        "no title",
+    ): "give the device a title of 1 to 16 letters and digits, and ours to call",
     (Kind.ASSOCIATION, "rejected 2,3,2"): "let fewer devices send at once, or close idle associations",
     (Kind.ASSOCIATION, "late"): "see whether the line is slow, and what calls without asking",
     (Kind.CONTEXT, "class"): "let the device send another kind of object, or tell its vendor",
@@ -67,15 +75,19 @@ _ADVICE: Mapping[tuple[Kind, str], str] = {
     (Kind.INSTANCE, "A700"): "make room on the disk of the spool; then let the device send again",
     (Kind.INSTANCE, "C000"): "it is too large: let the device send it in parts",
     (Kind.INSTANCE, "cut off"): "see whether the device sent it again; if not, look at the line",
-    (Kind.ODD, "odd"): "nothing: it is kept as it came; the device's vendor may mend it",
 }
 _OTHERWISE: Mapping[Kind, str] = {
     Kind.HANDSHAKE: "see what calls from this address",
     Kind.ASSOCIATION: "tell the device's vendor the reason",
     Kind.CONTEXT: "tell the device's vendor the reason",
     Kind.INSTANCE: _VENDOR,
-    Kind.ODD: "nothing",
+    Kind.ODD: "nothing: it is kept as it came; the device's vendor may mend it",
 }
+
+
+def way(note: str) -> str:
+    """In which way an instance is odd: the note, without its tag."""
+    return _TAG.sub("", note)
 
 
 def advice(kind: Kind, cause: str) -> str:

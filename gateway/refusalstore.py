@@ -45,10 +45,10 @@ class RefusalStore(Database):
         sql.execute(
             """
             insert into refusals (kind, cause, listener, remote, calling_ae_title, called_ae_title, uid,
-                                  reason, first_at, last_at)
-            values (?, ?, ?, ?, ?, ?, ?, ?, ?9, ?9)
+                                  reason, times, first_at, last_at)
+            values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?10, ?10)
             on conflict (kind, cause, remote, calling_ae_title, called_ae_title, uid) do update
-            set times = times + 1, last_at = excluded.last_at, reason = excluded.reason,
+            set times = times + excluded.times, last_at = excluded.last_at, reason = excluded.reason,
                 listener = excluded.listener
             """,
             (
@@ -60,6 +60,7 @@ class RefusalStore(Database):
                 refusal.called_ae_title,
                 refusal.uid,
                 refusal.reason,
+                refusal.times,
                 self._now(),
             ),
         )
@@ -69,9 +70,9 @@ class RefusalStore(Database):
             (refusal.kind, KEPT_ROWS),
         )
         sql.execute(
-            "insert into refusal_totals (kind, cause, times) values (?, ?, 1)"
-            " on conflict (kind, cause) do update set times = times + 1",
-            (refusal.kind, refusal.cause),
+            "insert into refusal_totals (kind, cause, times) values (?, ?, ?)"
+            " on conflict (kind, cause) do update set times = times + excluded.times",
+            (refusal.kind, refusal.cause, refusal.times),
         )
 
     def refusals(self, kind: Kind, limit: int | None = None) -> Sequence[Refused]:
@@ -128,21 +129,21 @@ class RefusalStore(Database):
                 (KEPT_AUDIT_ROWS,),
             )
 
-    def audited(self, outcome: str) -> int:
-        """How many audit rows have this outcome."""
+    def audited(self, action: str) -> int:
+        """How many audit rows there are of an action."""
         with self._lock:
             row = self._connection.execute(
-                "select count(*) from audit_rows where outcome = ?", (outcome,)
+                "select count(*) from audit_rows where action = ?", (action,)
             ).fetchone()
         return int(row[0])
 
-    def audit_rows(self, limit: int | None = 100, *, outcome: str | None = None) -> Sequence[AuditRow]:
-        """Audit rows, newest first; of one outcome if it is named."""
+    def audit_rows(self, limit: int | None = 100, *, action: str | None = None) -> Sequence[AuditRow]:
+        """Audit rows, newest first; of one action if it is named."""
         with self._lock:
             rows = self._connection.execute(
                 "select at, action, outcome, listener, remote, calling_ae_title, called_ae_title, reason"
-                " from audit_rows where ?1 is null or outcome = ?1 order by number desc limit ?2",
-                (outcome, -1 if limit is None else limit),
+                " from audit_rows where ?1 is null or action = ?1 order by number desc limit ?2",
+                (action, -1 if limit is None else limit),
             ).fetchall()
         return [AuditRow(_at(row[0]), *row[1:]) for row in rows]
 

@@ -38,13 +38,15 @@ class Table:
     shown: int
 
     def text(self) -> Iterator[str]:
-        """Lines of a table, beneath a line that says how many there are."""
-        cells = [tuple(_text(cell) for cell in row) for row in self.rows]
+        """Lines of a table, beneath a line that says how many there are; no column that is empty."""
+        whole = [tuple(_text(cell) for cell in row) for row in self.rows]
+        filled = [index for index, column in enumerate(zip(*whole, strict=True)) if any(column)]
+        cells = [tuple(row[index] for index in filled) for row in whole]
         shown = "" if self.shown >= self.total else f" ({self.shown} shown; --all shows more)"
         yield ""
         yield f"{self.title}: {self.total or 'none'}{shown}"
         if cells:
-            heads = tuple(head.replace("_", " ") for head in self.heads)
+            heads = tuple(self.heads[index].replace("_", " ") for index in filled)
             widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
             for row in (heads, *cells):
                 yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -116,6 +118,7 @@ def _lines(settings: Settings, disk: Disk, facts: Mapping[str, Any], oldest_s: f
             f"warning: the disk of {disk.path} is full ({room}): "
             "modalities are answered A700 until it has room"
         )
+    yield f"now {facts['at']:{_INSTANT}}; times are UTC"
     by_outcome = facts["instances_by_outcome"]
     yield "instances: " + ", ".join(f"{count} {outcome}" for outcome, count in by_outcome.items())
     if oldest_s is not None:
@@ -179,20 +182,22 @@ def _tables(
             sum(times for (of, _), times in totals.items() if of is kind),
             sum(row.times for row in rows),
         )
-    done = store.audit_rows(limit, outcome="done")
-    yield Table(
-        "exceptions_and_exports",
-        "associations in plain text, and exports",
-        ("at", "what", "remote", "calling", "called", "reason"),
-        [
-            (row.at, row.action, row.remote, row.calling_ae_title, row.called_ae_title, row.reason)
-            for row in done
-        ],
-        store.audited("done"),
-        len(done),
-    )
+    for action, name, title in _ACTIONS:
+        done = store.audit_rows(limit, action=action)
+        yield Table(
+            name,
+            title,
+            ("at", "remote", "calling", "called", "what"),
+            [(row.at, row.remote, row.calling_ae_title, row.called_ae_title, row.reason) for row in done],
+            store.audited(action),
+            len(done),
+        )
 
 
+_ACTIONS = (
+    ("study.exported", "exports", "exports"),
+    ("association.plain", "plain_associations", "associations in plain text, by exception"),
+)
 _TITLES = {
     Kind.INSTANCE: "instances refused here",
     Kind.CONTEXT: "kinds of objects not taken here",

@@ -48,9 +48,11 @@ STATUS: Mapping[Fault, tuple[int, str]] = {
 class CannotBeFiled(Invalid):
     """The instance is refused for good: the same bytes fail again."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        """`detail`: where it is wrong, without values."""
         super().__init__(STATUS[fault][1])
         self.fault = fault
+        self.detail = detail
         self.status, self.comment = STATUS[fault]
 
 
@@ -85,9 +87,9 @@ class Examination:
         try:
             self._walk.feed(chunk)
         except Excessive as error:
-            raise CannotBeFiled(Fault.EXCESSIVE) from error
+            raise CannotBeFiled(Fault.EXCESSIVE, error.sentence) from error
         except Malformed as error:
-            raise CannotBeFiled(Fault.MALFORMED) from error
+            raise CannotBeFiled(Fault.MALFORMED, error.sentence) from error
 
     @property
     def has_identity(self) -> bool:
@@ -131,7 +133,7 @@ class Examination:
         try:
             return self._walk.finish().values
         except Malformed as error:
-            raise CannotBeFiled(Fault.TRUNCATED) from error
+            raise CannotBeFiled(Fault.TRUNCATED, error.sentence) from error
 
     def _uid(self, tag: int) -> str:
         return self._walk.values.get(tag, b"").strip(b"\0 ").decode("ascii", "replace")

@@ -66,6 +66,8 @@ _APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
 _PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
 _TEMPORARY_CONGESTION = (2, 3, 1)
 
+_NO_TITLE = "no title"  # cause of a refusal
+
 _SILENT_S = 1.0  # a sender speaks first, and a long way takes some 0.3 s
 _TLS_HANDSHAKE = b"\x16"  # first byte of a TLS connection (RFC 8446 5.1)
 
@@ -197,8 +199,7 @@ class Association:
         except Rejected as rejected:
             told = (rejected.result, rejected.source, rejected.reason)
             self._send_pdu(ASSOCIATE_RJ, bytes((0, *told)))
-            cause = "rejected " + ",".join(map(str, told))
-            raise _NotAssociated("association", cause, rejected.sentence) from None
+            raise _NotAssociated("association", rejected.cause, rejected.sentence) from None
         except Unreadable:
             self._send_abort(INVALID_PARAMETER)
             raise _NotAssociated(
@@ -291,11 +292,11 @@ class Association:
         try:
             calling = parse_ae_title(request.titles.calling, "calling AE title")
         except Invalid as error:
-            raise Rejected(*CALLING_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
+            raise Rejected(*CALLING_AE_TITLE_NOT_RECOGNIZED, error.sentence, _NO_TITLE) from None
         try:
             called = parse_ae_title(request.titles.called, "called AE title")
         except Invalid as error:
-            raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, error.sentence) from None
+            raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, error.sentence, _NO_TITLE) from None
         if self._called_ae_titles is not None and called not in self._called_ae_titles:
             raise Rejected(*CALLED_AE_TITLE_NOT_RECOGNIZED, f"nobody here is called `{called}`")
         return AssociationRequest(

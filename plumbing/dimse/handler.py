@@ -137,11 +137,15 @@ class RefusedInstance:
 
 
 class Rejected(Exception):
-    """Rejects an association: result, source, reason (PS3.8 9.3.4)."""
+    """Rejects an association: result, source, reason (PS3.8 9.3.4).
 
-    def __init__(self, result: int, source: int, reason: int, sentence: str) -> None:
+    `cause` as in `RefusedConnection`; the three numbers unless it is given.
+    """
+
+    def __init__(self, result: int, source: int, reason: int, sentence: str, cause: str = "") -> None:
         super().__init__(sentence)
         self.result, self.source, self.reason, self.sentence = result, source, reason, sentence
+        self.cause = cause or f"rejected {result},{source},{reason}"
 
 
 CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)

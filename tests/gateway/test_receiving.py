@@ -61,7 +61,7 @@ async def test_plain_text_is_for_registered_modalities_and_shown_as_an_exception
     assert "nobody here is called `NOBODY`" in shown
     assert "`STRANGER` at `127.0.0.1` is not registered" in shown
     assert "plain text on a TLS listener" in shown
-    assert "association.plain" in shown
+    assert "associations in plain text, by exception: 1" in shown
     assert "serving plain text by exception" in gateway.log.read_text()
 
 

@@ -4,10 +4,12 @@ import asyncio
 import json
 import re
 import sqlite3
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from local.pki import Pki
 from plumbing.dimse.negotiation import write_proposal
 from tests.gateway.system import MODALITY, TITLE, CentralOfTheTest, Gateway
 from tests.ingest.builders import a_uid
-from tests.ingest.objects import CT, a_ct
+from tests.ingest.objects import CT, a_ct, element
 from tests.ingest.system import DicomObject, free_port, sent_objects
-from tests.odd_data_sets import TAKEN, store
+from tests.odd_data_sets import TAKEN, short, store
 from tests.plumbing.dimse.peers import ByHand, rejection
 from tests.wait import eventually
 
@@ -81,12 +83,14 @@ async def test_whatever_is_refused_is_told_with_what_to_do(watched: Gateway) -> 
     assert {
         (row["cause"], row["calling"], row["called"]) for row in shown["refused_associations"]["rows"]
     } == {
-        ("rejected 1,1,3", r"R\xf6ntgen", TITLE),
+        ("no title", r"R\xf6ntgen", TITLE),
         ("rejected 1,1,7", MODALITY, "NOBODY"),
         ("violation", MODALITY, TITLE),
     }
     (odd,) = shown["odd_instances"]["rows"]
-    assert odd["reason"] == "(0029,1001) has no value representation"
+    assert odd["cause"] == "has no value representation"
+    assert "(0029,1001)" in odd["reason"]
+    assert by_cause["C002"]["reason"] == "the data set is truncated: the data set ends inside an element"
     for table in ("refused_contexts", "refused_instances", "refused_associations", "odd_instances"):
         for row in shown[table]["rows"]:
             assert row["what_to_do"]
@@ -131,6 +135,33 @@ def _refused_in_every_way(gateway: Gateway, whole: DicomObject) -> None:
     sender.command(0x0001).fragment(b"x", command=False, last=False)
     sender.command(0x0001)  # within a data set
     assert sender.aborted() == (2, 5)
+
+
+async def test_a_device_that_errs_in_each_instance_is_one_row_that_counts(gateway: Gateway) -> None:
+    await asyncio.to_thread(gateway.start)
+    odd = short(b"??")
+    sending = []
+    for _ in range(5):
+        whole = a_ct()
+        at = whole.data.index(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW"))
+        sending.append(replace(whole, data=whole.data[:at] + odd + odd + whole.data[at:]))
+    assert {answer.status for answer in await sent_objects(gateway.modality(), *sending)} == {0}
+    await eventually(lambda: status(gateway)["odd_instances"]["total"] == 5)
+    (row,) = status(gateway)["odd_instances"]["rows"]
+    assert (row["times"], row["calling"]) == (5, MODALITY)
+    assert sending[-1].sop_instance_uid in row["reason"]
+
+
+async def test_of_an_element_with_two_values_the_gateway_names_it(gateway: Gateway) -> None:
+    await asyncio.to_thread(gateway.start)
+    whole = a_ct()
+    twice = replace(whole, data=element(0x0010_0010, "PN", "Other^Name") + whole.data)
+    (answer,) = await sent_objects(gateway.modality(), twice)
+    assert answer.status == 0xC001
+    await eventually(lambda: status(gateway)["refused_instances"]["total"] == 1)
+    (row,) = status(gateway)["refused_instances"]["rows"]
+    assert row["reason"] == "the data set is malformed: (0010,0010) occurs twice with different values"
+    assert "Other" not in gateway.status() + gateway.log.read_text()
 
 
 async def test_the_status_counts_what_it_does_not_show(gateway: Gateway, central: CentralOfTheTest) -> None:
