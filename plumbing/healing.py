@@ -4,39 +4,19 @@ that were lost.
 One thing that cannot be healed keeps neither the others of its kind nor the other kinds from it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from kernel.errors import Unavailable
+from kernel.healing import Kind, Versions
 from plumbing import log, timers
 
 HEAL_INTERVAL_S = 3600
 """How long a lost fact stays lost."""
 
-Versions = Sequence[tuple[UUID, int]]
-
 _log = log.get()
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of thing that a service keeps of its owner.
-
-    Attributes:
-        name: tells the kind in the log.
-        versions: asks the owner for the next page of ids and versions, in the order of ids; an empty one is
-            the last.
-        stale: those of which we know no version, or an older one.
-        catch_up: asks the owner for one of them and keeps what is newer; answers whether there was something.
-    """
-
-    name: str
-    versions: Callable[[UUID | None], Awaitable[Versions]]
-    stale: Callable[[Mapping[UUID, int]], Awaitable[Collection[Any]]]
-    catch_up: Callable[[Any], Awaitable[bool]]
 
 
 async def heal(kinds: Sequence[Kind]) -> int:
@@ -72,6 +52,6 @@ async def _pages(kind: Kind) -> AsyncIterator[Versions]:
         after = page[-1][0]
 
 
-async def run(catch_up: Callable[[], Awaitable[int]], interval_s: float = HEAL_INTERVAL_S) -> None:
+async def run(kinds: Sequence[Kind], interval_s: float = HEAL_INTERVAL_S) -> None:
     """Heals at the start and every `interval_s`; sooner after a failure."""
-    await timers.every(interval_s, partial(catch_up))
+    await timers.every(interval_s, partial(heal, kinds))

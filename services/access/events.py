@@ -1,4 +1,4 @@
-"""What access hears: from routing, ingest and reporting."""
+"""What access hears: from routing, ingest and reporting; and what it does by the clock."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +15,16 @@ from kernel.events import (
     StudyReceived,
 )
 from kernel.ids import CaseId, FacilityId, StudyId
+from plumbing import timers
 from plumbing.bus import Hearing
 from services.access.caseindex import Reading
 from services.access.deletion import Deletions
 from services.access.domain import Facility
+from services.access.moves import Moves
 from services.access.received import ReceivedStudy
 from services.access.usecases import CaseIndex, Snapshots
+
+SETTLE_EVERY_S = 2
 
 
 def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
@@ -63,3 +67,10 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
         Hearing(FacilityChanged, fetch_facility, index_facility),
         Hearing(CaseDeleted, must_be_told, purge),
     ]
+
+
+async def settle(moves: Moves) -> int:
+    """Settles the moves of which nothing was heard; answers how many there were."""
+    begun = await moves.unsettled()
+    await timers.each("settle-moves", begun, moves.settle)
+    return len(begun)

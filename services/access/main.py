@@ -22,7 +22,7 @@ from services.access.buckets import Buckets
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
 from services.access.folders import Folders
-from services.access.moves import SETTLE_EVERY_S, Moves
+from services.access.moves import Moves
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Sight
@@ -91,8 +91,8 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": consumer.run,
-            "heal": partial(healing.run, index.heal),
-            "settle-moves": partial(timers.every, SETTLE_EVERY_S, moves.settle),
+            "heal": partial(healing.run, index.kinds()),
+            "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
         ready={"database": database.ready},
     )

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from kernel.errors import Conflict, Denied, NotFound, Unavailable, lacks
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, MoveId
-from plumbing import timers
 from services.access import administration
 from services.access.administration import Administration
 from services.access.caseindex import Lock
@@ -29,7 +28,6 @@ from services.access.usecases import Snapshots
 PATIENCE = timedelta(seconds=5)
 """After this we ask routing what became of a move; routing commits within some 10 ms."""
 
-SETTLE_EVERY_S = 2
 SETTLE_BATCH = 100
 
 MAX_NAMED = 100
@@ -192,14 +190,13 @@ class Moves:
                 await transaction.bump_revision()
             return ending
 
-    async def settle(self) -> int:
-        """Asks routing about the moves of which nothing was heard; answers how many there were."""
+    async def unsettled(self) -> Sequence[tuple[CaseId, MoveId]]:
+        """The moves of which nothing was heard for too long."""
         async with self._database.transaction() as transaction:
-            begun = await transaction.moves_begun_before(transaction.now - PATIENCE, SETTLE_BATCH)
-        await timers.each("settle-moves", begun, self._settle)
-        return len(begun)
+            return await transaction.moves_begun_before(transaction.now - PATIENCE, SETTLE_BATCH)
 
-    async def _settle(self, begun: tuple[CaseId, MoveId]) -> None:
+    async def settle(self, begun: tuple[CaseId, MoveId]) -> None:
+        """Asks routing what became of one of them."""
         case_id, move_id = begun
         made = await self._routing.end_move(move_id)
         snapshots = await self._index.fetch_case(case_id)

@@ -11,9 +11,8 @@ from uuid import UUID
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
+from kernel.healing import Kind, Versions
 from kernel.ids import CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
-from plumbing import healing
-from plumbing.healing import Versions
 from services.access.caseindex import (
     IndexedCase,
     ListedCase,
@@ -433,37 +432,35 @@ class CaseIndex:
             await transaction.say(*(UserChanged(user_id, version) for user_id, version in users))
             await transaction.bump_revision()
 
-    async def heal(self) -> int:
-        """Hears what facts should have told: whatever an owner has at a newer version. Answers how much."""
+    def kinds(self) -> Sequence[Kind]:
+        """What is kept of its owners, to be compared with what they have."""
         routing, ingest, reporting = self._routing, self._ingest, self._reporting
-        return await healing.heal(
-            [
-                healing.Kind(
-                    "facilities",
-                    routing.facility_versions,
-                    self._stale(lambda t, told: t.stale_facilities(told)),
-                    self._caught_up(self.fetch_facility, self.index_facility),
-                ),
-                healing.Kind(
-                    "cases",
-                    routing.placement_versions,
-                    self._stale(lambda t, told: t.stale_cases(told)),
-                    self._catch_up_case,
-                ),
-                healing.Kind(
-                    "studies",
-                    ingest.study_versions,
-                    self._stale(lambda t, told: t.stale_studies(told)),
-                    self._caught_up(self.fetch_study, self.index_study),
-                ),
-                healing.Kind(
-                    "readings",
-                    reporting.reading_versions,
-                    self._stale(lambda t, told: t.stale_readings(told)),
-                    self._caught_up(self.fetch_reading, self.index_reading),
-                ),
-            ]
-        )
+        return [
+            Kind(
+                "facilities",
+                routing.facility_versions,
+                self._stale(lambda t, told: t.stale_facilities(told)),
+                self._caught_up(self.fetch_facility, self.index_facility),
+            ),
+            Kind(
+                "cases",
+                routing.placement_versions,
+                self._stale(lambda t, told: t.stale_cases(told)),
+                self._catch_up_case,
+            ),
+            Kind(
+                "studies",
+                ingest.study_versions,
+                self._stale(lambda t, told: t.stale_studies(told)),
+                self._caught_up(self.fetch_study, self.index_study),
+            ),
+            Kind(
+                "readings",
+                reporting.reading_versions,
+                self._stale(lambda t, told: t.stale_readings(told)),
+                self._caught_up(self.fetch_reading, self.index_reading),
+            ),
+        ]
 
     def _stale(
         self, compare: Callable[[Transaction, Mapping[UUID, int]], Awaitable[Collection[UUID]]]

@@ -1,4 +1,4 @@
-"""What notify hears, from sharing, access and ingest; and what it does by itself: plan, heal, count."""
+"""What notify hears, from sharing, access and ingest; and what it does by itself: plan, count."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
-from plumbing import healing, log, timers
+from plumbing import log, timers
 from plumbing.bus import Hearing, without_asking
 from services.notify.domain import Bucket, Users
 from services.notify.reminders import Reminders
@@ -58,13 +58,6 @@ def hearings(notices: Notices, reminders: Reminders) -> Sequence[Hearing[Any, An
             CaseDeleted, case_deleted, because="notify keeps nothing of cases, so it purges nothing"
         ),
     ]
-
-
-async def heal(reminders: Reminders) -> int:
-    """Catches up with access; how many users had changed unheard."""
-    return await healing.heal(
-        [healing.Kind("users", reminders.versions, reminders.stale, reminders.catch_up)]
-    )
 
 
 async def plan(reminders: Reminders) -> None:

@@ -187,7 +187,7 @@ async def build(
             "consumer": consumer.run,
             "send": partial(delivering.run, sender, database.asked, events.SENDERS),
             "plan": partial(events.plan, reminders),
-            "heal": partial(healing.run, partial(events.heal, reminders)),
+            "heal": partial(healing.run, reminders.kinds()),
             "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from kernel.healing import Kind
 from kernel.ids import UserId
 from services.notify.domain import AboutPrivilege, Expiring, Message, Users, due_step
 from services.notify.usecases import Access, Database, Office, Transaction
@@ -56,20 +57,16 @@ class Reminders:
                 planned += 1
         return planned
 
-    # Healed
+    def kinds(self) -> Sequence[Kind]:
+        """What is kept of access, to be compared with it."""
+        return [Kind("users", self._access.user_versions, self._stale, self._catch_up)]
 
-    async def versions(self, after: UUID | None) -> Sequence[tuple[UUID, int]]:
-        """The users of access, in the order of their ids."""
-        return await self._access.user_versions(after)
-
-    async def stale(self, told: Mapping[UUID, int]) -> Collection[UserId]:
-        """Those who have changed unheard."""
+    async def _stale(self, told: Mapping[UUID, int]) -> Collection[UserId]:
         async with self._database.transaction() as transaction:
             known = await transaction.known_versions(told.keys())
         return [UserId(user_id) for user_id, version in told.items() if version > known.get(user_id, 0)]
 
-    async def catch_up(self, user_id: UserId) -> bool:
-        """Asks for a user again; whether there was something new."""
+    async def _catch_up(self, user_id: UserId) -> bool:
         users = await self.fetch(user_id)
         async with self._database.transaction() as transaction:
             return bool(await self.save(transaction, users))

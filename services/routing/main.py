@@ -83,7 +83,7 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": consumer.run,
-            "heal": partial(healing.run, placements.heal, settings.heal_interval_s),
+            "heal": partial(healing.run, placements.kinds(), settings.heal_interval_s),
             "count-held": partial(events.count_held, held_parts),
         },
         ready={"database": database.ready},

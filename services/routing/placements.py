@@ -7,8 +7,8 @@ from uuid import UUID
 
 from kernel.errors import NotFound, Unavailable
 from kernel.events import CasePlaced, CasePurged, CaseUndistributed
+from kernel.healing import Kind
 from kernel.ids import CaseId, NewId, StudyId
-from plumbing import healing
 from services.routing.domain import (
     Deletion,
     Destination,
@@ -192,11 +192,9 @@ class Placements:
             raise NotFound("routing has purged no such case", field="case_id")
         return study_ids
 
-    async def heal(self) -> int:
-        """Applies every received study of which ingest has something newer; how many there were."""
-        return await healing.heal(
-            [healing.Kind("studies", self._ingest.list_versions, self._stale, self._heal)]
-        )
+    def kinds(self) -> Sequence[Kind]:
+        """What is kept of ingest, to be compared with what it has."""
+        return [Kind("studies", self._ingest.list_versions, self._stale, self._heal)]
 
     async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
         async with self._database.transaction() as transaction:

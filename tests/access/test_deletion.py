@@ -11,6 +11,7 @@ import pytest
 
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import BucketId, CaseId, DeletionId, StudyId
+from plumbing.healing import heal
 from services.access.buckets import Grant, Share
 from services.access.caseindex import Deletion, Projection, ReadingState
 from services.access.domain import (
@@ -547,8 +548,8 @@ async def test_healing_resurrects_nothing_while_the_owners_still_have_it(access:
     )
     await deleted(access, north, case_id)
 
-    await access.index.heal()
-    await access.index.heal()
+    await heal(access.index.kinds())
+    await heal(access.index.kinds())
 
     assert KEPT >= (await rows_naming(access, case_id, study_id)).keys()
 

@@ -11,6 +11,7 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from plumbing.healing import heal
 from services.access.domain import (
     NO_SIGHT,
     Facility,
@@ -350,7 +351,7 @@ async def test_a_move_of_which_no_fact_told_ends_them_when_it_heals(access: Acce
     await access.folders.grant_case(ADMIN, placement.case_id, user.id)
 
     access.owners.add(replace(placement, facility_id=endpoint.id, version=2))
-    await access.index.heal()
+    await heal(access.index.kinds())
 
     assert NO_SIGHT == await access.check(user, placement.case_id)
 

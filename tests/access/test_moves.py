@@ -9,6 +9,7 @@ import pytest
 
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import CaseId, DeletionId, MoveId
+from services.access import events
 from services.access.caseindex import NOT_READ, Placement, Projection, ReadingState
 from services.access.domain import Level, Permission, PermissionGrant, ReadType, Role, User
 from services.access.moves import PATIENCE, Ending, Move
@@ -113,14 +114,14 @@ async def test_a_move_that_routing_never_makes_ends_and_nobody_has_lost_anything
     move = scene.move()
     await access.moves.begin_for(scene.mover.login, move, preview=False)
 
-    assert 0 == await access.moves.settle()
+    assert 0 == await events.settle(access.moves)
     access.clock.pass_by(PATIENCE)
-    assert 1 == await access.moves.settle()
+    assert 1 == await events.settle(access.moves)
 
     assert {move.id} == access.owners.given_up
     assert await scene.seen_by(scene.at_hub)
     assert await scene.seen_by(guest)
-    assert 0 == await access.moves.settle()
+    assert 0 == await events.settle(access.moves)
     assert ("service:access", "case.move_given_up", "done") in await access.audited()
 
 
@@ -131,7 +132,7 @@ async def test_a_move_whose_fact_is_lost_is_found_made(access: Access, scene: Sc
     access.owners.add(scene.moved(move))
 
     access.clock.pass_by(PATIENCE)
-    await access.moves.settle()
+    await events.settle(access.moves)
 
     assert not await scene.seen_by(scene.at_hub)
     assert await scene.seen_by(scene.at_endpoint)
@@ -323,7 +324,7 @@ async def test_a_case_that_was_ever_touched_moves_by_hand_only(
         case "moved by hand":
             await scene.begin()
             access.clock.pass_by(PATIENCE)
-            await access.moves.settle()
+            await events.settle(access.moves)
         case "read":
             await access.hear(a_reading(scene.case_id))
         case "drafted":

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.events import CasePlaced
+from plumbing.healing import heal
 from services.access import answers
 from services.access.caseindex import IndexedCase, ListedCase, Placement
 from services.access.domain import ConfirmedStudy, Facility, Level, User
@@ -302,11 +303,11 @@ async def test_after_the_version_before_has_run_again_the_owners_are_asked_anew(
     access.owners.add(grown, replace(placement, version=2, studies=(confirmed(grown, *grown.parts),)))
     assert (confirmed(study, *study.parts),) == (await access.check(user, placement.case_id)).studies
 
-    assert 1 == await access.index.heal()
+    assert 1 == await heal(access.index.kinds())
 
     assert (confirmed(grown, *grown.parts),) == (await access.check(user, placement.case_id)).studies
     assert 8 == (await shown(access, user)).summary.instance_count
-    assert 0 == await access.index.heal()
+    assert 0 == await heal(access.index.kinds())
 
 
 def test_a_snapshot_by_parts_stands_for_one_by_series_of_the_same_version() -> None:

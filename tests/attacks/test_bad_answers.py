@@ -27,6 +27,7 @@ from plumbing import answers, rpc
 from plumbing.bus import Bus
 from plumbing.components import SERVICES
 from plumbing.db import Database
+from plumbing.healing import heal
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex
@@ -265,7 +266,7 @@ async def test_access_heals_what_it_can_beside_what_it_cannot(
         reporting.readings[good] = reporting_pb2.DescribeReadingResponse(case_id=good, version=1)
 
         with pytest.raises(Unavailable, match="could not be healed"):
-            await index.heal()
+            await heal(index.kinds())
 
         async with database.statements() as statements:
             fetch = statements.connection.fetch

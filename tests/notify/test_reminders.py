@@ -6,7 +6,7 @@ import pytest
 
 from kernel.delivery import State
 from kernel.language import Language
-from services.notify import events
+from plumbing.healing import heal
 from services.notify.domain import Expiring, due_step
 from tests.clocks import NOON
 from tests.notify.builders import NORTH, OFFICE, SOUTH
@@ -216,8 +216,8 @@ async def test_users_of_whom_nothing_was_heard_are_found(notify: Notify) -> None
     for person in people[:3]:
         notify.owners.privilege(person, NOON + DAY)
 
-    assert 120 == await events.heal(notify.reminders)
-    assert 0 == await events.heal(notify.reminders)
+    assert 120 == await heal(notify.reminders.kinds())
+    assert 0 == await heal(notify.reminders.kinds())
     assert len(await notify.remind()) == 6
     notify.owners.bump(people[0])
-    assert 1 == await events.heal(notify.reminders)
+    assert 1 == await heal(notify.reminders.kinds())

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from kernel.errors import Unavailable
-from plumbing.healing import Kind, Versions, heal
+from kernel.healing import Kind, Versions
+from plumbing.healing import heal
 
 IDS = [UUID(int=number) for number in range(1, 6)]
 
