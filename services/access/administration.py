@@ -211,7 +211,10 @@ class Users:
             if old is not None and old.contact_version != user.contact_version:
                 await transaction.end_sessions(user.id)
             if not await transaction.somebody_administers():
-                raise Conflict("nobody would be left who holds `access.admin` for every facility")
+                raise Conflict(
+                    "nobody would be left who holds `access.admin` at every facility: "
+                    "give it to somebody else first"
+                )
             revision = await act.done(
                 UserChanged(user.id, user.version),
                 login=user.login,

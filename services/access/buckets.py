@@ -159,7 +159,9 @@ class Share:
     def must_stay_within(self, parent: Standing, terms: Terms) -> None:
         """Raises unless a bucket may be shared on like this: nothing exceeds it (SHR-24, A46)."""
         if not terms.allow_further_sharing:
-            raise Denied("this was shared with you, but not to be shared on", field="parent_bucket_id")
+            raise Denied(
+                "whoever shared this with you did not allow you to share it on", field="parent_bucket_id"
+            )
         if parent.ends_at is not None and (self.ends_at is None or self.ends_at > parent.ends_at):
             raise Invalid("`valid_till` lies after the end of what was shared with you", field="valid_till")
         if self.write_report and not terms.write_report:
@@ -459,7 +461,7 @@ async def _must_extend(
     if terms.parent_id is not None:
         parent = (await transaction.buckets([terms.parent_id])).get(terms.parent_id)
         if parent is None or parent.terms is None or not parent.standing.is_active(now):
-            raise Conflict("what is shared on cannot be shared now")
+            raise Conflict("the share that is shared on has ended, or is blocked")
         share.must_stay_within(parent.standing, parent.terms)
         with suppress(NotFound):
             await _own_bucket(transaction, actor, session, terms.parent_id)
@@ -472,7 +474,7 @@ async def _must_extend(
 def must_be_at(facility_id: FacilityId, terms: Terms) -> None:
     """Raises Conflict if a case moved after it was shared: who owned it shows it no longer (A17)."""
     if facility_id != terms.facility_id:
-        raise Conflict("a case of the share is another facility's now: the share can only be revoked")
+        raise Conflict("a case of the share has moved to another facility: the share can only be revoked")
 
 
 async def _own_bucket(

@@ -91,7 +91,11 @@ class Deletions:
             lock = await transaction.lock_of(case_id, act.actor.reading_side)
             if lock is not None and transaction.now < lock.ends_at:
                 if not force:
-                    raise Conflict(f"the case is locked by `{lock.holder_name}`", field="force")
+                    raise Conflict(
+                        f"the case is locked by `{lock.holder_name}`: wait until they give the lock back, "
+                        "or force the deletion",
+                        field="force",
+                    )
                 if not act.actor.holds(Permission.BREAK_LOCK, facility_id):
                     raise lacks(Permission.BREAK_LOCK, at="the facility of the case")
             study_ids = tuple(await transaction.studies_of(case_id))

@@ -394,7 +394,7 @@ async def _folder(transaction: Transaction, folder_id: FolderId) -> tuple[Folder
 def _current(user: CompiledUser, answer: Answer[Sequence[Showing]] | None) -> Sequence[Showing]:
     """What was found, unless the user was changed since they were compiled."""
     if answer is None or answer.user_version != user.version:
-        raise Unavailable("you are being changed by an administrator: ask again")
+        raise Unavailable("an administrator is changing your account: try again in a second")
     return answer.found
 
 

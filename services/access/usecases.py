@@ -280,10 +280,12 @@ class Sight:
                 answer = await ask(statements, user)
                 if answer is not None and answer.user_version == user.version:
                     if answer.revision < at_least:
-                        raise Unavailable("the revision asked for has not arrived here")
+                        raise Unavailable(
+                            "what was just changed has not arrived here yet: try again in a second"
+                        )
                     return user, answer
                 self._compiled.pop(login, None)
-        raise Unavailable("the user is being changed")
+        raise Unavailable("an administrator is changing your account: try again in a second")
 
     async def _compile(self, statements: Transaction, login: str) -> CompiledUser:
         user = await statements.compiled_user(acting_login(login))

@@ -154,7 +154,9 @@ class Sight:
                 "somebody else, you need a privilege at its facility"
             )
         self.need(Level.REPORT)
-        raise Denied(f"`{read_type}` is not one of your read types that are active at the facility")
+        raise Denied(
+            f"`{read_type}` is not among your read types at the facility of the case, or not active there"
+        )
 
     def need_breaking(self) -> None:
         """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
@@ -175,12 +177,12 @@ class Permit:
 
 def no_case() -> NotFound:
     """The answer for a case that does not exist or that the caller does not see."""
-    return NotFound("no such case", field="case_id")
+    return NotFound("there is no such case, or you do not see it", field="case_id")
 
 
 def no_report() -> NotFound:
     """The answer for a report that does not exist or that the caller does not see."""
-    return NotFound("no such report", field="report_id")
+    return NotFound("there is no such report, or you do not see it", field="report_id")
 
 
 def checked_text(text: str) -> str:
@@ -353,7 +355,7 @@ class Reading:
 
     def reopen(self) -> "Reading":
         if not self.is_final:
-            raise Conflict("there is no final report after which the case could be reopened")
+            raise Conflict("the case has no final report: it is open already")
         return replace(self, reopened=True)
 
 
@@ -430,7 +432,7 @@ def refusal(
     if sight.instance_count == 0:
         return _refused(Conflict, NO_IMAGES, Keep.DRAFT)
     if not sight.completes(read_type, active):
-        why = f"`{read_type}` is not one of your read types that are active at the facility"
+        why = f"`{read_type}` is not among your read types at the facility of the case, or not active there"
         return _refused(lapsed, why, Keep.DRAFT, field="read_type")
     if reading.is_final and (why_not := AFTER_FINAL[read_type]):
         return _refused(Conflict, why_not, Keep.DRAFT, field="read_type")
@@ -550,11 +552,17 @@ def active_read_types(switches: Switches, *, pre_read_enabled: bool) -> frozense
 def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_enabled: bool) -> Switches:
     """The switches of a facility with one of them set; raises Conflict if that may not be."""
     if read_type is ReadType.PRE_READ and active and not pre_read_enabled:
-        raise Conflict("`pre_read` is not enabled for the group", field="read_type")
+        raise Conflict(
+            "`pre_read` is not enabled for the group: somebody with `operator` has to enable it first",
+            field="read_type",
+        )
     changed = {**switches, read_type: active}
     # Without a public type the facility would never receive a report (REP-2, REP-10).
     if not active_read_types(changed, pre_read_enabled=False):
-        raise Conflict("a facility supports at least one of preliminary, final and other", field="active")
+        raise Conflict(
+            "a facility keeps at least one of preliminary, final and other: switch another one on first",
+            field="active",
+        )
     return changed
 
 

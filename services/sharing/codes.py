@@ -460,4 +460,6 @@ def _outdated() -> Expired:
 
 
 def _blocked() -> Denied:
-    return Denied("the share is blocked after five wrong codes: its sender's facility can unblock it")
+    return Denied(
+        "the share is blocked after five wrong codes: an administrator of the sending facility can unblock it"
+    )

@@ -463,15 +463,15 @@ CASES_FACILITY = "the facility of the cases"
 
 def no_case() -> NotFound:
     """The same for an absent case and one that the user does not see."""
-    return NotFound("no such case", field="case_ids")
+    return NotFound("there is no such case, or you do not see it", field="case_ids")
 
 
 def no_share() -> NotFound:
-    return NotFound("no such share")
+    return NotFound("there is no such share, or you do not see it")
 
 
 def no_bucket() -> NotFound:
-    return NotFound("no such share", field="bucket_id")
+    return NotFound("there is no such share, or you do not see it", field="bucket_id")
 
 
 def no_link() -> NotFound:

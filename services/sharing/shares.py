@@ -351,7 +351,7 @@ class Shares:
         """Raises unless the policies of now, counted from the first day, and the parent allow the end."""
         if owners != {share.facility_id}:
             raise Conflict(
-                "a case of the share is another facility's now: the share can only be shortened or revoked"
+                "a case of the share has moved to another facility: you can only shorten or revoke the share"
             )
         policy = await transaction.policy(share.facility_id)
         if share.parent_bucket_id and not policy.further_sharing_allowed:
@@ -443,7 +443,7 @@ async def _lock_with_parent(
 
 def _must_carry_on(share: Share, parent: Bucket | None, now: datetime) -> None:
     if share.parent_bucket_id and (parent is None or parent.stands(now) is not State.ACTIVE):
-        raise Conflict("what is shared on cannot be shared now")
+        raise Conflict("the share that is shared on has ended, or is blocked")
 
 
 def _shortened(tree: Sequence[Bucket], ends_at: datetime | None, now: datetime) -> list[Bucket]:

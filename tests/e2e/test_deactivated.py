@@ -109,7 +109,9 @@ async def test_whoever_was_deactivated_is_refused_whatever_they_ask(world: World
     answers = {f"{name}.{method.name}": await answer(leaver, name, method) for name, method in methods()}
 
     # It keeps the text of whom the lock is; of any other case there is nothing to be seen.
-    assert repr((NotFound, "no such case")) == answers.pop("reporting.Complete")
+    assert repr((NotFound, "there is no such case, or you do not see it")) == answers.pop(
+        "reporting.Complete"
+    )
     refused = repr((Unauthenticated, "no active user has this login"))
     said = {asked: answered for asked, answered in answers.items() if answered != refused}
     assert not said, "\n".join(map(str, said.items()))

@@ -467,7 +467,7 @@ async def test_to_anybody_but_its_recipient_a_bucket_is_unknown(world: World) ->
 
     errors = [await tried(act) for each in unknown for act in (each.send(), each.redeem(code))]
 
-    assert {(NotFound, "no such share", "bucket_id")} == {
+    assert {(NotFound, "there is no such share, or you do not see it", "bucket_id")} == {
         (type(error), error.sentence, error.field) for error in errors if error
     }
     assert 2 * len(unknown) == len(errors)

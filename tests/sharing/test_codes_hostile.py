@@ -306,7 +306,7 @@ async def test_somebody_elses_bucket_takes_the_same_work_as_an_absent_one(heard:
     ]
     for act in acts:
         absent = await work_of(heard, act(heard.acting("eve", BucketId(uuid4()))))
-        assert "NotFound('no such share')" == absent[0]
+        assert "NotFound('there is no such share, or you do not see it')" == absent[0]
         for there in (mine, blocked):
             assert absent == await work_of(heard, act(heard.acting("eve", there.bucket_id)))
 

@@ -151,7 +151,7 @@ async def test_nobody_but_the_recipient_learns_that_there_is_a_bucket(system: Sy
                 repr(await error_of(system.acting(who).SendCode(pb.SendCodeRequest(bucket_id=its_id)))),
                 repr(await error_of(redeem(system, who, "s", its_id, code))),
             ]
-    assert {"NotFound('no such share')"} == set(answers)
+    assert {"NotFound('there is no such share, or you do not see it')"} == set(answers)
 
 
 @pytest.mark.parametrize("bucket_id", ["", "1", "x" * 36, "00000000-0000-0000-0000-00000000000g"])

@@ -38,7 +38,7 @@ async def test_a_share_whose_case_moved_is_shortened_and_revoked_on_either_side_
     )
     for login in ("vos", "adam", south.login):
         error = await error_of(extend(sharing, login, to_hub.buckets[0], Validity(unlimited=True)))
-        assert (Conflict, True) == (type(error), "another facility's now" in error.sentence)
+        assert (Conflict, True) == (type(error), "has moved to another facility" in error.sentence)
     for login in (south.login, "adam"):
         day = in_days(sharing, 5 if login == "adam" else 7)
         bucket = await extend(sharing, login, to_hub.buckets[0], Validity(day.isoformat()))
