@@ -23,7 +23,8 @@ def _modalities(case: Case) -> list[str]:
 
 def _notes(case: Case) -> list[str]:
     """What whoever opens the case should know."""
-    return ["images of another patient are held"] if case.another_patient_held else []
+    held = ["images of another patient are held"] if case.another_patient_held else []
+    return held + [f"{keyword} is written in several ways" for keyword in case.written_differently]
 
 
 CASE = (
@@ -51,6 +52,7 @@ CASE = (
     Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
     Column[Case]("series_count", lambda c: c.series_count, json_only=True),
     Column[Case]("another_patient_held", lambda c: c.another_patient_held, json_only=True),
+    Column[Case]("written_differently", lambda c: list(c.written_differently), json_only=True),
     Column[Case](
         "lock_ends_at",
         lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,

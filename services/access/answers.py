@@ -200,6 +200,7 @@ def a_case(case: ListedCase, level: Level) -> pb.Case:
         images_since_report=case.late.count if case.late else 0,
         images_since=timestamp(case.late.since) if case.late else None,
         another_patient_held=summary.another_patient_held,
+        written_differently=summary.written_differently,
     )
 
 

@@ -54,6 +54,7 @@ class Placement:
 
     Attributes:
         another_patient_held: how many parts of its studies are held because they may show another patient.
+        written_differently: what of the patient is written differently within it, by DICOM keyword.
         last_move_id: the last move that was made; not kept here.
     """
 
@@ -65,6 +66,7 @@ class Placement:
     placed_at: datetime
     version: int
     another_patient_held: int = 0
+    written_differently: tuple[str, ...] = ()
     last_move_id: MoveId | None = None
 
 
@@ -116,6 +118,7 @@ class CaseSummary:
         modalities_in_study: distinct and sorted, at most MAX_MODALITIES.
         modalities_left_out: how many more there are; where one part has too many, at least so many.
         another_patient_held: how many parts are held because they may show another patient.
+        written_differently: what of the patient is written differently within it, by DICOM keyword.
     """
 
     attributes: StudyAttributes
@@ -125,6 +128,7 @@ class CaseSummary:
     settled: bool
     modalities_left_out: int = 0
     another_patient_held: int = 0
+    written_differently: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Bounds the modalities, also those that the version before has stored."""
@@ -196,6 +200,7 @@ class IndexedCase:
             settled=self.settled,
             modalities_left_out=max((part.modalities_left_out for _, part in confirmed), default=0),
             another_patient_held=self.placement.another_patient_held,
+            written_differently=self.placement.written_differently,
         )
 
 

@@ -58,6 +58,7 @@ class CaseStore(Transaction):
             # What the version before wrote since tells no parts: routing is heard again.
             version=row["placement_version"] if row["parts_version"] is None else row["parts_version"],
             another_patient_held=row["another_patient_held"],
+            written_differently=tuple(row["written_differently"]),
         )
         heard = [study for row in studies if (study := _received_study(row))]
         return IndexedCase(placement, row["received_at"], (), row["settled"]).hear(None, heard)
@@ -79,6 +80,7 @@ class CaseStore(Transaction):
             "instance_count": summary.instance_count,
             "settled": summary.settled,
             "another_patient_held": summary.another_patient_held,
+            "written_differently": summary.written_differently,
         } | {keyword: getattr(summary.attributes, keyword) for keyword in StudyAttributes.__slots__}
         numbered = [f"${number}" for number in range(1, len(columns) + 2)]
         await self.connection.execute(

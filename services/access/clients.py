@@ -43,6 +43,10 @@ _READ_TYPES: dict[int, ReadType] = {
 }
 
 
+MAX_NOTES = 8
+"""Attributes of a patient that routing compares: five, and room for more."""
+
+
 @answers.of("routing")
 class RoutingClient:
     """Asks routing for facilities and placements."""
@@ -67,6 +71,7 @@ class RoutingClient:
             placed_at=answers.instant(placement, "placed_at"),
             version=placement.version,
             another_patient_held=placement.another_patient_held,
+            written_differently=tuple(placement.written_differently[:MAX_NOTES]),
             last_move_id=MoveId(UUID(placement.last_move_id)) if placement.last_move_id else None,
         )
 

@@ -438,6 +438,7 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             settled=row["settled"],
             modalities_left_out=row["modalities_left_out"],
             another_patient_held=row["another_patient_held"],
+            written_differently=tuple(row["written_differently"]),
         ),
         reading=_projection(row),
         images_since=row["images_since"],

@@ -329,12 +329,15 @@ async def test_a_study_of_many_parts_is_heard_page_by_page(service: Service) -> 
     facility_id = await service.facility()
     await service.give(await service.user(), facility_id, pb.LEVEL_VIEW)
     study_id = service.a_study(*((f"1.{n}", "CT", 2) for n in range(1001)))
-    case_id = service.a_placement(facility_id, study_id, another_patient_held=3)
+    case_id = service.a_placement(
+        facility_id, study_id, another_patient_held=3, written_differently=["PatientName"]
+    )
     await service.say(CasePlaced(case_id, 1))
 
     (case,) = await eventually(service.listed)
 
     assert (1001, 2002, 3) == (case.series_count, case.instance_count, case.another_patient_held)
+    assert ["PatientName"] == list(case.written_differently)
     assert [0, FIRST_PART + 499, FIRST_PART + 999] == service.ingest.pages_asked
     answer = await service.acting("jane").Check(pb.CheckRequest(case_id=str(case_id), images=True))
     assert 1001 == len(answer.decision.studies[0].parts)

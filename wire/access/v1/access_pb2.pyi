@@ -1587,6 +1587,7 @@ class Case(_message.Message):
     ANOTHER_PATIENT_HELD_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_FIELD_NUMBER: _builtins.int
+    WRITTEN_DIFFERENTLY_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1659,6 +1660,10 @@ class Case(_message.Message):
     def images_since(self) -> _timestamp_pb2.Timestamp:
         """When access first knew of them; as in Decision."""
 
+    @_builtins.property
+    def written_differently(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the patient is written differently within the case and agrees all the same, by DICOM keyword."""
+
     def __init__(
         self,
         *,
@@ -1690,10 +1695,11 @@ class Case(_message.Message):
         another_patient_held: _builtins.int = ...,
         images_since_report: _builtins.int = ...,
         images_since: _timestamp_pb2.Timestamp | None = ...,
+        written_differently: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
