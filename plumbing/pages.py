@@ -49,7 +49,12 @@ def cut(found: Sequence[Item], limit: int, position: Callable[[Item], object]) -
     page = found[:limit]
     if len(found) == len(page):
         return page, ""
-    return page, base64.urlsafe_b64encode(msgspec.json.encode(position(page[-1]))).decode()
+    return page, token(position(page[-1]))
+
+
+def token(position: object) -> str:
+    """The token of the page that begins after a position."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()
 
 
 def fit(
@@ -60,8 +65,8 @@ def fit(
     A page ends early where its rows would not fit into one answer. A row has a bound of its own, far below.
     """
     rows = fitting(found[:limit], row)
-    _, token = cut(found, len(rows), position)
-    return rows, token
+    _, next_token = cut(found, len(rows), position)
+    return rows, next_token
 
 
 def fitting(found: Iterable[Item], row: Callable[[Item], R], room: int = MAX_PAGE_BYTES) -> list[R]:

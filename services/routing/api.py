@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId, FacilityId, MoveId, RuleId, parse_id
+from kernel.ids import CaseId, FacilityId, MoveId, RuleId, StudyId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
@@ -26,6 +26,7 @@ from services.routing.heldparts import HeldParts, Verdicts
 from services.routing.moves import Ending, Moves
 from services.routing.parts import HELD_SENTENCES, Held, HeldKind
 from services.routing.placements import Placements
+from services.routing.reevaluation import MAX_CHANGES, Change, Reevaluation
 from services.routing.usecases import Facilities, Rules
 from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
@@ -48,12 +49,14 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         placements: Placements,
         held_parts: HeldParts,
         moves: Moves,
+        reevaluation: Reevaluation,
     ) -> None:
         self._facilities = facilities
         self._rules = rules
         self._placements = placements
         self._held_parts = held_parts
         self._moves = moves
+        self._reevaluation = reevaluation
 
     async def SaveFacility(  # noqa: N802
         self, request: pb.SaveFacilityRequest, context: Context
@@ -182,6 +185,43 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         )
         return pb.MoveOnResponse(placement=_placement(moved.placement), ending=_ending(moved.ending))
 
+    async def Reevaluate(self, request: pb.ReevaluateRequest, context: Context) -> pb.ReevaluateResponse:  # noqa: N802
+        hub_id = FacilityId(parse_id(request.hub_facility_id, "hub_facility_id"))
+        if len(request.changes) > MAX_CHANGES:
+            raise Invalid(f"`changes` must be at most {MAX_CHANGES}", field="changes")
+        if request.changes:
+            wanted = [
+                Change(
+                    CaseId(parse_id(each.case_id, "case_id")),
+                    StudyId(parse_id(each.study_id, "study_id")),
+                    each.part,
+                    each.version,
+                    FacilityId(parse_id(each.to_facility_id, "to_facility_id")),
+                )
+                for each in request.changes
+            ]
+            made = await self._reevaluation.apply(acting_login(), hub_id, wanted)
+            return pb.ReevaluateResponse(changes=map(_change, made))
+        after = pages.after(request.page_token, UUID)
+        changes, last = await self._reevaluation.preview(acting_login(), hub_id, after)
+        return pb.ReevaluateResponse(
+            changes=map(_change, changes), next_page_token=pages.token(last) if last else ""
+        )
+
+    async def SuggestRules(  # noqa: N802
+        self, request: pb.SuggestRulesRequest, context: Context
+    ) -> pb.SuggestRulesResponse:
+        hub_id = FacilityId(parse_id(request.hub_facility_id, "hub_facility_id"))
+        found = await self._rules.suggest(acting_login(), hub_id, request.mapping_values)
+        return pb.SuggestRulesResponse(
+            suggestions=[
+                pb.SuggestRulesResponse.Suggestion(rule=_rule(each.rule), is_exact=each.is_exact)
+                if each
+                else pb.SuggestRulesResponse.Suggestion()
+                for each in found
+            ]
+        )
+
     async def EndMove(self, request: pb.EndMoveRequest, context: Context) -> pb.EndMoveResponse:  # noqa: N802
         return pb.EndMoveResponse(made=await self._moves.end(MoveId(parse_id(request.move_id, "move_id"))))
 
@@ -193,11 +233,12 @@ def serve(
     placements: Placements,
     held_parts: HeldParts,
     moves: Moves,
+    reevaluation: Reevaluation,
 ) -> None:
     """Adds RoutingService to a server."""
     server.add(
         routing_pb2_grpc.add_RoutingServiceServicer_to_server,
-        RoutingApi(facilities, rules, placements, held_parts, moves),
+        RoutingApi(facilities, rules, placements, held_parts, moves, reevaluation),
         pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
     )
 
@@ -260,6 +301,17 @@ def _placed_study(study: PlacedStudy) -> pb.PlacedStudy:
 
 def _verdicts(said: Verdicts) -> dict[str, Any]:
     return {"case_id": str(said.case_id), "study_id": str(said.study_id), "parts": said.parts}
+
+
+def _change(change: Change) -> pb.Change:
+    return pb.Change(
+        case_id=str(change.case_id),
+        study_id=str(change.study_id),
+        part=change.part,
+        version=change.version,
+        to_facility_id=str(change.to_facility_id),
+        why_not=change.why_not,
+    )
 
 
 def _held(held: Held) -> pb.Held:

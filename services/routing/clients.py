@@ -7,7 +7,7 @@ from uuid import UUID
 import grpc
 
 from kernel.dicom import UID
-from kernel.errors import NotFound
+from kernel.errors import Conflict, Denied, NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import answers
 from services.routing.domain import Part, Reach, Study
@@ -38,22 +38,31 @@ class AccessClient:
         return Sight(by_privilege, FacilityId(UUID(decision.facility_id)))
 
     async def begin_move(self, move: Move, *, preview: bool) -> Ending:
-        answer = await self._access.BeginMove(
-            access_pb2.BeginMoveRequest(
-                move_id=str(move.id),
-                case_id=str(move.case_id),
-                from_facility_id=str(move.from_facility_id),
-                to_facility_id=str(move.to_facility_id),
-                by_hand=move.by_hand,
-                preview=preview,
-            )
-        )
+        answer = await self._access.BeginMove(_begin(move, preview=preview))
         return Ending(
             answer.grant_count,
             answer.folder_count,
             tuple(answer.grant_logins),
             tuple(answer.folder_names),
         )
+
+    async def begin_alone(self, move: Move, *, preview: bool) -> str:
+        try:
+            await self._access.BeginMove(_begin(move, preview=preview))
+        except (Conflict, Denied, NotFound) as refusal:
+            return refusal.sentence
+        return ""
+
+
+def _begin(move: Move, *, preview: bool) -> access_pb2.BeginMoveRequest:
+    return access_pb2.BeginMoveRequest(
+        move_id=str(move.id),
+        case_id=str(move.case_id),
+        from_facility_id=str(move.from_facility_id),
+        to_facility_id=str(move.to_facility_id),
+        by_hand=move.by_hand,
+        preview=preview,
+    )
 
 
 @answers.of("ingest")

@@ -398,6 +398,16 @@ class Placement:
         _model(target, Model.ENDPOINT, "facility_id")
         return self._moved(target.id, hub, Reason.BY_HAND)
 
+    def by_rule(self, destination: Destination) -> "Placement":
+        """The case at the endpoint of a rule that knows its mapping value now; nobody has moved it."""
+        return replace(
+            self,
+            facility_id=destination.facility_id,
+            received_via_facility_id=destination.received_via_facility_id,
+            reason=destination.reason,
+            version=self.version + 1,
+        )
+
     def _moved(self, to: FacilityId, via: FacilityId | None, reason: Reason) -> "Placement":
         return replace(
             self,

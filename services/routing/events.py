@@ -9,7 +9,8 @@ from kernel.events import CaseDeleted, Fact, StudyChanged, StudyReceived
 from kernel.ids import CaseId, StudyId
 from plumbing import timers
 from plumbing.bus import Hearing
-from services.routing.domain import Deletion, Study
+from services.routing.arrivals import Arrival, Arrivals
+from services.routing.domain import Deletion
 from services.routing.heldparts import HeldParts
 from services.routing.placements import Placements
 
@@ -19,15 +20,15 @@ COUNT_INTERVAL_S = 15
 """How old the gauge may be: about what a scrape takes to come round."""
 
 
-def hearings(placements: Placements) -> Sequence[Hearing[Any, Any]]:
+def hearings(placements: Placements, arrivals: Arrivals) -> Sequence[Hearing[Any, Any]]:
     """Each fact about a received study has its newest snapshot placed; a deleted case is purged."""
 
-    async def fetch(fact: Fact) -> Study | None:
-        return await placements.fetch(StudyId(fact.id))
+    async def fetch(fact: Fact) -> Arrival | None:
+        return await arrivals.fetch(StudyId(fact.id))
 
-    async def place(transaction: Any, _fact: Fact, study: Study | None) -> None:
-        if study is not None:  # else it is gone; its own facts tell
-            await placements.place(transaction, study)
+    async def place(transaction: Any, _fact: Fact, arrival: Arrival | None) -> None:
+        if arrival is not None:  # else it is gone; its own facts tell
+            await arrivals.place(transaction, arrival)
 
     async def fetch_deletion(fact: Fact) -> Deletion | None:
         return await placements.fetch_deletion(CaseId(fact.id))

@@ -17,10 +17,12 @@ from plumbing.outbox import Relay
 from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.routing import api, events
+from services.routing.arrivals import Arrivals
 from services.routing.clients import AccessClient, IngestClient
 from services.routing.heldparts import HeldParts
 from services.routing.moves import Moves
 from services.routing.placements import Placements
+from services.routing.reevaluation import Reevaluation
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import NAME, Administration, Facilities, Rules
 
@@ -64,16 +66,18 @@ async def build(
     administration = Administration(database, access)
     facilities = Facilities(database, administration, new_id, time_zones)
     rules = Rules(database, administration, new_id)
-    placements = Placements(database, administration, IngestClient(to_ingest), new_id)
+    ingest = IngestClient(to_ingest)
+    placements = Placements(database, administration, ingest, new_id)
+    arrivals = Arrivals(database, placements, access, new_id)
     held_parts = HeldParts(database, access, administration, placements)
-
     moves = Moves(database, administration, access, new_id)
+    reevaluation = Reevaluation(database, administration, access, ingest, placements, new_id)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, facilities, rules, placements, held_parts, moves)
-    consumer = Consumer(bus, database, NAME, events.hearings(placements), clock)
+    api.serve(server, facilities, rules, placements, held_parts, moves, reevaluation)
+    consumer = Consumer(bus, database, NAME, events.hearings(placements, arrivals), clock)
     holds = permitted.asks(to_access)
     verifying.serve(server, trail, holds)
     replaying.serve(server, consumer, holds)
@@ -83,7 +87,7 @@ async def build(
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": consumer.run,
-            "heal": partial(healing.run, placements.kinds(), settings.heal_interval_s),
+            "heal": partial(healing.run, arrivals.kinds(), settings.heal_interval_s),
             "count-held": partial(events.count_held, held_parts),
         },
         ready={"database": database.ready},

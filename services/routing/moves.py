@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kernel.errors import Conflict, NotFound, Unavailable
-from kernel.events import CaseMoved
+from kernel.events import CaseMoved, CasePlaced
 from kernel.ids import CaseId, FacilityId, MoveId, NewId
 from services.routing.domain import Facility, Placement, Reach
 from services.routing.usecases import Administration, Database, Transaction, administered
@@ -55,6 +55,10 @@ class Access(Protocol):
 
     async def begin_move(self, move: Move, *, preview: bool) -> Ending:
         """Hides the case; raises Conflict, which says why, if it must stay where it is."""
+        ...
+
+    async def begin_alone(self, move: Move, *, preview: bool) -> str:
+        """Hides a case that moves without a hand; answers why it must stay, empty if it moves."""
         ...
 
 
@@ -121,6 +125,14 @@ async def _wanted(
     if await transaction.case_at(facility_id, placement.study_instance_uid) is not None:
         raise Conflict("the facility already has a case of the study", field="facility_id")
     return placement, after
+
+
+async def wait_again(transaction: Transaction, placement: Placement) -> None:
+    """Keeps that an undistributed case waits for another reason."""
+    placement = replace(placement, version=placement.version + 1)
+    await transaction.update_placement(placement)
+    await transaction.hold_undistributed(placement)
+    await transaction.say(CasePlaced(placement.case_id, placement.version))
 
 
 async def make(

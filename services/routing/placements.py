@@ -1,6 +1,6 @@
 """What routing does with received studies: places them, follows them, purges them, lists what waits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -192,9 +192,9 @@ class Placements:
             raise NotFound("routing has purged no such case", field="case_id")
         return study_ids
 
-    def kinds(self) -> Sequence[Kind]:
-        """What is kept of ingest, to be compared with what it has."""
-        return [Kind("studies", self._ingest.list_versions, self._stale, self._heal)]
+    def kinds(self, apply: Callable[[StudyId], Awaitable[bool]] | None = None) -> Sequence[Kind]:
+        """What is kept of ingest, to be compared with what it has; `apply` does more with it than to place it."""
+        return [Kind("studies", self._ingest.list_versions, self._stale, apply or self._heal)]
 
     async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
         async with self._database.transaction() as transaction:

@@ -9,7 +9,7 @@ import asyncpg
 from kernel.dicom import UID
 from kernel.errors import Conflict
 from kernel.ids import CaseId, StudyId
-from services.routing.domain import PlacedStudy, Placement, Reason, mapping_key
+from services.routing.domain import UNDISTRIBUTED, PlacedStudy, Placement, Reason, mapping_key
 from services.routing.heldstore import STORED, HeldStore, reason
 from services.routing.parts import HeldKind, HeldReason, KnownStudy
 
@@ -147,6 +147,18 @@ class PlacementStore(HeldStore):
         except asyncpg.UniqueViolationError as error:
             raise Conflict("the facility already has a case of the study", field="facility_id") from error
 
+    async def waiting_placement(self, study_id: StudyId) -> Placement | None:
+        """The undistributed case of a study that nobody has moved by hand, without its studies."""
+        row = await self.connection.fetchrow(
+            """
+            select placement.* from received_studies join placements placement using (case_id)
+            where study_id = $1 and reason = any($2) and not moved_by_hand
+            """,
+            study_id,
+            list(UNDISTRIBUTED),
+        )
+        return _placement(row) if row else None
+
     async def placement(self, case_id: CaseId) -> Placement | None:
         """The placement with its studies, as one statement sees them."""
         rows = await self.connection.fetch(
@@ -223,7 +235,7 @@ class PlacementStore(HeldStore):
             """
             insert into held (held_id, study_id, kind, case_id, facility_id, reason, held_at)
             values ($1, $2, $3, $4, $5, $6, $7)
-            on conflict (study_id, kind, series_instance_uid) do nothing
+            on conflict (study_id, kind, series_instance_uid) do update set reason = excluded.reason
             """,
             [
                 (

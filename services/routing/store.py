@@ -177,6 +177,13 @@ class RoutingTransaction(PlacementStore, MoveStore):
         )
         return [_rule(row) for row in rows]
 
+    async def all_rules(self, hub_facility_id: FacilityId) -> list[EndpointRule]:
+        """Every rule of a hub."""
+        rows = await self.connection.fetch(
+            "select * from endpoint_rules where hub_facility_id = $1", hub_facility_id
+        )
+        return [_rule(row) for row in rows]
+
     async def endpoints(self, hub_facility_id: FacilityId, keys: Sequence[str]) -> dict[str, FacilityId]:
         """The endpoint of each of these texts that a rule of the hub has: one look-up by index.
 

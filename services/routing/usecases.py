@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.dicom import UID
-from kernel.errors import NotFound, lacks
+from kernel.errors import Invalid, NotFound, lacks
 from kernel.events import FacilityChanged, Fact
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, RuleId, StudyId
 from kernel.versions import Change, must_be_current
@@ -23,12 +23,16 @@ from services.routing.domain import (
     save_facility,
 )
 from services.routing.parts import Held, HeldKind, Judged, KnownStudy, Waiting
+from services.routing.suggestions import Suggestion, Suggestions
 
 NAME = "routing"
 
 FACILITY_ADMIN = "facility.admin"
 # Who enrols gateways or gives privileges needs to know which facilities there are.
 FACILITY_READERS = (FACILITY_ADMIN, "gateway.admin", "access.admin")
+
+MAX_SUGGESTIONS = 100
+"""In one request: what a page of the queue shows."""
 
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
@@ -114,6 +118,8 @@ class Transaction(Protocol):
     async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None: ...
     async def release_undistributed(self, case_id: CaseId) -> None: ...
     async def hold_undistributed(self, placement: Placement) -> None: ...
+    async def waiting_placement(self, study_id: StudyId) -> Placement | None: ...
+    async def all_rules(self, hub_facility_id: FacilityId) -> Sequence[EndpointRule]: ...
     async def case_at(self, facility_id: FacilityId, study_instance_uid: UID) -> CaseId | None: ...
     async def end_move(self, move_id: MoveId, *, made: bool) -> bool: ...
     async def held(
@@ -285,6 +291,20 @@ class Rules:
         async with act as (transaction, reach):
             administered(await transaction.facility(facility_id), reach, "facility_id")
             return await transaction.rules(facility_id, after, limit)
+
+    async def suggest(
+        self, actor: str, hub_facility_id: FacilityId, values: Sequence[str]
+    ) -> Sequence[Suggestion | None]:
+        """For each mapping value the rule of a hub whose text is nearest."""
+        if len(values) > MAX_SUGGESTIONS:
+            raise Invalid(
+                f"`mapping_values` must be at most {MAX_SUGGESTIONS} values", field="mapping_values"
+            )
+        act = self._administration.act(actor, "rule.listed", f"facility:{hub_facility_id}")
+        async with act as (transaction, reach):
+            administered(await transaction.facility(hub_facility_id), reach, "hub_facility_id")
+            rules = Suggestions(await transaction.all_rules(hub_facility_id))
+        return [rules.nearest(value) for value in values]
 
     async def remove(self, actor: str, rule_id: RuleId) -> None:
         """Removes a rule; no placed case moves (A20)."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from kernel.dicom import UID
-from kernel.errors import ReadroomError
+from kernel.errors import Conflict, ReadroomError
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.domain import FIRST_PART, Facility, Model, Part, Reach, Study
 from services.routing.moves import Ending, Move
@@ -159,3 +159,10 @@ class Movers:
         if self.meanwhile is not None:
             await self.meanwhile(move)
         return self.ending
+
+    async def begin_alone(self, move: Move, *, preview: bool) -> str:
+        assert not move.by_hand
+        try:
+            return "" if await self.begin_move(move, preview=preview) else "never"
+        except Conflict as refusal:
+            return refusal.sentence

@@ -19,11 +19,13 @@ from plumbing.bus import Bus
 from plumbing.db import Database
 from plumbing.tokens import Verifier
 from services.routing import main
+from services.routing.arrivals import Arrivals
 from services.routing.domain import EndpointRule, Facility, FacilitySettings, Model, Placement, Study
 from services.routing.heldparts import HeldParts
 from services.routing.moves import Moves
 from services.routing.parts import Held
 from services.routing.placements import Placements
+from services.routing.reevaluation import Reevaluation
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Rules
 from tests.auditing import AUDIT_KEY
@@ -62,6 +64,8 @@ class Routing:
     held_parts: HeldParts
     moves: Moves
     movers: Movers
+    arrivals: Arrivals
+    reevaluation: Reevaluation
 
     async def facility(
         self, name: str, model: Model | None = None, tag: str | None = None, **changes: Any
@@ -83,6 +87,14 @@ class Routing:
         for study in studies:
             async with self.database.transaction() as transaction:
                 await self.placements.place(transaction, study)
+
+    async def receive(self, study: Study) -> None:
+        """The study is in ingest, and a fact about it is heard."""
+        self.archive.add(study)
+        arrival = await self.arrivals.fetch(study.id)
+        assert arrival is not None
+        async with self.database.transaction() as transaction:
+            await self.arrivals.place(transaction, arrival)
 
     async def cases(self) -> list[Placement]:
         rows = await self.query("select case_id from placements order by case_id")
@@ -126,6 +138,8 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
         HeldParts(database, permissions, administration, placements),
         Moves(database, administration, movers, new_id),
         movers,
+        Arrivals(database, placements, movers, new_id),
+        Reevaluation(database, administration, movers, archive, placements, new_id),
     )
     await database.close()
 

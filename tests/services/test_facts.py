@@ -54,7 +54,7 @@ def test_every_fact_is_said_by_a_service() -> None:
 
 HEARINGS: dict[str, Callable[[], Sequence[Hearing[Any, Any]]]] = {
     "ingest": lambda: ingest.hearings(ANY),
-    "routing": lambda: routing.hearings(ANY),
+    "routing": lambda: routing.hearings(ANY, ANY),
     "access": lambda: access.hearings(ANY, ANY),
     "reporting": lambda: reporting.hearings(ANY, ANY),
     "sharing": lambda: sharing.hearings(ANY, ANY),

@@ -15,6 +15,7 @@ from services.ingest.deletion import CONFIRM
 from services.ingest.domain import MAX_NAME_CHARACTERS, MAX_REASON_CHARACTERS, MAX_TITLES
 from services.reporting.domain import MAX_CASE_BYTES, MAX_CASE_REPORTS
 from services.routing import domain as routing
+from services.routing.heldparts import UNDECIDED_NAMED
 from services.sharing import domain as sharing
 from wire.ingest.v1 import ingest_pb2
 from wire.letters.v1 import letters_pb2
@@ -43,6 +44,7 @@ CHARACTERS = {
 }
 COUNTS = {
     "Gateway.ae_titles": MAX_TITLES,
+    "Held.differs": 5,  # patient ID, issuer, name, birth date, sex
     "Deletion.waiting_for": len(CONFIRM) + 1,
     "Share.case_ids": sharing.MAX_CASES,
     "Received.case_ids": sharing.MAX_CASES,
@@ -54,6 +56,7 @@ WHOLE = {
     # A case has at most these; reports, addenda and drafts count alike, with names of 128 characters.
     "ListReportsResponse": MAX_CASE_BYTES + MAX_CASE_REPORTS * 1024,
     "ListReadTypesResponse": 4,
+    "ListUndecidedResponse": UNDECIDED_NAMED * 64,
 }
 """Lists that answer everything at once, and how large they are at most."""
 

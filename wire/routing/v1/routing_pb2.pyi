@@ -788,6 +788,186 @@ class ListVersionsResponse(_message.Message):
 Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
 
 @_typing.final
+class ReevaluateRequest(_message.Message):
+    """ReevaluateRequest names a hub, and the changes to make."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HUB_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    hub_facility_id: _builtins.str
+    """UUID of a facility of model Hub."""
+    page_token: _builtins.str
+    """The token of the page before; empty for the first page. Of a preview."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """The changes, as a preview answered them, at most 100; none: this is a preview."""
+
+    def __init__(
+        self,
+        *,
+        hub_facility_id: _builtins.str = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "hub_facility_id", b"hub_facility_id", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReevaluateRequest: _TypeAlias = ReevaluateRequest  # noqa: Y015
+
+@_typing.final
+class ReevaluateResponse(_message.Message):
+    """ReevaluateResponse is what would change, or what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last page."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """Of a preview one page, of at most 100 things that wait; else in the order asked."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReevaluateResponse: _TypeAlias = ReevaluateResponse  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """Change is what re-evaluating does to one thing that waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TO_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    WHY_NOT_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of the case."""
+    study_id: _builtins.str
+    """StudyId of ingest, a UUID."""
+    part: _builtins.int
+    """Number of the part that joins the case; 0: the case moves."""
+    version: _builtins.int
+    """Version of the placement that this was judged by; another one changes nothing."""
+    to_facility_id: _builtins.str
+    """Where the case goes; of a part where its case is."""
+    why_not: _builtins.str
+    """Answered only: why it stays as it is, in one sentence without patient data; empty: it changes, or has changed."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        study_id: _builtins.str = ...,
+        part: _builtins.int = ...,
+        version: _builtins.int = ...,
+        to_facility_id: _builtins.str = ...,
+        why_not: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "part", b"part", "study_id", b"study_id", "to_facility_id", b"to_facility_id", "version", b"version", "why_not", b"why_not"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class SuggestRulesRequest(_message.Message):
+    """SuggestRulesRequest names a hub and mapping values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HUB_FACILITY_ID_FIELD_NUMBER: _builtins.int
+    MAPPING_VALUES_FIELD_NUMBER: _builtins.int
+    hub_facility_id: _builtins.str
+    """UUID of a facility of model Hub."""
+    @_builtins.property
+    def mapping_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 100 values of its mapping tag."""
+
+    def __init__(
+        self,
+        *,
+        hub_facility_id: _builtins.str = ...,
+        mapping_values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hub_facility_id", b"hub_facility_id", "mapping_values", b"mapping_values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestRulesRequest: _TypeAlias = SuggestRulesRequest  # noqa: Y015
+
+@_typing.final
+class SuggestRulesResponse(_message.Message):
+    """SuggestRulesResponse answers in the order asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Suggestion(_message.Message):
+        """Suggestion is the rule that may have been meant."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RULE_FIELD_NUMBER: _builtins.int
+        IS_EXACT_FIELD_NUMBER: _builtins.int
+        is_exact: _builtins.bool
+        """Whether the rule has the very value: re-evaluating sends what waits with it there."""
+        @_builtins.property
+        def rule(self) -> Global___EndpointRule:
+            """The rule; absent where none is near."""
+
+        def __init__(
+            self,
+            *,
+            rule: Global___EndpointRule | None = ...,
+            is_exact: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["is_exact", b"is_exact", "rule", b"rule"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SUGGESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def suggestions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuggestRulesResponse.Suggestion]:
+        """One for each value."""
+
+    def __init__(
+        self,
+        *,
+        suggestions: _abc.Iterable[Global___SuggestRulesResponse.Suggestion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suggestions", b"suggestions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestRulesResponse: _TypeAlias = SuggestRulesResponse  # noqa: Y015
+
+@_typing.final
 class EndMoveRequest(_message.Message):
     """EndMoveRequest names a move."""
 

@@ -80,6 +80,16 @@ class RoutingServiceStub:
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsResponse.FromString,
                 _registered_method=True)
+        self.Reevaluate = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/Reevaluate',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateResponse.FromString,
+                _registered_method=True)
+        self.SuggestRules = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/SuggestRules',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesResponse.FromString,
+                _registered_method=True)
         self.EndMove = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/EndMove',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.EndMoveRequest.SerializeToString,
@@ -191,6 +201,24 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reevaluate(self, request, context):
+        """Reevaluate answers what the rules of a hub make by now of what waits there (A20), or does exactly that: it takes
+        the changes that a preview answered. An undistributed case goes to the endpoint of the rule that knows its mapping
+        value, unless somebody has worked with it; a part held for its value joins its case where the rules send that value
+        to the same facility. Nothing that may show another patient changes, nor what a rule or a person has placed.
+        Needs `facility.admin` at the hub, and for each change where it leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuggestRules(self, request, context):
+        """SuggestRules answers for mapping values the rule of a hub whose text is nearest. Needs `facility.admin` at the hub.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EndMove(self, request, context):
         """EndMove answers whether a move that access has begun was made. One that was not is never made any more.
         """
@@ -297,6 +325,16 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.ListVersions,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'Reevaluate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reevaluate,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateResponse.SerializeToString,
+            ),
+            'SuggestRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuggestRules,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesResponse.SerializeToString,
             ),
             'EndMove': grpc.unary_unary_rpc_method_handler(
                     servicer.EndMove,
@@ -578,6 +616,60 @@ class RoutingService:
             '/wire.routing.v1.RoutingService/ListVersions',
             wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsRequest.SerializeToString,
             wire_dot_routing_dot_v1_dot_routing__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reevaluate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/Reevaluate',
+            wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.ReevaluateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuggestRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/SuggestRules',
+            wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.SuggestRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,15 @@ class RoutingServiceStub:
     """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
+    Reevaluate: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ReevaluateRequest, _routing_pb2.ReevaluateResponse]
+    """Reevaluate answers what the rules of a hub make by now of what waits there (A20), or does exactly that: it takes
+    the changes that a preview answered. An undistributed case goes to the endpoint of the rule that knows its mapping
+    value, unless somebody has worked with it; a part held for its value joins its case where the rules send that value
+    to the same facility. Nothing that may show another patient changes, nor what a rule or a person has placed.
+    Needs `facility.admin` at the hub, and for each change where it leads.
+    """
+    SuggestRules: _grpc.UnaryUnaryMultiCallable[_routing_pb2.SuggestRulesRequest, _routing_pb2.SuggestRulesResponse]
+    """SuggestRules answers for mapping values the rule of a hub whose text is nearest. Needs `facility.admin` at the hub."""
     EndMove: _grpc.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]
     """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
     ListUndecided: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListUndecidedRequest, _routing_pb2.ListUndecidedResponse]
@@ -131,6 +140,15 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListVersionsRequest, _routing_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
+    Reevaluate: _aio.UnaryUnaryMultiCallable[_routing_pb2.ReevaluateRequest, _routing_pb2.ReevaluateResponse]  # type: ignore[assignment]
+    """Reevaluate answers what the rules of a hub make by now of what waits there (A20), or does exactly that: it takes
+    the changes that a preview answered. An undistributed case goes to the endpoint of the rule that knows its mapping
+    value, unless somebody has worked with it; a part held for its value joins its case where the rules send that value
+    to the same facility. Nothing that may show another patient changes, nor what a rule or a person has placed.
+    Needs `facility.admin` at the hub, and for each change where it leads.
+    """
+    SuggestRules: _aio.UnaryUnaryMultiCallable[_routing_pb2.SuggestRulesRequest, _routing_pb2.SuggestRulesResponse]  # type: ignore[assignment]
+    """SuggestRules answers for mapping values the rule of a hub whose text is nearest. Needs `facility.admin` at the hub."""
     EndMove: _aio.UnaryUnaryMultiCallable[_routing_pb2.EndMoveRequest, _routing_pb2.EndMoveResponse]  # type: ignore[assignment]
     """EndMove answers whether a move that access has begun was made. One that was not is never made any more."""
     ListUndecided: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListUndecidedRequest, _routing_pb2.ListUndecidedResponse]  # type: ignore[assignment]
@@ -248,6 +266,27 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_pb2.ListVersionsResponse, _abc.Awaitable[_routing_pb2.ListVersionsResponse]]:
         """ListVersions pages through the versions of all facilities or all cases, so that a lost fact heals."""
+
+    @_abc_1.abstractmethod
+    def Reevaluate(
+        self,
+        request: _routing_pb2.ReevaluateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.ReevaluateResponse, _abc.Awaitable[_routing_pb2.ReevaluateResponse]]:
+        """Reevaluate answers what the rules of a hub make by now of what waits there (A20), or does exactly that: it takes
+        the changes that a preview answered. An undistributed case goes to the endpoint of the rule that knows its mapping
+        value, unless somebody has worked with it; a part held for its value joins its case where the rules send that value
+        to the same facility. Nothing that may show another patient changes, nor what a rule or a person has placed.
+        Needs `facility.admin` at the hub, and for each change where it leads.
+        """
+
+    @_abc_1.abstractmethod
+    def SuggestRules(
+        self,
+        request: _routing_pb2.SuggestRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.SuggestRulesResponse, _abc.Awaitable[_routing_pb2.SuggestRulesResponse]]:
+        """SuggestRules answers for mapping values the rule of a hub whose text is nearest. Needs `facility.admin` at the hub."""
 
     @_abc_1.abstractmethod
     def EndMove(
