@@ -18,6 +18,7 @@ from readroom import (
     facilities,
     folders,
     gateways,
+    held,
     reading,
     received,
     sharing,
@@ -87,6 +88,7 @@ def login(place: Place, login: str) -> None:
 _AREAS = (
     facilities,
     gateways,
+    held,
     users,
     folders,
     cases,

@@ -10,18 +10,14 @@ from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.pages import every
-from readroom.show import Column, Output, instant
-from readroom.words import HELD, MODELS, REASONS
+from readroom.show import Column, Output
+from readroom.words import MODELS
 from wire.access.v1.access_pb2 import CheckPermissionRequest
 from wire.ingest.v1.ingest_pb2 import ReadSettleLengthRequest, SaveSettleLengthRequest, SettleLength
 from wire.routing.v1.routing_pb2 import (
-    DistributeRequest,
     EndpointRule,
     Facility,
-    Held,
-    ListHeldRequest,
     ListRulesRequest,
-    Placement,
     RemoveRuleRequest,
     SaveFacilityRequest,
     SaveRuleRequest,
@@ -231,44 +227,4 @@ async def remove_rule(readroom: Readroom, out: Output, rule_id: str) -> None:
     out.done(f"rule {rule_id} is removed", rule_id=rule_id)
 
 
-@click.group()
-def held() -> None:
-    """What waits for a person."""
-
-
-@held.command("list")
-@acting
-async def list_held(readroom: Readroom, out: Output) -> None:
-    """List undistributed cases, held studies and held series."""
-    name = await names.facility_name(readroom)
-    table = (
-        Column[Held]("held_at", lambda h: instant(h.held_at)),
-        Column[Held]("kind", lambda h: HELD.word(h.kind)),
-        Column[Held]("facility", lambda h: name(h.facility_id)),
-        Column[Held]("reason", lambda h: h.reason),
-        Column[Held]("case_id", lambda h: h.case_id or None),
-        Column[Held]("study_id", lambda h: h.study_id or None, json_only=True),
-        Column[Held]("series_instance_uid", lambda h: h.series_instance_uid or None, json_only=True),
-    )
-    out.items(table, [h async for h in every(readroom.routing.ListHeld, ListHeldRequest(), lambda p: p.held)])
-
-
-@click.command()
-@click.argument("case_id")
-@click.argument("facility")
-@acting
-async def distribute(readroom: Readroom, out: Output, case_id: str, facility: str) -> None:
-    """Move an undistributed case from its hub to an endpoint facility."""
-    request = DistributeRequest(case_id=case_id, facility_id=await names.facility_id(readroom, facility))
-    placement = (await readroom.routing.Distribute(request)).placement
-    name = await names.facility_name(readroom)
-    table = (
-        Column[Placement]("case_id", lambda p: p.case_id),
-        Column[Placement]("facility", lambda p: name(p.facility_id)),
-        Column[Placement]("received_via", lambda p: name(p.received_via_facility_id) or None),
-        Column[Placement]("reason", lambda p: REASONS.word(p.reason)),
-    )
-    out.item(table, placement)
-
-
-COMMANDS = (facility, rule, held, distribute)
+COMMANDS = (facility, rule)
