@@ -16,6 +16,7 @@ from demo.cast import ADMIN
 from demo.deletion import delete
 from demo.held import hold_and_release
 from demo.modality import Refused
+from demo.queue import empty_the_queue
 from demo.reading import a_privilege_ends, read
 from demo.sending import send_everything
 from demo.setting import set_the_scene
@@ -40,12 +41,14 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await see(world, sent, arrival)
         stage.step(4, "Two patients come as one study")
         await hold_and_release(world)
-        stage.step(5, "Who writes, and what each side obtains of it; a privilege ends")
+        stage.step(5, "What waits for a person, and how the queue is emptied")
+        await empty_the_queue(world)
+        stage.step(6, "Who writes, and what each side obtains of it; a privilege ends")
         await read(world, arrival.case.study_instance_uid)
         await a_privilege_ends(world, UNKNOWN_UID)
-        stage.step(6, "The study is shared with two physicians outside")
+        stage.step(7, "The study is shared with two physicians outside")
         await share(world, arrival.case)
-        stage.step(7, "The study is deleted, and brought back")
+        stage.step(8, "The study is deleted, and brought back")
         await delete(world, arrival.case)
 
 

@@ -1,4 +1,4 @@
-"""Step 7: the study is deleted and nothing is left; a late retry is refused, an Export brings it back."""
+"""Step 8: the study is deleted and nothing is left; a late retry is refused, an Export brings it back."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ EXPORTED_WITHIN_S = 30
 
 
 async def delete(world: World, case: Case) -> None:
-    """The seventh step of the story."""
+    """The eighth step of the story."""
     await share_once_more(world, case)
     planted = words(world)
     await it_is_everywhere(world, planted)

@@ -1,4 +1,4 @@
-"""Step 5: a study is read, and after each act what a radiologist and the referring physician obtain."""
+"""Step 6: a study is read, and after each act what a radiologist and the referring physician obtain."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -193,7 +193,7 @@ READING = (
 
 
 async def read(world: World, study_instance_uid: str) -> None:
-    """The fifth step of the story."""
+    """The sixth step of the story."""
     await let_them_read(world)
 
     async def settled() -> Obtained | None:

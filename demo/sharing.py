@@ -1,4 +1,4 @@
-"""Step 6: a study is shared with two physicians outside: mails, codes, a block, a revocation, an end."""
+"""Step 7: a study is shared with two physicians outside: mails, codes, a block, a revocation, an end."""
 
 import asyncio
 import re
@@ -45,7 +45,7 @@ CODE = re.compile(r"\b\d{6}\b")
 
 
 async def share(world: World, case: Case) -> None:
-    """The sixth step of the story."""
+    """The seventh step of the story."""
     for person in (*OUTSIDE, MOOR):
         await create_user(world, person)
     await what_is_refused(world, case)
