@@ -193,7 +193,7 @@ class Placements:
         return study_ids
 
     def kinds(self, apply: Callable[[StudyId], Awaitable[bool]] | None = None) -> Sequence[Kind]:
-        """What is kept of ingest, to be compared with what it has; `apply` does more with it than to place it."""
+        """What is kept of ingest, to be compared with what it has; `apply` does more than to place it."""
         return [Kind("studies", self._ingest.list_versions, self._stale, apply or self._heal)]
 
     async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
