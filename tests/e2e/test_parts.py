@@ -10,13 +10,14 @@ from demo.dicom_files import SyntheticCT, uid, written_as
 from demo.modality import PynetdicomModality
 from demo.reading import locks
 from demo.world import World
-from kernel.errors import Denied, NotFound
+from kernel.errors import Conflict, Denied, NotFound
 from readroom.fetch import fetch_case
 from readroom.pages import every
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
+from wire.ingest.v1.ingest_pb2 import DeleteStudyRequest, DescribeHeldPartsRequest
 from wire.routing.v1.routing_pb2 import DiscardPartRequest, Held, ListHeldRequest, ReleasePartRequest
 
 
@@ -89,7 +90,14 @@ async def test_of_two_patients_in_one_series_the_second_is_held_until_a_person_d
     adeyemi = await world.acting_as(ADEYEMI.login)
     with pytest.raises((Denied, NotFound)):
         await adeyemi.routing.ReleasePart(ReleasePartRequest(held_id=held.held_id))
-    await world.permit(ADEYEMI, "study.correct", STANDARD)
+    for permission in ("study.correct", "study.delete"):
+        await world.permit(ADEYEMI, permission, STANDARD)
+    # Whose they are is told to who decides, and they do not go unseen with the case.
+    told = await adeyemi.ingest.DescribeHeldParts(DescribeHeldPartsRequest(case_id=case.case_id))
+    assert [[i.patient_name for i in part.identities] for part in told.parts] == [["Second^Person"]]
+    assert [part.instance_count for part in told.parts] == [2]
+    with pytest.raises(Conflict):
+        await adeyemi.ingest.DeleteStudy(DeleteStudyRequest(case_id=case.case_id))
     await adeyemi.routing.ReleasePart(ReleasePartRequest(held_id=held.held_id))
     case = await counted(world, ADEYEMI.login, study, study.slices + 3, another=0)
     assert others in await fetched(world, ADEYEMI.login, case, tmp_path / "released")
