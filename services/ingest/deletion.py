@@ -13,20 +13,17 @@ Whatever ends the process in between, the record goes on from where it was: at t
 
 import asyncio
 from collections.abc import Collection, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from prometheus_client import Gauge
-
 from kernel.clock import Clock
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
-from plumbing import timers
 from services.ingest.domain import PartName, Reach, Sight
 from services.ingest.usecases import Outcome
 
@@ -41,15 +38,12 @@ ASKED_FOR = timedelta(seconds=30)
 TOLD_FOR = timedelta(seconds=60)
 """After this, everybody is told again."""
 OVERDUE_AFTER = timedelta(minutes=10)
-LOOK_S = 1.0
 LOOK_PAGE = 200
 """Deletions told, closed or asked about at a time; the others have their turn a second later."""
 PURGED_AT_ONCE = 1_000
 """Rows or files of a purged study that go at a time: a fraction of what a statement may take."""
 PURGED_STUDIES = 100
 """Small ones purged at a time; a large one is one batch, then the other deletions have their turn."""
-
-OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
 
 
 class State(StrEnum):
@@ -188,7 +182,11 @@ class Files(Protocol):
 
 
 class Deletions:
-    """Deletes cases, and sees to it that everybody does."""
+    """Deletes cases, and sees to it that everybody does.
+
+    Attributes:
+        woken: set when there is something to do at once.
+    """
 
     def __init__(
         self, database: Database, access: Access, routing: Routing, files: Files, new_id: NewId, clock: Clock
@@ -199,7 +197,7 @@ class Deletions:
         self._files = files
         self._new_id = new_id
         self._clock = clock
-        self._wake = asyncio.Event()
+        self.woken = asyncio.Event()
 
     async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
         """Deletes a case for the acting user; once it answers, nobody sees it any more.
@@ -268,37 +266,67 @@ class Deletions:
             return
         await self._purge(transaction, deletion, await transaction.copies(deletion.deletion_id, study_ids))
         await transaction.confirm_deletion(deletion.deletion_id, purged.by)
-        self._wake.set()
+        self.woken.set()
 
-    async def resume(self, *, asked_for: timedelta = ASKED_FOR) -> None:
-        """Goes on with the deletions that are not closed, as far as database, disk and access let it."""
-        with timers.surviving("remove rows of purged studies"):
-            await self._purge_rest()
-        with timers.surviving("unlink purged files"):
-            await self._unlink()
-        with timers.surviving("tell deletions again"):
-            async with self._database.transaction() as transaction:
-                untold = await transaction.untold_deletions(transaction.now - TOLD_FOR, CONFIRM, LOOK_PAGE)
-                for deletion in untold:
-                    await self._tell(transaction, deletion)
-        with timers.surviving("close deletions"):
-            async with self._database.transaction() as transaction:
-                for case_id in await transaction.close_deletions(CONFIRM, LOOK_PAGE):
-                    await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
-                OVERDUE.set(await transaction.overdue_deletions(transaction.now - OVERDUE_AFTER))
-        with timers.surviving("ask access for deletions"):
-            async with self._database.statements() as statements:
-                asked = await statements.asked_deletions(statements.now - asked_for, LOOK_PAGE)
-            await timers.each("ask access for deletions", asked, self._ask_again)
+    # Again and again: `events.py` says when
 
-    async def run(self) -> None:
-        """Looks after deletions for as long as the service lives."""
-        while True:
-            self._wake.clear()
-            await self.resume()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._wake.wait()
+    async def purge_rest(self) -> None:
+        """Removes some of what is left of purged studies, each batch in a transaction of its own."""
+        for _ in range(PURGED_STUDIES):
+            async with self._database.transaction() as transaction:
+                rows = await transaction.purge_some(PURGED_AT_ONCE)
+            if rows is None:
+                return
+            if rows == PURGED_AT_ONCE:
+                break
+        self.woken.set()
+
+    async def doomed_files(self) -> Sequence[DoomedFile]:
+        """Some of the files that are left of purged studies."""
+        async with self._database.statements() as statements:
+            return await statements.doomed_files(PURGED_AT_ONCE)
+
+    def unlink(self, file: DoomedFile) -> None:
+        """Removes one of them from the disk."""
+        if file.pack_id is not None:
+            self._files.seal(file.pack_id, 0)
+        if file.sha256 is not None:
+            self._files.release(file.sha256)
+
+    async def forget_files(self, removed: Sequence[DoomedFile]) -> None:
+        """Of those that are gone the rows go too."""
+        async with self._database.transaction() as transaction:
+            await transaction.forget_files(removed)
+        if len(removed) == PURGED_AT_ONCE:
+            self.woken.set()
+
+    async def tell_again(self) -> None:
+        """Tells everybody of deletions that somebody has not confirmed for a minute."""
+        async with self._database.transaction() as transaction:
+            untold = await transaction.untold_deletions(transaction.now - TOLD_FOR, CONFIRM, LOOK_PAGE)
+            for deletion in untold:
+                await self._tell(transaction, deletion)
+
+    async def close(self) -> int:
+        """Closes what everybody has confirmed; answers how many others are overdue."""
+        async with self._database.transaction() as transaction:
+            for case_id in await transaction.close_deletions(CONFIRM, LOOK_PAGE):
+                await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+            return await transaction.overdue_deletions(transaction.now - OVERDUE_AFTER)
+
+    async def unanswered(self, asked_for: timedelta) -> Sequence[Deletion]:
+        """What access was asked so long ago that it has answered, or never will."""
+        async with self._database.statements() as statements:
+            return await statements.asked_deletions(statements.now - asked_for, LOOK_PAGE)
+
+    async def ask_again(self, deletion: Deletion) -> None:
+        """Asks access for ingest itself: it has begun by now, or was never asked."""
+        try:
+            begun = await self._access.begin_delete(deletion.case_id, deletion.deletion_id, force=False)
+        except NotFound as error:
+            await self._lapse(deletion, error.sentence)
+        else:
+            await self._begin(deletion, begun)
 
     async def _must_be_decided(self, case_id: CaseId) -> None:
         if not await self._routing.undecided(case_id):
@@ -319,7 +347,7 @@ class Deletions:
                 await self._tell(transaction, deletion)
             saved = await transaction.deletion(deletion.deletion_id)
         assert saved is not None
-        self._wake.set()
+        self.woken.set()
         return saved
 
     async def _begin_again(self, actor: str, deletion: Deletion, begun: Begun) -> Deletion:
@@ -359,14 +387,6 @@ class Deletions:
                 study_instance_uids=" ".join(uids),
             )
 
-    async def _ask_again(self, deletion: Deletion) -> None:
-        try:
-            begun = await self._access.begin_delete(deletion.case_id, deletion.deletion_id, force=False)
-        except NotFound as error:
-            await self._lapse(deletion, error.sentence)
-        else:
-            await self._begin(deletion, begun)
-
     async def _lapse(self, deletion: Deletion, reason: str) -> None:
         async with self._database.transaction() as transaction:
             if await transaction.lapse_deletion(deletion.deletion_id):
@@ -378,38 +398,3 @@ class Deletions:
                     deletion=str(deletion.deletion_id),
                     reason=reason,
                 )
-
-    async def _purge_rest(self) -> None:
-        """Removes some of what is left of purged studies, each batch in a transaction of its own."""
-        for _ in range(PURGED_STUDIES):
-            async with self._database.transaction() as transaction:
-                rows = await transaction.purge_some(PURGED_AT_ONCE)
-            if rows is None:
-                return
-            if rows == PURGED_AT_ONCE:
-                break
-        self._wake.set()
-
-    async def _unlink(self) -> None:
-        """Removes files of purged studies; a row goes after its file. One that stays keeps no other."""
-        async with self._database.statements() as statements:
-            files = await statements.doomed_files(PURGED_AT_ONCE)
-        if not files:
-            return
-        removed = await asyncio.to_thread(self._remove, files)
-        async with self._database.transaction() as transaction:
-            await transaction.forget_files(removed)
-        if len(removed) == PURGED_AT_ONCE:
-            self._wake.set()
-
-    def _remove(self, files: Sequence[DoomedFile]) -> Sequence[DoomedFile]:
-        """Answers those that are gone."""
-        removed = []
-        for file in files:
-            with timers.surviving("unlink purged files", pack=file.pack_id):
-                if file.pack_id is not None:
-                    self._files.seal(file.pack_id, 0)
-                if file.sha256 is not None:
-                    self._files.release(file.sha256)
-                removed.append(file)
-        return removed

@@ -1,17 +1,14 @@
 """What users fetch, for as long as they may."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from prometheus_client import Counter
-
 from kernel.dicom import UID, parse_uid
 from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
-from plumbing import log
 from services.ingest.domain import ConfirmedStudy, Filed, StoredInstance, still_served
 from services.ingest.usecases import Database, Files
 
@@ -23,10 +20,6 @@ ANSWER_S = 1.5
 """For access to answer."""
 CUT_AFTER_S = 4.0
 """A stream of which access has said nothing for so long is cut; with RETRY_S that is within 5 s (A69)."""
-
-CUT = Counter("readroom_ingest_streams_cut", "Streams of images that ended because sight did", ["word"])
-
-_log = log.get()
 
 
 class Access(Protocol):
@@ -62,9 +55,20 @@ def no_images() -> NotFound:
 
 
 class Images:
-    """What users fetch: only what access's Decision names, and each fetch leaves an audit row."""
+    """What users fetch: only what access's Decision names, and each fetch leaves an audit row.
 
-    def __init__(self, database: Database, access: Access, files: Files) -> None:
+    Args:
+        told: hears of each stream that is cut, and why.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        access: Access,
+        files: Files,
+        told: Callable[[CaseId, ReadroomError], None],
+    ) -> None:
+        self._told = told
         self._database = database
         self._access = access
         self._files = files
@@ -90,9 +94,9 @@ class Images:
         async def watch() -> None:
             try:
                 why = await self._end_of_sight(viewer, case_id, {filed for filed, _ in found}, asked_at)
-            except Exception:  # a fault of ours: whoever does not know serves nothing
-                _log.exception("unexpected error", case=str(case_id))
+            except Exception as error:  # a fault of ours: whoever does not know serves nothing
                 why = _unchecked()
+                why.__cause__ = error
             cut.append(why)
             serving.cancel()
 
@@ -103,9 +107,8 @@ class Images:
             if not cut:
                 raise
             serving.uncancel()
-            CUT.labels(type(cut[0]).__name__).inc()
-            _log.warning("a stream of images is cut", case=str(case_id), cause=cut[0].sentence)
-            raise cut[0] from None
+            self._told(case_id, cut[0])
+            raise cut[0] from cut[0].__cause__
         finally:
             watching.cancel()
 

@@ -23,12 +23,12 @@ from plumbing.runtime import Application
 from plumbing.sealing import AuditTrail
 from plumbing.tls import TLSFiles, server_context
 from plumbing.tokens import Verifier
+from services.ingest import events
 from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient, RoutingClient
 from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
-from services.ingest.events import hearings
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.packs import Packs
@@ -136,14 +136,14 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
-    images = Images(database, access, packs)
+    images = Images(database, access, packs, events.stream_cut)
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
     quarantine = Quarantine(database, access, packs)
     deletions = Deletions(database, access, routing, packs, new_id, clock)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
-    await deletions.resume(asked_for=timedelta())
+    await events.resume(deletions, asked_for=timedelta())
 
     listener = Listener(gateways, studies, packs, EventLoopBridge(asyncio.get_running_loop()), clock)
     acceptor = dimse.Acceptor(
@@ -175,7 +175,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         authority.certificate_pem.decode(),
     )
     serve(server, gateways, studies, settle_lengths, images, held_parts, quarantine, deletions, addresses)
-    consumer = Consumer(bus, database, NAME, hearings(deletions), clock)
+    consumer = Consumer(bus, database, NAME, events.hearings(deletions), clock)
     holds = permitted.asks(channel)
     verifying.serve(server, trail, holds)
     replaying.serve(server, consumer, holds)
@@ -187,9 +187,11 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             "relay": Relay(database, bus, clock).run,
             "seal": trail.seal,
             "consumer": consumer.run,
-            "deletions": deletions.run,
+            "deletions": partial(events.look_after_deletions, deletions),
             "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
-            "studies": lambda: studies.run(gateways, OpenAssociations(acceptor, listener)),
+            "studies": partial(
+                events.look_after_studies, studies, gateways, OpenAssociations(acceptor, listener)
+            ),
         },
         ready={"database": database.ready, "listener": acceptor.ready, "disk": packs.ready},
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,6 @@ from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable, lacks
 from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
 from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
-from plumbing import timers
 from services.ingest.domain import (
     ANSWERS,
     MAX_TRANSFER_AGE,
@@ -434,7 +433,11 @@ async def _prune_transfers(transaction: Transaction, gateway_id: GatewayId, keep
 
 
 class Studies:
-    """Received studies: each instance counts once, and whoever needs to know is told."""
+    """Received studies: each instance counts once, and whoever needs to know is told.
+
+    Attributes:
+        woken: set when a pack was released.
+    """
 
     def __init__(self, database: Database, files: Files, limits: Limits, new_id: NewId) -> None:
         self._database = database
@@ -443,7 +446,7 @@ class Studies:
         self._new_id = new_id
         self._changed: set[StudyId] = set()
         self._released: dict[PackId, StudyId | None] = {}
-        self._wake = asyncio.Event()
+        self.woken = asyncio.Event()
 
     async def identify(self, sender: Sender, study_instance_uid: UID) -> StudyId:
         """The live StudyId at the facility, or the one the study will have if it becomes durable.
@@ -505,10 +508,10 @@ class Studies:
     def release(self, pack_id: PackId, study_id: StudyId | None) -> None:
         """An association has ended with this pack: it is sealed, and the study is told, at once."""
         self._released[pack_id] = study_id
-        self._wake.set()
+        self.woken.set()
 
-    async def upkeep(self, *, everything: bool = True) -> None:
-        """Seals released packs, tells changes, settles what is quiet (A55).
+    async def tell(self, *, everything: bool) -> Mapping[PackId, int]:
+        """Tells changes; answers where the released packs end, which are to be sealed.
 
         With `everything` false, only studies whose association has just ended are told.
         """
@@ -522,43 +525,18 @@ class Studies:
         async with self._database.transaction() as transaction:
             changes = await transaction.bump(telling)
             await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-            ends = await transaction.seal_packs(released)
+            return await transaction.seal_packs(released)
 
-        async def seal(pack_id: PackId) -> None:
-            await asyncio.to_thread(self._files.seal, pack_id, ends[pack_id])
-            del self._released[pack_id]
+    async def seal(self, pack_id: PackId, end: int) -> None:
+        """Seals a released pack where it ends."""
+        await asyncio.to_thread(self._files.seal, pack_id, end)
+        del self._released[pack_id]
 
-        await timers.each("seal packs", ends, seal)
-        if everything:
-            async with self._database.transaction() as transaction:
-                changes = await transaction.settle(self._limits.settle_after, TOLD_AT_ONCE)
-                await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-
-    async def run(self, gateways: Gateways, associations: Associations) -> None:
-        """Looks after studies and associations for as long as the service lives."""
-        loop = asyncio.get_running_loop()
-        due = pruned = loop.time()
-        while True:
-            everything = loop.time() >= due
-            self._wake.clear()
-            if everything:
-                due = loop.time() + CHANGES_S
-            with timers.surviving("upkeep") as upkeep:
-                await self.upkeep(everything=everything)
-            if everything:
-                with timers.surviving("abort revoked gateways"):
-                    await gateways.abort_revoked(associations)
-            if loop.time() >= pruned:
-                pruned = loop.time() + PRUNE_S
-                with timers.surviving("prune"):
-                    await gateways.prune()
-            if upkeep.failed:
-                due = loop.time() + CHANGES_S  # facts and seals wait; the next second tries again
-                await asyncio.sleep(0.1)
-            # Not `wait_for`: before Python 3.12 it turns a late cancellation into a time-out.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, due - loop.time())):
-                    await self._wake.wait()
+    async def settle(self) -> None:
+        """Settles what is quiet (A55)."""
+        async with self._database.transaction() as transaction:
+            changes = await transaction.settle(self._limits.settle_after, TOLD_AT_ONCE)
+            await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def recover(self) -> None:
         """After a start: every pack ends where the index says, and what nobody committed is gone (R3, R5)."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from kernel.errors import NotFound, ReadroomError, Unavailable
-from services.ingest.images import CUT
+from services.ingest.events import CUT
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct
 from tests.ingest.system import READER, AccessOfTheTest, Ingest

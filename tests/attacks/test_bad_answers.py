@@ -31,14 +31,15 @@ from plumbing.healing import heal
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex
+from services.ingest import events
 from services.ingest.clients import AccessClient
-from services.ingest.clients import RoutingClient as PurgesOfRouting
 from services.ingest.deletion import Deletions
 from services.ingest.store import IngestTransaction
 from services.sharing.domain import Rights
 from tests.access.service import Reporting, Routing
 from tests.attacks.bad_peers import ANSWERS, STATUSES, BadPeers, bad_peers
 from tests.hosting import hosted
+from tests.ingest.test_deletion_timers import NoRouting
 from tests.sharing.test_domain import a_bucket
 from tests.wait import eventually
 from wire.reporting.v1 import reporting_pb2
@@ -282,17 +283,15 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
     database = await Database.connect(url, IngestTransaction, clock=CLOCK, new_id=NEW_ID)
     try:
         tls = pki.tls("ingest")
-        async with (
-            rpc.connect(peers.addresses["access"], "access", tls) as channel,
-            rpc.connect(peers.addresses["routing"], "routing", tls) as to_routing,
-        ):
-            routing = PurgesOfRouting(to_routing)
+        async with rpc.connect(peers.addresses["access"], "access", tls) as channel:
             for way in ("INTERNAL", "nonsense"):
                 peers.way = way
-                deletions = Deletions(database, AccessClient(channel), routing, _no_files(), NEW_ID, CLOCK)
+                deletions = Deletions(
+                    database, AccessClient(channel), NoRouting(), _no_files(), NEW_ID, CLOCK
+                )
                 with pytest.raises(Unavailable):
                     await deletions.delete("ada", NEW_ID(), force=False)  # type: ignore[arg-type]
-                await deletions.resume()
+                await events.resume(deletions)
         async with database.statements() as statements:
             assert await statements.connection.fetchval("select count(*) from deletions") == 2
     finally:

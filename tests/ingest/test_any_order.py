@@ -26,6 +26,7 @@ from local.embedded import EmbeddedServers
 from plumbing import dimse
 from plumbing.cache import RateWindow
 from plumbing.db import Database
+from services.ingest import events
 from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
 from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
@@ -203,7 +204,7 @@ class Senders(RuleBasedStateMachine):
 
     @rule()
     def look_after(self) -> None:
-        self.world.run(self.studies.upkeep())
+        self.world.run(events.upkeep(self.studies))
 
     @invariant()
     def the_index_holds_what_came_first(self) -> None:

@@ -16,6 +16,7 @@ from kernel.errors import NotFound
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, PackId, StudyId
 from plumbing.db import Database
+from services.ingest import events
 from services.ingest.deletion import CONFIRM, Begun, Deletions, State
 from services.ingest.domain import Gateway, Limits, Reach, Sight
 from services.ingest.packs import Packs
@@ -179,16 +180,16 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
         access.for_a_user = True
         await deletions.delete(USER, case_id, force=False)
         access.for_a_user = False
-        await deletions.resume()
+        await events.resume(deletions)
         await heard(deletions, case_id, life)
-        await deletions.resume()
+        await events.resume(deletions)
 
     async def started_again(deletions: Deletions, case_id: CaseId, life: Life) -> None:
         access.for_a_user = False
         await Studies(database, packs, Limits(), NEW_ID).recover()
-        await deletions.resume(asked_for=timedelta())
+        await events.resume(deletions, asked_for=timedelta())
         await heard(deletions, case_id, life)
-        await deletions.resume()
+        await events.resume(deletions)
 
     async def lives(act: Callable[[Deletions, CaseId, Life], Any], case_id: CaseId, life: Life) -> bool:
         """Whether the process outlives what it does."""

@@ -12,7 +12,8 @@ from kernel.errors import Denied, NotFound, Unavailable, lacks
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Database
-from services.ingest.deletion import CONFIRM, OVERDUE, Begun, Deletions, State
+from services.ingest import events
+from services.ingest.deletion import CONFIRM, Begun, Deletions, State
 from services.ingest.domain import PartName, Reach, Sight
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
@@ -117,30 +118,30 @@ async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after
     case_id = CaseId(uuid4())
     await deletions.delete(USER, case_id, force=False)
     clock.move(seconds=59)
-    await deletions.resume()
+    await events.resume(deletions)
     assert await told(database) == [1]
     clock.move(seconds=1)
-    await deletions.resume()
-    await deletions.resume()
+    await events.resume(deletions)
+    await events.resume(deletions)
     assert await told(database) == [1, 2]
     for by in CONFIRM[1:]:
         await confirm(database, deletions, case_id, by)
     clock.move(minutes=9)
-    await deletions.resume()
+    await events.resume(deletions)
     assert await told(database) == [1, 2, 3]
-    assert OVERDUE._value.get() == 0
+    assert events.OVERDUE._value.get() == 0
     clock.move(seconds=1)
-    await deletions.resume()
-    assert OVERDUE._value.get() == 1
+    await events.resume(deletions)
+    assert events.OVERDUE._value.get() == 1
     access.reaches["operator"] = Reach(everywhere=True)
     (found,) = await deletions.list(None, 10)
     assert (found.state, found.waiting_for) == (State.BEGUN, (CONFIRM[0],))
     await confirm(database, deletions, case_id, CONFIRM[0])
     await confirm(database, deletions, case_id, CONFIRM[0])
-    await deletions.resume()
-    assert OVERDUE._value.get() == 0
+    await events.resume(deletions)
+    assert events.OVERDUE._value.get() == 0
     clock.move(days=1)
-    await deletions.resume()
+    await events.resume(deletions)
     assert await told(database) == [1, 2, 3]
     assert (await deletions.list(None, 10))[0].state is State.CLOSED
 
@@ -153,14 +154,14 @@ async def test_access_is_asked_again_after_half_a_minute(
     with pytest.raises(Unavailable):
         await deletions.delete(USER, case_id, force=False)
     clock.move(seconds=29)
-    await deletions.resume()
+    await events.resume(deletions)
     assert len(access.begins) == 1
     clock.move(seconds=1)
-    await deletions.resume()
+    await events.resume(deletions)
     assert len(access.begins) == 2
     access.answer = answer
-    await deletions.resume()
-    await deletions.resume()
+    await events.resume(deletions)
+    await events.resume(deletions)
     assert len(access.begins) == 3
     assert await told(database) == [1]
 
@@ -189,7 +190,7 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
     first = await deletions.delete(USER, case_id, force=False)
     for by in CONFIRM if closed else CONFIRM[:2]:
         await confirm(database, deletions, case_id, by)
-    await deletions.resume()
+    await events.resume(deletions)
     refusal = lacks("study.delete", at="the facility of the case")
     access.answer, allowed = refusal, access.answer
     with pytest.raises(Denied):
@@ -206,7 +207,7 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
     assert await told(database) == [1, 2]
     for by in CONFIRM:
         await confirm(database, deletions, case_id, by)
-    await deletions.resume()
+    await events.resume(deletions)
     access.reaches["operator"] = Reach(everywhere=True)
     assert [each.state for each in await deletions.list(None, 10)] == [State.CLOSED]
     async with database.statements() as statements:
@@ -229,7 +230,7 @@ async def test_a_wish_whose_answer_was_lost_outlives_a_refusal(
         await deletions.delete(USER, case_id, force=False)
     access.answer = answer
     clock.move(seconds=30)
-    await deletions.resume()
+    await events.resume(deletions)
     assert await told(database) == [1]
 
 
