@@ -137,6 +137,31 @@ def _refused_in_every_way(gateway: Gateway, whole: DicomObject) -> None:
     assert sender.aborted() == (2, 5)
 
 
+async def test_a_site_may_keep_vendors_own_classes_out_and_sees_which(
+    tmp_path: Path, pki: Pki, central: CentralOfTheTest
+) -> None:
+    strict = Gateway(
+        tmp_path / "gateway",
+        pki,
+        dicom_address=central.address("dicom"),
+        gateway_address=central.address("gateways"),
+        more="private_classes = false",
+    )
+    await asyncio.to_thread(strict.start)
+    raw = "1.3.12.2.1107.5.9.1"
+    try:
+        peer = ByHand(strict.ports["plain"], associate=False)
+        peer.socket.sendall(write_proposal(MODALITY, TITLE, [(raw, "1.2.840.10008.1.2.1")], None))
+        assert peer.pdu()[0] == 0x02
+        peer.command(0x0001, sop_class=raw).fragment(b"x", command=False)
+        assert peer.status() == 0x0122
+        peer.close()
+        (row,) = status(strict)["refused_contexts"]["rows"]
+        assert (row["uid"], row["times"]) == (raw, 1)
+    finally:
+        strict.kill()
+
+
 async def test_a_device_that_errs_in_each_instance_is_one_row_that_counts(gateway: Gateway) -> None:
     await asyncio.to_thread(gateway.start)
     odd = short(b"??")

@@ -109,6 +109,19 @@ async def test_an_object_of_a_vendors_own_class_is_stored_byte_for_byte(
         await eventually(lambda: _equal(ingest, {sending.sop_instance_uid: digest(sending)}), within=30)
 
 
+async def test_a_site_may_keep_vendors_own_classes_out(ingest: Ingest, enrolled: EnrolledGateway) -> None:
+    await ingest.stop()
+    ingest.environ["READROOM_INGEST_PRIVATE_CLASSES"] = "false"
+    await ingest.start()
+    sender, raw = Sender.of(ingest, enrolled), "1.3.12.2.1107.5.9.1"
+
+    def accepted() -> list[str]:
+        with sender.association([(CT, ExplicitVRLittleEndian), (raw, ExplicitVRLittleEndian)]) as opened:
+            return [str(context.abstract_syntax) for context in opened.accepted_contexts]
+
+    assert await asyncio.to_thread(accepted) == [CT]
+
+
 async def test_ingest_counts_contexts_that_it_does_not_accept(
     ingest: Ingest, enrolled: EnrolledGateway
 ) -> None:
@@ -136,6 +149,27 @@ async def test_one_gateway_serves_several_facilities_by_the_title_called(
         await eventually(lambda: _count(ingest, 2), within=60)
         rows = await ingest.rows("select receiving_facility_id from studies")
         assert {row["receiving_facility_id"] for row in rows} == {RIVERSIDE, HARBOUR}
+
+
+@pytest.mark.proves("GWY-16", part="the cloud records it, and the resend starts there")
+async def test_a_study_is_sent_again_from_the_gateway_that_the_cloud_names(
+    ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
+) -> None:
+    """A technician asks the cloud which gateway it was, and finds the study there by its patient."""
+    other = await ingest.enrol("ELSEWHERE", HARBOUR)
+    study = a_uid()
+    async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
+        await sent_objects(gateway.modality(), a_ct(study=study))
+        await eventually(lambda: gateway.states() == ["done"], within=30)
+        (row,) = await ingest.rows("select study_id from studies")
+        told = await ingest.service("routing").DescribeStudy(
+            pb.DescribeStudyRequest(study_id=str(row["study_id"]))
+        )
+        assert told.study.gateway_id == enrolled.gateway_id != other.gateway_id
+        (kept,) = json.loads(gateway.acts("--kept", "--json", "--patient", "vermeer ada"))["kept"]["rows"]
+        assert kept["study"] == study
+        assert gateway.acts("--export", kept["study"]) == f"exporting {study} as RIVERSIDE: 1 instances\n"
+        await eventually(lambda: gateway.states() == ["done", "done"], within=30)
 
 
 @pytest.mark.proves("GWY-22")
