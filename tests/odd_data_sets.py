@@ -126,16 +126,20 @@ def store(
     made: tuple[str, bytes],
     transfer_syntax_uid: str = EXPLICIT,
     *,
+    sop_class: str = CT,
     calling: str = "CT1",
     called: str = "READROOM",
 ) -> int | None:
-    """Sends a CT by C-STORE; answers the status, None if the receiver ends the association instead."""
+    """Sends an instance by C-STORE, a CT unless told otherwise.
+
+    Answers the status; None if the receiver ends the association instead.
+    """
     uid, data = made
     peer = ByHand(port, associate=False)
     try:
-        peer.socket.sendall(write_proposal(calling, called, [(CT, transfer_syntax_uid)], None))
+        peer.socket.sendall(write_proposal(calling, called, [(sop_class, transfer_syntax_uid)], None))
         assert peer.pdu()[0] == 0x02
-        peer.command(0x0001, instance=uid).fragment(data, command=False)
+        peer.command(0x0001, instance=uid, sop_class=sop_class).fragment(data, command=False)
         kind, body = peer.pdu()
         if kind != 0x04:
             return None

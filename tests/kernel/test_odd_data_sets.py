@@ -3,13 +3,16 @@
 import struct
 from itertools import pairwise
 
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.dataset import MAX_NOTES
 from kernel.filing import CannotBeFiled, Examination, Fault
+from plumbing.dimse.negotiation import STORAGE_CLASSES
 from tests.ingest.objects import CT, element
+from tests.kernel.test_dataset import FILES, data_set
 from tests.odd_data_sets import (
     ITEM,
     SEQUENCE_END,
@@ -57,6 +60,30 @@ def test_the_peers_store_it(peer: Peer) -> None:
         name for name, odd in TAKEN.items() if store(peer.port, odd.made(), odd.transfer_syntax_uid) != 0
     ]
     assert refused == []
+
+
+@pytest.mark.filterwarnings("ignore:Expected explicit VR")
+def test_what_is_refused_of_pydicoms_objects_the_peers_refuse_too(peer: Peer) -> None:
+    refused_here, taken_there = 0, []
+    for path in FILES:
+        meta = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta
+        sop_class = str(meta.get("MediaStorageSOPClassUID", ""))
+        if sop_class not in STORAGE_CLASSES:
+            continue
+        data, syntax = data_set(path)
+        made = str(meta.MediaStorageSOPInstanceUID), data
+        try:
+            examination = Examination(sop_class, made[0], syntax)
+            examination.feed(data)
+            examination.finish()
+            examination.identify()
+        except CannotBeFiled as unfit:
+            if unfit.fault is not Fault.UNINDEXABLE:  # nobody could find it again
+                refused_here += 1
+                if store(peer.port, made, syntax, sop_class=sop_class) == 0:
+                    taken_there.append(path.name)
+    assert refused_here > 5
+    assert taken_there == []
 
 
 @pytest.mark.parametrize("name", KEPT_TOO)
