@@ -12,10 +12,12 @@ from typing import Literal, Protocol
 from kernel.errors import Denied, Invalid, NotFound, lacks
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId
 from services.ingest.domain import Gateway, PartName, Sight, Study
-from services.ingest.parts import MAX_MODALITIES, StudyInParts
+from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
 
 MAX_ASKED = 100
 MAX_VALUES = 8
+WHOLE = 0
+"""In place of the number of a part: the study as a whole."""
 FACILITY_ADMIN, CORRECT_STUDY, DELETE_STUDY = "facility.admin", "study.correct", "study.delete"
 DESCRIBED = "held_parts.described"
 
@@ -66,10 +68,15 @@ class HeldPart:
 
 
 def held_part(
-    found: StudyInParts, number: int, gateway: Gateway, tag: str, *, shows_patient: bool
+    found: StudyInParts,
+    parts: Sequence[Part],
+    number: int,
+    gateway: Gateway,
+    tag: str,
+    *,
+    shows_patient: bool,
 ) -> HeldPart:
-    """What is told of a part, which is the only one found, or of the study as a whole."""
-    parts = found.parts
+    """What is told of a part, or of the study as a whole: then `parts` are several."""
     received_at = min(part.received_at for part in parts)
     values = dict.fromkeys(value for part in parts for value in part.mapping_values)
     named = {part.identity for part in parts}
@@ -103,7 +110,7 @@ class Transaction(Protocol):
     async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
     async def receiving_facilities(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, FacilityId]: ...
     async def study_in_parts(
-        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: int | None = None
+        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: Collection[int] = ()
     ) -> StudyInParts | None: ...
 
 
@@ -201,20 +208,29 @@ class HeldParts:
             for each, standing in standings.items()
             if standing.holds
         }
-        described: list[HeldPart] = []
+        told: dict[PartName, HeldPart] = {}
         async with self._database.transaction() as transaction:
-            for study_id, number in dict.fromkeys(names):
-                facility_id = facilities.get(study_id)
+            for study_id, facility_id in facilities.items():
                 if facility_id not in tags:
                     continue
-                tag = tags[facility_id]
-                found = await transaction.study_in_parts(study_id, tag, 0, only=number or None)
-                if found is None or not found.parts:
-                    continue
-                gateway = await transaction.gateway(found.study.gateway_id)
-                assert gateway is not None, "a study refers to its gateway"
-                shows_patient = standings[facility_id].sees_cases
-                described.append(held_part(found, number, gateway, tag, shows_patient=shows_patient))
+                tag, shows_patient = tags[facility_id], standings[facility_id].sees_cases
+                asked = {number for each, number in names if each == study_id}
+                # The study as a whole is one look, and the named parts of it are another.
+                for numbers in (asked & {WHOLE}, asked - {WHOLE}):
+                    if not numbers:
+                        continue
+                    found = await transaction.study_in_parts(study_id, tag, 0, only=numbers - {WHOLE})
+                    if found is None:
+                        continue
+                    gateway = await transaction.gateway(found.study.gateway_id)
+                    assert gateway is not None, "a study refers to its gateway"
+                    for number in numbers:
+                        parts = [each for each in found.parts if number in (WHOLE, each.number)]
+                        if parts:
+                            told[study_id, number] = held_part(
+                                found, parts, number, gateway, tag, shows_patient=shows_patient
+                            )
+            described = [told[name] for name in dict.fromkeys(names) if name in told]
             if described:
                 await transaction.record(
                     actor,

@@ -11,9 +11,9 @@ from plumbing.db import Transaction
 from services.ingest.domain import Study
 from services.ingest.parts import MAX_SERIES_NAMED, PARTS_PAGE, SEVERAL, Part, StudyInParts
 
-# Parts of study $1 behind number $2, with the values of tag $3, at most $4; with $5 only the part of that
-# number. An instance of the version before names no part: its series is one. As long as that is not kept as a
-# part, it is what its rows say.
+# Parts of study $1 behind number $2, with the values of tag $3, at most $4; with $5 only parts of these
+# numbers. An instance of the version before names no part: its series is one. As long as that is not kept as
+# a part, it is what its rows say.
 _PARTS = """
     with counted as (
         select coalesce(i.part, s.ordinal) as number, max(s.series_instance_uid) as series_instance_uid,
@@ -21,7 +21,7 @@ _PARTS = """
         from instances i left join series s
             on i.part is null and s.study_id = i.study_id and s.series_instance_uid = i.series_instance_uid
         where i.study_id = $1 and (i.part > $2 or i.part is null) and coalesce(i.part, s.ordinal) > $2
-          and ($5::int is null or coalesce(i.part, s.ordinal) = $5)
+          and ($5::int[] is null or coalesce(i.part, s.ordinal) = any($5))
         group by 1 order by 1 limit $4)
     select c.number, c.instance_count, c.received_at, p.number is not null as is_kept, p.identity,
            p.attribute_set, p.mapping is null as is_several,
@@ -52,15 +52,17 @@ class PartStore(Transaction):
     """Reads the parts of studies; the functions in 0007 write them."""
 
     async def study_in_parts(
-        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: int | None = None
+        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: Collection[int] = ()
     ) -> StudyInParts | None:
         """A page: the study's row first, so that its version is never newer than the rest; then the parts, so
-        that everything is there that they name. With `only`, no part but that."""
+        that everything is there that they name. With `only`, no parts but these."""
         row = await self.connection.fetchrow("select * from studies where study_id = $1", study_id)
         if row is None:
             return None
         study = received_study(row)
-        rows = await self.connection.fetch(_PARTS, study_id, after_part, mapping_tag, PARTS_PAGE + 1, only)
+        rows = await self.connection.fetch(
+            _PARTS, study_id, after_part, mapping_tag, PARTS_PAGE + 1, list(only) or None
+        )
         not_kept = 0 if row["by_parts"] else 1
         identities = await self._numbered("select number, identity from identities", study_id)
         attribute_sets = await self._numbered("select number, attributes from attribute_sets", study_id)

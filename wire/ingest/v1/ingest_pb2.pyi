@@ -1151,7 +1151,7 @@ class HeldPart(_message.Message):
     calling_ae_title: _builtins.str
     """The calling AE title of that instance."""
     instance_count: _builtins.int
-    """Instances stored."""
+    """Instances stored; for a study as a whole here and below of its first 500 parts."""
     mapping_tag: _builtins.str
     """The mapping tag of the receiving facility; empty: it has none."""
     shows_patient: _builtins.bool
