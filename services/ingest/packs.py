@@ -22,6 +22,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -106,27 +107,22 @@ def _record(key: str, value: str) -> bytes:
 
 
 def _block(name: str, size: int, kind: bytes, modified_at: datetime) -> bytes:
-    """One ustar header block (POSIX.1-2017, pax, ustar interchange format)."""
-    block = bytearray(BLOCK)
-    block[0 : len(name)] = name.encode("ascii")
-    block[100:108] = b"0000600\x00"
-    block[108:116] = block[116:124] = b"0000000\x00"
-    block[124:136] = f"{size if size <= MAX_USTAR_SIZE else 0:011o}\x00".encode()
-    block[136:148] = f"{int(modified_at.timestamp()):011o}\x00".encode()
-    block[148:156] = b" " * 8
-    block[156:157] = kind
-    block[257:265] = b"ustar\x0000"
-    block[148:156] = f"{sum(block):06o}\x00 ".encode()
-    return bytes(block)
+    """One ustar header block."""
+    block = tarfile.TarInfo(name)
+    block.type = kind
+    block.size = size if size <= MAX_USTAR_SIZE else 0
+    block.mtime = int(modified_at.timestamp())
+    block.mode = 0o600
+    return block.tobuf(tarfile.USTAR_FORMAT)
 
 
 def header(label: Label, size: int) -> bytes:
     """The header of an entry: always HEADER_LENGTH bytes."""
     name = label.sha256.hex()
     return (
-        _block(f"PaxHeaders/{name}", RECORDS_LENGTH, b"x", label.received_at)
+        _block(f"PaxHeaders/{name}", RECORDS_LENGTH, tarfile.XHDTYPE, label.received_at)
         + _records(label, size)
-        + _block(f"{name}.dcm", size, b"0", label.received_at)
+        + _block(f"{name}.dcm", size, tarfile.REGTYPE, label.received_at)
     )
 
 
