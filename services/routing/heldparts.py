@@ -6,11 +6,14 @@ from uuid import UUID
 
 from kernel.errors import NotFound, Unavailable, lacks
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.routing.parts import Held, HeldKind, judge
+from services.routing.parts import Held, HeldKind, Judged, judge
 from services.routing.placements import Placements
-from services.routing.usecases import FACILITY_ADMIN, Access, Administration, Database, Sight
+from services.routing.usecases import FACILITY_ADMIN, Access, Administration, Database, Sight, Transaction
 
 STUDY_CORRECT = "study.correct"
+
+TRIES = 3
+"""Newer images may come between asking ingest and the act: after so many times a person tries again."""
 
 UNDECIDED_NAMED = 100
 """Parts of other patients that are named where a deletion is refused: more than a person would look at."""
@@ -66,43 +69,43 @@ class HeldParts:
         self, actor: str, action: str, held_id: UUID, *, release: bool, preview: bool
     ) -> Verdicts:
         async with self._database.audited(actor, action, f"held:{held_id}"):
-            held, owner = await self._may(held_id)
-            study = await self._placements.fetch(held.study_id)
-            async with self._database.transaction() as transaction:
-                known = await transaction.lock_study(held.study_id)
-                parts = await transaction.held_parts_of(held.study_id)
-                if study is None or known is None or known.case_id is None or parts.get(held.part) != held:
-                    raise Unavailable("what is held of the study has just changed: look again")
-                placement = await transaction.lock_placement(known.case_id)
-                if placement is None or placement.facility_id != owner or study.version < known.version:
-                    raise Unavailable("the case has just changed: try again")
-                judged = judge(held, parts, release=release)
-                said = Verdicts(placement.case_id, held.study_id, tuple(sorted(judged)))
-                if not preview:
-                    await transaction.judge(held.study_id, judged, by=actor)
-                    known = replace(known, judged={**known.judged, **judged})
-                    await self._placements.follow(transaction, study, known, placement)
-                    await transaction.record(
-                        actor,
-                        action,
-                        f"case:{said.case_id}",
-                        "done",
-                        study_id=str(said.study_id),
-                        part=held.part,
-                        part_count=len(judged),
-                        reason=held.reason,
-                    )
-                return said
+            held, case_id, owner = await self._may(held_id)
+            for _ in range(TRIES):
+                study = await self._placements.fetch(held.study_id)
+                async with self._database.transaction() as transaction:
+                    known = await transaction.lock_study(held.study_id)
+                    placement = await transaction.lock_placement(case_id)
+                    if study is None or known is None or placement is None or placement.facility_id != owner:
+                        raise Unavailable("the case has just moved or gone: look again")
+                    if study.version < known.version:
+                        continue
+                    said = await _said(transaction, held, release=release)
+                    if not preview:
+                        await transaction.judge(study.id, said, by=actor)
+                        known = replace(known, judged={**known.judged, **said})
+                        await self._placements.follow(transaction, study, known, placement)
+                        await transaction.record(
+                            actor,
+                            action,
+                            f"case:{case_id}",
+                            "done",
+                            study_id=str(study.id),
+                            part=held.part,
+                            part_count=len(said),
+                            reason=held.reason,
+                        )
+                    return Verdicts(case_id, study.id, tuple(sorted(said)))
+            raise Unavailable("images of the study keep arriving: try again")
 
-    async def _may(self, held_id: UUID) -> tuple[Held, FacilityId]:
-        """The held part and the owner of its case, if the actor may say whose images these are."""
+    async def _may(self, held_id: UUID) -> tuple[Held, CaseId, FacilityId]:
+        """The held part, its case and the owner, if the actor may say whose images these are."""
         async with self._database.transaction() as transaction:
             held = await transaction.held_part(held_id)
         corrected = await self._access.check_permission(STUDY_CORRECT)
         if not corrected:
             raise lacks(STUDY_CORRECT, at="the facility of the case")
         sight = await self._access.check(held.case_id) if held and held.case_id else Sight()
-        if held is None or sight.facility_id is None or not sight.by_privilege:
+        if held is None or held.case_id is None or sight.facility_id is None or not sight.by_privilege:
             raise NotFound(
                 "no such part is held, or you do not see its case by a privilege of your own", field="held_id"
             )
@@ -112,4 +115,13 @@ class HeldParts:
             administered = await self._access.check_permission(FACILITY_ADMIN)
             if held.facility_id not in administered:
                 raise lacks(FACILITY_ADMIN, at="the hub of the images")
-        return held, sight.facility_id
+        return held, held.case_id, sight.facility_id
+
+
+async def _said(transaction: Transaction, held: Held, *, release: bool) -> Mapping[int, Judged]:
+    """What is said by it of which parts of the study; raises Unavailable if it does not wait any more."""
+    parts = await transaction.held_parts_of(held.study_id)
+    chosen = parts.get(held.part)
+    if chosen is None or (chosen.id, chosen.reason) != (held.id, held.reason):
+        raise Unavailable("what is held of the study has just changed: look again")
+    return judge(chosen, parts, release=release)

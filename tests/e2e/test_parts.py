@@ -33,16 +33,16 @@ async def one_more(
     return path
 
 
-async def held_beside(world: World, case: Case, count: int = 1) -> list[Held]:
-    """What is held of the case, once there is so much."""
+async def held_beside(world: World, case: Case, instances: int = 1) -> Held:
+    """The part that is held of the case, once it has so many instances."""
     admin = await world.acting_as(ADMIN)
 
-    async def listed() -> list[Held] | None:
+    async def listed() -> Held | None:
         held = [
             each async for each in every(admin.routing.ListHeld, ListHeldRequest(), lambda page: page.held)
         ]
         held = [each for each in held if each.case_id == case.case_id]
-        return held if len(held) == count else None
+        return held[0] if [each.instance_count for each in held] == [instances] else None
 
     found = await eventually(listed, within=20.0)
     assert found
@@ -77,7 +77,7 @@ async def test_of_two_patients_in_one_series_the_second_is_held_until_a_person_d
     await one_more(world, NORTHGATE, study, tmp_path, 1, **other)
     case = await counted(world, ADEYEMI.login, study, study.slices, another=1)
     assert case.patient_name == study.patient_name
-    (held,) = await held_beside(world, case)
+    held = await held_beside(world, case)
     assert (held.kind, list(held.differs)) == (Held.KIND_ANOTHER_PATIENT, ["PatientID", "PatientName"])
     others = str(uid(study.name, "one more", 1))
     assert others not in await fetched(world, ADEYEMI.login, case, tmp_path / "held")
@@ -86,6 +86,7 @@ async def test_of_two_patients_in_one_series_the_second_is_held_until_a_person_d
     await one_more(world, NORTHGATE, study, tmp_path, 2)
     await one_more(world, NORTHGATE, study, tmp_path, 3, **other)
     case = await counted(world, ADEYEMI.login, study, study.slices + 1, another=1)
+    await held_beside(world, case, instances=2)
 
     adeyemi = await world.acting_as(ADEYEMI.login)
     with pytest.raises((Denied, NotFound)):
@@ -110,12 +111,19 @@ async def test_what_a_person_discards_is_never_shown_or_served(world: World, tmp
     await send(world, NORTHGATE, study, tmp_path)
     await one_more(world, NORTHGATE, study, tmp_path, 1, PatientID="P-2", PatientName="Second^Person")
     case = await counted(world, ADEYEMI.login, study, study.slices, another=1)
-    (held,) = await held_beside(world, case)
-    await world.permit(ADEYEMI, "study.correct", STANDARD)
+    held = await held_beside(world, case)
+    for permission in ("study.correct", "study.delete"):
+        await world.permit(ADEYEMI, permission, STANDARD)
     adeyemi = await world.acting_as(ADEYEMI.login)
+    delete = DeleteStudyRequest(case_id=case.case_id)
+    with pytest.raises(Conflict, match="another patient"):
+        await adeyemi.ingest.DeleteStudy(delete)
+
     await adeyemi.routing.DiscardPart(DiscardPartRequest(held_id=held.held_id))
     case = await counted(world, ADEYEMI.login, study, study.slices, another=0)
     assert len(await fetched(world, ADEYEMI.login, case, tmp_path / "kept")) == study.slices
+    await adeyemi.ingest.DeleteStudy(delete)
+    assert await world.case(ADEYEMI.login, study.study_instance_uid) is None
 
 
 @pytest.mark.proves("RTE-9", part="a later image takes nothing away")
@@ -127,7 +135,7 @@ async def test_one_image_of_another_institution_takes_nothing_from_a_locked_case
     case = await seen(world, VOS.login, study)
     await locks(VOS)(world, case.case_id)
     await one_more(world, CENTRAL, study, tmp_path, 1, InstitutionName="Elsewhere")
-    (held,) = await held_beside(world, case)
+    held = await held_beside(world, case)
     assert (held.kind, held.facility_id) == (Held.KIND_PART, world.facility_ids[HUB])
     after = await counted(world, VOS.login, study, study.slices, another=0)
     assert (after.case_id, after.facility_name) == (case.case_id, ENDPOINT)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -157,6 +158,23 @@ async def test_what_grew_since_a_person_looked_is_not_discarded_with_it(routing:
     await routing.held_parts.discard(ADMIN, await the_held(routing), preview=False)
     (held,) = await routing.held()
     assert (held.part, held.instance_count) == (more.number, 5)
+
+
+async def test_images_that_arrive_meanwhile_do_not_keep_a_person_from_deciding(routing: Routing) -> None:
+    study, case = await two_patients(routing)
+    held_id = await the_held(routing)
+    newer = replace(study, version=2, settled=True)
+    asked = routing.archive.describe_study
+
+    async def overtaken(*question: Any) -> Study | None:
+        answer = await asked(*question)
+        await received(routing, newer)
+        return answer
+
+    routing.archive.describe_study = overtaken  # type: ignore[method-assign,assignment]
+    said = await routing.held_parts.release(ADMIN, held_id, preview=False)
+    assert said.case_id == case.case_id
+    assert len(await shown(routing)) == 2
 
 
 # Who may
