@@ -5,13 +5,14 @@ see cases there. So a list is put together from both.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TypeVar
 
 import click
 
-from kernel.errors import Conflict, NotFound
+from kernel.errors import Conflict, Denied, NotFound
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
@@ -19,6 +20,7 @@ from readroom.facilities import save_rule
 from readroom.pages import every
 from readroom.show import Column, Output, Table, instant
 from readroom.words import HELD, REASONS
+from wire.access.v1.access_pb2 import ListCasesRequest
 from wire.ingest.v1.ingest_pb2 import DescribeHeldPartsRequest, HeldPart, Identity
 from wire.routing.v1.routing_pb2 import (
     Change,
@@ -84,11 +86,41 @@ async def _described(readroom: Readroom, held: Sequence[Held]) -> list[Row]:
         asked = [DescribeHeldPartsRequest.PartName(study_id=study, part=part) for study, part in some]
         answer = await readroom.ingest.DescribeHeldParts(DescribeHeldPartsRequest(parts=asked))
         parts |= {(part.study_id, part.part): part for part in answer.parts}
+    parts |= await _of_cases(readroom, held, parts)
     suggested = await _suggested(readroom, held, parts)
     nothing = SuggestRulesResponse.Suggestion()
     return [
         Row(h, parts.get((h.study_id, h.part), HeldPart()), suggested.get(h.held_id, nothing)) for h in held
     ]
+
+
+async def _of_cases(
+    readroom: Readroom, held: Sequence[Held], known: dict[tuple[str, int], HeldPart]
+) -> dict[tuple[str, int], HeldPart]:
+    """What else of another patient's parts is for whoever may correct the case, wherever it was received."""
+    found: dict[tuple[str, int], HeldPart] = {}
+    cases = {
+        h.case_id
+        for h in held
+        if h.kind == Held.KIND_ANOTHER_PATIENT
+        and not known.get((h.study_id, h.part), HeldPart()).shows_patient
+    }
+    for case_id in sorted(cases):
+        with suppress(Denied, NotFound):  # they only administer the hub
+            answer = await readroom.ingest.DescribeHeldParts(DescribeHeldPartsRequest(case_id=case_id))
+            found |= {(part.study_id, part.part): part for part in answer.parts}
+    return found
+
+
+async def _patient_of_case(readroom: Readroom, case_id: str) -> str | None:
+    """The patient of a case, if the caller sees the case."""
+    if not case_id:
+        return None
+    async for case in every(readroom.access.ListCases, ListCasesRequest(page_size=500), lambda p: p.cases):
+        if case.case_id == case_id:
+            told = (case.patient_name, case.patient_id, case.patient_birth_date, case.patient_sex)
+            return _joined(told)
+    return None
 
 
 async def _suggested(
@@ -118,12 +150,11 @@ def _patients(part: HeldPart) -> list[str]:
 def _patient(identity: Identity) -> str:
     """Name, id with its issuer, birth date and sex, as received."""
     issuer = identity.issuer_of_patient_id
-    told = (
-        identity.patient_name,
-        f"{identity.patient_id} of {issuer}" if issuer else identity.patient_id,
-        identity.patient_birth_date,
-        identity.patient_sex,
-    )
+    patient_id = f"{identity.patient_id} of {issuer}" if issuer else identity.patient_id
+    return _joined((identity.patient_name, patient_id, identity.patient_birth_date, identity.patient_sex))
+
+
+def _joined(told: Iterable[str]) -> str:
     return " · ".join(each for each in told if each) or "without a name"
 
 
@@ -179,7 +210,8 @@ async def list_held(readroom: Readroom, out: Output) -> None:
 async def show(readroom: Readroom, out: Output, held_id: str) -> None:
     """Show everything that you may know of one of them."""
     row = await one(readroom, held_id)
-    table = await queue_table(readroom)
+    case_patient = await _patient_of_case(readroom, row.held.case_id)
+    table = (*await queue_table(readroom), Column[Row]("case_patient", lambda _: case_patient))
     if out.as_json:
         out.item(table, row)
         return
@@ -268,10 +300,15 @@ async def move(readroom: Readroom, out: Output, case: str, facility: str, previe
 @acting
 async def release(readroom: Readroom, out: Output, held_id: str, preview: bool) -> None:
     """Say that a held part belongs to its case; of another patient, that both are one patient."""
+    row = await one(readroom, held_id)
+    patient = ", ".join(_patients(row.part)) or "a patient that you may not know"
+    case_patient = await _patient_of_case(readroom, row.held.case_id) or "a patient that you may not know"
     answer = await readroom.routing.ReleasePart(ReleasePartRequest(held_id=held_id, preview=preview))
-    would = "would be released" if preview else "released"
+    verb = "would join" if preview else "join"
     out.done(
-        f"{len(answer.parts)} of the held parts {would} to case {answer.case_id}",
+        f"{len(answer.parts)} of the held parts, of {patient}, {verb} the case of {case_patient}",
+        patient=patient,
+        case_patient=case_patient,
         case_id=answer.case_id,
         study_id=answer.study_id,
         parts=list(map(str, answer.parts)),

@@ -141,10 +141,18 @@ def test_a_part_of_another_patient_is_discarded_or_released(admin: Run, send: Se
     (row,) = waiting(admin, "another-patient")
     assert {"PatientID", "PatientName"} <= set(row["differs"])
 
-    def released(*more: str) -> bool:
-        return admin("held", "release", row["held_id"], *more).code == 0
+    def previewed() -> bool:  # as soon as access shows the case
+        return admin("held", "release", row["held_id"], "--preview").code == 0
 
-    assert until(lambda: released("--preview"), 10.0)  # until access shows the case
+    assert until(previewed, 10.0)
+    preview = admin("held", "release", row["held_id"], "--preview").out
+    assert "Rembrandt^Titus · MS44-0002" in preview
+    assert "would join the case of Vermeer^Ada · MS44-0001" in preview
+    shown = admin("held", "show", row["held_id"], "--json").json
+    assert (["Rembrandt^Titus · MS44-0002 · 19700131 · F"], "Vermeer^Ada · MS44-0001 · 19700131 · F") == (
+        shown["patient"],
+        shown["case_patient"],
+    )
     waiting(admin, "another-patient")
     assert admin("held", "discard", row["held_id"]).code == 0
     waiting(admin, "another-patient", 0)
