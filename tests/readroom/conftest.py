@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from demo.dicom_files import SyntheticCT
+from demo.dicom_files import SyntheticCT, written_as
 from demo.modality import Called, PynetdicomModality
 from local.processes import until
 from local.system import LocalSystem
@@ -88,8 +88,8 @@ class Ward:
 
     run: Run
     case_id: str
-    send: Callable[[int], None]
-    """Sends the image with this number of the study; the first was sent."""
+    send: Callable[..., None]
+    """Sends the image with this number of the study, with these elements; the first was sent."""
 
     def by(self, login: str, *arguments: str | Path) -> Answer:
         assert self.run("login", login).code == 0
@@ -143,9 +143,10 @@ def ward(site: Run, system: LocalSystem, folder: Path) -> Ward:
     identity = TLSFiles(*(folder / "gateway" / name for name in ("gateway.pem", "gateway.key", "ca.pem")))
     called = Called(host, int(port), "READROOM", identity)
 
-    def send(number: int) -> None:
-        paths = replace(study, slices=number).write(folder / f"{study.name}-{number}")
-        PynetdicomModality(TITLE).send(paths[-1:], called, lambda: None)
+    def send(number: int, **elements: str) -> None:
+        path = replace(study, slices=number).write(folder / f"{study.name}-{number}")[-1]
+        sent = written_as(path, path.with_name("sent.dcm"), **elements) if elements else path
+        PynetdicomModality(TITLE).send([sent], called, lambda: None)
 
     send(1)
     found: list[str] = []

@@ -197,3 +197,17 @@ def test_a_case_is_deleted_by_who_may_and_everybody_confirms(shared: Ward) -> No
         return found["state"] == "closed" and found["waiting_for"] == [] and bool(found["closed_at"])
 
     assert until(closed, 20.0)
+
+
+def test_a_case_with_which_another_patients_images_are_held_is_not_deleted_and_they_are_listed(
+    shared: Ward,
+) -> None:
+    shared.by("admin", "user", "change", "chief", "--permission", f"study.delete@{SITE}")
+    shared.send(2, PatientID="P-2", PatientName="Hals^Bea")
+    assert until(lambda: bool(shared.listed("chief", "another_patient_held")), 10.0)
+    refused = shared.by("chief", "case", "delete", shared.case_id, "--json")
+    assert refused.code == 6
+    assert "release or discard them first" in refused.err
+    (held,) = refused.json
+    assert (held["patient_name"], held["patient_id"], held["instances"]) == (["Hals^Bea"], ["P-2"], 1)
+    assert shared.listed("chief", "case_id") == shared.case_id
