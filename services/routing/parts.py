@@ -175,8 +175,12 @@ def agree(study: Study, known: KnownStudy, reason: Reason) -> Agreement:
     """Parts that belong to the case of a placed study, and what of it waits; each part does one or the other,
     unless a person has discarded it.
 
-    A case that nobody has distributed yet may still find its deciding value.
+    A case that nobody has distributed yet may still find its deciding value. Raises Unavailable if the
+    snapshot lacks a part that belongs: it is older, or the ingest of the version before told it by series.
     """
+    lacking = known.confirmed(study) - {part.number for part in study.parts}
+    if any(number >= FIRST_PART for number in lacking):
+        raise Unavailable("ingest does not tell a part of the study that it told before")
     undistributed = reason in UNDISTRIBUTED
     walk = _Walk(study, known, may_decide=undistributed)
     waiting = [Waiting(HeldKind.UNDISTRIBUTED, HeldReason(reason.value))] if undistributed else []

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.dicom import UID
+from kernel.errors import Unavailable
 from services.routing.domain import FIRST_PART, Part, PlacedStudy, Reason, Study
 from services.routing.parts import (
     HELD_SENTENCES,
@@ -172,6 +173,19 @@ def test_a_discarded_part_waits_again_only_when_more_images_have_come() -> None:
 
 
 # What the version before left
+
+
+def test_a_snapshot_that_lacks_what_belongs_takes_nothing_away() -> None:
+    study = a_study(HERE, ("1.1", None), ("1.2", "MS44"))
+    known = directly(study)
+    known = replace(known, placed=agree(study, known, Reason.DIRECT).study)
+    for snapshot in (replace(study, parts=study.parts[:1]), of_series(study)):
+        with pytest.raises(Unavailable):
+            agree(snapshot, known, Reason.DIRECT)
+    # What an ingest of the version before described by series, the next one describes by parts.
+    known = directly(study)
+    known = replace(known, placed=agree(of_series(study), known, Reason.DIRECT).study)
+    assert agree(study, known, Reason.DIRECT).study.all_series
 
 
 def test_what_the_version_before_showed_stays() -> None:
