@@ -41,14 +41,17 @@ from wire.routing.v1.routing_pb2 import (
 _AT_ONCE = 100
 """Parts that ingest describes, and values for which routing suggests a rule, in one request."""
 
+_CHANGES_AT_ONCE = 25
+"""What one request re-evaluates."""
+
 
 T = TypeVar("T")
 
 
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], at_once: int = _AT_ONCE) -> Iterator[list[T]]:
     """The items, as many at once as a request takes."""
     remaining = iter(items)
-    while some := list(islice(remaining, _AT_ONCE)):
+    while some := list(islice(remaining, at_once)):
         yield some
 
 
@@ -366,7 +369,7 @@ async def reevaluate(readroom: Readroom, out: Output, hub: str, apply: bool) -> 
     if apply:
         wanted, stay = [c for c in changes if not c.why_not], [c for c in changes if c.why_not]
         changes = stay
-        for some in _batches(wanted):
+        for some in _batches(wanted, _CHANGES_AT_ONCE):
             request = ReevaluateRequest(hub_facility_id=hub_id, changes=some)
             changes += (await readroom.routing.Reevaluate(request)).changes
     name = await names.facility_name(readroom)

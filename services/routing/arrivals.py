@@ -73,10 +73,10 @@ class Arrivals:
         """Applies a snapshot; only a newer one than the last has an effect."""
         study = arrival.study
         before = await transaction.waiting_placement(study.id)
-        known = await transaction.lock_study(study.id)
         late = None
-        if before is not None and before.reason is Reason.NO_VALUE and known is not None:
-            late = await _decided_late(transaction, study, known, before)
+        if before is not None and before.reason is Reason.NO_VALUE:
+            known = await transaction.lock_study(study.id)
+            late = await _decided_late(transaction, study, known, before) if known else None
         await self._placements.place(transaction, study)
         placement = await transaction.lock_placement(before.case_id) if before and late else None
         if placement is None or late is None or placement.reason is not Reason.NO_VALUE:

@@ -29,8 +29,9 @@ from services.routing.usecases import (
     administered,
 )
 
-MAX_CHANGES = 100
-"""In one preview and in one request: each asks ingest for a snapshot, and access about a move."""
+MAX_CHANGES = 25
+"""In one preview and in one request. Each asks ingest for a snapshot and access about a move, some 40 ms, and
+whoever asks waits 3 s at most."""
 
 _REEVALUATED = {HeldKind.UNDISTRIBUTED, HeldKind.PART}
 

@@ -51,6 +51,12 @@ class Suggestions:
         return Suggestion(rule, match_key(rule.text) in keys)
 
 
+def nearest(rules: Iterable[EndpointRule], values: Iterable[str]) -> dict[str, Suggestion | None]:
+    """The rule nearest to each mapping value."""
+    suggestions = Suggestions(rules)
+    return {value: suggestions.nearest(value) for value in values}
+
+
 def _pairs(text: str) -> frozenset[str]:
     """The pairs of neighbouring characters, the blanks at both ends counting as one each."""
     padded = f" {text} "

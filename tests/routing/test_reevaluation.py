@@ -11,7 +11,7 @@ from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason, Study
 from services.routing.moves import Move
 from services.routing.parts import HeldKind, HeldReason
-from services.routing.reevaluation import CHANGED, Change
+from services.routing.reevaluation import CHANGED, MAX_CHANGES, Change
 from tests.routing.builders import JANE, JOHN, Object, a_study
 from tests.routing.conftest import ADMIN, Routing
 
@@ -302,3 +302,14 @@ async def test_a_facility_that_has_the_study_already_gets_no_second(routing: Rou
     )
 
     assert [] == await scene.preview()
+
+
+async def test_a_long_queue_is_previewed_page_by_page(routing: Routing, scene: Scene) -> None:
+    studies = [await scene.received(("1.1", "MS55")) for _ in range(MAX_CHANGES + 2)]
+    await routing.rule(scene.hub, "MS55", scene.hillside)
+
+    first, after = await routing.reevaluation.preview(ADMIN, scene.hub.id, None)
+    rest, last = await routing.reevaluation.preview(ADMIN, scene.hub.id, after)
+
+    assert (MAX_CHANGES, 2, None) == (len(first), len(rest), last)
+    assert {study.id for study in studies} == {change.study_id for change in [*first, *rest]}

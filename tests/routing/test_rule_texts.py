@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from kernel.dicom import MAPPING_TAGS, MAX_VALUE_CHARACTERS
-from kernel.errors import Conflict, Invalid
+from kernel.errors import Conflict, Invalid, NotFound
 from kernel.ids import FacilityId, RuleId
 from services.routing.domain import (
     EndpointRule,
@@ -18,7 +18,7 @@ from services.routing.domain import (
 )
 from services.routing.suggestions import Suggestions
 from tests.routing.builders import a_facility, a_study
-from tests.routing.conftest import Routing
+from tests.routing.conftest import ADMIN, Routing
 
 ENDPOINT = a_facility(Model.ENDPOINT)
 FIRST, SECOND = FacilityId(uuid4()), FacilityId(uuid4())
@@ -126,3 +126,18 @@ def test_the_nearest_text_is_suggested_if_it_is_near(value: str, nearest: str | 
 
 def test_without_rules_nothing_is_suggested() -> None:
     assert rules().nearest("MS44") is None
+
+
+async def test_who_administers_a_hub_is_told_the_nearest_rule_for_each_value(routing: Routing) -> None:
+    hub, other = [await routing.facility(name, Model.HUB) for name in ("Hub", "Other Hub")]
+    endpoint = await routing.facility("Lakeside", Model.ENDPOINT)
+    rule = await routing.rule(hub, "Maple Street", endpoint)
+
+    found = await routing.rules.suggest(ADMIN, hub.id, ["Mapel Street", "Northgate", "Mapel Street"])
+
+    assert [rule, None, rule] == [each and each.rule for each in found]
+    with pytest.raises(Invalid):
+        await routing.rules.suggest(ADMIN, hub.id, ["x"] * 101)
+    routing.only_at(other.id)
+    with pytest.raises(NotFound):
+        await routing.rules.suggest(ADMIN, hub.id, ["Maple Street"])

@@ -802,7 +802,7 @@ class ReevaluateRequest(_message.Message):
     """The token of the page before; empty for the first page. Of a preview."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
-        """The changes, as a preview answered them, at most 100; none: this is a preview."""
+        """The changes, as a preview answered them, at most 25; none: this is a preview."""
 
     def __init__(
         self,
@@ -831,7 +831,7 @@ class ReevaluateResponse(_message.Message):
     """Token of the next page; empty on the last page."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
-        """Of a preview one page, of at most 100 things that wait; else in the order asked."""
+        """Of a preview one page, of at most 25 things that wait; else in the order asked."""
 
     def __init__(
         self,
