@@ -1,5 +1,6 @@
 """Settings: a frozen value, read once from the environment; a bad value names its key."""
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -7,14 +8,17 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FilePath,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
+from kernel.countries import KNOWN
 from kernel.errors import Invalid
 from plumbing import remote
 from plumbing.tls import TLSFiles
@@ -29,6 +33,34 @@ def _host_and_port(address: str) -> str:
 
 Address = Annotated[str, AfterValidator(_host_and_port)]
 """`host:port`; an IPv6 host stands in brackets. Port 0 lets the system choose."""
+
+
+IPAddress = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_address(text)))]
+"""An address of IPv4 or IPv6, not a host's name."""
+
+
+def listed(value: Any) -> Any:
+    """The parts of a text between commas."""
+    return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [each for each in value if each not in KNOWN]:
+        raise ValueError(f"expected ISO 3166 codes of countries: {len(unknown)} are not")
+    return value
+
+
+Countries = Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_known)]
+"""ISO 3166 codes, separated by commas."""
+
+
+def valid(kind: Any, text: str, field: str) -> str:
+    """The text as a value of one of the kinds above; raises Invalid, which names `field`."""
+    try:
+        return str(TypeAdapter(kind).validate_python(text))
+    except ValidationError as error:
+        (detail,) = error.errors(include_input=False, include_url=False)
+        raise Invalid(f"`{field}` {_cause(detail['type'], detail['msg'])}: `{text}`", field=field) from None
 
 
 def _in_a_folder(path: Path) -> Path:

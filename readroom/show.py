@@ -60,6 +60,11 @@ class Output:
         else:
             click.echo(harmless(sentence))
 
+    def warn(self, sentences: Iterable[str]) -> None:
+        """What went well but for this: on the way of errors, so that the output stays what it is."""
+        for sentence in sentences:
+            click.echo(harmless(f"warning: {sentence}"), err=True)
+
 
 def harmless(text: str) -> str:
     """`text` with everything escaped that a terminal might obey instead of show.

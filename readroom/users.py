@@ -166,6 +166,7 @@ async def _save_user(
         wanted.permissions.extend(await permission_grants(readroom, permissions))
     saved = await readroom.access.SaveUser(SaveUserRequest(user=wanted, set_permissions=replace))
     out.item(await user_table(readroom), saved.user)
+    out.warn(saved.warnings)
 
 
 @user.command("list")

@@ -1,6 +1,7 @@
 """AccessService: proto to domain; back again with `answers.py`."""
 
 import re
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypeVar
 from uuid import UUID
@@ -20,7 +21,7 @@ from services.access.administration import Users
 from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
 from services.access.buckets import Buckets, Grant, Share, Standing
 from services.access.caseindex import Position
-from services.access.contact import checked_contact
+from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
 from services.access.domain import (
     Level,
@@ -62,6 +63,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         deletions: Deletions,
         moves: Moves,
         revisions: RevisionTokens,
+        text_countries: Collection[str],
     ) -> None:
         self._sight = sight
         self._users = users
@@ -70,6 +72,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._deletions = deletions
         self._moves = moves
         self._revisions = revisions
+        self._text_countries = text_countries
 
     # Users and privileges
 
@@ -89,7 +92,11 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             ),
         )
         user, revision = await self._users.save_user(acting_login(), settings)
-        return pb.SaveUserResponse(user=answers.a_user(user), revision=self._revisions.token(revision))
+        return pb.SaveUserResponse(
+            user=answers.a_user(user),
+            revision=self._revisions.token(revision),
+            warnings=unreachable(user.contact, self._text_countries),
+        )
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
@@ -407,11 +414,12 @@ def serve(
     deletions: Deletions,
     moves: Moves,
     revisions: RevisionTokens,
+    text_countries: Collection[str],
 ) -> None:
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(sight, users, folders, buckets, deletions, moves, revisions),
+        AccessApi(sight, users, folders, buckets, deletions, moves, revisions, text_countries),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
 

@@ -5,12 +5,15 @@ only what is plainly an address or a mobile number is taken.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 import phonenumbers
 
+from kernel.countries import serves
 from kernel.errors import Invalid
 from kernel.language import Language
+from kernel.maildomains import ascii_domain
 
 # The longest path of RFC 5321 (4.5.3.1.3) without its angle brackets.
 MAX_EMAIL_CHARACTERS = 254
@@ -18,7 +21,7 @@ MAX_EMAIL_CHARACTERS = 254
 _MAX_NUMBER_CHARACTERS = 32
 
 # A dot-atom of RFC 5322 (3.2.3) at host names of RFC 1123: no quotes, comments, lists, blanks or line ends,
-# and nothing outside of ASCII, for not every server between takes that.
+# and no local part outside of ASCII, for not every server between takes that.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
@@ -66,7 +69,23 @@ def changed_fields(old: Contact, new: Contact) -> frozenset[str]:
     return frozenset(name for name in names if getattr(old, name) != getattr(new, name))
 
 
-def _checked_email(email: str) -> str:
+def unreachable(contact: Contact, text_countries: Collection[str]) -> list[str]:
+    """What cannot be sent to a contact, in sentences that repeat no number."""
+    if not contact.mobile_number or serves(text_countries, contact.mobile_number):
+        return []
+    return [
+        "no one-time code can be sent to this mobile number: text messages go only to "
+        f"{', '.join(sorted(text_countries))}"
+    ]
+
+
+def _checked_email(text: str) -> str:
+    """The address with its domain in ASCII."""
+    local, at, domain = text.rpartition("@")
+    try:
+        email = f"{local}{at}{ascii_domain(domain)}"
+    except ValueError:
+        email = ""
     if len(email) > MAX_EMAIL_CHARACTERS or not _EMAIL.fullmatch(email):
         raise Invalid(
             f"`email` is not an address like name@example.org of at most {MAX_EMAIL_CHARACTERS} characters",

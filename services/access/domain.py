@@ -16,7 +16,6 @@ A role whose ceiling is NONE opens no path at all: an operator supports the inst
 Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPORT to DRAFT and no further.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
@@ -24,6 +23,7 @@ from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
+from kernel import logins
 from kernel.errors import Invalid, NotFound, Unauthenticated
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from services.access.contact import NO_CONTACT, Contact
@@ -35,8 +35,6 @@ MAX_FOLDER_NAME_CHARACTERS = 64
 
 # Any date in the past expires at once; much earlier ones have no instant in every time zone.
 _FIRST_EXPIRY = date(1970, 1, 1)
-
-_LOGIN = re.compile(r"[a-z0-9._@-]{1,64}", re.ASCII)
 
 
 class Level(IntEnum):
@@ -485,23 +483,23 @@ def decide(
 
 def canonical_login(login: str) -> str:
     """The one spelling of a login: without regard to case, and free of `$`, quotes and blanks (A11)."""
-    canonical = login.lower()
-    if not _LOGIN.fullmatch(canonical):
-        raise Invalid("`login` must be 1 to 64 of letters, digits and `._@-`", field="login")
+    canonical = logins.canonical(login)
+    if canonical is None:
+        raise Invalid(f"`login` must be {logins.EXPECTED}", field="login")
     return canonical
 
 
 def acting_login(login: str) -> str:
     """The login of who acts; raises Unauthenticated for what can be nobody's."""
-    canonical = login.lower()
-    if not _LOGIN.fullmatch(canonical):
+    canonical = logins.canonical(login)
+    if canonical is None:
         raise no_active_user()
     return canonical
 
 
 def possible_logins(texts: Iterable[str]) -> list[str]:
     """The canonical spelling of what can be somebody's login; of the rest there is nobody."""
-    return [login for text in texts if _LOGIN.fullmatch(login := text.lower())]
+    return [login for text in texts if (login := logins.canonical(text)) is not None]
 
 
 def checked_name(name: str, max_characters: int) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from kernel.clock import Clock, MonotonicClock
+from kernel.countries import DEFAULT
 from kernel.ids import UUID7, NewId
 from plumbing import healing, replaying, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
-from plumbing.config import Address, ServiceSettings
+from plumbing.config import Address, Countries, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
 from plumbing.sealing import AuditTrail
@@ -35,6 +36,7 @@ class Settings(ServiceSettings):
 
     Attributes:
         ingest_address, routing_address, reporting_address: gRPC addresses of those whose facts it hears.
+        text_countries: as notify is told: ISO 3166 codes of the countries that text messages are sent to.
         revision_key: encrypts revision tokens; at least 32 characters, the same at each instance.
     """
 
@@ -43,6 +45,7 @@ class Settings(ServiceSettings):
     ingest_address: Address
     routing_address: Address
     reporting_address: Address
+    text_countries: Countries = DEFAULT
     revision_key: SecretStr
 
 
@@ -80,7 +83,7 @@ async def build(
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, sight, users, folders, buckets, deletions, moves, revisions)
+    api.serve(server, sight, users, folders, buckets, deletions, moves, revisions, settings.text_countries)
     consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
     holds = api.holds(sight)
     verifying.serve(server, trail, holds)

@@ -39,6 +39,12 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
         await self._codes.send(request.mobile_number, request.code, language)
         return pb.SendTextResponse()
 
+    async def CheckNumbers(  # noqa: N802
+        self, request: pb.CheckNumbersRequest, context: Context
+    ) -> pb.CheckNumbersResponse:
+        served, countries = self._codes.check_numbers(request.mobile_numbers)
+        return pb.CheckNumbersResponse(served=served, countries=countries)
+
     async def ListDeliveries(  # noqa: N802
         self, request: pb.ListDeliveriesRequest, context: Context
     ) -> pb.ListDeliveriesResponse:

@@ -19,6 +19,7 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 
 from kernel.clock import Clock
+from kernel.countries import serves
 from kernel.delivery import Event, Undelivered
 from kernel.errors import Conflict, Denied, Invalid, Unavailable
 from services.notify.domain import Breaker, Letter, Mailbox, mailbox
@@ -278,7 +279,7 @@ class TextGateway:
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
-        self._countries = frozenset(countries)
+        self.countries = frozenset(countries)
         self._clock = clock
         self._breaker = Breaker()
         self._session = aiohttp.ClientSession(
@@ -333,5 +334,5 @@ class TextGateway:
         mobile = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
         if phonenumbers.number_type(parsed) not in mobile:
             raise Invalid("`mobile_number` is not that of a mobile telephone", field="mobile_number")
-        if phonenumbers.region_code_for_number(parsed) not in self._countries:
+        if not serves(self.countries, number):
             raise Denied("no text messages are sent to that country", field="mobile_number")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from kernel.delivery import Delivery, Event, Undelivered
+from kernel.delivery import Delivery, Event, State, Undelivered
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
+from kernel.maildomains import ascii_domain
 
 
 class Message(StrEnum):
@@ -55,6 +56,22 @@ class Notice(Delivery):
     message: Message
     about: AboutBucket | AboutPrivilege
     asked_at: datetime
+
+
+NOT_AGAIN: Mapping[State, str] = {
+    State.WAITING: "the mail waits for its next attempt: nothing needs to be resent",
+    State.SENT: "the mail server has taken the mail: it is not sent twice",
+    State.CANCELLED: (
+        "the mail was cancelled: {reason}; a reminder comes anew when its user can be reached and the "
+        "privilege still stands, a mail about a share when it is shared again"
+    ),
+}
+"""What is said to who wants a notice sent again that is not dead, and of which it is known what became."""
+
+
+def why_not_again(notice: Notice) -> str:
+    """Why the notice is not sent again, and what can be done instead."""
+    return NOT_AGAIN[notice.state].format(reason=notice.last_error)
 
 
 KEPT_FOR = timedelta(days=90)
@@ -241,15 +258,15 @@ def mailbox(address: str) -> Mailbox:
     """Raises Undelivered for what is not exactly one address, so that nothing of it becomes a command."""
     local, at, domain = address.rpartition("@")
     try:
-        ascii_domain = domain.encode("idna").decode()
-    except UnicodeError:
-        ascii_domain = ""
+        in_ascii = ascii_domain(domain)
+    except ValueError:
+        in_ascii = ""
     fits = len(local.encode(errors="replace")) <= 64 and len(address) <= 254
     known = _LOCAL.fullmatch(local) or _QUOTED.fullmatch(local)
     visible = all(unicodedata.category(each)[0] not in "CZ" or each == " " for each in local)
-    if not (at and fits and known and visible and _HOST.fullmatch(ascii_domain)):
+    if not (at and fits and known and visible and _HOST.fullmatch(in_ascii)):
         raise Undelivered(Event.REFUSED, "the address is not one that mail can be sent to")
-    return Mailbox(local, ascii_domain)
+    return Mailbox(local, in_ascii)
 
 
 # Text messages

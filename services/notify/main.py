@@ -4,10 +4,9 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import phonenumbers
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -19,12 +18,13 @@ from pydantic import (
 )
 
 from kernel.clock import Clock
+from kernel.countries import DEFAULT
 from kernel.delivery import Undelivered
 from kernel.ids import NewId
 from kernel.language import Language
 from plumbing import delivering, healing, permitted, replaying, rpc, runtime, timers, verifying
 from plumbing.bus import Bus, Consumer
-from plumbing.config import Address, ServiceSettings
+from plumbing.config import Address, Countries, ServiceSettings, listed
 from plumbing.delivering import Sender
 from plumbing.outbox import Relay
 from plumbing.remote import is_loopback
@@ -39,25 +39,12 @@ from services.notify.rendering import Templates
 from services.notify.store import NotifyDatabase
 from services.notify.usecases import NAME, Codes, Letters, Notices, Office
 
-COUNTRIES = "AT,BE,CH,CZ,DE,DK,FR,GB,IE,IT,LI,LU,MC,NL,PL"
-"""Where Dutch, French, German and English are spoken in Europe, and the neighbours."""
-
-
-def _listed(value: Any) -> Any:
-    return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
-
 
 def _mail_address(value: str) -> str:
     try:
         mailbox(value)
     except Undelivered as error:
         raise ValueError("expected a mail address") from error
-    return value
-
-
-def _countries(value: tuple[str, ...]) -> tuple[str, ...]:
-    if unknown := [each for each in value if each not in phonenumbers.SUPPORTED_REGIONS]:
-        raise ValueError(f"expected ISO 3166 codes of countries: {len(unknown)} are not")
     return value
 
 
@@ -88,7 +75,8 @@ class Settings(ServiceSettings):
         text_ca: PEM of the authority of the text gateway's certificate; by default those of the system.
         text_token: the bearer token that goes with them.
         text_timeout_s: for the text gateway to accept one; less than the 3 s that sharing waits.
-        text_countries: ISO 3166 codes, separated by commas: numbers of other countries are refused.
+        text_countries: ISO 3166 codes, separated by commas: numbers of other countries are refused. Access is
+            told the same, to warn who registers such a number.
         reminder_days: how many days before a privilege expires reminders are sent (A51); empty for none.
         reminders_to: the address of the office that is reminded beside the holder; empty for none.
         reminders_language: the language of what is sent there: `en`, `nl`, `fr` or `de`.
@@ -110,10 +98,8 @@ class Settings(ServiceSettings):
     text_ca: FilePath | None = None
     text_token: SecretStr
     text_timeout_s: PositiveFloat = 2.5
-    text_countries: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_countries)] = tuple(
-        COUNTRIES.split(",")
-    )
-    reminder_days: Annotated[tuple[PositiveInt, ...], BeforeValidator(_listed)] = (30, 7, 1)
+    text_countries: Countries = DEFAULT
+    reminder_days: Annotated[tuple[PositiveInt, ...], BeforeValidator(listed)] = (30, 7, 1)
     reminders_to: MailAddress | Literal[""] = ""
     reminders_language: Language = Language.EN
 

@@ -37,8 +37,25 @@ class Reminders:
                 await transaction.cancel_reminders(
                     person.id, ending, "the privilege was renewed or taken away"
                 )
+                if person.active and person.email:
+                    await self._ask_again(transaction, person.id)
                 saved += 1
         return saved
+
+    async def _ask_again(self, transaction: Transaction, user_id: UserId) -> None:
+        """Asks once more for the last reminder of each privilege.
+
+        One that was cancelled, because the user had no address or was not active, waits again.
+        Any other stays as it is.
+        """
+        for expiring in await transaction.reminded(user_id):
+            await self._ask(transaction, expiring, expiring.last_days)
+
+    async def _ask(self, transaction: Transaction, expiring: Expiring, days: int | None) -> None:
+        assert days is not None
+        about = AboutPrivilege(expiring.user_id, expiring.facility_id, expiring.expires_at, days)
+        for message in self._messages:
+            await transaction.ask(message, about)
 
     async def plan(self) -> int:
         """Asks for the reminders that have become due; how many privileges they are about."""
@@ -50,9 +67,7 @@ class Reminders:
                 days = due_step(expiring, self._steps, transaction.now)
                 if days is None:
                     continue
-                about = AboutPrivilege(expiring.user_id, expiring.facility_id, expiring.expires_at, days)
-                for message in self._messages:
-                    await transaction.ask(message, about)
+                await self._ask(transaction, expiring, days)
                 await transaction.save_step(replace(expiring, last_days=days))
                 planned += 1
         return planned

@@ -204,6 +204,15 @@ class NotifyTransaction(db.Transaction):
             why,
         )
 
+    async def reminded(self, user_id: UserId) -> Sequence[Expiring]:
+        """The privileges of a user that still stand and were reminded of."""
+        rows = await self.connection.fetch(
+            "select * from expiring where user_id = $1 and last_days is not null and expires_at > $2",
+            user_id,
+            self.now,
+        )
+        return list(map(_expiring, rows))
+
     async def lock_due(self, steps: Collection[int]) -> Sequence[Expiring]:
         """The privileges of which a step has come that is nearer than the last reminder; they are ours."""
         rows = await self.connection.fetch(
@@ -220,12 +229,7 @@ class NotifyTransaction(db.Transaction):
             list(steps),
             max(steps),
         )
-        return [
-            Expiring(
-                UserId(row["user_id"]), FacilityId(row["facility_id"]), row["expires_at"], row["last_days"]
-            )
-            for row in rows
-        ]
+        return list(map(_expiring, rows))
 
     async def save_step(self, expiring: Expiring) -> None:
         await self.connection.execute(
@@ -262,6 +266,12 @@ class NotifyDatabase(db.Database[NotifyTransaction]):
             yield transaction
         if transaction.asked:
             self.asked.set()
+
+
+def _expiring(row: asyncpg.Record) -> Expiring:
+    return Expiring(
+        UserId(row["user_id"]), FacilityId(row["facility_id"]), row["expires_at"], row["last_days"]
+    )
 
 
 def _notice(row: asyncpg.Record | Mapping[str, Any]) -> Notice:

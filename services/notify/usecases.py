@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
+from kernel.countries import serves
 from kernel.delivery import AFTER, Event, NotDue, State
-from kernel.errors import Conflict, NotFound, lacks
+from kernel.errors import Conflict, Invalid, NotFound, lacks
 from kernel.events import CasePurged, Fact
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
@@ -29,11 +30,15 @@ from services.notify.domain import (
     checked_code,
     lines,
     one_line,
+    why_not_again,
 )
 
 NAME = "notify"
 OPERATOR = "operator"
 SHARE_ADMIN = "share.admin"
+
+NUMBERS_AT_ONCE = 100
+"""More than a share has recipients."""
 
 Outcome = Literal["done", "refused"]
 
@@ -78,7 +83,14 @@ class Access(Protocol):
 
 
 class Texts(Protocol):
-    """Text messages."""
+    """Text messages.
+
+    Attributes:
+        countries: ISO 3166 codes of the countries that they are sent to.
+    """
+
+    @property
+    def countries(self) -> Collection[str]: ...
 
     async def send(self, number: str, text: str) -> None:
         """Raises Conflict where the gateway has surely not taken it, Unavailable where nobody knows; Invalid
@@ -116,6 +128,7 @@ class Transaction(Protocol):
 
     async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]: ...
     async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool: ...
+    async def reminded(self, user_id: UserId) -> Sequence[Expiring]: ...
     async def cancel_reminders(self, user_id: UserId, standing: Collection[Expiring], why: str) -> None: ...
     async def lock_due(self, steps: Collection[int]) -> Sequence[Expiring]: ...
     async def save_step(self, expiring: Expiring) -> None: ...
@@ -198,7 +211,7 @@ class Notices:
                 if notice is None:
                     raise NotFound(f"there is no notice `{notice_id}`")
                 if (notice.state, Event.RESEND) not in AFTER:
-                    raise Conflict(f"a notice that is {notice.state} is not sent again")
+                    raise Conflict(why_not_again(notice))
                 if notice.state is State.UNKNOWN and transaction.now < notice.held_until:
                     raise Conflict(
                         "the notice is being handed over: wait five minutes for what becomes of it"
@@ -333,3 +346,10 @@ class Codes:
 
     async def send(self, number: str, code: str, language: Language) -> None:
         await self._texts.send(number, self._press.code(language, checked_code(code)))
+
+    def check_numbers(self, numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:
+        """To which of these numbers text messages are sent, and to which countries at all."""
+        if len(numbers) > NUMBERS_AT_ONCE:
+            raise Invalid(f"`mobile_numbers` must be at most {NUMBERS_AT_ONCE}", field="mobile_numbers")
+        countries = self._texts.countries
+        return [serves(countries, each) for each in numbers], sorted(countries)

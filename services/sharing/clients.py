@@ -131,7 +131,7 @@ def _change(change: Change) -> pb.ChangeBucketsRequest.Change:
 
 @answers.of("notify")
 class NotifyClient:
-    """Hands texts over."""
+    """Hands texts over, and says where they go."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._notify = notify_pb2_grpc.NotifyServiceStub(channel)
@@ -142,3 +142,8 @@ class NotifyClient:
                 mobile_number=mobile_number, code=code, language=LANGUAGE_VALUES[language]
             )
         )
+
+    async def served(self, mobile_numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:
+        request = notify_pb2.CheckNumbersRequest(mobile_numbers=mobile_numbers)
+        answer = await self._notify.CheckNumbers(request)
+        return answers.as_many(answer.served, len(mobile_numbers)), answer.countries

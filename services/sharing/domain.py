@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
+from kernel import logins
 from kernel.errors import Conflict, Expired, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
@@ -20,9 +20,6 @@ from services.sharing.validity import THE_DEFAULT, Validity, is_earlier
 MAX_CASES = 100
 MAX_REASON_CHARACTERS = 500
 MAX_MESSAGE_CHARACTERS = 2_000
-
-
-_LOGIN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 # How a bucket stands
@@ -380,12 +377,15 @@ def check_cases(case_ids: Sequence[CaseId]) -> None:
         raise Invalid("`case_ids` names a case twice", field="case_ids")
 
 
-def check_logins(logins: Sequence[str], max_recipients: int, at_least: int = 1) -> None:
-    if not at_least <= len(logins) <= max_recipients:
+def check_logins(named: Sequence[str], max_recipients: int, at_least: int = 1) -> None:
+    if not at_least <= len(named) <= max_recipients:
         raise Invalid(f"`recipients` must be {at_least} to {max_recipients}", field="recipients")
-    if not all(map(_LOGIN.fullmatch, logins)):
-        raise Invalid("`recipients` names what is no login", field="recipients")
-    if len({login.lower() for login in logins}) < len(logins):
+    canonical = list(map(logins.canonical, named))
+    if None in canonical:
+        raise Invalid(
+            f"`recipients` holds what cannot be a login: expected {logins.EXPECTED}", field="recipients"
+        )
+    if len(set(canonical)) < len(canonical):
         raise Invalid("`recipients` names somebody twice", field="recipients")
 
 
@@ -413,6 +413,17 @@ def check_recipient(recipient: Recipient, user: User | None, sender_login: str) 
             f"`send_mail` cannot be chosen: `{user.login}` has no e-mail address", field="send_mail"
         )
     return user
+
+
+def check_numbers(users: Sequence[User], served: Sequence[bool], countries: Collection[str]) -> None:
+    """Refuses a code for who has a number to which no text message is sent."""
+    for user, is_served in zip(users, served, strict=True):
+        if not is_served:
+            raise Invalid(
+                f"`two_factor` cannot be chosen for `{user.login}`: no text messages are sent to the country "
+                f"of their mobile number, only to {', '.join(countries)}",
+                field="two_factor",
+            )
 
 
 def language_of(languages: Sequence[Language]) -> Language:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Protocol
 from uuid import UUID
 
 from kernel.errors import (
@@ -34,6 +35,7 @@ from services.sharing.domain import (
     check,
     check_cases,
     check_logins,
+    check_numbers,
     check_recipient,
     language_of,
     no_bucket,
@@ -104,6 +106,14 @@ class Described:
     link: str
 
 
+class Texts(Protocol):
+    """The service notify."""
+
+    async def served(self, mobile_numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:
+        """Whether text messages are sent to each number, and to which countries at all."""
+        ...
+
+
 class Shares:
     """What senders do, and those who administer their shares."""
 
@@ -111,6 +121,7 @@ class Shares:
         self,
         database: Database,
         access: Access,
+        texts: Texts,
         telling: Telling,
         links: Links,
         new_id: NewId,
@@ -119,6 +130,7 @@ class Shares:
         self._database = database
         self._acts = Acts(database)
         self._access = access
+        self._texts = texts
         self._telling = telling
         self._links = links
         self._new_id = new_id
@@ -159,6 +171,7 @@ class Shares:
                     "`allow_further_sharing` is not allowed at this facility", field="allow_further_sharing"
                 )
             users = await self._access.users([actor, *(each.login for each in wanted.recipients)])
+            await self._check_numbers(actor, wanted.recipients, users)
             share = await self._save_pending(actor, share_id, wanted, way, users)
             revision = await self._granted(share)
             return await self._activate(share, preferences_of(wanted.recipients)), revision
@@ -194,6 +207,24 @@ class Shares:
         if not by_privilege and not (parent and policy.further_sharing_allowed):
             raise lacks(SHARE_CREATE, at=CASES_FACILITY)
         return Way(facility_id, owners[case_ids[0]].time_zone, policy, parent)
+
+    async def _check_numbers(
+        self, actor: str, recipients: Sequence[Recipient], users: Mapping[str, User]
+    ) -> None:
+        """Refuses a code for who cannot be sent one.
+
+        While notify does not answer, the share is made: the code is sent, or refused, when they ask for it.
+        """
+        coded = [
+            check_recipient(each, users.get(each.login.lower()), actor)
+            for each in recipients
+            if each.two_factor
+        ]
+        if not coded:
+            return
+        with suppress(Unavailable):
+            served, countries = await self._texts.served([each.mobile_number for each in coded])
+            check_numbers(coded, served, countries)
 
     async def _save_pending(
         self, actor: str, share_id: ShareId, wanted: Wanted, way: Way, users: Mapping[str, User]

@@ -47,7 +47,9 @@ NOT_EMAILS = [
     '"jane doe"@example.org',
     "jane@[127.0.0.1]",
     "jané@example.org",
-    "jane@münchen.example",
+    "jane@mün chen.example",
+    "jane@☃.example",
+    "jürgen@clinic.example",
     "jane@example..org",
     "jane..doe@example.org",
     ".jane@example.org",
@@ -99,6 +101,10 @@ NOT_NUMBERS = [
 @pytest.mark.parametrize("email", EMAILS)
 def test_an_address_is_taken_as_it_is(email: str) -> None:
     assert Contact(email) == checked_contact(f" {email} ", "", None)
+
+
+def test_an_international_domain_becomes_its_a_labels() -> None:
+    assert checked_contact("jane@Straße.example", "", None).email == "jane@xn--strae-oqa.example"
 
 
 @pytest.mark.proves("SEC-12", part="no address reaches further than a header's value")

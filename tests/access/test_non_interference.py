@@ -17,6 +17,7 @@ import pytest
 from google.protobuf.message import Message
 
 from kernel.clock import MonotonicClock
+from kernel.countries import DEFAULT
 from kernel.errors import ReadroomError
 from kernel.ids import FolderId
 from local.pki import Pki
@@ -274,6 +275,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.deletions,
         access.moves,
         revisions,
+        DEFAULT,
     )
     port = await server.start()
     resources.push_async_callback(server.stop, 0.1)

@@ -477,7 +477,7 @@ async def test_of_a_mail_of_unknown_fate_an_operator_sends_another_once_nobody_h
 
     assert first == second.message["Message-ID"]
     assert SENT == await notify.state()
-    with pytest.raises(Conflict, match="sent is not sent again"):
+    with pytest.raises(Conflict, match="the mail server has taken the mail: it is not sent twice"):
         await notify.notices.resend("olga", (await notify.only()).id)
 
 

@@ -1,13 +1,16 @@
 """Privileges that expire: who is told when, by the clock (NTF-1, A51, R11)."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from kernel.delivery import State
+from kernel.errors import Conflict
 from kernel.language import Language
 from plumbing.healing import heal
 from services.notify.domain import Expiring, due_step
+from services.notify.usecases import Reach
 from tests.clocks import NOON
 from tests.notify.builders import NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify
@@ -183,6 +186,53 @@ async def test_who_has_no_address_leaves_the_reminder_to_the_office(notify: Noti
     notify.owners.bump(person, email="")
 
     assert [OFFICE] == await notify.remind()
+
+
+@pytest.mark.proves("NTF-1", part="who has an address later is reminded then")
+@pytest.mark.parametrize("lacking", [{"email": ""}, {"active": False}])
+async def test_who_can_be_reached_later_is_reminded_then(notify: Notify, lacking: dict[str, Any]) -> None:
+    await jane(notify)
+    (person,) = notify.owners.people.values()
+    notify.clock.at = IN_A_YEAR - 7 * DAY
+    await notify.reminders.plan()
+    notify.owners.bump(person, **lacking)
+    assert JANE not in [mail.to for mail in await notify.deliver()]
+    await notify.changed(person)
+    assert [] == await notify.remind()
+
+    notify.clock.pass_by(DAY)
+    notify.owners.bump(person, email=JANE, active=True)
+    await notify.changed(person)
+    assert JANE in await notify.remind()
+    notify.owners.bump(person)
+    await notify.changed(person)
+    assert [] == await notify.remind(), "what was sent is not sent again"
+
+
+async def test_resend_says_what_becomes_of_a_mail_that_was_cancelled(notify: Notify) -> None:
+    await jane(notify, NOON + DAY)
+    (person,) = notify.owners.people.values()
+    notify.owners.bump(person, email="")
+    await notify.remind()
+    notify.owners.reaches["operator"] = Reach(everywhere=True, facilities=frozenset())
+    (cancelled,) = (each for each in await notify.all() if each.state is State.CANCELLED)
+    with pytest.raises(Conflict) as refusal:
+        await notify.notices.resend("olga", cancelled.id)
+    assert refusal.value.sentence.startswith(
+        "the mail was cancelled: the recipient has no e-mail address; a reminder comes anew when "
+    )
+
+
+async def test_who_can_be_reached_only_after_the_end_is_not_reminded(notify: Notify) -> None:
+    await jane(notify)
+    (person,) = notify.owners.people.values()
+    notify.clock.at = IN_A_YEAR - DAY
+    notify.owners.bump(person, email="")
+    assert [OFFICE] == await notify.remind()
+    notify.clock.at = IN_A_YEAR
+    notify.owners.bump(person, email=JANE)
+    await notify.changed(person)
+    assert [] == await notify.remind()
 
 
 async def test_each_facility_is_reminded_of_by_itself(notify: Notify) -> None:

@@ -66,6 +66,19 @@ async def test_a_code_goes_out_as_a_text_message_and_nothing_of_it_stays(system:
     assert [] == await deliveries(system)
 
 
+@pytest.mark.proves("SEC-10", part="sharing is told where text messages go")
+async def test_it_says_which_numbers_text_messages_are_sent_to(system: System) -> None:
+    asked = [MOBILE, "+212612345678", "+31612345678", "nonsense"]
+    answer = await system.called_by("sharing").CheckNumbers(pb.CheckNumbersRequest(mobile_numbers=asked))
+    assert list(answer.served) == [True, False, True, False]
+    assert {"BE", "NL"} < set(answer.countries)
+    assert "MA" not in answer.countries
+    with pytest.raises(Invalid):
+        await system.called_by("sharing").CheckNumbers(pb.CheckNumbersRequest(mobile_numbers=[MOBILE] * 101))
+    with pytest.raises(Denied):
+        await system.called_by("access").CheckNumbers(pb.CheckNumbersRequest())
+
+
 @pytest.mark.proves("NTF-3", part="a gateway that is down has taken nothing")
 async def test_while_the_text_gateway_is_down_the_caller_is_told_to_try_again(system: System) -> None:
     request = pb.SendTextRequest(mobile_number=MOBILE, code="123456")

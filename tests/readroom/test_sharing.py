@@ -42,6 +42,12 @@ def test_how_somebody_is_reached_is_said_changed_and_taken_away(shared: Ward) ->
     other = change("--email", "o@there.example", "--language", "fr", "--json").json
     assert (other["email"], other["mobile_number"], other["language"]) == ("o@there.example", None, "fr")
     assert change("--email", "", "--json").json["email"] is None
+    abroad = change("--mobile", "+212 612 345678", "--json")
+    assert (abroad.code, abroad.json["mobile_number"]) == (0, "+212612345678")
+    assert "warning: no one-time code can be sent to this mobile number: text messages go only to AT, BE" in (
+        abroad.err
+    )
+    assert not change("--mobile", "").err
     refused = change("--mobile", "12")
     assert (refused.code, "mobile_number" in refused.err) == (2, True)
 
@@ -96,6 +102,16 @@ def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(
 
     run("login", "guest")
     assert run("case", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("login", ["jane+rad@clinic.example", "a" * 116 + "@clinic.test"])
+def test_people_are_called_what_their_identity_provider_calls_them(shared: Ward, login: str) -> None:
+    create = ("user", "create", login, "--name", "Dr Jane Rad", "--role", "referring-physician")
+    made = shared.by("admin", *create, "--email", "jane@Straße.example", "--json")
+    assert (made.code, made.json["email"]) == (0, "jane@xn--strae-oqa.example"), made.err
+    new = ("share", "new", shared.case_id, "--to", login.upper(), *CONSENTED)
+    assert shared.by("ivy", *new, "--no-two-factor", "--no-send-mail").code == 0
+    assert [each["case_id"] for each in shared.by(login, "case", "list", "--json").json] == [shared.case_id]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 CONTRACTS = (ingest_pb2, routing_pb2, reporting_pb2, sharing_pb2, notify_pb2, letters_pb2)
 
 # The longest text of a field, in characters of four bytes. What is not named holds an id, a digest, a login
-# or a word of ours: 64 of one byte.
+# or a word of ours: 128 of one byte.
 CHARACTERS = {
     "Gateway.name": MAX_NAME_CHARACTERS,
     "Refusal.reason": MAX_REASON_CHARACTERS,
@@ -87,10 +87,10 @@ def largest(kind: Any) -> Any:
             else:
                 target.CopyFrom(inner)
         elif field.is_repeated:
-            getattr(row, field.name).extend(["x" * 64] * COUNTS[name])
+            getattr(row, field.name).extend(["x" * 128] * COUNTS[name])
         elif field.type == FieldDescriptor.TYPE_STRING:
             longest = CHARACTERS.get(name)
-            setattr(row, field.name, "\N{GRINNING FACE}" * longest if longest else "x" * 64)
+            setattr(row, field.name, "\N{GRINNING FACE}" * longest if longest else "x" * 128)
         elif field.type == FieldDescriptor.TYPE_BOOL:
             setattr(row, field.name, True)
         elif field.type == FieldDescriptor.TYPE_ENUM:

@@ -17,7 +17,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from kernel.errors import ReadroomError
+from kernel.countries import DEFAULT, serves
+from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId
 from local.embedded import EmbeddedServers
 from plumbing import rpc
@@ -313,7 +314,7 @@ async def use_cases(
             database,
             clock,
             access,
-            Shares(database, access, telling, links, new_id, 3),
+            Shares(database, access, Everywhere(), telling, links, new_id, 3),
             Inbox(database, access),
             Policies(database, access),
             Repairs(database, telling, ABANDON_AFTER),
@@ -326,6 +327,13 @@ async def use_cases(
         await database.close()
 
 
+class Everywhere:
+    """A notify that sends texts to every country."""
+
+    async def served(self, mobile_numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:
+        return [True for _ in mobile_numbers], DEFAULT
+
+
 # The service
 
 
@@ -334,6 +342,16 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
 
     def __init__(self) -> None:
         self.texts: list[notify_pb2.SendTextRequest] = []
+        self.countries: Sequence[str] = DEFAULT
+        self.is_away = False
+
+    async def CheckNumbers(  # noqa: N802
+        self, request: notify_pb2.CheckNumbersRequest, context: Any
+    ) -> notify_pb2.CheckNumbersResponse:
+        if self.is_away:
+            raise Unavailable("away")
+        served = [serves(self.countries, each) for each in request.mobile_numbers]
+        return notify_pb2.CheckNumbersResponse(served=served, countries=sorted(self.countries))
 
     async def SendText(  # noqa: N802
         self, request: notify_pb2.SendTextRequest, context: Any

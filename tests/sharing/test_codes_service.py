@@ -65,6 +65,27 @@ def another(code: str) -> str:
     return f"{(int(code) + 1) % 10**6:06}"
 
 
+@pytest.mark.proves("SHR-8", part="not for whom no text message can be sent to")
+@pytest.mark.proves("SEC-10", part="two-factor is refused to a country that is not served")
+async def test_a_code_is_refused_to_who_cannot_be_sent_one_and_nothing_is_shared(system: System) -> None:
+    login, case_id = await a_recipient(system), await system.world.case()
+    system.notify.countries = ["BE", "FR"]
+    error = await error_of(a_bucket(system, login, case_id))
+    assert (Invalid, "two_factor") == (type(error), error.field)
+    assert error.sentence == (
+        f"`two_factor` cannot be chosen for `{login}`: no text messages are sent to the country of their "
+        "mobile number, only to BE, FR"
+    )
+    listed = await system.acting("vos").ListShares(pb.ListSharesRequest())
+    assert str(case_id) not in str(listed)
+
+
+async def test_while_notify_does_not_answer_a_share_with_a_code_is_made(system: System) -> None:
+    login, case_id = await a_recipient(system), await system.world.case()
+    system.notify.is_away = True
+    assert await a_bucket(system, login, case_id)
+
+
 @pytest.mark.proves("SHR-8")
 @pytest.mark.proves("A57")
 async def test_a_code_gives_sight_in_the_login_session_that_redeemed_it(system: System) -> None:

@@ -18,7 +18,7 @@ MOST_RECIPIENTS = 99
 def test_the_longest_page_of_what_was_received_fits() -> None:
     received = pb.Received(
         bucket_id=str(uuid4()),
-        sender_login="x" * 64,
+        sender_login="x" * 128,
         sender_name=WIDE * 128,
         shared_at=AT,
         ends_at=AT,
@@ -37,7 +37,7 @@ def test_the_longest_page_of_what_was_received_fits() -> None:
 def test_the_longest_page_of_shares_fits() -> None:
     bucket = pb.Bucket(
         bucket_id=str(uuid4()),
-        recipient_login="x" * 64,
+        recipient_login="x" * 128,
         rights=pb.RIGHTS_WRITE_REPORT,
         state=pb.Bucket.STATE_BLOCKED,
         ends_at=AT,
@@ -48,7 +48,7 @@ def test_the_longest_page_of_shares_fits() -> None:
     )
     share = pb.Share(
         share_id=str(uuid4()),
-        sender_login="x" * 64,
+        sender_login="x" * 128,
         facility_id=str(uuid4()),
         shared_at=AT,
         case_ids=CASES,

@@ -273,7 +273,7 @@ class User(_message.Message):
     user_id: _builtins.str
     """UUID; empty in SaveUser for a new user."""
     login: _builtins.str
-    """Login, unique without regard to case, 1 to 64 of letters, digits and `._@-`; never changes."""
+    """Login, unique without regard to case, 1 to 128 of letters, digits and `._@+#~!-`; never changes."""
     name: _builtins.str
     """Display name, 1 to 128 characters."""
     role: Global___Role.ValueType
@@ -364,21 +364,29 @@ class SaveUserResponse(_message.Message):
 
     USER_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     revision: _builtins.str
     """Revision of sight after the write."""
     @_builtins.property
     def user(self) -> Global___User:
         """The user as stored."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the user as stored cannot do, in sentences: no code can be sent to a mobile number of a country to which no
+        text messages go.
+        """
+
     def __init__(
         self,
         *,
         user: Global___User | None = ...,
         revision: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "user", b"user", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,6 +71,60 @@ class SendTextResponse(_message.Message):
 Global___SendTextResponse: _TypeAlias = SendTextResponse  # noqa: Y015
 
 @_typing.final
+class CheckNumbersRequest(_message.Message):
+    """CheckNumbersRequest names numbers; they are stored nowhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOBILE_NUMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mobile_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Numbers in E.164 form; at most 100."""
+
+    def __init__(
+        self,
+        *,
+        mobile_numbers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mobile_numbers", b"mobile_numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckNumbersRequest: _TypeAlias = CheckNumbersRequest  # noqa: Y015
+
+@_typing.final
+class CheckNumbersResponse(_message.Message):
+    """CheckNumbersResponse says where text messages go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVED_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def served(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """For each number, in the order asked, whether text messages are sent to its country."""
+
+    @_builtins.property
+    def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ISO 3166 codes of the countries that are served, sorted."""
+
+    def __init__(
+        self,
+        *,
+        served: _abc.Iterable[_builtins.bool] | None = ...,
+        countries: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "served", b"served"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckNumbersResponse: _TypeAlias = CheckNumbersResponse  # noqa: Y015
+
+@_typing.final
 class Delivery(_message.Message):
     """Delivery is one notice to one person."""
 

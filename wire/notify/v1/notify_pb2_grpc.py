@@ -40,6 +40,11 @@ class NotifyServiceStub:
                 request_serializer=wire_dot_notify_dot_v1_dot_notify__pb2.SendTextRequest.SerializeToString,
                 response_deserializer=wire_dot_notify_dot_v1_dot_notify__pb2.SendTextResponse.FromString,
                 _registered_method=True)
+        self.CheckNumbers = channel.unary_unary(
+                '/wire.notify.v1.NotifyService/CheckNumbers',
+                request_serializer=wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersRequest.SerializeToString,
+                response_deserializer=wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersResponse.FromString,
+                _registered_method=True)
         self.ListDeliveries = channel.unary_unary(
                 '/wire.notify.v1.NotifyService/ListDeliveries',
                 request_serializer=wire_dot_notify_dot_v1_dot_notify__pb2.ListDeliveriesRequest.SerializeToString,
@@ -64,6 +69,13 @@ class NotifyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckNumbers(self, request, context):
+        """CheckNumbers answers to which of some numbers text messages are sent, before a code is chosen for their owners.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeliveries(self, request, context):
         """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
         holder of `share.admin` those about shares of their facilities.
@@ -73,7 +85,8 @@ class NotifyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Resend(self, request, context):
-        """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`.
+        """Resend tries a dead notice again, or one of unknown outcome. Of any other it says why it does not. Needs
+        `operator`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +99,11 @@ def add_NotifyServiceServicer_to_server(servicer, server):
                     servicer.SendText,
                     request_deserializer=wire_dot_notify_dot_v1_dot_notify__pb2.SendTextRequest.FromString,
                     response_serializer=wire_dot_notify_dot_v1_dot_notify__pb2.SendTextResponse.SerializeToString,
+            ),
+            'CheckNumbers': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckNumbers,
+                    request_deserializer=wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersRequest.FromString,
+                    response_serializer=wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersResponse.SerializeToString,
             ),
             'ListDeliveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeliveries,
@@ -126,6 +144,33 @@ class NotifyService:
             '/wire.notify.v1.NotifyService/SendText',
             wire_dot_notify_dot_v1_dot_notify__pb2.SendTextRequest.SerializeToString,
             wire_dot_notify_dot_v1_dot_notify__pb2.SendTextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckNumbers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.notify.v1.NotifyService/CheckNumbers',
+            wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersRequest.SerializeToString,
+            wire_dot_notify_dot_v1_dot_notify__pb2.CheckNumbersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,12 +39,16 @@ class NotifyServiceStub:
     """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
     Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
     """
+    CheckNumbers: _grpc.UnaryUnaryMultiCallable[_notify_pb2.CheckNumbersRequest, _notify_pb2.CheckNumbersResponse]
+    """CheckNumbers answers to which of some numbers text messages are sent, before a code is chosen for their owners."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
     holder of `share.admin` those about shares of their facilities.
     """
     Resend: _grpc.UnaryUnaryMultiCallable[_notify_pb2.ResendRequest, _notify_pb2.ResendResponse]
-    """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`."""
+    """Resend tries a dead notice again, or one of unknown outcome. Of any other it says why it does not. Needs
+    `operator`.
+    """
 
 @_typing.type_check_only
 class NotifyServiceAsyncStub(NotifyServiceStub):
@@ -55,12 +59,16 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
     Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
     """
+    CheckNumbers: _aio.UnaryUnaryMultiCallable[_notify_pb2.CheckNumbersRequest, _notify_pb2.CheckNumbersResponse]  # type: ignore[assignment]
+    """CheckNumbers answers to which of some numbers text messages are sent, before a code is chosen for their owners."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_notify_pb2.ListDeliveriesRequest, _notify_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """ListDeliveries lists notices and how far they have come, newest first. An `operator` is answered all, a
     holder of `share.admin` those about shares of their facilities.
     """
     Resend: _aio.UnaryUnaryMultiCallable[_notify_pb2.ResendRequest, _notify_pb2.ResendResponse]  # type: ignore[assignment]
-    """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`."""
+    """Resend tries a dead notice again, or one of unknown outcome. Of any other it says why it does not. Needs
+    `operator`.
+    """
 
 class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
     """NotifyService tells people."""
@@ -74,6 +82,14 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         """SendText hands one one-time code to the text gateway, now or not at all. Number and code are stored nowhere.
         Conflict: the gateway has surely not taken it; Unavailable: nobody knows.
         """
+
+    @_abc_1.abstractmethod
+    def CheckNumbers(
+        self,
+        request: _notify_pb2.CheckNumbersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notify_pb2.CheckNumbersResponse, _abc.Awaitable[_notify_pb2.CheckNumbersResponse]]:
+        """CheckNumbers answers to which of some numbers text messages are sent, before a code is chosen for their owners."""
 
     @_abc_1.abstractmethod
     def ListDeliveries(
@@ -91,6 +107,8 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notify_pb2.ResendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notify_pb2.ResendResponse, _abc.Awaitable[_notify_pb2.ResendResponse]]:
-        """Resend tries a dead notice again, or one of unknown outcome. Needs `operator`."""
+        """Resend tries a dead notice again, or one of unknown outcome. Of any other it says why it does not. Needs
+        `operator`.
+        """
 
 def add_NotifyServiceServicer_to_server(servicer: NotifyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
