@@ -4,7 +4,6 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-UV_VERSION := 0.13.9
 READY := .venv/.ready
 
 ##@ Start here
@@ -62,7 +61,7 @@ help: ## Show this list
 
 $(READY): pyproject.toml uv.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .ci/uv.txt
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 

@@ -97,5 +97,5 @@ async def add_facility(readroom: Readroom, name: str, ae_title: str, gateway_fol
             )
         )
     )
-    await enrol_gateway(readroom, name.lower(), {ae_title: facility_id}, gateway_folder)
+    await enrol_gateway(readroom, name.lower(), [(ae_title, facility_id)], gateway_folder)
     return facility_id

@@ -106,9 +106,9 @@ async def create_user(world: World, person: Person) -> None:
 async def enrol(world: World, site: Site) -> None:
     folder = world.folder / "gateways" / site.name
     port = world.system.servers.kept.port(f"gateway_{site.name}")
-    bindings = {site.ae_title: world.facility_ids[site.facility]}
+    titles = [(site.ae_title, world.facility_ids[site.facility])]
     hospital = HospitalSide(f"127.0.0.1:{port}", modalities=[(MODALITY, "127.0.0.1")])
-    gateway = await enrol_gateway(await world.acting_as(ADMIN), site.name, bindings, folder, hospital)
+    gateway = await enrol_gateway(await world.acting_as(ADMIN), site.name, titles, folder, hospital)
     start = RunningGateway.start
     running = await asyncio.to_thread(start, world.system, site.name, site.ae_title, folder, port)
     world.gateways[site.name] = running

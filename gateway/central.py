@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from gateway.queue import Transfer
 from plumbing.dimse.requestor import Requestor
 from wire.ingest.v1 import ingest_pb2_grpc
-from wire.ingest.v1.ingest_pb2 import BeginTransferRequest
+from wire.ingest.v1.ingest_pb2 import BeginTransferRequest, HeartbeatRequest
 
 SERVER_NAME = "ingest.readroom"
 """Whom Central's certificates must be for."""
@@ -62,6 +62,13 @@ class CentralServer:
 
     async def _begin(self, request: BeginTransferRequest) -> None:
         await self._gateway_service.BeginTransfer(request)
+
+    async def tell(self, software_version: str, waiting: int, oldest: timedelta | None) -> None:
+        """Tells how this gateway is; does not block."""
+        request = HeartbeatRequest(software_version=software_version, waiting_studies=waiting)
+        if oldest is not None:
+            request.oldest_waits.FromTimedelta(oldest)
+        await self._gateway_service.Heartbeat(request)
 
     def associate(self, transfer: Transfer, proposed: Sequence[tuple[str, str]]) -> Requestor:
         return Requestor.associate(

@@ -3,6 +3,7 @@
 synchronous=FULL, so that a commit is on the disk (A54).
 """
 
+import os
 import re
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from gateway.private import make_private
 from gateway.uptime import Uptime
 from kernel.clock import Clock
 from kernel.ids import NewId
@@ -25,6 +27,19 @@ _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D", bound="Database")
+
+
+def _keep_private(path: Path) -> None:
+    """Makes the file if it is absent, and takes it from others if the version before let them read it.
+
+    A file that exists is not opened here: closing it would free the locks of this process on it. SQLite gives
+    the files beside it the mode of the file, once it makes them.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    for each in (path, *(path.with_name(path.name + beside) for beside in ("-wal", "-shm"))):
+        if each.exists():
+            make_private(each)
 
 
 class Database:
@@ -41,6 +56,7 @@ class Database:
         self._new_id = new_id
         self._spend = spend
         self._lock = threading.Lock()
+        _keep_private(path)
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._open()

@@ -18,7 +18,9 @@ from gateway.dimse import Reception
 from gateway.disk import Disk
 from gateway.folder import Folder
 from gateway.forwarding import Forwarder
+from gateway.heartbeat import Heartbeat
 from gateway.logfile import LogFile
+from gateway.private import make_private
 from gateway.queue import Backoff
 from gateway.retention import Retention
 from gateway.settings import Log, Settings
@@ -65,6 +67,7 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as resources:
         settings.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(settings.spool)
         resources.enter_context(_alone(settings.spool))
         disk = Disk(settings.spool, reserve_bytes=settings.reserve_bytes)
         store, clock = open_store(settings, disk), MonotonicClock()
@@ -92,6 +95,8 @@ async def _serve(settings: Settings) -> None:
             backoff=Backoff(settings.retry_s, settings.retry_at_most_s, random.SystemRandom().random),
             clock=clock,
         )
+        heart = asyncio.create_task(Heartbeat(store, central.tell).run())
+        resources.callback(heart.cancel)
         forwarder.start()
         resources.push_async_callback(asyncio.to_thread, forwarder.stop)
         retention.start()

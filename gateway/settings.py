@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, ValidationError
 
+from gateway.private import is_private
 from gateway.retention import Terms
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
-from plumbing.config import Address
+from plumbing.config import Address, IPAddress
 from plumbing.tls import TLSFiles
 
 
@@ -31,7 +32,15 @@ def _loopback(address: str) -> str:
 
 
 LoopbackAddress = Annotated[Address, AfterValidator(_loopback)]
-IPAddress = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_address(text)))]
+
+
+def _private(path: Path) -> Path:
+    if not is_private(path):
+        raise ValueError(f"other users may read it: run `chmod 600 {path}`")
+    return path
+
+
+PrivateKey = Annotated[FilePath, AfterValidator(_private)]
 
 
 class _Table(BaseModel):
@@ -63,7 +72,7 @@ class Listener(_Table):
 
     listen: Address = "0.0.0.0:2762"
     certificate: FilePath | None = None
-    key: FilePath | None = None
+    key: PrivateKey | None = None
     ca: FilePath | None = None
 
 
@@ -129,7 +138,7 @@ class Settings(_Table):
     """
 
     certificate: FilePath
-    key: FilePath
+    key: PrivateKey
     ca: FilePath
     ae_titles: tuple[Title, ...] = Field(min_length=1)
     central: Central

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from gateway.database import from_the_reserve
 from gateway.queue import Event, Item, Outcome, State, Transfer, after, transfer_of
@@ -273,6 +274,14 @@ class Store(RetentionStore, RefusalStore, TellingStore):
         return int(row[0])
 
     # Telling
+
+    def open_transfers(self) -> tuple[int, timedelta | None]:
+        """How many transfers are not at an end, and how old the oldest of them is by our clock."""
+        with self._lock:
+            count, oldest = self._connection.execute(
+                "select count(*), min(created_at) from transfers where state in ('waiting', 'sending')"
+            ).fetchone()
+        return count, None if oldest is None else timedelta(seconds=max(0.0, self._now() - oldest))
 
     def count(self) -> Mapping[State, int]:
         """Return how many transfers are in each state."""

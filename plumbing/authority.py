@@ -106,6 +106,10 @@ class CertificateAuthority:
             raise Invalid("the signing request's key is not ECDSA on P-256 or P-384")
         return self._sign(key, uri, (), (), now, lifetime)
 
+    def ends_at(self, certificate_pem: bytes) -> datetime:
+        """Until when a certificate is valid."""
+        return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
+
     def _sign(
         self,
         key: CertificatePublicKeyTypes,

@@ -1,7 +1,7 @@
 """Enrols a gateway: its key is made here and stays here; what comes back makes a folder it can run from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from kernel.errors import Conflict
+from kernel.dicom import parse_ae_title
+from kernel.errors import Conflict, Invalid
+from plumbing.config import Address, IPAddress, valid
 from plumbing.files import write_private
 from readroom.client import Readroom
 from wire.ingest.v1.ingest_pb2 import AETitleBinding, EnrolGatewayRequest, EnrolGatewayResponse, Gateway
@@ -35,11 +37,22 @@ class HospitalSide:
     plain_listen: str | None = None
     modalities: Sequence[tuple[str, str]] = ()
 
+    def check(self) -> None:
+        """Raises Invalid for what the gateway would refuse to start with."""
+        valid(Address, self.listen, "listen")
+        if self.plain_listen is not None:
+            valid(Address, self.plain_listen, "plain_listen")
+            if self.plain_listen == self.listen:
+                raise Invalid("`plain_listen` and `listen` are the same address: name another port")
+        for title, address in self.modalities:
+            parse_ae_title(title, "modality")
+            valid(IPAddress, address, "modality")
+
 
 async def enrol_gateway(
     readroom: Readroom,
     name: str,
-    facility_ids: Mapping[str, str],
+    titles: Sequence[tuple[str, str]],
     folder: Path,
     hospital: HospitalSide = HospitalSide(),
 ) -> Gateway:
@@ -48,16 +61,20 @@ async def enrol_gateway(
     Args:
         readroom: acts for somebody with `gateway.admin`.
         name: display name.
-        facility_ids: the receiving facility of each calling AE title.
+        titles: calling AE titles, each with the id of its receiving facility.
         folder: is made; Conflict if it holds anything already.
         hospital: goes into `gateway.toml`, where it can be changed.
+
+    Raises Invalid before the name and the titles are taken, if the gateway would refuse its file.
     """
+    hospital.check()
+    bindings = [AETitleBinding(ae_title=parse_ae_title(t, "ae_title"), facility_id=f) for t, f in titles]
     _make(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     enrolled = await readroom.ingest.EnrolGateway(
         EnrolGatewayRequest(
             name=name,
-            ae_titles=[AETitleBinding(ae_title=t, facility_id=f) for t, f in facility_ids.items()],
+            ae_titles=bindings,
             certificate_request_pem=_request(key),
         )
     )

@@ -1,6 +1,7 @@
 """Fetches the images of a case: every instance is checked against its digest before it gets its name."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterable
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +42,7 @@ class Meter(Protocol):
 
 
 async def fetch_case(readroom: Readroom, case_id: str, folder: Path, meter: Meter) -> list[Path]:
-    """Writes every instance of a case into `folder` and answers their paths.
+    """Writes every instance of a case into `folder`, for its owner alone, and answers their paths.
 
     Raises Incomplete if one is missing, comes twice, or is not what its header announced; what is written
     by then is whole.
@@ -74,7 +75,7 @@ class _Reception:
     """Takes the messages of a stream in turn; without a study header it carries one instance."""
 
     def __init__(self, folder: Path, meter: Meter) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._meter = meter
         self._expected = 1
@@ -131,7 +132,9 @@ class _Instance:
         self._digest = hashlib.sha256()
         self._head = b""  # preamble and file meta information, until the data set begins
         self._dataset_begins: int | None = None
-        self._file: BinaryIO = self._draft.open("wb")
+        self._draft.unlink(missing_ok=True)  # of a fetch that was cut off, and perhaps readable by others
+        descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "wb")
 
     @property
     def is_complete(self) -> bool:

@@ -1,18 +1,22 @@
 """Commands on gateways, and on what was refused."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 import click
+from google.protobuf.message import Message
 
-from kernel.errors import Invalid
+from kernel.errors import Invalid, NotFound
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.enrol import CONFIGURATION, LISTEN, HospitalSide, enrol_gateway
 from readroom.pages import every, first
-from readroom.show import Column, Output, Table, instant
+from readroom.show import Column, Output, Table, Value, instant
 from readroom.words import REFUSED
 from wire.ingest.v1.ingest_pb2 import (
+    AETitleBinding,
     DiscardQuarantinedRequest,
     Gateway,
     ListQuarantinedRequest,
@@ -20,6 +24,7 @@ from wire.ingest.v1.ingest_pb2 import (
     Quarantined,
     Refusal,
     RevokeGatewayRequest,
+    SaveGatewayRequest,
 )
 
 
@@ -34,11 +39,28 @@ async def gateway_table(readroom: Readroom) -> Table[Gateway]:
     return (
         Column("name", lambda g: g.name),
         Column("ae_titles", lambda g: [f"{b.ae_title}={name(b.facility_id)}" for b in g.ae_titles]),
-        Column("enrolled_at", lambda g: instant(g.enrolled_at)),
-        Column("revoked_at", lambda g: instant(g.revoked_at) if g.HasField("revoked_at") else None),
+        Column("last_heard", lambda g: _at(g.contact, "heard_at")),
+        Column("last_image", lambda g: _at(g.contact, "stored_at")),
+        Column("waiting", lambda g: _told(g, g.contact.waiting_studies)),
+        Column("waiting_since", lambda g: _at(g.contact, "waiting_since")),
+        Column("software", lambda g: _told(g, g.contact.software_version)),
+        Column("told_at", lambda g: _at(g.contact, "told_at"), json_only=True),
+        Column("certificate_ends", lambda g: _at(g, "certificate_ends_at")),
+        Column("revoked_at", lambda g: _at(g, "revoked_at")),
         Column("gateway_id", lambda g: g.gateway_id),
+        Column("enrolled_at", lambda g: instant(g.enrolled_at), json_only=True),
+        Column("version", lambda g: g.version, json_only=True),
         Column("certificate_sha256", lambda g: g.certificate_sha256, json_only=True),
     )
+
+
+def _at(message: Message, field: str) -> datetime | None:
+    return instant(getattr(message, field)) if message.HasField(field) else None
+
+
+def _told(gateway: Gateway, value: Value) -> Value:
+    """What a gateway tells of itself; nothing while it has told nothing."""
+    return value if gateway.contact.HasField("told_at") else None
 
 
 @gateway.command("enrol")
@@ -74,10 +96,10 @@ async def enrol(
 ) -> None:
     """Enrol a gateway: its key is made here and never leaves; `python -m gateway` runs it."""
     pairs = [_pair(text, "=", "an AE title with its facility") for text in ae_titles]
-    facility_ids = {title: await names.facility_id(readroom, facility) for title, facility in pairs}
+    titles = [(title, await names.facility_id(readroom, facility)) for title, facility in pairs]
     registered = [_pair(text, "@", "an AE title with its address") for text in modalities]
     hospital = HospitalSide(listen, plain_listen, registered)
-    enrolled = await enrol_gateway(readroom, name, facility_ids, to, hospital)
+    enrolled = await enrol_gateway(readroom, name, titles, to, hospital)
     out.item(await gateway_table(readroom), enrolled)
     if not out.as_json:
         out.done(f"run it with: python -m gateway --config {to / CONFIGURATION}")
@@ -90,11 +112,60 @@ def _pair(text: str, sign: str, noun: str) -> tuple[str, str]:
     return left, right
 
 
+@gateway.command("change")
+@click.argument("gateway")
+@click.option("--name", help="Its new name.")
+@click.option(
+    "--ae-title",
+    "ae_titles",
+    multiple=True,
+    metavar="TITLE=FACILITY",
+    help="Add a calling AE title, or give one another facility; may be repeated.",
+)
+@click.option("--remove-title", "removed", multiple=True, metavar="TITLE", help="May be repeated.")
+@click.option(
+    "--version",
+    type=int,
+    help="The version you looked at; if somebody changed it since, nothing is saved.  [default: the newest]",
+)
+@acting
+async def change(
+    readroom: Readroom,
+    out: Output,
+    gateway: str,
+    name: str | None,
+    ae_titles: tuple[str, ...],
+    removed: tuple[str, ...],
+    version: int | None,
+) -> None:
+    """Change name and AE titles of a gateway; what is not named stays."""
+    wanted = await names.gateway(readroom, gateway)
+    wanted.name = name or wanted.name
+    wanted.version = wanted.version if version is None else version
+    titles = {each.ae_title: each.facility_id for each in wanted.ae_titles}
+    before = set(titles)
+    for title in removed:
+        if titles.pop(title, None) is None:
+            raise NotFound(f"`{title}` is not a title of `{wanted.name}`")
+    pairs = [_pair(text, "=", "an AE title with its facility") for text in ae_titles]
+    if twice := [title for title, _ in pairs if [each for each, _ in pairs].count(title) > 1]:
+        raise Invalid(f"the AE title `{twice[0]}` is named twice")
+    for title, facility in pairs:
+        titles[title] = await names.facility_id(readroom, facility)
+    del wanted.ae_titles[:]
+    wanted.ae_titles.extend(AETitleBinding(ae_title=t, facility_id=f) for t, f in titles.items())
+    saved = (await readroom.ingest.SaveGateway(SaveGatewayRequest(gateway=wanted))).gateway
+    out.item(await gateway_table(readroom), saved)
+    now = [each.ae_title for each in saved.ae_titles]
+    if before != set(now) and not out.as_json:
+        out.done(f"put `ae_titles = {json.dumps(now)}` into its {CONFIGURATION}, and start it again")
+
+
 @gateway.command("revoke")
 @click.argument("gateway")
 @acting
 async def revoke(readroom: Readroom, out: Output, gateway: str) -> None:
-    """Revoke a gateway: its associations end, its AE titles become free."""
+    """Revoke a gateway: its associations end, its name and its AE titles become free."""
     request = RevokeGatewayRequest(gateway_id=await names.gateway_id(readroom, gateway))
     out.item(await gateway_table(readroom), (await readroom.ingest.RevokeGateway(request)).gateway)
 
@@ -102,7 +173,11 @@ async def revoke(readroom: Readroom, out: Output, gateway: str) -> None:
 @gateway.command("list")
 @acting
 async def list_gateways(readroom: Readroom, out: Output) -> None:
-    """List the gateways, live and revoked."""
+    """List the gateways, live and revoked.
+
+    LAST HEARD is when it announced, sent or told anything; a gateway tells once a minute how many studies
+    wait in its queue. What is empty is not known.
+    """
     out.items(await gateway_table(readroom), [g async for g in names.gateways(readroom)])
 
 
@@ -145,7 +220,7 @@ async def discard(readroom: Readroom, out: Output, sha256: str) -> None:
 )
 @acting
 async def refusals(readroom: Readroom, out: Output, limit: int) -> None:
-    """List refused associations and instances, newest first."""
+    """List refused associations, announcements and instances, newest first."""
     name = {g.gateway_id: g.name async for g in names.gateways(readroom)}
     table = (
         Column[Refusal]("refused_at", lambda r: instant(r.refused_at)),

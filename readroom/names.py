@@ -67,12 +67,16 @@ async def folder_id(readroom: Readroom, name: str) -> str:
     return name if is_id(name) else (await folder(readroom, name)).folder_id
 
 
+async def gateway(readroom: Readroom, name: str) -> Gateway:
+    """The live gateway with this name, or any with this id; Conflict if several have the name."""
+    found = [g async for g in gateways(readroom)]
+    live = [g for g in found if same(g.name, name) and not g.HasField("revoked_at")]
+    return _only("gateway", name, [g for g in found if g.gateway_id == name] or live)
+
+
 async def gateway_id(readroom: Readroom, name: str) -> str:
     """The id of the live gateway with this name; Conflict if several have it."""
-    if is_id(name):
-        return name
-    live = (g async for g in gateways(readroom) if same(g.name, name) and not g.HasField("revoked_at"))
-    return _only("gateway", name, [g.gateway_id async for g in live])
+    return name if is_id(name) else (await gateway(readroom, name)).gateway_id
 
 
 async def facility_name(readroom: Readroom) -> Callable[[str], str]:

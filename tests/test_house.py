@@ -39,6 +39,27 @@ def test_no_part_is_older_than_is_safe(part: str) -> None:
     assert tuple(int(number) for number in locked[part].split(".")[:3]) >= FLOORS[part]
 
 
+def test_nothing_is_installed_without_a_hash() -> None:
+    """Whoever could replace a package on its way would run in every build."""
+    commands = [
+        line
+        for path in (ROOT / "Makefile", *(ROOT / ".ci").iterdir())
+        for line in path.read_text().splitlines()
+        if re.search(r"\bpip3? +install\b|\buv +pip\b|\buv +sync\b|\buvx\b", line)
+    ]
+    assert len(commands) == 2
+    assert all("--require-hashes" in line or "uv sync --frozen" in line for line in commands)
+    pinned = (ROOT / ".ci/uv.txt").read_text()
+    assert re.findall(r"^(\w+)==[\d.]+ --hash=sha256:[0-9a-f]{64}$", pinned, re.MULTILINE) == ["uv"]
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    files = [
+        file
+        for package in lock["package"]
+        for file in (*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else ()))
+    ]
+    assert all(file["hash"].startswith("sha256:") for file in files)
+
+
 def test_no_file_outgrows_its_reader() -> None:
     """A file over 600 lines cannot be held in mind: move what is a noun of its own to a sibling."""
     too_long = {

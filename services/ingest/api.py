@@ -1,9 +1,10 @@
 """IngestService and GatewayService: proto to domain and back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import grpc
@@ -18,7 +19,15 @@ from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
 from services.ingest.answers import held_part, quarantined, received_study, study_in_parts
 from services.ingest.deletion import Deletion, Deletions, State
-from services.ingest.domain import Gateway, RecordedRefusal, RefusalKind, StoredInstance
+from services.ingest.domain import (
+    Announcer,
+    Gateway,
+    RecordedRefusal,
+    RefusalKind,
+    StoredInstance,
+    certificate_sha256,
+)
+from services.ingest.enrolment import Enrolments, Titles
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
 from services.ingest.quarantine import Position, Quarantine, parse_digest
@@ -58,6 +67,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
 
     def __init__(
         self,
+        enrolments: Enrolments,
         gateways: Gateways,
         studies: Studies,
         settle_lengths: SettleLengths,
@@ -67,6 +77,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         deletions: Deletions,
         addresses: Addresses,
     ) -> None:
+        self._enrolments = enrolments
         self._gateways = gateways
         self._studies = studies
         self._settle_lengths = settle_lengths
@@ -79,12 +90,8 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def EnrolGateway(  # noqa: N802
         self, request: pb.EnrolGatewayRequest, context: Context
     ) -> pb.EnrolGatewayResponse:
-        titles = [
-            (each.ae_title, FacilityId(parse_id(each.facility_id, "ae_titles.facility_id")))
-            for each in request.ae_titles
-        ]
-        gateway, certificate_pem = await self._gateways.enrol(
-            acting_login(), request.name, titles, request.certificate_request_pem
+        gateway, certificate_pem = await self._enrolments.enrol(
+            acting_login(), request.name, _titles(request.ae_titles), request.certificate_request_pem
         )
         return pb.EnrolGatewayResponse(
             gateway=_gateway(gateway),
@@ -95,19 +102,32 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
             called_ae_title=self._addresses.called_ae_title,
         )
 
+    async def SaveGateway(  # noqa: N802
+        self, request: pb.SaveGatewayRequest, context: Context
+    ) -> pb.SaveGatewayResponse:
+        given = request.gateway
+        gateway = await self._enrolments.save(
+            acting_login(),
+            GatewayId(parse_id(given.gateway_id, "gateway_id")),
+            given.name,
+            _titles(given.ae_titles),
+            given.version,
+        )
+        return pb.SaveGatewayResponse(gateway=_gateway(gateway))
+
     async def RevokeGateway(  # noqa: N802
         self, request: pb.RevokeGatewayRequest, context: Context
     ) -> pb.RevokeGatewayResponse:
         gateway_id = GatewayId(parse_id(request.gateway_id, "gateway_id"))
         return pb.RevokeGatewayResponse(
-            gateway=_gateway(await self._gateways.revoke(acting_login(), gateway_id))
+            gateway=_gateway(await self._enrolments.revoke(acting_login(), gateway_id))
         )
 
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
     ) -> pb.ListGatewaysResponse:
         limit = pages.size(request.page_size)
-        found = await self._gateways.list(pages.after(request.page_token, UUID), limit + 1)
+        found = await self._enrolments.list(pages.after(request.page_token, UUID), limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.gateway_id, _gateway)
         return pb.ListGatewaysResponse(gateways=page, next_page_token=token)
 
@@ -238,10 +258,8 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
     async def BeginTransfer(  # noqa: N802
         self, request: pb.BeginTransferRequest, context: Context
     ) -> pb.BeginTransferResponse:
-        gateway_id = caller().gateway_id
-        assert gateway_id is not None, "the contract lets gateways in only"
         await self._gateways.begin_transfer(
-            GatewayId(gateway_id),
+            _announcer(context),
             TransferId(parse_id(request.transfer_id, "transfer_id")),
             request.study_instance_uid,
             request.calling_ae_title,
@@ -249,9 +267,19 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
         )
         return pb.BeginTransferResponse()
 
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
+        await self._gateways.heartbeat(
+            _announcer(context).gateway_id,
+            request.software_version,
+            request.waiting_studies,
+            _duration(request, "oldest_waits") if request.HasField("oldest_waits") else None,
+        )
+        return pb.HeartbeatResponse()
+
 
 def serve(
     server: Server,
+    enrolments: Enrolments,
     gateways: Gateways,
     studies: Studies,
     settle_lengths: SettleLengths,
@@ -264,7 +292,17 @@ def serve(
     """Adds IngestService to a server."""
     server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(gateways, studies, settle_lengths, images, held_parts, quarantine, deletions, addresses),
+        IngestApi(
+            enrolments,
+            gateways,
+            studies,
+            settle_lengths,
+            images,
+            held_parts,
+            quarantine,
+            deletions,
+            addresses,
+        ),
         pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
     )
 
@@ -283,6 +321,7 @@ def _viewer() -> Viewer:
 
 
 def _gateway(gateway: Gateway) -> pb.Gateway:
+    contact = gateway.contact
     return pb.Gateway(
         gateway_id=str(gateway.gateway_id),
         name=gateway.name,
@@ -294,7 +333,30 @@ def _gateway(gateway: Gateway) -> pb.Gateway:
         revoked_at=timestamp(gateway.revoked_at),
         certificate_sha256=gateway.certificate_sha256,
         version=gateway.version,
+        certificate_ends_at=timestamp(gateway.certificate_ends_at),
+        contact=pb.Gateway.Contact(
+            heard_at=timestamp(contact.heard_at),
+            stored_at=timestamp(contact.stored_at),
+            told_at=timestamp(contact.told_at),
+            software_version=contact.software_version or "",
+            waiting_studies=contact.waiting_studies or 0,
+            waiting_since=timestamp(contact.waiting_since),
+        ),
     )
+
+
+def _titles(bindings: Iterable[pb.AETitleBinding]) -> Titles:
+    return [
+        (each.ae_title, FacilityId(parse_id(each.facility_id, "ae_titles.facility_id"))) for each in bindings
+    ]
+
+
+def _announcer(context: Context) -> Announcer:
+    gateway_id = caller().gateway_id
+    assert gateway_id is not None, "the contract lets gateways in only"
+    (certificate_pem,) = context.auth_context()["x509_pem_cert"]
+    remote = unquote(context.peer().partition(":")[2])  # `ipv4:10.0.0.7:4711`
+    return Announcer(GatewayId(gateway_id), certificate_sha256(certificate_pem), remote)
 
 
 def _duration(message: Message, field: str) -> timedelta:

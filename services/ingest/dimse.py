@@ -35,8 +35,10 @@ from plumbing.dimse import (
     RefusedInstance,
     StoreCommand,
 )
+from services.ingest.contacts import Contact
 from services.ingest.domain import (
     ANSWERS,
+    Admission,
     Instance,
     Refusal,
     RefusalKind,
@@ -281,9 +283,9 @@ class Association:
         self._bytes = 0
 
     @property
-    def gateway_id(self) -> GatewayId:
-        """Whose it is."""
-        return self.reception.sender.gateway_id
+    def admission(self) -> Admission:
+        """What it was admitted by."""
+        return self.reception.sender.admission
 
     def store(self, command: StoreCommand) -> Sink:
         """Begins a C-STORE."""
@@ -328,6 +330,7 @@ class Association:
         if status is StoreStatus.STORED:
             BYTES.inc(length)
             self._bytes += length
+            self._listener.stored(self.admission.gateway_id)
 
 
 class Listener:
@@ -401,9 +404,14 @@ class Listener:
         self._open.discard(association)
         ASSOCIATIONS.dec()
 
-    def gateways(self) -> Collection[GatewayId]:
-        """Whose associations are open."""
-        return {association.gateway_id for association in self._open.copy()}
+    def stored(self, gateway_id: GatewayId) -> None:
+        """An instance of the gateway was stored."""
+        now = self._clock.now()
+        self._gateways.contacts.note(gateway_id, Contact(heard_at=now, stored_at=now))
+
+    def admissions(self) -> Collection[Admission]:
+        """What the open associations were admitted by."""
+        return {association.admission for association in self._open.copy()}
 
 
 def _digest(certificate_der: bytes | None) -> str:
@@ -417,11 +425,9 @@ class OpenAssociations:
         self._acceptor = acceptor
         self._listener = listener
 
-    def gateways(self) -> Collection[GatewayId]:
-        return self._listener.gateways()
+    def admissions(self) -> Collection[Admission]:
+        return self._listener.admissions()
 
-    def abort(self, gateway_ids: Collection[GatewayId]) -> None:
-        """Ends every association of these gateways."""
-        self._acceptor.abort(
-            lambda handler: isinstance(handler, Association) and handler.gateway_id in gateway_ids
-        )
+    def abort(self, ended: Collection[Admission]) -> None:
+        """Ends every association that was admitted by one of these."""
+        self._acceptor.abort(lambda handler: isinstance(handler, Association) and handler.admission in ended)

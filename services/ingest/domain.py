@@ -6,7 +6,7 @@ or a conflict (other bytes under its UID: refused for good). What is served neve
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,7 @@ from kernel.dicom import (
 from kernel.errors import Conflict, Invalid
 from kernel.filing import STATUS, Fault
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
+from services.ingest.contacts import NEVER_HEARD, Contact
 
 MAX_NAME_CHARACTERS = 64
 """A gateway's display name fits a column of a table."""
@@ -52,6 +53,14 @@ class Gateway:
     enrolled_at: datetime
     revoked_at: datetime | None = None
     version: int = 1
+    certificate_ends_at: datetime | None = None
+    contact: Contact = NEVER_HEARD
+
+    def change(self, name: str, bindings: "tuple[AETitleBinding, ...]") -> "Gateway":
+        """The gateway with another name or other titles."""
+        if self.revoked_at is not None:
+            raise Conflict("the gateway is revoked: enrol a new one", field="gateway_id")
+        return replace(self, name=name, bindings=bindings, version=self.version + 1)
 
     def revoke(self, now: datetime) -> "Gateway":
         """The gateway as it is from now on: its certificate is refused and its titles are free."""
@@ -67,18 +76,24 @@ class Gateway:
 
 
 def enrolment(
-    name: str, bindings: list[tuple[str, FacilityId]], request_pem: str
+    name: str, bindings: Sequence[tuple[str, FacilityId]], request_pem: str
 ) -> tuple[AETitleBinding, ...]:
     """The titles a new gateway will have; raises Invalid, which names the field at fault."""
-    if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or not name.isprintable():
-        raise Invalid(f"`name` must have 1 to {MAX_NAME_CHARACTERS} printable characters", field="name")
-    if not 1 <= len(bindings) <= MAX_TITLES:
-        raise Invalid(f"`ae_titles` must name 1 to {MAX_TITLES} calling AE titles", field="ae_titles")
+    result = settings(name, bindings)
     if not 1 <= len(request_pem) <= MAX_CERTIFICATE_REQUEST_BYTES:
         raise Invalid(
             f"`certificate_request_pem` must have 1 to {MAX_CERTIFICATE_REQUEST_BYTES} bytes",
             field="certificate_request_pem",
         )
+    return result
+
+
+def settings(name: str, bindings: Sequence[tuple[str, FacilityId]]) -> tuple[AETitleBinding, ...]:
+    """The titles that a gateway of this name will have; raises Invalid, which names the field at fault."""
+    if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        raise Invalid(f"`name` must have 1 to {MAX_NAME_CHARACTERS} printable characters", field="name")
+    if not 1 <= len(bindings) <= MAX_TITLES:
+        raise Invalid(f"`ae_titles` must name 1 to {MAX_TITLES} calling AE titles", field="ae_titles")
     result = tuple(AETitleBinding(parse_ae_title(t, "ae_titles.ae_title"), f) for t, f in bindings)
     titles = [b.ae_title for b in result]
     for title in titles:
@@ -159,6 +174,24 @@ class RecordedRefusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcer:
+    """The owner of a certificate that announces studies."""
+
+    gateway_id: GatewayId
+    certificate_sha256: str
+    remote_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an association was admitted by; it ends when no live gateway has the title for the facility."""
+
+    gateway_id: GatewayId
+    ae_title: AETitle
+    facility_id: FacilityId
+
+
+@dataclass(frozen=True, slots=True)
 class Sender:
     """Who an association was accepted from: certificate, calling AE title and facility belong together.
 
@@ -176,6 +209,10 @@ class Sender:
     transfer_study_instance_uid: UID | None
     begun_at: datetime
     remote_address: str
+
+    @property
+    def admission(self) -> Admission:
+        return Admission(self.gateway_id, self.calling_ae_title, self.receiving_facility_id)
 
     def began(self, now: datetime) -> datetime:
         """Return when the transfer began at the latest, as far as deletions are concerned.

@@ -94,8 +94,10 @@ async def look_after_studies(studies: Studies, gateways: Gateways, associations:
         with timers.surviving("upkeep") as attempt:
             await upkeep(studies, everything=everything)
         if everything:
-            with timers.surviving("abort revoked gateways"):
-                await gateways.abort_revoked(associations)
+            with timers.surviving("abort associations that ended"):
+                await gateways.abort_ended(associations)
+            with timers.surviving("save contacts"):
+                await gateways.save_contacts()
         if loop.time() >= pruned:
             pruned = loop.time() + PRUNE_S
             with timers.surviving("prune"):

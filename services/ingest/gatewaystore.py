@@ -1,6 +1,7 @@
 """Gateways with their titles, the transfers they announce, and what was refused."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from datetime import datetime
 from uuid import UUID
 
@@ -9,9 +10,12 @@ import asyncpg
 from kernel.dicom import AETitle
 from kernel.errors import Conflict
 from kernel.ids import GatewayId, TransferId
+from kernel.versions import NEVER_SAVED, Change
 from plumbing.db import Transaction
+from services.ingest.contacts import Contact
 from services.ingest.domain import (
     MAX_REASON_CHARACTERS,
+    Admission,
     AETitleBinding,
     Gateway,
     Reach,
@@ -22,9 +26,13 @@ from services.ingest.domain import (
 )
 
 _GATEWAYS = """
-    select g.*, array_agg(t.ae_title order by t.position) as ae_titles,
-           array_agg(t.facility_id order by t.position) as facility_ids
-    from gateways g join gateway_titles t using (gateway_id)
+    select g.*, titles.*, c.heard_at, c.stored_at, c.told_at, c.software_version, c.waiting_studies,
+        c.waiting_since
+    from gateways g left join gateway_contacts c using (gateway_id)
+        cross join lateral (
+            select array_agg(t.ae_title order by t.position) as ae_titles,
+                array_agg(t.facility_id order by t.position) as facility_ids
+            from gateway_titles t where t.gateway_id = g.gateway_id) titles
 """
 
 
@@ -33,16 +41,64 @@ class GatewayStore(Transaction):
 
     # Gateways
 
-    async def insert_gateway(self, gateway: Gateway) -> None:
-        """Inserts it; raises Conflict if a live gateway has one of its titles."""
+    async def insert_gateway(self, gateway: Gateway, by: str = "") -> None:
+        """Inserts it; raises Conflict if a live gateway has its name or one of its titles."""
         await self.connection.execute(
-            "insert into gateways values ($1, $2, $3, $4, null, $5)",
+            """
+            insert into gateways (
+                gateway_id, name, certificate_sha256, enrolled_at, version, certificate_ends_at, changed_by,
+                changed_at
+            )
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            """,
             gateway.gateway_id,
             gateway.name,
             gateway.certificate_sha256,
             gateway.enrolled_at,
             gateway.version,
+            gateway.certificate_ends_at,
+            by,
+            self.now,
         )
+        await self._claim_name(gateway)
+        await self._insert_titles(gateway)
+
+    async def save_gateway(self, gateway: Gateway, by: str) -> None:
+        """Saves name and titles; raises Conflict if another live gateway has one of them."""
+        await self.connection.execute(
+            """
+            update gateways set name = $2, version = $3, changed_by = $4, changed_at = $5
+            where gateway_id = $1
+            """,
+            gateway.gateway_id,
+            gateway.name,
+            gateway.version,
+            by,
+            self.now,
+        )
+        await self._claim_name(gateway)
+        await self.connection.execute("delete from gateway_titles where gateway_id = $1", gateway.gateway_id)
+        await self._insert_titles(gateway)
+
+    async def _claim_name(self, gateway: Gateway) -> None:
+        """Makes the name its own, in place of the one it had; that of a revoked gateway is free."""
+        await self.connection.execute(
+            """
+            delete from gateway_names n using gateways g
+            where n.gateway_id = g.gateway_id
+              and (n.gateway_id = $1 or (n.name = lower($2) and g.revoked_at is not null))
+            """,
+            gateway.gateway_id,
+            gateway.name,
+        )
+        try:
+            await self.connection.execute(
+                "insert into gateway_names values (lower($1), $2)", gateway.name, gateway.gateway_id
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Conflict(f"a live gateway is named `{gateway.name}` already", field="name") from error
+
+    async def _insert_titles(self, gateway: Gateway) -> None:
         for position, binding in enumerate(gateway.bindings):
             try:
                 await self.connection.execute(
@@ -57,10 +113,15 @@ class GatewayStore(Transaction):
                     f"a live gateway has the AE title `{binding.ae_title}`", field="ae_titles.ae_title"
                 ) from error
 
-    async def gateway(self, gateway_id: GatewayId) -> Gateway | None:
+    async def gateway_change(self, gateway_id: GatewayId) -> Change:
+        """Who changed it last, and when."""
         row = await self.connection.fetchrow(
-            f"{_GATEWAYS} where g.gateway_id = $1 group by g.gateway_id", gateway_id
+            "select version, changed_by, changed_at from gateways where gateway_id = $1", gateway_id
         )
+        return Change(row["version"], row["changed_by"] or "", row["changed_at"]) if row else NEVER_SAVED
+
+    async def gateway(self, gateway_id: GatewayId) -> Gateway | None:
+        row = await self.connection.fetchrow(f"{_GATEWAYS} where g.gateway_id = $1", gateway_id)
         return _gateway(row) if row else None
 
     async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None:
@@ -72,7 +133,7 @@ class GatewayStore(Transaction):
 
     async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None:
         row = await self.connection.fetchrow(
-            f"{_GATEWAYS} where g.certificate_sha256 = $1 group by g.gateway_id", certificate_sha256
+            f"{_GATEWAYS} where g.certificate_sha256 = $1", certificate_sha256
         )
         return _gateway(row) if row else None
 
@@ -82,7 +143,7 @@ class GatewayStore(Transaction):
             f"""
             {_GATEWAYS} where gateway_within_reach(g.gateway_id, $1, $2)
               and ($3::uuid is null or g.gateway_id < $3)
-            group by g.gateway_id order by g.gateway_id desc limit $4
+            order by g.gateway_id desc limit $4
             """,
             reach.everywhere,
             list(reach.facilities),
@@ -106,13 +167,48 @@ class GatewayStore(Transaction):
             "update gateway_titles set live = false where gateway_id = $1", gateway.gateway_id
         )
 
-    async def revoked(self, gateway_ids: Collection[GatewayId]) -> set[GatewayId]:
-        """Those of `gateway_ids` that are not live."""
+    async def ended(self, admissions: Collection[Admission]) -> set[Admission]:
+        """Those whose gateway is not live, or does not have the title for the facility."""
         rows = await self.connection.fetch(
-            "select gateway_id from gateways where gateway_id = any($1) and revoked_at is null",
-            list(gateway_ids),
+            """
+            select o.gateway_id, o.ae_title, o.facility_id
+            from unnest($1::uuid[], $2::text[], $3::uuid[]) as o (gateway_id, ae_title, facility_id)
+            where not exists (
+                select from gateway_titles t
+                where t.gateway_id = o.gateway_id and t.ae_title = o.ae_title
+                  and t.facility_id = o.facility_id and t.live)
+            """,
+            [each.gateway_id for each in admissions],
+            [each.ae_title for each in admissions],
+            [each.facility_id for each in admissions],
         )
-        return set(gateway_ids) - {row["gateway_id"] for row in rows}
+        return {Admission(**row) for row in rows}
+
+    async def save_contacts(self, contacts: Mapping[GatewayId, Contact]) -> None:
+        """What was noted of gateways becomes known; what was told counts as a whole."""
+        noted = sorted(contacts.items())
+        await self.connection.execute(
+            """
+            insert into gateway_contacts as known
+            select noted.* from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[],
+                    $5::text[], $6::integer[], $7::timestamptz[])
+                as noted (gateway_id, heard_at, stored_at, told_at, software_version, waiting_studies,
+                    waiting_since)
+            join gateways using (gateway_id) order by noted.gateway_id
+            on conflict (gateway_id) do update set
+                heard_at = greatest(known.heard_at, excluded.heard_at),
+                stored_at = greatest(known.stored_at, excluded.stored_at),
+                told_at = coalesce(excluded.told_at, known.told_at),
+                software_version = case when excluded.told_at is null
+                    then known.software_version else excluded.software_version end,
+                waiting_studies = case when excluded.told_at is null
+                    then known.waiting_studies else excluded.waiting_studies end,
+                waiting_since = case when excluded.told_at is null
+                    then known.waiting_since else excluded.waiting_since end
+            """,
+            [gateway_id for gateway_id, _ in noted],
+            *([getattr(contact, each.name) for _, contact in noted] for each in fields(Contact)),
+        )
 
     # Refusals
 
@@ -276,4 +372,6 @@ def _gateway(row: "asyncpg.Record") -> Gateway:
         row["enrolled_at"],
         row["revoked_at"],
         row["version"],
+        row["certificate_ends_at"],
+        Contact(*(row[each.name] for each in fields(Contact))),
     )

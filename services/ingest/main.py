@@ -29,6 +29,7 @@ from services.ingest.clients import AccessClient, RoutingClient
 from services.ingest.deletion import NAME, Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
+from services.ingest.enrolment import Enrolments
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.packs import Packs
@@ -133,7 +134,8 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
     resources.push_async_callback(to_routing.close)
 
-    gateways = Gateways(database, access, authority, rates, limits, new_id, clock)
+    enrolments = Enrolments(database, access, authority, new_id)
+    gateways = Gateways(database, access, rates, limits, new_id, clock)
     studies = Studies(database, packs, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
     images = Images(database, access, packs, events.stream_cut)
@@ -174,7 +176,18 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    serve(server, gateways, studies, settle_lengths, images, held_parts, quarantine, deletions, addresses)
+    serve(
+        server,
+        enrolments,
+        gateways,
+        studies,
+        settle_lengths,
+        images,
+        held_parts,
+        quarantine,
+        deletions,
+        addresses,
+    )
     consumer = Consumer(bus, database, NAME, events.hearings(deletions), clock)
     holds = permitted.asks(channel)
     verifying.serve(server, trail, holds)

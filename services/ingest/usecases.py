@@ -14,12 +14,15 @@ from prometheus_client import Counter
 
 from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
-from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Unavailable, lacks
-from kernel.events import Fact, GatewayChanged, StudyChanged, StudyReceived
-from kernel.ids import FacilityId, GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from kernel.errors import Conflict, Denied, Exhausted, NotFound, Unavailable
+from kernel.events import Fact, StudyChanged, StudyReceived
+from kernel.ids import GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from services.ingest.contacts import Contact, Contacts, told
 from services.ingest.domain import (
     ANSWERS,
     MAX_TRANSFER_AGE,
+    Admission,
+    Announcer,
     ConfirmedStudy,
     Filed,
     Gateway,
@@ -27,6 +30,7 @@ from services.ingest.domain import (
     Reach,
     RecordedRefusal,
     Refusal,
+    RefusalKind,
     Refused,
     Sender,
     StoredInstance,
@@ -34,14 +38,12 @@ from services.ingest.domain import (
     Study,
     Transfer,
     Verdict,
-    certificate_sha256,
-    enrolment,
     transfer_begun_at,
 )
+from services.ingest.enrolment import Access, administered
 from services.ingest.parts import Description, StudyInParts, parse_mapping_tag
 from services.ingest.refusals import RefusalWindows
 
-GATEWAY_ADMIN = "gateway.admin"
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
 CHANGES_S = 1.0
@@ -55,6 +57,9 @@ PRUNED_BATCHES = 20
 """Of each table every PRUNE_S: more than can come in between."""
 RECOVERY_PAGE = 1_000
 """Packs asked about in one statement after a start."""
+
+HEARTBEATS_PER_MINUTE = 60
+"""Of one gateway, which tells once a minute in each of its processes."""
 
 TRANSFERS_REFUSED = Counter(
     "readroom_ingest_transfers_refused", "Announcements of gateways that announce too many"
@@ -73,13 +78,10 @@ class Transaction(Protocol):
         self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
     ) -> None: ...
 
-    async def insert_gateway(self, gateway: Gateway) -> None: ...
-    async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
-    async def revoke_gateway(self, gateway: Gateway) -> None: ...
     async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
     async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None: ...
-    async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Gateway]: ...
-    async def revoked(self, gateway_ids: Collection[GatewayId]) -> Collection[GatewayId]: ...
+    async def ended(self, admissions: Collection[Admission]) -> Collection[Admission]: ...
+    async def save_contacts(self, contacts: Mapping[GatewayId, Contact]) -> None: ...
 
     async def insert_refusal(self, recorded: RecordedRefusal) -> None: ...
     async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]: ...
@@ -133,24 +135,6 @@ class Database(Protocol):
     def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
-class Access(Protocol):
-    """The service access, asked on behalf of the acting user."""
-
-    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
-        """Whether they hold it there; raises NotFound for no facility, as for one where they hold nothing."""
-        ...
-
-    async def reach(self, permission: str) -> Reach: ...
-
-
-class Authority(Protocol):
-    """The certificate authority of gateways."""
-
-    def sign(self, csr_pem: bytes, uri: str, now: datetime) -> bytes:
-        """The certificate in PEM; raises Invalid for a bad request."""
-        ...
-
-
 class RateWindow(Protocol):
     """Counts what happens in a window of time."""
 
@@ -160,8 +144,8 @@ class RateWindow(Protocol):
 class Associations(Protocol):
     """The open associations of this process."""
 
-    def gateways(self) -> Collection[GatewayId]: ...
-    def abort(self, gateway_ids: Collection[GatewayId]) -> None: ...
+    def admissions(self) -> Collection[Admission]: ...
+    def abort(self, ended: Collection[Admission]) -> None: ...
 
 
 class Files(Protocol):
@@ -182,7 +166,6 @@ class Gateways:
         self,
         database: Database,
         access: Access,
-        authority: Authority,
         rates: RateWindow,
         limits: Limits,
         new_id: NewId,
@@ -190,59 +173,17 @@ class Gateways:
     ) -> None:
         self._database = database
         self._access = access
-        self._authority = authority
         self._rates = rates
         self._clock = clock
         self._windows = RefusalWindows(limits.refusals_per_minute)
         self._limits = limits
         self._new_id = new_id
         self._announcing: set[GatewayId] = set()
-
-    async def enrol(
-        self, actor: str, name: str, titles: list[tuple[str, FacilityId]], request_pem: str
-    ) -> tuple[Gateway, bytes]:
-        """A new gateway and its certificate in PEM. Two live gateways never share a title."""
-        bindings = enrolment(name, titles, request_pem)
-        gateway_id = GatewayId(self._new_id())
-        await self._require(actor, "gateway.enrolled", gateway_id, [b.facility_id for b in bindings])
-        async with self._database.transaction() as transaction:
-            certificate_pem = self._sign(request_pem, gateway_id, transaction.now)
-            sha256 = certificate_sha256(certificate_pem)
-            gateway = Gateway(gateway_id, name.strip(), bindings, sha256, transaction.now)
-            await transaction.insert_gateway(gateway)
-            await transaction.say(GatewayChanged(gateway_id, gateway.version))
-            await transaction.record(actor, "gateway.enrolled", f"gateway:{gateway_id}", "done")
-        return gateway, certificate_pem
-
-    async def revoke(self, actor: str, gateway_id: GatewayId) -> Gateway:
-        """Its certificate is refused from now on, and its titles are free.
-
-        A gateway of which the actor does not administer every facility is the same as an absent one.
-        """
-        reach = await self._access.reach(GATEWAY_ADMIN)
-        async with self._database.statements() as statements:
-            known = await statements.gateway(gateway_id)
-        if known is None or not all(binding.facility_id in reach for binding in known.bindings):
-            await self._database.refuse(actor, "gateway.revoked", f"gateway:{gateway_id}")
-            raise NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
-        async with self._database.transaction() as transaction:
-            locked = await transaction.lock_gateway(gateway_id)
-            assert locked is not None
-            gateway = locked.revoke(transaction.now)
-            await transaction.revoke_gateway(gateway)
-            await transaction.say(GatewayChanged(gateway_id, gateway.version))
-            await transaction.record(actor, "gateway.revoked", f"gateway:{gateway_id}", "done")
-        return gateway
-
-    async def list(self, before: UUID | None, limit: int) -> Sequence[Gateway]:
-        """Gateways of which the actor administers every facility, newest first."""
-        reach = await self._reach()
-        async with self._database.statements() as statements:
-            return await statements.gateways(reach, before, limit)
+        self.contacts = Contacts()
 
     async def list_refusals(self, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]:
         """Refusals of such gateways; those of unknown senders for who administers every facility."""
-        reach = await self._reach()
+        reach = await administered(self._access)
         async with self._database.statements() as statements:
             return await statements.refusals(reach, before, limit)
 
@@ -289,6 +230,7 @@ class Gateways:
         """
         async with self._database.statements() as statements:
             gateway = await self._gateway_of(statements, certificate_sha256)
+        self.contacts.note(gateway.gateway_id, Contact(heard_at=self._clock.now()))
         if not await self._rates.allow(
             f"associations:{gateway.gateway_id}", self._limits.associations_per_minute, 60
         ):
@@ -296,12 +238,7 @@ class Gateways:
         return gateway
 
     async def _gateway_of(self, statements: Transaction, certificate_sha256: str) -> Gateway:
-        gateway = await statements.gateway_of_certificate(certificate_sha256)
-        if gateway is None:
-            raise Denied("the certificate belongs to no gateway")
-        if gateway.revoked_at is not None:
-            raise Denied("the gateway is revoked")
-        return gateway
+        return _must_be_live(await statements.gateway_of_certificate(certificate_sha256))
 
     async def admit(
         self, certificate_sha256: str, calling_ae_title: str, transfer_id: str | None, remote_address: str
@@ -337,7 +274,7 @@ class Gateways:
 
     async def begin_transfer(
         self,
-        gateway_id: GatewayId,
+        announcer: Announcer,
         transfer_id: TransferId,
         study_instance_uid: str,
         title: str,
@@ -346,8 +283,31 @@ class Gateways:
         """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26).
 
         A gateway announces so many a minute, and of so many the newest are kept: what is older has to be
-        announced again.
+        announced again. An announcement under a certificate or a title that does not count is listed.
         """
+        try:
+            await self._begin_transfer(announcer.gateway_id, transfer_id, study_instance_uid, title, age)
+        except Denied as denied:
+            refusal = Refusal(
+                RefusalKind.ASSOCIATION,
+                f"announced a study, but {denied.sentence}",
+                announcer.remote_address,
+                announcer.certificate_sha256,
+                title,
+                cause="announcement",
+            )
+            if (listing := self.refuse(refusal)) is not None:
+                await listing
+            raise
+
+    async def _begin_transfer(
+        self,
+        gateway_id: GatewayId,
+        transfer_id: TransferId,
+        study_instance_uid: str,
+        title: str,
+        age: timedelta | None,
+    ) -> None:
         calling_ae_title = parse_ae_title(title, "calling_ae_title")
         uid = parse_uid(study_instance_uid, "study_instance_uid")
         if not await self._rates.allow(f"transfers:{gateway_id}", self._limits.transfers_per_minute, 60):
@@ -355,9 +315,8 @@ class Gateways:
             raise Exhausted("the gateway announces too many studies: announce this one again in a minute")
         self._announcing.add(gateway_id)
         async with self._database.transaction() as transaction:
-            gateway = await transaction.gateway(gateway_id)
-            if gateway is None or gateway.revoked_at is not None:
-                raise Denied("the gateway is not enrolled, or is revoked")
+            gateway = _must_be_live(await transaction.gateway(gateway_id))
+            self.contacts.note(gateway_id, Contact(heard_at=transaction.now))
             if gateway.receives_for(calling_ae_title) is None:
                 raise Denied(f"`{calling_ae_title}` is not an AE title of this gateway")
             begun_at = transfer_begun_at(age, transaction.now)
@@ -370,14 +329,37 @@ class Gateways:
             ):
                 raise Conflict("`transfer_id` is the transfer of another study", field="transfer_id")
 
-    async def abort_revoked(self, associations: Associations) -> None:
-        """Ends the open associations of gateways that were revoked, wherever that was done (SEC-2)."""
-        if not (open_ := associations.gateways()):
+    async def heartbeat(
+        self, gateway_id: GatewayId, software_version: str, waiting_studies: int, oldest: timedelta | None
+    ) -> None:
+        """Notes what a live gateway tells of itself."""
+        contact = told(software_version, waiting_studies, oldest, self._clock.now())
+        if not await self._rates.allow(f"heartbeats:{gateway_id}", HEARTBEATS_PER_MINUTE, 60):
+            raise Exhausted("the gateway tells too often how it is: tell it once a minute")
+        async with self._database.statements() as statements:
+            _must_be_live(await statements.gateway(gateway_id))
+        self.contacts.note(gateway_id, contact)
+
+    async def save_contacts(self) -> None:
+        """Saves what was noted of gateways since the last time."""
+        if not (noted := self.contacts.take()):
+            return
+        try:
+            async with self._database.statements() as statements:
+                await statements.save_contacts(noted)
+        except BaseException:
+            self.contacts.keep(noted)
+            raise
+
+    async def abort_ended(self, associations: Associations) -> None:
+        """Ends the open associations that nobody would admit now: their gateway was revoked, or does not have
+        the title any more, or has it for another facility, wherever that was done (SEC-2)."""
+        if not (open_ := associations.admissions()):
             return
         async with self._database.statements() as statements:
-            revoked = await statements.revoked(open_)
-        if revoked:
-            associations.abort(revoked)
+            ended = await statements.ended(open_)
+        if ended:
+            associations.abort(ended)
 
     async def prune(self) -> None:
         """Lets go of what has outlived its use: some at a time, and what is left the next time."""
@@ -400,32 +382,13 @@ class Gateways:
                     if await prune(statements) < PRUNED_AT_ONCE:
                         break
 
-    def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
-        try:
-            return self._authority.sign(
-                request_pem.encode("ascii", "replace"), f"spiffe://readroom/gateway/{gateway_id}", now
-            )
-        except Invalid as error:
-            raise Invalid(error.sentence, field="certificate_request_pem") from error
 
-    async def _require(
-        self, actor: str, action: str, gateway_id: GatewayId, facility_ids: Sequence[FacilityId]
-    ) -> None:
-        for facility_id in dict.fromkeys(facility_ids):
-            try:
-                allowed = await self._access.holds(GATEWAY_ADMIN, facility_id)
-            except NotFound as error:
-                await self._database.refuse(actor, action, f"gateway:{gateway_id}")
-                raise NotFound(error.sentence, field="ae_titles.facility_id") from None
-            if not allowed:
-                await self._database.refuse(actor, action, f"gateway:{gateway_id}", facility=str(facility_id))
-                raise lacks(GATEWAY_ADMIN, at=f"`{facility_id}`")
-
-    async def _reach(self) -> Reach:
-        reach = await self._access.reach(GATEWAY_ADMIN)
-        if not reach:
-            raise lacks(GATEWAY_ADMIN, at="a facility")
-        return reach
+def _must_be_live(gateway: Gateway | None) -> Gateway:
+    if gateway is None:
+        raise Denied("the certificate belongs to no gateway")
+    if gateway.revoked_at is not None:
+        raise Denied("the gateway is revoked")
+    return gateway
 
 
 async def _prune_transfers(transaction: Transaction, gateway_id: GatewayId, keep: int) -> int:

@@ -14,7 +14,7 @@ from kernel.errors import Exhausted
 from kernel.ids import UUID7, GatewayId, TransferId
 from plumbing.cache import RateWindow
 from plumbing.db import Database
-from services.ingest.domain import Limits
+from services.ingest.domain import Announcer, Limits
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Gateways
 from tests.ingest.builders import a_uid
@@ -63,12 +63,14 @@ async def test_of_one_gateway_the_newest_announcements_are_kept(ingest: Ingest) 
     rates = RateWindow(ingest.servers.cache_url, clock)
     nobody: Any = None  # no administrator comes in here
     limits = Limits(transfers_kept=KEPT)
-    gateways = Gateways(database, nobody, nobody, rates, limits, UUID7(clock), clock)
-    gateway_id, ids = GatewayId(UUID(flooding.gateway_id)), [TransferId(uuid4()) for _ in range(3 * KEPT)]
+    gateways = Gateways(database, nobody, rates, limits, UUID7(clock), clock)
+    gateway_id = GatewayId(UUID(flooding.gateway_id))
+    announcer = Announcer(gateway_id, "00", "10.0.0.7:4711")
+    ids = [TransferId(uuid4()) for _ in range(3 * KEPT)]
     try:
         for number, each in enumerate(ids):
             age = timedelta(minutes=len(ids) - number)
-            await gateways.begin_transfer(gateway_id, each, a_uid(), flooding.title, age)
+            await gateways.begin_transfer(announcer, each, a_uid(), flooding.title, age)
         await gateways.prune()
     finally:
         await rates.close()

@@ -162,8 +162,8 @@ class Enrolled:
 async def enrol(world: World, ae_title: str, folder: Path) -> Enrolled:
     port = world.system.servers.kept.port(f"gateway_{ae_title.lower()}")
     hospital = HospitalSide(f"127.0.0.1:{port}", modalities=[(MODALITY, "127.0.0.1")])
-    bindings = {ae_title: world.facility_ids[STANDARD]}
-    gateway = await enrol_gateway(await world.acting_as(ADMIN), ae_title, bindings, folder, hospital)
+    titles = [(ae_title, world.facility_ids[STANDARD])]
+    gateway = await enrol_gateway(await world.acting_as(ADMIN), ae_title, titles, folder, hospital)
     identity = TLSFiles(folder / "gateway.pem", folder / "gateway.key", folder / "ca.pem")
     return Enrolled(folder, port, gateway.gateway_id, identity)
 

@@ -34,6 +34,7 @@ from plumbing.dimse import (
     RefusedInstance,
     StoreCommand,
 )
+from plumbing.files import write_private
 from plumbing.tls import TLSFiles, server_context
 from tests.forks import fork
 from tests.ingest.system import DicomObject, Sender, free_port
@@ -67,6 +68,7 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
         self.ports = {"dicom": free_port(), "gateways": free_port()}
         self.entries: list[Entry] = []
         self.begun: list[tuple[str, str, str, timedelta]] = []
+        self.told: list[ingest_pb2.HeartbeatRequest] = []
         self.ends: list[str] = []
         self.refusals: list[str] = []
         self.associations = 0
@@ -113,6 +115,12 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
 
     def digests(self) -> set[str]:
         return {entry.sha256 for entry in self.entries if entry.status == 0}
+
+    async def Heartbeat(  # noqa: N802
+        self, request: ingest_pb2.HeartbeatRequest, context: Any
+    ) -> ingest_pb2.HeartbeatResponse:
+        self.told.append(request)
+        return ingest_pb2.HeartbeatResponse()
 
     async def BeginTransfer(  # noqa: N802
         self, request: ingest_pb2.BeginTransferRequest, context: Any
@@ -211,7 +219,7 @@ class Gateway:
         )
         (folder / "hospital-ca.pem").write_bytes(self.hospital.certificate_pem)
         (folder / "listener.pem").write_bytes(certificate)
-        (folder / "listener.key").write_bytes(key)
+        write_private(folder / "listener.key", key)
         files = identity or an_identity(folder, pki)
         self.config = folder / "gateway.toml"
         self.config.write_text(
@@ -357,7 +365,7 @@ def an_identity(folder: Path, pki: Pki) -> TLSFiles:
         GATEWAY_URI.format(gateway_id=uuid4()), [], datetime.now(UTC)
     )
     (folder / "identity.pem").write_bytes(certificate)
-    (folder / "identity.key").write_bytes(key)
+    write_private(folder / "identity.key", key)
     return TLSFiles(folder / "identity.pem", folder / "identity.key", pki.gateway_ca)
 
 

@@ -14,6 +14,7 @@ import pytest
 from demo.dicom_files import CATALOGUE
 from gateway.__main__ import main
 from gateway.queue import DELETED
+from kernel.release import VERSION
 from local.pki import Pki
 from plumbing.components import COMPONENTS
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
@@ -326,3 +327,13 @@ def test_an_export_of_what_is_not_kept_says_so(gateway: Gateway, capsys: pytest.
     assert exports("1.2.3") == "gateway: this gateway keeps no study `1.2.3`\n"
     for hostile in ("", "../../etc", "1.2'; drop table items; --", "1" * 65):
         assert "`export`" in exports("1.2.3", hostile)
+
+
+@pytest.mark.proves("GWY-15", part="the gateway reports its version")
+async def test_a_gateway_tells_how_it_is_as_soon_as_it_runs(
+    gateway: Gateway, central: CentralOfTheTest
+) -> None:
+    gateway.start()
+    (told,) = await eventually(lambda: central.told)
+    assert (told.software_version, told.waiting_studies) == (VERSION, 0)
+    assert not told.HasField("oldest_waits")

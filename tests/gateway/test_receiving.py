@@ -1,8 +1,10 @@
 """The hospital side: who may send, what is kept, what is refused."""
 
 import asyncio
+import os
 import resource
 import ssl
+import stat
 import struct
 
 import pytest
@@ -160,3 +162,19 @@ async def test_it_ends_when_asked(gateway: Gateway) -> None:
     peer = ByHand(gateway.ports["plain"], calling=MODALITY, called=TITLE)
     assert gateway.stop() == 0
     assert peer.aborted() == (2, 0)
+
+
+async def test_nobody_else_on_the_machine_reads_what_a_gateway_keeps(
+    gateway: Gateway, central: CentralOfTheTest
+) -> None:
+    spool = gateway.folder / "spool"
+    umask = os.umask(0o022)
+    try:
+        spool.mkdir()
+        gateway.start()
+        await sent_objects(gateway.modality(), a_ct())
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(spool.stat().st_mode) == 0o700
+    open_to_others = [path for path in spool.rglob("*") if path.stat().st_mode & 0o077]
+    assert [] == open_to_others

@@ -1,6 +1,7 @@
 """One file, read once; a bad value names its key."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def file(tmp_path: Path) -> Path:
     """The README's example, with the files that it names."""
     for name in ("gateway.pem", "gateway.key", "ca.pem"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "gateway.key").chmod(0o600)
     example = re.search(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     assert example
     (tmp_path / "gateway.toml").write_text(example[1])
@@ -61,3 +63,22 @@ def test_a_bad_value_names_its_key(file: Path, old: str, new: str, sentence: str
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="cannot be read"):
         load(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+@pytest.mark.parametrize("name", ["gateway.key", "listener.key"])
+def test_a_key_that_others_may_read_is_refused_with_the_command_that_mends_it(
+    file: Path, mode: int, name: str
+) -> None:
+    (file.parent / "listener.key").write_text("x")
+    (file.parent / "listener.key").chmod(0o600)
+    listener = '[listener]\nkey = "listener.key"'
+    file.write_text(file.read_text().replace("[listener]", listener))
+    load(file)
+    key = file.parent / name
+    key.chmod(mode)
+    with pytest.raises(Invalid) as refusal:
+        load(file)
+    (command,) = re.findall("`(chmod [^`]*)`", refusal.value.sentence)
+    assert subprocess.run(command.split(), check=True).returncode == 0
+    load(file)

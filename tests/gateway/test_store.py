@@ -1,6 +1,8 @@
 """What the queue remembers, on SQLite."""
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -98,6 +100,30 @@ def test_a_commit_is_on_the_disk_when_it_returns(store: Store) -> None:
     assert store._connection.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
+def modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in folder.glob("gateway.db*")}
+
+
+def test_nobody_else_reads_the_database_not_even_one_of_the_version_before(
+    tmp_path: Path, clock: HandClock, machine: Machine
+) -> None:
+    umask = os.umask(0o022)
+    try:
+        with closing(sqlite3.connect(tmp_path / "gateway.db")) as earlier:
+            earlier.execute("pragma journal_mode = wal")
+            earlier.execute("create table kept (id integer)")
+            assert modes(tmp_path) == {0o644}
+            with closing(opened(tmp_path, clock, machine)) as store:
+                store.keep(an_item(), STUDY, TITLE)
+                assert modes(tmp_path) == {0o600}
+        (tmp_path / "new").mkdir()
+        with closing(opened(tmp_path / "new", clock, machine)) as store:
+            store.keep(an_item(), STUDY, TITLE)
+            assert modes(tmp_path / "new") == {0o600}
+    finally:
+        os.umask(umask)
+
+
 def test_instances_of_a_study_join_its_open_transfer(store: Store) -> None:
     items = [an_item() for _ in range(3)]
     for item in items:
@@ -108,6 +134,20 @@ def test_instances_of_a_study_join_its_open_transfer(store: Store) -> None:
     store.keep(late, STUDY, TITLE)
     assert list(store.waiting(transfer.id)) == [*items, late]
     assert store.claim() is None
+
+
+def test_it_knows_how_many_transfers_are_open_and_how_old_the_oldest_is(
+    store: Store, clock: HandClock
+) -> None:
+    assert store.open_transfers() == (0, None)
+    store.keep(an_item(), STUDY, TITLE)
+    clock.move(60)
+    store.keep(an_item(), UID("1.2.4"), TITLE)
+    assert store.open_transfers() == (2, timedelta(seconds=60))
+    acknowledge(store, claimed(store))
+    assert store.open_transfers() == (1, timedelta())
+    clock.move(-3600)
+    assert store.open_transfers() == (1, timedelta()), "a clock that was set back makes nothing negative"
 
 
 def test_the_same_instance_twice_is_one_item(store: Store) -> None:

@@ -32,7 +32,7 @@ def a_gateway(*titles: str, facility_id: FacilityId = FACILITY) -> Gateway:
     gateway_id = GatewayId(uuid4())
     return Gateway(
         gateway_id,
-        "Riverside",
+        f"Gateway {gateway_id}",
         tuple(AETitleBinding(AETitle(title), facility_id) for title in titles or ("RIVERSIDE",)),
         hashlib.sha256(gateway_id.bytes).hexdigest(),
         NOW,

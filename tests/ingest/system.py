@@ -35,6 +35,7 @@ from local.pki import Pki
 from local.processes import until
 from plumbing import rpc, tokens
 from plumbing.config import load
+from plumbing.files import write_private
 from plumbing.runtime import Application
 from plumbing.tls import TLSFiles
 from services.ingest import main
@@ -300,7 +301,7 @@ class Ingest:
         titles = [f"{title}{number or ''}" for number in range(len(facilities or (RIVERSIDE,)))]
         answer = await self.acting(ADMIN).EnrolGateway(
             pb.EnrolGatewayRequest(
-                name="Main",
+                name=title,
                 ae_titles=[
                     pb.AETitleBinding(ae_title=each, facility_id=str(facility))
                     for each, facility in zip(titles, facilities or (RIVERSIDE,), strict=True)
@@ -314,7 +315,7 @@ class Ingest:
         stem = self.folder / answer.gateway.gateway_id
         files = TLSFiles(stem.with_suffix(".pem"), stem.with_suffix(".key"), stem.with_suffix(".ca"))
         files.certificate.write_text(answer.certificate_pem)
-        files.key.write_bytes(key)
+        write_private(files.key, key)
         files.ca.write_text(answer.ca_pem)
         return files
 

@@ -94,15 +94,14 @@ class Senders(RuleBasedStateMachine):
         super().__init__()
         world = self.world
         tables = "instances, mapping_values, series, packs, studies, quarantined, transfers"
-        self.execute(f"truncate {tables}, gateway_titles, gateways, outbox, refusals")
+        of_gateways = "gateway_contacts, gateway_names, gateway_titles, gateways"
+        self.execute(f"truncate {tables}, {of_gateways}, outbox, refusals")
         self.folder = Path(tempfile.mkdtemp())
         self.packs = Packs(self.folder, world.new_id)
         self.gateway = a_gateway()
         limits = Limits(refusals_per_minute=1_000_000)
         nobody: Any = None  # no administrator comes in here
-        self.gateways = Gateways(
-            world.database, nobody, nobody, world.rates, limits, world.new_id, world.clock
-        )
+        self.gateways = Gateways(world.database, nobody, world.rates, limits, world.new_id, world.clock)
         self.studies = Studies(world.database, self.packs, limits, world.new_id)
         self.listener = Listener(self.gateways, self.studies, self.packs, world.bridge, world.clock)
         self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))

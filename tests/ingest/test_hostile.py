@@ -472,7 +472,7 @@ async def test_only_administrators_of_every_facility_enrol_and_revoke(ingest: In
         await ingest.acting("nobody").ListRefusals(pb.ListRefusalsRequest())
     listed = await ingest.acting("half").ListGateways(pb.ListGatewaysRequest())
     assert [g.gateway_id for g in listed.gateways] == [own.gateway.gateway_id]
-    refused = await ingest.rows("select actor, action from audit_rows where outcome = 'refused'")
+    refused = await ingest.rows("select actor, action from audit_rows where outcome = 'refused' order by id")
     assert [tuple(row) for row in refused] == [("half", "gateway.enrolled"), ("half", "gateway.revoked")]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ from kernel.errors import Conflict, Unavailable
 from kernel.ids import UUID7, PackId, StudyId, TransferId
 from plumbing.db import Database
 from services.ingest.domain import (
+    Admission,
     Gateway,
     Instance,
     Limits,
@@ -211,13 +213,14 @@ async def test_the_first_value_wins_and_later_ones_fill_gaps(store: Store, gatew
 async def test_a_title_is_unique_among_live_gateways(store: Store, gateway: Gateway) -> None:
     with pytest.raises(Conflict) as conflict:
         async with store.transaction() as transaction:
-            await transaction.insert_gateway(a_gateway("OTHER", "RIVERSIDE"))
+            await transaction.insert_gateway(replace(a_gateway("OTHER", "RIVERSIDE"), name="Other"))
     assert conflict.value.field == "ae_titles.ae_title"
     async with store.transaction() as transaction:
         assert await transaction.gateways(EVERYWHERE, None, 10) == [gateway]
         await transaction.revoke_gateway(gateway.revoke(NOW))
         await transaction.insert_gateway(a_gateway("OTHER", "RIVERSIDE"))
-        assert await transaction.revoked([gateway.gateway_id]) == {gateway.gateway_id}
+        admission = Admission(gateway.gateway_id, gateway.bindings[0].ae_title, FACILITY)
+        assert await transaction.ended([admission]) == {admission}
         assert await transaction.gateway_of_certificate(gateway.certificate_sha256) == gateway.revoke(NOW)
 
 

@@ -1,6 +1,8 @@
 """Fetching: what arrives is checked before it gets its name, and the wire never names a path."""
 
 import hashlib
+import os
+import stat
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -65,6 +67,22 @@ def files_in(folder: Path) -> dict[str, str]:
 
 
 CT, MR = CATALOGUE[0], CATALOGUE[1]
+
+
+async def test_images_are_for_who_fetched_them_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    messages = [announced(CT), header(1, CT), *chunks(CT)]
+    umask = os.umask(0o022)
+    try:
+        await receive(stream(messages), folder, Counter())
+        (image,) = folder.iterdir()
+        assert [stat.S_IMODE(each.stat().st_mode) for each in (folder, image)] == [0o700, 0o600]
+        left_behind = folder / ".1.2.1.part"
+        left_behind.write_bytes(b"begun by the version before")
+        await receive(stream(messages), folder, Counter())
+    finally:
+        os.umask(umask)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()] == [0o600]
 
 
 @pytest.mark.parametrize("size", [7, 143, 144, 400_000])

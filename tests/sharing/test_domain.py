@@ -283,7 +283,7 @@ ONE = CaseId(UUID(int=1))
         ("recipients", {"recipients": [Recipient(each) for each in "abcd"]}),
         ("recipients", {"recipients": [Recipient("rita"), Recipient("RITA")]}),
         ("recipients", {"recipients": [Recipient("rita\n")]}),
-        ("recipients", {"recipients": [Recipient("r" * 65)]}),
+        ("recipients", {"recipients": [Recipient("r" * 129)]}),
         ("rights", {"rights": None}),
         ("patient_agreed", {"patient_agreed": False}),
         ("anonymize", {"anonymize": True}),

@@ -60,7 +60,7 @@ class EnrolGatewayRequest(_message.Message):
     AE_TITLES_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_PEM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Display name, 1 to 64 characters."""
+    """Display name, 1 to 64 characters, unique among live gateways without regard to case."""
     certificate_request_pem: _builtins.str
     """PKCS#10 request in PEM (at most 16 KiB); only its public key is used. The private key never leaves
     the gateway.
@@ -134,6 +134,54 @@ class Gateway(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Contact(_message.Message):
+        """Contact is when a gateway was heard, and what it told of itself."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        HEARD_AT_FIELD_NUMBER: _builtins.int
+        STORED_AT_FIELD_NUMBER: _builtins.int
+        TOLD_AT_FIELD_NUMBER: _builtins.int
+        SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+        WAITING_STUDIES_FIELD_NUMBER: _builtins.int
+        WAITING_SINCE_FIELD_NUMBER: _builtins.int
+        software_version: _builtins.str
+        """The version of its software."""
+        waiting_studies: _builtins.int
+        """Transfers in its queue that were not at an end."""
+        @_builtins.property
+        def heard_at(self) -> _timestamp_pb2.Timestamp:
+            """When it announced, associated or told something last; to the second."""
+
+        @_builtins.property
+        def stored_at(self) -> _timestamp_pb2.Timestamp:
+            """When the last instance of it was stored."""
+
+        @_builtins.property
+        def told_at(self) -> _timestamp_pb2.Timestamp:
+            """When it told what follows. A gateway of the version before tells nothing."""
+
+        @_builtins.property
+        def waiting_since(self) -> _timestamp_pb2.Timestamp:
+            """Since when the oldest of them has waited, by the cloud's clock; absent if none waited."""
+
+        def __init__(
+            self,
+            *,
+            heard_at: _timestamp_pb2.Timestamp | None = ...,
+            stored_at: _timestamp_pb2.Timestamp | None = ...,
+            told_at: _timestamp_pb2.Timestamp | None = ...,
+            software_version: _builtins.str = ...,
+            waiting_studies: _builtins.int = ...,
+            waiting_since: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["heard_at", b"heard_at", "stored_at", b"stored_at", "told_at", b"told_at", "waiting_since", b"waiting_since"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["heard_at", b"heard_at", "software_version", b"software_version", "stored_at", b"stored_at", "told_at", b"told_at", "waiting_since", b"waiting_since", "waiting_studies", b"waiting_studies"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GATEWAY_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     AE_TITLES_FIELD_NUMBER: _builtins.int
@@ -141,6 +189,8 @@ class Gateway(_message.Message):
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ENDS_AT_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
     """UUID."""
     name: _builtins.str
@@ -161,6 +211,14 @@ class Gateway(_message.Message):
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
         """When it was revoked; absent while live."""
 
+    @_builtins.property
+    def certificate_ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When its certificate ends; absent where that is not known."""
+
+    @_builtins.property
+    def contact(self) -> Global___Gateway.Contact:
+        """What it did and told; what is absent is not known."""
+
     def __init__(
         self,
         *,
@@ -171,14 +229,64 @@ class Gateway(_message.Message):
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         certificate_sha256: _builtins.str = ...,
         version: _builtins.int = ...,
+        certificate_ends_at: _timestamp_pb2.Timestamp | None = ...,
+        contact: Global___Gateway.Contact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["enrolled_at", b"enrolled_at", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_ends_at", b"certificate_ends_at", "contact", b"contact", "enrolled_at", b"enrolled_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ae_titles", b"ae_titles", "certificate_sha256", b"certificate_sha256", "enrolled_at", b"enrolled_at", "gateway_id", b"gateway_id", "name", b"name", "revoked_at", b"revoked_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ae_titles", b"ae_titles", "certificate_ends_at", b"certificate_ends_at", "certificate_sha256", b"certificate_sha256", "contact", b"contact", "enrolled_at", b"enrolled_at", "gateway_id", b"gateway_id", "name", b"name", "revoked_at", b"revoked_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
+
+@_typing.final
+class SaveGatewayRequest(_message.Message):
+    """SaveGatewayRequest says how a gateway is to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gateway(self) -> Global___Gateway:
+        """`gateway_id`, `name`, all `ae_titles`, and the `version` they were made from; the rest is ignored."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Global___Gateway | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveGatewayRequest: _TypeAlias = SaveGatewayRequest  # noqa: Y015
+
+@_typing.final
+class SaveGatewayResponse(_message.Message):
+    """SaveGatewayResponse answers the gateway as stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gateway(self) -> Global___Gateway:
+        """The gateway."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Global___Gateway | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveGatewayResponse: _TypeAlias = SaveGatewayResponse  # noqa: Y015
 
 @_typing.final
 class RevokeGatewayRequest(_message.Message):
@@ -308,7 +416,7 @@ Global___ListRefusalsRequest: _TypeAlias = ListRefusalsRequest  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):
-    """Refusal is an association or an instance that was not accepted, and why (A22, A62)."""
+    """Refusal is an association, an announcement or an instance that was not accepted, and why (A22, A62)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,7 +431,7 @@ class Refusal(_message.Message):
         KIND_HANDSHAKE: Refusal._Kind.ValueType  # 1
         """The TLS handshake failed, or plain text came."""
         KIND_ASSOCIATION: Refusal._Kind.ValueType  # 2
-        """The association was rejected."""
+        """The association was rejected, or the announcement of a study."""
         KIND_INSTANCE: Refusal._Kind.ValueType  # 3
         """A C-STORE was answered with a failure."""
 
@@ -335,7 +443,7 @@ class Refusal(_message.Message):
     KIND_HANDSHAKE: Refusal.Kind.ValueType  # 1
     """The TLS handshake failed, or plain text came."""
     KIND_ASSOCIATION: Refusal.Kind.ValueType  # 2
-    """The association was rejected."""
+    """The association was rejected, or the announcement of a study."""
     KIND_INSTANCE: Refusal.Kind.ValueType  # 3
     """A C-STORE was answered with a failure."""
 
@@ -1601,6 +1709,55 @@ class BeginTransferResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginTransferResponse: _TypeAlias = BeginTransferResponse  # noqa: Y015
+
+@_typing.final
+class HeartbeatRequest(_message.Message):
+    """HeartbeatRequest is how a gateway is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    WAITING_STUDIES_FIELD_NUMBER: _builtins.int
+    OLDEST_WAITS_FIELD_NUMBER: _builtins.int
+    software_version: _builtins.str
+    """The version of its software, at most 64 characters."""
+    waiting_studies: _builtins.int
+    """Transfers in its queue that are not at an end."""
+    @_builtins.property
+    def oldest_waits(self) -> _duration_pb2.Duration:
+        """How long the oldest of them has waited, by the gateway's clock; absent if none waits."""
+
+    def __init__(
+        self,
+        *,
+        software_version: _builtins.str = ...,
+        waiting_studies: _builtins.int = ...,
+        oldest_waits: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waits", b"oldest_waits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest_waits", b"oldest_waits", "software_version", b"software_version", "waiting_studies", b"waiting_studies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
+
+@_typing.final
+class HeartbeatResponse(_message.Message):
+    """HeartbeatResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
 
 @_typing.final
 class Deletion(_message.Message):

@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayResponse.FromString,
                 _registered_method=True)
+        self.SaveGateway = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/SaveGateway',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayResponse.FromString,
+                _registered_method=True)
         self.RevokeGateway = channel.unary_unary(
                 '/wire.ingest.v1.IngestService/RevokeGateway',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RevokeGatewayRequest.SerializeToString,
@@ -124,6 +129,16 @@ class IngestServiceServicer:
     def EnrolGateway(self, request, context):
         """EnrolGateway signs a certificate for a gateway and binds it to its AE titles. Needs `gateway.admin`
         at every facility named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveGateway(self, request, context):
+        """SaveGateway gives a gateway another name or other AE titles; its certificate stays. It acts within 5 s:
+        associations under a title that is gone, or is another facility's, are aborted. The gateway must be told new
+        titles too, in its file. Needs `gateway.admin` at every facility it serves before and after. Conflict: somebody
+        changed it since the version named (A68), it is revoked, or another live gateway has the name or a title.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -253,6 +268,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayResponse.SerializeToString,
             ),
+            'SaveGateway': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveGateway,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayResponse.SerializeToString,
+            ),
             'RevokeGateway': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeGateway,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RevokeGatewayRequest.FromString,
@@ -357,6 +377,33 @@ class IngestService:
             '/wire.ingest.v1.IngestService/EnrolGateway',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.EnrolGatewayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveGateway(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/SaveGateway',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.SaveGatewayResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -788,6 +835,11 @@ class GatewayServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.FromString,
                 _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/wire.ingest.v1.GatewayService/Heartbeat',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -801,6 +853,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Heartbeat(self, request, context):
+        """Heartbeat tells once a minute how the gateway is, also where it has nothing to send.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -808,6 +867,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.BeginTransfer,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.SerializeToString,
+            ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -838,6 +902,33 @@ class GatewayService:
             '/wire.ingest.v1.GatewayService/BeginTransfer',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.GatewayService/Heartbeat',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

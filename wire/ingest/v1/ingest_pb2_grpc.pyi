@@ -40,6 +40,12 @@ class IngestServiceStub:
     """EnrolGateway signs a certificate for a gateway and binds it to its AE titles. Needs `gateway.admin`
     at every facility named.
     """
+    SaveGateway: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.SaveGatewayRequest, _ingest_pb2.SaveGatewayResponse]
+    """SaveGateway gives a gateway another name or other AE titles; its certificate stays. It acts within 5 s:
+    associations under a title that is gone, or is another facility's, are aborted. The gateway must be told new
+    titles too, in its file. Needs `gateway.admin` at every facility it serves before and after. Conflict: somebody
+    changed it since the version named (A68), it is revoked, or another live gateway has the name or a title.
+    """
     RevokeGateway: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.RevokeGatewayRequest, _ingest_pb2.RevokeGatewayResponse]
     """RevokeGateway ends a gateway: its open associations are aborted within 5 s, its titles become free.
     Needs `gateway.admin` at every facility it serves.
@@ -98,6 +104,12 @@ class IngestServiceAsyncStub(IngestServiceStub):
     EnrolGateway: _aio.UnaryUnaryMultiCallable[_ingest_pb2.EnrolGatewayRequest, _ingest_pb2.EnrolGatewayResponse]  # type: ignore[assignment]
     """EnrolGateway signs a certificate for a gateway and binds it to its AE titles. Needs `gateway.admin`
     at every facility named.
+    """
+    SaveGateway: _aio.UnaryUnaryMultiCallable[_ingest_pb2.SaveGatewayRequest, _ingest_pb2.SaveGatewayResponse]  # type: ignore[assignment]
+    """SaveGateway gives a gateway another name or other AE titles; its certificate stays. It acts within 5 s:
+    associations under a title that is gone, or is another facility's, are aborted. The gateway must be told new
+    titles too, in its file. Needs `gateway.admin` at every facility it serves before and after. Conflict: somebody
+    changed it since the version named (A68), it is revoked, or another live gateway has the name or a title.
     """
     RevokeGateway: _aio.UnaryUnaryMultiCallable[_ingest_pb2.RevokeGatewayRequest, _ingest_pb2.RevokeGatewayResponse]  # type: ignore[assignment]
     """RevokeGateway ends a gateway: its open associations are aborted within 5 s, its titles become free.
@@ -160,6 +172,18 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingest_pb2.EnrolGatewayResponse, _abc.Awaitable[_ingest_pb2.EnrolGatewayResponse]]:
         """EnrolGateway signs a certificate for a gateway and binds it to its AE titles. Needs `gateway.admin`
         at every facility named.
+        """
+
+    @_abc_1.abstractmethod
+    def SaveGateway(
+        self,
+        request: _ingest_pb2.SaveGatewayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.SaveGatewayResponse, _abc.Awaitable[_ingest_pb2.SaveGatewayResponse]]:
+        """SaveGateway gives a gateway another name or other AE titles; its certificate stays. It acts within 5 s:
+        associations under a title that is gone, or is another facility's, are aborted. The gateway must be told new
+        titles too, in its file. Needs `gateway.admin` at every facility it serves before and after. Conflict: somebody
+        changed it since the version named (A68), it is revoked, or another live gateway has the name or a title.
         """
 
     @_abc_1.abstractmethod
@@ -312,6 +336,8 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     BeginTransfer: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.BeginTransferRequest, _ingest_pb2.BeginTransferResponse]
     """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+    Heartbeat: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]
+    """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -320,6 +346,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginTransfer: _aio.UnaryUnaryMultiCallable[_ingest_pb2.BeginTransferRequest, _ingest_pb2.BeginTransferResponse]  # type: ignore[assignment]
     """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+    Heartbeat: _aio.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]  # type: ignore[assignment]
+    """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """GatewayService has a listener of its own that accepts enrolled gateway certificates only."""
@@ -331,5 +359,13 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.BeginTransferResponse, _abc.Awaitable[_ingest_pb2.BeginTransferResponse]]:
         """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+
+    @_abc_1.abstractmethod
+    def Heartbeat(
+        self,
+        request: _ingest_pb2.HeartbeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.HeartbeatResponse, _abc.Awaitable[_ingest_pb2.HeartbeatResponse]]:
+        """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

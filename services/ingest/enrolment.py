@@ -1,0 +1,183 @@
+"""What administrators do with gateways: enrol, change and revoke them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+from kernel.errors import Invalid, NotFound, lacks
+from kernel.events import Fact, GatewayChanged
+from kernel.ids import FacilityId, GatewayId, NewId
+from kernel.versions import Change, must_be_current
+from services.ingest.domain import Gateway, Reach, certificate_sha256, enrolment, settings
+
+GATEWAY_ADMIN = "gateway.admin"
+
+Titles = Sequence[tuple[str, FacilityId]]
+"""Calling AE titles as they were given, and their facilities."""
+
+
+class Transaction(Protocol):
+    """What ingest's store does within one transaction; `gatewaystore.py` says more."""
+
+    @property
+    def now(self) -> datetime: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self,
+        actor: str,
+        action: str,
+        object_: str,
+        outcome: Literal["done", "refused"],
+        **detail: str | int,
+    ) -> None: ...
+
+    async def insert_gateway(self, gateway: Gateway, by: str) -> None: ...
+    async def save_gateway(self, gateway: Gateway, by: str) -> None: ...
+    async def revoke_gateway(self, gateway: Gateway) -> None: ...
+    async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
+    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
+    async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Gateway]: ...
+    async def gateway_change(self, gateway_id: GatewayId) -> Change: ...
+
+
+class Database(Protocol):
+    """Opens transactions, or single statements that commit by themselves."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
+    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+    async def refuse(self, actor: str, action: str, object_: str, **detail: str | int) -> None: ...
+
+
+class Access(Protocol):
+    """The service access, asked on behalf of the acting user."""
+
+    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
+        """Whether they hold it there; raises NotFound for no facility, as for one where they hold nothing."""
+        ...
+
+    async def reach(self, permission: str) -> Reach: ...
+
+
+class Authority(Protocol):
+    """The certificate authority of gateways."""
+
+    def sign(self, csr_pem: bytes, uri: str, now: datetime) -> bytes:
+        """The certificate in PEM; raises Invalid for a bad request."""
+        ...
+
+    def ends_at(self, certificate_pem: bytes) -> datetime:
+        """Until when a certificate that it signed is valid."""
+        ...
+
+
+class Enrolments:
+    """Who may be a gateway, with which titles for which facilities."""
+
+    def __init__(self, database: Database, access: Access, authority: Authority, new_id: NewId) -> None:
+        self._database = database
+        self._access = access
+        self._authority = authority
+        self._new_id = new_id
+
+    async def enrol(self, actor: str, name: str, titles: Titles, request_pem: str) -> tuple[Gateway, bytes]:
+        """A new gateway and its certificate in PEM. Two live gateways never share a name or a title."""
+        bindings = enrolment(name, titles, request_pem)
+        gateway_id = GatewayId(self._new_id())
+        await self._require(actor, "gateway.enrolled", gateway_id, [b.facility_id for b in bindings])
+        async with self._database.transaction() as transaction:
+            certificate_pem = self._sign(request_pem, gateway_id, transaction.now)
+            gateway = Gateway(
+                gateway_id,
+                name.strip(),
+                bindings,
+                certificate_sha256(certificate_pem),
+                transaction.now,
+                certificate_ends_at=self._authority.ends_at(certificate_pem),
+            )
+            await transaction.insert_gateway(gateway, by=actor)
+            await transaction.say(GatewayChanged(gateway_id, gateway.version))
+            await transaction.record(actor, "gateway.enrolled", f"gateway:{gateway_id}", "done")
+        return gateway, certificate_pem
+
+    async def save(
+        self, actor: str, gateway_id: GatewayId, name: str, titles: Titles, version: int
+    ) -> Gateway:
+        """Gives it another name or other titles, made from a version of it (A68)."""
+        bindings = settings(name, titles)
+        await self._administered(actor, "gateway.saved", gateway_id)
+        await self._require(actor, "gateway.saved", gateway_id, [b.facility_id for b in bindings])
+        async with self._database.transaction() as transaction:
+            locked = await transaction.lock_gateway(gateway_id)
+            assert locked is not None
+            last = await transaction.gateway_change(gateway_id)
+            must_be_current(f"the gateway `{locked.name}`", version, last)
+            gateway = locked.change(name.strip(), bindings)
+            await transaction.save_gateway(gateway, by=actor)
+            await transaction.say(GatewayChanged(gateway_id, gateway.version))
+            await transaction.record(
+                actor,
+                "gateway.saved",
+                f"gateway:{gateway_id}",
+                "done",
+                version=gateway.version,
+                ae_titles=" ".join(f"{each.ae_title}={each.facility_id}" for each in bindings),
+            )
+        return gateway
+
+    async def revoke(self, actor: str, gateway_id: GatewayId) -> Gateway:
+        """Its certificate is refused from now on, and its name and titles are free."""
+        await self._administered(actor, "gateway.revoked", gateway_id)
+        async with self._database.transaction() as transaction:
+            locked = await transaction.lock_gateway(gateway_id)
+            assert locked is not None
+            gateway = locked.revoke(transaction.now)
+            await transaction.revoke_gateway(gateway)
+            await transaction.say(GatewayChanged(gateway_id, gateway.version))
+            await transaction.record(actor, "gateway.revoked", f"gateway:{gateway_id}", "done")
+        return gateway
+
+    async def list(self, before: UUID | None, limit: int) -> Sequence[Gateway]:
+        """Gateways of which the actor administers every facility, newest first."""
+        reach = await administered(self._access)
+        async with self._database.statements() as statements:
+            return await statements.gateways(reach, before, limit)
+
+    async def _administered(self, actor: str, action: str, gateway_id: GatewayId) -> None:
+        """Raises NotFound where the actor does not administer every facility, as for an absent gateway."""
+        reach = await self._access.reach(GATEWAY_ADMIN)
+        async with self._database.statements() as statements:
+            known = await statements.gateway(gateway_id)
+        if known is None or not all(binding.facility_id in reach for binding in known.bindings):
+            await self._database.refuse(actor, action, f"gateway:{gateway_id}")
+            raise NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
+
+    def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
+        try:
+            return self._authority.sign(
+                request_pem.encode("ascii", "replace"), f"spiffe://readroom/gateway/{gateway_id}", now
+            )
+        except Invalid as error:
+            raise Invalid(error.sentence, field="certificate_request_pem") from error
+
+    async def _require(
+        self, actor: str, action: str, gateway_id: GatewayId, facility_ids: Sequence[FacilityId]
+    ) -> None:
+        for facility_id in dict.fromkeys(facility_ids):
+            try:
+                allowed = await self._access.holds(GATEWAY_ADMIN, facility_id)
+            except NotFound as error:
+                await self._database.refuse(actor, action, f"gateway:{gateway_id}")
+                raise NotFound(error.sentence, field="ae_titles.facility_id") from None
+            if not allowed:
+                await self._database.refuse(actor, action, f"gateway:{gateway_id}", facility=str(facility_id))
+                raise lacks(GATEWAY_ADMIN, at=f"`{facility_id}`")
+
+
+async def administered(access: Access) -> Reach:
+    """Where the actor administers gateways; raises Denied if nowhere."""
+    reach = await access.reach(GATEWAY_ADMIN)
+    if not reach:
+        raise lacks(GATEWAY_ADMIN, at="a facility")
+    return reach
