@@ -145,6 +145,8 @@ class Sink:
             self.discard()
             raise
         self._association.count(status, self._length)
+        if self._examination.notes:
+            self._association.odd()
         STORE_SECONDS.observe((self._association.clock.now() - began).total_seconds())
         return ANSWERS[status].status, ANSWERS[status].comment
 
@@ -200,8 +202,6 @@ class Sink:
     def _complete(self) -> StoreStatus:
         values = self._examine()
         receipt, self._receipt = self._receipt or self._begin(), None
-        if self._examination.notes:
-            self._association.odd()
         return receipt.complete(self._digest.digest(), self._association.describe(values))
 
     def _examine(self) -> Mapping[int, bytes]:

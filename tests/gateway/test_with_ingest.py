@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE
-from services.ingest.dimse import CONTEXTS_REFUSED
+from services.ingest.dimse import CONTEXTS_REFUSED, ODD
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes
@@ -86,7 +86,7 @@ async def test_odd_data_sets_are_stored_byte_for_byte(
     ingest: Ingest, enrolled: EnrolledGateway, tmp_path: Path
 ) -> None:
     async with a_gateway(ingest, enrolled, tmp_path / "gateway") as gateway:
-        expected = {}
+        expected, counted = {}, ODD._value.get()
         for odd in TAKEN.values():
             made = odd.made()
             status = await asyncio.to_thread(
@@ -95,6 +95,8 @@ async def test_odd_data_sets_are_stored_byte_for_byte(
             assert status == 0, odd
             expected[made[0]] = hashlib.sha256(made[1]).hexdigest()
         await eventually(lambda: _equal(ingest, expected), within=30)
+        noted = sum(bool(odd.notes) for odd in TAKEN.values())
+        await eventually(lambda: ODD._value.get() == counted + noted)
 
 
 @pytest.mark.proves("BEY-7", part="objects of vendors' own classes are kept")
