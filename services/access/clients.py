@@ -45,6 +45,8 @@ _READ_TYPES: dict[int, ReadType] = {
 
 MAX_NOTES = 8
 """Attributes of a patient that routing compares: five, and room for more."""
+MAX_KEYWORD_CHARACTERS = 64
+"""The longest keyword of PS3.6 has fewer."""
 
 
 @answers.of("routing")
@@ -71,7 +73,9 @@ class RoutingClient:
             placed_at=answers.instant(placement, "placed_at"),
             version=placement.version,
             another_patient_held=placement.another_patient_held,
-            written_differently=tuple(placement.written_differently[:MAX_NOTES]),
+            written_differently=tuple(
+                each[:MAX_KEYWORD_CHARACTERS] for each in placement.written_differently[:MAX_NOTES]
+            ),
             last_move_id=MoveId(UUID(placement.last_move_id)) if placement.last_move_id else None,
         )
 

@@ -19,6 +19,7 @@ from plumbing import pages, rpc
 from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
+from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.moves import MAX_NAMED
 from services.access.received import MAX_MODALITIES, ReceivedSeries, StudyAttributes
@@ -44,6 +45,7 @@ CHARACTERS = {
     "Case.referring_physician_name": VALUE["PN"],
     "Case.modalities_in_study": VALUE["CS"],
     "Case.study_status_id": 16,
+    "Case.written_differently": MAX_KEYWORD_CHARACTERS // 4,
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,
     "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "BeginMoveResponse.grant_logins": 16,
@@ -77,6 +79,7 @@ COUNTS = {
     "BeginMoveResponse.folder_names": MAX_NAMED,
     "BeginMoveResponse.grant_logins": MAX_NAMED,
     "Case.modalities_in_study": MAX_MODALITIES,
+    "Case.written_differently": MAX_NOTES,
     "CheckManyResponse.decisions": MAX_CHECKED_CASES,
     "CheckPermissionResponse.facility_ids": BY_REQUEST,
     "CheckAgainResponse.studies": 0,
