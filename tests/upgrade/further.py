@@ -25,8 +25,12 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
 
     await eventually(both_are_held)
     for study, another_patient_held in ((READ, 0), (MIXED, 1)):
+
+        async def is_told(study: SyntheticCT = study, held: int = another_patient_held) -> bool:
+            return (await seen(world, VOS.login, study)).another_patient_held == held
+
+        await eventually(is_told)
         case = await seen(world, VOS.login, study)
-        assert case.another_patient_held == another_patient_held
         assert case.patient_name == study.patient_name
         await fetches(world, VOS.login, study, story, folder / f"{study.name}-further")
 
