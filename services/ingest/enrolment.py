@@ -73,9 +73,16 @@ class Authority(Protocol):
 
 
 class Enrolments:
-    """Who may be a gateway, with which titles for which facilities."""
+    """Who may be a gateway, with which titles for which facilities.
 
-    def __init__(self, database: Database, access: Access, authority: Authority, new_id: NewId) -> None:
+    Args:
+        uri: the one name in a gateway's certificate, with `{gateway_id}` in it.
+    """
+
+    def __init__(
+        self, database: Database, access: Access, authority: Authority, new_id: NewId, uri: str
+    ) -> None:
+        self._uri = uri
         self._database = database
         self._access = access
         self._authority = authority
@@ -156,7 +163,7 @@ class Enrolments:
     def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
         try:
             return self._authority.sign(
-                request_pem.encode("ascii", "replace"), f"spiffe://readroom/gateway/{gateway_id}", now
+                request_pem.encode("ascii", "replace"), self._uri.format(gateway_id=gateway_id), now
             )
         except Invalid as error:
             raise Invalid(error.sentence, field="certificate_request_pem") from error

@@ -23,6 +23,9 @@ LOOK_S = 1.0
 """How often deletions are looked after."""
 
 OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
+TRANSFERS_REFUSED = Counter(
+    "readroom_ingest_transfers_refused", "Announcements of gateways that announce too many"
+)
 CUT = Counter("readroom_ingest_streams_cut", "Streams of images that ended because sight did", ["word"])
 
 _log = log.get()

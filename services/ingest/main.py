@@ -16,6 +16,7 @@ from plumbing import dimse, permitted, replaying, rpc, runtime, timers, verifyin
 from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
+from plumbing.callers import GATEWAY_URI
 from plumbing.config import Address, ServiceSettings
 from plumbing.db import Database
 from plumbing.outbox import Relay
@@ -134,8 +135,8 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
     resources.push_async_callback(to_routing.close)
 
-    enrolments = Enrolments(database, access, authority, new_id)
-    gateways = Gateways(database, access, rates, limits, new_id, clock)
+    enrolments = Enrolments(database, access, authority, new_id, GATEWAY_URI)
+    gateways = Gateways(database, access, rates, limits, new_id, clock, events.TRANSFERS_REFUSED.inc)
     studies = Studies(database, packs, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
     images = Images(database, access, packs, events.stream_cut)

@@ -10,8 +10,6 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from prometheus_client import Counter
-
 from kernel.clock import Clock
 from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, NotFound, Unavailable
@@ -60,10 +58,6 @@ RECOVERY_PAGE = 1_000
 
 HEARTBEATS_PER_MINUTE = 60
 """Of one gateway, which tells once a minute in each of its processes."""
-
-TRANSFERS_REFUSED = Counter(
-    "readroom_ingest_transfers_refused", "Announcements of gateways that announce too many"
-)
 
 Outcome = Literal["done", "refused"]
 
@@ -160,7 +154,11 @@ class Files(Protocol):
 
 
 class Gateways:
-    """Our software at the sites: who may send, under which titles, for which facility."""
+    """Our software at the sites: who may send, under which titles, for which facility.
+
+    Args:
+        too_many: hears of each announcement that is refused because its gateway announces too many.
+    """
 
     def __init__(
         self,
@@ -170,7 +168,9 @@ class Gateways:
         limits: Limits,
         new_id: NewId,
         clock: Clock,
+        too_many: Callable[[], None],
     ) -> None:
+        self._too_many = too_many
         self._database = database
         self._access = access
         self._rates = rates
@@ -311,7 +311,7 @@ class Gateways:
         calling_ae_title = parse_ae_title(title, "calling_ae_title")
         uid = parse_uid(study_instance_uid, "study_instance_uid")
         if not await self._rates.allow(f"transfers:{gateway_id}", self._limits.transfers_per_minute, 60):
-            TRANSFERS_REFUSED.inc()
+            self._too_many()
             raise Exhausted("the gateway announces too many studies: announce this one again in a minute")
         self._announcing.add(gateway_id)
         async with self._database.transaction() as transaction:

@@ -63,7 +63,7 @@ async def test_of_one_gateway_the_newest_announcements_are_kept(ingest: Ingest) 
     rates = RateWindow(ingest.servers.cache_url, clock)
     nobody: Any = None  # no administrator comes in here
     limits = Limits(transfers_kept=KEPT)
-    gateways = Gateways(database, nobody, rates, limits, UUID7(clock), clock)
+    gateways = Gateways(database, nobody, rates, limits, UUID7(clock), clock, lambda: None)
     gateway_id = GatewayId(UUID(flooding.gateway_id))
     announcer = Announcer(gateway_id, "00", "10.0.0.7:4711")
     ids = [TransferId(uuid4()) for _ in range(3 * KEPT)]

@@ -101,7 +101,9 @@ class Senders(RuleBasedStateMachine):
         self.gateway = a_gateway()
         limits = Limits(refusals_per_minute=1_000_000)
         nobody: Any = None  # no administrator comes in here
-        self.gateways = Gateways(world.database, nobody, world.rates, limits, world.new_id, world.clock)
+        self.gateways = Gateways(
+            world.database, nobody, world.rates, limits, world.new_id, world.clock, lambda: None
+        )
         self.studies = Studies(world.database, self.packs, limits, world.new_id)
         self.listener = Listener(self.gateways, self.studies, self.packs, world.bridge, world.clock)
         self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))

@@ -101,7 +101,9 @@ async def test_what_is_suppressed_leaves_its_number_in_list_and_audit(
         fresh_database("ingest"), IngestTransaction, clock=clock, new_id=UUID7(clock)
     )
     nobody: Any = None  # no administrator and no association comes in here
-    gateways = Gateways(database, nobody, nobody, Limits(refusals_per_minute=2), UUID7(clock), clock)
+    gateways = Gateways(
+        database, nobody, nobody, Limits(refusals_per_minute=2), UUID7(clock), clock, lambda: None
+    )
     gateway = a_gateway()
     async with database.transaction() as transaction:
         await transaction.insert_gateway(gateway)
