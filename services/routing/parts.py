@@ -196,6 +196,18 @@ def first_value(study: Study, known: KnownStudy, mapping_tag: str | None) -> str
     return _Walk(study, replace(known, mapping_tag=mapping_tag), may_decide=True).value
 
 
+def value_of_confirmed(study: Study, known: KnownStudy, mapping_tag: str | None) -> str | None:
+    """The one value, folded, that confirmed parts have of another tag than the one that decided so far.
+
+    None if they have none, or several: then no value says where all of them belong.
+    """
+    if study.mapping_tag != mapping_tag:
+        raise Unavailable("the mapping tag of the hub has just changed")
+    confirmed = known.confirmed(study)
+    values = {value for part in study.parts if part.number in confirmed for value in part.values}
+    return values.pop() if len(values) == 1 else None
+
+
 class _Walk:
     """Judges the parts in order of receipt, each by those before it."""
 

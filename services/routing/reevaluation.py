@@ -18,7 +18,15 @@ from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, StudyId
 from services.routing.domain import Destination, Facility, Placement, Reach, Reason, Study, place, rule_keys
 from services.routing.moves import Access, Move, make
-from services.routing.parts import Held, HeldKind, Judged, KnownStudy, Verdict, first_value
+from services.routing.parts import (
+    Held,
+    HeldKind,
+    Judged,
+    KnownStudy,
+    Verdict,
+    first_value,
+    value_of_confirmed,
+)
 from services.routing.placements import Placements
 from services.routing.usecases import (
     FACILITY_ADMIN,
@@ -239,7 +247,8 @@ async def _decided(
     """Where the value of an undistributed study leads by the rules of now; None: nowhere."""
     value = known.mapping_value if known.mapping_tag == hub.mapping_tag else None
     if value is None and study is not None and study.version >= known.version:
-        value = first_value(study, replace(known, mapping_value=None), hub.mapping_tag)
+        decide = first_value if known.mapping_tag == hub.mapping_tag else value_of_confirmed
+        value = decide(study, known, hub.mapping_tag)
     if value is None:
         return None
     rules = await transaction.endpoints(hub.id, rule_keys(value))

@@ -260,6 +260,37 @@ async def test_a_part_held_for_its_value_joins_where_rules_send_both_values(
     assert [] == routing.movers.begun + routing.movers.previewed
 
 
+@pytest.mark.proves("A20", part="by the value of what the case shows")
+@pytest.mark.parametrize(
+    ("values", "goes"),
+    [
+        (("S1", "S1", "S2"), True),
+        ((None, "S1", "S2"), True),
+        (("S2", "S2", "S1"), False),
+        ((None, None, "S1"), False),
+        (("S1", "S3", "S1"), False),
+    ],
+)
+async def test_where_the_hub_has_another_tag_now_what_the_case_shows_decides_and_nothing_that_is_held(
+    routing: Routing, scene: Scene, values: tuple[str | None, ...], goes: bool
+) -> None:
+    study = await scene.received(("1.1", None), ("1.2", "nobody's"), ("1.3", "another"))
+    await routing.query("delete from endpoint_rules")
+    hub = await routing.facility("North Hub", Model.HUB, tag="StationName", facility_id=scene.hub.id)
+    await routing.rule(hub, "S1", scene.hillside)
+    parts = tuple(
+        replace(part, mapping_values=(value,) if value else ())
+        for part, value in zip(study.parts, values, strict=True)
+    )
+    routing.archive.add(replace(study, mapping_tag="StationName", parts=parts))
+
+    await scene.apply(*await scene.preview())
+
+    expected = scene.hillside.id if goes else scene.hub.id
+    case = await scene.case_of(study)
+    assert (expected, 2) == (case.facility_id, len(case.studies[0].parts or ()))
+
+
 async def test_who_does_not_administer_hub_and_endpoint_changes_nothing(
     routing: Routing, scene: Scene
 ) -> None:
