@@ -76,6 +76,13 @@ class BucketStore(MoveStore):
             [(each.bucket_id, each.version, each.is_open, each.ends_at) for each in standings],
         )
 
+    async def end_shares(self, case_id: CaseId) -> list[BucketId]:
+        """Takes a case out of every bucket; answers out of which."""
+        rows = await self.connection.fetch(
+            "delete from bucket_cases where case_id = $1 returning bucket_id", case_id
+        )
+        return sorted(row["bucket_id"] for row in rows)
+
     async def register_session(self, bucket_id: BucketId, session: str) -> bool:
         """Whether it was not registered before."""
         status = await self.connection.execute(

@@ -202,10 +202,12 @@ class Moves:
         snapshots = await self._index.fetch_case(case_id)
         async with self._database.transaction() as transaction:
             await self._index.index_case(transaction, case_id, snapshots)
-            if not made and await transaction.end_move(case_id, move_id):
-                await transaction.record(
-                    "service:access", "case.move_given_up", f"case:{case_id}", "done", move=str(move_id)
-                )
+            # What was made is indexed by now. One that was begun again after that ends only here.
+            if await transaction.end_move(case_id, move_id):
+                if not made:
+                    await transaction.record(
+                        "service:access", "case.move_given_up", f"case:{case_id}", "done", move=str(move_id)
+                    )
                 await transaction.say(SightChanged(case_id, await transaction.bump_case(case_id)))
                 await transaction.bump_revision()
 

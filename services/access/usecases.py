@@ -12,7 +12,7 @@ from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
 from kernel.healing import Kind, Versions
-from kernel.ids import CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
+from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from services.access.caseindex import (
     IndexedCase,
     ListedCase,
@@ -105,6 +105,7 @@ class Transaction(Protocol):
     async def save_reading(self, reading: Reading) -> None: ...
     async def mark_late_images(self, case_id: CaseId) -> int | None: ...
     async def end_showings(self, case_id: CaseId) -> tuple[Sequence[UserId], Sequence[FolderId]]: ...
+    async def end_shares(self, case_id: CaseId) -> Sequence[BucketId]: ...
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def cases_of(self, study_id: StudyId) -> Sequence[CaseId]: ...
@@ -361,6 +362,8 @@ class CaseIndex:
             await transaction.end_move(case_id, heard.placement.last_move_id)
         if heard.placement.facility_id != known.placement.facility_id:
             await self._moved(transaction, case_id)
+            if heard.placement.last_move_id:
+                await self._end_shares(transaction, case_id)
 
     async def _save(self, transaction: Transaction, case: IndexedCase) -> None:
         await transaction.save_case(case)
@@ -385,6 +388,13 @@ class CaseIndex:
             )
         await transaction.say(SightChanged(case_id, await transaction.bump_case(case_id)))
         await transaction.bump_revision()
+
+    async def _end_shares(self, transaction: Transaction, case_id: CaseId) -> None:
+        """Takes a case out of every share: none was open at the move, and a blocked one may be again."""
+        for bucket_id in await transaction.end_shares(case_id):
+            await transaction.record(
+                ACTOR, "bucket.case_ended", f"case:{case_id}", "done", bucket=str(bucket_id), reason="moved"
+            )
 
     async def fetch_study(self, study_id: StudyId) -> ReceivedStudy | None:
         """What ingest says of a study; None if it is gone or belongs to no known case."""

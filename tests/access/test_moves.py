@@ -10,6 +10,7 @@ import pytest
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import CaseId, DeletionId, MoveId
 from services.access import events
+from services.access.buckets import Standing
 from services.access.caseindex import NOT_READ, Placement, Projection, ReadingState
 from services.access.domain import Level, Permission, PermissionGrant, ReadType, Role, User
 from services.access.moves import PATIENCE, Ending, Move
@@ -136,6 +137,24 @@ async def test_a_move_whose_fact_is_lost_is_found_made(access: Access, scene: Sc
 
     assert not await scene.seen_by(scene.at_hub)
     assert await scene.seen_by(scene.at_endpoint)
+
+
+async def test_a_move_that_is_begun_again_long_after_it_was_made_ends(access: Access, scene: Scene) -> None:
+    """The case is back where the move began, and routing has told all that it will ever tell of it."""
+    there = scene.move()
+    back = scene.move(from_facility_id=scene.endpoint.id, to_facility_id=scene.hub.id)
+    for version, (move, at) in enumerate([(there, scene.endpoint), (back, scene.hub)], 2):
+        await access.moves.begin_for(scene.mover.login, move, preview=False)
+        access.owners.made.add(move.id)
+        await access.hear(replace(scene.moved(move), facility_id=at.id, version=version))
+
+    await access.moves.begin_for(scene.mover.login, there, preview=False)
+    assert not await scene.seen_by(scene.at_hub)
+    access.clock.pass_by(PATIENCE)
+    await events.settle(access.moves)
+
+    assert await scene.seen_by(scene.at_hub)
+    assert ("service:access", "case.move_given_up", "done") not in await access.audited()
 
 
 async def test_what_else_is_heard_of_a_case_that_moves_does_not_show_it(access: Access, scene: Scene) -> None:
@@ -283,6 +302,27 @@ async def test_a_shared_case_stays_until_its_share_has_ended(access: Access, sce
         await scene.begin()
     access.clock.pass_by(timedelta(days=1))
     assert await scene.begin() == Ending(0, 0)
+
+
+@pytest.mark.parametrize("unblocked", ["while it moves", "afterwards"])
+async def test_a_share_that_was_blocked_when_its_case_moved_never_shows_it_again(
+    access: Access, scene: Scene, unblocked: str
+) -> None:
+    friend = await access.user()
+    ends_at = NOON + timedelta(days=1)
+    bucket_id = await access.share(friend, scene.case_id, is_open=False, ends_at=ends_at)
+    unblock = [Standing(bucket_id, 1, True, ends_at)]
+    move = scene.move()
+
+    await access.moves.begin_for(scene.mover.login, move, preview=False)
+    if unblocked == "while it moves":
+        await access.buckets.change(unblock)
+    await access.hear(scene.moved(move))
+    await access.buckets.change(unblock)
+
+    assert not await scene.seen_by(friend)
+    assert await scene.seen_by(scene.at_endpoint)
+    assert ("service:access", "bucket.case_ended", "done") in await access.audited()
 
 
 async def test_a_case_that_is_being_deleted_is_none(access: Access, scene: Scene) -> None:
