@@ -15,7 +15,10 @@ from wire.routing.v1.routing_pb2 import Held, ListHeldRequest
 
 
 async def go_further(world: World, story: Story, folder: Path) -> None:
-    """To studies of the version before come images of another institution, and of another patient."""
+    """To studies of the version before come images of another institution, of another patient, and late ones.
+
+    Of what was reported under the version before nobody knows how many images it had: the upgrade counts.
+    """
     before = len(await _held(world))
     await _send_one_more(world, READ, folder, InstitutionName="Another")
     await _send_one_more(world, MIXED, folder, PatientName="Somebody^Else", PatientID="MS44-0999")
@@ -34,12 +37,22 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
         assert case.patient_name == study.patient_name
         await fetches(world, VOS.login, study, story, folder / f"{study.name}-further")
 
+    await _send_one_more(world, READ, folder, "late")
 
-async def _send_one_more(world: World, study: SyntheticCT, folder: Path, **elements: str) -> None:
+    async def it_is_marked() -> bool:
+        case = await world.case(VOS.login, READ.study_instance_uid)
+        return case is not None and (case.images_since_report, case.study_status_id) == (1, "FINAL")
+
+    await eventually(it_is_marked)
+
+
+async def _send_one_more(
+    world: World, study: SyntheticCT, folder: Path, name: str = "more", **elements: str
+) -> None:
     """Into the series that the study has."""
     (first, *_) = study.write(folder / f"{study.name}-again")
     path = written_as(
-        first, folder / f"{study.name}-more" / "0001.dcm", SOPInstanceUID=uid(study.name, "more"), **elements
+        first, folder / f"{study.name}-{name}" / "0001.dcm", SOPInstanceUID=uid(study.name, name), **elements
     )
     called = world.gateways[CENTRAL.name].called
     await asyncio.to_thread(PynetdicomModality(MODALITY).send, [path], called, lambda: None)
