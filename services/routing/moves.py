@@ -143,6 +143,7 @@ async def make(
         raise Unavailable("the move took too long, and the case has stayed where it was: try again")
     after = replace(after, last_move_id=move.id)
     await transaction.update_placement(after)
+    await transaction.leave_beside(move.case_id)
     if after.undistributed:
         await transaction.hold_undistributed(after)
     else:

@@ -33,8 +33,9 @@ class PlacementStore(HeldStore):
         )
         assert row is not None
         if row["study_version"] or not await self._is_purged(study_id):
+            lacks_its_case = row["case_id"] is None and await self._waits_for_no_case(study_id)
             return KnownStudy(
-                row["parts_version"],
+                0 if lacks_its_case else row["parts_version"],
                 row["case_id"],
                 row["mapping_tag"],
                 _mapping_value(row),
@@ -43,6 +44,16 @@ class PlacementStore(HeldStore):
             )
         await self.connection.execute("delete from received_studies where study_id = $1", study_id)
         return None
+
+    async def _waits_for_no_case(self, study_id: StudyId) -> bool:
+        """Whether a study waited beside a case that is not in its way any more."""
+        return bool(
+            await self.connection.fetchval(
+                "select exists (select from held where study_id = $1 and reason = $2 and case_id is null)",
+                study_id,
+                HeldReason.SECOND_STUDY,
+            )
+        )
 
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
         await self.connection.execute(
@@ -72,10 +83,17 @@ class PlacementStore(HeldStore):
         return (row["case_id"] is not None, row["mapping_tag"]) if row else (False, None)
 
     async def known_versions(self, study_ids: Sequence[StudyId]) -> dict[StudyId, int]:
-        """The version of each that was last applied; 0 where the version before holds series of it."""
+        """The version of each that was last applied; 0 where it has to be applied again.
+
+        That is where the version before holds series of it, or where the case that was in its way has moved.
+        """
         rows = await self.connection.fetch(
             """
             select study_id, case
+                when exists (
+                    select from held h
+                    where h.study_id = study.study_id and h.reason = $3 and h.case_id is null
+                ) then 0
                 when parts_version > 0 then parts_version
                 when exists (select from held h where h.study_id = study.study_id and h.kind = $2) then 0
                 else study_version
@@ -84,6 +102,7 @@ class PlacementStore(HeldStore):
             """,
             study_ids,
             HeldKind.SERIES,
+            HeldReason.SECOND_STUDY,
         )
         return {row["study_id"]: row["version"] for row in rows}
 
@@ -193,6 +212,14 @@ class PlacementStore(HeldStore):
             HeldReason.SECOND_STUDY,
         )
         return [row["study_id"] for row in rows]
+
+    async def leave_beside(self, case_id: CaseId) -> None:
+        """The case is in the way of no study any more: each that waited beside it is placed again."""
+        await self.connection.execute(
+            "update held set case_id = null where case_id = $1 and reason = $2",
+            case_id,
+            HeldReason.SECOND_STUDY,
+        )
 
     async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> list[StudyId]:
         """Removes a case and these studies for good; what was beside it is held no longer.

@@ -1,14 +1,17 @@
 """Moves by hand: access is asked first, and a move is made whole or not at all."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import MoveId
+from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason
 from services.routing.moves import Ending, Move
 from services.routing.parts import HeldKind, HeldReason
+from tests.clocks import NOON
 from tests.routing.builders import a_study
 from tests.routing.conftest import ADMIN, Routing
 
@@ -107,6 +110,33 @@ async def test_what_a_rule_has_sent_to_the_wrong_place_moves_on_too(routing: Rou
     moved = await routing.moves.move_on(ADMIN, row["case_id"], scene.hillside.id)
 
     assert (scene.hillside.id, Reason.BY_HAND) == (moved.placement.facility_id, moved.placement.reason)
+
+
+async def test_what_waited_beside_a_case_that_moves_on_gets_a_case_and_is_not_deleted_with_it(
+    routing: Routing, scene: Scene
+) -> None:
+    await scene.distribute(scene.lakeside)
+    direct = a_study(scene.lakeside.id, ("1.1", None), study_instance_uid=scene.case.study_instance_uid)
+    await routing.receive(direct)
+    assert [(HeldKind.STUDY, HeldReason.SECOND_STUDY)] == await scene.waits()
+
+    await scene.move_on(scene.hillside)
+
+    deletion = await routing.placements.fetch_deletion(scene.case.case_id)
+    assert deletion is None
+    routing.archive.deletions[scene.case.case_id] = NOON + timedelta(days=1)
+    deletion = await routing.placements.fetch_deletion(scene.case.case_id)
+    assert deletion is not None
+    assert {} == deletion.beside
+    assert 1 == await heal(routing.arrivals.kinds())
+    assert [] == await scene.waits()
+    (row,) = await routing.query(
+        "select facility_id, reason from placements join received_studies using (case_id) "
+        "where study_id = $1",
+        direct.id,
+    )
+    assert (scene.lakeside.id, Reason.DIRECT) == (row["facility_id"], row["reason"])
+    assert 0 == await heal(routing.arrivals.kinds())
 
 
 async def test_back_at_its_hub_a_case_waits_again(routing: Routing, scene: Scene) -> None:
