@@ -89,7 +89,7 @@ async def test_who_may_decide_on_a_part_is_told_whose_it_is(held: Held) -> None:
         "knee",
         "20261120",
     )
-    assert (part.gateway_name, part.calling_ae_title) == ("Main", "RIVERSIDE")
+    assert (part.gateway_name, part.calling_ae_title) == ("RIVERSIDE", "RIVERSIDE")
     assert (part.mapping_tag, list(part.mapping_values)) == ("InstitutionName", ["MS45"])
     assert await held.audited() == [(READER, f"case:{held.case_id}", "done")]
 
@@ -115,7 +115,7 @@ async def test_who_administers_the_hub_is_told_where_it_comes_from_and_whose_it_
 ) -> None:
     assert await held.named(READER, HERS) == []
     (part,) = await held.named(ADMIN, HERS)
-    assert (part.part, list(part.mapping_values), part.gateway_name) == (HERS, ["MS45"], "Main")
+    assert (part.part, list(part.mapping_values), part.gateway_name) == (HERS, ["MS45"], "RIVERSIDE")
     assert not part.shows_patient
     shown = (part.identities, part.study_description, part.study_date, part.modalities)
     assert not any(shown)
