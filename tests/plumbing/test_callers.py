@@ -107,7 +107,7 @@ async def test_a_service_may_not_call_what_its_name_is_not_listed_for(house: Hou
     describe = routing_pb2_grpc.RoutingServiceStub(house.channel("access")).DescribeFacility
     await describe(request)
     assert house.servicer.callers == [rpc.Caller("access")]
-    for peer in ("bff", "ingest", "routing"):
+    for peer in ("bff", "notify", "routing"):
         stub = routing_pb2_grpc.RoutingServiceStub(house.channel(peer, house.token()))
         with pytest.raises(errors.Denied) as refusal:
             await stub.DescribeFacility(request)
@@ -211,24 +211,28 @@ def methods(service: str, *names: str) -> set[str]:
 
 CHECKS = methods("access", "Check", "CheckMany", "CheckPermission")
 CALLS = {
-    "ingest": CHECKS | methods("routing", "DescribePurge") | methods("access", "BeginDelete", "CheckAgain"),
-    "routing": CHECKS | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion"),
+    "ingest": CHECKS
+    | methods("access", "BeginDelete", "CheckAgain")
+    | methods("routing", "DescribeFacility", "DescribePurge", "ListUndecided"),
+    "routing": CHECKS
+    | methods("access", "BeginMove")
+    | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion"),
     "access": methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion")
-    | methods("routing", "DescribeFacility", "DescribePlacement", "ListVersions")
+    | methods("routing", "DescribeFacility", "DescribePlacement", "EndMove", "ListVersions")
     | methods("reporting", "DescribeReading", "ListVersions"),
     # The version before asks DescribeCases whether a case is live: it may go with the next version.
     "reporting": CHECKS | methods("access", "CheckDeletion", "DescribeCases"),
     "sharing": CHECKS
     | methods("access", "CheckDeletion", "ExtendBucket")
     | methods("access", "GrantBuckets", "ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases")
-    | methods("notify", "SendText"),
+    | methods("notify", "CheckNumbers", "SendText"),
     "notify": CHECKS
     | methods("access", "DescribeUsers", "DescribeCases", "ListVersions")
     | methods("sharing", "DescribeBucket"),
 }
 """Which service calls what of another: "Calls at request time, and no others"."""
 
-OF_GATEWAYS = {"wire.ingest.v1.GatewayService/BeginTransfer"}
+OF_GATEWAYS = {f"wire.ingest.v1.GatewayService/{name}" for name in ("BeginTransfer", "Heartbeat")}
 
 
 @pytest.mark.proves("SEC-14")
