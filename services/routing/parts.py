@@ -10,7 +10,8 @@
 
 The identity of the case is the first value of each attribute over the parts that belong, in order of receipt.
 The parts are walked in that order, and each is judged by those before it: so the answer for a part does not
-depend on what comes after it, nor on which snapshots were heard.
+depend on what comes after it, nor on which snapshots were heard. Only what is held for its value is compared
+with what came after it too, for it would belong beside that.
 
 While nobody has distributed a case that had no value, the first value to arrive becomes the deciding one;
 after that, what arrives with a value is held, for nobody looked at it when the case was distributed. What is
@@ -227,8 +228,13 @@ class _Walk:
         self._identities |= {
             each.identity for each in known.judged.values() if each.verdict is not Verdict.DISCARDED
         }
+        self._shown = Identity()  # the patient of what was confirmed before, wherever it stands in the order
+        for part in study.parts:
+            if part.number in self._before:
+                self._shown = self._shown.filled_from(self._identity(part))
         for part in study.parts:
             self._judge(part)
+        self.waiting = [self._beside_all(each) for each in self.waiting]
 
     def _judge(self, part: Part) -> None:
         judged = self._known.judged.get(part.number)
@@ -237,22 +243,29 @@ class _Walk:
         if part.number not in self._before and not released:
             if judged and judged.discards(part):
                 return
-            if held := self._other_patient(part, judged, compared) or self._other_value(part):
+            held = self._other_patient(part, judged, compared)
+            if (
+                not held and self._shown != Identity()
+            ):  # a tag or a person may let it in after what came later
+                held = self._other_patient(part, judged, compare(self._shown, self._identity(part)))
+            if held := held or self._other_value(part):
                 self.waiting.append(held)
                 return
         self._belongs.append(part)
         self._identities.add(part.identity)
         self._written_differently.update(compared.written_differently)
-        patient = self._patient.filled_from(self._study.identities.get(part.identity, Identity()))
+        patient = self._patient.filled_from(self._identity(part))
         if patient != self._patient:
             self._patient = patient
             self._compared.clear()
 
     def _compare(self, part: Part) -> Comparison:
         if part.identity not in self._compared:
-            identity = self._study.identities.get(part.identity, Identity())
-            self._compared[part.identity] = compare(self._patient, identity)
+            self._compared[part.identity] = compare(self._patient, self._identity(part))
         return self._compared[part.identity]
+
+    def _identity(self, part: Part) -> Identity:
+        return self._study.identities.get(part.identity, Identity())
 
     def _other_patient(self, part: Part, judged: Judged | None, compared: Comparison) -> Waiting | None:
         if judged and judged.verdict is Verdict.SAME_PATIENT:
@@ -262,6 +275,13 @@ class _Walk:
         if part.identity in self._identities or compared.may_be_one_patient:
             return None
         return Waiting(HeldKind.ANOTHER_PATIENT, HeldReason.ANOTHER_PATIENT, part, compared.differs)
+
+    def _beside_all(self, held: Waiting) -> Waiting:
+        """What is held for its value may contradict what came after it: whose it is comes first."""
+        if held.kind is not HeldKind.PART or held.part is None:
+            return held
+        judged = self._known.judged.get(held.part.number)
+        return self._other_patient(held.part, judged, self._compare(held.part)) or held
 
     def _other_value(self, part: Part) -> Waiting | None:
         if self._known.mapping_tag is None:

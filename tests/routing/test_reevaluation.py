@@ -260,6 +260,50 @@ async def test_a_part_held_for_its_value_joins_where_rules_send_both_values(
     assert [] == routing.movers.begun + routing.movers.previewed
 
 
+@pytest.mark.proves("A20", part="parts held for mapping, never another patient's")
+async def test_a_part_that_contradicts_what_came_after_it_is_another_patients_first(
+    routing: Routing, scene: Scene
+) -> None:
+    """What came first names a patient without an id, and so contradicts neither."""
+    nameless = replace(JANE, patient_id="")
+    other = replace(JANE, patient_id="P-2")
+    study = await scene.received(
+        ("1.1", "MS44", nameless), ("1.2", "MS45", other), ("1.3", "MS44", JANE), ("1.4", "MS45", JANE)
+    )
+    await routing.rule(scene.hub, "MS45", scene.lakeside)
+
+    assert {
+        (HeldKind.ANOTHER_PATIENT, HeldReason.ANOTHER_PATIENT),
+        (HeldKind.PART, HeldReason.OTHER_VALUE),
+    } == {*await scene.waits()}
+    assert [""] == await scene.apply(*await scene.preview())
+
+    (placed,) = (await scene.case_of(study)).studies
+    assert (3, 1) == (len(placed.parts or ()), placed.another_patient_held)
+
+
+async def test_a_part_that_another_tag_lets_in_is_compared_with_what_came_after_it_too(
+    routing: Routing, scene: Scene
+) -> None:
+    nameless, other = replace(JANE, patient_id=""), replace(JANE, patient_id="P-2")
+    study = await scene.received(("1.1", "nobody's", nameless), ("1.2", "another", other))
+    study = await scene.grown(
+        study, ("1.1", "nobody's", nameless), ("1.2", "another", other), ("1.3", "nobody's", JANE)
+    )
+    await routing.query("delete from endpoint_rules")
+    hub = await routing.facility("North Hub", Model.HUB, tag="StationName", facility_id=scene.hub.id)
+    await routing.rule(hub, "S1", scene.hillside)
+    parts = tuple(replace(part, mapping_values=("S1",)) for part in study.parts)
+    study = replace(study, mapping_tag="StationName", parts=parts)
+    routing.archive.add(study)
+    assert [""] == await scene.apply(*await scene.preview())
+
+    await routing.receive(replace(study, version=study.version + 1))
+
+    (placed,) = (await scene.case_of(study)).studies
+    assert (2, 1) == (len(placed.parts or ()), placed.another_patient_held)
+
+
 @pytest.mark.proves("A20", part="by the value of what the case shows")
 @pytest.mark.parametrize(
     ("values", "goes"),
