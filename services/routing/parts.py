@@ -228,6 +228,7 @@ class _Walk:
         self._identities |= {
             each.identity for each in known.judged.values() if each.verdict is not Verdict.DISCARDED
         }
+        self._compared_with_shown: dict[int, Comparison] = {}
         self._shown = Identity()  # the patient of what was confirmed before, wherever it stands in the order
         for part in study.parts:
             if part.number in self._before:
@@ -244,10 +245,9 @@ class _Walk:
             if judged and judged.discards(part):
                 return
             held = self._other_patient(part, judged, compared)
-            if (
-                not held and self._shown != Identity()
-            ):  # a tag or a person may let it in after what came later
-                held = self._other_patient(part, judged, compare(self._shown, self._identity(part)))
+            if not held and self._shown != Identity():
+                # It waited while what came after it was confirmed, and another tag may let it in now.
+                held = self._other_patient(part, judged, self._compare_with_shown(part))
             if held := held or self._other_value(part):
                 self.waiting.append(held)
                 return
@@ -263,6 +263,11 @@ class _Walk:
         if part.identity not in self._compared:
             self._compared[part.identity] = compare(self._patient, self._identity(part))
         return self._compared[part.identity]
+
+    def _compare_with_shown(self, part: Part) -> Comparison:
+        if part.identity not in self._compared_with_shown:
+            self._compared_with_shown[part.identity] = compare(self._shown, self._identity(part))
+        return self._compared_with_shown[part.identity]
 
     def _identity(self, part: Part) -> Identity:
         return self._study.identities.get(part.identity, Identity())
