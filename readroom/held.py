@@ -129,18 +129,27 @@ async def _patient_of_case(readroom: Readroom, case_id: str) -> str | None:
 async def _suggested(
     readroom: Readroom, held: Sequence[Held], parts: dict[tuple[str, int], HeldPart]
 ) -> dict[str, SuggestRulesResponse.Suggestion]:
-    """The nearest rule for each thing that waits and whose mapping value the caller may know, by its id."""
+    """The nearest rule for each thing that waits for its mapping value, by its id.
+
+    Only whoever administers a hub is told, and of another patient's images no rule says where they belong.
+    """
     found: dict[str, SuggestRulesResponse.Suggestion] = {}
     asked = [
         (part.receiving_facility_id, part.mapping_values[0], h.held_id)
         for h in held
-        if (part := parts.get((h.study_id, h.part))) and part.mapping_values and part.mapping_tag
+        if h.kind != Held.KIND_ANOTHER_PATIENT
+        and (part := parts.get((h.study_id, h.part)))
+        and part.mapping_values
+        and part.mapping_tag
     ]
     for hub, at_hub in groupby(sorted(asked), key=lambda each: each[0]):
         for some in _batches(at_hub):
             request = SuggestRulesRequest(hub_facility_id=hub, mapping_values=[value for _, value, _ in some])
-            answer = await readroom.routing.SuggestRules(request)
-            found |= {held_id: each for (_, _, held_id), each in zip(some, answer.suggestions, strict=True)}
+            with suppress(Denied):  # they may correct cases that came through the hub, and do not administer it
+                answer = await readroom.routing.SuggestRules(request)
+                found |= {
+                    held_id: each for (_, _, held_id), each in zip(some, answer.suggestions, strict=True)
+                }
     return found
 
 
