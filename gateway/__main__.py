@@ -44,6 +44,10 @@ def main(arguments: list[str]) -> int:
     search.add_argument("--accession", metavar="NUMBER", help="beginning of the accession number")
     search.add_argument("--date", metavar="DAY[..DAY]", type=_days, help="days of the study, as 2026-11-28")
     chosen = parser.parse_args(arguments)
+    if (chosen.json or chosen.all) and not (chosen.status or chosen.kept):
+        parser.error("`--json` and `--all` go with `--status` or `--kept`")
+    if (chosen.patient or chosen.patient_id or chosen.accession or chosen.date) and not chosen.kept:
+        parser.error("`--patient`, `--id`, `--accession` and `--date` go with `--kept`")
     if not (chosen.status or chosen.kept or chosen.export):
         return run(chosen.config)
     try:

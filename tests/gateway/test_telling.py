@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.__main__ import main
 from gateway.logfile import LogFile
 from gateway.refusals import Kind, advice
 from local.pki import Pki
@@ -318,3 +319,12 @@ def test_a_full_log_file_makes_way_and_old_ones_go(tmp_path: Path) -> None:
 
 def test_there_is_advice_for_every_kind() -> None:
     assert all(advice(kind, "what nobody has seen") for kind in Kind)
+
+
+@pytest.mark.parametrize("options", [("--json",), ("--patient", "Vermeer"), ("--status", "--id", "7")])
+def test_an_option_without_what_it_belongs_to_starts_no_gateway(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", "gateway.toml", *options])
+    assert (2, True) == (ended.value.code, "go with `--" in capsys.readouterr().err)
