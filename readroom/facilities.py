@@ -144,7 +144,10 @@ async def list_facilities(readroom: Readroom, out: Output) -> None:
 async def settle_facility(
     readroom: Readroom, out: Output, facility: str, after: float | None, version: int | None
 ) -> None:
-    """Show or change how long a study sent to FACILITY must be quiet before it is ready to read."""
+    """Show or change how long a study sent to FACILITY must be quiet before it is ready to read.
+
+    FACILITY is where the gateway's AE title leads: of what comes through a hub, the hub's length counts.
+    """
     facility_id = await names.facility_id(readroom, facility)
     request = ReadSettleLengthRequest(facility_id=facility_id)
     length = (await readroom.ingest.ReadSettleLength(request)).settle_length

@@ -145,7 +145,7 @@ async def _suggested(
     for hub, at_hub in groupby(sorted(asked), key=lambda each: each[0]):
         for some in _batches(at_hub):
             request = SuggestRulesRequest(hub_facility_id=hub, mapping_values=[value for _, value, _ in some])
-            with suppress(Denied):  # they may correct cases that came through the hub, and do not administer it
+            with suppress(Denied):  # they correct cases that came through the hub
                 answer = await readroom.routing.SuggestRules(request)
                 found |= {
                     held_id: each for (_, _, held_id), each in zip(some, answer.suggestions, strict=True)
@@ -206,13 +206,21 @@ async def queue_table(readroom: Readroom) -> Table[Row]:
 
 @click.group()
 def held() -> None:
-    """What waits for a person, and what to do about it."""
+    """What waits for a person, and what to do about it.
+
+    Of an undistributed case or a part that waits for its mapping value: `distribute`, or `rule` and then
+    `reevaluate`. Of another patient's images: `show`, then `release` or `discard`.
+    """
 
 
 @held.command("list")
 @acting
 async def list_held(readroom: Readroom, out: Output) -> None:
-    """List undistributed cases, held parts and held copies, oldest first."""
+    """List undistributed cases, held parts and held copies, oldest first.
+
+    You see what waits where you hold `facility.admin`, and the parts of cases where you hold `study.correct`.
+    PATIENT is empty unless a privilege of your own shows you cases there.
+    """
     out.items(await queue_table(readroom), await queue(readroom))
 
 
@@ -311,7 +319,10 @@ async def move(readroom: Readroom, out: Output, case: str, facility: str, previe
 @click.option("--preview", is_flag=True, help="Only say which parts would be released.")
 @acting
 async def release(readroom: Readroom, out: Output, held_id: str, preview: bool) -> None:
-    """Say that a held part belongs to its case; of another patient, that both are one patient."""
+    """Say that a held part belongs to its case; of another patient, that both are one patient.
+
+    Needs `study.correct` at the facility of the case, and a privilege of your own to see it.
+    """
     row = await one(readroom, held_id)
     patient = ", ".join(_patients(row.part)) or "a patient that you may not know"
     case_patient = await _patient_of_case(readroom, row.held.case_id) or "a patient that you may not know"
@@ -332,7 +343,11 @@ async def release(readroom: Readroom, out: Output, held_id: str, preview: bool) 
 @click.option("--preview", is_flag=True, help="Only say which parts would be discarded.")
 @acting
 async def discard(readroom: Readroom, out: Output, held_id: str, preview: bool) -> None:
-    """Say that a held part does not belong to its case: it is never shown."""
+    """Say that a held part does not belong to its case: it is never shown.
+
+    Its images stay stored, and go when the study is deleted. Needs `study.correct` at the facility of the
+    case, and a privilege of your own to see it.
+    """
     answer = await readroom.routing.DiscardPart(DiscardPartRequest(held_id=held_id, preview=preview))
     would = "would be discarded" if preview else "discarded"
     out.done(
