@@ -195,7 +195,7 @@ async def quarantine(readroom: Readroom, out: Output, limit: int) -> None:
         Column[Quarantined]("reason", lambda q: q.reason or None),
         Column[Quarantined]("length", lambda q: q.length),
         Column[Quarantined]("sha256", lambda q: q.sha256),
-        Column[Quarantined]("study_instance_uid", lambda q: q.study_instance_uid or None, json_only=True),
+        Column[Quarantined]("study_instance_uid", lambda q: q.study_instance_uid or None),
         Column[Quarantined]("sop_instance_uid", lambda q: q.sop_instance_uid, json_only=True),
         Column[Quarantined]("sop_class_uid", lambda q: q.sop_class_uid, json_only=True),
         Column[Quarantined]("pack_id", lambda q: q.pack_id or None, json_only=True),
