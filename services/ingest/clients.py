@@ -87,6 +87,11 @@ class RoutingClient:
         answer = await self._routing.ListUndecided(request)
         return [(StudyId(UUID(each.study_id)), each.part) for each in answer.parts]
 
+    async def check_held(self, names: Sequence[PartName]) -> list[PartName]:
+        parts = [routing_pb2.PartName(study_id=str(study_id), part=part) for study_id, part in names]
+        answer = await self._routing.CheckHeld(routing_pb2.CheckHeldRequest(parts=parts))
+        return [(StudyId(UUID(each.study_id)), each.part) for each in answer.parts]
+
     async def describe_purge(self, case_id: CaseId) -> Sequence[StudyId] | None:
         try:
             answer = await self._routing.DescribePurge(routing_pb2.DescribePurgeRequest(case_id=str(case_id)))

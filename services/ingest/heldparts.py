@@ -145,6 +145,10 @@ class Routing(Protocol):
         """Parts of a case that are held because they may show another patient."""
         ...
 
+    async def check_held(self, names: Sequence[PartName]) -> Sequence[PartName]:
+        """Those of these parts and studies that wait for a person."""
+        ...
+
 
 class HeldParts:
     """Describes what waits for a person."""
@@ -178,11 +182,18 @@ class HeldParts:
         return await self._describe(actor, f"case:{case_id}", names, facilities, standings)
 
     async def named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
-        """These parts and studies, to who administers their receiving facilities; others are left out."""
+        """Those of these parts and studies that wait, to who administers their receiving facilities.
+
+        The others are left out: what waits no more is a case of a facility that is perhaps not theirs.
+        """
         if not 1 <= len(names) <= MAX_ASKED:
             raise Invalid(f"`parts` must name 1 to {MAX_ASKED} parts", field="parts")
         facilities = await self._facilities(names)
         standings = {each: await self._standing(each) for each in dict.fromkeys(facilities.values())}
+        theirs = [
+            name for name in names if (at := facilities.get(name[0])) is not None and standings[at].holds
+        ]
+        names = await self._routing.check_held(theirs) if theirs else ()
         return await self._describe(actor, "held_parts", names, facilities, standings)
 
     async def _facilities(self, names: Sequence[PartName]) -> Mapping[StudyId, FacilityId]:

@@ -153,6 +153,13 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         named = [pb.ListUndecidedResponse.Part(study_id=str(study_id), part=part) for study_id, part in parts]
         return pb.ListUndecidedResponse(parts=named, count=count)
 
+    async def CheckHeld(self, request: pb.CheckHeldRequest, context: Context) -> pb.CheckHeldResponse:  # noqa: N802
+        asked = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
+        waiting = await self._held_parts.check(asked)
+        return pb.CheckHeldResponse(
+            parts=[pb.PartName(study_id=str(study_id), part=part) for study_id, part in waiting]
+        )
+
     async def ReleasePart(  # noqa: N802
         self, request: pb.ReleasePartRequest, context: Context
     ) -> pb.ReleasePartResponse:

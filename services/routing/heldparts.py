@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from kernel.errors import NotFound, Unavailable, lacks
+from kernel.errors import Invalid, NotFound, Unavailable, lacks
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.parts import Held, HeldKind, Judged, judge
 from services.routing.placements import Placements
@@ -56,6 +56,14 @@ class HeldParts:
         """How many parts of a case may show another patient, and the first of them."""
         async with self._database.transaction() as transaction:
             return await transaction.undecided(case_id, UNDECIDED_NAMED)
+
+    async def check(self, parts: Sequence[tuple[StudyId, int]]) -> Sequence[tuple[StudyId, int]]:
+        """Those of these parts that wait for a person; number 0 is the study as a whole."""
+        if not 1 <= len(parts) <= UNDECIDED_NAMED:
+            raise Invalid(f"`parts` must name 1 to {UNDECIDED_NAMED} parts", field="parts")
+        async with self._database.transaction() as transaction:
+            waiting = await transaction.check_held(parts)
+        return [part for part in parts if part in waiting]
 
     async def release(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
         """Says that a held part belongs to its case; one of another patient, that both are one patient."""

@@ -137,6 +137,22 @@ class HeldStore(Transaction):
         rows = await self.connection.fetch(f"{_HELD_PARTS} where study_id = $1 order by part", study_id)
         return {row["part"]: _held(row) for row in rows}
 
+    async def check_held(self, parts: Sequence[tuple[StudyId, int]]) -> set[tuple[StudyId, int]]:
+        """Those of these that wait; 0 is the study as a whole."""
+        rows = await self.connection.fetch(
+            """
+            select asked.study_id, asked.part from unnest($1::uuid[], $2::integer[]) as asked (study_id, part)
+            where exists (
+                select from held_parts where (study_id, part) = (asked.study_id, asked.part)
+            ) or (asked.part = 0 and exists (
+                select from waiting_studies where study_id = asked.study_id
+            ))
+            """,
+            [study_id for study_id, _ in parts],
+            [part for _, part in parts],
+        )
+        return {(row["study_id"], row["part"]) for row in rows}
+
     async def undecided(self, case_id: CaseId, limit: int) -> tuple[int, list[tuple[StudyId, int]]]:
         """How many parts of the case are held as another patient, and the first of them."""
         rows = await self.connection.fetch(

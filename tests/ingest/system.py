@@ -134,6 +134,7 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
     def __init__(self) -> None:
         self.purged: dict[str, list[str]] = {}
         self.undecided: dict[str, list[tuple[str, int]]] = {}
+        self.waiting: set[tuple[str, int]] = set()
         self.mapping_tags: dict[str, str] = {}
         self.is_away = False
 
@@ -160,6 +161,12 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
         named = self.undecided.get(request.case_id, [])
         parts = [routing_pb2.ListUndecidedResponse.Part(study_id=study, part=part) for study, part in named]
         return routing_pb2.ListUndecidedResponse(parts=parts, count=len(parts))
+
+    async def CheckHeld(  # noqa: N802
+        self, request: routing_pb2.CheckHeldRequest, context: Any
+    ) -> routing_pb2.CheckHeldResponse:
+        parts = [each for each in request.parts if (each.study_id, each.part) in self.waiting]
+        return routing_pb2.CheckHeldResponse(parts=parts)
 
 
 @dataclass

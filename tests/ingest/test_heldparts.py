@@ -69,6 +69,7 @@ async def held(ingest: Ingest) -> Held:
     study_id = str(await ingest.one("select study_id from studies"))
     case_id = str(uuid4())
     ingest.routing.undecided[case_id] = [(study_id, HERS)]
+    ingest.routing.waiting = {(study_id, HERS)}
     ingest.routing.mapping_tags[str(RIVERSIDE)] = "InstitutionName"
     return Held(ingest, study_id, case_id)
 
@@ -120,12 +121,19 @@ async def test_who_administers_the_hub_is_told_where_it_comes_from_and_whose_it_
     shown = (part.identities, part.study_description, part.study_date, part.modalities)
     assert not any(shown)
     held.ingest.access.sees_cases.add(ADMIN)
-    whole, part, other = await held.named(ADMIN, 0, HERS, FIRST)
+    held.ingest.routing.waiting.add((held.study_id, 0))
+    whole, part = await held.named(ADMIN, 0, HERS)
     assert [identity.patient_id for identity in part.identities] == ["4712"]
-    assert [identity.patient_id for identity in other.identities] == ["4711"]
     assert [identity.patient_id for identity in whole.identities] == ["4711", "4712"]
     assert (whole.instance_count, list(whole.mapping_values)) == (3, ["MS44", "MS45"])
     assert await held.audited() == [(ADMIN, "held_parts", "done")] * 2
+
+
+async def test_what_waits_no_more_is_told_to_nobody_who_only_administers_the_hub(held: Held) -> None:
+    held.ingest.access.sees_cases.add(ADMIN)
+    assert [each.part for each in await held.named(ADMIN, 0, FIRST, HERS)] == [HERS]
+    held.ingest.routing.waiting.clear()
+    assert await held.named(ADMIN, 0, FIRST, HERS) == []
 
 
 async def test_what_was_received_elsewhere_and_what_is_not_there_is_left_out(held: Held) -> None:

@@ -213,7 +213,7 @@ CHECKS = methods("access", "Check", "CheckMany", "CheckPermission")
 CALLS = {
     "ingest": CHECKS
     | methods("access", "BeginDelete", "CheckAgain")
-    | methods("routing", "DescribeFacility", "DescribePurge", "ListUndecided"),
+    | methods("routing", "DescribeFacility", "CheckHeld", "DescribePurge", "ListUndecided"),
     "routing": CHECKS
     | methods("access", "BeginMove")
     | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion"),

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from kernel.errors import Denied, NotFound, Unavailable
-from kernel.ids import CaseId, FacilityId
+from kernel.errors import Denied, Invalid, NotFound, Unavailable
+from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing.healing import heal
 from services.routing.domain import Facility, Model, PlacedStudy, Placement, Reach, Study
 from services.routing.heldparts import STUDY_CORRECT, Verdicts
@@ -232,6 +232,18 @@ async def test_who_corrects_where_the_case_is_finds_its_parts_in_the_list(routin
 
 
 # What a deletion waits for
+
+
+async def test_what_waits_is_told_from_what_does_not(routing: Routing) -> None:
+    study, _ = await two_patients(routing, ("1.2", "MS44"))
+    confirmed, *waiting = [(study.id, part.number) for part in study.parts]
+    asked = [*waiting, confirmed, (study.id, 0), (StudyId(uuid4()), 0)]
+    assert await routing.held_parts.check(asked) == waiting
+    await routing.held_parts.discard(ADMIN, (await routing.held())[0].id, preview=False)
+    assert await routing.held_parts.check(asked) == []
+    for parts in ([], [confirmed] * 101):
+        with pytest.raises(Invalid):
+            await routing.held_parts.check(parts)
 
 
 async def test_the_parts_of_other_patients_are_named_until_a_person_has_decided(routing: Routing) -> None:

@@ -1086,6 +1086,80 @@ class ListUndecidedResponse(_message.Message):
 Global___ListUndecidedResponse: _TypeAlias = ListUndecidedResponse  # noqa: Y015
 
 @_typing.final
+class PartName(_message.Message):
+    """PartName names a part of a study (ingest), or the study as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STUDY_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    study_id: _builtins.str
+    """StudyId of ingest, a UUID."""
+    part: _builtins.int
+    """Its number in the study; 0: the study as a whole."""
+    def __init__(
+        self,
+        *,
+        study_id: _builtins.str = ...,
+        part: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "study_id", b"study_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartName: _TypeAlias = PartName  # noqa: Y015
+
+@_typing.final
+class CheckHeldRequest(_message.Message):
+    """CheckHeldRequest names what may wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartName]:
+        """1 to 100 parts or studies."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___PartName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckHeldRequest: _TypeAlias = CheckHeldRequest  # noqa: Y015
+
+@_typing.final
+class CheckHeldResponse(_message.Message):
+    """CheckHeldResponse names what waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartName]:
+        """Those of the request that wait, in its order."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___PartName] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckHeldResponse: _TypeAlias = CheckHeldResponse  # noqa: Y015
+
+@_typing.final
 class ListHeldRequest(_message.Message):
     """ListHeldRequest asks for one page of what waits for a person."""
 

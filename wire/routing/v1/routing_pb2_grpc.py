@@ -100,6 +100,11 @@ class RoutingServiceStub:
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.SerializeToString,
                 response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.FromString,
                 _registered_method=True)
+        self.CheckHeld = channel.unary_unary(
+                '/wire.routing.v1.RoutingService/CheckHeld',
+                request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldRequest.SerializeToString,
+                response_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldResponse.FromString,
+                _registered_method=True)
         self.ListHeld = channel.unary_unary(
                 '/wire.routing.v1.RoutingService/ListHeld',
                 request_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListHeldRequest.SerializeToString,
@@ -234,6 +239,14 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckHeld(self, request, context):
+        """CheckHeld answers which of these parts, and of these studies as a whole, wait for a person. Ingest describes
+        nothing else to who only administers the hub.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListHeld(self, request, context):
         """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
         `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
@@ -345,6 +358,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.ListUndecided,
                     request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.FromString,
                     response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.SerializeToString,
+            ),
+            'CheckHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckHeld,
+                    request_deserializer=wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldRequest.FromString,
+                    response_serializer=wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldResponse.SerializeToString,
             ),
             'ListHeld': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHeld,
@@ -724,6 +742,33 @@ class RoutingService:
             '/wire.routing.v1.RoutingService/ListUndecided',
             wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedRequest.SerializeToString,
             wire_dot_routing_dot_v1_dot_routing__pb2.ListUndecidedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.routing.v1.RoutingService/CheckHeld',
+            wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldRequest.SerializeToString,
+            wire_dot_routing_dot_v1_dot_routing__pb2.CheckHeldResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -80,6 +80,10 @@ class RoutingServiceStub:
     """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
     ingest deletes nothing of the case.
     """
+    CheckHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.CheckHeldRequest, _routing_pb2.CheckHeldResponse]
+    """CheckHeld answers which of these parts, and of these studies as a whole, wait for a person. Ingest describes
+    nothing else to who only administers the hub.
+    """
     ListHeld: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
     `facility.admin` where it waits, or for a part `study.correct` where its case is; the rest is left out.
@@ -154,6 +158,10 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     ListUndecided: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListUndecidedRequest, _routing_pb2.ListUndecidedResponse]  # type: ignore[assignment]
     """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
     ingest deletes nothing of the case.
+    """
+    CheckHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.CheckHeldRequest, _routing_pb2.CheckHeldResponse]  # type: ignore[assignment]
+    """CheckHeld answers which of these parts, and of these studies as a whole, wait for a person. Ingest describes
+    nothing else to who only administers the hub.
     """
     ListHeld: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListHeldRequest, _routing_pb2.ListHeldResponse]  # type: ignore[assignment]
     """ListHeld lists what waits for a person: undistributed cases, held studies and held parts. Needs
@@ -304,6 +312,16 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_routing_pb2.ListUndecidedResponse, _abc.Awaitable[_routing_pb2.ListUndecidedResponse]]:
         """ListUndecided answers which parts of a case are held because they may show another patient. While there is one,
         ingest deletes nothing of the case.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckHeld(
+        self,
+        request: _routing_pb2.CheckHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.CheckHeldResponse, _abc.Awaitable[_routing_pb2.CheckHeldResponse]]:
+        """CheckHeld answers which of these parts, and of these studies as a whole, wait for a person. Ingest describes
+        nothing else to who only administers the hub.
         """
 
     @_abc_1.abstractmethod
