@@ -208,8 +208,9 @@ async def queue_table(readroom: Readroom) -> Table[Row]:
 def held() -> None:
     """What waits for a person, and what to do about it.
 
-    Of an undistributed case or a part that waits for its mapping value: `distribute`, or `rule` and then
-    `reevaluate`. Of another patient's images: `show`, then `release` or `discard`.
+    Of an undistributed case: `distribute`, or `rule` and then `reevaluate`. Of a part with another mapping
+    value: `rule` and then `reevaluate`, or `release` or `discard`. Of another patient's images: `show`, then
+    `release` or `discard`.
     """
 
 
@@ -321,7 +322,8 @@ async def move(readroom: Readroom, out: Output, case: str, facility: str, previe
 async def release(readroom: Readroom, out: Output, held_id: str, preview: bool) -> None:
     """Say that a held part belongs to its case; of another patient, that both are one patient.
 
-    Needs `study.correct` at the facility of the case, and a privilege of your own to see it.
+    Needs `study.correct` at the facility of the case, and a privilege of your own to see it; of a part with
+    another mapping value, `facility.admin` at its hub as well.
     """
     row = await one(readroom, held_id)
     patient = ", ".join(_patients(row.part)) or "a patient that you may not know"
@@ -345,8 +347,7 @@ async def release(readroom: Readroom, out: Output, held_id: str, preview: bool) 
 async def discard(readroom: Readroom, out: Output, held_id: str, preview: bool) -> None:
     """Say that a held part does not belong to its case: it is never shown.
 
-    Its images stay stored, and go when the study is deleted. Needs `study.correct` at the facility of the
-    case, and a privilege of your own to see it.
+    Its images stay stored, and go when the study is deleted. Needs what `held release` needs.
     """
     answer = await readroom.routing.DiscardPart(DiscardPartRequest(held_id=held_id, preview=preview))
     would = "would be discarded" if preview else "discarded"

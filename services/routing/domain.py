@@ -377,7 +377,7 @@ class Placement:
     def distribute(self, endpoint: Facility) -> "Placement":
         """The case at an endpoint, chosen by a person; its CaseId stays."""
         if not self.undistributed:
-            raise Conflict("the case is not undistributed any more: move it on instead", field="case_id")
+            raise Conflict("the case is at an endpoint already: move it on instead", field="case_id")
         _model(endpoint, Model.ENDPOINT, "facility_id")
         return self._moved(endpoint.id, self.facility_id, Reason.BY_HAND)
 
