@@ -1,6 +1,7 @@
 """`python -m gateway --config FILE` runs a gateway; the other options act on one and end."""
 
 import argparse
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -64,8 +65,13 @@ def main(arguments: list[str]) -> int:
             lines = commands.status(told, **how)
         for line in lines:
             sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
     except ReadroomError as error:
         sys.stderr.write(f"gateway: {error.sentence}\n")
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does: there is nobody to tell, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import sqlite3
 import struct
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -328,3 +330,21 @@ def test_an_option_without_what_it_belongs_to_starts_no_gateway(
     with pytest.raises(SystemExit) as ended:
         main(["--config", "gateway.toml", *options])
     assert (2, True) == (ended.value.code, "go with `--" in capsys.readouterr().err)
+
+
+def test_a_status_that_nobody_reads_to_its_end_ends_without_a_word(gateway: Gateway) -> None:
+    gateway.start()
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [*gateway.command(), "--status"],
+            cwd=gateway.cwd,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
