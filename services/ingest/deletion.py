@@ -13,7 +13,6 @@ Whatever ends the process in between, the record goes on from where it was: at t
 
 import asyncio
 from collections.abc import Collection, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,8 +23,8 @@ from kernel.clock import Clock
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged, Fact
 from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
+from services.ingest import ports
 from services.ingest.domain import PartName, Reach, Sight
-from services.ingest.usecases import Outcome
 
 NAME = "ingest"
 ROUTING = "routing"
@@ -98,15 +97,10 @@ class DoomedFile:
     sha256: bytes | None
 
 
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `deletionstore.py` says more."""
 
-    @property
-    def now(self) -> datetime: ...
     async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
 
     async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
     async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool: ...
@@ -137,12 +131,7 @@ class Transaction(Protocol):
     async def forget_files(self, files: Collection[DoomedFile]) -> None: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+Database = ports.Database[Transaction]
 
 
 class Access(Protocol):

@@ -1,15 +1,15 @@
 """What administrators do with gateways: enrol, change and revoke them."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.events import Fact, GatewayChanged
 from kernel.ids import FacilityId, GatewayId, NewId
 from kernel.versions import Change, must_be_current
+from services.ingest import ports
 from services.ingest.domain import Gateway, Reach, certificate_sha256, enrolment, settings
 
 GATEWAY_ADMIN = "gateway.admin"
@@ -18,20 +18,10 @@ Titles = Sequence[tuple[str, FacilityId]]
 """Calling AE titles as they were given, and their facilities."""
 
 
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `gatewaystore.py` says more."""
 
-    @property
-    def now(self) -> datetime: ...
     async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self,
-        actor: str,
-        action: str,
-        object_: str,
-        outcome: Literal["done", "refused"],
-        **detail: str | int,
-    ) -> None: ...
 
     async def insert_gateway(self, gateway: Gateway, by: str) -> None: ...
     async def save_gateway(self, gateway: Gateway, by: str) -> None: ...
@@ -42,12 +32,7 @@ class Transaction(Protocol):
     async def gateway_change(self, gateway_id: GatewayId) -> Change: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-    async def refuse(self, actor: str, action: str, object_: str, **detail: str | int) -> None: ...
+Database = ports.Database[Transaction]
 
 
 class Access(Protocol):

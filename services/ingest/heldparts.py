@@ -5,12 +5,12 @@ leaves one audit row.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from kernel.errors import Denied, Invalid, NotFound, lacks
 from kernel.ids import CaseId, FacilityId, GatewayId, StudyId
+from services.ingest import ports
 from services.ingest.domain import Gateway, PartName, Sight, Study
 from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
 
@@ -96,17 +96,9 @@ def held_part(
     )
 
 
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `store.py` says more."""
 
-    async def record(
-        self,
-        actor: str,
-        action: str,
-        object_: str,
-        outcome: Literal["done", "refused"],
-        **detail: str | int,
-    ) -> None: ...
     async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
     async def receiving_facilities(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, FacilityId]: ...
     async def study_in_parts(
@@ -114,12 +106,7 @@ class Transaction(Protocol):
     ) -> StudyInParts | None: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+Database = ports.Database[Transaction]
 
 
 class Access(Protocol):

@@ -7,13 +7,13 @@ it is old; the rest goes with its study.
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.ids import GatewayId, PackId, StudyId
+from services.ingest import ports
 from services.ingest.domain import Reach
 
 GATEWAY_ADMIN = "gateway.admin"
@@ -69,19 +69,9 @@ def parse_digest(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `quarantinestore.py` says more."""
 
-    @property
-    def now(self) -> datetime: ...
-    async def record(
-        self,
-        actor: str,
-        action: str,
-        object_: str,
-        outcome: Literal["done", "refused"],
-        **detail: str | int,
-    ) -> None: ...
     async def list_quarantined(
         self, reach: Reach, before: Position | None, limit: int
     ) -> Sequence[Quarantined]: ...
@@ -89,12 +79,7 @@ class Transaction(Protocol):
     async def forget_unfiled(self, before: datetime, limit: int) -> Mapping[PackId, int]: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+Database = ports.Database[Transaction]
 
 
 class Access(Protocol):

@@ -1,13 +1,13 @@
 """How long a study must be quiet before it is called settled: a length for each receiving facility (A55)."""
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from datetime import timedelta
+from typing import Protocol
 
 from kernel.errors import Invalid, lacks
 from kernel.ids import FacilityId
 from kernel.versions import NEVER_SAVED, Change, must_be_current
+from services.ingest import ports
 
 FACILITY_ADMIN = "facility.admin"
 
@@ -36,30 +36,15 @@ class SettleLength:
         return replace(self, version=self.version + 1)
 
 
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `settlingstore.py` says more."""
 
-    @property
-    def now(self) -> datetime: ...
-    async def record(
-        self,
-        actor: str,
-        action: str,
-        object_: str,
-        outcome: Literal["done", "refused"],
-        **detail: str | int,
-    ) -> None: ...
     async def lock_settle_lengths(self) -> None: ...
     async def settle_length(self, facility_id: FacilityId) -> tuple[timedelta, Change] | None: ...
     async def save_settle_length(self, length: SettleLength, by: str) -> None: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
+Database = ports.Database[Transaction]
 
 
 class Access(Protocol):

@@ -29,9 +29,9 @@ from services.ingest.domain import (
 from services.ingest.gatewaystore import GatewayStore
 from services.ingest.parts import MOST, Description
 from services.ingest.partstore import PartStore, received_study
+from services.ingest.ports import Outcome
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
-from services.ingest.usecases import Outcome
 
 
 class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore):

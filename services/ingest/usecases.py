@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
@@ -15,6 +14,7 @@ from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, NotFound, Unavailable
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import GatewayId, NewId, PackId, StudyId, TransferId, parse_id
+from services.ingest import ports
 from services.ingest.contacts import Contact, Contacts, told
 from services.ingest.domain import (
     ANSWERS,
@@ -59,18 +59,11 @@ RECOVERY_PAGE = 1_000
 HEARTBEATS_PER_MINUTE = 60
 """Of one gateway, which tells once a minute in each of its processes."""
 
-Outcome = Literal["done", "refused"]
 
-
-class Transaction(Protocol):
+class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `store.py` says more."""
 
-    @property
-    def now(self) -> datetime: ...
     async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
 
     async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
     async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None: ...
@@ -121,12 +114,7 @@ class Transaction(Protocol):
     ) -> Sequence[tuple[Filed, StoredInstance]]: ...
 
 
-class Database(Protocol):
-    """Opens transactions, or single statements that commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    async def refuse(self, actor: str, action: str, object_: str, **detail: str | int) -> None: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+Database = ports.Database[Transaction]
 
 
 class RateWindow(Protocol):
