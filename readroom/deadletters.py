@@ -6,7 +6,7 @@ from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.errors import Incomplete
-from readroom.pages import every, first
+from readroom.pages import every, first, newest
 from readroom.show import Column, Output, instant
 from wire.letters.v1.letters_pb2 import DeadLetter, DropRequest, ListDeadLettersRequest, ReplayRequest
 
@@ -33,13 +33,14 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--service", help="Of this service only.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Of each service the newest."
-)
+@click.option("--service", help="List only the dead letters of this service.")
+@newest
 @acting
 async def list_letters(readroom: Readroom, out: Output, service: str | None, limit: int) -> None:
-    """List facts that failed, newest first. One without DIED AT is still being tried."""
+    """List facts that failed, newest first, each service by itself.
+
+    One without DIED AT is still being tried.
+    """
     services = [_known(readroom, service)] if service else list(readroom.letters)
     out.items(LETTER, [(each, letter) for each in services for letter in await _of(readroom, each, limit)])
 
@@ -47,7 +48,7 @@ async def list_letters(readroom: Readroom, out: Output, service: str | None, lim
 @dead_letters.command()
 @click.argument("service")
 @click.argument("event_ids", metavar="EVENT_ID...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every dead letter of the service.")
+@click.option("--all", "everything", is_flag=True, help="Act on every dead letter of the service.")
 @acting
 async def replay(
     readroom: Readroom, out: Output, service: str, event_ids: tuple[str, ...], *, everything: bool

@@ -8,7 +8,7 @@ from readroom.acting import acting
 from readroom.cases import case
 from readroom.client import Readroom
 from readroom.heldparts import HELD_PART, held_parts_of_case
-from readroom.pages import every, first
+from readroom.pages import every, first, newest
 from readroom.show import Column, Output, Table, instant
 from readroom.words import DELETIONS
 from wire.ingest.v1.ingest_pb2 import DeleteStudyRequest, Deletion, ListDeletionsRequest
@@ -49,9 +49,7 @@ async def delete(readroom: Readroom, out: Output, case_id: str, force: bool) -> 
 
 
 @click.command()
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
-)
+@newest
 @acting
 async def deletions(readroom: Readroom, out: Output, limit: int) -> None:
     """List deletions and who has not confirmed them yet, newest first."""

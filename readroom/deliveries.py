@@ -4,7 +4,7 @@ import click
 
 from readroom.acting import acting
 from readroom.client import Readroom
-from readroom.pages import every, first
+from readroom.pages import every, first, newest
 from readroom.show import Column, Output, instant
 from readroom.words import DELIVERIES
 from wire.notify.v1.notify_pb2 import Delivery, ListDeliveriesRequest, ResendRequest
@@ -22,9 +22,7 @@ DELIVERY = (
 
 
 @click.command()
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
-)
+@newest
 @acting
 async def deliveries(readroom: Readroom, out: Output, limit: int) -> None:
     """List mails and how far they have come, newest first."""

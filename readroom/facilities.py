@@ -88,7 +88,7 @@ async def create_facility(
 
 @facility.command("change")
 @click.argument("facility")
-@click.option("--name", help="Its new name.")
+@click.option("--name", help="Give the facility this name.")
 @_model
 @_time_zone
 @_mapping_tag

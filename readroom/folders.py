@@ -47,7 +47,13 @@ async def folder_table(readroom: Readroom) -> Table[Folder]:
 
 @folder.command("create")
 @click.argument("name")
-@click.option("--member", "members", multiple=True, metavar="LOGIN", help="May be repeated.")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="LOGIN",
+    help="Put this user into the folder; may be repeated.",
+)
 @acting
 async def create_folder(readroom: Readroom, out: Output, name: str, members: tuple[str, ...]) -> None:
     """Create a folder."""
@@ -56,7 +62,7 @@ async def create_folder(readroom: Readroom, out: Output, name: str, members: tup
 
 @folder.command("change")
 @click.argument("folder")
-@click.option("--name", help="Its new name.")
+@click.option("--name", help="Give the folder this name.")
 @click.option("--add", multiple=True, metavar="LOGIN", help="A new member; may be repeated.")
 @click.option("--remove", multiple=True, metavar="LOGIN", help="No longer a member; may be repeated.")
 @made_from

@@ -12,7 +12,7 @@ from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.enrol import CONFIGURATION, LISTEN, HospitalSide, enrol_gateway
-from readroom.pages import every, first
+from readroom.pages import every, first, newest
 from readroom.show import Column, Output, Table, Value, instant
 from readroom.words import REFUSED
 from wire.ingest.v1.ingest_pb2 import (
@@ -114,7 +114,7 @@ def _pair(text: str, sign: str, noun: str) -> tuple[str, str]:
 
 @gateway.command("change")
 @click.argument("gateway")
-@click.option("--name", help="Its new name.")
+@click.option("--name", help="Give the gateway this name.")
 @click.option(
     "--ae-title",
     "ae_titles",
@@ -122,7 +122,13 @@ def _pair(text: str, sign: str, noun: str) -> tuple[str, str]:
     metavar="TITLE=FACILITY",
     help="Add a calling AE title, or give one another facility; may be repeated.",
 )
-@click.option("--remove-title", "removed", multiple=True, metavar="TITLE", help="May be repeated.")
+@click.option(
+    "--remove-title",
+    "removed",
+    multiple=True,
+    metavar="TITLE",
+    help="Take this AE title away; may be repeated.",
+)
 @click.option(
     "--version",
     type=int,
@@ -182,9 +188,7 @@ async def list_gateways(readroom: Readroom, out: Output) -> None:
 
 
 @gateway.command("quarantine")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
-)
+@newest
 @acting
 async def quarantine(readroom: Readroom, out: Output, limit: int) -> None:
     """List refused instances of which the bytes are kept, newest first."""
@@ -215,9 +219,7 @@ async def discard(readroom: Readroom, out: Output, sha256: str) -> None:
 
 
 @click.command()
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="The newest so many."
-)
+@newest
 @acting
 async def refusals(readroom: Readroom, out: Output, limit: int) -> None:
     """List refused associations, announcements and instances, newest first."""

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
+import click
+
 
 class Request(Protocol):
     """A request for one page."""
@@ -19,6 +21,15 @@ class Page(Protocol):
 R = TypeVar("R", bound=Request)
 P = TypeVar("P", bound=Page)
 T = TypeVar("T")
+
+newest = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Show at most so many, the newest first.",
+)
+"""Of a list that is read as far as somebody wants; `first` takes the number."""
 
 
 async def every(

@@ -71,7 +71,9 @@ _home = click.option("--home", default="", help="The facility the user belongs t
 
 _email = click.option("--email", help="Where mails go; empty for nowhere.")
 _mobile = click.option("--mobile", help="Number for one-time codes, with country code; empty for none.")
-_language = click.option("--language", type=click.Choice(LANGUAGES.sayable), help="Of what is sent to them.")
+_language = click.option(
+    "--language", type=click.Choice(LANGUAGES.sayable), help="The language of what Readroom sends to them."
+)
 
 
 made_from = click.option(
