@@ -59,7 +59,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     async def PrepareShare(  # noqa: N802
         self, request: pb.PrepareShareRequest, context: Context
     ) -> pb.PrepareShareResponse:
-        prepared = await self._shares.prepare(_actor(), _case_ids(request.case_ids), request.logins)
+        prepared = await self._shares.prepare_share(_actor(), _case_ids(request.case_ids), request.logins)
         return pb.PrepareShareResponse(
             language=LANGUAGE_VALUES[prepared.language],
             valid_till=prepared.valid_till.isoformat(),
@@ -85,7 +85,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     ) -> pb.ListSharesResponse:
         limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), SHARES_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
-        found = await self._shares.list(
+        found = await self._shares.list_shares(
             _actor(), blocked_only=request.blocked_only, before=before, limit=limit + 1
         )
         page, token = pages.fit(found, limit, lambda last: last.id, _share)
@@ -96,7 +96,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     ) -> pb.ListReceivedResponse:
         limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), RECEIVED_PAGE_SIZE)
         before = pages.after(request.page_token, UUID)
-        found = await self._inbox.list(_actor(), acting_session(), before, limit + 1)
+        found = await self._inbox.list_received(_actor(), acting_session(), before, limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.bucket.id, _received)
         return pb.ListReceivedResponse(received=page, next_page_token=token)
 
@@ -144,13 +144,15 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
             wanted.further_sharing_allowed,
             wanted.version,
         )
-        return pb.SavePolicyResponse(policy=_policy(await self._policies.save(_actor(), policy)))
+        return pb.SavePolicyResponse(policy=_policy(await self._policies.save_policy(_actor(), policy)))
 
     async def DescribePolicy(  # noqa: N802
         self, request: pb.DescribePolicyRequest, context: Context
     ) -> pb.DescribePolicyResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        return pb.DescribePolicyResponse(policy=_policy(await self._policies.describe(_actor(), facility_id)))
+        return pb.DescribePolicyResponse(
+            policy=_policy(await self._policies.describe_policy(_actor(), facility_id))
+        )
 
     async def DescribeBucket(  # noqa: N802
         self, request: pb.DescribeBucketRequest, context: Context

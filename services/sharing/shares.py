@@ -136,7 +136,7 @@ class Shares:
         self._new_id = new_id
         self._max_recipients = max_recipients
 
-    async def prepare(self, actor: str, case_ids: Sequence[CaseId], logins: Sequence[str]) -> Prepared:
+    async def prepare_share(self, actor: str, case_ids: Sequence[CaseId], logins: Sequence[str]) -> Prepared:
         """What a share of these cases to these recipients begins with."""
         check_cases(case_ids)
         check_logins(logins, self._max_recipients, at_least=0)
@@ -310,7 +310,7 @@ class Shares:
             )
         return replace(share, buckets=tuple(active[bucket.id] for bucket in share.buckets))
 
-    async def list(
+    async def list_shares(
         self, actor: str, *, blocked_only: bool, before: UUID | None, limit: int
     ) -> Sequence[Share]:
         """The actor's shares, and those of facilities whose shares they administer, newest first."""

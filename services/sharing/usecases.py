@@ -235,7 +235,9 @@ class Inbox:
         self._acts = Acts(database)
         self._access = access
 
-    async def list(self, actor: str, session: str, before: UUID | None, limit: int) -> Sequence[Received]:
+    async def list_received(
+        self, actor: str, session: str, before: UUID | None, limit: int
+    ) -> Sequence[Received]:
         """What the actor has received and has not ended, newest first (SHR-29)."""
         user = await active_user(self._access, actor)
         async with self._database.transaction() as transaction:
@@ -294,7 +296,7 @@ class Policies:
         self._acts = Acts(database)
         self._access = access
 
-    async def save(self, actor: str, policy: Policy) -> Policy:
+    async def save_policy(self, actor: str, policy: Policy) -> Policy:
         """Sets the rules; they count for what is shared or extended from now on.
 
         Raises Conflict if they are not made from the ones that are stored (A68).
@@ -322,7 +324,7 @@ class Policies:
                 )
         return policy
 
-    async def describe(self, actor: str, facility_id: FacilityId) -> Policy:
+    async def describe_policy(self, actor: str, facility_id: FacilityId) -> Policy:
         """The rules, to who shares there or administers shares there."""
         object_ = f"facility:{facility_id}"
         async with self._acts.audited(actor, "policy.read", object_):

@@ -186,7 +186,7 @@ class Sharing:
 
     async def received(self, login: str, session: str = "s") -> list[BucketId]:
         act(login, session)
-        return [each.bucket.id for each in await self.inbox.list(login, session, None, 100)]
+        return [each.bucket.id for each in await self.inbox.list_received(login, session, None, 100)]
 
     async def stored(self, share_id: ShareId) -> Share | None:
         async with self.database.transaction() as transaction:
@@ -205,8 +205,8 @@ class Sharing:
     async def save_policy(self, **changes: Any) -> Policy:
         act("adam")
         north = FacilityId(UUID(self.world.north))
-        version = (await self.policies.describe("adam", north)).version
-        return await self.policies.save("adam", Policy(north, **{"version": version} | changes))
+        version = (await self.policies.describe_policy("adam", north)).version
+        return await self.policies.save_policy("adam", Policy(north, **{"version": version} | changes))
 
     async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
         async with self.database.statements() as transaction:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 async def described(sharing: Sharing, facility_id: FacilityId) -> Policy:
     act("adam")
-    return await sharing.policies.describe("adam", facility_id)
+    return await sharing.policies.describe_policy("adam", facility_id)
 
 
 @pytest.mark.proves("A68", part="policies of sharing")
@@ -26,11 +26,11 @@ async def test_a_policy_that_somebody_changed_meanwhile_is_not_overwritten(shari
     north = FacilityId(UUID(sharing.world.north))
     loaded = await described(sharing, north)
     act("adam")
-    first = await sharing.policies.save("adam", Policy(north, default_days=7, version=loaded.version))
+    first = await sharing.policies.save_policy("adam", Policy(north, default_days=7, version=loaded.version))
     at = sharing.clock.now()
 
     stale = Policy(north, unlimited_allowed=False, version=loaded.version)
-    error = await error_of(sharing.policies.save("adam", stale))
+    error = await error_of(sharing.policies.save_policy("adam", stale))
 
     assert (Conflict, "version") == (type(error), error.field)
     assert "the policy of this facility" in error.sentence
@@ -45,10 +45,12 @@ async def test_a_policy_that_somebody_changed_meanwhile_is_not_overwritten(shari
 async def test_a_policy_that_was_never_saved_has_version_0_and_is_saved_once(sharing: Sharing) -> None:
     south = FacilityId(UUID(sharing.world.south))
     assert 0 == (await described(sharing, south)).version
-    assert isinstance(await error_of(sharing.policies.save("adam", Policy(south, version=1))), Conflict)
+    assert isinstance(
+        await error_of(sharing.policies.save_policy("adam", Policy(south, version=1))), Conflict
+    )
 
     saved = await asyncio.gather(
-        *(sharing.policies.save("adam", Policy(south, default_days=days)) for days in (1, 2, 3, 4)),
+        *(sharing.policies.save_policy("adam", Policy(south, default_days=days)) for days in (1, 2, 3, 4)),
         return_exceptions=True,
     )
 
@@ -69,9 +71,9 @@ async def test_what_the_version_before_saved_has_version_1_and_tells_nobody(shar
     )
 
     assert Policy(old, default_days=7, version=1) == await described(sharing, old)
-    error = await error_of(sharing.policies.save("adam", Policy(old)))
+    error = await error_of(sharing.policies.save_policy("adam", Policy(old)))
     assert (Conflict, False) == (type(error), "by `" in error.sentence)
-    await sharing.policies.save("adam", Policy(old, version=1))
+    await sharing.policies.save_policy("adam", Policy(old, version=1))
 
 
 async def test_over_the_wire_a_policy_carries_its_version(system: System) -> None:

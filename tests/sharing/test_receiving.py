@@ -120,7 +120,7 @@ async def test_of_what_access_shows_no_more_neither_cases_nor_message_are_shown(
     stub = world.access.acting("dora", "ingest")
     await stub.BeginDelete(access_pb2.BeginDeleteRequest(case_id=str(going), deletion_id=str(uuid4())))
     act("rex")
-    listed = {each.bucket.share_id: each for each in await sharing.inbox.list("rex", "s", None, 100)}
+    listed = {each.bucket.share_id: each for each in await sharing.inbox.list_received("rex", "s", None, 100)}
     opened = await sharing.open("rex", first.buckets[0])
     assert (True, True) == (listed[first.id].withheld, opened.withheld)
     assert opened.bucket.opened_at is None
@@ -129,7 +129,7 @@ async def test_of_what_access_shows_no_more_neither_cases_nor_message_are_shown(
     rex.role = role.ROLE_OPERATOR
     await world.access.save_user(rex)
     act("rex")
-    assert {True} == {each.withheld for each in await sharing.inbox.list("rex", "s", None, 100)}
+    assert {True} == {each.withheld for each in await sharing.inbox.list_received("rex", "s", None, 100)}
 
 
 # Deletion

@@ -134,7 +134,7 @@ async def test_a_case_that_the_sender_does_not_see_is_as_absent(sharing: Sharing
         for case_ids in ([unseen], [absent], [seen, unseen], [seen, absent])
         for verb, arguments in (
             (sharing.shares.share, (wanted(case_ids, "rita"),)),
-            (sharing.shares.prepare, (case_ids, ["rita"])),
+            (sharing.shares.prepare_share, (case_ids, ["rita"])),
         )
     ]
 
@@ -147,7 +147,7 @@ async def test_sharing_is_a_permission(sharing: Sharing) -> None:
     act("mute")
 
     assert isinstance(await error_of(sharing.shares.share("mute", wanted([case_id], "rita"))), Denied)
-    assert isinstance(await error_of(sharing.shares.prepare("mute", [case_id], [])), Denied)
+    assert isinstance(await error_of(sharing.shares.prepare_share("mute", [case_id], [])), Denied)
     act("nobody")
     assert isinstance(
         await error_of(sharing.shares.share("nobody", wanted([case_id], "rita"))), Unauthenticated
@@ -193,7 +193,7 @@ async def test_without_a_choice_the_language_is_that_of_the_majority(sharing: Sh
     mails = [await sharing.shares.describe_bucket(bucket.id) for bucket in shares[0].buckets]
     assert [Language.FR] * 3 == [mail.share.language for mail in mails]
     act("vos")
-    assert Language.FR is (await sharing.shares.prepare("vos", cases, ["rita", "rob", "ron"])).language
+    assert Language.FR is (await sharing.shares.prepare_share("vos", cases, ["rita", "rob", "ron"])).language
 
 
 @pytest.mark.proves("SHR-11", part="whether a mail is due")
@@ -226,7 +226,7 @@ async def test_the_next_share_begins_with_the_choices_of_the_last_that_was_compl
 
     async def prepared() -> Preferences:
         act("vos")
-        return (await sharing.shares.prepare("vos", [case_id], [])).preferences
+        return (await sharing.shares.prepare_share("vos", [case_id], [])).preferences
 
     await sharing.share("vos", [case_id], recipients=[Recipient("rita", two_factor=True, send_mail=True)])
     assert Preferences(True, True) == await prepared()
@@ -267,7 +267,7 @@ async def test_a_share_lasts_a_month_unless_it_says_otherwise(sharing: Sharing) 
     today = in_days(sharing, 0)
 
     act("vos")
-    prepared = await sharing.shares.prepare("vos", [case_id], ["rita"])
+    prepared = await sharing.shares.prepare_share("vos", [case_id], ["rita"])
     shares = [
         await sharing.share("vos", [case_id], "rita", validity=validity)
         for validity in (Validity(), Validity(today.isoformat()), Validity(unlimited=True))
@@ -290,7 +290,7 @@ async def test_a_facility_sets_default_and_maximum_and_forbids_unlimited_access(
     await sharing.save_policy(default_days=7, maximum_days=10, unlimited_allowed=False)
     try:
         act("vos")
-        prepared = await sharing.shares.prepare("vos", [case_id], [])
+        prepared = await sharing.shares.prepare_share("vos", [case_id], [])
         share = await sharing.share("vos", [case_id], "rita")
         fields = [
             (await error_of(sharing.share("vos", [case_id], "rita", **changes))).field
@@ -351,14 +351,14 @@ async def test_a_policy_is_set_by_who_administers_the_facilitys_shares(sharing: 
     north = FacilityId(UUID(sharing.world.north))
     for login, word in (("vos", Denied), ("olaf", Denied), ("rita", NotFound)):  # she is nobody there
         act(login)
-        assert isinstance(await error_of(sharing.policies.save(login, Policy(north))), word)
-    assert isinstance(await error_of(sharing.policies.describe("rita", north)), NotFound)
+        assert isinstance(await error_of(sharing.policies.save_policy(login, Policy(north))), word)
+    assert isinstance(await error_of(sharing.policies.describe_policy("rita", north)), NotFound)
     act("adam")
-    described = await sharing.policies.describe("adam", north)
+    described = await sharing.policies.describe_policy("adam", north)
     assert Policy(north, version=described.version) == described
     act("adam")
     unknown = FacilityId(uuid4())
-    assert isinstance(await error_of(sharing.policies.save("adam", Policy(unknown))), NotFound)
+    assert isinstance(await error_of(sharing.policies.save_policy("adam", Policy(unknown))), NotFound)
 
 
 @pytest.mark.proves("SHR-29")
@@ -446,7 +446,7 @@ async def test_senders_list_their_own_shares_and_administrators_their_facilitys(
 
     async def listed(login: str, *, blocked_only: bool = False) -> set[Any]:
         act(login)
-        shares = await sharing.shares.list(login, blocked_only=blocked_only, before=None, limit=400)
+        shares = await sharing.shares.list_shares(login, blocked_only=blocked_only, before=None, limit=400)
         return {share.id for share in shares} & {mine.id, onward.id}
 
     assert {mine.id} == await listed("vos")
@@ -456,7 +456,7 @@ async def test_senders_list_their_own_shares_and_administrators_their_facilitys(
     assert {mine.id} == await listed("adam", blocked_only=True)
     act("adam")
     pages = [
-        await sharing.shares.list("adam", blocked_only=False, before=before, limit=400)
+        await sharing.shares.list_shares("adam", blocked_only=False, before=before, limit=400)
         for before in (None, onward.id, mine.id)
     ]
     ids = [[share.id for share in page if share.id in (mine.id, onward.id)] for page in pages]

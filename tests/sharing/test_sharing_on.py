@@ -53,7 +53,7 @@ async def test_a_recipient_shares_on_where_he_may_and_never_more_than_he_has(sha
     assert not await world.sees("rob", case_id)
 
     act("rita")
-    prepared = await sharing.shares.prepare("rita", [case_id], ["rob"])
+    prepared = await sharing.shares.prepare_share("rita", [case_id], ["rob"])
     assert (in_days(sharing, 5), in_days(sharing, 5), False) == (
         prepared.valid_till,
         prepared.valid_till_at_most,
