@@ -104,7 +104,7 @@ class DeadLetters(Generic[T]):
                 )
             )
 
-    async def list(self, after: Position | None, limit: int) -> Sequence[DeadLetter]:
+    async def list_dead_letters(self, after: Position | None, limit: int) -> Sequence[DeadLetter]:
         """Newest first."""
         async with self.database.statements() as transaction:
             rows = await transaction.connection.fetch(

@@ -38,7 +38,7 @@ class DeadLettersApi(letters_pb2_grpc.DeadLettersServiceServicer):
         limit, after = pages.size(request.page_size), pages.after(request.page_token, Position)
         async with self._database.audited(listed.actor, listed.action, listed.object):
             await require(self._holds, OPERATOR)
-        found = await self._letters.list(after, limit + 1)
+        found = await self._letters.list_dead_letters(after, limit + 1)
         async with self._database.statements() as transaction:
             await transaction.audit(listed)
         page, token = pages.fit(found, limit, lambda each: each.position, _letter)

@@ -258,7 +258,7 @@ class AuditTrail(Generic[T]):
             else:
                 _log.warning("audit rows are sealed and anchored again")
 
-    async def verify(self) -> AsyncIterator[Verification]:
+    async def verify_audit(self) -> AsyncIterator[Verification]:
         """Verifies every row that is sealed now: says how far it is, and at last what it found.
 
         It holds BATCH rows at a time and no transaction. The fault is the lowest number that is wrong.

@@ -29,7 +29,7 @@ class AuditApi(audit_pb2_grpc.AuditServiceServicer):
         async with self._trail.audited(actor, "audit.verified", verified):
             await require(self._holds, AUDIT_READ)
         await self._trail.write(AuditEntry(actor, "audit.verified", verified, "done"))
-        async for found in self._trail.verify():
+        async for found in self._trail.verify_audit():
             yield _answer(found)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from wire.access.v1.access_pb2 import Language, Level, ReadType, Role
 from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
-from wire.notify.v1.notify_pb2 import Delivery
+from wire.notify.v1.notify_pb2 import Notice
 from wire.routing.v1.routing_pb2 import Held, PlacementReason, TransmissionModel
 from wire.sharing.v1.sharing_pb2 import Bucket, Rights
 
@@ -53,5 +53,5 @@ REFUSED = Words(Refusal.Kind, "KIND_")
 LANGUAGES = Words(Language, "LANGUAGE_")
 RIGHTS = Words(Rights, "RIGHTS_")
 BUCKETS = Words(Bucket.State, "STATE_")
-DELIVERIES = Words(Delivery.State, "STATE_")
+NOTICES = Words(Notice.State, "STATE_")
 DELETIONS = Words(Deletion.State, "STATE_")

@@ -90,7 +90,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def EnrolGateway(  # noqa: N802
         self, request: pb.EnrolGatewayRequest, context: Context
     ) -> pb.EnrolGatewayResponse:
-        gateway, certificate_pem = await self._enrolments.enrol(
+        gateway, certificate_pem = await self._enrolments.enrol_gateway(
             acting_login(), request.name, _titles(request.ae_titles), request.certificate_request_pem
         )
         return pb.EnrolGatewayResponse(
@@ -106,7 +106,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.SaveGatewayRequest, context: Context
     ) -> pb.SaveGatewayResponse:
         given = request.gateway
-        gateway = await self._enrolments.save(
+        gateway = await self._enrolments.save_gateway(
             acting_login(),
             GatewayId(parse_id(given.gateway_id, "gateway_id")),
             given.name,
@@ -120,14 +120,14 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.RevokeGatewayResponse:
         gateway_id = GatewayId(parse_id(request.gateway_id, "gateway_id"))
         return pb.RevokeGatewayResponse(
-            gateway=_gateway(await self._enrolments.revoke(acting_login(), gateway_id))
+            gateway=_gateway(await self._enrolments.revoke_gateway(acting_login(), gateway_id))
         )
 
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
     ) -> pb.ListGatewaysResponse:
         limit = pages.size(request.page_size)
-        found = await self._enrolments.list(pages.after(request.page_token, UUID), limit + 1)
+        found = await self._enrolments.list_gateways(pages.after(request.page_token, UUID), limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.gateway_id, _gateway)
         return pb.ListGatewaysResponse(gateways=page, next_page_token=token)
 
@@ -143,7 +143,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.ReadSettleLengthRequest, context: Context
     ) -> pb.ReadSettleLengthResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        length = await self._settle_lengths.read(acting_login(), facility_id)
+        length = await self._settle_lengths.read_settle_length(acting_login(), facility_id)
         return pb.ReadSettleLengthResponse(settle_length=_settle_length(length))
 
     async def SaveSettleLength(  # noqa: N802
@@ -155,21 +155,21 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
             _duration(given, "settle_after"),
             given.version,
         )
-        saved = await self._settle_lengths.save(acting_login(), wanted)
+        saved = await self._settle_lengths.save_settle_length(acting_login(), wanted)
         return pb.SaveSettleLengthResponse(settle_length=_settle_length(saved))
 
     async def ListQuarantined(  # noqa: N802
         self, request: pb.ListQuarantinedRequest, context: Context
     ) -> pb.ListQuarantinedResponse:
         limit = pages.size(request.page_size)
-        found = await self._quarantine.list(pages.after(request.page_token, Position), limit + 1)
+        found = await self._quarantine.list_quarantined(pages.after(request.page_token, Position), limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.position, quarantined)
         return pb.ListQuarantinedResponse(quarantined=page, next_page_token=token)
 
     async def DiscardQuarantined(  # noqa: N802
         self, request: pb.DiscardQuarantinedRequest, context: Context
     ) -> pb.DiscardQuarantinedResponse:
-        await self._quarantine.discard(acting_login(), parse_digest(request.sha256))
+        await self._quarantine.discard_quarantined(acting_login(), parse_digest(request.sha256))
         return pb.DiscardQuarantinedResponse()
 
     async def DescribeStudy(  # noqa: N802
@@ -177,9 +177,11 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.DescribeStudyResponse:
         study_id = StudyId(parse_id(request.study_id, "study_id"))
         if request.by_parts:
-            found = await self._studies.describe_parts(study_id, request.mapping_tag, request.after_part)
+            found = await self._studies.describe_study_in_parts(
+                study_id, request.mapping_tag, request.after_part
+            )
             return pb.DescribeStudyResponse(study=study_in_parts(found))
-        return pb.DescribeStudyResponse(study=received_study(await self._studies.describe(study_id)))
+        return pb.DescribeStudyResponse(study=received_study(await self._studies.describe_study(study_id)))
 
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
@@ -197,7 +199,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamInstanceRequest, context: Context
     ) -> AsyncIterator[pb.StreamInstanceResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        async with self._images.of_case(_viewer(), case_id, request.sop_instance_uid) as (stored, *_):
+        async with self._images.stream_instance(_viewer(), case_id, request.sop_instance_uid) as stored:
             yield pb.StreamInstanceResponse(header=_header(stored))
             async for chunk in self._images.read(stored):
                 yield pb.StreamInstanceResponse(chunk=chunk)
@@ -206,7 +208,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamStudyRequest, context: Context
     ) -> AsyncIterator[pb.StreamStudyResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        async with self._images.of_case(_viewer(), case_id) as found:
+        async with self._images.stream_study(_viewer(), case_id) as found:
             length = sum(stored.place.file_length for stored in found)
             yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
             for stored in found:
@@ -217,35 +219,30 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def DescribeHeldParts(  # noqa: N802
         self, request: pb.DescribeHeldPartsRequest, context: Context
     ) -> pb.DescribeHeldPartsResponse:
-        if request.case_id:
-            case_id = CaseId(parse_id(request.case_id, "case_id"))
-            found = await self._held_parts.of_case(acting_login(), case_id)
-        else:
-            names = [
-                (StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts
-            ]
-            found = await self._held_parts.named(acting_login(), names)
+        case_id = CaseId(parse_id(request.case_id, "case_id")) if request.case_id else None
+        names = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
+        found = await self._held_parts.describe_held_parts(acting_login(), case_id, names)
         return pb.DescribeHeldPartsResponse(parts=pages.fitting(found, held_part))
 
     async def DeleteStudy(  # noqa: N802
         self, request: pb.DeleteStudyRequest, context: Context
     ) -> pb.DeleteStudyResponse:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        deletion = await self._deletions.delete(acting_login(), case_id, force=request.force)
+        deletion = await self._deletions.delete_study(acting_login(), case_id, force=request.force)
         return pb.DeleteStudyResponse(deletion=_deletion(deletion), revision=deletion.revision)
 
     async def ListDeletions(  # noqa: N802
         self, request: pb.ListDeletionsRequest, context: Context
     ) -> pb.ListDeletionsResponse:
         limit = pages.size(request.page_size)
-        found = await self._deletions.list(pages.after(request.page_token, UUID), limit + 1)
+        found = await self._deletions.list_deletions(pages.after(request.page_token, UUID), limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.deletion_id, _deletion)
         return pb.ListDeletionsResponse(deletions=page, next_page_token=token)
 
     async def DescribeDeletion(  # noqa: N802
         self, request: pb.DescribeDeletionRequest, context: Context
     ) -> pb.DescribeDeletionResponse:
-        begun_at = await self._deletions.begun_at(CaseId(parse_id(request.case_id, "case_id")))
+        begun_at = await self._deletions.describe_deletion(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribeDeletionResponse(begun_at=timestamp(begun_at))
 
 

@@ -188,7 +188,7 @@ class Deletions:
         self._clock = clock
         self.woken = asyncio.Event()
 
-    async def delete(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
+    async def delete_study(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
         """Deletes a case for the acting user; once it answers, nobody sees it any more.
 
         Raises Conflict while images of another patient are held with it, for they would go with it.
@@ -213,7 +213,7 @@ class Deletions:
             return await self._begin(deletion, begun)
         return await self._begin_again(actor, deletion, begun)
 
-    async def list(self, before: UUID | None, limit: int) -> Sequence[Deletion]:
+    async def list_deletions(self, before: UUID | None, limit: int) -> Sequence[Deletion]:
         """Newest first: all for an operator, else those of facilities where the actor may delete."""
         reach = await self._access.reach(OPERATOR)
         if not reach.everywhere:
@@ -223,7 +223,7 @@ class Deletions:
         async with self._database.statements() as statements:
             return await statements.deletions(reach, before, limit)
 
-    async def begun_at(self, case_id: CaseId) -> datetime:
+    async def describe_deletion(self, case_id: CaseId) -> datetime:
         """From when on the case was deleted; raises NotFound if it was not."""
         async with self._database.statements() as statements:
             deletion = await statements.deletion_of(case_id)

@@ -73,7 +73,9 @@ class Enrolments:
         self._authority = authority
         self._new_id = new_id
 
-    async def enrol(self, actor: str, name: str, titles: Titles, request_pem: str) -> tuple[Gateway, bytes]:
+    async def enrol_gateway(
+        self, actor: str, name: str, titles: Titles, request_pem: str
+    ) -> tuple[Gateway, bytes]:
         """A new gateway and its certificate in PEM. Two live gateways never share a name or a title."""
         bindings = enrolment(name, titles, request_pem)
         gateway_id = GatewayId(self._new_id())
@@ -93,7 +95,7 @@ class Enrolments:
             await transaction.record(actor, "gateway.enrolled", f"gateway:{gateway_id}", "done")
         return gateway, certificate_pem
 
-    async def save(
+    async def save_gateway(
         self, actor: str, gateway_id: GatewayId, name: str, titles: Titles, version: int
     ) -> Gateway:
         """Gives it another name or other titles, made from a version of it (A68)."""
@@ -118,7 +120,7 @@ class Enrolments:
             )
         return gateway
 
-    async def revoke(self, actor: str, gateway_id: GatewayId) -> Gateway:
+    async def revoke_gateway(self, actor: str, gateway_id: GatewayId) -> Gateway:
         """Its certificate is refused from now on, and its name and titles are free."""
         await self._administered(actor, "gateway.revoked", gateway_id)
         async with self._database.transaction() as transaction:
@@ -130,7 +132,7 @@ class Enrolments:
             await transaction.record(actor, "gateway.revoked", f"gateway:{gateway_id}", "done")
         return gateway
 
-    async def list(self, before: UUID | None, limit: int) -> Sequence[Gateway]:
+    async def list_gateways(self, before: UUID | None, limit: int) -> Sequence[Gateway]:
         """Gateways of which the actor administers every facility, newest first."""
         reach = await administered(self._access)
         async with self._database.statements() as statements:

@@ -145,7 +145,15 @@ class HeldParts:
         self._access = access
         self._routing = routing
 
-    async def of_case(self, actor: str, case_id: CaseId) -> Sequence[HeldPart]:
+    async def describe_held_parts(
+        self, actor: str, case_id: CaseId | None, names: Sequence[PartName]
+    ) -> Sequence[HeldPart]:
+        """What is held of a case; without one, what is held of these parts and studies."""
+        if case_id is not None:
+            return await self._of_case(actor, case_id)
+        return await self._named(actor, names)
+
+    async def _of_case(self, actor: str, case_id: CaseId) -> Sequence[HeldPart]:
         """The parts of a case that may show another patient, to who may decide on them.
 
         Raises NotFound for a case that they do not see; Denied if they may not decide.
@@ -168,7 +176,7 @@ class HeldParts:
         standings = dict.fromkeys(facilities.values(), Standing(holds=True, sees_cases=True))
         return await self._describe(actor, f"case:{case_id}", names, facilities, standings)
 
-    async def named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
+    async def _named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
         """Those of these parts and studies that wait, to who administers their receiving facilities.
 
         The others are left out: what waits no more is a case of a facility that is perhaps not theirs.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,16 +74,29 @@ class Images:
         self._files = files
 
     @asynccontextmanager
-    async def of_case(
-        self, viewer: Viewer, case_id: CaseId, sop_instance_uid: str | None = None
-    ) -> AsyncIterator[Sequence[StoredInstance]]:
-        """The case's instances, or the one named, for as long as the viewer may fetch them (A69).
+    async def stream_instance(
+        self, viewer: Viewer, case_id: CaseId, sop_instance_uid: str
+    ) -> AsyncIterator[StoredInstance]:
+        """One of the case's instances, for as long as the viewer may fetch it; see `stream_study`."""
+        uid = parse_uid(sop_instance_uid, "sop_instance_uid")
+        async with self._stream(viewer, case_id, uid) as (stored,):
+            yield stored
+
+    def stream_study(
+        self, viewer: Viewer, case_id: CaseId
+    ) -> AbstractAsyncContextManager[Sequence[StoredInstance]]:
+        """The case's instances, for as long as the viewer may fetch them (A69).
 
         While the body runs access is asked again and again, by a timer of its own: a reader who is slow, or
         reads nothing, changes nothing about it. When access says no, or says nothing for too long, the body
         is cancelled wherever it waits, and NotFound or Unavailable is raised in its place.
         """
-        uid = parse_uid(sop_instance_uid, "sop_instance_uid") if sop_instance_uid is not None else None
+        return self._stream(viewer, case_id, None)
+
+    @asynccontextmanager
+    async def _stream(
+        self, viewer: Viewer, case_id: CaseId, uid: UID | None
+    ) -> AsyncIterator[Sequence[StoredInstance]]:
         asked_at = asyncio.get_running_loop().time()
         studies = await self._access.images(case_id) or ()
         found = await self._found(viewer.login, case_id, studies, uid)

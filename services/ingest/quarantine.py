@@ -103,7 +103,7 @@ class Quarantine:
         self._access = access
         self._files = files
 
-    async def list(self, before: Position | None, limit: int) -> Sequence[Quarantined]:
+    async def list_quarantined(self, before: Position | None, limit: int) -> Sequence[Quarantined]:
         """What came from gateways of which the actor administers every facility, newest first."""
         reach = await self._access.reach(GATEWAY_ADMIN)
         if not reach:
@@ -111,7 +111,7 @@ class Quarantine:
         async with self._database.statements() as statements:
             return await statements.list_quarantined(reach, before, limit)
 
-    async def discard(self, actor: str, sha256: bytes) -> None:
+    async def discard_quarantined(self, actor: str, sha256: bytes) -> None:
         """Removes a refused data set for good; what the actor could not list is NotFound."""
         object_ = f"quarantined:{sha256.hex()}"
         async with self._database.audited(actor, "quarantined.discarded", object_):

@@ -63,7 +63,7 @@ class SettleLengths:
         self._access = access
         self._default = default
 
-    async def read(self, actor: str, facility_id: FacilityId) -> SettleLength:
+    async def read_settle_length(self, actor: str, facility_id: FacilityId) -> SettleLength:
         """The length that counts for the facility, saved or not."""
         async with self._database.audited(actor, "settle_length.read", f"facility:{facility_id}"):
             await self._require(facility_id)
@@ -74,7 +74,7 @@ class SettleLengths:
         settle_after, last = known
         return SettleLength(facility_id, settle_after, last.version)
 
-    async def save(self, actor: str, wanted: SettleLength) -> SettleLength:
+    async def save_settle_length(self, actor: str, wanted: SettleLength) -> SettleLength:
         """Saves a length made from a version of it, 0 for the first (A68); studies not yet settled follow."""
         object_ = f"facility:{wanted.facility_id}"
         async with self._database.audited(actor, "settle_length.saved", object_):

@@ -505,7 +505,7 @@ class Studies:
         for sha256 in set(await asyncio.to_thread(self._files.quarantined)) - set(known):
             await asyncio.to_thread(self._files.release, sha256)
 
-    async def describe(self, study_id: StudyId) -> Study:
+    async def describe_study(self, study_id: StudyId) -> Study:
         """The snapshot for whoever heard a fact; raises NotFound if the study is gone."""
         async with self._database.transaction() as transaction:
             study = await transaction.study(study_id)
@@ -513,7 +513,9 @@ class Studies:
             raise NotFound("`study_id` is not a received study", field="study_id")
         return study
 
-    async def describe_parts(self, study_id: StudyId, mapping_tag: str, after_part: int) -> StudyInParts:
+    async def describe_study_in_parts(
+        self, study_id: StudyId, mapping_tag: str, after_part: int
+    ) -> StudyInParts:
         """A page of the snapshot in parts; raises NotFound if the study is gone."""
         tag = parse_mapping_tag(mapping_tag)
         async with self._database.transaction() as transaction:

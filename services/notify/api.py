@@ -20,7 +20,7 @@ from wire.notify.v1 import notify_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-STATE_VALUES = {each: pb.Delivery.State.Value(f"STATE_{each.name}") for each in State}
+STATE_VALUES = {each: pb.Notice.State.Value(f"STATE_{each.name}") for each in State}
 LANGUAGES: dict[int, Language] = {
     access_pb2.Language.Value(f"LANGUAGE_{each.name}"): each for each in Language
 }
@@ -36,7 +36,7 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
     async def SendText(self, request: pb.SendTextRequest, context: Context) -> pb.SendTextResponse:  # noqa: N802
         # Who has not chosen is written to in English.
         language = LANGUAGES.get(request.language, Language.EN)
-        await self._codes.send(request.mobile_number, request.code, language)
+        await self._codes.send_text(request.mobile_number, request.code, language)
         return pb.SendTextResponse()
 
     async def CheckNumbers(  # noqa: N802
@@ -50,13 +50,15 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
     ) -> pb.ListDeliveriesResponse:
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
-        found = await self._notices.list(acting_login(), NoticeId(after) if after else None, limit + 1)
-        page, token = pages.fit(found, limit, lambda notice: notice.id, _delivery)
-        return pb.ListDeliveriesResponse(deliveries=page, next_page_token=token)
+        found = await self._notices.list_deliveries(
+            acting_login(), NoticeId(after) if after else None, limit + 1
+        )
+        page, token = pages.fit(found, limit, lambda notice: notice.id, _notice)
+        return pb.ListDeliveriesResponse(notices=page, next_page_token=token)
 
     async def Resend(self, request: pb.ResendRequest, context: Context) -> pb.ResendResponse:  # noqa: N802
         notice_id = NoticeId(parse_id(request.notice_id, "notice_id"))
-        return pb.ResendResponse(delivery=_delivery(await self._notices.resend(acting_login(), notice_id)))
+        return pb.ResendResponse(notice=_notice(await self._notices.resend(acting_login(), notice_id)))
 
 
 def serve(server: Server, notices: Notices, codes: Codes) -> None:
@@ -68,8 +70,8 @@ def serve(server: Server, notices: Notices, codes: Codes) -> None:
     )
 
 
-def _delivery(notice: Notice) -> pb.Delivery:
-    return pb.Delivery(
+def _notice(notice: Notice) -> pb.Notice:
+    return pb.Notice(
         notice_id=str(notice.id),
         message=notice.message,
         intent=notice.about.intent,

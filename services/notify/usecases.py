@@ -187,7 +187,7 @@ class Notices:
 
     # Asked
 
-    async def list(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
+    async def list_deliveries(self, actor: str, after: NoticeId | None, limit: int) -> Sequence[Notice]:
         """An operator is answered all, a share administrator the mails about shares of their facilities."""
         async with self._database.audited(actor, "deliveries.listed", "deliveries"):
             if (await self._access.reach(OPERATOR)).everywhere:
@@ -344,7 +344,7 @@ class Codes:
         self._texts = texts
         self._press = press
 
-    async def send(self, number: str, code: str, language: Language) -> None:
+    async def send_text(self, number: str, code: str, language: Language) -> None:
         await self._texts.send(number, self._press.code(language, checked_code(code)))
 
     def check_numbers(self, numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:

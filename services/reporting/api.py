@@ -100,7 +100,7 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         facility_id = (
             FacilityId(parse_id(request.facility_id, "facility_id")) if request.facility_id else None
         )
-        active = await self._read_types.activate(
+        active = await self._read_types.activate_read_type(
             _actor(), facility_id, _read_type(request.read_type), request.active
         )
         return pb.ActivateReadTypeResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
@@ -109,13 +109,13 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         self, request: pb.ListReadTypesRequest, context: Context
     ) -> pb.ListReadTypesResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        active = await self._read_types.list(_actor(), facility_id)
+        active = await self._read_types.list_read_types(_actor(), facility_id)
         return pb.ListReadTypesResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
 
     async def DescribeReading(  # noqa: N802
         self, request: pb.DescribeReadingRequest, context: Context
     ) -> pb.DescribeReadingResponse:
-        described = await self._readings.describe(_case_id(request.case_id))
+        described = await self._readings.describe_reading(_case_id(request.case_id))
         return pb.DescribeReadingResponse(
             case_id=str(described.case_id),
             version=described.version,

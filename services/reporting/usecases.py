@@ -452,7 +452,7 @@ class Readings:
 
     # For other services
 
-    async def describe(self, case_id: CaseId) -> Described:
+    async def describe_reading(self, case_id: CaseId) -> Described:
         """The snapshot for another service."""
         async with self._database.transaction() as transaction:
             reading = await transaction.reading(case_id)
@@ -481,7 +481,7 @@ class ReadTypes:
         self._acts = acts
         self._access = access
 
-    async def activate(
+    async def activate_read_type(
         self, actor: str, facility_id: FacilityId | None, read_type: ReadType, active: bool
     ) -> Sequence[ReadType]:
         """Switches a read type at a facility, or (no facility) pre-read for the group (REP-5, REP-6).
@@ -522,7 +522,7 @@ class ReadTypes:
                 )
                 return answer
 
-    async def list(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
+    async def list_read_types(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
         """The read types active at a facility that the actor administers; pre-read for the group side."""
         async with self._acts.audited(actor, "read_types.listed", f"facility:{facility_id}"):
             permits: list[Permit] = []

@@ -26,7 +26,7 @@ from services.routing.heldparts import HeldParts, Verdicts
 from services.routing.moves import Ending, Moves
 from services.routing.parts import HELD_SENTENCES, Held, HeldKind
 from services.routing.placements import Placements
-from services.routing.reevaluation import MAX_CHANGES, Change, Reevaluation
+from services.routing.reevaluation import Change, Reevaluation
 from services.routing.usecases import Facilities, Rules
 from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
@@ -68,7 +68,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         wanted = FacilitySettings(
             given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
         )
-        facility = await self._facilities.save(acting_login(), facility_id, wanted, given.version)
+        facility = await self._facilities.save_facility(acting_login(), facility_id, wanted, given.version)
         return pb.SaveFacilityResponse(facility=_facility(facility))
 
     async def ListFacilities(  # noqa: N802
@@ -76,21 +76,23 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     ) -> pb.ListFacilitiesResponse:
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._facilities.list(acting_login(), after, limit + 1)
+        found = await self._facilities.list_facilities(acting_login(), after, limit + 1)
         page, token = pages.fit(found, limit, lambda last: (fold(last.name), last.id), _facility)
         return pb.ListFacilitiesResponse(facilities=page, next_page_token=token)
 
     async def DescribeFacility(  # noqa: N802
         self, request: pb.DescribeFacilityRequest, context: Context
     ) -> pb.DescribeFacilityResponse:
-        facility = await self._facilities.describe(FacilityId(parse_id(request.facility_id, "facility_id")))
+        facility = await self._facilities.describe_facility(
+            FacilityId(parse_id(request.facility_id, "facility_id"))
+        )
         return pb.DescribeFacilityResponse(facility=_facility(facility))
 
     async def SaveRule(self, request: pb.SaveRuleRequest, context: Context) -> pb.SaveRuleResponse:  # noqa: N802
         given = request.rule
         if given.rule_id:
             raise Invalid("`rule_id` is given: a rule is removed and added, never changed", field="rule_id")
-        rule = await self._rules.save(
+        rule = await self._rules.save_rule(
             acting_login(),
             FacilityId(parse_id(given.endpoint_facility_id, "endpoint_facility_id")),
             FacilityId(parse_id(given.hub_facility_id, "hub_facility_id")),
@@ -102,18 +104,18 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         limit = pages.size(request.page_size)
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
         after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._rules.list(acting_login(), facility_id, after, limit + 1)
+        found = await self._rules.list_rules(acting_login(), facility_id, after, limit + 1)
         page, token = pages.fit(found, limit, lambda last: (fold(last.text), last.id), _rule)
         return pb.ListRulesResponse(rules=page, next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
-        await self._rules.remove(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
+        await self._rules.remove_rule(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
         return pb.RemoveRuleResponse()
 
     async def DescribePlacement(  # noqa: N802
         self, request: pb.DescribePlacementRequest, context: Context
     ) -> pb.DescribePlacementResponse:
-        placement = await self._placements.describe(CaseId(parse_id(request.case_id, "case_id")))
+        placement = await self._placements.describe_placement(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribePlacementResponse(placement=_placement(placement))
 
     async def DescribePurge(  # noqa: N802
@@ -142,7 +144,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, UUID)
-        found = await self._held_parts.list(acting_login(), after, limit + 1)
+        found = await self._held_parts.list_held(acting_login(), after, limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.id, _held)
         return pb.ListHeldResponse(held=page, next_page_token=token)
 
@@ -155,7 +157,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
 
     async def CheckHeld(self, request: pb.CheckHeldRequest, context: Context) -> pb.CheckHeldResponse:  # noqa: N802
         asked = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
-        waiting = await self._held_parts.check(asked)
+        waiting = await self._held_parts.check_held(asked)
         return pb.CheckHeldResponse(
             parts=[pb.PartName(study_id=str(study_id), part=part) for study_id, part in waiting]
         )
@@ -164,14 +166,14 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         self, request: pb.ReleasePartRequest, context: Context
     ) -> pb.ReleasePartResponse:
         held_id = parse_id(request.held_id, "held_id")
-        said = await self._held_parts.release(acting_login(), held_id, preview=request.preview)
+        said = await self._held_parts.release_part(acting_login(), held_id, preview=request.preview)
         return pb.ReleasePartResponse(**_verdicts(said))
 
     async def DiscardPart(  # noqa: N802
         self, request: pb.DiscardPartRequest, context: Context
     ) -> pb.DiscardPartResponse:
         held_id = parse_id(request.held_id, "held_id")
-        said = await self._held_parts.discard(acting_login(), held_id, preview=request.preview)
+        said = await self._held_parts.discard_part(acting_login(), held_id, preview=request.preview)
         return pb.DiscardPartResponse(**_verdicts(said))
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
@@ -194,23 +196,18 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
 
     async def Reevaluate(self, request: pb.ReevaluateRequest, context: Context) -> pb.ReevaluateResponse:  # noqa: N802
         hub_id = FacilityId(parse_id(request.hub_facility_id, "hub_facility_id"))
-        if len(request.changes) > MAX_CHANGES:
-            raise Invalid(f"`changes` must be at most {MAX_CHANGES}", field="changes")
-        if request.changes:
-            wanted = [
-                Change(
-                    CaseId(parse_id(each.case_id, "case_id")),
-                    StudyId(parse_id(each.study_id, "study_id")),
-                    each.part,
-                    each.version,
-                    FacilityId(parse_id(each.to_facility_id, "to_facility_id")),
-                )
-                for each in request.changes
-            ]
-            made = await self._reevaluation.apply(acting_login(), hub_id, wanted)
-            return pb.ReevaluateResponse(changes=map(_change, made))
-        after = pages.after(request.page_token, UUID)
-        changes, last = await self._reevaluation.preview(acting_login(), hub_id, after)
+        wanted = [
+            Change(
+                CaseId(parse_id(each.case_id, "case_id")),
+                StudyId(parse_id(each.study_id, "study_id")),
+                each.part,
+                each.version,
+                FacilityId(parse_id(each.to_facility_id, "to_facility_id")),
+            )
+            for each in request.changes
+        ]
+        after = None if wanted else pages.after(request.page_token, UUID)
+        changes, last = await self._reevaluation.reevaluate(acting_login(), hub_id, wanted, after)
         return pb.ReevaluateResponse(
             changes=map(_change, changes), next_page_token=pages.token(last) if last else ""
         )
@@ -219,7 +216,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         self, request: pb.SuggestRulesRequest, context: Context
     ) -> pb.SuggestRulesResponse:
         hub_id = FacilityId(parse_id(request.hub_facility_id, "hub_facility_id"))
-        found = await self._rules.suggest(acting_login(), hub_id, request.mapping_values)
+        found = await self._rules.suggest_rules(acting_login(), hub_id, request.mapping_values)
         return pb.SuggestRulesResponse(
             suggestions=[
                 pb.SuggestRulesResponse.Suggestion(rule=_rule(each.rule), is_exact=each.is_exact)
@@ -230,7 +227,9 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         )
 
     async def EndMove(self, request: pb.EndMoveRequest, context: Context) -> pb.EndMoveResponse:  # noqa: N802
-        return pb.EndMoveResponse(made=await self._moves.end(MoveId(parse_id(request.move_id, "move_id"))))
+        return pb.EndMoveResponse(
+            made=await self._moves.end_move(MoveId(parse_id(request.move_id, "move_id")))
+        )
 
 
 def serve(

@@ -39,7 +39,7 @@ class HeldParts:
         self._administration = administration
         self._placements = placements
 
-    async def list(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
+    async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
         """What waits where the actor administers, and parts of cases where they correct, oldest first."""
         corrected = await self._access.check_permission(STUDY_CORRECT)
         async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
@@ -57,7 +57,7 @@ class HeldParts:
         async with self._database.transaction() as transaction:
             return await transaction.undecided(case_id, UNDECIDED_NAMED)
 
-    async def check(self, parts: Sequence[tuple[StudyId, int]]) -> Sequence[tuple[StudyId, int]]:
+    async def check_held(self, parts: Sequence[tuple[StudyId, int]]) -> Sequence[tuple[StudyId, int]]:
         """Those of these parts that wait for a person; number 0 is the study as a whole."""
         if not 1 <= len(parts) <= UNDECIDED_NAMED:
             raise Invalid(f"`parts` must name 1 to {UNDECIDED_NAMED} parts", field="parts")
@@ -65,11 +65,11 @@ class HeldParts:
             waiting = await transaction.check_held(parts)
         return [part for part in parts if part in waiting]
 
-    async def release(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
+    async def release_part(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
         """Says that a held part belongs to its case; one of another patient, that both are one patient."""
         return await self._judge(actor, "part.released", held_id, release=True, preview=preview)
 
-    async def discard(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
+    async def discard_part(self, actor: str, held_id: UUID, *, preview: bool) -> Verdicts:
         """Says that a held part does not belong to its case: it is never shown or served."""
         return await self._judge(actor, "part.discarded", held_id, release=False, preview=preview)
 

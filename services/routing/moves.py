@@ -92,7 +92,7 @@ class Moves:
             actor, "case.moved_on", Placement.move_on, case_id, facility_id, preview=preview
         )
 
-    async def end(self, move_id: MoveId) -> bool:
+    async def end_move(self, move_id: MoveId) -> bool:
         """Whether a move was made; one that was not is never made any more."""
         async with self._database.transaction() as transaction:
             return await transaction.end_move(move_id, made=False)

@@ -138,7 +138,7 @@ class Placements:
             version=1,
         )
 
-    async def describe(self, case_id: CaseId) -> Placement:
+    async def describe_placement(self, case_id: CaseId) -> Placement:
         """The snapshot for another service."""
         async with self._database.transaction() as transaction:
             if placement := await transaction.placement(case_id):

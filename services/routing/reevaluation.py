@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from kernel.errors import Conflict, NotFound, Unavailable
+from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, StudyId
 from services.routing.domain import Destination, Facility, Placement, Reach, Reason, Study, place, rule_keys
 from services.routing.moves import Access, Move, make
@@ -83,10 +83,22 @@ class Reevaluation:
         self._placements = placements
         self._new_id = new_id
 
-    async def preview(
+    async def reevaluate(
+        self, actor: str, hub_id: FacilityId, wanted: Sequence[Change], after: UUID | None = None
+    ) -> tuple[Sequence[Change], UUID | None]:
+        """Makes these changes of a preview; with none wanted, it is the preview.
+
+        A preview answers a page: what would change, and after which thing that waits the next one begins.
+        """
+        if len(wanted) > MAX_CHANGES:
+            raise Invalid(f"`changes` must be at most {MAX_CHANGES}", field="changes")
+        if wanted:
+            return await self._apply(actor, hub_id, wanted), None
+        return await self._preview(actor, hub_id, after)
+
+    async def _preview(
         self, actor: str, hub_id: FacilityId, after: UUID | None
     ) -> tuple[Sequence[Change], UUID | None]:
-        """What would change, and after which thing that waits the next page begins."""
         reach = await self._administration.reach()
         async with self._database.audited(actor, "hub.reevaluated", f"facility:{hub_id}"):
             async with self._database.transaction() as transaction:
@@ -109,7 +121,7 @@ class Reevaluation:
                     changes.append(await self._may(change, hub, reach))
             return changes, waiting[-1].id if len(waiting) == MAX_CHANGES else None
 
-    async def apply(self, actor: str, hub_id: FacilityId, wanted: Sequence[Change]) -> Sequence[Change]:
+    async def _apply(self, actor: str, hub_id: FacilityId, wanted: Sequence[Change]) -> Sequence[Change]:
         """Makes these changes of a preview, each by itself; answers them with why one was not made."""
         reach = await self._administration.reach()
         async with self._database.audited(actor, "hub.reevaluated", f"facility:{hub_id}"):

@@ -202,7 +202,7 @@ class Facilities:
         self._new_id = new_id
         self._time_zones = time_zones
 
-    async def save(
+    async def save_facility(
         self, actor: str, facility_id: FacilityId | None, wanted: FacilitySettings, made_from: int
     ) -> Facility:
         """Creates a facility (no id) or changes one, made from this version (0: none) of it (A68).
@@ -242,7 +242,9 @@ class Facilities:
                 await transaction.say(FacilityChanged(facility.id, facility.version))
             return facility
 
-    async def list(self, actor: str, after: tuple[str, UUID] | None, limit: int) -> Sequence[Facility]:
+    async def list_facilities(
+        self, actor: str, after: tuple[str, UUID] | None, limit: int
+    ) -> Sequence[Facility]:
         """The facilities at which the actor may administer something, by name."""
         act = self._administration.act(actor, "facility.listed", "facility:all", FACILITY_READERS)
         async with act as (transaction, reach):
@@ -250,7 +252,7 @@ class Facilities:
                 raise lacks(*FACILITY_READERS, at="a facility")
             return await transaction.facilities(reach, after, limit)
 
-    async def describe(self, facility_id: FacilityId) -> Facility:
+    async def describe_facility(self, facility_id: FacilityId) -> Facility:
         """The snapshot for another service."""
         async with self._database.transaction() as transaction:
             if facility := await transaction.facility(facility_id):
@@ -271,7 +273,7 @@ class Rules:
         self._administration = administration
         self._new_id = new_id
 
-    async def save(
+    async def save_rule(
         self, actor: str, endpoint_facility_id: FacilityId, hub_facility_id: FacilityId, text: str
     ) -> EndpointRule:
         """Adds a rule; the next study routes by it (GWY-21), no placed case moves (A20)."""
@@ -286,7 +288,7 @@ class Rules:
             await transaction.record(actor, "rule.saved", object_, "done", **_parties(rule))
             return rule
 
-    async def list(
+    async def list_rules(
         self, actor: str, facility_id: FacilityId, after: tuple[str, UUID] | None, limit: int
     ) -> Sequence[EndpointRule]:
         """The rules on either side of a facility, by text."""
@@ -295,7 +297,7 @@ class Rules:
             administered(await transaction.facility(facility_id), reach, "facility_id")
             return await transaction.rules(facility_id, after, limit)
 
-    async def suggest(
+    async def suggest_rules(
         self, actor: str, hub_facility_id: FacilityId, values: Sequence[str]
     ) -> Sequence[Suggestion | None]:
         """For each mapping value the rule of a hub whose text is nearest."""
@@ -311,7 +313,7 @@ class Rules:
         found = await asyncio.to_thread(nearest, rules, frozenset(values))
         return [found[value] for value in values]
 
-    async def remove(self, actor: str, rule_id: RuleId) -> None:
+    async def remove_rule(self, actor: str, rule_id: RuleId) -> None:
         """Removes a rule; no placed case moves (A20)."""
         object_ = f"rule:{rule_id}"
         async with self._administration.act(actor, "rule.removed", object_) as (transaction, reach):

@@ -290,7 +290,7 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
                     database, AccessClient(channel), NoRouting(), _no_files(), NEW_ID, CLOCK
                 )
                 with pytest.raises(Unavailable):
-                    await deletions.delete("ada", NEW_ID(), force=False)  # type: ignore[arg-type]
+                    await deletions.delete_study("ada", NEW_ID(), force=False)  # type: ignore[arg-type]
                 await events.resume(deletions)
         async with database.statements() as statements:
             assert await statements.connection.fetchval("select count(*) from deletions") == 2

@@ -24,11 +24,11 @@ from local.embedded.sink import Behaviour
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.received import mails, texts
-from readroom.words import BUCKETS, DELIVERIES
+from readroom.words import BUCKETS, NOTICES
 from tests.e2e.kills import alone, dice, kill, once_all_are_back, order, query, strangers
 from tests.e2e.test_journey import seen, send, small
 from wire.access.v1.access_pb2 import Case
-from wire.notify.v1.notify_pb2 import Delivery, ListDeliveriesRequest
+from wire.notify.v1.notify_pb2 import ListDeliveriesRequest, Notice
 from wire.sharing.v1.sharing_pb2 import (
     Bucket,
     ListSharesRequest,
@@ -162,7 +162,7 @@ class Kept:
     """How things are in the end, as all of the services have them."""
 
     shares: dict[str, list[Share]]
-    deliveries: dict[str, Delivery]
+    deliveries: dict[str, Notice]
     open_at_access: dict[str, bool]
     sessions: dict[str, set[str]]
     mails: Counter[str]
@@ -174,7 +174,7 @@ class Kept:
         shares: dict[str, list[Share]] = {}
         async for share in every(vos.sharing.ListShares, ListSharesRequest(), lambda page: page.shares):
             shares.setdefault(share.reason, []).append(share)
-        listed = every(moor.notify.ListDeliveries, ListDeliveriesRequest(), lambda page: page.deliveries)
+        listed = every(moor.notify.ListDeliveries, ListDeliveriesRequest(), lambda page: page.notices)
         seeing = [
             person.login
             for attempt in attempts
@@ -330,5 +330,5 @@ async def test_kills_in_random_order_leave_every_share_whole_and_every_mail_sing
         became = Counter((bool(attempt.share), kept.state_of(attempt)) for attempt in attempts)
         for (answered, state), times in sorted(became.items()):
             print(f"{times} shares, {'' if answered else 'not '}answered: {state}")
-        print(dict(Counter(DELIVERIES.word(each.state) for each in kept.deliveries.values())))
+        print(dict(Counter(NOTICES.word(each.state) for each in kept.deliveries.values())))
         assert {answered for answered, _ in became} == {True, False}

@@ -20,7 +20,7 @@ from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import Case
-from wire.notify.v1.notify_pb2 import Delivery, ListDeliveriesRequest
+from wire.notify.v1.notify_pb2 import ListDeliveriesRequest, Notice
 from wire.sharing.v1.sharing_pb2 import (
     Bucket,
     ListReceivedRequest,
@@ -219,7 +219,7 @@ async def test_a_share_ends_at_the_last_instant_of_its_last_day_and_is_recorded_
 async def test_deliveries_say_of_each_mail_that_it_was_sent_once(shared: Shared) -> None:
     moor = await shared.world.acting_as(MOOR.login)
 
-    deliveries = (await moor.notify.ListDeliveries(ListDeliveriesRequest())).deliveries
+    deliveries = (await moor.notify.ListDeliveries(ListDeliveriesRequest())).notices
 
     sent = {d.intent: d.attempts for d in deliveries if d.state == d.STATE_SENT}
     intents = [f"bucket:{shared.bucket_id(person)}" for person in OUTSIDE]
@@ -232,13 +232,13 @@ async def test_while_the_mail_server_refuses_the_share_stands_and_its_mail_waits
     vos, care = [await world.acting_as(login) for login in (VOS.login, CARE.login)]
     before = len(inbox(world, BRANDT))
 
-    async def delivery(bucket: Bucket, state: "Delivery.State.ValueType") -> Delivery | None:
-        listed: list[Delivery] = list((await care.notify.ListDeliveries(ListDeliveriesRequest())).deliveries)
+    async def delivery(bucket: Bucket, state: "Notice.State.ValueType") -> Notice | None:
+        listed: list[Notice] = list((await care.notify.ListDeliveries(ListDeliveriesRequest())).notices)
         found = next((d for d in listed if d.intent == f"bucket:{bucket.bucket_id}"), None)
         return found if found and found.state == state else None
 
     async def refused(bucket: Bucket) -> str:
-        waiting = await delivery(bucket, Delivery.STATE_WAITING)
+        waiting = await delivery(bucket, Notice.STATE_WAITING)
         return waiting.last_error if waiting else ""
 
     Behaviour(at="rcpt", refuse=451).set(sink.mail)
@@ -249,7 +249,7 @@ async def test_while_the_mail_server_refuses_the_share_stands_and_its_mail_waits
         assert len(inbox(world, BRANDT)) == before
     finally:
         Behaviour.unset(sink.mail)
-    await eventually(lambda: delivery(bucket, Delivery.STATE_SENT))
+    await eventually(lambda: delivery(bucket, Notice.STATE_SENT))
     assert len(inbox(world, BRANDT)) == before + 1
 
 

@@ -178,7 +178,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
 
     async def deleted(deletions: Deletions, case_id: CaseId, life: Life) -> None:
         access.for_a_user = True
-        await deletions.delete(USER, case_id, force=False)
+        await deletions.delete_study(USER, case_id, force=False)
         access.for_a_user = False
         await events.resume(deletions)
         await heard(deletions, case_id, life)

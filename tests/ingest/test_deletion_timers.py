@@ -116,7 +116,7 @@ async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after
     database: Database[IngestTransaction], deletions: Deletions, access: Access, clock: HandClock
 ) -> None:
     case_id = CaseId(uuid4())
-    await deletions.delete(USER, case_id, force=False)
+    await deletions.delete_study(USER, case_id, force=False)
     clock.move(seconds=59)
     await events.resume(deletions)
     assert await told(database) == [1]
@@ -134,7 +134,7 @@ async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after
     await events.resume(deletions)
     assert events.OVERDUE._value.get() == 1
     access.reaches["operator"] = Reach(everywhere=True)
-    (found,) = await deletions.list(None, 10)
+    (found,) = await deletions.list_deletions(None, 10)
     assert (found.state, found.waiting_for) == (State.BEGUN, (CONFIRM[0],))
     await confirm(database, deletions, case_id, CONFIRM[0])
     await confirm(database, deletions, case_id, CONFIRM[0])
@@ -143,7 +143,7 @@ async def test_who_has_not_confirmed_is_told_again_each_minute_and_overdue_after
     clock.move(days=1)
     await events.resume(deletions)
     assert await told(database) == [1, 2, 3]
-    assert (await deletions.list(None, 10))[0].state is State.CLOSED
+    assert (await deletions.list_deletions(None, 10))[0].state is State.CLOSED
 
 
 async def test_access_is_asked_again_after_half_a_minute(
@@ -152,7 +152,7 @@ async def test_access_is_asked_again_after_half_a_minute(
     answer, access.answer = access.answer, Unavailable("away")
     case_id = CaseId(uuid4())
     with pytest.raises(Unavailable):
-        await deletions.delete(USER, case_id, force=False)
+        await deletions.delete_study(USER, case_id, force=False)
     clock.move(seconds=29)
     await events.resume(deletions)
     assert len(access.begins) == 1
@@ -170,14 +170,14 @@ async def test_asked_for_several_times_at_once_it_is_one_deletion(
     database: Database[IngestTransaction], deletions: Deletions, access: Access
 ) -> None:
     case_id = CaseId(uuid4())
-    answers = await asyncio.gather(*(deletions.delete(USER, case_id, force=False) for _ in range(8)))
+    answers = await asyncio.gather(*(deletions.delete_study(USER, case_id, force=False) for _ in range(8)))
     assert len({each.deletion_id for each in answers}) == 1
     assert (await told(database))[0] == 1
     access.answer = NotFound("no such case")
     with pytest.raises(NotFound):
-        await deletions.delete("another", case_id, force=False)
+        await deletions.delete_study("another", case_id, force=False)
     access.reaches["operator"] = Reach(everywhere=True)
-    assert len(await deletions.list(None, 10)) == 1
+    assert len(await deletions.list_deletions(None, 10)) == 1
 
 
 @pytest.mark.parametrize("actor", [USER, "another"])
@@ -187,19 +187,19 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
 ) -> None:
     """As after access was restored from a backup."""
     case_id = CaseId(uuid4())
-    first = await deletions.delete(USER, case_id, force=False)
+    first = await deletions.delete_study(USER, case_id, force=False)
     for by in CONFIRM if closed else CONFIRM[:2]:
         await confirm(database, deletions, case_id, by)
     await events.resume(deletions)
     refusal = lacks("study.delete", at="the facility of the case")
     access.answer, allowed = refusal, access.answer
     with pytest.raises(Denied):
-        await deletions.delete(actor, case_id, force=False)
+        await deletions.delete_study(actor, case_id, force=False)
     assert await told(database) == [1]
     access.answer = allowed
     access.begins.clear()
 
-    again = await deletions.delete(actor, case_id, force=True)
+    again = await deletions.delete_study(actor, case_id, force=True)
 
     assert access.begins == [(case_id, first.deletion_id, True)]
     assert (again.deletion_id, again.deleted_by, again.begun_at) == (first.deletion_id, USER, first.begun_at)
@@ -209,7 +209,7 @@ async def test_a_case_that_is_there_again_is_deleted_again_by_whoever_may(
         await confirm(database, deletions, case_id, by)
     await events.resume(deletions)
     access.reaches["operator"] = Reach(everywhere=True)
-    assert [each.state for each in await deletions.list(None, 10)] == [State.CLOSED]
+    assert [each.state for each in await deletions.list_deletions(None, 10)] == [State.CLOSED]
     async with database.statements() as statements:
         audited = await statements.connection.fetch(
             "select actor from audit_rows where action = 'case.deleted' and detail ? 'again'"
@@ -224,10 +224,10 @@ async def test_a_wish_whose_answer_was_lost_outlives_a_refusal(
     case_id = CaseId(uuid4())
     answer, access.answer = access.answer, Unavailable("lost")
     with pytest.raises(Unavailable):
-        await deletions.delete(USER, case_id, force=False)
+        await deletions.delete_study(USER, case_id, force=False)
     access.answer = NotFound("no such case")
     with pytest.raises(NotFound):
-        await deletions.delete(USER, case_id, force=False)
+        await deletions.delete_study(USER, case_id, force=False)
     access.answer = answer
     clock.move(seconds=30)
     await events.resume(deletions)
@@ -235,16 +235,16 @@ async def test_a_wish_whose_answer_was_lost_outlives_a_refusal(
 
 
 async def test_each_sees_the_deletions_of_where_he_may_delete(deletions: Deletions, access: Access) -> None:
-    await deletions.delete(USER, CaseId(uuid4()), force=False)
+    await deletions.delete_study(USER, CaseId(uuid4()), force=False)
     with pytest.raises(Denied, match="operator"):
-        await deletions.list(None, 10)
+        await deletions.list_deletions(None, 10)
     access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({FACILITY}))
-    assert len(await deletions.list(None, 10)) == 1
+    assert len(await deletions.list_deletions(None, 10)) == 1
     elsewhere = FacilityId(uuid4())
     access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({elsewhere}))
-    assert not await deletions.list(None, 10)
+    assert not await deletions.list_deletions(None, 10)
     access.reaches["operator"] = Reach(everywhere=True)
-    assert len(await deletions.list(None, 10)) == 1
+    assert len(await deletions.list_deletions(None, 10)) == 1
 
 
 async def test_a_tombstone_forgets_the_uid_when_no_transfer_can_be_so_old(

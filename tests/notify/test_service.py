@@ -28,10 +28,10 @@ async def system(
         yield made
 
 
-async def deliveries(system: System, login: str = "olga") -> list[pb.Delivery]:
+async def deliveries(system: System, login: str = "olga") -> list[pb.Notice]:
     system.access.permissions["olga", "operator"] = []
     answer = await system.acting(login).ListDeliveries(pb.ListDeliveriesRequest())
-    return list(answer.deliveries)
+    return list(answer.notices)
 
 
 @pytest.mark.proves("NTF-2")
@@ -48,7 +48,7 @@ async def test_a_share_becomes_a_mail_within_a_second(system: System) -> None:
     assert "J.D., CT thorax, 30 oktober 2026" in mail.text
 
     async def is_sent() -> bool:
-        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_SENT]
+        return [each.state for each in await deliveries(system)] == [pb.Notice.STATE_SENT]
 
     await eventually(is_sent)
 
@@ -108,7 +108,7 @@ async def test_nothing_that_was_told_is_kept_or_logged(
     await system.say(ShareCreated(system.bucket(), 1))
 
     async def is_dead() -> bool:
-        return pb.Delivery.STATE_DEAD in [each.state for each in await deliveries(system)]
+        return pb.Notice.STATE_DEAD in [each.state for each in await deliveries(system)]
 
     await eventually(is_dead)
     listed = str(await deliveries(system))
@@ -135,7 +135,7 @@ async def test_while_the_mail_server_is_down_the_list_says_so_and_nothing_is_los
 
     async def waits() -> bool:
         found = [(each.state, each.last_error) for each in await deliveries(system)]
-        return found == [(pb.Delivery.STATE_WAITING, "the mail server cannot be reached")]
+        return found == [(pb.Notice.STATE_WAITING, "the mail server cannot be reached")]
 
     await eventually(waits)
     await system.mails.start()
@@ -151,7 +151,7 @@ async def test_a_share_that_is_revoked_is_no_longer_told(system: System) -> None
     await system.say(ShareRevoked(bucket, 2))
 
     async def is_cancelled() -> bool:
-        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_CANCELLED]
+        return [each.state for each in await deliveries(system)] == [pb.Notice.STATE_CANCELLED]
 
     await eventually(is_cancelled)
 
@@ -161,7 +161,7 @@ async def test_who_became_an_operator_is_not_told(system: System) -> None:
     await system.say(ShareCreated(system.bucket(recipient_user_id=olaf.user_id), 1))
 
     async def is_cancelled() -> bool:
-        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_CANCELLED]
+        return [each.state for each in await deliveries(system)] == [pb.Notice.STATE_CANCELLED]
 
     await eventually(is_cancelled)
     assert [] == system.mails.received
@@ -246,7 +246,7 @@ async def test_the_list_comes_in_pages_newest_first(system: System) -> None:
     pages, token = [], ""
     while True:
         answer = await stub.ListDeliveries(pb.ListDeliveriesRequest(page_size=2, page_token=token))
-        pages.append([each.notice_id for each in answer.deliveries])
+        pages.append([each.notice_id for each in answer.notices])
         if not (token := answer.next_page_token):
             break
 
@@ -266,7 +266,7 @@ async def test_only_an_operator_sends_again(system: System) -> None:
     await system.say(ShareCreated(system.bucket(facility_id=(north := str(uuid4()))), 1))
 
     async def is_dead() -> bool:
-        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_DEAD]
+        return [each.state for each in await deliveries(system)] == [pb.Notice.STATE_DEAD]
 
     await eventually(is_dead)
     (dead,) = await deliveries(system)
@@ -277,8 +277,8 @@ async def test_only_an_operator_sends_again(system: System) -> None:
             await system.acting(login).Resend(request)
 
     olga = system.acting("olga")
-    again = (await olga.Resend(request)).delivery
-    assert (pb.Delivery.STATE_WAITING, dead.notice_id) == (again.state, again.notice_id)
+    again = (await olga.Resend(request)).notice
+    assert (pb.Notice.STATE_WAITING, dead.notice_id) == (again.state, again.notice_id)
     await eventually(lambda: system.mails.received, within=1.0)
     errors: list[tuple[str, type[ReadroomError]]] = [
         (dead.notice_id, Conflict),
@@ -288,7 +288,7 @@ async def test_only_an_operator_sends_again(system: System) -> None:
     ]
 
     async def is_sent() -> bool:
-        return [each.state for each in await deliveries(system)] == [pb.Delivery.STATE_SENT]
+        return [each.state for each in await deliveries(system)] == [pb.Notice.STATE_SENT]
 
     await eventually(is_sent)
     for notice_id, error in errors:

@@ -30,7 +30,7 @@ class Texts:
         self.codes = Codes(self.gateway, Templates(LINK_BASE))
 
     async def send(self, number: str = MOBILE, code: str = "123456") -> None:
-        await self.codes.send(number, code, Language.NL)
+        await self.codes.send_text(number, code, Language.NL)
 
     async def fails(self, error: type[ReadroomError], sentence: str | None = None, **what: str) -> None:
         with pytest.raises(error, match=sentence):

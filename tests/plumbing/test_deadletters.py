@@ -86,7 +86,7 @@ async def consumer(
 
 async def dead(consumer: Consumer[Ledger], count: int = 1) -> list[DeadLetter]:
     async def are_dead() -> list[DeadLetter]:
-        found = list(await consumer.letters.list(None, 100))
+        found = list(await consumer.letters.list_dead_letters(None, 100))
         assert len(found) == count
         assert all(each.died_at for each in found)
         return found
@@ -130,7 +130,7 @@ async def test_a_fact_whose_cause_is_mended_is_applied_once_and_leaves_no_letter
     owner.error = None
     await consumer.replay(letter, ENTRY)
     assert await ledger(hearer) == {fact.id: (1, 1)}
-    assert not await consumer.letters.list(None, 100)
+    assert not await consumer.letters.list_dead_letters(None, 100)
     assert [tuple(row) for row in await audited(hearer)] == [("support", "dead_letter.replayed", "done")]
     await comes_again(servers)
     assert await ledger(hearer) == {fact.id: (1, 1)}
@@ -167,7 +167,7 @@ async def test_what_is_no_fact_can_only_be_dropped(
     with pytest.raises(Conflict, match="cannot be read"):
         await consumer.replay(letter, ENTRY)
     await consumer.letters.drop(letter, ENTRY)
-    assert not await consumer.letters.list(None, 100)
+    assert not await consumer.letters.list_dead_letters(None, 100)
 
 
 async def test_a_fact_that_was_dropped_is_not_tried_when_it_comes_again(
@@ -183,7 +183,7 @@ async def test_a_fact_that_was_dropped_is_not_tried_when_it_comes_again(
     owner.error = None
     await comes_again(servers)
     assert not await ledger(hearer)
-    assert not await consumer.letters.list(None, 100)
+    assert not await consumer.letters.list_dead_letters(None, 100)
 
 
 async def test_a_replay_asks_the_owner_as_the_service_and_takes_no_token_of_the_operator_along(
@@ -211,8 +211,8 @@ async def test_letters_are_listed_newest_first_by_page(
     await say(sayer, *(StudyReceived(new_id(), 1) for _ in range(5)))
     everything = await dead(consumer, 5)
     assert everything == sorted(everything, key=lambda each: (each.first_failed_at, each.event_id))[::-1]
-    first = await consumer.letters.list(None, 2)
-    rest = await consumer.letters.list(first[-1].position, 100)
+    first = await consumer.letters.list_dead_letters(None, 2)
+    rest = await consumer.letters.list_dead_letters(first[-1].position, 100)
     assert [*first, *rest] == everything
 
 
@@ -226,4 +226,4 @@ async def test_a_letter_is_forgotten_after_90_days(servers: EmbeddedServers) -> 
         await letters.fail(young, "study.received.v1", "{}", ValueError(), max_failures=1)
         age = KEPT_FOR + timedelta(seconds=1)
         await letters.prune()
-        assert [each.event_id for each in await letters.list(None, 100)] == [young]
+        assert [each.event_id for each in await letters.list_dead_letters(None, 100)] == [young]

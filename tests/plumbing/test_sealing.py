@@ -71,7 +71,7 @@ async def numbered(database: Database[Ledger]) -> list[tuple[int | None, str]]:
 
 async def verification(trail: AuditTrail[Ledger]) -> Verification:
     """The last word."""
-    found = [each async for each in trail.verify()]
+    found = [each async for each in trail.verify_audit()]
     assert [each.done for each in found] == [False] * (len(found) - 1) + [True]
     return found[-1]
 
@@ -399,7 +399,7 @@ async def test_it_verifies_a_part_at_a_time_holds_no_connection_and_says_how_far
         while await trail.turn():
             pass
         told = []
-        async for found in trail.verify():
+        async for found in trail.verify_audit():
             told.append((found.verified, found.done))
             await write(database, "meanwhile")
         assert [(20, False), (40, False), (50, True)] == told

@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 
 from local.processes import until
-from readroom.deliveries import DELIVERY
+from readroom.deliveries import NOTICE
 from readroom.sharing import BUCKET, RECEIVED
 from tests.readroom.conftest import SITE, Run, Ward
 
 NOBODYS = "00000000-0000-0000-0000-000000000007"
 BUCKET_KEYS = {column.key for column in BUCKET}
 RECEIVED_KEYS = {column.key for column in RECEIVED}
-DELIVERY_KEYS = {column.key for column in DELIVERY}
+NOTICE_KEYS = {column.key for column in NOTICE}
 
 CONSENTED = ("--rights", "read-report", "--reason", "second opinion", "--patient-agreed")
 
@@ -188,7 +188,7 @@ def test_deliveries_are_listed_and_what_was_sent_is_not_sent_again(shared: Ward)
 
     assert until(sent, 10.0)
     newest = run("deliveries", "--limit", "1", "--json").json[0]
-    assert newest.keys() == DELIVERY_KEYS
+    assert newest.keys() == NOTICE_KEYS
     assert run("resend", newest["notice_id"]).code in (2, 6)
     assert run("resend", NOBODYS).code == 3
 

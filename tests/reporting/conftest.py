@@ -64,7 +64,7 @@ class Reporting:
                 await transaction.save_switch(NORTH, read_type, True)
 
     async def described(self) -> Described:
-        return await self.readings.describe(self.case_id)
+        return await self.readings.describe_reading(self.case_id)
 
     async def query(self, sql: str, *values: object) -> list[asyncpg.Record]:
         async with self.database.statements() as transaction:

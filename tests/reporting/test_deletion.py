@@ -169,7 +169,7 @@ async def test_nothing_is_written_about_a_purged_case_whatever_access_had_said(
         vos.complete(FINAL, "PLANTED"),
         vos.add_addendum(report_id, "PLANTED"),
         vos.reopen(),
-        reporting.readings.describe(reporting.case_id),
+        reporting.readings.describe_reading(reporting.case_id),
     ):
         assert await refused(act)
 

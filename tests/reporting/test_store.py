@@ -376,28 +376,28 @@ async def test_pre_read_is_activated_in_three_steps_and_dormant_while_the_group_
         await vos.lock()
         return await tried(vos.complete(PRE_READ, "nodule?")) is None
 
-    assert [FINAL] == await act("ada", types.list, NORTH)
+    assert [FINAL] == await act("ada", types.list_read_types, NORTH)
     assert not await completes()
     with pytest.raises(Conflict, match="not enabled for the group"):
-        await act("ada", types.activate, NORTH, PRE_READ, True)
+        await act("ada", types.activate_read_type, NORTH, PRE_READ, True)
     with pytest.raises(Denied):
-        await act("ada", types.activate, None, PRE_READ, True)
-    assert [PRE_READ] == await act("olaf", types.activate, None, PRE_READ, True)
+        await act("ada", types.activate_read_type, None, PRE_READ, True)
+    assert [PRE_READ] == await act("olaf", types.activate_read_type, None, PRE_READ, True)
     assert not await completes()
-    assert [FINAL, PRE_READ] == await act("ada", types.activate, NORTH, PRE_READ, True)
+    assert [FINAL, PRE_READ] == await act("ada", types.activate_read_type, NORTH, PRE_READ, True)
     assert await completes()
     reporting.access.sights["vos"] = a_sight(read_types=frozenset({FINAL}))  # it was not given to them
     assert not await completes()
     reporting.access.sights["vos"] = a_sight()
 
-    assert [] == await act("olaf", types.activate, None, PRE_READ, False)
-    assert [FINAL] == await act("ada", types.list, NORTH)
+    assert [] == await act("olaf", types.activate_read_type, None, PRE_READ, False)
+    assert [FINAL] == await act("ada", types.list_read_types, NORTH)
     assert not await completes()
-    await act("olaf", types.activate, None, PRE_READ, True)
-    assert [FINAL, PRE_READ] == await act("ada", types.list, NORTH)
+    await act("olaf", types.activate_read_type, None, PRE_READ, True)
+    assert [FINAL, PRE_READ] == await act("ada", types.list_read_types, NORTH)
     assert await completes()
     for active in (False, True):
-        await act("ada", types.activate, NORTH, PRE_READ, active)
+        await act("ada", types.activate_read_type, NORTH, PRE_READ, active)
         assert active is await completes()
 
 
@@ -406,23 +406,23 @@ async def test_the_facility_side_administers_the_types_that_it_may_know_of(repor
     reporting.access.permit("boss", "facility.admin", Side.FACILITY)
     reporting.access.permit("ada", "facility.admin")
 
-    assert list(ReadType)[:3] == await act("boss", types.list, NORTH)
-    assert list(ReadType) == await act("ada", types.list, NORTH)
-    assert [FINAL, ReadType.OTHER] == await act("boss", types.activate, NORTH, PRELIMINARY, False)
+    assert list(ReadType)[:3] == await act("boss", types.list_read_types, NORTH)
+    assert list(ReadType) == await act("ada", types.list_read_types, NORTH)
+    assert [FINAL, ReadType.OTHER] == await act("boss", types.activate_read_type, NORTH, PRELIMINARY, False)
     for active in (True, False):
         with pytest.raises(Denied):
-            await act("boss", types.activate, NORTH, PRE_READ, active)
+            await act("boss", types.activate_read_type, NORTH, PRE_READ, active)
     with pytest.raises(Denied):
-        await act("nobody", types.list, NORTH)
+        await act("nobody", types.list_read_types, NORTH)
 
 
 async def test_of_two_who_switch_off_the_last_types_at_once_one_is_refused(reporting: Reporting) -> None:
     types = reporting.read_types
     reporting.access.permit("ada", "facility.admin")
-    await act("ada", types.activate, NORTH, ReadType.OTHER, False)
+    await act("ada", types.activate_read_type, NORTH, ReadType.OTHER, False)
 
     errors = await asyncio.gather(
-        *(tried(act("ada", types.activate, NORTH, each, False)) for each in (FINAL, PRELIMINARY))
+        *(tried(act("ada", types.activate_read_type, NORTH, each, False)) for each in (FINAL, PRELIMINARY))
     )
 
     assert [Conflict] == [type(error) for error in errors if error]

@@ -78,10 +78,10 @@ class Routing:
             async with self.database.transaction() as transaction:
                 stored = await transaction.facility(facility_id) if facility_id else None
             made_from = stored.version if stored else 0
-        return await self.facilities.save(changes.pop("by", ADMIN), facility_id, wanted, made_from)
+        return await self.facilities.save_facility(changes.pop("by", ADMIN), facility_id, wanted, made_from)
 
     async def rule(self, hub: Facility, text: str, endpoint: Facility) -> EndpointRule:
-        return await self.rules.save(ADMIN, endpoint.id, hub.id, text)
+        return await self.rules.save_rule(ADMIN, endpoint.id, hub.id, text)
 
     async def place(self, *studies: Study) -> None:
         for study in studies:
@@ -98,10 +98,10 @@ class Routing:
 
     async def cases(self) -> list[Placement]:
         rows = await self.query("select case_id from placements order by case_id")
-        return [await self.placements.describe(row["case_id"]) for row in rows]
+        return [await self.placements.describe_placement(row["case_id"]) for row in rows]
 
     async def held(self) -> list[Held]:
-        return list(await self.held_parts.list(ADMIN, None, 500))
+        return list(await self.held_parts.list_held(ADMIN, None, 500))
 
     async def facts(self) -> list[tuple[str, int]]:
         """Subjects and versions of what was said, in order."""

@@ -16,7 +16,7 @@ from tests.wait import eventually
 
 async def names(routing: Routing, after: Facility | None = None, limit: int = 100) -> list[str]:
     position = (after.name.casefold(), after.id) if after else None
-    return [each.name for each in await routing.facilities.list(ADMIN, position, limit)]
+    return [each.name for each in await routing.facilities.list_facilities(ADMIN, position, limit)]
 
 
 # Facilities
@@ -25,7 +25,7 @@ async def names(routing: Routing, after: Facility | None = None, limit: int = 10
 async def test_a_facility_is_created_changed_told_and_audited(routing: Routing) -> None:
     created = await routing.facility("Lakeside", time_zone="Europe/Amsterdam")
     changed = await routing.facility("Lakeside Clinic", Model.ENDPOINT, facility_id=created.id)
-    assert await routing.facilities.describe(created.id) == changed
+    assert await routing.facilities.describe_facility(created.id) == changed
     assert changed == Facility(created.id, "Lakeside Clinic", "Europe/Amsterdam", Model.ENDPOINT, None, 2)
     assert await routing.facts() == [("facility.changed.v1", 1), ("facility.changed.v1", 2)]
     rows = await routing.query("select actor, action, object, outcome from audit_rows order by id")
@@ -85,7 +85,7 @@ async def test_a_hub_without_a_mapping_tag_is_not_stored(routing: Routing) -> No
     standard = await routing.facility("Lakeside")
     for facility_id in (None, standard.id):
         with pytest.raises(Invalid) as error:
-            await routing.facilities.save(
+            await routing.facilities.save_facility(
                 ADMIN,
                 facility_id,
                 FacilitySettings("North Hub", None, Model.HUB, None),
@@ -111,7 +111,7 @@ async def test_a_hub_or_an_endpoint_with_rules_stays_one(routing: Routing) -> No
         await routing.facility(hub.name, Model.HUB, tag="StationName", facility_id=hub.id)
     assert error.value.field == "mapping_tag"
     assert (await routing.facility("South Hub", Model.HUB, facility_id=hub.id)).name == "South Hub"
-    await routing.rules.remove(ADMIN, rule.id)
+    await routing.rules.remove_rule(ADMIN, rule.id)
     assert (await become_standard(hub)).mapping_tag is None
     assert (await become_standard(endpoint)).model is Model.STANDARD
 
@@ -136,7 +136,7 @@ async def test_a_facility_cannot_change_while_a_rule_of_it_is_being_made(routing
 async def test_facilities_are_listed_by_name_page_by_page(routing: Routing) -> None:
     for name in ("delta", "Alpha", "charlie", "Bravo"):
         await routing.facility(name)
-    first = await routing.facilities.list(ADMIN, None, 3)
+    first = await routing.facilities.list_facilities(ADMIN, None, 3)
     assert [each.name for each in first] == ["Alpha", "Bravo", "charlie"]
     assert await names(routing, after=first[-1]) == ["delta"]
 
@@ -194,7 +194,7 @@ async def test_who_administers_a_facility_changes_it(routing: Routing) -> None:
 
 async def test_a_facility_that_is_not_there_is_not_found(routing: Routing) -> None:
     with pytest.raises(NotFound):
-        await routing.facilities.describe(FacilityId(uuid4()))
+        await routing.facilities.describe_facility(FacilityId(uuid4()))
 
 
 # Rules
@@ -230,7 +230,7 @@ async def test_a_rule_names_a_hub_and_an_endpoint(routing: Routing) -> None:
         with pytest.raises(Invalid) as error:
             await routing.rule(hub, "MS44", wrong_endpoint)
         assert error.value.field == "endpoint_facility_id"
-    assert await routing.rules.list(ADMIN, hub.id, None, 10) == []
+    assert await routing.rules.list_rules(ADMIN, hub.id, None, 10) == []
 
 
 async def test_rules_are_listed_from_either_side_by_text(routing: Routing) -> None:
@@ -238,10 +238,10 @@ async def test_rules_are_listed_from_either_side_by_text(routing: Routing) -> No
     lakeside, hillside = [await routing.facility(name, Model.ENDPOINT) for name in ("Lakeside", "Hillside")]
     for text, endpoint in (("charlie", lakeside), ("Alpha", hillside), ("Bravo", lakeside)):
         await routing.rule(hub, text, endpoint)
-    listed = await routing.rules.list(ADMIN, hub.id, None, 10)
+    listed = await routing.rules.list_rules(ADMIN, hub.id, None, 10)
     assert [rule.text for rule in listed] == ["Alpha", "Bravo", "charlie"]
-    assert await routing.rules.list(ADMIN, hub.id, ("bravo", listed[1].id), 10) == listed[2:]
-    assert [rule.text for rule in await routing.rules.list(ADMIN, lakeside.id, None, 10)] == [
+    assert await routing.rules.list_rules(ADMIN, hub.id, ("bravo", listed[1].id), 10) == listed[2:]
+    assert [rule.text for rule in await routing.rules.list_rules(ADMIN, lakeside.id, None, 10)] == [
         "Bravo",
         "charlie",
     ]
@@ -251,10 +251,10 @@ async def test_a_removed_rule_is_gone_and_its_text_free(routing: Routing) -> Non
     hub = await routing.facility("North Hub", Model.HUB)
     endpoint = await routing.facility("Lakeside", Model.ENDPOINT)
     rule = await routing.rule(hub, "MS44", endpoint)
-    await routing.rules.remove(ADMIN, rule.id)
-    assert await routing.rules.list(ADMIN, hub.id, None, 10) == []
+    await routing.rules.remove_rule(ADMIN, rule.id)
+    assert await routing.rules.list_rules(ADMIN, hub.id, None, 10) == []
     with pytest.raises(NotFound):
-        await routing.rules.remove(ADMIN, rule.id)
+        await routing.rules.remove_rule(ADMIN, rule.id)
     await routing.rule(hub, "MS44", endpoint)
 
 
@@ -269,18 +269,18 @@ async def test_who_makes_or_removes_a_rule_administers_both_sides(routing: Routi
         await routing.rule(hub, "MS55", endpoint)
     assert saved.value.field == "endpoint_facility_id"
     with pytest.raises(Denied):
-        await routing.rules.remove(ADMIN, rule.id)
-    assert await routing.rules.list(ADMIN, hub.id, None, 10) == [rule]
+        await routing.rules.remove_rule(ADMIN, rule.id)
+    assert await routing.rules.list_rules(ADMIN, hub.id, None, 10) == [rule]
     with pytest.raises(NotFound):
-        await routing.rules.list(ADMIN, endpoint.id, None, 10)
+        await routing.rules.list_rules(ADMIN, endpoint.id, None, 10)
 
     routing.only_at(other.id)
     refusals = []
     for rule_id in (rule.id, RuleId(uuid4())):
         with pytest.raises(NotFound) as error:
-            await routing.rules.remove(ADMIN, rule_id)
+            await routing.rules.remove_rule(ADMIN, rule_id)
         refusals.append((error.value.sentence, error.value.field))
     assert refusals[0] == refusals[1]
 
     routing.only_at(hub.id, endpoint.id)
-    await routing.rules.remove(ADMIN, rule.id)
+    await routing.rules.remove_rule(ADMIN, rule.id)

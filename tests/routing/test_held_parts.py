@@ -69,7 +69,7 @@ async def test_a_released_part_belongs_to_its_case_and_the_case_says_so(routing:
     )
     assert held.differs == ("PatientID", "PatientName")
 
-    said = await routing.held_parts.release(ADMIN, held.id, preview=False)
+    said = await routing.held_parts.release_part(ADMIN, held.id, preview=False)
 
     assert said == Verdicts(case.case_id, study.id, (study.parts[1].number,))
     (after,) = await routing.cases()
@@ -84,7 +84,7 @@ async def test_a_released_part_belongs_to_its_case_and_the_case_says_so(routing:
 async def test_a_preview_says_which_parts_and_does_nothing(routing: Routing) -> None:
     study, case = await two_patients(routing, ("1.2", "MS44"))
     for held in await routing.held():
-        for act in (routing.held_parts.release, routing.held_parts.discard):
+        for act in (routing.held_parts.release_part, routing.held_parts.discard_part):
             said = await act(ADMIN, held.id, preview=True)
             assert said.parts == tuple(part.number for part in study.parts[1:])
     assert [case] == await routing.cases()
@@ -93,7 +93,7 @@ async def test_a_preview_says_which_parts_and_does_nothing(routing: Routing) -> 
 
 async def test_who_says_that_two_identities_are_one_patient_says_it_of_all_parts(routing: Routing) -> None:
     study, _ = await two_patients(routing, ("1.2", "MS44"), ("1.3", "MS55"))
-    await routing.held_parts.release(ADMIN, (await routing.held())[0].id, preview=False)
+    await routing.held_parts.release_part(ADMIN, (await routing.held())[0].id, preview=False)
     assert await routing.held() == []
     values = (None, "MS44", "MS55", "MS66")
     objects: list[Object] = [("1.1", None), *((f"1.{n}", value, JOHN) for n, value in enumerate(values))]
@@ -104,7 +104,7 @@ async def test_who_says_that_two_identities_are_one_patient_says_it_of_all_parts
 @pytest.mark.proves("BEY-7", part="nothing is discarded but by a person")
 async def test_a_discarded_part_is_never_shown_and_more_images_for_it_wait_again(routing: Routing) -> None:
     study, _ = await two_patients(routing)
-    await routing.held_parts.discard(ADMIN, await the_held(routing), preview=False)
+    await routing.held_parts.discard_part(ADMIN, await the_held(routing), preview=False)
     assert await routing.held() == []
     (after,) = await routing.cases()
     assert (after.another_patient_held, await shown(routing)) == (0, (study.parts[0].number,))
@@ -132,9 +132,9 @@ async def test_a_part_held_for_its_mapping_value_is_released_alone(routing: Rout
     first, second = await routing.held()
     routing.only_at(lakeside.id)
     with pytest.raises(Denied, match=r"`facility\.admin` at the hub"):
-        await routing.held_parts.release(ADMIN, first.id, preview=False)
+        await routing.held_parts.release_part(ADMIN, first.id, preview=False)
     routing.only_at(hub.id)
-    await routing.held_parts.release(ADMIN, first.id, preview=False)
+    await routing.held_parts.release_part(ADMIN, first.id, preview=False)
     assert await routing.held() == [second]
     assert len(await shown(routing)) == 2
 
@@ -144,7 +144,7 @@ async def test_of_two_who_decide_one_is_told_to_look_again(routing: Routing) -> 
     held_id = await the_held(routing)
     acts = [
         act(ADMIN, held_id, preview=False)
-        for act in (routing.held_parts.release, routing.held_parts.discard) * 2
+        for act in (routing.held_parts.release_part, routing.held_parts.discard_part) * 2
     ]
     done = await asyncio.gather(*acts, return_exceptions=True)
     assert len([each for each in done if isinstance(each, Verdicts)]) == 1
@@ -155,7 +155,7 @@ async def test_what_grew_since_a_person_looked_is_not_discarded_with_it(routing:
     study, _ = await two_patients(routing)
     more = replace(study.parts[1], instance_count=5)
     routing.archive.add(replace(study, version=2, parts=(study.parts[0], more)))
-    await routing.held_parts.discard(ADMIN, await the_held(routing), preview=False)
+    await routing.held_parts.discard_part(ADMIN, await the_held(routing), preview=False)
     (held,) = await routing.held()
     assert (held.part, held.instance_count) == (more.number, 5)
 
@@ -172,7 +172,7 @@ async def test_images_that_arrive_meanwhile_do_not_keep_a_person_from_deciding(r
         return answer
 
     routing.archive.describe_study = overtaken  # type: ignore[method-assign,assignment]
-    said = await routing.held_parts.release(ADMIN, held_id, preview=False)
+    said = await routing.held_parts.release_part(ADMIN, held_id, preview=False)
     assert said.case_id == case.case_id
     assert len(await shown(routing)) == 2
 
@@ -197,7 +197,7 @@ async def test_only_who_corrects_there_and_sees_the_case_by_privilege_decides(ro
     ):
         routing.permissions.held[STUDY_CORRECT] = corrects
         routing.permissions.seen[case.case_id] = sight
-        for act in (routing.held_parts.release, routing.held_parts.discard):
+        for act in (routing.held_parts.release_part, routing.held_parts.discard_part):
             with pytest.raises(word):
                 await act(ADMIN, held_id, preview=False)
     assert [case] == await routing.cases()
@@ -211,7 +211,7 @@ async def test_a_part_that_one_may_not_see_is_like_an_absent_one(routing: Routin
     refusals = []
     for held_id in (await the_held(routing), uuid4()):
         with pytest.raises(NotFound) as error:
-            await routing.held_parts.release(ADMIN, held_id, preview=False)
+            await routing.held_parts.release_part(ADMIN, held_id, preview=False)
         refusals.append((error.value.sentence, error.value.field))
     assert refusals[0] == refusals[1]
 
@@ -238,12 +238,12 @@ async def test_what_waits_is_told_from_what_does_not(routing: Routing) -> None:
     study, _ = await two_patients(routing, ("1.2", "MS44"))
     confirmed, *waiting = [(study.id, part.number) for part in study.parts]
     asked = [*waiting, confirmed, (study.id, 0), (StudyId(uuid4()), 0)]
-    assert await routing.held_parts.check(asked) == waiting
-    await routing.held_parts.discard(ADMIN, (await routing.held())[0].id, preview=False)
-    assert await routing.held_parts.check(asked) == []
+    assert await routing.held_parts.check_held(asked) == waiting
+    await routing.held_parts.discard_part(ADMIN, (await routing.held())[0].id, preview=False)
+    assert await routing.held_parts.check_held(asked) == []
     for parts in ([], [confirmed] * 101):
         with pytest.raises(Invalid):
-            await routing.held_parts.check(parts)
+            await routing.held_parts.check_held(parts)
 
 
 async def test_the_parts_of_other_patients_are_named_until_a_person_has_decided(routing: Routing) -> None:
@@ -251,7 +251,7 @@ async def test_the_parts_of_other_patients_are_named_until_a_person_has_decided(
     named = [(study.id, part.number) for part in study.parts[1:]]
     assert await routing.held_parts.list_undecided(case.case_id) == (2, named)
     assert await routing.held_parts.list_undecided(CaseId(uuid4())) == (0, [])
-    await routing.held_parts.discard(ADMIN, (await routing.held())[0].id, preview=False)
+    await routing.held_parts.discard_part(ADMIN, (await routing.held())[0].id, preview=False)
     assert await routing.held_parts.list_undecided(case.case_id) == (0, [])
 
 
@@ -322,7 +322,7 @@ async def test_what_a_worker_of_the_version_before_wrote_meanwhile_is_made_up_fo
 
 async def test_the_version_before_purges_a_study_of_whose_parts_it_knows_nothing(routing: Routing) -> None:
     study, case = await two_patients(routing, ("1.2", "MS44"))
-    await routing.held_parts.discard(ADMIN, (await routing.held())[0].id, preview=False)
+    await routing.held_parts.discard_part(ADMIN, (await routing.held())[0].id, preview=False)
     await received(
         routing,
         replace(study, version=2, parts=tuple(replace(each, instance_count=9) for each in study.parts)),

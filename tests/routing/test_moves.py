@@ -43,7 +43,7 @@ class Scene:
         return moved.placement
 
     async def now(self) -> Placement:
-        return await self.routing.placements.describe(self.case.case_id)
+        return await self.routing.placements.describe_placement(self.case.case_id)
 
     async def waits(self) -> list[tuple[HeldKind, HeldReason]]:
         return [(each.kind, each.reason) for each in await self.routing.held()]
@@ -231,7 +231,7 @@ async def test_a_facility_that_has_the_study_already_is_refused_before_access_hi
 
 async def test_a_move_that_access_has_given_up_is_never_made(routing: Routing, scene: Scene) -> None:
     async def access_asks(move: Move) -> None:
-        assert not await routing.moves.end(move.id)
+        assert not await routing.moves.end_move(move.id)
 
     routing.movers.meanwhile = access_asks
     with pytest.raises(Unavailable, match="try again"):
@@ -239,7 +239,7 @@ async def test_a_move_that_access_has_given_up_is_never_made(routing: Routing, s
 
     assert scene.case == await scene.now()
     (move,) = routing.movers.begun
-    assert not await routing.moves.end(move.id)
+    assert not await routing.moves.end_move(move.id)
 
 
 async def test_a_move_that_was_made_stays_made_and_one_that_nobody_knows_is_never_made(
@@ -248,8 +248,8 @@ async def test_a_move_that_was_made_stays_made_and_one_that_nobody_knows_is_neve
     await scene.distribute(scene.lakeside)
 
     (move,) = routing.movers.begun
-    assert await routing.moves.end(move.id)
-    assert not await routing.moves.end(MoveId(uuid4()))
+    assert await routing.moves.end_move(move.id)
+    assert not await routing.moves.end_move(MoveId(uuid4()))
 
 
 async def test_what_has_moved_while_access_was_asked_is_not_moved_from_elsewhere(

@@ -67,7 +67,7 @@ class Life:
         sql = "select case_id from received_studies where study_id = $1"
         rows = await self._routing.query(sql, self.study.id)
         return (
-            await self._routing.placements.describe(rows[0]["case_id"])
+            await self._routing.placements.describe_placement(rows[0]["case_id"])
             if rows and rows[0]["case_id"]
             else None
         )
@@ -90,7 +90,11 @@ class Life:
         if what == "distribute" and case.undistributed:
             await self._routing.moves.distribute(ADMIN, case.case_id, self._endpoint.id)
         elif what != "distribute" and parts:
-            act = self._routing.held_parts.release if what == "release" else self._routing.held_parts.discard
+            act = (
+                self._routing.held_parts.release_part
+                if what == "release"
+                else self._routing.held_parts.discard_part
+            )
             await act(ADMIN, parts[0].id, preview=False)
 
     async def end(self) -> object:

@@ -75,7 +75,7 @@ async def outcome(routing: Routing, study_id: StudyId) -> tuple[object, ...]:
     )
     if case_id is None:
         return (held,)
-    case = await routing.placements.describe(case_id)
+    case = await routing.placements.describe_placement(case_id)
     return (
         case.facility_id,
         case.received_via_facility_id,
@@ -204,8 +204,10 @@ async def test_a_changed_rule_routes_the_next_study_and_moves_none(routing: Rout
     hub, lakeside, hillside = await a_hub_with_two_endpoints(routing)
     placed = a_study(hub.id, ("1.1", "MS44"))
     await routing.place(placed)
-    (rule,) = [each for each in await routing.rules.list(ADMIN, lakeside.id, None, 10) if each.text == "MS44"]
-    await routing.rules.remove(ADMIN, rule.id)
+    (rule,) = [
+        each for each in await routing.rules.list_rules(ADMIN, lakeside.id, None, 10) if each.text == "MS44"
+    ]
+    await routing.rules.remove_rule(ADMIN, rule.id)
     await routing.rule(hub, "MS44", hillside)
     await routing.place(
         grown(placed, ("1.1", "MS44"), ("1.2", "MS44"), settled=True), a_study(hub.id, ("2.1", "MS44"))
@@ -252,7 +254,7 @@ async def an_undistributed_case(routing: Routing, hub: Facility, study_uid: str 
     study = a_study(hub.id, ("1.1", "unknown"), study_instance_uid=study_uid)
     await routing.place(study)
     (row,) = await routing.query("select case_id from received_studies where study_id = $1", study.id)
-    return await routing.placements.describe(row["case_id"])
+    return await routing.placements.describe_placement(row["case_id"])
 
 
 async def test_a_distributed_case_keeps_its_id_and_waits_no_more(routing: Routing) -> None:
@@ -268,7 +270,7 @@ async def test_a_distributed_case_keeps_its_id_and_waits_no_more(routing: Routin
         moved_by_hand=True,
         last_move_id=routing.movers.begun[0].id,
     )
-    assert await routing.placements.describe(case.case_id) == moved
+    assert await routing.placements.describe_placement(case.case_id) == moved
     assert await routing.held() == []
     (row,) = await routing.query("select * from audit_rows where action = 'case.distributed'")
     assert (row["actor"], row["object"], row["outcome"]) == (ADMIN, f"case:{case.case_id}", "done")
@@ -294,7 +296,7 @@ async def test_an_endpoint_that_has_a_case_of_the_study_takes_no_second(routing:
     with pytest.raises(Conflict) as error:
         await routing.moves.distribute(ADMIN, case.case_id, lakeside.id)
     assert error.value.field == "facility_id"
-    assert await routing.placements.describe(case.case_id) == case
+    assert await routing.placements.describe_placement(case.case_id) == case
     assert [each.kind for each in await routing.held()] == [HeldKind.UNDISTRIBUTED]
 
 
@@ -348,7 +350,7 @@ async def test_a_case_whose_hub_one_does_not_administer_is_the_same_as_absent(ro
         refusals.append((error.value.sentence, error.value.field))
     assert refusals[0] == refusals[1] == refusals[2]
     assert refusals[3] == refusals[4]
-    assert await routing.placements.describe(case.case_id) == case
+    assert await routing.placements.describe_placement(case.case_id) == case
     rows = await routing.query("select outcome from audit_rows where action = 'case.distributed'")
     assert [row["outcome"] for row in rows] == ["refused"] * 5
     routing.only_at(hub.id, lakeside.id)
@@ -361,7 +363,7 @@ async def test_a_case_whose_hub_one_does_not_administer_is_the_same_as_absent(ro
 
 async def pages(routing: Routing, size: int) -> list[Held]:
     listed: list[Held] = []
-    while page := await routing.held_parts.list(ADMIN, listed[-1].id if listed else None, size):
+    while page := await routing.held_parts.list_held(ADMIN, listed[-1].id if listed else None, size):
         listed += page
     return listed
 
@@ -395,7 +397,7 @@ async def test_what_waits_elsewhere_is_left_out(routing: Routing) -> None:
     assert {each.study_id for each in await pages(routing, 1)} == {there.id}
     routing.only_at()
     with pytest.raises(Denied):
-        await routing.held_parts.list(ADMIN, None, 10)
+        await routing.held_parts.list_held(ADMIN, None, 10)
     routing.permissions.held["facility.admin"] = EVERYWHERE
     assert len(await pages(routing, 1)) == 5
 
@@ -459,4 +461,4 @@ async def test_versions_of_all_cases_are_listed_by_id(routing: Routing) -> None:
 
 async def test_a_case_that_is_not_there_is_not_found(routing: Routing) -> None:
     with pytest.raises(NotFound):
-        await routing.placements.describe(CaseId(uuid4()))
+        await routing.placements.describe_placement(CaseId(uuid4()))

@@ -47,18 +47,18 @@ class Scene:
         (row,) = await self.routing.query(
             "select case_id from received_studies where study_id = $1", study.id
         )
-        return await self.routing.placements.describe(row["case_id"])
+        return await self.routing.placements.describe_placement(row["case_id"])
 
     async def waits(self) -> list[tuple[HeldKind, HeldReason]]:
         return [(each.kind, each.reason) for each in await self.routing.held()]
 
     async def preview(self, hub: Facility | None = None) -> list[Change]:
-        found, after = await self.routing.reevaluation.preview(ADMIN, (hub or self.hub).id, None)
+        found, after = await self.routing.reevaluation.reevaluate(ADMIN, (hub or self.hub).id, [], None)
         assert after is None
         return list(found)
 
     async def apply(self, *changes: Change) -> list[str]:
-        made = await self.routing.reevaluation.apply(ADMIN, self.hub.id, changes)
+        made, _ = await self.routing.reevaluation.reevaluate(ADMIN, self.hub.id, changes)
         return [each.why_not for each in made]
 
 
@@ -188,7 +188,7 @@ async def test_what_has_changed_since_the_preview_stays(routing: Routing, scene:
     rule = await routing.rule(scene.hub, "MS56", scene.hillside)
     changes = await scene.preview()
     await scene.grown(grown, ("1.1", "MS55"), ("1.2", None))
-    await routing.rules.remove(ADMIN, rule.id)
+    await routing.rules.remove_rule(ADMIN, rule.id)
 
     assert [CHANGED, CHANGED] == await scene.apply(*changes)
 
@@ -202,7 +202,7 @@ async def test_what_changes_while_access_is_asked_stays(routing: Routing, scene:
     rule = await routing.rule(scene.hub, "MS55", scene.hillside)
 
     async def somebody_removes_the_rule(move: Move) -> None:
-        await routing.rules.remove(ADMIN, rule.id)
+        await routing.rules.remove_rule(ADMIN, rule.id)
 
     (change,) = await scene.preview()
     routing.movers.meanwhile = somebody_removes_the_rule
@@ -359,7 +359,7 @@ async def test_only_a_hub_is_reevaluated_and_what_nobody_knows_is_not_changed(
     with pytest.raises(Conflict, match="no hub"):
         await scene.preview(scene.lakeside)
     with pytest.raises(NotFound):
-        await routing.reevaluation.preview(ADMIN, FacilityId(uuid4()), None)
+        await routing.reevaluation.reevaluate(ADMIN, FacilityId(uuid4()), [], None)
     study = await scene.received(("1.1", "MS55"))
     await routing.rule(scene.hub, "MS55", scene.hillside)
     (change,) = await scene.preview()
@@ -383,8 +383,8 @@ async def test_a_long_queue_is_previewed_page_by_page(routing: Routing, scene: S
     studies = [await scene.received(("1.1", "MS55")) for _ in range(MAX_CHANGES + 2)]
     await routing.rule(scene.hub, "MS55", scene.hillside)
 
-    first, after = await routing.reevaluation.preview(ADMIN, scene.hub.id, None)
-    rest, last = await routing.reevaluation.preview(ADMIN, scene.hub.id, after)
+    first, after = await routing.reevaluation.reevaluate(ADMIN, scene.hub.id, [], None)
+    rest, last = await routing.reevaluation.reevaluate(ADMIN, scene.hub.id, [], after)
 
     assert (MAX_CHANGES, 2, None) == (len(first), len(rest), last)
     assert {study.id for study in studies} == {change.study_id for change in [*first, *rest]}

@@ -133,11 +133,11 @@ async def test_who_administers_a_hub_is_told_the_nearest_rule_for_each_value(rou
     endpoint = await routing.facility("Lakeside", Model.ENDPOINT)
     rule = await routing.rule(hub, "Maple Street", endpoint)
 
-    found = await routing.rules.suggest(ADMIN, hub.id, ["Mapel Street", "Northgate", "Mapel Street"])
+    found = await routing.rules.suggest_rules(ADMIN, hub.id, ["Mapel Street", "Northgate", "Mapel Street"])
 
     assert [rule, None, rule] == [each and each.rule for each in found]
     with pytest.raises(Invalid):
-        await routing.rules.suggest(ADMIN, hub.id, ["x"] * 101)
+        await routing.rules.suggest_rules(ADMIN, hub.id, ["x"] * 101)
     routing.only_at(other.id)
     with pytest.raises(NotFound):
-        await routing.rules.suggest(ADMIN, hub.id, ["Maple Street"])
+        await routing.rules.suggest_rules(ADMIN, hub.id, ["Maple Street"])

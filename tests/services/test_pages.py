@@ -39,7 +39,7 @@ CHARACTERS = {
     "Share.reason": sharing.MAX_REASON_CHARACTERS,
     "Received.message": sharing.MAX_MESSAGE_CHARACTERS,
     "Received.sender_name": 128,
-    "Delivery.last_error": MAX_ERROR_CHARACTERS,
+    "Notice.last_error": MAX_ERROR_CHARACTERS,
     "DeadLetter.sentence": deadletters.MAX_SENTENCE_CHARACTERS,
 }
 COUNTS = {

@@ -46,7 +46,7 @@ class Texts(two_factor.Texts):
     async def send(self, mobile_number: str, code: str, language: Language) -> None:
         await super().send(mobile_number, code, language)
         assert self.codes
-        await self.codes.send(mobile_number, code, language)
+        await self.codes.send_text(mobile_number, code, language)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from wire.access.v1 import access_pb2 as wire_dot_access_dot_v1_dot_access__pb2
 from wire.auth.v1 import auth_pb2 as wire_dot_auth_dot_v1_dot_auth__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwire/notify/v1/notify.proto\x12\x0ewire.notify.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bwire/access/v1/access.proto\x1a\x17wire/auth/v1/auth.proto\"b\n\x0fSendTextRequest\x12\x15\n\rmobile_number\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12*\n\x08language\x18\x03 \x01(\x0e\x32\x18.wire.access.v1.Language\"\x12\n\x10SendTextResponse\"-\n\x13\x43heckNumbersRequest\x12\x16\n\x0emobile_numbers\x18\x01 \x03(\t\"9\n\x14\x43heckNumbersResponse\x12\x0e\n\x06served\x18\x01 \x03(\x08\x12\x11\n\tcountries\x18\x02 \x03(\t\"\xe9\x02\n\x08\x44\x65livery\x12\x11\n\tnotice_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06intent\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.wire.notify.v1.Delivery.State\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12,\n\x08\x61sked_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x08 \x01(\t\"y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x0e\n\nSTATE_SENT\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x13\n\x0fSTATE_CANCELLED\x10\x04\x12\x11\n\rSTATE_UNKNOWN\x10\x05\">\n\x15ListDeliveriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x16ListDeliveriesResponse\x12,\n\ndeliveries\x18\x01 \x03(\x0b\x32\x18.wire.notify.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\rResendRequest\x12\x11\n\tnotice_id\x18\x01 \x01(\t\"<\n\x0eResendResponse\x12*\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x18.wire.notify.v1.Delivery2\x97\x03\n\rNotifyService\x12\\\n\x08SendText\x12\x1f.wire.notify.v1.SendTextRequest\x1a .wire.notify.v1.SendTextResponse\"\r\xa2\xbb\x18\t\x12\x07sharing\x12h\n\x0c\x43heckNumbers\x12#.wire.notify.v1.CheckNumbersRequest\x1a$.wire.notify.v1.CheckNumbersResponse\"\r\xa2\xbb\x18\t\x12\x07sharing\x12j\n\x0eListDeliveries\x12%.wire.notify.v1.ListDeliveriesRequest\x1a&.wire.notify.v1.ListDeliveriesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12R\n\x06Resend\x12\x1d.wire.notify.v1.ResendRequest\x1a\x1e.wire.notify.v1.ResendResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwire/notify/v1/notify.proto\x12\x0ewire.notify.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bwire/access/v1/access.proto\x1a\x17wire/auth/v1/auth.proto\"b\n\x0fSendTextRequest\x12\x15\n\rmobile_number\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12*\n\x08language\x18\x03 \x01(\x0e\x32\x18.wire.access.v1.Language\"\x12\n\x10SendTextResponse\"-\n\x13\x43heckNumbersRequest\x12\x16\n\x0emobile_numbers\x18\x01 \x03(\t\"9\n\x14\x43heckNumbersResponse\x12\x0e\n\x06served\x18\x01 \x03(\x08\x12\x11\n\tcountries\x18\x02 \x03(\t\"\xe5\x02\n\x06Notice\x12\x11\n\tnotice_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06intent\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.wire.notify.v1.Notice.State\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12,\n\x08\x61sked_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07sent_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x08 \x01(\t\"y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x0e\n\nSTATE_SENT\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x13\n\x0fSTATE_CANCELLED\x10\x04\x12\x11\n\rSTATE_UNKNOWN\x10\x05\">\n\x15ListDeliveriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x16ListDeliveriesResponse\x12\'\n\x07notices\x18\x01 \x03(\x0b\x32\x16.wire.notify.v1.Notice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\rResendRequest\x12\x11\n\tnotice_id\x18\x01 \x01(\t\"8\n\x0eResendResponse\x12&\n\x06notice\x18\x01 \x01(\x0b\x32\x16.wire.notify.v1.Notice2\x97\x03\n\rNotifyService\x12\\\n\x08SendText\x12\x1f.wire.notify.v1.SendTextRequest\x1a .wire.notify.v1.SendTextResponse\"\r\xa2\xbb\x18\t\x12\x07sharing\x12h\n\x0c\x43heckNumbers\x12#.wire.notify.v1.CheckNumbersRequest\x1a$.wire.notify.v1.CheckNumbersResponse\"\r\xa2\xbb\x18\t\x12\x07sharing\x12j\n\x0eListDeliveries\x12%.wire.notify.v1.ListDeliveriesRequest\x1a&.wire.notify.v1.ListDeliveriesResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x12R\n\x06Resend\x12\x1d.wire.notify.v1.ResendRequest\x1a\x1e.wire.notify.v1.ResendResponse\"\t\xa2\xbb\x18\x05\n\x03\x62\x66\x66\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,18 +50,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKNUMBERSREQUEST']._serialized_end=299
   _globals['_CHECKNUMBERSRESPONSE']._serialized_start=301
   _globals['_CHECKNUMBERSRESPONSE']._serialized_end=358
-  _globals['_DELIVERY']._serialized_start=361
-  _globals['_DELIVERY']._serialized_end=722
-  _globals['_DELIVERY_STATE']._serialized_start=601
-  _globals['_DELIVERY_STATE']._serialized_end=722
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=724
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=786
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=788
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=883
-  _globals['_RESENDREQUEST']._serialized_start=885
-  _globals['_RESENDREQUEST']._serialized_end=919
-  _globals['_RESENDRESPONSE']._serialized_start=921
-  _globals['_RESENDRESPONSE']._serialized_end=981
-  _globals['_NOTIFYSERVICE']._serialized_start=984
-  _globals['_NOTIFYSERVICE']._serialized_end=1391
+  _globals['_NOTICE']._serialized_start=361
+  _globals['_NOTICE']._serialized_end=718
+  _globals['_NOTICE_STATE']._serialized_start=597
+  _globals['_NOTICE_STATE']._serialized_end=718
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=720
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=782
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=784
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=874
+  _globals['_RESENDREQUEST']._serialized_start=876
+  _globals['_RESENDREQUEST']._serialized_end=910
+  _globals['_RESENDRESPONSE']._serialized_start=912
+  _globals['_RESENDRESPONSE']._serialized_end=968
+  _globals['_NOTIFYSERVICE']._serialized_start=971
+  _globals['_NOTIFYSERVICE']._serialized_end=1378
 # @@protoc_insertion_point(module_scope)

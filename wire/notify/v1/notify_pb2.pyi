@@ -125,8 +125,8 @@ class CheckNumbersResponse(_message.Message):
 Global___CheckNumbersResponse: _TypeAlias = CheckNumbersResponse  # noqa: Y015
 
 @_typing.final
-class Delivery(_message.Message):
-    """Delivery is one notice to one person."""
+class Notice(_message.Message):
+    """Notice is one message to one person: that it is to be told, and how far it has come."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,35 +134,35 @@ class Delivery(_message.Message):
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Delivery._State.ValueType], _builtins.type):
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Notice._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
-        STATE_UNSPECIFIED: Delivery._State.ValueType  # 0
+        STATE_UNSPECIFIED: Notice._State.ValueType  # 0
         """Never answered."""
-        STATE_WAITING: Delivery._State.ValueType  # 1
+        STATE_WAITING: Notice._State.ValueType  # 1
         """Waits for its next attempt."""
-        STATE_SENT: Delivery._State.ValueType  # 2
+        STATE_SENT: Notice._State.ValueType  # 2
         """Handed over to the mail server."""
-        STATE_DEAD: Delivery._State.ValueType  # 3
+        STATE_DEAD: Notice._State.ValueType  # 3
         """Given up; Resend tries again."""
-        STATE_CANCELLED: Delivery._State.ValueType  # 4
+        STATE_CANCELLED: Notice._State.ValueType  # 4
         """No longer due: revoked, deleted, or renewed in time."""
-        STATE_UNKNOWN: Delivery._State.ValueType  # 5
+        STATE_UNKNOWN: Notice._State.ValueType  # 5
         """Whether the mail server has taken it is not known, so it is not tried again; Resend does."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """State is how far a notice has come."""
 
-    STATE_UNSPECIFIED: Delivery.State.ValueType  # 0
+    STATE_UNSPECIFIED: Notice.State.ValueType  # 0
     """Never answered."""
-    STATE_WAITING: Delivery.State.ValueType  # 1
+    STATE_WAITING: Notice.State.ValueType  # 1
     """Waits for its next attempt."""
-    STATE_SENT: Delivery.State.ValueType  # 2
+    STATE_SENT: Notice.State.ValueType  # 2
     """Handed over to the mail server."""
-    STATE_DEAD: Delivery.State.ValueType  # 3
+    STATE_DEAD: Notice.State.ValueType  # 3
     """Given up; Resend tries again."""
-    STATE_CANCELLED: Delivery.State.ValueType  # 4
+    STATE_CANCELLED: Notice.State.ValueType  # 4
     """No longer due: revoked, deleted, or renewed in time."""
-    STATE_UNKNOWN: Delivery.State.ValueType  # 5
+    STATE_UNKNOWN: Notice.State.ValueType  # 5
     """Whether the mail server has taken it is not known, so it is not tried again; Resend does."""
 
     NOTICE_ID_FIELD_NUMBER: _builtins.int
@@ -179,7 +179,7 @@ class Delivery(_message.Message):
     """Which message: `share_created`, `privilege_expiring`, `privilege_expiring_office`."""
     intent: _builtins.str
     """What it is about: `bucket:<uuid>` or `privilege:<user>:<facility>:<expiry>:<days>`."""
-    state: Global___Delivery.State.ValueType
+    state: Global___Notice.State.ValueType
     """How it stands."""
     attempts: _builtins.int
     """Attempts so far."""
@@ -199,7 +199,7 @@ class Delivery(_message.Message):
         notice_id: _builtins.str = ...,
         message: _builtins.str = ...,
         intent: _builtins.str = ...,
-        state: Global___Delivery.State.ValueType = ...,
+        state: Global___Notice.State.ValueType = ...,
         attempts: _builtins.int = ...,
         asked_at: _timestamp_pb2.Timestamp | None = ...,
         sent_at: _timestamp_pb2.Timestamp | None = ...,
@@ -211,7 +211,7 @@ class Delivery(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class ListDeliveriesRequest(_message.Message):
@@ -245,23 +245,23 @@ class ListDeliveriesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DELIVERIES_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last page."""
     @_builtins.property
-    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
-        """The deliveries of the page."""
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """The notices of the page."""
 
     def __init__(
         self,
         *,
-        deliveries: _abc.Iterable[Global___Delivery] | None = ...,
+        notices: _abc.Iterable[Global___Notice] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "notices", b"notices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,23 +291,23 @@ Global___ResendRequest: _TypeAlias = ResendRequest  # noqa: Y015
 
 @_typing.final
 class ResendResponse(_message.Message):
-    """ResendResponse answers the delivery."""
+    """ResendResponse answers the notice."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    DELIVERY_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def delivery(self) -> Global___Delivery:
-        """The delivery, waiting again."""
+    def notice(self) -> Global___Notice:
+        """The notice, waiting again."""
 
     def __init__(
         self,
         *,
-        delivery: Global___Delivery | None = ...,
+        notice: Global___Notice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notice", b"notice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
