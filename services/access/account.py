@@ -9,16 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kernel.ids import FacilityId
-from services.access.domain import (
-    CompiledUser,
-    Facility,
-    Level,
-    Permission,
-    Privilege,
-    ReadType,
-    User,
-    expiry_instant,
-)
+from kernel.reading import PrivilegeLevel, ReadType
+from services.access.domain import CompiledUser, Facility, Permission, Privilege, User, expiry_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +21,7 @@ class Extent:
         read_types, until: with REPORT only; without `until` it never ends.
     """
 
-    level: Level = Level.NONE
+    level: PrivilegeLevel = PrivilegeLevel.NONE
     read_types: frozenset[ReadType] = frozenset()
     until: datetime | None = None
 
@@ -44,16 +36,16 @@ class Extent:
     def effective(cls, user: CompiledUser, facility_id: FacilityId, now: datetime) -> "Extent":
         """What somebody has at a facility now, after expiry and the ceiling of their role."""
         level = user.level_at(facility_id, now)
-        if level is not Level.REPORT:
+        if level is not PrivilegeLevel.REPORT:
             return cls(level)
-        standing = user.standings[facility_id]
-        return cls(level, standing.read_types, standing.expires_at)
+        effective = user.effective[facility_id]
+        return cls(level, effective.read_types, effective.expires_at)
 
     def beyond(self, bound: "Extent") -> str | None:
         """The field in which this exceeds a bound; None if it stays within."""
         if self.level > bound.level:
             return "level"
-        if self.level is not Level.REPORT:
+        if self.level is not PrivilegeLevel.REPORT:
             return None
         if self.read_types - bound.read_types:
             return "read_types"

@@ -9,6 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, NewId, UserId
+from kernel.reading import PrivilegeLevel, ReadType
 from kernel.versions import Change, must_be_current
 from services.access.account import Account
 from services.access.contact import NO_CONTACT, changed_fields
@@ -16,21 +17,19 @@ from services.access.domain import (
     ROLES,
     CompiledUser,
     Facility,
-    Level,
     Permission,
     PermissionGrant,
     Privilege,
-    ReadType,
     Role,
     User,
     acting_login,
     canonical_login,
+    effective_privilege,
+    must_be_active,
     must_suit,
-    no_active_user,
     no_user,
     possible_logins,
     shown_privilege,
-    stand,
     with_what_is_hidden,
 )
 from services.access.manager import Manager, UserSettings
@@ -151,10 +150,7 @@ class Administration(Generic[T_co]):
 
 async def compiled(transaction: Transaction, login: str) -> CompiledUser:
     """The acting user as they are now; raises Unauthenticated for one who is absent or deactivated."""
-    user = await transaction.compiled_user(acting_login(login))
-    if user is None:
-        raise no_active_user()
-    return user
+    return must_be_active(await transaction.compiled_user(acting_login(login)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +161,13 @@ class HeldPrivilege:
     facility_id: FacilityId
     facility_name: str
     privilege: Privilege
-    effective_level: Level
+    effective_level: PrivilegeLevel
     expires_at: datetime | None
 
     @classmethod
     def of(cls, user: User, facility: Facility, shown: Privilege, now: datetime) -> "HeldPrivilege":
-        standing = stand(shown, user.role, facility.time_zone)
-        return cls(user.id, facility.id, facility.name, shown, standing.at(now), standing.expires_at)
+        effective = effective_privilege(shown, user.role, facility.time_zone)
+        return cls(user.id, facility.id, facility.name, shown, effective.at(now), effective.expires_at)
 
 
 class Users:

@@ -7,30 +7,23 @@ from google.protobuf.message import Message
 
 from kernel.errors import Exhausted
 from kernel.language import Language
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import pages
 from plumbing.timestamps import timestamp
 from services.access.administration import HeldPrivilege
-from services.access.buckets import DescribedCase
 from services.access.caseindex import ListedCase
-from services.access.domain import (
-    Decision,
-    Level,
-    Path,
-    ReadType,
-    Role,
-    Side,
-    User,
-)
+from services.access.describedcases import DescribedCase
+from services.access.domain import Decision, Path, Role, User
 from services.access.folders import Folder, Showing
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
 READ_TYPE_VALUES = {read_type: pb.ReadType.Value(f"READ_TYPE_{read_type.name}") for read_type in ReadType}
 LEVEL_VALUES = {
-    Level.NONE: pb.LEVEL_UNSPECIFIED,
-    Level.VIEW: pb.LEVEL_VIEW,
-    Level.DRAFT: pb.LEVEL_DRAFT,
-    Level.REPORT: pb.LEVEL_REPORT,
+    PrivilegeLevel.NONE: pb.LEVEL_UNSPECIFIED,
+    PrivilegeLevel.VIEW: pb.LEVEL_VIEW,
+    PrivilegeLevel.DRAFT: pb.LEVEL_DRAFT,
+    PrivilegeLevel.REPORT: pb.LEVEL_REPORT,
 }
 SIDE_VALUES = {
     Side.NONE: pb.SIDE_UNSPECIFIED,
@@ -166,7 +159,7 @@ def a_decision(decision: Decision) -> pb.Decision:
     )
 
 
-def a_case(case: ListedCase, level: Level) -> pb.Case:
+def a_case(case: ListedCase, level: PrivilegeLevel) -> pb.Case:
     summary = case.summary
     attributes = summary.attributes
     reading = case.reading

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, MoveId, UserId, parse_id
 from kernel.language import Language
+from kernel.reading import PrivilegeLevel, ReadType
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
 from plumbing.permitted import Holds
@@ -19,23 +20,17 @@ from plumbing.rpc import Server
 from services.access import answers
 from services.access.administration import Users
 from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
-from services.access.buckets import Buckets, Grant, Share, Standing
+from services.access.buckets import Grant, Share, Standing
 from services.access.caseindex import Position
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
-from services.access.domain import (
-    Level,
-    Permission,
-    PermissionGrant,
-    ReadType,
-    Role,
-    checked_privilege,
-)
+from services.access.domain import Permission, PermissionGrant, Role, checked_privilege
 from services.access.folders import Folders, FolderSettings, Place
+from services.access.granting import Buckets
 from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.revision import RevisionTokens
-from services.access.usecases import Sight
+from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
 
@@ -47,7 +42,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
-LEVELS: dict[int, Level] = {value: level for level, value in LEVEL_VALUES.items()}
+LEVELS: dict[int, PrivilegeLevel] = {value: level for level, value in LEVEL_VALUES.items()}
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
@@ -56,7 +51,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     def __init__(
         self,
-        sight: Sight,
+        questions: Questions,
         users: Users,
         folders: Folders,
         buckets: Buckets,
@@ -65,7 +60,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         revisions: RevisionTokens,
         text_countries: Collection[str],
     ) -> None:
-        self._sight = sight
+        self._questions = questions
         self._users = users
         self._folders = folders
         self._buckets = buckets
@@ -220,7 +215,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     # Sight
 
     async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # noqa: N802
-        decision, revision = await self._sight.check(
+        decision, revision = await self._questions.check(
             acting_login(),
             _case_id(request.case_id),
             images=request.images,
@@ -236,13 +231,15 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def CheckAgain(  # noqa: N802
         self, request: pb.CheckAgainRequest, context: Context
     ) -> pb.CheckAgainResponse:
-        decision = await self._sight.check_again(request.login, request.session, _case_id(request.case_id))
+        decision = await self._questions.check_again(
+            request.login, request.session, _case_id(request.case_id)
+        )
         answer = pb.CheckAgainResponse(studies=answers.a_decision(decision).studies)
         return answers.in_one_message(answer, "the case has too many series")
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
-        decisions = await self._sight.check_many(acting_login(), case_ids, session=acting_session())
+        decisions = await self._questions.check_many(acting_login(), case_ids, session=acting_session())
         # Most of them are one and the same few decisions.
         made = {
             id(each): answers.a_decision(each) for each in {id(each): each for each in decisions}.values()
@@ -252,7 +249,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def CheckPermission(  # noqa: N802
         self, request: pb.CheckPermissionRequest, context: Context
     ) -> pb.CheckPermissionResponse:
-        allowed, singly, side, sees_cases = await self._sight.check_permission(
+        allowed, singly, side, sees_cases = await self._questions.check_permission(
             acting_login(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
         )
         return pb.CheckPermissionResponse(
@@ -264,7 +261,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
         limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
-        found = await self._sight.list_cases(
+        found = await self._questions.list_cases(
             acting_login(),
             pages.after(request.page_token, Position),
             limit + 1,
@@ -395,11 +392,11 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
 
 
-def holds(sight: Sight) -> Holds:
+def holds(questions: Questions) -> Holds:
     """Access answers for itself what the other services ask of it."""
 
     async def holds(permission: str) -> bool:
-        allowed, *_ = await sight.check_permission(acting_login(), Permission(permission), None)
+        allowed, *_ = await questions.check_permission(acting_login(), Permission(permission), None)
         return allowed
 
     return holds
@@ -407,7 +404,7 @@ def holds(sight: Sight) -> Holds:
 
 def serve(
     server: Server,
-    sight: Sight,
+    questions: Questions,
     users: Users,
     folders: Folders,
     buckets: Buckets,
@@ -419,7 +416,7 @@ def serve(
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(sight, users, folders, buckets, deletions, moves, revisions, text_countries),
+        AccessApi(questions, users, folders, buckets, deletions, moves, revisions, text_countries),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
 

@@ -6,7 +6,8 @@ from datetime import datetime
 import asyncpg
 
 from kernel.ids import BucketId, CaseId, UserId
-from services.access.buckets import Bucket, DescribedCase, Standing, Terms, initials
+from services.access.buckets import Bucket, Standing, Terms
+from services.access.describedcases import DescribedCase
 from services.access.movestore import MoveStore
 from services.access.received import StudyAttributes
 
@@ -99,15 +100,6 @@ class BucketStore(MoveStore):
             user_id,
         )
 
-    async def is_registered(self, bucket_id: BucketId, session: str) -> bool:
-        return bool(
-            await self.connection.fetchval(
-                "select exists (select from bucket_sessions where bucket_id = $1 and session = $2)",
-                bucket_id,
-                session,
-            )
-        )
-
     async def describe_cases(self, case_ids: Collection[CaseId]) -> dict[CaseId, DescribedCase]:
         """What a share and its mail need of cases with their facility, except of those being deleted."""
         rows = await self.connection.fetch(
@@ -119,12 +111,12 @@ class BucketStore(MoveStore):
             list(case_ids),
         )
         return {
-            row["case_id"]: DescribedCase(
+            row["case_id"]: DescribedCase.of(
                 case_id=row["case_id"],
                 facility_id=row["facility_id"],
                 facility_name=row["name"],
                 time_zone=row["time_zone"],
-                patient_initials=initials(row["patient_name"]),
+                patient_name=row["patient_name"],
                 study_description=shown.study_description,
                 study_date=shown.study_date,
             )

@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from kernel.ids import CaseId, DeletionId, FacilityId, MoveId, StudyId
-from services.access.domain import ConfirmedStudy, ReadType, Side
+from kernel.reading import ReadType, Side
+from services.access.domain import ConfirmedStudy
 from services.access.late import LateImages, late_images
 from services.access.received import (
     MAX_MODALITIES,

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
+from kernel.reading import Side
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
@@ -19,7 +20,7 @@ from services.access.caseindex import (
     Placement,
     Reading,
 )
-from services.access.domain import ConfirmedStudy, Side
+from services.access.domain import ConfirmedStudy
 from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
 

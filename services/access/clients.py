@@ -7,6 +7,7 @@ import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, MoveId, StudyId
+from kernel.reading import ReadType, Side
 from plumbing import answers
 from services.access.caseindex import (
     Lock,
@@ -15,7 +16,7 @@ from services.access.caseindex import (
     Reading,
     ReadingState,
 )
-from services.access.domain import ConfirmedStudy, Facility, ReadType, Side
+from services.access.domain import ConfirmedStudy, Facility
 from services.access.received import (
     KEYWORDS,
     MAX_MODALITIES,

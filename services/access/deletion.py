@@ -15,19 +15,11 @@ from typing import Protocol
 from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.events import CasePurged, SightChanged
 from kernel.ids import CaseId, DeletionId, StudyId
+from kernel.reading import Side
 from services.access import administration
 from services.access.administration import Act, Administration
 from services.access.caseindex import Deletion, Lock
-from services.access.domain import (
-    Answer,
-    CompiledUser,
-    ConfirmedStudy,
-    Path,
-    Permission,
-    Side,
-    Sighting,
-    no_case,
-)
+from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Permission, Sighting, no_case
 
 NAME = "access"
 

@@ -19,13 +19,14 @@ Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPOR
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from kernel import logins
 from kernel.errors import Invalid, NotFound, Unauthenticated
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
+from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 from services.access.contact import NO_CONTACT, Contact
 from services.access.late import LateImages
 
@@ -35,35 +36,6 @@ MAX_FOLDER_NAME_CHARACTERS = 64
 
 # Any date in the past expires at once; much earlier ones have no instant in every time zone.
 _FIRST_EXPIRY = date(1970, 1, 1)
-
-
-class Level(IntEnum):
-    """The level of a privilege, or what it amounts to (ACC-1)."""
-
-    NONE = 0
-    VIEW = 1
-    DRAFT = 2
-    REPORT = 3
-
-
-class Side(StrEnum):
-    """Decides who may obtain anything of a pre-read (A32)."""
-
-    NONE = "none"
-    GROUP = "group"
-    FACILITY = "facility"
-
-
-class ReadType(StrEnum):
-    """A kind of report (REP-1)."""
-
-    PRELIMINARY = "preliminary"
-    FINAL = "final"
-    OTHER = "other"
-    PRE_READ = "pre_read"
-
-
-PUBLIC_READ_TYPES = frozenset(ReadType) - {ReadType.PRE_READ}
 
 
 class Path(StrEnum):
@@ -120,7 +92,7 @@ class RoleTerms:
     """
 
     side: Side
-    ceiling: Level
+    ceiling: PrivilegeLevel
     defaults: frozenset[Permission]
     at_home: frozenset[Permission] = frozenset()
 
@@ -131,22 +103,30 @@ _IMAGES_AND_REPORTS = frozenset({Permission.VIEW_IMAGES, Permission.VIEW_REPORT}
 ROLES: Mapping[Role, RoleTerms] = {
     Role.ADMINISTRATOR: RoleTerms(
         Side.GROUP,
-        Level.REPORT,
+        PrivilegeLevel.REPORT,
         _IMAGES_AND_REPORTS | {Permission.ASSIGN_CASE, Permission.BREAK_LOCK, Permission.ADMINISTER_SHARES},
     ),
-    Role.RADIOLOGIST: RoleTerms(Side.GROUP, Level.REPORT, _IMAGES_AND_REPORTS | {Permission.CREATE_SHARE}),
-    Role.RADIOLOGY_ASSISTANT: RoleTerms(Side.GROUP, Level.DRAFT, _IMAGES_AND_REPORTS),
-    Role.TRANSCRIPTIONIST: RoleTerms(Side.GROUP, Level.DRAFT, _IMAGES_AND_REPORTS),
-    Role.RADIOLOGY_SUPPORT: RoleTerms(Side.GROUP, Level.VIEW, _IMAGES_AND_REPORTS | {Permission.ASSIGN_CASE}),
+    Role.RADIOLOGIST: RoleTerms(
+        Side.GROUP, PrivilegeLevel.REPORT, _IMAGES_AND_REPORTS | {Permission.CREATE_SHARE}
+    ),
+    Role.RADIOLOGY_ASSISTANT: RoleTerms(Side.GROUP, PrivilegeLevel.DRAFT, _IMAGES_AND_REPORTS),
+    Role.TRANSCRIPTIONIST: RoleTerms(Side.GROUP, PrivilegeLevel.DRAFT, _IMAGES_AND_REPORTS),
+    Role.RADIOLOGY_SUPPORT: RoleTerms(
+        Side.GROUP, PrivilegeLevel.VIEW, _IMAGES_AND_REPORTS | {Permission.ASSIGN_CASE}
+    ),
     Role.FACILITY_MANAGER: RoleTerms(
         Side.FACILITY,
-        Level.VIEW,
+        PrivilegeLevel.VIEW,
         _IMAGES_AND_REPORTS | {Permission.CREATE_SHARE},
         at_home=frozenset({Permission.ADMINISTER_SHARES, Permission.ADMINISTER_ACCESS}),
     ),
-    Role.FACILITY_USER: RoleTerms(Side.FACILITY, Level.VIEW, _IMAGES_AND_REPORTS | {Permission.UPLOAD_STUDY}),
-    Role.REFERRING_PHYSICIAN: RoleTerms(Side.FACILITY, Level.VIEW, frozenset({Permission.VIEW_REPORT})),
-    Role.OPERATOR: RoleTerms(Side.NONE, Level.NONE, frozenset({Permission.OPERATOR})),
+    Role.FACILITY_USER: RoleTerms(
+        Side.FACILITY, PrivilegeLevel.VIEW, _IMAGES_AND_REPORTS | {Permission.UPLOAD_STUDY}
+    ),
+    Role.REFERRING_PHYSICIAN: RoleTerms(
+        Side.FACILITY, PrivilegeLevel.VIEW, frozenset({Permission.VIEW_REPORT})
+    ),
+    Role.OPERATOR: RoleTerms(Side.NONE, PrivilegeLevel.NONE, frozenset({Permission.OPERATOR})),
 }
 
 
@@ -207,17 +187,17 @@ class Privilege:
         version: which change of it this is; 0 for none. No part of what it gives.
     """
 
-    level: Level
+    level: PrivilegeLevel
     expires_on: date | None = None
     read_types: frozenset[ReadType] = frozenset()
     version: int = field(default=0, compare=False)
 
 
-NO_PRIVILEGE = Privilege(Level.NONE)
+NO_PRIVILEGE = Privilege(PrivilegeLevel.NONE)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EffectivePrivilege:
     """What a privilege amounts to under its role's ceiling.
 
     Attributes:
@@ -226,12 +206,12 @@ class Standing:
         read_types: what they may complete while the level is REPORT.
     """
 
-    level: Level
-    reverts_to: Level
+    level: PrivilegeLevel
+    reverts_to: PrivilegeLevel
     expires_at: datetime | None
     read_types: frozenset[ReadType]
 
-    def at(self, now: datetime) -> Level:
+    def at(self, now: datetime) -> PrivilegeLevel:
         """The effective level at an instant."""
         return self.level if self.expires_at is None or now < self.expires_at else self.reverts_to
 
@@ -255,7 +235,7 @@ class CompiledUser:
     Valid only while `version` is the one that the statement which fetches the case reads.
 
     Attributes:
-        standings: what they are at each facility at which they are more than nothing.
+        effective: what they are at each facility at which they are more than nothing.
         facilities: the facilities whose cases they see by privilege.
         grantee: their id where grants of single cases and shares count for them, else None.
         folders: the folders whose cases they see.
@@ -264,9 +244,10 @@ class CompiledUser:
     id: UserId
     login: str
     name: str
+    active: bool
     version: int
     role: Role
-    standings: Mapping[FacilityId, Standing]
+    effective: Mapping[FacilityId, EffectivePrivilege]
     permissions: frozenset[PermissionGrant]
     facilities: tuple[FacilityId, ...]
     grantee: UserId | None
@@ -282,10 +263,10 @@ class CompiledUser:
         """As which side they see what was read: whoever is not of the group, as the facility (A32)."""
         return Side.GROUP if self.side is Side.GROUP else Side.FACILITY
 
-    def level_at(self, facility_id: FacilityId, now: datetime) -> Level:
+    def level_at(self, facility_id: FacilityId, now: datetime) -> PrivilegeLevel:
         """Their effective level at a facility."""
-        standing = self.standings.get(facility_id)
-        return Level.NONE if standing is None else standing.at(now)
+        effective = self.effective.get(facility_id)
+        return PrivilegeLevel.NONE if effective is None else effective.at(now)
 
     def holds(self, permission: Permission, facility_id: FacilityId | None = None) -> bool:
         """Whether they hold a permission at a facility; without one, at every facility."""
@@ -308,7 +289,7 @@ class CompiledUser:
 
     def knows(self, facility_id: FacilityId) -> bool:
         """Whether they may learn that a facility exists: they are something there, or administer it."""
-        return facility_id in self.standings or any(
+        return facility_id in self.effective or any(
             held.facility_id == facility_id
             or (held.facility_id is None and held.permission not in ACTS_ON_CASES)
             for held in self.permissions
@@ -323,14 +304,16 @@ def expiry_instant(expires_on: date, time_zone: str) -> datetime:
     return datetime.combine(expires_on, time.min, ZoneInfo(time_zone)).astimezone(UTC)
 
 
-def stand(privilege: Privilege, role: Role, time_zone: str) -> Standing:
+def effective_privilege(privilege: Privilege, role: Role, time_zone: str) -> EffectivePrivilege:
     """What a privilege amounts to for a role (A1, ACC-8, ACC-10, ACC-12)."""
     ceiling = ROLES[role].ceiling
-    return Standing(
+    return EffectivePrivilege(
         level=min(privilege.level, ceiling),
-        reverts_to=min(privilege.level, Level.DRAFT, ceiling),
+        reverts_to=min(privilege.level, PrivilegeLevel.DRAFT, ceiling),
         expires_at=None if privilege.expires_on is None else expiry_instant(privilege.expires_on, time_zone),
-        read_types=privilege.read_types if min(privilege.level, ceiling) is Level.REPORT else frozenset(),
+        read_types=privilege.read_types
+        if min(privilege.level, ceiling) is PrivilegeLevel.REPORT
+        else frozenset(),
     )
 
 
@@ -338,17 +321,18 @@ def compile_user(
     user: User, privileges: Iterable[tuple[Facility, Privilege]], folders: Iterable[FolderId]
 ) -> CompiledUser:
     """Everything about a user that decisions need."""
-    standings = {f.id: stand(privilege, user.role, f.time_zone) for f, privilege in privileges}
-    sees = ROLES[user.role].ceiling >= Level.VIEW
+    held = {f.id: effective_privilege(privilege, user.role, f.time_zone) for f, privilege in privileges}
+    sees = ROLES[user.role].ceiling >= PrivilegeLevel.VIEW
     return CompiledUser(
         id=user.id,
         login=user.login,
         name=user.name,
+        active=user.active,
         version=user.version,
         role=user.role,
-        standings=standings,
+        effective=held,
         permissions=user.permissions,
-        facilities=tuple(f for f, standing in standings.items() if standing.reverts_to >= Level.VIEW),
+        facilities=tuple(f for f, effective in held.items() if effective.reverts_to >= PrivilegeLevel.VIEW),
         grantee=user.id if sees else None,
         folders=tuple(folders) if sees else (),
     )
@@ -418,8 +402,8 @@ class Decision:
     """
 
     allowed: bool = False
-    level: Level = Level.NONE
-    own_level: Level = Level.NONE
+    level: PrivilegeLevel = PrivilegeLevel.NONE
+    own_level: PrivilegeLevel = PrivilegeLevel.NONE
     own_read_types: frozenset[ReadType] = frozenset()
     images: bool = False
     reports: bool = False
@@ -453,13 +437,15 @@ def decide(
     where their role does, and at pre-reads (A45). What they may do without it is told apart.
     """
     own_level = user.level_at(facility_id, now)
-    own_read_types = user.standings[facility_id].read_types if own_level is Level.REPORT else frozenset()
+    own_read_types = (
+        user.effective[facility_id].read_types if own_level is PrivilegeLevel.REPORT else frozenset()
+    )
     if set(paths) != {Path.SHARE}:
-        own_level = max(own_level, Level.VIEW)
-    level, read_types = max(own_level, Level.VIEW), own_read_types
+        own_level = max(own_level, PrivilegeLevel.VIEW)
+    level, read_types = max(own_level, PrivilegeLevel.VIEW), own_read_types
     if may_write:
         level = ROLES[user.role].ceiling
-        if level is Level.REPORT:
+        if level is PrivilegeLevel.REPORT:
             read_types |= PUBLIC_READ_TYPES
     is_shared = Path.SHARE in paths
     return Decision(
@@ -511,16 +497,16 @@ def checked_name(name: str, max_characters: int) -> str:
 
 
 def checked_privilege(
-    level: Level, expires_on: date | None, read_types: frozenset[ReadType], version: int = 0
+    level: PrivilegeLevel, expires_on: date | None, read_types: frozenset[ReadType], version: int = 0
 ) -> Privilege:
     """The privilege as it is stored, made from this version; REPORT without read types means FINAL (A36)."""
-    if level is not Level.REPORT and expires_on is not None:
+    if level is not PrivilegeLevel.REPORT and expires_on is not None:
         raise Invalid("only a privilege of level REPORT may expire", field="expires_on")
     if expires_on is not None and expires_on < _FIRST_EXPIRY:
         raise Invalid(f"`expires_on` lies before {_FIRST_EXPIRY}", field="expires_on")
-    if level is not Level.REPORT and read_types:
+    if level is not PrivilegeLevel.REPORT and read_types:
         raise Invalid("only a privilege of level REPORT has read types", field="read_types")
-    if level is Level.REPORT and not read_types:
+    if level is PrivilegeLevel.REPORT and not read_types:
         read_types = frozenset({ReadType.FINAL})
     return Privilege(level, expires_on, read_types, version)
 
@@ -541,7 +527,7 @@ def shown_privilege(privilege: Privilege, side: Side) -> Privilege:
         return privilege
     if read_types := privilege.read_types - {ReadType.PRE_READ}:
         return replace(privilege, read_types=read_types)
-    return replace(privilege, level=Level.DRAFT, expires_on=None, read_types=frozenset())
+    return replace(privilege, level=PrivilegeLevel.DRAFT, expires_on=None, read_types=frozenset())
 
 
 def with_what_is_hidden(privilege: Privilege, stored: Privilege, side: Side) -> Privilege:
@@ -554,7 +540,7 @@ def with_what_is_hidden(privilege: Privilege, stored: Privilege, side: Side) -> 
         return privilege
     if privilege == shown_privilege(stored, side):
         return replace(stored, version=privilege.version)
-    if privilege.level is Level.REPORT:
+    if privilege.level is PrivilegeLevel.REPORT:
         return replace(privilege, read_types=privilege.read_types | {ReadType.PRE_READ})
     return privilege
 
@@ -567,6 +553,13 @@ def no_user(user_id: UserId) -> NotFound:
 def no_case(case_id: CaseId) -> NotFound:
     """The answer for a case that does not exist or that the caller does not see."""
     return NotFound(f"no case `{case_id}`", field="case_id")
+
+
+def must_be_active(user: CompiledUser | None) -> CompiledUser:
+    """The acting user; raises Unauthenticated for one who does not exist or is deactivated."""
+    if user is None or not user.active:
+        raise no_active_user()
+    return user
 
 
 def no_active_user() -> Unauthenticated:

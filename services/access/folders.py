@@ -19,6 +19,7 @@ from uuid import UUID
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, FolderId, NewId, UserId
+from kernel.reading import PrivilegeLevel
 from kernel.versions import NEVER_SAVED, Change, must_be_current
 from services.access import administration
 from services.access.administration import Act, Administration
@@ -26,7 +27,6 @@ from services.access.domain import (
     MAX_FOLDER_NAME_CHARACTERS,
     Answer,
     CompiledUser,
-    Level,
     Path,
     Permission,
     PermissionGrant,
@@ -116,7 +116,7 @@ def must_show(manager: Manager, facility_id: FacilityId, users: Collection[User]
     manager.must_administer(facility_id)
     if manager.everywhere:
         return
-    if manager.user.level_at(facility_id, now) < Level.VIEW:
+    if manager.user.level_at(facility_id, now) < PrivilegeLevel.VIEW:
         raise Denied(
             "you may show others only what you see by your own privilege: "
             "you have none at the facility of the case"

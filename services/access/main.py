@@ -19,14 +19,14 @@ from plumbing.sealing import AuditTrail
 from plumbing.tokens import Verifier
 from services.access import api, events
 from services.access.administration import Users
-from services.access.buckets import Buckets
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
 from services.access.folders import Folders
+from services.access.granting import Buckets
 from services.access.moves import Moves
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
-from services.access.usecases import CaseIndex, Sight
+from services.access.usecases import CaseIndex, Questions
 
 NAME = "access"
 
@@ -70,7 +70,7 @@ async def build(
     to_reporting = rpc.connect(settings.reporting_address, "reporting", settings.tls)
     resources.push_async_callback(to_reporting.close)
 
-    sight = Sight(database, clock)
+    questions = Questions(database, clock)
     users = Users(database, new_id)
     folders = Folders(database, new_id)
     buckets = Buckets(database)
@@ -83,9 +83,11 @@ async def build(
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, sight, users, folders, buckets, deletions, moves, revisions, settings.text_countries)
+    api.serve(
+        server, questions, users, folders, buckets, deletions, moves, revisions, settings.text_countries
+    )
     consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
-    holds = api.holds(sight)
+    holds = api.holds(questions)
     verifying.serve(server, trail, holds)
     replaying.serve(server, consumer, holds)
     return runtime.Application(

@@ -17,17 +17,16 @@ from datetime import datetime
 
 from kernel.errors import Denied, Invalid, lacks
 from kernel.ids import FacilityId, UserId
+from kernel.reading import PrivilegeLevel, Side
 from services.access.account import Account, Extent
 from services.access.contact import NO_CONTACT, REACH_FIELDS, Contact, changed_fields
 from services.access.domain import (
     MAX_USER_NAME_CHARACTERS,
     ROLES,
     CompiledUser,
-    Level,
     Permission,
     PermissionGrant,
     Role,
-    Side,
     User,
     canonical_login,
     checked_name,
@@ -242,7 +241,7 @@ class Manager:
         """Raises Denied if a privilege of such a role exceeds what they have at the facility themselves."""
         if beyond := extent.beyond(Extent.effective(self.user, facility_id, now)):
             raise Denied(_BEYOND[beyond], field=beyond)
-        if extent.level is not Level.NONE and not self.sees_like(role):
+        if extent.level is not PrivilegeLevel.NONE and not self.sees_like(role):
             raise Denied(
                 f"the role `{role}` sees pre-reads, which you do not: you may not give it a level",
                 field="level",

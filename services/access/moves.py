@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from kernel.errors import Conflict, Denied, NotFound, Unavailable, lacks
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, MoveId
+from kernel.reading import Side
 from services.access import administration
 from services.access.administration import Administration
 from services.access.caseindex import Lock
-from services.access.domain import CompiledUser, Permission, Side, no_case
+from services.access.domain import CompiledUser, Permission, no_case
 from services.access.usecases import Snapshots
 
 PATIENCE = timedelta(seconds=5)

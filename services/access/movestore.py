@@ -1,12 +1,14 @@
+# ruff: noqa: S608  statements are put together from constants
 """What moves need of the case index; `moves.py` asks before who administers the facility of the case."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from kernel.ids import CaseId, MoveId
+from kernel.reading import Side
 from plumbing.db import Transaction
+from services.access.active import is_active
 from services.access.caseindex import Lock
-from services.access.domain import Side
 from services.access.moves import MAX_NAMED, Ending, Movable, Move
 
 
@@ -16,13 +18,13 @@ class MoveStore(Transaction):
     async def movable(self, case_id: CaseId, now: datetime) -> Movable | None:
         """What it depends on whether a case may move; it stays as it is until the transaction ends."""
         row = await self.connection.fetchrow(
-            """
+            f"""
             select c.facility_id, c.deletion_id, c.move_id, c.untouched,
                 r.case_id as read_case_id, r.drafted, r.read_types,
                 r.lock_holder_login, r.lock_holder_name, r.lock_ends_at,
                 exists (
                     select from bucket_cases h join buckets b using (bucket_id)
-                    where h.case_id = c.case_id and b.open and b.ends_at > $3
+                    where h.case_id = c.case_id and {is_active("$3")}
                 ) as shared
             from cases c left join readings r on r.case_id = c.case_id and r.side = $2
             where c.case_id = $1 for no key update of c

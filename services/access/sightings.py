@@ -18,8 +18,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from kernel.ids import BucketId, CaseId, FacilityId, FolderId, UserId
+from kernel.reading import ReadType
 from plumbing.db import Transaction
+from services.access.active import gives_sight, is_active
 from services.access.caseindex import (
     NOT_READ,
     CaseSummary,
@@ -29,17 +31,12 @@ from services.access.caseindex import (
     Projection,
     ReadingState,
 )
-from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, ReadType, Sighting
+from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Sighting
 from services.access.folders import Place, Showing
 from services.access.late import late_images
 from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
-# Whether a bucket gives sight now, in this session (A57); at its end it no longer does (R11).
-_GIVES_SIGHT = """
-    b.open and b.ends_at > $5 and (not b.two_factor or exists (
-        select from bucket_sessions s where s.bucket_id = b.bucket_id and s.session = $6
-    ))
-"""
+_GIVES_SIGHT = gives_sight(now="$5", session="$6")
 
 # $1 login, $2 facilities they see by privilege, $3 their id where grants and shares count for them, $4 their
 # folders, $5 now, $6 their login session. `by_share` is null without a share, else whether they may write.
@@ -313,6 +310,28 @@ class Sightings(Transaction):
             _ADMINISTERED, *self._paths(user, ""), case_id, everywhere, list(facilities)
         )
         return facility_id
+
+    async def is_active(self, bucket_id: BucketId) -> bool:
+        """Whether a bucket gives sight now to its recipient, if need be after a code."""
+        statement = f"select exists (select from buckets b where b.bucket_id = $1 and {is_active('$2')})"
+        return bool(await self.connection.fetchval(statement, bucket_id, self.now))
+
+    async def gives_sight(self, user: CompiledUser, bucket_id: BucketId, session: str) -> bool:
+        """Whether a bucket gives the user sight now, in this session."""
+        return bool(
+            await self.connection.fetchval(
+                f"""
+                select exists (
+                    select from buckets b
+                    where b.bucket_id = $1 and b.user_id = $2 and {gives_sight("$3", "$4")}
+                )
+                """,
+                bucket_id,
+                user.grantee,
+                self.now,
+                session,
+            )
+        )
 
     async def list_grants(
         self,

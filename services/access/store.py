@@ -12,6 +12,7 @@ import msgspec
 from kernel.errors import Conflict
 from kernel.ids import CaseId, FacilityId, UserId
 from kernel.language import Language
+from kernel.reading import PrivilegeLevel, ReadType
 from kernel.versions import NEVER_SAVED, Change
 from plumbing import locks
 from plumbing.audit import AuditEntry
@@ -23,11 +24,9 @@ from services.access.domain import (
     NO_PRIVILEGE,
     CompiledUser,
     Facility,
-    Level,
     Permission,
     PermissionGrant,
     Privilege,
-    ReadType,
     Role,
     User,
     compile_user,
@@ -86,19 +85,19 @@ class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
     # Users
 
     async def compiled_user(self, login: str) -> CompiledUser | None:
-        """The user with everything that decisions need, in one snapshot; None if absent or deactivated."""
+        """The user with everything that decisions need, in one snapshot; None if absent."""
         row = await self.connection.fetchrow(_COMPILED, login)
-        if row is None or not row["active"]:
+        if row is None:
             return None
         privileges = msgspec.json.decode(row["privileges"], type=list[_PrivilegeRow])
-        standing = (
+        held = (
             (
                 Facility(FacilityId(p.facility_id), p.name, p.time_zone, p.version),
                 Privilege(p.level, p.expires_on, p.read_types),
             )
             for p in privileges
         )
-        return compile_user(_user(row), standing, row["folders"])
+        return compile_user(_user(row), held, row["folders"])
 
     async def user(self, user_id: UserId) -> User | None:
         row = await self.connection.fetchrow(
@@ -272,7 +271,7 @@ class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
             by,
             self.now,
         )
-        if privilege.level is Level.NONE:
+        if privilege.level is PrivilegeLevel.NONE:
             await self.connection.execute(
                 "delete from privileges where user_id = $1 and facility_id = $2", user_id, facility_id
             )
@@ -366,7 +365,7 @@ class _PrivilegeRow(msgspec.Struct, array_like=True):
     name: str
     time_zone: str
     version: int
-    level: Level
+    level: PrivilegeLevel
     expires_on: date | None
     read_types: frozenset[ReadType]
 
@@ -397,7 +396,7 @@ def _facility(row: asyncpg.Record) -> Facility:
 
 def _privilege(row: asyncpg.Record) -> Privilege:
     return Privilege(
-        Level(row["level"]),
+        PrivilegeLevel(row["level"]),
         row["expires_on"],
         frozenset(map(ReadType, row["read_types"])),
         row["privilege_version"],

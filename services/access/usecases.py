@@ -13,6 +13,7 @@ from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
 from kernel.healing import Kind, Versions
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
+from kernel.reading import PrivilegeLevel, Side
 from services.access.caseindex import (
     IndexedCase,
     ListedCase,
@@ -28,13 +29,11 @@ from services.access.domain import (
     ConfirmedStudy,
     Decision,
     Facility,
-    Level,
     Permission,
-    Side,
     Sighting,
     acting_login,
     decide,
-    no_active_user,
+    must_be_active,
 )
 from services.access.received import ReceivedStudy
 
@@ -145,7 +144,7 @@ class Reporting(Protocol):
     async def reading_versions(self, after: UUID | None) -> Versions: ...
 
 
-class Sight:
+class Questions:
     """What users ask.
 
     A user is kept compiled, and the statement that reads the cases reads their version too. If it is
@@ -256,7 +255,7 @@ class Sight:
         facility_id: FacilityId | None,
         at_least: int,
         session: str = "",
-    ) -> list[tuple[ListedCase, Level]]:
+    ) -> list[tuple[ListedCase, PrivilegeLevel]]:
         """The cases that the user sees and what they may do with them, newest first."""
         user, answer = await self._ask(
             login, lambda t, user: t.list_cases(user, after, limit, facility_id, session=session), at_least
@@ -289,9 +288,7 @@ class Sight:
         raise Unavailable("an administrator is changing your account: try again in a second")
 
     async def _compile(self, statements: Transaction, login: str) -> CompiledUser:
-        user = await statements.compiled_user(acting_login(login))
-        if user is None:
-            raise no_active_user()
+        user = must_be_active(await statements.compiled_user(acting_login(login)))
         if len(self._compiled) >= MAX_COMPILED_USERS:
             del self._compiled[next(iter(self._compiled))]
         self._compiled[login] = user

@@ -7,16 +7,11 @@ import grpc
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, ReportId, parse_id
+from kernel.reading import ReadType
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
-from services.reporting.domain import (
-    Addendum,
-    Draft,
-    Lock,
-    ReadType,
-    Report,
-)
+from services.reporting.domain import Addendum, Draft, Lock, Report
 from services.reporting.projections import Projection, State
 from services.reporting.usecases import Readings, ReadTypes
 from wire.access.v1 import access_pb2

@@ -7,15 +7,16 @@ import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import answers
-from services.reporting.domain import LateImages, Level, Permit, ReadType, Side, Sight
+from services.reporting.domain import LateImages, Permit, Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
 # What access may say beyond these counts as the least.
 LEVELS = {
-    access_pb2.LEVEL_VIEW: Level.VIEW,
-    access_pb2.LEVEL_DRAFT: Level.DRAFT,
-    access_pb2.LEVEL_REPORT: Level.REPORT,
+    access_pb2.LEVEL_VIEW: PrivilegeLevel.VIEW,
+    access_pb2.LEVEL_DRAFT: PrivilegeLevel.DRAFT,
+    access_pb2.LEVEL_REPORT: PrivilegeLevel.REPORT,
 }
 SIDES = {access_pb2.SIDE_GROUP: Side.GROUP, access_pb2.SIDE_FACILITY: Side.FACILITY}
 READ_TYPES = {
@@ -42,8 +43,8 @@ class AccessClient:
         told = decision.own_level or access_pb2.PATH_SHARE in decision.paths
         return Sight(
             allowed=decision.allowed,
-            level=LEVELS.get(decision.level, Level.NONE),
-            own_level=LEVELS.get(decision.own_level if told else decision.level, Level.NONE),
+            level=LEVELS.get(decision.level, PrivilegeLevel.NONE),
+            own_level=LEVELS.get(decision.own_level if told else decision.level, PrivilegeLevel.NONE),
             reports=decision.reports,
             side=SIDES.get(decision.side, Side.NONE),
             read_types=_read_types(decision.read_types),

@@ -28,10 +28,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum, IntEnum, StrEnum
+from enum import Enum, StrEnum
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, ReadroomError
 from kernel.ids import CaseId, FacilityId, ReportId
+from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 
 MAX_TEXT_CHARACTERS = 200_000
 """About 80 printed pages; in UTF-8 it stays below the 1 MiB of a request."""
@@ -42,36 +43,12 @@ MAX_CASE_BYTES = 3 << 20
 MAX_CASE_REPORTS = 200
 
 
-class Level(IntEnum):
-    """What a user may do with a case, their role's ceiling included."""
-
-    NONE = 0
-    VIEW = 1
-    DRAFT = 2
-    REPORT = 3
-
-
-class Side(StrEnum):
-    """Decides who may obtain anything of a pre-read (A32)."""
-
-    NONE = "none"
-    GROUP = "group"
-    FACILITY = "facility"
-
-
-class ReadType(StrEnum):
-    """A kind of report (REP-1)."""
-
-    PRELIMINARY = "preliminary"
-    FINAL = "final"
-    OTHER = "other"
-    PRE_READ = "pre_read"
-
-
-PUBLIC = frozenset(ReadType) - {ReadType.PRE_READ}
 """What the sending facility gets to see (REP-3, REP-4)."""
 
-SIDES: Mapping[Side, frozenset[ReadType]] = {Side.GROUP: frozenset(ReadType), Side.FACILITY: PUBLIC}
+SIDES: Mapping[Side, frozenset[ReadType]] = {
+    Side.GROUP: frozenset(ReadType),
+    Side.FACILITY: PUBLIC_READ_TYPES,
+}
 """The read types shown to each side."""
 
 
@@ -106,11 +83,11 @@ class Sight:
     """
 
     allowed: bool = False
-    level: Level = Level.NONE
+    level: PrivilegeLevel = PrivilegeLevel.NONE
     reports: bool = False
     side: Side = Side.NONE
     read_types: frozenset[ReadType] = frozenset()
-    own_level: Level = Level.NONE
+    own_level: PrivilegeLevel = PrivilegeLevel.NONE
     own_read_types: frozenset[ReadType] = frozenset()
     facility_id: FacilityId | None = None
     being_deleted: bool = False
@@ -122,22 +99,22 @@ class Sight:
     @property
     def shown(self) -> frozenset[ReadType]:
         """The types of which they read reports: a pre-read on the group side only (REP-4)."""
-        return SIDES.get(self.side, PUBLIC) if self.allowed and self.reports else frozenset()
+        return SIDES.get(self.side, PUBLIC_READ_TYPES) if self.allowed and self.reports else frozenset()
 
     @property
     def shows_drafts(self) -> bool:
         """Whether they see the drafts of others: on the group side with a level of DRAFT (A5)."""
-        return self.allowed and self.side is Side.GROUP and self.level >= Level.DRAFT
+        return self.allowed and self.side is Side.GROUP and self.level >= PrivilegeLevel.DRAFT
 
     def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
         """Whether they may complete a report of the type: it is theirs, and active at the facility (A36)."""
         return (
-            self.level >= Level.REPORT
+            self.level >= PrivilegeLevel.REPORT
             and read_type in self.read_types & active
-            and (read_type in PUBLIC or self.side is Side.GROUP)
+            and (read_type in PUBLIC_READ_TYPES or self.side is Side.GROUP)
         )
 
-    def need(self, level: Level) -> None:
+    def need(self, level: PrivilegeLevel) -> None:
         if self.level < level:
             raise Denied(f"you need the level `{level.name}` at the facility of the case")
 
@@ -153,14 +130,14 @@ class Sight:
                 "write access by a share drafts and completes: to reopen a case, or to add to the report of "
                 "somebody else, you need a privilege at its facility"
             )
-        self.need(Level.REPORT)
+        self.need(PrivilegeLevel.REPORT)
         raise Denied(
             f"`{read_type}` is not among your read types at the facility of the case, or not active there"
         )
 
     def need_breaking(self) -> None:
         """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
-        if self.own_level < Level.VIEW:
+        if self.own_level < PrivilegeLevel.VIEW:
             raise Denied("a share does not break locks: you need a privilege at the facility of the case")
 
 
@@ -422,8 +399,8 @@ def refusal(
         return Refusal(no_case(), None)
     if not sight.allowed:
         return _refused(lapsed, "you no longer see the case", for_author, ends_lock=True)
-    if sight.level < Level.REPORT:
-        keep = Keep.DRAFT if sight.level >= Level.DRAFT else for_author
+    if sight.level < PrivilegeLevel.REPORT:
+        keep = Keep.DRAFT if sight.level >= PrivilegeLevel.DRAFT else for_author
         return _refused(
             lapsed, "you need the level `REPORT` at the facility of the case", keep, ends_lock=was_his
         )
@@ -546,7 +523,7 @@ Switches = Mapping[ReadType, bool]
 def active_read_types(switches: Switches, *, pre_read_enabled: bool) -> frozenset[ReadType]:
     """The read types active at a facility; pre-read only while it is enabled for the group (REP-5, REP-6)."""
     switched_on = {each for each in ReadType if switches.get(each, each is ReadType.FINAL)}
-    return frozenset(switched_on if pre_read_enabled else switched_on & PUBLIC)
+    return frozenset(switched_on if pre_read_enabled else switched_on & PUBLIC_READ_TYPES)
 
 
 def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_enabled: bool) -> Switches:
@@ -568,5 +545,5 @@ def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_en
 
 def listed(read_types: Iterable[ReadType], side: Side) -> Sequence[ReadType]:
     """Read types in their order, pre-read for the group side only."""
-    shown = SIDES.get(side, PUBLIC)
+    shown = SIDES.get(side, PUBLIC_READ_TYPES)
     return [each for each in ReadType if each in shown and each in read_types]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from services.reporting.domain import PUBLIC, Lock, Reading, ReadType, most
+from kernel.reading import PUBLIC_READ_TYPES, ReadType
+from services.reporting.domain import Lock, Reading, most
 
 
 class State(StrEnum):
@@ -44,11 +45,17 @@ def project(reading: Reading, shown: frozenset[ReadType]) -> Projection:
     if ReadType.FINAL in types:
         state = State.REOPENED if reading.reopened else State.FINAL
     else:
-        state = State.PRELIMINARY if types & PUBLIC else State.UNREAD
+        state = State.PRELIMINARY if types & PUBLIC_READ_TYPES else State.UNREAD
     return Projection(
         state,
         reading.lock,
         tuple(each for each in ReadType if each in types),
         max((each.completed_at for each in issued), default=None),
-        most(*(each.instance_count for each in issued if each.read_type in PUBLIC or not types & PUBLIC)),
+        most(
+            *(
+                each.instance_count
+                for each in issued
+                if each.read_type in PUBLIC_READ_TYPES or not types & PUBLIC_READ_TYPES
+            )
+        ),
     )

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from kernel.ids import CaseId, FacilityId, ReportId
+from kernel.reading import ReadType
 from plumbing.audit import AuditEntry
 from plumbing.db import Transaction
 from services.reporting.domain import (
@@ -18,7 +19,6 @@ from services.reporting.domain import (
     Lock,
     Person,
     Reading,
-    ReadType,
     Report,
     no_case,
 )

@@ -18,6 +18,7 @@ from kernel.errors import (
 )
 from kernel.events import CasePurged, Fact, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.reporting.domain import (
     NO_SIGHT,
     SIDES,
@@ -26,14 +27,11 @@ from services.reporting.domain import (
     BrokenLock,
     Draft,
     Keep,
-    Level,
     Lock,
     Permit,
     Person,
     Reading,
-    ReadType,
     Report,
-    Side,
     Sight,
     Switches,
     Written,
@@ -209,7 +207,7 @@ class Readings:
 
     async def _take(self, actor: str, action: str, act: Act, case_id: CaseId) -> Lock:
         async with self._acts.on_case(actor, action, case_id) as (transaction, sight):
-            sight.need(Level.DRAFT)
+            sight.need(PrivilegeLevel.DRAFT)
             before, after = await self._touch(transaction, act, _person(actor, sight), case_id)
             await self._save(transaction, before, after)
             if act is Act.LOCK:
@@ -266,7 +264,7 @@ class Readings:
         """Keeps the actor's unsigned text, in place of the one before."""
         checked_text(text)
         async with self._acts.on_case(actor, "draft.saved", case_id) as (transaction, sight):
-            sight.need(Level.DRAFT)
+            sight.need(PrivilegeLevel.DRAFT)
             author = _person(actor, sight)
             before, after = await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
             check_room(text, await transaction.bytes_written(case_id))

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from kernel.ids import BucketId, CaseId, FacilityId, MoveId, StudyId, UserId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.buckets import Bucket, Standing, Terms
 from services.access.caseindex import (
     NOT_READ,
@@ -24,13 +25,10 @@ from services.access.domain import (
     ROLES,
     ConfirmedStudy,
     Facility,
-    Level,
     Permission,
     PermissionGrant,
     Privilege,
-    ReadType,
     Role,
-    Side,
     User,
     checked_privilege,
 )
@@ -259,7 +257,7 @@ class PrivilegeCase:
     def privilege(self, where: str = "privilege") -> Privilege | None:
         if where not in self.entry:
             return None
-        level = Level[self.entry[where].upper()]
+        level = PrivilegeLevel[self.entry[where].upper()]
         if where == "elsewhere":
             return checked_privilege(level, None, frozenset())
         read_types = frozenset(ReadType(each) for each in self.entry.get("read_types", ()))

@@ -12,29 +12,29 @@ import pytest
 
 from kernel.errors import ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
+from kernel.reading import PrivilegeLevel, ReadType
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database
 from services.access.administration import Users
-from services.access.buckets import Buckets, Grant, Share, Standing
+from services.access.buckets import Grant, Share, Standing
 from services.access.caseindex import Placement, Reading
 from services.access.deletion import Deletions
 from services.access.domain import (
     Decision,
     Facility,
-    Level,
     Permission,
     PermissionGrant,
-    ReadType,
     Role,
     User,
     checked_privilege,
 )
 from services.access.folders import Folders, FolderSettings
+from services.access.granting import Buckets
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
-from services.access.usecases import CaseIndex, Sight
+from services.access.usecases import CaseIndex, Questions
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
 from tests.clocks import NOON, Clock
@@ -49,7 +49,7 @@ class Access:
 
     database: Database[AccessTransaction]
     clock: Clock
-    sight: Sight
+    questions: Questions
     users: Users
     folders: Folders
     buckets: Buckets
@@ -113,7 +113,7 @@ class Access:
         self,
         user: User,
         facility: Facility,
-        level: Level,
+        level: PrivilegeLevel,
         *,
         expires_on: date | None = None,
         read_types: Iterable[ReadType] = (),
@@ -138,13 +138,15 @@ class Access:
         return bucket.id
 
     async def check(self, user: User, case_id: CaseId, session: str = "") -> Decision:
-        decision, _ = await self.sight.check(user.login, case_id, images=True, at_least=0, session=session)
+        decision, _ = await self.questions.check(
+            user.login, case_id, images=True, at_least=0, session=session
+        )
         return decision
 
     async def worklist(
         self, user: User, limit: int = 500, facility_id: FacilityId | None = None, session: str = ""
     ) -> list[CaseId]:
-        listed = await self.sight.list_cases(
+        listed = await self.questions.list_cases(
             user.login, None, limit, facility_id=facility_id, at_least=0, session=session
         )
         return [case.case_id for case, _ in listed]
@@ -227,7 +229,7 @@ class Scene:
         checked = [
             case_id for case_id in self.cases if (await self.access.check(user, case_id, session)).allowed
         ]
-        many = await self.access.sight.check_many(user.login, self.cases, session=session)
+        many = await self.access.questions.check_many(user.login, self.cases, session=session)
         listed = await self.access.worklist(user, session=session)
         assert checked == [case_id for case_id, each in zip(self.cases, many, strict=True) if each.allowed]
         assert set(checked) == set(listed)
@@ -250,7 +252,7 @@ async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
 async def scene(access: Access) -> Scene:
     facility = await access.facility("MS44")
     sender = await access.user()
-    await access.give(sender, facility, Level.VIEW)
+    await access.give(sender, facility, PrivilegeLevel.VIEW)
     return Scene(
         access,
         facility,
@@ -278,7 +280,7 @@ async def start(url: str) -> AsyncIterator[Access]:
     started = Access(
         database,
         clock,
-        Sight(database, clock),
+        Questions(database, clock),
         Users(database, new_id),
         Folders(database, new_id),
         Buckets(database),

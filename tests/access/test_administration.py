@@ -10,17 +10,8 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import FacilityId, UserId
-from services.access.domain import (
-    NO_SIGHT,
-    ROLES,
-    Facility,
-    Level,
-    Permission,
-    PermissionGrant,
-    ReadType,
-    Role,
-    User,
-)
+from kernel.reading import PrivilegeLevel, ReadType
+from services.access.domain import NO_SIGHT, ROLES, Facility, Permission, PermissionGrant, Role, User
 from services.access.folders import FolderSettings
 from services.access.manager import UserSettings
 from tests.access.builders import a_facility, a_user
@@ -167,7 +158,7 @@ async def test_an_act_is_audited_told_and_bumps_what_it_changes(access: Access) 
     facility = await access.facility()
     facts = len(await access.facts())
 
-    after = await access.give(jane, facility, Level.VIEW)
+    after = await access.give(jane, facility, PrivilegeLevel.VIEW)
 
     assert revision < told < after == await access.revision()
     assert [("user.changed.v1", str(jane.id), 2)] == (await access.facts())[facts:]
@@ -179,14 +170,14 @@ async def test_what_changes_nothing_is_not_an_act(access: Access) -> None:
     jane = await save(access)
     facility = await access.facility()
     case_id = await access.case(facility)
-    await access.give(jane, facility, Level.VIEW)
+    await access.give(jane, facility, PrivilegeLevel.VIEW)
     folder_id = await access.folder(jane)
     await access.folders.put_in_folder(ADMIN, folder_id, case_id)
     await access.folders.grant_case(ADMIN, case_id, jane.id)
     before = (await access.revision(), await access.facts(), await access.audited())
 
     await save(access, user=await access.stored(jane.id))
-    await access.give(jane, facility, Level.VIEW)
+    await access.give(jane, facility, PrivilegeLevel.VIEW)
     await access.folders.save_folder(ADMIN, FolderSettings(folder_id, "Folder", frozenset({jane.id})))
     await access.folders.put_in_folder(ADMIN, folder_id, case_id)
     await access.folders.grant_case(ADMIN, case_id, jane.id)
@@ -212,14 +203,14 @@ async def test_each_pair_of_user_and_facility_has_one_privilege(access: Access) 
     facility, other = await access.facility("A"), await access.facility("B")
     user = await access.user()
 
-    await access.give(user, other, Level.VIEW)
-    for level in (Level.VIEW, Level.REPORT, Level.DRAFT):
+    await access.give(user, other, PrivilegeLevel.VIEW)
+    for level in (PrivilegeLevel.VIEW, PrivilegeLevel.REPORT, PrivilegeLevel.DRAFT):
         await access.give(user, facility, level)
         held = await access.users.list_privileges(ADMIN, user.id)
-        assert [(facility.id, level), (other.id, Level.VIEW)] == [
+        assert [(facility.id, level), (other.id, PrivilegeLevel.VIEW)] == [
             (each.facility_id, each.privilege.level) for each in held
         ]
-    await access.give(user, facility, Level.NONE)
+    await access.give(user, facility, PrivilegeLevel.NONE)
 
     assert [other.id] == [each.facility_id for each in await access.users.list_privileges(ADMIN, user.id)]
 
@@ -229,41 +220,41 @@ async def test_each_pair_of_user_and_facility_has_one_privilege(access: Access) 
 async def test_a_privilege_that_expires_is_listed_with_what_it_amounts_to(access: Access) -> None:
     north, south = await access.facility("North", "Europe/Amsterdam"), await access.facility("South")
     user = await access.user()
-    await access.give(user, north, Level.REPORT, expires_on=date(2026, 12, 1))
-    await access.give(user, south, Level.REPORT)
+    await access.give(user, north, PrivilegeLevel.REPORT, expires_on=date(2026, 12, 1))
+    await access.give(user, south, PrivilegeLevel.REPORT)
     case_north, case_south = await access.case(north), await access.case(south)
 
     (held, unlimited) = await access.users.list_privileges(ADMIN, user.id)
-    assert (Level.REPORT, date(2026, 12, 1)) == (held.effective_level, held.privilege.expires_on)
+    assert (PrivilegeLevel.REPORT, date(2026, 12, 1)) == (held.effective_level, held.privilege.expires_on)
     assert held.expires_at is not None
     assert unlimited.expires_at is None
 
     access.clock.at = held.expires_at - timedelta(microseconds=1)
-    assert Level.REPORT is (await access.check(user, case_north)).level
+    assert PrivilegeLevel.REPORT is (await access.check(user, case_north)).level
 
     access.clock.at = held.expires_at
-    assert Level.DRAFT is (await access.check(user, case_north)).level
-    assert Level.REPORT is (await access.check(user, case_south)).level
+    assert PrivilegeLevel.DRAFT is (await access.check(user, case_north)).level
+    assert PrivilegeLevel.REPORT is (await access.check(user, case_south)).level
     (held, _) = await access.users.list_privileges(ADMIN, user.id)
-    assert (Level.DRAFT, Level.REPORT) == (held.effective_level, held.privilege.level)
+    assert (PrivilegeLevel.DRAFT, PrivilegeLevel.REPORT) == (held.effective_level, held.privilege.level)
 
-    await access.give(user, north, Level.REPORT, expires_on=date(2027, 12, 1))
-    assert Level.REPORT is (await access.check(user, case_north)).level
+    await access.give(user, north, PrivilegeLevel.REPORT, expires_on=date(2027, 12, 1))
+    assert PrivilegeLevel.REPORT is (await access.check(user, case_north)).level
 
 
 async def test_a_facility_that_moves_to_another_time_zone_moves_the_instant(access: Access) -> None:
     facility = await access.facility("North", "Europe/Amsterdam")
     user = await access.user()
     case_id = await access.case(facility)
-    await access.give(user, facility, Level.REPORT, expires_on=date(2026, 12, 1))
+    await access.give(user, facility, PrivilegeLevel.REPORT, expires_on=date(2026, 12, 1))
     access.clock.at = NOON.replace(month=12, day=1, hour=3)
-    assert Level.DRAFT is (await access.check(user, case_id)).level
+    assert PrivilegeLevel.DRAFT is (await access.check(user, case_id)).level
 
     moved = Facility(facility.id, facility.name, "America/New_York", 2)
     revision, version = await access.revision(), (await access.stored(user.id)).version
     await access.hear(moved)
 
-    assert Level.REPORT is (await access.check(user, case_id)).level
+    assert PrivilegeLevel.REPORT is (await access.check(user, case_id)).level
     assert revision + 1 == await access.revision()
     assert ("user.changed.v1", str(user.id), version + 1) == (await access.facts())[-1]
 
@@ -280,7 +271,7 @@ async def test_only_who_holds_access_admin_changes_privileges(access: Access) ->
     user = await access.user()
 
     for by in (mighty, user):
-        await refused(access.give(user, facility, Level.VIEW, by=by.login), Denied, None)
+        await refused(access.give(user, facility, PrivilegeLevel.VIEW, by=by.login), Denied, None)
         await refused(save(access, by=by.login, user=user, name="Other"), Denied, None)
         await refused(access.users.list_users(by.login, "", 10), Denied, None)
         await refused(access.folders.list_folders(by.login, "", 10), Denied, None)
@@ -296,12 +287,12 @@ async def test_who_loses_access_admin_has_lost_it_at_once(access: Access) -> Non
     facility = await access.facility()
     manager = await access.manager(facility)
     user = await access.user(Role.FACILITY_USER, home_facility_id=facility.id)
-    await access.give(manager, facility, Level.VIEW)
-    await access.give(user, facility, Level.VIEW, by=manager.login)
+    await access.give(manager, facility, PrivilegeLevel.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW, by=manager.login)
 
     await save(access, user=await access.stored(manager.id), permissions=frozenset())
 
-    await refused(access.give(user, facility, Level.NONE, by=manager.login), Denied, None)
+    await refused(access.give(user, facility, PrivilegeLevel.NONE, by=manager.login), Denied, None)
 
 
 async def test_an_administrator_gives_himself_sight_and_it_shows(access: Access) -> None:
@@ -309,23 +300,23 @@ async def test_an_administrator_gives_himself_sight_and_it_shows(access: Access)
     case_id = await access.case(facility)
     assert NO_SIGHT == await access.check(access.admin, case_id)
 
-    await access.give(access.admin, facility, Level.REPORT)
+    await access.give(access.admin, facility, PrivilegeLevel.REPORT)
 
-    assert Level.REPORT is (await access.check(access.admin, case_id)).level
+    assert PrivilegeLevel.REPORT is (await access.check(access.admin, case_id)).level
     assert (ADMIN, "privilege.saved", "done") == (await access.audited())[-1]
 
 
 async def test_a_privilege_of_nobody_or_nowhere_is_refused(access: Access) -> None:
     facility, user = await access.facility(), await access.user()
 
-    await refused(access.give(a_user(), facility, Level.VIEW), NotFound, "user_id")
-    await refused(access.give(user, a_facility(), Level.VIEW), NotFound, "facility_id")
+    await refused(access.give(a_user(), facility, PrivilegeLevel.VIEW), NotFound, "user_id")
+    await refused(access.give(user, a_facility(), PrivilegeLevel.VIEW), NotFound, "facility_id")
 
 
 async def test_a_user_lists_his_own_privileges_and_nobody_elses(access: Access) -> None:
     facility = await access.facility()
     user, other = await access.user(), await access.user()
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
 
     assert [facility.id] == [
         each.facility_id for each in await access.users.list_privileges(user.login, user.id)
@@ -340,18 +331,18 @@ async def test_a_user_lists_his_own_privileges_and_nobody_elses(access: Access) 
 async def test_a_delegated_manager_gives_at_his_facility_up_to_his_own_level(access: Access) -> None:
     home, elsewhere = await access.facility(), await access.facility()
     manager = await access.manager(home)
-    await access.give(manager, home, Level.REPORT)  # amounts to view
-    await access.give(manager, elsewhere, Level.REPORT)
+    await access.give(manager, home, PrivilegeLevel.REPORT)  # amounts to view
+    await access.give(manager, elsewhere, PrivilegeLevel.REPORT)
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
     strangers = await access.user(Role.FACILITY_USER, home_facility_id=elsewhere.id)
     homeless = await access.user(Role.FACILITY_USER)
 
-    await access.give(own, home, Level.VIEW, by=manager.login)
-    await access.give(own, home, Level.NONE, by=manager.login)
-    await refused(access.give(own, home, Level.DRAFT, by=manager.login), Denied, "level")
-    await refused(access.give(own, elsewhere, Level.VIEW, by=manager.login), Denied, None)
+    await access.give(own, home, PrivilegeLevel.VIEW, by=manager.login)
+    await access.give(own, home, PrivilegeLevel.NONE, by=manager.login)
+    await refused(access.give(own, home, PrivilegeLevel.DRAFT, by=manager.login), Denied, "level")
+    await refused(access.give(own, elsewhere, PrivilegeLevel.VIEW, by=manager.login), Denied, None)
     for user in (strangers, homeless):
-        await refused(access.give(user, home, Level.VIEW, by=manager.login), NotFound, "user_id")
+        await refused(access.give(user, home, PrivilegeLevel.VIEW, by=manager.login), NotFound, "user_id")
         await refused(access.users.list_privileges(manager.login, user.id), NotFound, "user_id")
         await refused(save(access, by=manager.login, user=user, name="X"), NotFound, "user_id")
 
@@ -360,7 +351,7 @@ async def test_who_has_nothing_gives_nothing(access: Access) -> None:
     home = await access.facility()
     manager = await access.manager(home)
 
-    await refused(access.give(manager, home, Level.VIEW, by=manager.login), Denied, "level")
+    await refused(access.give(manager, home, PrivilegeLevel.VIEW, by=manager.login), Denied, "level")
 
 
 async def test_a_delegated_manager_gives_his_own_read_types_for_no_longer_than_he_has_them(
@@ -374,11 +365,13 @@ async def test_a_delegated_manager_gives_his_own_read_types_for_no_longer_than_h
     )
     own = await access.user(Role.RADIOLOGIST, home_facility_id=home.id)
     until = date(2026, 12, 1)
-    await access.give(manager, home, Level.REPORT, expires_on=until, read_types=[ReadType.PRELIMINARY])
+    await access.give(
+        manager, home, PrivilegeLevel.REPORT, expires_on=until, read_types=[ReadType.PRELIMINARY]
+    )
 
     def give(expires_on: date | None, *read_types: ReadType) -> Awaitable[int]:
         return access.give(
-            own, home, Level.REPORT, expires_on=expires_on, read_types=read_types, by=manager.login
+            own, home, PrivilegeLevel.REPORT, expires_on=expires_on, read_types=read_types, by=manager.login
         )
 
     await refused(give(until), Denied, "read_types")  # final, if none is named
@@ -447,7 +440,7 @@ async def test_a_delegated_manager_lists_their_own_users_and_privileges(access: 
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
     await access.user(Role.FACILITY_USER, home_facility_id=elsewhere.id)
     for facility in (home, elsewhere):
-        await access.give(own, facility, Level.VIEW)
+        await access.give(own, facility, PrivilegeLevel.VIEW)
 
     assert {manager.id, own.id} == {user.id for user in await access.users.list_users(manager.login, "", 10)}
     held = await access.users.list_privileges(manager.login, own.id)
@@ -479,7 +472,7 @@ async def test_administrators_at_work_side_by_side_do_not_lock_each_other_out(ac
         for n in range(6)
     ]
 
-    async def give(by: User, user: User, level: Level) -> None:
+    async def give(by: User, user: User, level: PrivilegeLevel) -> None:
         while True:
             try:
                 await access.give(user, facility, level, by=by.login)
@@ -489,11 +482,11 @@ async def test_administrators_at_work_side_by_side_do_not_lock_each_other_out(ac
 
     async def work(by: User) -> None:
         for user in [each for each in others if each != by]:
-            await give(by, user, Level.DRAFT)
-            await give(by, user, Level.VIEW)
+            await give(by, user, PrivilegeLevel.DRAFT)
+            await give(by, user, PrivilegeLevel.VIEW)
 
     await asyncio.gather(*map(work, others))
 
     for user in others:
         (held,) = await access.users.list_privileges(ADMIN, user.id)
-        assert Level.VIEW is held.privilege.level
+        assert PrivilegeLevel.VIEW is held.privilege.level

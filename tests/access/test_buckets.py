@@ -11,14 +11,9 @@ import pytest
 from kernel.clock import MAX_LEAD, MonotonicClock
 from kernel.errors import Conflict, NotFound, Unauthenticated
 from kernel.ids import BucketId
+from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, Side
 from services.access.buckets import Grant, Share, Standing
-from services.access.domain import (
-    PUBLIC_READ_TYPES,
-    Level,
-    Path,
-    Role,
-    Side,
-)
+from services.access.domain import Path, Role
 from tests.access.builders import a_study
 from tests.access.conftest import END, Access, Scene, refused
 from tests.clocks import NOON
@@ -40,7 +35,7 @@ async def test_a_recipient_sees_the_shared_cases_and_nobody_else_does(scene: Sce
     assert scene.cases[:1] == await scene.sees(scene.jane)
     assert [] == await scene.sees(scene.john)
     decision = await scene.access.check(scene.jane, scene.cases[0])
-    assert (Level.VIEW, True, True, (Path.SHARE,), Side.FACILITY) == (
+    assert (PrivilegeLevel.VIEW, True, True, (Path.SHARE,), Side.FACILITY) == (
         decision.level,
         decision.images,
         decision.reports,
@@ -83,7 +78,7 @@ async def test_what_has_ended_stays_so_when_the_clock_is_stepped_back(scene: Sce
     """The wall may step back a little; `now` does not, and only a renewal opens what has ended."""
     wall = scene.access.clock
     steady = MonotonicClock(lambda: wall.at)
-    scene.access.database._clock = scene.access.sight._clock = steady
+    scene.access.database._clock = scene.access.questions._clock = steady
     bucket_id = await scene.grant(scene.a_share())
     wall.at = END
     assert [] == await scene.sees(scene.jane)
@@ -145,7 +140,7 @@ async def test_of_several_shares_of_a_case_each_counts(scene: Scene) -> None:
     await scene.access.buckets.register_session(writing, "phone")
 
     levels = [(await scene.access.check(radiologist, scene.cases[0], each)).level for each in ("", "phone")]
-    assert [Level.VIEW, Level.REPORT] == levels
+    assert [PrivilegeLevel.VIEW, PrivilegeLevel.REPORT] == levels
     assert scene.cases[:1] == await scene.access.worklist(radiologist, session="phone")
 
     await scene.change(plain, 1, is_open=False)
@@ -155,20 +150,24 @@ async def test_of_several_shares_of_a_case_each_counts(scene: Scene) -> None:
 @pytest.mark.proves("A45")
 async def test_write_access_reaches_as_far_as_the_shared_cases_and_the_share(scene: Scene) -> None:
     radiologist = await scene.access.user()
-    await scene.access.give(radiologist, scene.facility, Level.VIEW)
+    await scene.access.give(radiologist, scene.facility, PrivilegeLevel.VIEW)
     await scene.grant(scene.a_share(radiologist, write_report=True))
 
     shared, other = [await scene.access.check(radiologist, each) for each in scene.cases]
-    assert (Level.REPORT, PUBLIC_READ_TYPES) == (shared.level, shared.read_types)
-    assert (Level.VIEW, frozenset()) == (other.level, other.read_types)
-    listed = await scene.access.sight.list_cases(radiologist.login, None, 9, facility_id=None, at_least=0)
-    assert {scene.cases[0]: Level.REPORT, scene.cases[1]: Level.VIEW} == {
+    assert (PrivilegeLevel.REPORT, PUBLIC_READ_TYPES) == (shared.level, shared.read_types)
+    assert (PrivilegeLevel.VIEW, frozenset()) == (other.level, other.read_types)
+    listed = await scene.access.questions.list_cases(radiologist.login, None, 9, facility_id=None, at_least=0)
+    assert {scene.cases[0]: PrivilegeLevel.REPORT, scene.cases[1]: PrivilegeLevel.VIEW} == {
         case.case_id: level for case, level in listed
     }
 
     scene.access.clock.at = END
     ended = await scene.access.check(radiologist, scene.cases[0])
-    assert (Level.VIEW, frozenset(), (Path.PRIVILEGE,)) == (ended.level, ended.read_types, ended.paths)
+    assert (PrivilegeLevel.VIEW, frozenset(), (Path.PRIVILEGE,)) == (
+        ended.level,
+        ended.read_types,
+        ended.paths,
+    )
 
 
 async def test_who_is_deactivated_or_blind_sees_nothing_of_what_was_shared_with_him(scene: Scene) -> None:
@@ -261,7 +260,7 @@ async def test_the_same_grant_again_is_the_same_answer(scene: Scene) -> None:
     share = scene.a_share(scene.jane, scene.john, two_factor=True, case_ids=tuple(scene.cases))
     first = await scene.access.buckets.grant(scene.sender.login, "", share)
     facts = await scene.access.facts()
-    await scene.access.give(scene.sender, scene.facility, Level.NONE)
+    await scene.access.give(scene.sender, scene.facility, PrivilegeLevel.NONE)
 
     facility_id, revision = await scene.access.buckets.grant(scene.sender.login, "", share)
 
@@ -297,7 +296,7 @@ async def test_another_grant_under_the_same_id_is_a_conflict(scene: Scene) -> No
 
     for change in CONTENT.values():
         await refused(scene.grant(change(scene, share)), Conflict, "bucket_id")
-    await scene.access.give(scene.john, scene.facility, Level.VIEW)
+    await scene.access.give(scene.john, scene.facility, PrivilegeLevel.VIEW)
     await refused(scene.grant(share, by=scene.john), Conflict, "bucket_id")
     assert [scene.cases[:1], scene.cases] == [await scene.sees(scene.jane), await scene.sees(scene.john)]
 

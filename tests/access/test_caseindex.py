@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kernel.errors import Unavailable
 from kernel.ids import CaseId
+from kernel.reading import PrivilegeLevel
 from plumbing.healing import heal
 from services.access.caseindex import IndexedCase, ListedCase, Placement
-from services.access.domain import NO_SIGHT, Facility, Level, User
+from services.access.domain import NO_SIGHT, Facility, User
 from services.access.received import ReceivedStudy, StudyAttributes
 from tests.access.builders import a_facility, a_placement, a_study, confirmed
 from tests.access.conftest import ADMIN, Access
@@ -20,14 +21,14 @@ from tests.clocks import NOON
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
     return case
 
 
 async def a_viewer(access: Access, *facilities: Facility) -> User:
     user = await access.user()
     for facility in facilities:
-        await access.give(user, facility, Level.VIEW)
+        await access.give(user, facility, PrivilegeLevel.VIEW)
     return user
 
 

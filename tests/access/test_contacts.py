@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from kernel.errors import Denied, Expired, Invalid, NotFound, ReadroomError
 from kernel.ids import UserId
 from kernel.language import Language
+from kernel.reading import PrivilegeLevel, ReadType
 from services.access.administration import MAX_DESCRIBED_USERS
 from services.access.contact import NO_CONTACT, Contact, checked_contact
-from services.access.domain import Level, ReadType, Role, User
+from services.access.domain import Role, User
 from services.access.manager import UserSettings
 from tests.access.builders import a_user
 from tests.access.conftest import ADMIN, Access, Scene
@@ -279,8 +280,8 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
     await save(access, user)
     expires_on = access.clock.at.date().replace(year=2027)
     types = [ReadType.FINAL, ReadType.PRE_READ]
-    await access.give(user, north, Level.REPORT, expires_on=expires_on, read_types=types)
-    await access.give(user, south, Level.VIEW)
+    await access.give(user, north, PrivilegeLevel.REPORT, expires_on=expires_on, read_types=types)
+    await access.give(user, south, PrivilegeLevel.VIEW)
 
     users, held = await access.users.describe(
         [user.id, UserId(uuid4())], [other.login.upper(), user.login, "nobody", "a\0b", "x" * 9999]
@@ -289,7 +290,7 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
     assert sorted([user.login, other.login]) == [each.login for each in users]
     assert {HUMAN, NO_CONTACT} == {each.contact for each in users}
     assert not any(each.permissions for each in users)
-    assert {(user.id, north.id, Level.REPORT), (user.id, south.id, Level.VIEW)} == {
+    assert {(user.id, north.id, PrivilegeLevel.REPORT), (user.id, south.id, PrivilegeLevel.VIEW)} == {
         (each.user_id, each.facility_id, each.effective_level) for each in held
     }
     (expiring,) = [each for each in held if each.expires_at]

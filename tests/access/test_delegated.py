@@ -6,7 +6,8 @@ from datetime import date
 import pytest
 
 from kernel.errors import Denied
-from services.access.domain import Facility, Level, Permission, PermissionGrant, ReadType, Role, User
+from kernel.reading import PrivilegeLevel, ReadType
+from services.access.domain import Facility, Permission, PermissionGrant, Role, User
 from tests.access.conftest import ADMIN, Access
 from tests.access.test_administration import refused, save
 
@@ -19,20 +20,22 @@ async def test_a_delegated_manager_reduces_at_their_own_facility_what_they_could
     manager = await access.manager(home)
     own = await access.user(Role.RADIOLOGIST, home_facility_id=home.id)
     types = {ReadType.FINAL, ReadType.PRE_READ}
-    await access.give(own, home, Level.REPORT, read_types=types)
+    await access.give(own, home, PrivilegeLevel.REPORT, read_types=types)
 
-    async def give(level: Level, *read_types: ReadType, expires_on: date | None = None) -> None:
+    async def give(level: PrivilegeLevel, *read_types: ReadType, expires_on: date | None = None) -> None:
         await access.give(own, home, level, read_types=read_types, expires_on=expires_on, by=manager.login)
 
-    await refused(give(Level.REPORT, ReadType.FINAL, ReadType.OTHER), Denied, "level")
-    await give(Level.REPORT, ReadType.FINAL)
-    await give(Level.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 1))
-    await refused(give(Level.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 2)), Denied, "level")
-    await give(Level.DRAFT)
-    await refused(give(Level.REPORT, ReadType.FINAL), Denied, "level")
-    await give(Level.NONE)
-    await access.give(manager, home, Level.VIEW)
-    await refused(give(Level.VIEW), Denied, "level")  # who sees pre-reads, which the manager does not
+    await refused(give(PrivilegeLevel.REPORT, ReadType.FINAL, ReadType.OTHER), Denied, "level")
+    await give(PrivilegeLevel.REPORT, ReadType.FINAL)
+    await give(PrivilegeLevel.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 1))
+    await refused(give(PrivilegeLevel.REPORT, ReadType.FINAL, expires_on=date(2027, 1, 2)), Denied, "level")
+    await give(PrivilegeLevel.DRAFT)
+    await refused(give(PrivilegeLevel.REPORT, ReadType.FINAL), Denied, "level")
+    await give(PrivilegeLevel.NONE)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
+    await refused(
+        give(PrivilegeLevel.VIEW), Denied, "level"
+    )  # who sees pre-reads, which the manager does not
 
 
 @pytest.mark.proves("A13")
@@ -98,7 +101,7 @@ async def test_whoever_is_shown_a_case_elsewhere_is_switched_by_nobody_here(acce
 async def test_who_sees_no_pre_reads_shows_no_case_to_who_does(access: Access, way: str) -> None:
     home = await access.facility()
     manager, case_id = await access.manager(home), await access.case(home)
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     permissions = manager.permissions
     for role in (Role.RADIOLOGY_SUPPORT, Role.FACILITY_USER):
         own = await access.user(role, home_facility_id=home.id, permissions=permissions)
@@ -106,7 +109,7 @@ async def test_who_sees_no_pre_reads_shows_no_case_to_who_does(access: Access, w
         shown: Awaitable[object]
         match way:
             case "privilege":
-                shown = access.give(own, home, Level.VIEW, by=manager.login)
+                shown = access.give(own, home, PrivilegeLevel.VIEW, by=manager.login)
             case "grant":
                 shown = access.folders.grant_case(manager.login, case_id, own.id)
             case _:
@@ -122,19 +125,19 @@ async def test_who_sees_no_pre_reads_shows_no_case_to_who_does(access: Access, w
 @pytest.mark.parametrize(
     ("role", "level", "more", "field"),
     [
-        (Role.RADIOLOGIST, Level.NONE, (), "role"),
-        (Role.FACILITY_USER, Level.REPORT, (), "level"),
-        (Role.FACILITY_USER, Level.VIEW, (Permission.DELETE_STUDY,), "permissions"),
-        (Role.FACILITY_USER, Level.VIEW, (), None),
+        (Role.RADIOLOGIST, PrivilegeLevel.NONE, (), "role"),
+        (Role.FACILITY_USER, PrivilegeLevel.REPORT, (), "level"),
+        (Role.FACILITY_USER, PrivilegeLevel.VIEW, (Permission.DELETE_STUDY,), "permissions"),
+        (Role.FACILITY_USER, PrivilegeLevel.VIEW, (), None),
     ],
     ids=["role", "dormant level", "permission", "within"],
 )
 async def test_who_holds_more_is_made_no_manager_by_who_holds_less(
-    access: Access, role: Role, level: Level, more: Collection[Permission], field: str | None
+    access: Access, role: Role, level: PrivilegeLevel, more: Collection[Permission], field: str | None
 ) -> None:
     home = await access.facility()
     manager = await access.manager(home)
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     held = frozenset(PermissionGrant(each) for each in more)
     own = await access.user(role, home_facility_id=home.id, permissions=held)
     await access.give(own, home, level)

@@ -11,19 +11,11 @@ import pytest
 
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import BucketId, CaseId, DeletionId, StudyId
+from kernel.reading import PrivilegeLevel, ReadType
 from plumbing.healing import heal
 from services.access.buckets import Grant, Share
 from services.access.caseindex import Deletion, Projection, ReadingState
-from services.access.domain import (
-    BEING_DELETED,
-    NO_SIGHT,
-    Facility,
-    Level,
-    Permission,
-    PermissionGrant,
-    ReadType,
-    User,
-)
+from services.access.domain import BEING_DELETED, NO_SIGHT, Facility, Permission, PermissionGrant, User
 from services.access.received import StudyAttributes
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access
@@ -35,7 +27,7 @@ KEPT = {"deletions", "tombstones", "audit_rows", "outbox", "heard"}
 
 
 async def a_deleter(
-    access: Access, facility: Facility, *more: Permission, level: Level | None = Level.VIEW
+    access: Access, facility: Facility, *more: Permission, level: PrivilegeLevel | None = PrivilegeLevel.VIEW
 ) -> User:
     """A radiologist who may delete at a facility, and whose privilege there is of this level."""
     there = {PermissionGrant(each, facility.id) for each in (Permission.DELETE_STUDY, *more)}
@@ -116,7 +108,7 @@ async def test_without_the_permission_at_the_facility_it_is_refused(
     north, south = await access.facility(), await access.facility()
     case_id = await access.case(north)
     user = await a_deleter(access, south) if where else await access.user()
-    await access.give(user, north, Level.REPORT)
+    await access.give(user, north, PrivilegeLevel.REPORT)
 
     with pytest.raises(Denied, match=r"study\.delete"):
         await begin(access, user, case_id)
@@ -139,7 +131,7 @@ async def test_a_folder_a_grant_or_a_share_is_not_enough_to_delete(access: Acces
             await access.folders.put_in_folder(ADMIN, await access.folder(user), case_id)
         case "share":
             sender = await access.user()
-            await access.give(sender, north, Level.VIEW)
+            await access.give(sender, north, PrivilegeLevel.VIEW)
             await share(access, sender, user, case_id)
 
     with pytest.raises(Denied, match="by your privilege"):
@@ -148,7 +140,7 @@ async def test_a_folder_a_grant_or_a_share_is_not_enough_to_delete(access: Acces
     assert (await access.check(user, case_id)).allowed
     without = await access.user()
     for each in (user, without):
-        await access.give(each, north, Level.VIEW)
+        await access.give(each, north, PrivilegeLevel.VIEW)
     with pytest.raises(Denied, match=r"study\.delete"):
         await begin(access, without, case_id)
     with pytest.raises(NotFound):
@@ -221,7 +213,7 @@ async def test_the_lock_is_the_one_that_the_side_of_the_user_sees(access: Access
     case_id = await access.case(north)
     await access.hear(a_reading(case_id, group=LOCKED, facility=Projection()))
     manager = await access.manager(north, Permission.DELETE_STUDY)
-    await access.give(manager, north, Level.VIEW)
+    await access.give(manager, north, PrivilegeLevel.VIEW)
 
     assert await begin(access, manager, case_id)
 
@@ -235,7 +227,7 @@ async def test_a_case_being_deleted_is_hidden_from_everybody_at_once(access: Acc
     north = await access.facility()
     case_id = await access.case(north)
     by_privilege, by_grant, by_folder, by_share, stranger = [await access.user() for _ in range(5)]
-    await access.give(by_privilege, north, Level.REPORT)
+    await access.give(by_privilege, north, PrivilegeLevel.REPORT)
     await access.folders.grant_case(ADMIN, case_id, by_grant.id)
     folder_id = await access.folder(by_folder)
     await access.folders.put_in_folder(ADMIN, folder_id, case_id)
@@ -247,7 +239,7 @@ async def test_a_case_being_deleted_is_hidden_from_everybody_at_once(access: Acc
 
     for user in seers:
         assert BEING_DELETED == await access.check(user, case_id)
-        assert [BEING_DELETED] == await access.sight.check_many(user.login, [case_id])
+        assert [BEING_DELETED] == await access.questions.check_many(user.login, [case_id])
         assert [] == await access.worklist(user)
         assert [] == await access.worklist(user, facility_id=north.id)
     assert NO_SIGHT == await access.check(stranger, case_id)
@@ -270,10 +262,10 @@ async def test_a_page_of_the_worklist_is_not_cut_short_by_hidden_cases(access: A
     studies = [a_study(received_at=NOON + timedelta(minutes=minute)) for minute in range(5)]
     cases = [await access.case(north, study) for study in studies]
     user, sender = await access.user(), await access.user()
-    await access.give(sender, north, Level.VIEW)
+    await access.give(sender, north, PrivilegeLevel.VIEW)
     match path:
         case "privilege":
-            await access.give(user, north, Level.VIEW)
+            await access.give(user, north, PrivilegeLevel.VIEW)
         case "grant":
             for case_id in cases:
                 await access.folders.grant_case(ADMIN, case_id, user.id)
@@ -361,7 +353,7 @@ async def everything(access: Access, north: Facility, words: str) -> tuple[CaseI
     holder = Projection(ReadingState.FINAL, a_lock(words, ends_at=NOON), frozenset({ReadType.FINAL}), NOON)
     await access.hear(a_reading(case_id, holder))
     user, sender = await access.user(), await access.user()
-    await access.give(sender, north, Level.VIEW)
+    await access.give(sender, north, PrivilegeLevel.VIEW)
     await access.folders.grant_case(ADMIN, case_id, user.id)
     await access.folders.put_in_folder(ADMIN, await access.folder(user), case_id)
     buckets = [await share(access, sender, user, *cases) for cases in ([case_id], [case_id, other])]
@@ -416,7 +408,7 @@ async def test_the_purge_is_confirmed_each_time_also_where_nothing_was_held(acce
 async def test_a_case_that_nobody_deletes_is_not_purged_whatever_a_fact_says(access: Access) -> None:
     north = await access.facility()
     reader = await access.user()
-    await access.give(reader, north, Level.VIEW)
+    await access.give(reader, north, PrivilegeLevel.VIEW)
     case_id = await access.case(north)
 
     with pytest.raises(Conflict):
@@ -573,7 +565,7 @@ async def test_a_resend_is_another_case_and_untouched_by_late_facts_about_the_ol
     north = await access.facility()
     old = await access.case(north, study_instance_uid="1.2.3")
     user = await access.user()
-    await access.give(user, north, Level.VIEW)
+    await access.give(user, north, PrivilegeLevel.VIEW)
     deleter = await a_deleter(access, north)
     await begin(access, deleter, old)
     new = await access.case(north, study_instance_uid="1.2.3")

@@ -9,22 +9,20 @@ from hypothesis import strategies as st
 
 from kernel.errors import Invalid
 from kernel.ids import FolderId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.domain import (
     ROLES,
-    Level,
     Path,
     Privilege,
-    ReadType,
     Role,
-    Side,
     canonical_login,
     checked_name,
     checked_privilege,
     compile_user,
     decide,
+    effective_privilege,
     expiry_instant,
     must_suit,
-    stand,
 )
 from tests.access.builders import PrivilegeCase, a_facility, a_user, privilege_cases
 
@@ -32,7 +30,7 @@ NORTH = a_facility("North", "Europe/Amsterdam")
 SOUTH = a_facility("South", "America/New_York")
 PLACES = {"North": NORTH.id, "South": SOUTH.id}
 
-levels = st.sampled_from(Level)
+levels = st.sampled_from(PrivilegeLevel)
 roles = st.sampled_from(Role)
 zones = st.sampled_from(["UTC", "Europe/Amsterdam", "Asia/Kathmandu", "Pacific/Kiritimati", "Africa/Cairo"])
 days = st.dates(date(2020, 1, 1), date(2035, 1, 1))
@@ -44,7 +42,7 @@ instants = st.integers(0, 17 * 365 * 86_400).map(
 @st.composite
 def privileges(draw: st.DrawFn) -> Privilege:
     level = draw(levels)
-    if level is not Level.REPORT:
+    if level is not PrivilegeLevel.REPORT:
         return checked_privilege(level, None, frozenset())
     read_types = draw(st.frozensets(st.sampled_from(ReadType)))
     return checked_privilege(level, draw(st.none() | days), read_types)
@@ -80,7 +78,7 @@ def test_what_a_user_may_do_with_a_case(case: PrivilegeCase) -> None:
     } == {**case.expected, "read_types": sorted(case.expected["read_types"])}
     assert decision.side is ROLES[case.role].side
     own = decide(user, NORTH.id, tuple(set(open_paths) - {Path.SHARE}), case.now)
-    assert (own.level if open_paths != (Path.SHARE,) else Level.NONE, own.read_types) == (
+    assert (own.level if open_paths != (Path.SHARE,) else PrivilegeLevel.NONE, own.read_types) == (
         decision.own_level,
         decision.own_read_types,
     )
@@ -91,18 +89,20 @@ def test_what_a_user_may_do_with_a_case(case: PrivilegeCase) -> None:
 def test_time_never_raises_a_level(
     privilege: Privilege, role: Role, zone: str, now: datetime, later: timedelta
 ) -> None:
-    standing = stand(privilege, role, zone)
+    effective = effective_privilege(privilege, role, zone)
 
-    assert standing.at(now + later) <= standing.at(now)
-    assert standing.at(now) <= min(privilege.level, ROLES[role].ceiling)
+    assert effective.at(now + later) <= effective.at(now)
+    assert effective.at(now) <= min(privilege.level, ROLES[role].ceiling)
 
 
 @given(levels, levels, roles, zones, instants, days)
 def test_a_higher_privilege_never_amounts_to_less(
-    one: Level, other: Level, role: Role, zone: str, now: datetime, day: date
+    one: PrivilegeLevel, other: PrivilegeLevel, role: Role, zone: str, now: datetime, day: date
 ) -> None:
     low, high = (
-        stand(Privilege(level, day if level is Level.REPORT else None), role, zone).at(now)
+        effective_privilege(Privilege(level, day if level is PrivilegeLevel.REPORT else None), role, zone).at(
+            now
+        )
         for level in sorted([one, other])
     )
 
@@ -117,18 +117,18 @@ def test_whether_a_path_opens_does_not_depend_on_the_time(
     facility = a_facility(time_zone=zone)
     user = compile_user(a_user(role), [(facility, privilege)], [])
 
-    assert (facility.id in user.facilities) == (user.level_at(facility.id, now) >= Level.VIEW)
+    assert (facility.id in user.facilities) == (user.level_at(facility.id, now) >= PrivilegeLevel.VIEW)
 
 
 @pytest.mark.proves("ACC-12")
 @given(days, zones)
 @pytest.mark.proves("R11", part="the end of a privilege")
 def test_a_privilege_expires_at_the_beginning_of_the_day_at_the_facility(day: date, zone: str) -> None:
-    standing = stand(Privilege(Level.REPORT, day), Role.RADIOLOGIST, zone)
+    effective = effective_privilege(Privilege(PrivilegeLevel.REPORT, day), Role.RADIOLOGIST, zone)
     instant = expiry_instant(day, zone)
 
-    assert Level.REPORT is standing.at(instant - timedelta(microseconds=1))
-    assert Level.DRAFT is standing.at(instant)
+    assert PrivilegeLevel.REPORT is effective.at(instant - timedelta(microseconds=1))
+    assert PrivilegeLevel.DRAFT is effective.at(instant)
 
 
 def test_where_midnight_is_skipped_the_day_begins_when_the_clock_jumps() -> None:
@@ -142,16 +142,16 @@ def test_where_midnight_happens_twice_the_first_counts() -> None:
 
 
 @pytest.mark.proves("ACC-11")
-@pytest.mark.parametrize("level", [Level.NONE, Level.VIEW, Level.DRAFT])
-def test_only_view_and_report_may_expire(level: Level) -> None:
+@pytest.mark.parametrize("level", [PrivilegeLevel.NONE, PrivilegeLevel.VIEW, PrivilegeLevel.DRAFT])
+def test_only_view_and_report_may_expire(level: PrivilegeLevel) -> None:
     with pytest.raises(Invalid) as refused:
         checked_privilege(level, date(2027, 1, 1), frozenset())
 
     assert refused.value.field == "expires_on"
 
 
-@pytest.mark.parametrize("level", [Level.NONE, Level.VIEW, Level.DRAFT])
-def test_only_view_and_report_has_read_types(level: Level) -> None:
+@pytest.mark.parametrize("level", [PrivilegeLevel.NONE, PrivilegeLevel.VIEW, PrivilegeLevel.DRAFT])
+def test_only_view_and_report_has_read_types(level: PrivilegeLevel) -> None:
     with pytest.raises(Invalid) as refused:
         checked_privilege(level, None, frozenset({ReadType.FINAL}))
 
@@ -161,17 +161,17 @@ def test_only_view_and_report_has_read_types(level: Level) -> None:
 @pytest.mark.proves("REP-7", part="who may be given it")
 @pytest.mark.parametrize("role", Role)
 def test_a_pre_read_is_for_roles_of_the_group_side_only(role: Role) -> None:
-    privilege = checked_privilege(Level.REPORT, None, frozenset({ReadType.PRE_READ, ReadType.FINAL}))
+    privilege = checked_privilege(PrivilegeLevel.REPORT, None, frozenset({ReadType.PRE_READ, ReadType.FINAL}))
 
     if ROLES[role].side is Side.GROUP:
         must_suit(privilege, role)
         return
-    must_suit(checked_privilege(Level.REPORT, None, frozenset()), role)
+    must_suit(checked_privilege(PrivilegeLevel.REPORT, None, frozenset()), role)
     with pytest.raises(Invalid) as refused:
         must_suit(privilege, role)
     assert refused.value.field == "read_types"
     # Stored while they had another role, it lies dormant.
-    assert frozenset() == stand(privilege, role, "UTC").read_types
+    assert frozenset() == effective_privilege(privilege, role, "UTC").read_types
 
 
 def test_a_facility_manager_needs_a_facility() -> None:

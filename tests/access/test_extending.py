@@ -11,8 +11,9 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Unauthenticated
 from kernel.ids import BucketId
+from kernel.reading import PrivilegeLevel
 from services.access.caseindex import Placement
-from services.access.domain import Level, Permission, PermissionGrant, Role, User
+from services.access.domain import Permission, PermissionGrant, Role, User
 from tests.access.conftest import END, Scene, refused
 from tests.clocks import NOON
 
@@ -27,7 +28,9 @@ async def tried(act: Awaitable[Any]) -> type[ReadroomError] | None:
     return None
 
 
-async def everywhere(scene: Scene, *permissions: Permission, level: Level = Level.NONE) -> User:
+async def everywhere(
+    scene: Scene, *permissions: Permission, level: PrivilegeLevel = PrivilegeLevel.NONE
+) -> User:
     """A user with exactly these permissions, everywhere, and this level at the facility."""
     user = await scene.access.user(
         Role.FACILITY_USER, permissions=frozenset(PermissionGrant(each) for each in permissions)
@@ -42,10 +45,10 @@ EACH = (IMAGES, REPORTS, CREATE, Permission.ADMINISTER_SHARES)
 
 async def test_who_could_share_the_same_now_makes_it_longer_and_nobody_else_does(scene: Scene) -> None:
     bucket_id = await scene.grant(scene.a_share())
-    may = await everywhere(scene, *EACH[:3], level=Level.VIEW)
+    may = await everywhere(scene, *EACH[:3], level=PrivilegeLevel.VIEW)
     may_not = [
         await everywhere(scene, *EACH),
-        *[await everywhere(scene, *set(EACH) - {each}, level=Level.VIEW) for each in EACH[:3]],
+        *[await everywhere(scene, *set(EACH) - {each}, level=PrivilegeLevel.VIEW) for each in EACH[:3]],
         scene.john,
     ]
 
@@ -74,7 +77,7 @@ async def test_a_sender_who_lost_images_and_reports_makes_nothing_longer(scene: 
 
 async def test_nobody_makes_longer_what_was_shared_with_themself(scene: Scene) -> None:
     bucket_id = await scene.grant(scene.a_share(scene.john))
-    await scene.access.give(scene.john, scene.facility, Level.VIEW)
+    await scene.access.give(scene.john, scene.facility, PrivilegeLevel.VIEW)
 
     await refused(scene.extend(bucket_id, 1, by=scene.john, ends_at=None), Invalid, "recipients")
 
@@ -131,7 +134,7 @@ async def test_what_asks_for_a_code_is_made_longer_in_a_session_with_one_or_by_p
     await refused(scene.extend(child, 1, by=scene.jane, session="laptop"), NotFound, "case_id")
     await scene.extend(child, 1, by=scene.jane, session="phone")
     await scene.extend(child, 2, by=scene.sender)
-    await scene.access.give(scene.jane, scene.facility, Level.VIEW)
+    await scene.access.give(scene.jane, scene.facility, PrivilegeLevel.VIEW)
     await refused(scene.extend(child, 3, by=scene.jane, session="laptop"), Denied, None)
 
 
@@ -139,7 +142,7 @@ async def test_what_asks_for_a_code_is_made_longer_in_a_session_with_one_or_by_p
 async def test_a_case_that_moved_is_neither_made_longer_nor_shared_on(scene: Scene, how: str) -> None:
     bucket_id = await scene.grant(scene.a_share(allow_further_sharing=True))
     south = await scene.access.facility()
-    await scene.access.give(scene.sender, south, Level.VIEW)
+    await scene.access.give(scene.sender, south, PrivilegeLevel.VIEW)
     placement: Placement = scene.access.owners.placements[scene.cases[0]]
     await scene.access.hear(replace(placement, facility_id=south.id, version=2))
     acts: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -154,10 +157,10 @@ async def test_a_case_that_moved_is_neither_made_longer_nor_shared_on(scene: Sce
 async def test_only_a_newer_version_counts_and_the_same_again_is_the_same_answer(scene: Scene) -> None:
     bucket_id = await scene.grant(scene.a_share())
     revision = await scene.extend(bucket_id, 2, ends_at=LATER)
-    await scene.access.give(scene.sender, scene.facility, Level.NONE)
+    await scene.access.give(scene.sender, scene.facility, PrivilegeLevel.NONE)
 
     assert await scene.access.revision() == await scene.extend(bucket_id, 2, ends_at=LATER) > revision
-    await scene.access.give(scene.sender, scene.facility, Level.VIEW)
+    await scene.access.give(scene.sender, scene.facility, PrivilegeLevel.VIEW)
     for version, ends_at in ((2, None), (1, LATER)):
         await refused(scene.extend(bucket_id, version, ends_at=ends_at), Conflict, "bucket_id")
     await refused(scene.extend(bucket_id, 3, ends_at=NOON), Invalid, "valid_till")
@@ -201,12 +204,12 @@ async def test_a_privilege_that_is_taken_meanwhile_makes_nothing_longer(scene: S
     """Whichever comes first: afterwards there is no extension by who could not share it then."""
     bucket_id = await scene.grant(scene.a_share())
     for version in range(1, 6):
-        await scene.access.give(scene.sender, scene.facility, Level.VIEW)
+        await scene.access.give(scene.sender, scene.facility, PrivilegeLevel.VIEW)
         before = await scene.ends(bucket_id)
         wanted = LATER + timedelta(days=version)
         done, _ = await asyncio.gather(
             tried(scene.extend(bucket_id, version, ends_at=wanted)),
-            scene.access.give(scene.sender, scene.facility, Level.NONE),
+            scene.access.give(scene.sender, scene.facility, PrivilegeLevel.NONE),
         )
         assert ([wanted] if done is None else before) == await scene.ends(bucket_id)
         assert NotFound is await tried(scene.extend(bucket_id, version + 100, ends_at=None))

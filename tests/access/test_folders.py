@@ -11,23 +11,18 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
+from kernel.reading import PrivilegeLevel
 from plumbing.healing import heal
-from services.access.domain import (
-    NO_SIGHT,
-    Facility,
-    Level,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-)
+from services.access.domain import NO_SIGHT, Facility, Permission, PermissionGrant, Role, User
 from services.access.folders import MAX_FOLDER_MEMBERS, Folder, FolderSettings, Place, Showing
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import ADMIN, Access, refused
 from tests.clocks import NOON
 
 
-async def a_manager(access: Access, home: Facility, *more: Permission, level: Level = Level.VIEW) -> User:
+async def a_manager(
+    access: Access, home: Facility, *more: Permission, level: PrivilegeLevel = PrivilegeLevel.VIEW
+) -> User:
     manager = await access.manager(home, *more)
     await access.give(manager, home, level)
     return manager
@@ -110,7 +105,7 @@ async def test_who_may_show_a_case_to_others(access: Access, way: str) -> None:
     manager = await a_manager(access, home)
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
     sees = await access.user(Role.RADIOLOGIST)
-    await access.give(sees, home, Level.REPORT)
+    await access.give(sees, home, PrivilegeLevel.REPORT)
     folder_id = await access.folder(own)
     do = ways_around(access, folder_id, own)[way]
 
@@ -140,7 +135,7 @@ async def test_a_manager_shows_only_what_they_see_by_their_own_privilege(access:
     await refused(do(manager.login, case_id), Denied, None)
     assert NO_SIGHT == await access.check(own, case_id)
 
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     await do(manager.login, case_id)
     assert (await access.check(own, case_id)).allowed
 
@@ -159,7 +154,7 @@ async def test_nobody_may_do_more_with_a_case_than_the_manager_who_shows_it(
         home_facility_id=home.id,
         permissions=frozenset({PermissionGrant(Permission.ADMINISTER_ACCESS, home.id)}),
     )
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     held = PermissionGrant(permission, None if is_held_everywhere else home.id)
     user = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset({held}))
     lesser = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset())

@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 
 from kernel.errors import Denied, Invalid, NotFound
 from kernel.ids import BucketId, CaseId, FacilityId
-from services.access.buckets import MAX_CASES, MAX_CHANGES, Grant, Share, Standing, initials
-from services.access.domain import (
-    Level,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-)
+from kernel.reading import PrivilegeLevel
+from services.access.buckets import MAX_CASES, MAX_CHANGES, Grant, Share, Standing
+from services.access.describedcases import initials
+from services.access.domain import Permission, PermissionGrant, Role, User
 from tests.access.builders import a_bucket, a_user
 from tests.access.conftest import ADMIN, END, Access, Scene, refused
 from tests.clocks import NOON
@@ -35,7 +31,7 @@ async def test_sharing_by_privilege_needs_sight_images_reports_and_the_permissio
 
     async def somebody(*permissions: Permission, role: Role = Role.FACILITY_USER) -> User:
         user = await access.user(role, permissions=frozenset(map(PermissionGrant, permissions)))
-        await access.give(user, north, Level.VIEW)
+        await access.give(user, north, PrivilegeLevel.VIEW)
         return user
 
     images, report, create = Permission.VIEW_IMAGES, Permission.VIEW_REPORT, Permission.CREATE_SHARE
@@ -46,7 +42,7 @@ async def test_sharing_by_privilege_needs_sight_images_reports_and_the_permissio
         permissions=frozenset({PermissionGrant(images), PermissionGrant(report)})
         | {PermissionGrant(create, (await access.facility()).id)}
     )
-    await access.give(elsewhere, north, Level.VIEW)
+    await access.give(elsewhere, north, PrivilegeLevel.VIEW)
     await refused(scene.grant(scene.a_share(), by=elsewhere), Denied, None)
 
     await scene.grant(scene.a_share(), by=await somebody(images, report, create))
@@ -71,7 +67,7 @@ async def test_images_and_reports_that_only_a_share_gives_are_not_shared_by_priv
     """They may share what their privilege carries; what a share showed them was not to be shared on."""
     create = frozenset({PermissionGrant(Permission.CREATE_SHARE)})
     user = await scene.access.user(Role.REFERRING_PHYSICIAN, permissions=create)
-    await scene.access.give(user, scene.facility, Level.VIEW)
+    await scene.access.give(user, scene.facility, PrivilegeLevel.VIEW)
     await scene.grant(scene.a_share(user, allow_further_sharing=False))
 
     await refused(scene.grant(scene.a_share(), by=user), Denied, "case_ids")
@@ -91,7 +87,7 @@ async def test_a_case_that_the_sender_does_not_see_is_as_one_that_is_not_there(s
 
 async def test_a_share_is_of_cases_of_one_facility(scene: Scene) -> None:
     other = await scene.access.facility()
-    await scene.access.give(scene.sender, other, Level.VIEW)
+    await scene.access.give(scene.sender, other, PrivilegeLevel.VIEW)
     elsewhere = await scene.access.case(other)
 
     await refused(scene.grant(scene.a_share(case_ids=(scene.cases[0], elsewhere))), Invalid, "case_ids")
@@ -291,7 +287,7 @@ async def test_only_ones_own_active_bucket_is_shared_on(scene: Scene) -> None:
 
 async def test_only_what_the_bucket_holds_is_shared_on(scene: Scene) -> None:
     parent_id = await scene.grant(scene.a_share(allow_further_sharing=True))
-    await scene.access.give(scene.jane, scene.facility, Level.VIEW)  # sees the other one too
+    await scene.access.give(scene.jane, scene.facility, PrivilegeLevel.VIEW)  # sees the other one too
 
     share = scene.a_share(scene.john, parent_id=parent_id, case_ids=tuple(scene.cases))
     with pytest.raises(NotFound, match=str(scene.cases[1])):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.reading import PrivilegeLevel, ReadType
 from services.access.caseindex import NOT_READ, IndexedCase, Placement, Projection, Reading, ReadingState
-from services.access.domain import Facility, Level, ReadType, Role, User
+from services.access.domain import Facility, Role, User
 from services.access.late import LateImages
 from services.access.received import FIRST_PART, ReceivedStudy
 from tests.access.builders import a_facility, a_part, a_placement, a_reading, a_study, confirmed
@@ -41,8 +42,8 @@ async def late(access: Access, facility: Facility) -> list[LateImages | None]:
     found = []
     for role in (Role.RADIOLOGIST, Role.REFERRING_PHYSICIAN):
         user = await a_viewer(access, facility, role)
-        ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
-        decision, _ = await access.sight.check(
+        ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+        decision, _ = await access.questions.check(
             user.login, case.case_id, images=False, at_least=0, late_images=True
         )
         assert case.late == decision.late
@@ -52,7 +53,7 @@ async def late(access: Access, facility: Facility) -> list[LateImages | None]:
 
 async def a_viewer(access: Access, facility: Facility, role: Role) -> User:
     user = await access.user(role)
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
     return user
 
 
@@ -187,7 +188,7 @@ async def test_a_case_that_was_ready_to_read_stays_so_when_more_images_come(acce
     await access.case(facility, study)
 
     async def shown() -> tuple[str, int]:
-        ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+        ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
         return case.study_status_id, case.summary.instance_count
 
     assert ("READY_TO_READ", 10) == await shown()
@@ -228,5 +229,5 @@ async def test_a_study_that_joins_a_case_that_was_ready_leaves_it_ready(access: 
         ),
     )
 
-    ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
     assert ("READY_TO_READ", 2) == (case.study_status_id, case.summary.instance_count)

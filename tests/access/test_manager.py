@@ -17,23 +17,21 @@ from hypothesis import strategies as st
 
 from kernel.errors import Denied, Invalid, NotFound
 from kernel.ids import FacilityId, UserId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.account import Account
 from services.access.domain import (
     ROLES,
     CompiledUser,
     Facility,
-    Level,
     Permission,
     PermissionGrant,
     Privilege,
-    ReadType,
     Role,
-    Side,
     User,
     checked_privilege,
     compile_user,
+    effective_privilege,
     must_suit,
-    stand,
 )
 from services.access.manager import Manager, UserSettings
 from tests.access.builders import a_user
@@ -50,7 +48,7 @@ DATES = [None, TODAY - timedelta(days=9), TODAY + timedelta(days=9), TODAY + tim
 INSTANTS = [NOON, NOON + timedelta(days=30), NOON + timedelta(days=400)]
 ADMIN = Permission.ADMINISTER_ACCESS
 SOME = [Permission.VIEW_IMAGES, Permission.DELETE_STUDY, ADMIN]
-LEVELS = [Level.VIEW, Level.DRAFT, Level.REPORT]
+LEVELS = [PrivilegeLevel.VIEW, PrivilegeLevel.DRAFT, PrivilegeLevel.REPORT]
 USERS = [UserId(UUID(int=number)) for number in range(11, 15)]
 MANAGERS = USERS[:2]
 NOWHERE: frozenset[FacilityId] = frozenset()
@@ -131,9 +129,9 @@ class World:
         for at in INSTANTS:
             level = compiled.level_at(facility.id, at)
             powers |= {(at, each) for each in LEVELS if each <= level}
-            if level is Level.REPORT:
-                powers |= {(at, each) for each in compiled.standings[facility.id].read_types}
-            if level > Level.NONE and role.side is Side.GROUP:
+            if level is PrivilegeLevel.REPORT:
+                powers |= {(at, each) for each in compiled.effective[facility.id].read_types}
+            if level > PrivilegeLevel.NONE and role.side is Side.GROUP:
                 powers.add((at, "sees pre-reads"))
         if facility.id in self.shown[user_id]:
             powers |= shown_to(user.role)
@@ -151,12 +149,12 @@ class World:
         """What is stored of an account at a facility, whatever its role and activity make of it."""
         user = self.accounts[user_id]
         given = {grant.permission for grant in user.permissions if grant.facility_id in (None, facility.id)}
-        stored = self.privileges.get((user_id, facility.id), Privilege(Level.NONE))
-        standing = stand(stored, Role.ADMINISTRATOR, facility.time_zone)
+        stored = self.privileges.get((user_id, facility.id), Privilege(PrivilegeLevel.NONE))
+        effective = effective_privilege(stored, Role.ADMINISTRATOR, facility.time_zone)
         powers: set[Power] = given | {("stored", each) for each in LEVELS if each <= stored.level}
         powers |= {("stored", each) for each in stored.read_types}
         for at in INSTANTS:
-            powers |= {(at, each) for each in LEVELS if each <= standing.at(at)}
+            powers |= {(at, each) for each in LEVELS if each <= effective.at(at)}
         return powers
 
 
@@ -186,8 +184,8 @@ singly = st.frozensets(grants, max_size=3)
 
 @st.composite
 def some_privileges(draw: st.DrawFn) -> Privilege:
-    level = draw(st.sampled_from(Level))
-    if level is not Level.REPORT:
+    level = draw(st.sampled_from(PrivilegeLevel))
+    if level is not PrivilegeLevel.REPORT:
         return Privilege(level)
     types = draw(st.sampled_from([{ReadType.FINAL}, {ReadType.PRE_READ}, {ReadType.FINAL, ReadType.OTHER}]))
     return checked_privilege(level, draw(st.sampled_from(DATES)), frozenset(types))

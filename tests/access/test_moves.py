@@ -9,10 +9,11 @@ import pytest
 
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import CaseId, DeletionId, MoveId
+from kernel.reading import PrivilegeLevel, ReadType
 from services.access import events
 from services.access.buckets import Standing
 from services.access.caseindex import NOT_READ, Placement, Projection, ReadingState
-from services.access.domain import Level, Permission, PermissionGrant, ReadType, Role, User
+from services.access.domain import Permission, PermissionGrant, Role, User
 from services.access.moves import PATIENCE, Ending, Move
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
@@ -39,8 +40,8 @@ class Scene:
         self.case_id = self.placement.case_id
         self.mover = await self.a_mover(Role.ADMINISTRATOR)
         self.at_hub, self.at_endpoint = await access.user(), await access.user()
-        await access.give(self.at_hub, self.hub, Level.REPORT)
-        await access.give(self.at_endpoint, self.endpoint, Level.REPORT)
+        await access.give(self.at_hub, self.hub, PrivilegeLevel.REPORT)
+        await access.give(self.at_endpoint, self.endpoint, PrivilegeLevel.REPORT)
         return self
 
     async def a_mover(self, role: Role, *more: Permission) -> User:
@@ -69,7 +70,7 @@ class Scene:
     async def seen_by(self, user: User) -> bool:
         """Whether a user sees the case, asked in every way."""
         checked = (await self.access.check(user, self.case_id)).allowed
-        (many,) = await self.access.sight.check_many(user.login, [self.case_id])
+        (many,) = await self.access.questions.check_many(user.login, [self.case_id])
         assert checked == many.allowed == (self.case_id in await self.access.worklist(user))
         return checked
 
@@ -183,7 +184,7 @@ async def test_a_case_that_moves_can_neither_be_shown_to_others_nor_deleted(
         await access.user(),
         await access.user(permissions=frozenset({PermissionGrant(Permission.DELETE_STUDY)})),
     )
-    await access.give(deleter, scene.hub, Level.VIEW)
+    await access.give(deleter, scene.hub, PrivilegeLevel.VIEW)
     await scene.begin()
 
     with pytest.raises(NotFound):
@@ -327,7 +328,7 @@ async def test_a_share_that_was_blocked_when_its_case_moved_never_shows_it_again
 
 async def test_a_case_that_is_being_deleted_is_none(access: Access, scene: Scene) -> None:
     deleter = await access.user(permissions=frozenset({PermissionGrant(Permission.DELETE_STUDY)}))
-    await access.give(deleter, scene.hub, Level.VIEW)
+    await access.give(deleter, scene.hub, PrivilegeLevel.VIEW)
     await access.deletions.begin(deleter.login, "s", scene.case_id, DeletionId(uuid4()), force=False)
 
     with pytest.raises(NotFound):

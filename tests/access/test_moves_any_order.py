@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kernel.errors import ReadroomError
 from kernel.ids import FacilityId, MoveId
+from kernel.reading import PrivilegeLevel
 from services.access import events
 from services.access.caseindex import Placement
-from services.access.domain import Facility, Level, Permission, PermissionGrant, Role, User
+from services.access.domain import Facility, Permission, PermissionGrant, Role, User
 from services.access.moves import PATIENCE, Move
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import Access
@@ -70,7 +71,7 @@ async def test_nobody_sees_a_case_where_it_no_longer_is_and_in_the_end_it_is_see
         """By a list and by a question alike."""
         seen = []
         for facility, watcher in zip(facilities, watchers, strict=True):
-            (checked,) = await access.sight.check_many(watcher.login, [case_id])
+            (checked,) = await access.questions.check_many(watcher.login, [case_id])
             assert checked.allowed == (case_id in await access.worklist(watcher))
             if checked.allowed:
                 seen.append(facility.id)
@@ -114,7 +115,7 @@ async def _people(access: Access, facilities: Sequence[Facility]) -> list[User]:
     people = [await access.user(Role.ADMINISTRATOR, permissions=held)]
     for facility in facilities:
         people.append(await access.user())
-        await access.give(people[-1], facility, Level.VIEW)
+        await access.give(people[-1], facility, PrivilegeLevel.VIEW)
     return people
 
 

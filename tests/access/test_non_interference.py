@@ -20,12 +20,13 @@ from kernel.clock import MonotonicClock
 from kernel.countries import DEFAULT
 from kernel.errors import ReadroomError
 from kernel.ids import FolderId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.tokens import Verifier, mint
 from services.access import api
 from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState
-from services.access.domain import ROLES, Level, Permission, PermissionGrant, ReadType, Role, Side, User
+from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
 from tests.access.builders import a_facility, a_lock, a_placement, a_reading, a_study, a_user
@@ -258,7 +259,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
             await transaction.save_user(user, by="ada")
     for user in USERS:
         if user not in (GUEST, RECIPIENT):
-            await access.give(user, FACILITY, Level.VIEW)
+            await access.give(user, FACILITY, PrivilegeLevel.VIEW)
     await access.folders.grant_case(ADMIN, CASE_ID, GUEST.id)
     await access.share(RECIPIENT, CASE_ID, write_report=True)
 
@@ -268,7 +269,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
     api.serve(
         server,
-        access.sight,
+        access.questions,
         access.users,
         access.folders,
         access.buckets,

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.events import CasePlaced
+from kernel.reading import PrivilegeLevel
 from plumbing.healing import heal
 from services.access import answers
 from services.access.caseindex import IndexedCase, ListedCase, Placement
-from services.access.domain import ConfirmedStudy, Facility, Level, User
+from services.access.domain import ConfirmedStudy, Facility, User
 from services.access.received import (
     FIRST_PART,
     ReceivedPart,
@@ -55,13 +56,13 @@ def two_patients(**changes: Any) -> ReceivedStudy:
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
     return case
 
 
 async def a_viewer(access: Access, facility: Facility) -> User:
     user = await access.user()
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
     return user
 
 
@@ -232,7 +233,7 @@ async def test_many_cases_are_answered_without_their_counts(access: Access) -> N
     user = await a_viewer(access, facility)
     case_id = await access.case(facility, two_patients())
 
-    (decision,) = await access.sight.check_many(user.login, [case_id])
+    (decision,) = await access.questions.check_many(user.login, [case_id])
 
     assert (True, None) == (decision.allowed, decision.instance_count)
 

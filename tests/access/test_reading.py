@@ -8,6 +8,7 @@ import pytest
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId
+from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing.healing import heal
 from services.access.administration import HeldPrivilege
 from services.access.caseindex import (
@@ -19,7 +20,7 @@ from services.access.caseindex import (
     Reading,
     ReadingState,
 )
-from services.access.domain import Facility, Level, ReadType, Role, Side, User
+from services.access.domain import Facility, Role, User
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON
@@ -33,12 +34,12 @@ async def both_sides(access: Access, facility: Facility) -> tuple[User, User]:
     """Somebody of the group, and somebody of the facility."""
     radiologist, physician = await access.user(), await access.user(Role.REFERRING_PHYSICIAN)
     for user in (radiologist, physician):
-        await access.give(user, facility, Level.VIEW)
+        await access.give(user, facility, PrivilegeLevel.VIEW)
     return radiologist, physician
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
     return case
 
 
@@ -267,9 +268,9 @@ async def test_a_radiologist_is_given_pre_reads_and_a_physician_is_not(access: A
     radiologist, physician = await both_sides(access, facility)
     read_types = {ReadType.FINAL, ReadType.PRE_READ}
 
-    await access.give(radiologist, facility, Level.REPORT, read_types=read_types)
+    await access.give(radiologist, facility, PrivilegeLevel.REPORT, read_types=read_types)
     with pytest.raises(Invalid) as refused:
-        await access.give(physician, facility, Level.REPORT, read_types=read_types)
+        await access.give(physician, facility, PrivilegeLevel.REPORT, read_types=read_types)
 
     assert refused.value.field == "read_types"
     assert read_types == (await access.check(radiologist, case_id)).read_types
@@ -282,7 +283,9 @@ async def test_who_is_not_of_the_group_is_not_shown_who_pre_reads(access: Access
     facility = await access.facility()
     manager = await access.manager(facility)
     radiologist = await access.user(home_facility_id=facility.id)
-    await access.give(radiologist, facility, Level.REPORT, read_types={ReadType.FINAL, ReadType.PRE_READ})
+    await access.give(
+        radiologist, facility, PrivilegeLevel.REPORT, read_types={ReadType.FINAL, ReadType.PRE_READ}
+    )
 
     async def read_types(asker: str) -> list[frozenset[ReadType]]:
         held = await access.users.list_privileges(asker, radiologist.id)
@@ -304,8 +307,10 @@ async def test_a_privilege_for_pre_reads_alone_is_to_the_facility_side_one_to_dr
     manager = await access.manager(facility)
     pre_reads, drafts = [await access.user(home_facility_id=facility.id) for _ in range(2)]
     ends = date(2027, 1, 1)
-    await access.give(pre_reads, facility, Level.REPORT, expires_on=ends, read_types={ReadType.PRE_READ})
-    await access.give(drafts, facility, Level.DRAFT)
+    await access.give(
+        pre_reads, facility, PrivilegeLevel.REPORT, expires_on=ends, read_types={ReadType.PRE_READ}
+    )
+    await access.give(drafts, facility, PrivilegeLevel.DRAFT)
 
     async def held(asker: str, user: User) -> HeldPrivilege:
         [only] = await access.users.list_privileges(asker, user.id)
@@ -314,7 +319,7 @@ async def test_a_privilege_for_pre_reads_alone_is_to_the_facility_side_one_to_dr
     told = [await held(manager.login, each) for each in (pre_reads, drafts)]
     assert told[0] == replace(told[1], user_id=pre_reads.id)
     known = [await held(asker, pre_reads) for asker in (ADMIN, pre_reads.login)]
-    assert {(Level.REPORT, frozenset({ReadType.PRE_READ}))} == {
+    assert {(PrivilegeLevel.REPORT, frozenset({ReadType.PRE_READ}))} == {
         (each.privilege.level, each.privilege.read_types) for each in known
     }
     [described] = (await access.users.describe([pre_reads.id], []))[1]
@@ -327,16 +332,18 @@ async def test_a_save_of_what_is_shown_neither_takes_pre_reads_away_nor_tells_of
     """Else a manager of the facility learns by the version of the privilege who pre-reads there."""
     facility = await access.facility()
     manager = await access.manager(facility)
-    await access.give(manager, facility, Level.VIEW)
+    await access.give(manager, facility, PrivilegeLevel.VIEW)
     hidden = {ReadType.PRE_READ}
     for level, stored, shown in [
-        (Level.DRAFT, hidden, set()),
-        (Level.REPORT, {ReadType.FINAL} | hidden, {ReadType.FINAL}),
+        (PrivilegeLevel.DRAFT, hidden, set()),
+        (PrivilegeLevel.REPORT, {ReadType.FINAL} | hidden, {ReadType.FINAL}),
     ]:
         told = []
         for read_types in (stored, shown):
             user = await access.user(home_facility_id=facility.id)
-            await access.give(user, facility, Level.REPORT if read_types else level, read_types=read_types)
+            await access.give(
+                user, facility, PrivilegeLevel.REPORT if read_types else level, read_types=read_types
+            )
             [before] = await access.users.list_privileges(ADMIN, user.id)
             revision = await access.revision()
 
@@ -355,15 +362,15 @@ async def test_what_a_facility_shortens_keeps_its_pre_reads_until_it_is_no_level
     manager = await access.manager(facility)
     user = await access.user(home_facility_id=facility.id)
     both = frozenset({ReadType.FINAL, ReadType.PRE_READ})
-    await access.give(user, facility, Level.REPORT, read_types=both)
+    await access.give(user, facility, PrivilegeLevel.REPORT, read_types=both)
     ends = date(2027, 1, 1)
 
     await access.give(
-        user, facility, Level.REPORT, expires_on=ends, read_types={ReadType.FINAL}, by=manager.login
+        user, facility, PrivilegeLevel.REPORT, expires_on=ends, read_types={ReadType.FINAL}, by=manager.login
     )
     [held] = await access.users.list_privileges(ADMIN, user.id)
     assert (both, ends) == (held.privilege.read_types, held.privilege.expires_on)
 
-    await access.give(user, facility, Level.VIEW, by=manager.login)
+    await access.give(user, facility, PrivilegeLevel.VIEW, by=manager.login)
     [held] = await access.users.list_privileges(ADMIN, user.id)
-    assert (Level.VIEW, frozenset()) == (held.privilege.level, held.privilege.read_types)
+    assert (PrivilegeLevel.VIEW, frozenset()) == (held.privilege.level, held.privilege.read_types)

@@ -13,20 +13,12 @@ from hypothesis import strategies as st
 
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
+from kernel.reading import PrivilegeLevel
 from services.access import sightings
 from services.access.caseindex import ListedCase, Position
-from services.access.domain import (
-    NO_SIGHT,
-    ConfirmedStudy,
-    Level,
-    Path,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-)
+from services.access.domain import NO_SIGHT, ConfirmedStudy, Path, Permission, PermissionGrant, Role, User
 from services.access.received import FIRST_PART
-from services.access.usecases import Sight
+from services.access.usecases import Questions
 from tests.access.builders import (
     PrivilegeCase,
     a_bucket,
@@ -60,8 +52,8 @@ async def test_check_and_list_answer_what_the_user_may_do(access: Access, case: 
     access.clock.at = case.now
 
     decision = await access.check(user, case_id)
-    (again,) = await access.sight.check_many(user.login, [case_id])
-    listed = await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    (again,) = await access.questions.check_many(user.login, [case_id])
+    listed = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
 
     if case.expected is None:
         assert [NO_SIGHT, NO_SIGHT, []] == [decision, again, listed]
@@ -101,8 +93,8 @@ async def a_world(access: Access, random: Random) -> tuple[list[User], list[Case
     async with access.database.transaction() as transaction:
         for user in users:
             for facility in facilities:
-                level = random.choice(list(Level))
-                if level is not Level.NONE:
+                level = random.choice(list(PrivilegeLevel))
+                if level is not PrivilegeLevel.NONE:
                     await transaction.connection.execute(
                         "insert into privileges values ($1, $2, $3, null, '{}')", user.id, facility.id, level
                     )
@@ -134,7 +126,7 @@ async def everything(access: Access, user: User, page: int, **only: FacilityId) 
     seen: list[ListedCase] = []
     after = None
     while True:
-        listed = await access.sight.list_cases(
+        listed = await access.questions.list_cases(
             user.login, after, page, facility_id=only.get("facility_id"), at_least=0
         )
         seen += [case for case, _ in listed]
@@ -159,7 +151,7 @@ def test_the_worklist_is_exactly_what_check_allows(fresh_database: Any) -> None:
                         with pytest.raises(Unauthenticated):
                             await access.worklist(user)
                         continue
-                    checked = await access.sight.check_many(user.login, cases) if cases else []
+                    checked = await access.questions.check_many(user.login, cases) if cases else []
                     allowed = {case_id for case_id, each in zip(cases, checked, strict=True) if each.allowed}
                     listed = await everything(access, user, page)
                     order = [(case.received_at, case.case_id) for case in listed]
@@ -190,10 +182,10 @@ async def test_a_case_that_is_absent_and_one_that_is_unseen_answer_alike(access:
 )
 async def test_who_is_not_a_user_is_nobody(access: Access, login: str) -> None:
     for question in (
-        access.sight.check(login, CaseId(uuid4()), images=False, at_least=0),
-        access.sight.check_many(login, [CaseId(uuid4())]),
-        access.sight.check_permission(login, Permission.VIEW_IMAGES, None),
-        access.sight.list_cases(login, None, 10, facility_id=None, at_least=0),
+        access.questions.check(login, CaseId(uuid4()), images=False, at_least=0),
+        access.questions.check_many(login, [CaseId(uuid4())]),
+        access.questions.check_permission(login, Permission.VIEW_IMAGES, None),
+        access.questions.list_cases(login, None, 10, facility_id=None, at_least=0),
         access.users.list_users(login, "", 10),
         access.folders.grant_case(login, CaseId(uuid4()), access.admin.id),
     ):
@@ -215,9 +207,9 @@ async def test_who_was_deactivated_is_nobody_from_that_moment(access: Access) ->
 async def test_a_login_is_found_without_regard_to_case(access: Access) -> None:
     user = await access.user(login="jane")
     case_id = await access.case(facility := await access.facility())
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
 
-    decision, _ = await access.sight.check("JANE", case_id, images=False, at_least=0)
+    decision, _ = await access.questions.check("JANE", case_id, images=False, at_least=0)
 
     assert decision.allowed
 
@@ -234,19 +226,19 @@ async def test_what_was_compiled_before_a_change_counts_for_nothing_after_it(
     facility = await access.facility()
     user = await access.user()
     case_id = await access.case(facility)
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
 
     async def sees() -> bool:
         match question:
             case "check":
                 return (await access.check(user, case_id)).allowed
             case "check_many":
-                return (await access.sight.check_many(user.login, [case_id]))[0].allowed
+                return (await access.questions.check_many(user.login, [case_id]))[0].allowed
             case "list":
                 return await access.worklist(user) == [case_id]
             case _:
                 with suppress(NotFound):  # as for a facility that does not exist
-                    held = await access.sight.check_permission(
+                    held = await access.questions.check_permission(
                         user.login, Permission.VIEW_IMAGES, facility.id
                     )
                     return held[0]
@@ -267,27 +259,27 @@ async def test_a_privilege_revoked_between_compiling_and_asking_is_not_used(acce
     facility = await access.facility()
     user = await access.user()
     case_id = await access.case(facility)
-    await access.give(user, facility, Level.REPORT)
+    await access.give(user, facility, PrivilegeLevel.REPORT)
 
-    class RevokingAfterwards(Sight):
+    class RevokingAfterwards(Questions):
         async def _compile(self, statements: Any, login: str) -> Any:
             compiled = await super()._compile(statements, login)
             if compiled.facilities:
-                await access.give(user, facility, Level.NONE)
+                await access.give(user, facility, PrivilegeLevel.NONE)
             return compiled
 
     sight = RevokingAfterwards(access.database, access.clock)
 
     decision, _ = await sight.check(user.login, case_id, images=False, at_least=0)
     assert not decision.allowed
-    await access.give(user, facility, Level.REPORT)
+    await access.give(user, facility, PrivilegeLevel.REPORT)
     assert [] == await sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
 
 
 async def test_a_user_who_never_stops_changing_is_told_to_come_back(access: Access) -> None:
     user = await access.user()
 
-    class Restless(Sight):
+    class Restless(Questions):
         async def _compile(self, statements: Any, login: str) -> Any:
             compiled = await super()._compile(statements, login)
             async with access.database.transaction() as transaction:
@@ -304,12 +296,12 @@ async def test_a_revision_that_has_not_arrived_is_not_guessed(access: Access) ->
     user = await access.user()
     revision = await access.revision()
 
-    _, decided_on = await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision)
+    _, decided_on = await access.questions.check(user.login, CaseId(uuid4()), images=False, at_least=revision)
     assert revision == decided_on
     with pytest.raises(Unavailable):
-        await access.sight.check(user.login, CaseId(uuid4()), images=False, at_least=revision + 1)
+        await access.questions.check(user.login, CaseId(uuid4()), images=False, at_least=revision + 1)
     with pytest.raises(Unavailable):
-        await access.sight.list_cases(user.login, None, 10, facility_id=None, at_least=revision + 1)
+        await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=revision + 1)
 
 
 async def test_only_so_many_users_are_kept_compiled(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +309,7 @@ async def test_only_so_many_users_are_kept_compiled(access: Access, monkeypatch:
     for user in [await access.user() for _ in range(4)]:
         await access.check(user, CaseId(uuid4()))
 
-    assert 2 == len(access.sight._compiled)
+    assert 2 == len(access.questions._compiled)
 
 
 # Images and their studies
@@ -330,14 +322,14 @@ async def test_the_studies_of_a_case_are_told_only_when_images_are_asked_for_and
     with_images = await access.user()
     without = await access.user(Role.REFERRING_PHYSICIAN)
     for user in (with_images, without):
-        await access.give(user, facility, Level.VIEW)
+        await access.give(user, facility, PrivilegeLevel.VIEW)
     whole, partly = a_study(), a_study(("1.1", "CT", 3), ("1.2", "CT", 4))
     placed = {confirmed(whole, *whole.parts), ConfirmedStudy(partly.id, ("1.1",), (FIRST_PART,))}
     placement = a_placement(facility.id, *placed)
     await access.hear(whole, partly, placement)
 
     async def studies(user: User, *, images: bool) -> set[ConfirmedStudy]:
-        decision, _ = await access.sight.check(user.login, placement.case_id, images=images, at_least=0)
+        decision, _ = await access.questions.check(user.login, placement.case_id, images=images, at_least=0)
         return set(decision.studies)
 
     assert placed == await studies(with_images, images=True)
@@ -351,12 +343,12 @@ async def test_the_studies_of_a_case_are_told_only_when_images_are_asked_for_and
 async def test_a_thousand_cases_are_checked_in_the_order_asked(access: Access) -> None:
     facility = await access.facility()
     user = await access.user()
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
     seen = await access.case(facility)
     hidden = await access.case(await access.facility())
     asked = [seen, hidden, CaseId(uuid4()), seen] * 250
 
-    decisions = await access.sight.check_many(user.login, asked)
+    decisions = await access.questions.check_many(user.login, asked)
 
     assert [True, False, False, True] * 250 == [decision.allowed for decision in decisions]
 
@@ -364,7 +356,7 @@ async def test_a_thousand_cases_are_checked_in_the_order_asked(access: Access) -
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_neither_none_nor_more_than_a_thousand(access: Access, count: int) -> None:
     with pytest.raises(Invalid) as refused:
-        await access.sight.check_many(ADMIN, [CaseId(uuid4())] * count)
+        await access.questions.check_many(ADMIN, [CaseId(uuid4())] * count)
 
     assert refused.value.field == "case_ids"
 
@@ -372,7 +364,7 @@ async def test_neither_none_nor_more_than_a_thousand(access: Access, count: int)
 async def test_pages_stay_complete_while_cases_arrive(access: Access) -> None:
     facility = await access.facility()
     user = await access.user()
-    await access.give(user, facility, Level.VIEW)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
 
     async def arrive(minute: int) -> CaseId:
         return await access.case(facility, a_study(received_at=NOON + timedelta(minutes=minute)))
@@ -381,7 +373,7 @@ async def test_pages_stay_complete_while_cases_arrive(access: Access) -> None:
     seen: list[CaseId] = []
     after = None
     for number in range(100):
-        listed = await access.sight.list_cases(user.login, after, 3, facility_id=None, at_least=0)
+        listed = await access.questions.list_cases(user.login, after, 3, facility_id=None, at_least=0)
         seen += [case.case_id for case, _ in listed]
         if len(listed) < 3:
             break
@@ -396,7 +388,7 @@ async def test_pages_stay_complete_while_cases_arrive(access: Access) -> None:
 async def test_the_worklist_of_one_facility(access: Access) -> None:
     north, south = await access.facility(), await access.facility()
     user = await access.user()
-    await access.give(user, north, Level.VIEW)
+    await access.give(user, north, PrivilegeLevel.VIEW)
     here, granted, in_folder = await access.case(north), await access.case(south), await access.case(south)
     await access.folders.grant_case(ADMIN, granted, user.id)
     await access.folders.put_in_folder(ADMIN, await access.folder(user), in_folder)
@@ -420,11 +412,11 @@ async def test_a_permission_is_held_everywhere_or_singly(access: Access) -> None
         )
     )
 
-    await access.give(user, south, Level.VIEW)
+    await access.give(user, south, PrivilegeLevel.VIEW)
     stranger = await access.facility()
 
     async def holds(permission: Permission, facility_id: FacilityId | None) -> tuple[bool, set[UUID]]:
-        allowed, singly, *_ = await access.sight.check_permission(user.login, permission, facility_id)
+        allowed, singly, *_ = await access.questions.check_permission(user.login, permission, facility_id)
         return allowed, set(singly)
 
     assert (True, set()) == await holds(Permission.UPLOAD_STUDY, None)
@@ -442,8 +434,8 @@ async def test_what_is_asked_leaves_no_audit_row(access: Access) -> None:
     before = await access.audited()
 
     await access.check(access.admin, CaseId(uuid4()))
-    await access.sight.check_many(ADMIN, [CaseId(uuid4())])
-    await access.sight.check_permission(ADMIN, Permission.ADMINISTER_ACCESS, None)
+    await access.questions.check_many(ADMIN, [CaseId(uuid4())])
+    await access.questions.check_permission(ADMIN, Permission.ADMINISTER_ACCESS, None)
     await access.worklist(access.admin)
 
     assert before == await access.audited()
@@ -453,7 +445,7 @@ async def test_a_case_seen_by_several_ways_is_listed_once(access: Access) -> Non
     facility = await access.facility()
     user = await access.user()
     case_id = await access.case(facility)
-    await access.give(user, facility, Level.REPORT)
+    await access.give(user, facility, PrivilegeLevel.REPORT)
     await access.folders.grant_case(ADMIN, case_id, user.id)
     for name in ("one", "other"):
         await access.folders.put_in_folder(ADMIN, await access.folder(user, name=name), case_id)
@@ -489,7 +481,7 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
     facilities = [await access.facility() for _ in range(3)]
     user = await access.user()
     for facility in facilities:
-        await access.give(user, facility, Level.VIEW)
+        await access.give(user, facility, PrivilegeLevel.VIEW)
     folder_id = await access.folder(user)
     template = await access.case(facilities[0])
     async with access.database.transaction() as transaction:

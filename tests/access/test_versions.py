@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from kernel.errors import Conflict
-from services.access.domain import Facility, Level, Role, checked_privilege
+from kernel.reading import PrivilegeLevel
+from services.access.domain import Facility, Role, checked_privilege
 from tests.access.conftest import ADMIN, Access
 from tests.access.test_administration import refused, save
 from tests.clocks import NOON
@@ -33,7 +34,7 @@ async def test_a_user_is_saved_only_from_the_version_that_is_stored(access: Acce
 @pytest.mark.proves("A68", part="users")
 async def test_whatever_a_user_is_compiled_from_is_part_of_their_version(access: Access) -> None:
     loaded, facility = await save(access, login="jane"), await access.facility()
-    await access.give(loaded, facility, Level.VIEW)
+    await access.give(loaded, facility, PrivilegeLevel.VIEW)
     await refused(save(access, user=loaded, version=loaded.version, name="X"), Conflict, "version")
 
     loaded = await access.stored(loaded.id)
@@ -47,7 +48,7 @@ async def test_whatever_a_user_is_compiled_from_is_part_of_their_version(access:
 async def test_a_privilege_is_saved_only_from_the_version_that_is_stored(access: Access) -> None:
     facility, user = await access.facility("North"), await access.user(login="jane")
 
-    async def give(level: Level, version: int) -> int:
+    async def give(level: PrivilegeLevel, version: int) -> int:
         privilege = checked_privilege(level, None, frozenset(), version)
         held, _ = await access.users.save_privilege(ADMIN, user.id, facility.id, privilege)
         (listed,) = await access.users.list_privileges(ADMIN, user.id) or [held]
@@ -55,17 +56,17 @@ async def test_a_privilege_is_saved_only_from_the_version_that_is_stored(access:
         assert held.privilege.version == listed.privilege.version
         return held.privilege.version
 
-    first = await give(Level.VIEW, 0)
-    second = await give(Level.DRAFT, first)
+    first = await give(PrivilegeLevel.VIEW, 0)
+    second = await give(PrivilegeLevel.DRAFT, first)
     for version, what in ((first, "was changed by"), (0, "exists already"), (second + 1, "was changed")):
         with pytest.raises(Conflict, match=what) as refusal:
-            await give(Level.REPORT, version)
+            await give(PrivilegeLevel.REPORT, version)
         assert "the privilege of `jane` at `North`" in refusal.value.sentence
         assert "by `ada` on 2026-11-01 at 12:00:00 UTC" in refusal.value.sentence
-    assert 0 == await give(Level.NONE, second)
+    assert 0 == await give(PrivilegeLevel.NONE, second)
     with pytest.raises(Conflict, match="was removed by `ada`"):
-        await give(Level.REPORT, second)
-    third = await give(Level.VIEW, 0)
+        await give(PrivilegeLevel.REPORT, second)
+    third = await give(PrivilegeLevel.VIEW, 0)
     assert third not in {0, first, second}
 
 
@@ -79,7 +80,7 @@ async def test_a_privilege_that_the_version_before_gave_can_be_saved(access: Acc
     (held,) = await access.users.list_privileges(ADMIN, user.id)
     assert 1 == held.privilege.version
 
-    await access.give(user, facility, Level.DRAFT)
+    await access.give(user, facility, PrivilegeLevel.DRAFT)
 
     (held,) = await access.users.list_privileges(ADMIN, user.id)
-    assert (Level.DRAFT, 2) == (held.privilege.level, held.privilege.version)
+    assert (PrivilegeLevel.DRAFT, 2) == (held.privilege.level, held.privilege.version)

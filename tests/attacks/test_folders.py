@@ -17,17 +17,9 @@ from hypothesis import strategies as st
 
 from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.ids import CaseId, FolderId, UserId
+from kernel.reading import PrivilegeLevel
 from services.access.caseindex import Placement
-from services.access.domain import (
-    NO_SIGHT,
-    Facility,
-    Level,
-    Path,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-)
+from services.access.domain import NO_SIGHT, Facility, Path, Permission, PermissionGrant, Role, User
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import ADMIN, Access, start
 
@@ -70,7 +62,7 @@ async def test_a_manager_shows_no_case_to_foreign_members_of_a_folder(access: Ac
     home, elsewhere = await access.facility(), await access.facility()
     case_id = await access.case(home)
     manager = await access.manager(home)
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
     stranger = await access.user(Role.FACILITY_USER, home_facility_id=elsewhere.id)
     foreign, mixed, empty = (
@@ -97,7 +89,7 @@ async def test_whoever_only_sees_a_case_learns_nothing_of_whom_else_it_is_shown_
     home, elsewhere = await access.facility(), await access.facility()
     case_id = await access.case(elsewhere)
     manager = await access.manager(home)
-    await access.give(manager, elsewhere, Level.VIEW)
+    await access.give(manager, elsewhere, PrivilegeLevel.VIEW)
     stranger = await access.user(home_facility_id=elsewhere.id)
     foreign = await access.folder(stranger)
     if is_shown:
@@ -123,7 +115,7 @@ async def test_foreign_folders_users_and_cases_answer_like_absent_ones_on_every_
     home, elsewhere = await access.facility(), await access.facility()
     here, there = await access.case(home), await access.case(elsewhere)
     manager = await access.manager(home)
-    await access.give(manager, home, Level.VIEW)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     stranger = await access.user(home_facility_id=elsewhere.id)
     foreign = await access.folder(stranger)
     await access.folders.grant_case(ADMIN, there, stranger.id)
@@ -168,7 +160,7 @@ async def test_foreign_folders_users_and_cases_answer_like_absent_ones_on_every_
 async def test_what_a_manager_gave_at_a_hub_ends_when_the_case_goes_to_its_endpoint(access: Access) -> None:
     hub, endpoint = await access.facility(), await access.facility()
     manager = await access.manager(hub)
-    await access.give(manager, hub, Level.VIEW)
+    await access.give(manager, hub, PrivilegeLevel.VIEW)
     study = a_study()
     placement = a_placement(hub.id, study, undistributed=True)
     await access.hear(study, placement)
@@ -195,7 +187,7 @@ class World:
     users: list[User] = field(default_factory=list)
     folders: dict[FolderId, list[User]] = field(default_factory=dict)
     placements: dict[CaseId, Placement] = field(default_factory=dict)
-    levels: dict[tuple[UserId, Any], Level] = field(default_factory=dict)
+    levels: dict[tuple[UserId, Any], PrivilegeLevel] = field(default_factory=dict)
     given: set[tuple[CaseId, Path, UserId | FolderId]] = field(default_factory=set)
     times_given: int = 0
 
@@ -217,8 +209,8 @@ class World:
             )
             self.managers.append(manager)
             if pick.random() < 0.6:
-                await access.give(manager, home, Level.VIEW)
-                self.levels[manager.id, home.id] = Level.VIEW
+                await access.give(manager, home, PrivilegeLevel.VIEW)
+                self.levels[manager.id, home.id] = PrivilegeLevel.VIEW
         self.users = [
             await access.user(
                 Role.FACILITY_USER,
@@ -246,7 +238,7 @@ class World:
         holds = manager.permissions
         return (
             manager.home_facility_id == owner
-            and self.levels.get((manager.id, owner), Level.NONE) >= Level.VIEW
+            and self.levels.get((manager.id, owner), PrivilegeLevel.NONE) >= PrivilegeLevel.VIEW
             and bool(users)
             and all(user.home_facility_id == manager.home_facility_id for user in users)
             and all(
@@ -306,7 +298,7 @@ class World:
                     paths.add(Path.FOLDER)
                 decision = await self.access.check(user, case_id)
                 assert paths == set(decision.paths)
-                assert decision.level is (Level.VIEW if paths else Level.NONE)
+                assert decision.level is (PrivilegeLevel.VIEW if paths else PrivilegeLevel.NONE)
 
 
 async def done(act: Awaitable[object]) -> bool:

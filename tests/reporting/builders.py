@@ -8,7 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from kernel.ids import CaseId, FacilityId
-from services.reporting.domain import NO_SIGHT, PUBLIC, Level, Permit, ReadType, Side, Sight
+from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
+from services.reporting.domain import NO_SIGHT, Permit, Sight
 
 LEASE = timedelta(minutes=5)
 NORTH = FacilityId(uuid4())
@@ -17,14 +18,14 @@ ACTING: ContextVar[str] = ContextVar("acting")
 """On whose behalf access is asked; over the wire their token tells."""
 
 
-def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:
+def a_sight(level: PrivilegeLevel = PrivilegeLevel.REPORT, **changes: Any) -> Sight:
     """What a radiologist of the facility North may do, who completes every read type."""
     values: dict[str, Any] = {
         "allowed": True,
         "level": level,
         "reports": True,
         "side": Side.GROUP,
-        "read_types": frozenset(ReadType) if level is Level.REPORT else frozenset(),
+        "read_types": frozenset(ReadType) if level is PrivilegeLevel.REPORT else frozenset(),
         "facility_id": NORTH,
         "revision": "r1",
     }
@@ -33,14 +34,18 @@ def a_sight(level: Level = Level.REPORT, **changes: Any) -> Sight:
     return Sight(**own | values)
 
 
-def a_sight_by_share(level: Level = Level.REPORT, **changes: Any) -> Sight:
+def a_sight_by_share(level: PrivilegeLevel = PrivilegeLevel.REPORT, **changes: Any) -> Sight:
     """What the same radiologist may do where they see the case by a share alone, with write access."""
-    by_share = {"own_level": Level.NONE, "own_read_types": frozenset(), "read_types": PUBLIC}
+    by_share = {
+        "own_level": PrivilegeLevel.NONE,
+        "own_read_types": frozenset(),
+        "read_types": PUBLIC_READ_TYPES,
+    }
     return a_sight(level, **by_share | changes)
 
 
 def a_facility_sight(**changes: Any) -> Sight:
-    return a_sight(Level.VIEW, **{"side": Side.FACILITY} | changes)
+    return a_sight(PrivilegeLevel.VIEW, **{"side": Side.FACILITY} | changes)
 
 
 @dataclass

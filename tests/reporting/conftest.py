@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from kernel.ids import UUID7, CaseId
+from kernel.reading import ReadType
 from plumbing.db import Database
-from services.reporting.domain import ReadType, Sight, Written
+from services.reporting.domain import Sight, Written
 from services.reporting.store import ReportingTransaction
 from services.reporting.usecases import Acts, Described, Readings, ReadTypes
 from tests.clocks import Clock

@@ -11,8 +11,9 @@ import yaml
 
 from kernel import errors
 from kernel.ids import ReportId
+from kernel.reading import PrivilegeLevel, ReadType
 from services.access import domain as access
-from services.reporting.domain import NO_SIGHT, Level, ReadType, Side, Sight, Written
+from services.reporting.domain import NO_SIGHT, Sight, Written
 from tests.access import builders as access_builders
 from tests.clocks import NOON
 from tests.reporting.builders import NORTH
@@ -61,20 +62,20 @@ def _sight(login: str, given: Mapping[str, Any], privilege: str | None = None) -
     if privilege in (None, "nobody"):
         return NO_SIGHT
     role = access.Role(given["role"])
-    read_types = frozenset(access.ReadType(each) for each in given.get("may complete", access.ReadType))
-    level = access.Level[str(privilege).upper()]
-    stored = access.Privilege(level, None, read_types if level is access.Level.REPORT else frozenset())
+    read_types = frozenset(ReadType(each) for each in given.get("may complete", ReadType))
+    level = PrivilegeLevel[str(privilege).upper()]
+    stored = access.Privilege(level, None, read_types if level is PrivilegeLevel.REPORT else frozenset())
     north = access_builders.a_facility(id=NORTH)
     user = access.compile_user(access_builders.a_user(role, login=login), [(north, stored)], ())
     decision = access.decide(user, NORTH, (access.Path.PRIVILEGE,), NOON)
     return Sight(
         allowed=decision.allowed,
-        level=Level(decision.level),
+        level=decision.level,
         reports=decision.reports,
-        side=Side(decision.side),
-        read_types=frozenset(ReadType(each) for each in decision.read_types),
-        own_level=Level(decision.own_level),
-        own_read_types=frozenset(ReadType(each) for each in decision.own_read_types),
+        side=decision.side,
+        read_types=decision.read_types,
+        own_level=decision.own_level,
+        own_read_types=decision.own_read_types,
         facility_id=NORTH,
         name=login,
     )

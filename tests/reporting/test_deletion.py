@@ -11,7 +11,8 @@ import pytest
 from kernel.errors import NotFound, ReadroomError
 from kernel.events import CasePurged
 from kernel.ids import CaseId
-from services.reporting.domain import NO_SIGHT, Level, ReadType, Sight
+from kernel.reading import PrivilegeLevel, ReadType
+from services.reporting.domain import NO_SIGHT, Sight
 from tests.reporting.builders import a_sight
 from tests.reporting.conftest import Reporting, a_case
 
@@ -31,7 +32,7 @@ async def everything(reporting: Reporting) -> None:
     await ada.break_lock()
     await vos.lock()
     await vos.save_draft("PLANTED draft")
-    vos = reporting.user("vos", a_sight(Level.VIEW))
+    vos = reporting.user("vos", a_sight(PrivilegeLevel.VIEW))
     with pytest.raises(ReadroomError):
         await vos.complete(FINAL, "PLANTED kept")
 

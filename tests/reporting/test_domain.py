@@ -10,6 +10,7 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound
 from kernel.ids import CaseId
+from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 from services.reporting.domain import (
     AFTER_FINAL,
     LOCKING,
@@ -17,19 +18,15 @@ from services.reporting.domain import (
     MAX_CASE_REPORTS,
     MAX_TEXT_CHARACTERS,
     NO_SIGHT,
-    PUBLIC,
     SIDES,
     Act,
     BrokenLock,
     Issued,
     Keep,
-    Level,
     Lock,
     Person,
     Reading,
-    ReadType,
     Refusal,
-    Side,
     Standing,
     Then,
     active_read_types,
@@ -173,10 +170,10 @@ NOT_LOCKED = Conflict("you do not hold the lock of this case")
         (NO_SIGHT, NOT_LOCKED, NotFound, None, False),
         (NO_SIGHT, None, Expired, Keep.FOR_AUTHOR, True),
         (a_sight(being_deleted=True), None, NotFound, None, False),
-        (a_sight(Level.VIEW), NOT_LOCKED, Expired, None, False),
-        (a_sight(Level.VIEW), None, Expired, Keep.FOR_AUTHOR, True),
-        (a_sight(Level.DRAFT), None, Expired, Keep.DRAFT, True),
-        (a_sight(Level.DRAFT), NOT_LOCKED, Expired, Keep.DRAFT, False),
+        (a_sight(PrivilegeLevel.VIEW), NOT_LOCKED, Expired, None, False),
+        (a_sight(PrivilegeLevel.VIEW), None, Expired, Keep.FOR_AUTHOR, True),
+        (a_sight(PrivilegeLevel.DRAFT), None, Expired, Keep.DRAFT, True),
+        (a_sight(PrivilegeLevel.DRAFT), NOT_LOCKED, Expired, Keep.DRAFT, False),
         (a_sight(), NOT_LOCKED, Conflict, Keep.DRAFT, False),
         (a_sight(instance_count=0), NOT_LOCKED, Conflict, Keep.DRAFT, False),
         (a_sight(instance_count=0), None, Conflict, Keep.DRAFT, False),
@@ -204,7 +201,9 @@ def test_a_case_without_a_confirmed_image_is_not_completed_and_the_refusal_says_
 
 
 def test_what_was_never_his_is_denied_and_what_he_lost_has_expired() -> None:
-    never = refused(a_reading(), FINAL, before=a_sight(Level.DRAFT), sight=a_sight(Level.DRAFT))
+    never = refused(
+        a_reading(), FINAL, before=a_sight(PrivilegeLevel.DRAFT), sight=a_sight(PrivilegeLevel.DRAFT)
+    )
     assert never is not None
     assert Denied is type(never.error)
 
@@ -212,7 +211,7 @@ def test_what_was_never_his_is_denied_and_what_he_lost_has_expired() -> None:
 @pytest.mark.parametrize("side", [Side.FACILITY, Side.NONE])
 def test_a_pre_read_is_completed_on_the_group_side_only(side: Side) -> None:
     sight = a_sight(side=side)
-    assert PUBLIC == {each for each in ReadType if sight.completes(each, ALL)}
+    assert PUBLIC_READ_TYPES == {each for each in ReadType if sight.completes(each, ALL)}
 
 
 def test_a_final_report_closes_a_reopened_case_and_no_other_does() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from kernel.errors import Expired, Unavailable
 from kernel.ids import CaseId
-from services.reporting.domain import Level, ReadType, Sight
+from kernel.reading import PrivilegeLevel, ReadType
+from services.reporting.domain import Sight
 from services.reporting.usecases import DECISIONS, FRESH_S
 from tests.reporting.builders import Access, a_sight
 from tests.reporting.conftest import Reporting, start
@@ -97,7 +98,7 @@ async def test_a_decision_that_has_grown_old_before_the_commit_is_made_anew(
         await other.lock_reading(reporting.case_id)
         completing = asyncio.create_task(vos.complete(FINAL, "nodule"))
         await eventually(one_waits)
-        reporting.access.sights["vos"] = a_sight(Level.VIEW)
+        reporting.access.sights["vos"] = a_sight(PrivilegeLevel.VIEW)
         seconds.passed += FRESH_S * 1.5
 
     with pytest.raises(Expired, match="for you alone"):

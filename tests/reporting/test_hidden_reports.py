@@ -6,7 +6,7 @@ import pytest
 
 from kernel.errors import Denied, NotFound
 from kernel.ids import ReportId
-from services.reporting.domain import ReadType
+from kernel.reading import ReadType
 from tests.clocks import NOON
 from tests.reporting.builders import a_facility_sight, a_sight
 from tests.reporting.conftest import Actor, Reporting, start

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.reporting.domain import SIDES, Reading, ReadType, Side
+from kernel.reading import ReadType, Side
+from services.reporting.domain import SIDES, Reading
 from services.reporting.projections import project
 from tests.clocks import NOON
 from tests.reporting.builders import a_sight

@@ -9,16 +9,8 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unauthenticated
 from kernel.events import ReadingChanged
-from services.reporting.domain import (
-    MAX_CASE_BYTES,
-    NO_SIGHT,
-    Level,
-    Reading,
-    ReadType,
-    Side,
-    Sight,
-    Written,
-)
+from kernel.reading import PrivilegeLevel, ReadType, Side
+from services.reporting.domain import MAX_CASE_BYTES, NO_SIGHT, Reading, Sight, Written
 from services.reporting.projections import project
 from services.reporting.usecases import VERSIONS_PAGE
 from tests.clocks import NOON
@@ -119,8 +111,8 @@ async def test_of_a_break_and_a_signature_at_once_one_wins_and_the_text_stays(re
 @pytest.mark.parametrize(
     ("now", "word", "kept", "lock_stays"),
     [
-        (a_sight(Level.DRAFT), Expired, [("nodule", False)], False),
-        (a_sight(Level.VIEW), Expired, [("nodule", True)], False),
+        (a_sight(PrivilegeLevel.DRAFT), Expired, [("nodule", False)], False),
+        (a_sight(PrivilegeLevel.VIEW), Expired, [("nodule", True)], False),
         (NO_SIGHT, Expired, [("nodule", True)], False),
         (a_sight(instance_count=0), Conflict, [("nodule", False)], True),
         (a_sight(read_types=frozenset({PRELIMINARY})), Expired, [("nodule", False)], True),
@@ -258,7 +250,7 @@ async def test_a_reading_tells_the_end_of_its_lock_and_needs_no_fact_when_it_com
 async def test_a_case_of_which_nothing_can_be_told_is_not_found_and_has_no_version(
     reporting: Reporting,
 ) -> None:
-    await tried(reporting.user("ito", a_sight(Level.DRAFT)).save_draft("x"))
+    await tried(reporting.user("ito", a_sight(PrivilegeLevel.DRAFT)).save_draft("x"))
 
     with pytest.raises(NotFound):
         await reporting.described()
@@ -266,7 +258,7 @@ async def test_a_case_of_which_nothing_can_be_told_is_not_found_and_has_no_versi
 
 
 async def test_a_draft_is_told_of_and_shown_in_no_projection(reporting: Reporting) -> None:
-    ito = reporting.user("ito", a_sight(Level.DRAFT))
+    ito = reporting.user("ito", a_sight(PrivilegeLevel.DRAFT))
     await tried(ito.complete(FINAL, "x"))  # leaves a draft without a lock
 
     assert ([], [("x", False)]) == said(await ito.sees())

@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Denied, Expired
-from services.reporting.domain import (
-    Level,
-    ReadType,
-    Report,
-    Sight,
-)
+from kernel.reading import PrivilegeLevel, ReadType
+from services.reporting.domain import Report, Sight
 from services.reporting.projections import State
 from tests.reporting.builders import a_sight, a_sight_by_share
 from tests.reporting.conftest import Actor, Reporting
@@ -70,7 +66,7 @@ async def test_the_recipients_own_privilege_keeps_both(reporting: Reporting) -> 
     vos = reporting.user("vos", a_sight())
     other = await a_report(vos, ReadType.OTHER, "fracture")
     report = await a_report(vos)
-    own: dict[str, Any] = {"own_level": Level.REPORT, "own_read_types": frozenset({FINAL})}
+    own: dict[str, Any] = {"own_level": PrivilegeLevel.REPORT, "own_read_types": frozenset({FINAL})}
     ray = reporting.user("ray", a_sight_by_share(**own))
 
     await ray.add_addendum(report.id, "4 mm")
@@ -82,12 +78,12 @@ async def test_the_recipients_own_privilege_keeps_both(reporting: Reporting) -> 
 async def test_a_share_breaks_nobodys_lock(reporting: Reporting) -> None:
     """An administrator of the group holds `lock.break` everywhere, also where a share alone brought them."""
     await reporting.user("vos", a_sight()).lock()
-    adam = reporting.user("adam", a_sight_by_share(Level.VIEW))
+    adam = reporting.user("adam", a_sight_by_share(PrivilegeLevel.VIEW))
     reporting.access.permit("adam", "lock.break")
 
     with pytest.raises(Denied, match="a share does not break locks"):
         await adam.break_lock()
-    reporting.access.sights["adam"] = a_sight(Level.VIEW)
+    reporting.access.sights["adam"] = a_sight(PrivilegeLevel.VIEW)
     await adam.break_lock()
 
 
@@ -103,14 +99,14 @@ async def test_a_lock_outlives_the_share_by_its_lease_only_and_signs_nothing(rep
     await reporting.user("vos", a_sight()).lock()
 
 
-levels, types = st.sampled_from(Level), st.frozensets(st.sampled_from(ReadType))
+levels, types = st.sampled_from(PrivilegeLevel), st.frozensets(st.sampled_from(ReadType))
 
 
 @given(levels, types, levels, types, st.sampled_from(ReadType), types, st.booleans())
 def test_a_share_never_counts_for_what_is_not_of_ones_own(
-    level: Level,
+    level: PrivilegeLevel,
     read_types: frozenset[ReadType],
-    own_level: Level,
+    own_level: PrivilegeLevel,
     own_read_types: frozenset[ReadType],
     read_type: ReadType,
     active: frozenset[ReadType],

@@ -1,0 +1,33 @@
+"""Words of reading: what a user may do with a case, for whom they work, and kinds of reports."""
+
+from enum import IntEnum, StrEnum
+
+
+class PrivilegeLevel(IntEnum):
+    """The level of a privilege, or what it amounts to: each includes those below it (ACC-1)."""
+
+    NONE = 0
+    VIEW = 1
+    DRAFT = 2
+    REPORT = 3
+
+
+class Side(StrEnum):
+    """Decides who may obtain anything of a pre-read (A32)."""
+
+    NONE = "none"
+    GROUP = "group"
+    FACILITY = "facility"
+
+
+class ReadType(StrEnum):
+    """A kind of report (REP-1)."""
+
+    PRELIMINARY = "preliminary"
+    FINAL = "final"
+    OTHER = "other"
+    PRE_READ = "pre_read"
+
+
+PUBLIC_READ_TYPES = frozenset(ReadType) - {ReadType.PRE_READ}
+"""What a facility may be shown (REP-3)."""
