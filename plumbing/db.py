@@ -1,4 +1,4 @@
-"""The database: a pool with time limits, transactions that tell and audit, numbered migrations.
+"""The database: a pool with time limits, and transactions that tell and audit.
 
 Whatever PostgreSQL does, a caller has its answer or `Unavailable` within 5 s (R8): 2 s for a connection,
 2.5 s for a statement. A connection whose statement took too long is dropped, never repaired, because repair
@@ -6,9 +6,7 @@ means waiting for a server that may be frozen.
 """
 
 import asyncio
-import hashlib
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,16 +22,14 @@ from kernel.errors import (
     Denied,
     Exhausted,
     Expired,
-    Invalid,
     NotFound,
     ReadroomError,
     Unavailable,
 )
 from kernel.events import FACTS, Fact
 from kernel.ids import NewId
-from plumbing import held, locks, log, remote
+from plumbing import held, log, remote
 from plumbing.audit import AuditEntry
-from plumbing.locks import LockClass
 from plumbing.refusals import Refusals
 from plumbing.telemetry import inject
 
@@ -347,85 +343,3 @@ def _closed(connection: "Connection") -> bool:
 def _drop(connection: "Connection") -> None:
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
-
-
-_MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
-_RECONCILES = re.compile(r"^-- reconciles: (\S+) as ([0-9a-f]{64})$", re.MULTILINE)
-"""In a migration: it brings databases to which an earlier form of another file was applied up to date."""
-
-
-async def migrate(url: str, folders: Sequence[Path], ca: Path | None = None) -> list[str]:
-    """Applies each `NNNN_name.sql` of `folders` that this database has not seen; returns their names.
-
-    Folders in the order given, files by number, each file in a transaction of its own; several processes
-    may do this at once. Raises Invalid for a file that was changed after it was applied, has no number or
-    the number of another; Unavailable if the database does not answer.
-    """
-    files = {name: path.read_text() for folder in folders for name, path in _migrations(folder)}
-    known = {(name, _checksum(sql)) for name, sql in files.items()} | _reconciled(files)
-    try:
-        context = remote.context(url, remote.DATABASE, ca)
-        connection = await asyncpg.connect(url, timeout=ACQUIRE_S, ssl=context)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(_SENTENCE) from error
-    try:
-        await locks.hold_for_session(connection, LockClass.MIGRATION)
-        await connection.execute(
-            """
-            create table if not exists migrations (
-                name text primary key, checksum text not null, applied_at timestamptz not null default now()
-            )
-            """
-        )
-        rows = await connection.fetch("select name, checksum from migrations")
-        applied: dict[str, str] = {row["name"]: row["checksum"] for row in rows}
-        for name, checksum in applied.items():
-            if name in files and (name, checksum) not in known:
-                raise Invalid(
-                    f"migration `{name}` was changed after it was applied: restore the file whose SHA-256 is "
-                    f"{checksum}, and put the change into a new migration"
-                )
-        new = [name for name in files if name not in applied]
-        for name in new:
-            await _apply(connection, name, files[name])
-        return new
-    finally:
-        await connection.close(timeout=CLOSE_S)
-
-
-def _migrations(folder: Path) -> list[tuple[str, Path]]:
-    """The files of a folder such as `services/access/migrations`, named like `access/0001_users.sql`."""
-    numbers: dict[str, str] = {}
-    for path in folder.glob("*.sql"):
-        match = _MIGRATION.fullmatch(path.name)
-        if not match:
-            raise Invalid(f"migration `{path.name}` has no name like 0001_users.sql")
-        if other := numbers.get(match[1]):
-            raise Invalid(f"migrations `{other}` and `{path.name}` have the same number")
-        numbers[match[1]] = path.name
-    owner = folder.resolve().parent.name
-    return [(f"{owner}/{name}", folder / name) for _, name in sorted(numbers.items())]
-
-
-def _reconciled(files: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Name and checksum of each earlier form that one of the files brings up to date."""
-    return {
-        (f"{name.partition('/')[0]}/{earlier}", checksum)
-        for name, sql in files.items()
-        for earlier, checksum in _RECONCILES.findall(sql)
-    }
-
-
-async def _apply(connection: "Connection", name: str, sql: str) -> None:
-    try:
-        async with connection.transaction():
-            await connection.execute(sql)
-            await connection.execute(
-                "insert into migrations (name, checksum) values ($1, $2)", name, _checksum(sql)
-            )
-    except asyncpg.PostgresError as error:
-        raise Invalid(f"migration `{name}` failed: {error}") from error
-
-
-def _checksum(sql: str) -> str:
-    return hashlib.sha256(sql.encode()).hexdigest()

@@ -4,6 +4,7 @@ A lock has two integers: its class, and within the class what it is about. So no
 can pick the lock of another class; ids of one class that share the 32 bits only wait for each other.
 """
 
+import asyncio
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ import asyncpg
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+
+
+ASK_AGAIN_S = 0.2
+"""Between two questions for a lock that somebody holds."""
 
 
 class LockClass(IntEnum):
@@ -82,5 +87,17 @@ async def try_hold(connection: "Connection", lock: LockClass) -> bool:
 
 
 async def hold_for_session(connection: "Connection", lock: LockClass) -> None:
-    """Waits for the lock and holds it for as long as the connection lives."""
-    await connection.execute("select pg_advisory_lock($1, $2), pg_advisory_lock($3)", *_keys(lock, 0, None))
+    """Waits for the lock and holds it for as long as the connection lives.
+
+    It asks again and again. A statement that waits would keep a snapshot, and `create index concurrently`
+    of the holder waits for snapshots: both would wait for each other.
+    """
+    class_, about, earlier = _keys(lock, 0, None)
+    questions: list[tuple[str, tuple[int, ...]]] = [("pg_try_advisory_lock($1, $2)", (class_, about))]
+    if earlier is not None:
+        questions.append(("pg_try_advisory_lock($1)", (earlier,)))
+    for question, keys in questions:
+        while True:
+            if await connection.fetchval(f"select {question}", *keys):
+                break
+            await asyncio.sleep(ASK_AGAIN_S)

@@ -36,7 +36,7 @@ def run_service(name: str) -> int:
 def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
     """Brings each database to the newest form, and sets the bus up. Two at once do no harm."""
     from plumbing.busowner import set_up_once
-    from plumbing.db import migrate as migrate_database
+    from plumbing.migrating import migrate as migrate_database
 
     async def bring_up(service: str, url: str, ca: Path | None) -> None:
         folders = [ROOT / folder for folder in COMPONENTS[service].migrations]

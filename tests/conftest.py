@@ -26,7 +26,7 @@ from local.embedded.postgres import run_anywhere
 from local.pki import Pki
 from plumbing.busowner import set_up_once
 from plumbing.components import COMPONENTS, SERVICES
-from plumbing.db import migrate
+from plumbing.migrating import migrate
 from tests import peers
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,8 @@
     python -m tests.migrations --check   fails if a file and its line differ, or a migration contracts
 
 A database remembers the checksum of each file that was applied to it, so a file that has landed never changes
-again. And a migration runs while the version before it still serves: it may add, and take nothing away.
+again. And a migration runs while the version before it still serves: it may add, take nothing away, and keep
+nobody who writes waiting.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from kernel.errors import Invalid
+from plumbing.migrating import CONCURRENTLY, index_changes, runs_concurrently
 
 ROOT = Path(__file__).parent.parent
 LOCK = "migrations.lock"
@@ -23,6 +27,25 @@ BEFORE_THE_FIRST_LANDED_VERSION = {
     "services/ingest/migrations/0002_deletion.sql",
 }
 """They contract. No landed version runs without them, and an applied file stays as it is."""
+
+BEFORE_INDEXES_WERE_MADE_CONCURRENTLY = {
+    "plumbing/migrations/0002_audit_chain.sql",
+    "plumbing/migrations/0006_dead_letters_by_age.sql",
+    "services/access/migrations/0004_deletion.sql",
+    "services/access/migrations/0008_earlier_forms.sql",
+    "services/access/migrations/0010_moves.sql",
+    "services/ingest/migrations/0002_deletion.sql",
+    "services/ingest/migrations/0005_bounded.sql",
+    "services/ingest/migrations/0007_parts.sql",
+    "services/ingest/migrations/0008_unfiled.sql",
+    "services/reporting/migrations/0003_reports_by_type.sql",
+    "services/reporting/migrations/0004_instance_counts.sql",
+    "services/routing/migrations/0006_moves.sql",
+    "services/sharing/migrations/0002_codes.sql",
+    "services/sharing/migrations/0003_extensions_contacts_policies.sql",
+    "services/sharing/migrations/0004_earlier_forms.sql",
+}
+"""They index tables of an earlier file in a transaction. They have landed, and stay as they are."""
 
 _MARK = re.compile(r"--.*\bsafe for ([0-9a-f]{7,40}|v\d\S*): \S")
 """`-- safe for 4874741: it never read this column`: somebody looked at the version before, and says why it
@@ -71,6 +94,16 @@ _CLAUSES = _patterns(
     }
 )
 """Of `alter table`."""
+
+_OF_A_SERVED_TABLE = _patterns(
+    {
+        r"\bcreate index (?!concurrently\b)": (
+            "the version before waits with whatever it writes until the index is made: put it into a file of "
+            "its own that begins with `-- concurrently`"
+        ),
+    }
+)
+"""Not of a gateway's: it migrates its SQLite file before it serves, and alone."""
 
 _SILENT = re.compile(
     r"(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<text>[eE]'(?:\\.|''|[^'\\])*'|'(?:''|[^'])*')"
@@ -138,39 +171,91 @@ def add_lines(root: Path) -> list[str]:
 
 
 def contractions(root: Path) -> list[str]:
-    """What each migration takes away from the version before it without a word of why that is safe."""
+    """What each migration takes away from the version before it, or keeps it waiting with, without a word of
+    why that is safe."""
     found = []
     functions: dict[tuple[Path, str], str] = {}
     for path in migrations(root):
         name = str(path.relative_to(root))
-        lines = path.read_text().splitlines()
-        for number, reason in _contracting(path.read_text(), path.parent, functions):
+        sql = path.read_text()
+        lines = sql.splitlines()
+        if fault := _misplaced(sql, path.parent):
+            found.append(f"{name}: {fault}")
+        contracting = list(_contracting(sql, path.parent, functions))
+        if _of_a_service(path.parent) and name not in BEFORE_INDEXES_WERE_MADE_CONCURRENTLY:
+            contracting += _blocking(sql)
+        for number, reason in contracting:
             if name not in BEFORE_THE_FIRST_LANDED_VERSION and not _MARK.search(lines[number]):
                 found.append(f"{name}, line {number + 1}: `{lines[number].strip()}`: {reason}")
     return found
 
 
+def _of_a_service(folder: Path) -> bool:
+    return folder.parent.name != "gateway"
+
+
+def _misplaced(sql: str, folder: Path) -> str:
+    """Why the file does not run, outside a transaction or within one; empty: it may."""
+    if not runs_concurrently(sql):
+        outside = re.search(r"\bindex\s+concurrently\b", _without_comments(sql), re.IGNORECASE)
+        return (
+            f"begin the file with `{CONCURRENTLY}`: `{outside[0]}` runs in no transaction" if outside else ""
+        )
+    if not _of_a_service(folder):
+        return f"SQLite knows no `{CONCURRENTLY}`"
+    try:
+        index_changes(sql)
+    except Invalid as error:
+        return error.sentence
+    return ""
+
+
 def _contracting(sql: str, folder: Path, functions: dict[tuple[Path, str], str]) -> Iterator[tuple[int, str]]:
     """Line, from 0, and reason."""
-    speaking = _without_comments(sql)
-    made = set(re.findall(r"\bcreate\s+table\s+(?:if\s+not\s+exists\s+)?(\S+)", speaking, re.IGNORECASE))
-    start = 0
-    for statement in speaking.split(";"):
+    made = _made(sql)
+    for start, statement in _statements(sql):
         for position, reason in (*_taken(statement, made), *_replaced(statement, folder, functions)):
             yield sql.count("\n", 0, start + position), reason
+
+
+def _blocking(sql: str) -> Iterator[tuple[int, str]]:
+    """Line, from 0, and reason."""
+    made = _made(sql)
+    for start, statement in _statements(sql):
+        for position, reason in _of_an_old_table(statement, made, _OF_A_SERVED_TABLE):
+            yield sql.count("\n", 0, start + position), reason
+
+
+def _made(sql: str) -> set[str]:
+    """The tables that the file makes: of them the version before knows nothing."""
+    made = r"\bcreate\s+table\s+(?:if\s+not\s+exists\s+)?(\S+)"
+    return set(re.findall(made, _without_comments(sql), re.IGNORECASE))
+
+
+def _statements(sql: str) -> Iterator[tuple[int, str]]:
+    """Position and text of each, without comments."""
+    start = 0
+    for statement in _without_comments(sql).split(";"):
+        yield start, statement
         start += len(statement) + 1
+
+
+def _of_an_old_table(
+    statement: str, made: set[str], patterns: dict[re.Pattern[str], str]
+) -> Iterator[tuple[int, str]]:
+    for pattern, reason in patterns.items():
+        if match := pattern.search(statement):
+            table = re.search(r"\bon\s+(?:only\s+)?([\w.\"]+)", statement[match.end() :], re.IGNORECASE)
+            if not table or table[1] not in made:
+                yield match.start(), reason
 
 
 def _taken(statement: str, made: set[str]) -> Iterator[tuple[int, str]]:
     for pattern, reason in _STATEMENTS.items():
         yield from ((match.start(), reason) for match in pattern.finditer(statement))
-    for pattern, reason in _OF_A_TABLE.items():
-        if match := pattern.search(statement):
-            table = re.search(r"\bon\s+(?:only\s+)?([\w.\"]+)", statement[match.end() :], re.IGNORECASE)
-            if not table or table[1] not in made:
-                yield match.start(), reason
+    yield from _of_an_old_table(statement, made, _OF_A_TABLE)
     altered = re.search(r"\balter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?(\S+)", statement, re.IGNORECASE)
-    if altered and altered[1] not in made:  # of a table that is new the version before knows nothing
+    if altered and altered[1] not in made:
         for position, clause in _clauses(statement, altered.end()):
             yield from ((position, reason) for pattern, reason in _CLAUSES.items() if pattern.match(clause))
 

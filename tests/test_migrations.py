@@ -71,6 +71,8 @@ def test_a_landed_migration_that_is_gone_is_refused(root: Path) -> None:
         "alter table users add constraint short check (length(login) < 9)",
         "alter table users add unique (note)",
         "create unique index users_by_note on users (note)",
+        "create index users_by_note on users (note)",
+        "create index if not exists users_by_note on users (note)",
         "create trigger t before insert on users for each row execute function f()",
         "alter type level rename value 'a' to 'b'",
         "truncate users",
@@ -99,8 +101,8 @@ def test_what_takes_something_from_the_version_before_is_refused_unless_somebody
     "sql",
     [
         "create table notes (text text not null); create unique index n on notes (text);"
+        "create index m on notes (text);"
         "alter table notes add constraint short check (length(text) < 9)",
-        "create index users_by_note on users (note)",
         "alter table users add column a text",
         "alter table users add column if not exists a text not null default ''",
         "alter table users add column a int generated always as (1) stored not null",
@@ -115,4 +117,52 @@ def test_what_takes_something_from_the_version_before_is_refused_unless_somebody
 )
 def test_what_only_adds_is_taken(root: Path, sql: str) -> None:
     (root / FOLDER / "0002_more.sql").write_text(f"{sql};\n")
+    assert contractions(root) == []
+
+
+def concurrent(root: Path, sql: str, folder: str = FOLDER) -> list[str]:
+    """What is said against a file that begins with `-- concurrently`."""
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / folder / "0002_indexes.sql").write_text(f"-- concurrently\n{sql};\n")
+    return contractions(root)
+
+
+MAKES = "create index concurrently if not exists users_by_note on users (note)"
+
+
+def test_an_index_of_a_served_table_is_made_outside_a_transaction(root: Path) -> None:
+    assert concurrent(root, f"{MAKES};\n{MAKES.replace('note', 'login')}") == []
+    (root / FOLDER / "0002_indexes.sql").write_text(f"{MAKES};")
+    [fault] = contractions(root)
+    assert "begin the file with `-- concurrently`" in fault
+
+
+def test_outside_a_transaction_an_index_is_dropped_only_with_a_word(root: Path) -> None:
+    drops = "drop index concurrently if exists users_by_note"
+    [fault] = concurrent(root, drops)
+    assert "the version before may need it" in fault
+    assert concurrent(root, f"{drops};  -- safe for 4874741: nothing reads by it\n") == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "alter table users add column a text",
+        "insert into users values (null)",
+        "create index users_by_note on users (note)",
+        "create unique index concurrently if not exists users_by_note on users (note)",
+        f"{MAKES}; alter table users add column a text",
+        "drop table users;  -- safe for 4874741: nobody uses it\n",
+    ],
+)
+def test_outside_a_transaction_nothing_but_an_index_is_made_or_dropped(root: Path, sql: str) -> None:
+    assert any(
+        "stand only `create index concurrently if not exists" in fault for fault in concurrent(root, sql)
+    )
+
+
+def test_a_gateway_has_no_file_outside_a_transaction_and_indexes_its_tables_as_it_likes(root: Path) -> None:
+    [fault] = concurrent(root, MAKES, "gateway/migrations")
+    assert "SQLite knows no `-- concurrently`" in fault
+    (root / "gateway/migrations/0002_indexes.sql").write_text("create index by_note on users (note);")
     assert contractions(root) == []

@@ -19,7 +19,8 @@ from local.embedded import EmbeddedServers
 from local.embedded.postgres import SUPERUSER
 from plumbing.bus import Bus, Consumer, Hearing
 from plumbing.busowner import set_up_once
-from plumbing.db import Database, Transaction, migrate
+from plumbing.db import Database, Transaction
+from plumbing.migrating import migrate
 from plumbing.outbox import Relay
 from plumbing.stream import STREAM
 

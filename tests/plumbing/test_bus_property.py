@@ -29,7 +29,8 @@ from kernel.events import Fact, StudyChanged
 from local.embedded import EmbeddedServers
 from plumbing.bus import Bus, Consumer, Hearing
 from plumbing.busowner import set_up_once
-from plumbing.db import Database, Transaction, migrate
+from plumbing.db import Database, Transaction
+from plumbing.migrating import migrate
 from plumbing.outbox import CLAIM_S, Relay
 from plumbing.stream import STREAM
 from tests.plumbing.telling import CLOCK, MIGRATIONS, an_empty_stream, empty_database, new_id

@@ -1,20 +1,19 @@
-"""The database: transactions that tell and audit, time limits, migrations."""
+"""The database: transactions that tell and audit, time limits."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import asyncpg
 import msgspec
 import pytest
 
-from kernel.errors import Invalid, Unavailable
+from kernel.errors import Unavailable
 from kernel.events import StudyChanged, StudyReceived
 from local.embedded import EmbeddedServers
 from plumbing.audit import AuditEntry
-from plumbing.db import WAITERS_PER_CONNECTION, Database, Transaction, migrate
+from plumbing.db import WAITERS_PER_CONNECTION, Database, Transaction
+from plumbing.migrating import migrate
 from tests.plumbing.telling import CLOCK, Ledger, a_database, empty_database, new_id
 from tests.wait import eventually
 
@@ -273,83 +272,3 @@ async def test_the_database_may_be_away_at_the_start_and_go_and_come(own_servers
     finally:
         await database.close()
         own_servers.postgres.start()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "access" / "migrations"
-    made.mkdir(parents=True)
-    (made / "0002_cases.sql").write_text("create table cases (id int); insert into cases values (1);")
-    (made / "0001_users.sql").write_text("create table users (id int);")
-    return made
-
-
-async def test_each_migration_is_applied_once_in_order_by_whoever_comes_first(
-    servers: EmbeddedServers, folder: Path
-) -> None:
-    url = empty_database(servers)
-    answers = await asyncio.gather(*(migrate(url, [folder]) for _ in range(4)))
-    assert max(answers, key=len) == ["access/0001_users.sql", "access/0002_cases.sql"]
-    assert sum(map(len, answers)) == 2
-    (folder / "0003_more.sql").write_text("alter table cases add version int;")
-    assert await migrate(url, [folder]) == ["access/0003_more.sql"]
-
-
-async def test_folders_are_applied_in_the_order_given(servers: EmbeddedServers, tmp_path: Path) -> None:
-    first, second = tmp_path / "plumbing", tmp_path / "access"
-    for owner, sql in ((first, "create table a ();"), (second, "alter table a add b int;")):
-        (owner / "migrations").mkdir(parents=True)
-        (owner / "migrations" / "0001_a.sql").write_text(sql)
-    applied = await migrate(empty_database(servers), [first / "migrations", second / "migrations"])
-    assert applied == ["plumbing/0001_a.sql", "access/0001_a.sql"]
-
-
-async def test_a_migration_changed_after_it_was_applied_is_refused_by_name(
-    servers: EmbeddedServers, folder: Path
-) -> None:
-    url = empty_database(servers)
-    await migrate(url, [folder])
-    (folder / "0001_users.sql").write_text("create table users (id bigint);")
-    (folder / "0003_more.sql").write_text("create table more ();")
-    with pytest.raises(Invalid, match=r"`access/0001_users.sql` was changed after it was applied: restore"):
-        await migrate(url, [folder])
-
-
-async def test_a_database_with_an_earlier_form_that_a_later_migration_reconciles_is_taken(
-    servers: EmbeddedServers, folder: Path
-) -> None:
-    url = empty_database(servers)
-    await migrate(url, [folder])
-    earlier = hashlib.sha256((folder / "0001_users.sql").read_bytes()).hexdigest()
-    (folder / "0001_users.sql").write_text("create table users (id int, name text);")
-    (folder / "0003_more.sql").write_text(
-        f"-- reconciles: 0001_users.sql as {earlier}\nalter table users add column if not exists name text;"
-    )
-    assert await migrate(url, [folder]) == ["access/0003_more.sql"]
-    assert await migrate(url, [folder]) == []
-    assert await migrate(empty_database(servers), [folder]) != []
-
-
-async def test_a_migration_that_fails_leaves_nothing_of_itself(
-    servers: EmbeddedServers, folder: Path
-) -> None:
-    url = empty_database(servers)
-    (folder / "0002_cases.sql").write_text("create table cases (id int); insert into nowhere values (1);")
-    with pytest.raises(Invalid, match=r"`access/0002_cases.sql` failed: .*nowhere"):
-        await migrate(url, [folder])
-    (folder / "0002_cases.sql").write_text("create table cases (id int);")
-    assert await migrate(url, [folder]) == ["access/0002_cases.sql"]
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("0002_other.sql", "have the same number"),
-        ("more.sql", "has no name like"),
-        ("3_a.sql", "has no name"),
-    ],
-)
-async def test_a_migration_with_a_wrong_name_is_refused(folder: Path, name: str, sentence: str) -> None:
-    (folder / name).write_text("")
-    with pytest.raises(Invalid, match=sentence):
-        await migrate("postgresql://nobody@127.0.0.1:1/none", [folder])

@@ -19,7 +19,8 @@ from plumbing import remote, telemetry
 from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus
 from plumbing.cache import RateWindow
-from plumbing.db import Database, Transaction, migrate
+from plumbing.db import Database, Transaction
+from plumbing.migrating import migrate
 from tests.plumbing.a_house import written
 from tests.wait import eventually
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from local.embedded import EmbeddedServers
-from plumbing.db import migrate
+from plumbing.migrating import migrate
 from tests.conftest import ROOT
 from tests.plumbing.telling import empty_database
 
