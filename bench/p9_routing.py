@@ -15,9 +15,9 @@ from uuid import UUID
 from bench.results import Result, at_most, median, spread
 from kernel.dicom import UID
 from kernel.ids import FacilityId, StudyId
+from kernel.patient import Identity
 from services.routing.domain import FIRST_PART, Facility, Model, Part, PlacedStudy, Study, fold, place
 from services.routing.parts import KnownStudy, first_value
-from services.routing.patient import Identity
 
 RULES, FEW = 10_000, 10
 DECISIONS = 5_000

@@ -9,10 +9,10 @@ import grpc
 from kernel.dicom import UID
 from kernel.errors import Conflict, Denied, NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.patient import KEYWORDS, Identity
 from plumbing import answers
 from services.routing.domain import Part, Reach, Study
 from services.routing.moves import Ending, Move
-from services.routing.patient import KEYWORDS, Identity
 from services.routing.usecases import Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc

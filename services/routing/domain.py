@@ -24,7 +24,7 @@ from enum import StrEnum
 from kernel.dicom import MAPPING_TAGS, MAX_VALUE_CHARACTERS, UID
 from kernel.errors import Conflict, Invalid
 from kernel.ids import CaseId, FacilityId, MoveId, RuleId, StudyId
-from services.routing.patient import Identity
+from kernel.patient import Identity
 
 # What a list on a page shows on one line.
 MAX_NAME_CHARACTERS = 64

@@ -3,7 +3,7 @@
     confirmed before           belongs, whatever comes later
     released by a person       belongs
     discarded by a person      does not, and waits again if more images have come for it since
-    of another patient         held: its identity contradicts that of the case, as `patient.py` says
+    of another patient         held: its identity contradicts that of the case, as `kernel/patient.py` says
     of one of many identities  held: nobody can say whose it is
     with another value         held: it has a value of the mapping tag, and not the one that decided (A19)
     any other                  belongs; so does what has no value
@@ -27,8 +27,8 @@ from uuid import UUID
 from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.patient import Comparison, Identity, compare
 from services.routing.domain import FIRST_PART, UNDISTRIBUTED, Part, PlacedStudy, Reason, Study
-from services.routing.patient import Comparison, Identity, compare
 
 
 class HeldKind(StrEnum):

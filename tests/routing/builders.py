@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 from kernel.dicom import UID
 from kernel.errors import Conflict, ReadroomError
 from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.patient import Identity
 from services.routing.domain import FIRST_PART, Facility, Model, Part, Reach, Study
 from services.routing.moves import Ending, Move
-from services.routing.patient import Identity
 from services.routing.usecases import Sight
 from tests.clocks import NOON
 

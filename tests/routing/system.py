@@ -15,6 +15,7 @@ from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7, CaseId, FacilityId, StudyId
+from kernel.patient import KEYWORDS
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
@@ -22,7 +23,6 @@ from plumbing.db import Database, Transaction
 from plumbing.tokens import mint
 from services.routing import main
 from services.routing.domain import Reach, Study
-from services.routing.patient import KEYWORDS
 from tests.routing.builders import EVERYWHERE, Archive, of_series
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kernel.dicom import UID
 from kernel.errors import Unavailable
+from kernel.patient import Identity, compare
 from services.routing.domain import FIRST_PART, Part, PlacedStudy, Reason, Study
 from services.routing.parts import (
     HELD_SENTENCES,
@@ -19,7 +20,6 @@ from services.routing.parts import (
     Verdict,
     agree,
 )
-from services.routing.patient import Identity, compare
 from tests.routing.builders import JANE, JOHN, TAG, Object, a_facility, a_study, of_series
 
 HERE = a_facility().id

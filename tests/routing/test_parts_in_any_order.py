@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernel.patient import Identity
 from services.routing.domain import Facility, Model, Placement
 from services.routing.heldparts import STUDY_CORRECT
-from services.routing.patient import Identity
 from services.routing.usecases import Sight
 from tests.routing.builders import EVERYWHERE, JANE, JOHN, Object, a_study
 from tests.routing.conftest import ADMIN, Routing

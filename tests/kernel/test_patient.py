@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.routing.patient import KEYWORDS, Identity, compare
+from kernel.patient import KEYWORDS, Identity, compare
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parents[1] / "cases/patients.yaml").read_text())[
     "cases"
