@@ -9,6 +9,7 @@ stored, for no collation of a database agrees with Python.
 """
 
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 BLANKS = " \0"
@@ -45,3 +46,15 @@ def name_groups(name: str) -> tuple[str, ...]:
     """The component groups of a person name that say anything, without padding."""
     groups = (group.rstrip(NAME_PADDING) for group in name.split(GROUPS_PARTED_BY))
     return tuple(group for group in groups if group)
+
+
+def stored_forms(texts: Iterable[str], names: Iterable[str]) -> dict[str, Forms]:
+    """The forms of all that a filter compares in texts and person names, where it is not of ASCII alone.
+
+    That is each text, each component group and each whole name, without padding. Both evaluators read them,
+    so that what the index has not described yet is unknown to both.
+    """
+    compared = {text.rstrip(BLANKS) for text in texts}
+    for name in names:
+        compared |= {name.rstrip(NAME_PADDING), *name_groups(name)}
+    return {each: forms(each) for each in compared if not each.isascii()}
