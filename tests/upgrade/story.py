@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,13 +10,40 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.cast import ADMIN, BRANDT, CENTRAL, ENDPOINT, HULL, MARSH, MODALITY, MOOR, SITES, VOS
+from demo.cast import (
+    ADMIN,
+    BRANDT,
+    CENTRAL,
+    ENDPOINT,
+    HULL,
+    MARSH,
+    MODALITY,
+    MOOR,
+    OKAFOR,
+    SITES,
+    VOS,
+    Person,
+)
 from demo.comparing import by_uid
 from demo.deletion import DELETED, Retry, everybody_confirms, send_again
 from demo.dicom_files import SyntheticCT, digest, uid, written_as
 from demo.gateways import RunningGateway
 from demo.modality import PynetdicomModality
-from demo.reading import FINAL, FIRST, LAST, PRELIMINARY, Obtained, completes, let_them_read, locks
+from demo.reading import (
+    FINAL,
+    FINAL_REPORT,
+    FIRST,
+    HIS_PRE_READ,
+    LAST,
+    LOOK,
+    PRE_READ,
+    PRELIMINARY,
+    PRELIMINARY_REPORT,
+    Obtained,
+    completes,
+    let_them_read,
+    locks,
+)
 from demo.setting import create_user, set_the_scene
 from demo.sharing import wanted
 from demo.stage import Stage
@@ -27,6 +54,7 @@ from readroom.fetch import fetch_case
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.upgrade.archive import Story
+from tests.upgrade.kinds import MANY, TWIN, play_kinds, the_kinds_are_there
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import SaveUserRequest
 from wire.audit.v1.audit_pb2 import VerifyAuditRequest
@@ -63,6 +91,8 @@ async def play(world: World) -> None:
     for study in (READ, GONE):
         await send(world, CENTRAL, study, world.folder / "sent")
     read, gone = [await seen(world, VOS.login, study) for study in (READ, GONE)]
+    await locks(VOS)(world, read.case_id)
+    await completes(VOS, PRE_READ, LOOK)(world, read.case_id)
     await locks(MARSH)(world, read.case_id)
     await completes(MARSH, PRELIMINARY, FIRST)(world, read.case_id)
     share = wanted(read, [BRANDT])
@@ -78,6 +108,7 @@ async def play(world: World) -> None:
     await _send_a_series_of_another_institution(world)
     await send(world, CENTRAL, UNPLACED, world.folder / "sent")
     await seen(world, HULL.login, UNPLACED)
+    await play_kinds(world)
 
     world.system.servers.nats.stop()
     await completes(MARSH, FINAL, LAST)(world, read.case_id)
@@ -122,7 +153,7 @@ def told(world: World) -> Story:
     )
     sent = [
         path
-        for study in (READ, GONE, WAITING, MIXED, UNPLACED)
+        for study in (READ, GONE, WAITING, MIXED, UNPLACED, *(each.study for each in (MANY, TWIN)))
         for path in (world.folder / "sent" / study.name).iterdir()
     ]
     return Story(
@@ -151,6 +182,7 @@ async def look_again(system: LocalSystem, story: Story, folder: Path, further: F
                 system.servers.kept.port(f"gateway_{site.name}"),
             )
         await _what_was_read_and_shared_is_there(world, story, folder)
+        await the_kinds_are_there(world)
         await _what_waits_at_the_hub_still_waits(world, story, folder)
         await _what_waited_in_the_gateway_arrives(world, story, folder)
         await _what_was_deleted_stays_away(world, folder)
@@ -161,15 +193,16 @@ async def look_again(system: LocalSystem, story: Story, folder: Path, further: F
 
 
 async def _what_was_read_and_shared_is_there(world: World, story: Story, folder: Path) -> None:
-    async def the_last_fact_is_heard() -> bool:
-        obtained = await Obtained.by(world, VOS, READ.study_instance_uid)
-        return obtained.told == (
-            "FINAL, preliminary, final",
-            f"report preliminary of {MARSH.name} “{FIRST}”",
-            f"report final of {MARSH.name} “{LAST}”",
-        )
+    for person, types, pre_reads in ((VOS, ", pre-read", (HIS_PRE_READ,)), (OKAFOR, "", ())):
 
-    await eventually(the_last_fact_is_heard)
+        async def the_last_fact_is_heard(
+            person: Person = person, types: str = types, pre_reads: Sequence[str] = pre_reads
+        ) -> bool:
+            obtained = await Obtained.by(world, person, READ.study_instance_uid)
+            written = (*pre_reads, PRELIMINARY_REPORT, FINAL_REPORT)
+            return obtained.told == (f"FINAL, preliminary, final{types}", *written)
+
+        await eventually(the_last_fact_is_heard)
     brandt = await world.acting_as(BRANDT.login)
     (received,) = (await brandt.sharing.ListReceived(ListReceivedRequest())).received
     case = await seen(world, BRANDT.login, READ)

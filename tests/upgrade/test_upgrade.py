@@ -51,14 +51,6 @@ def test_the_version_before_runs_on_the_schema_and_the_data_that_this_version_le
     assert looked.returncode == 0, looked.stdout + looked.stderr
 
 
-MOVED = {
-    "local.system": "services.local",
-    "local.embedded": "plumbing.embedded",
-    "plumbing.components": "services",
-}
-"""Where the version of landed.zip has what these modules hold: nothing, once landed.zip is made anew."""
-
-
 def _checkout(version: str, folder: Path) -> Path:
     """The code of a version, with today's way of looking at it."""
     packed = subprocess.run(["git", "archive", version], cwd=ROOT, capture_output=True, check=False)
@@ -67,9 +59,4 @@ def _checkout(version: str, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
         tar.extractall(folder)
     shutil.copytree(ROOT / "tests" / "upgrade", folder / "tests" / "upgrade", dirs_exist_ok=True)
-    for path in (folder / "tests" / "upgrade").glob("*.py"):
-        code = path.read_text()
-        for here, there in MOVED.items():
-            code = code.replace(f"from {here} import", f"from {there} import")
-        path.write_text(code)
     return folder
