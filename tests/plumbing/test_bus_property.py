@@ -188,7 +188,11 @@ class Process:
 
 @dataclass
 class World:
-    """The two services, with what they should have said and heard."""
+    """The two services, with what they should have said and heard, of all examples so far.
+
+    NATS may give a fact to the hearer twice, and count it as settled when one of the two is. So when it is
+    quiet there may be a copy in work yet, and in the next example too it finds what the first has written.
+    """
 
     servers: EmbeddedServers
     owner: Database[Things]
@@ -271,12 +275,7 @@ class World:
 
     async def begin(self) -> None:
         self.things = [new_id() for _ in range(THINGS)]
-        self.said.clear()
-        self.late.clear()
         self.failures.clear()
-        for database in (self.owner, self.ledger):
-            async with database.statements() as statements:
-                await statements.connection.execute("truncate things, effects, outbox, heard, dead_letters")
         await self.client.jetstream().purge_stream(STREAM)
 
     async def play(self, steps: Sequence[tuple[str, int, int]]) -> None:
@@ -300,8 +299,11 @@ class World:
                 """
             )
             waiting += await statements.rows("select 1 from outbox where published_at is null")
+        # A message is acknowledged to who published it a moment before it counts as pending.
+        last = (await self.client.jetstream().stream_info(STREAM)).state.last_seq
         consumer = await self.client.jetstream().consumer_info(STREAM, "hearer")
-        return not waiting and (consumer.num_pending, consumer.num_ack_pending) == (0, 0)
+        waiting_there = (consumer.num_pending, consumer.num_ack_pending)
+        return not waiting and waiting_there == (0, 0) and consumer.delivered.stream_seq >= last
 
     async def check(self) -> None:
         async with self.owner.statements() as statements:
@@ -310,11 +312,13 @@ class World:
         async with self.ledger.statements() as statements:
             known = await statements.rows("select id, version from things order by id")
             effects = Counter(await statements.rows("select id, version from effects"))
-            heard = [row[0] for row in await statements.rows("select event_id from heard")]
+            heard = Counter(row[0] for row in await statements.rows("select event_id from heard"))
             letters = await statements.rows("select event_id from dead_letters where failures > 0")
         assert own == known, "each thing is known as its owner has it, and no other"
-        assert sorted(event_ids | self.late) == sorted(heard), "each fact is heard, and once"
-        assert effects <= self.said, "no fact has two effects, and none has one that was not said"
+        lost, unsaid = (event_ids | self.late) - heard.keys(), heard.keys() - event_ids - self.late
+        assert (lost, unsaid) == (set(), set()), "each fact is heard, and no other"
+        assert set(heard.values()) <= {1}, "and once"
+        assert effects - self.said == Counter(), "no fact has two effects, and none has one that was not said"
         newest = {thing: max(v for each, v in self.said if each == thing) for thing, _ in self.said}
         assert all(effects[each] for each in newest.items()), "the newest fact about a thing has its effect"
         assert [] == letters
