@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 PROGRAMS = ("storescp", "Orthanc")
 _START_WITHIN_S = 30.0
 
@@ -38,9 +40,7 @@ def running(name: str, folder: Path) -> Iterator[Peer]:
         if os.environ.get("READROOM_TESTS_NEED_PEERS"):
             pytest.fail(absent)
         pytest.skip(absent)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     command = {"storescp": _storescp, "Orthanc": _orthanc}[name](folder, port)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, *command], stdout=log, stderr=log)

@@ -71,17 +71,8 @@ class Kept:
         write_private(self._path, json.dumps(self._values, indent=1).encode())
 
     def _reserve(self, name: str, port: int) -> None:
-        reservation = socket.socket()
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-        def bound() -> bool:
-            with contextlib.suppress(OSError):
-                reservation.bind(("127.0.0.1", port))
-                return True
-            return False
-
-        if not until(bound, _ENDING_LIMIT_S):
-            reservation.close()
+        reservation = _reserved(port, _ENDING_LIMIT_S)
+        if reservation is None:
             raise Unavailable(
                 f"port {port} of {name} is taken by another program: "
                 f"end it, or delete `{name}_port` from `{self._path}`"
@@ -89,16 +80,41 @@ class Kept:
         self._reserved[name] = reservation
 
     def _reserve_any(self, name: str) -> int:
-        # Below the range of outgoing connections: a client that keeps calling a server that is down would
-        # otherwise, one time in thousands, be given the server's port and connect to itself.
-        outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-        for port in random.SystemRandom().sample(range(10_000, max(outgoing, 20_000)), 100):
-            with socket.socket() as probe:  # without SO_REUSEADDR: another's reservation counts too
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            with contextlib.suppress(Unavailable):  # somebody was quicker
-                self._reserve(name, port)
-                return port
-        raise Unavailable("there is no free port on the loopback address")
+        self._reserved[name] = reservation = reserve_any()
+        port: int = reservation.getsockname()[1]
+        return port
+
+
+def reserve_any() -> socket.socket:
+    """A loopback port that nobody else is given while the socket is open; Unavailable if there is none.
+
+    It is below the range of outgoing connections: a client that keeps calling a server that is down would
+    otherwise, one time in thousands, be given the server's port and connect to itself.
+    """
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.SystemRandom().sample(range(10_000, max(outgoing, 20_000)), 100):
+        with socket.socket() as probe:  # without SO_REUSEADDR: another's reservation counts too
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if reservation := _reserved(port):  # or somebody was quicker
+            return reservation
+    raise Unavailable("there is no free port on the loopback address")
+
+
+def _reserved(port: int, within_s: float = 0.0) -> socket.socket | None:
+    """A socket that is bound to the port; None if another program has it and keeps it."""
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def bound() -> bool:
+        with contextlib.suppress(OSError):
+            reservation.bind(("127.0.0.1", port))
+            return True
+        return False
+
+    if until(bound, within_s):
+        return reservation
+    reservation.close()
+    return None

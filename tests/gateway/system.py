@@ -37,7 +37,8 @@ from plumbing.dimse import (
 from plumbing.files import write_private
 from plumbing.tls import TLSFiles, server_context
 from tests.forks import fork
-from tests.ingest.system import DicomObject, Sender, free_port
+from tests.ingest.system import DicomObject, Sender
+from tests.ports import free_port
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from plumbing.components import COMPONENTS
 from tests.gateway.system import TITLE, CentralOfTheTest, Entry, Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes
-from tests.ingest.system import DicomObject, free_port, sent_objects, store_object
+from tests.ingest.system import DicomObject, sent_objects, store_object
 from tests.wait import eventually
 
 
@@ -258,7 +258,7 @@ async def test_a_central_that_speaks_plain_text_hears_nothing_but_a_tls_greeting
     tmp_path: Path, pki: Pki, central: CentralOfTheTest
 ) -> None:
     heard: list[bytes] = []
-    listener = socket.create_server(("127.0.0.1", free_port()))
+    listener = socket.create_server(("127.0.0.1", 0))
 
     def listen() -> None:
         while True:

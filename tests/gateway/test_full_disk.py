@@ -13,7 +13,8 @@ import pytest
 from local.pki import Pki
 from tests.gateway.system import CentralOfTheTest, Gateway, digest
 from tests.ingest.objects import a_ct
-from tests.ingest.system import free_port, sent_objects
+from tests.ingest.system import sent_objects
+from tests.ports import free_port
 from tests.wait import eventually
 
 

@@ -25,9 +25,10 @@ from plumbing.dimse.negotiation import write_proposal
 from tests.gateway.system import MODALITY, TITLE, CentralOfTheTest, Gateway
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, element
-from tests.ingest.system import DicomObject, free_port, sent_objects
+from tests.ingest.system import DicomObject, sent_objects
 from tests.odd_data_sets import TAKEN, short, store
 from tests.plumbing.dimse.peers import ByHand, rejection
+from tests.ports import free_port
 from tests.wait import eventually
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"

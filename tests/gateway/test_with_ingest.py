@@ -26,12 +26,12 @@ from tests.ingest.system import (
     EnrolledGateway,
     Ingest,
     Sender,
-    free_port,
     sent_objects,
     store_object,
 )
 from tests.ingest.test_deletion import a_case, begin_transfer, delete
 from tests.odd_data_sets import TAKEN, store
+from tests.ports import free_port
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 

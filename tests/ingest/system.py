@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +40,7 @@ from plumbing.tls import TLSFiles
 from services.ingest import main
 from services.ingest.packs import HEADER_LENGTH
 from tests.auditing import audit_settings
+from tests.ports import free_port
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
@@ -372,12 +372,6 @@ def signing_request() -> tuple[bytes, bytes]:
 async def end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def client_context(tls: TLSFiles) -> ssl.SSLContext:

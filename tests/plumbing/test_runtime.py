@@ -23,16 +23,10 @@ from plumbing import rpc, runtime
 from tests.auditing import audit_settings
 from tests.forks import fork
 from tests.plumbing import a_process
+from tests.ports import free_port
 from tests.wait import eventually
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @dataclass

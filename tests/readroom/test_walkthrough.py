@@ -2,13 +2,13 @@
 
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from local.system import ROOT, LocalSystem
+from tests.ports import free_port
 
 TRIES = 100
 """Each line gets so many tries, 0.2 s apart: a reader, too, looks again until their study has arrived."""
@@ -23,13 +23,6 @@ try() {{
 }}
 {lines}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.drill
