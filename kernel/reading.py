@@ -31,3 +31,11 @@ class ReadType(StrEnum):
 
 PUBLIC_READ_TYPES = frozenset(ReadType) - {ReadType.PRE_READ}
 """What a facility may be shown (REP-3)."""
+
+
+class DraftState(StrEnum):
+    """Whose unsigned text waits to be signed: one that is newer than the last public report (A64)."""
+
+    NONE = "none"
+    DICTATED = "dictated"
+    TRANSCRIBED = "transcribed"

@@ -156,6 +156,8 @@ def a_decision(decision: Decision) -> pb.Decision:
         instance_count=decision.instance_count,
         images_since_report=decision.late.count if decision.late else 0,
         images_since=timestamp(decision.late.since) if decision.late else None,
+        role=ROLE_VALUES[decision.role] if decision.role else pb.ROLE_UNSPECIFIED,
+        user_id=str(decision.user_id or ""),
     )
 
 

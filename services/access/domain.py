@@ -399,6 +399,7 @@ class Decision:
         own_read_types: what they complete without any share.
         being_deleted: whether they would see it, were it not being deleted; then nothing else is set.
         instance_count: instances that belong to the case; None where many cases were asked about.
+        user_id, role: who the user is.
     """
 
     allowed: bool = False
@@ -417,6 +418,8 @@ class Decision:
     being_deleted: bool = False
     instance_count: int | None = None
     late: LateImages | None = None
+    user_id: UserId | None = None
+    role: Role | None = None
 
 
 NO_SIGHT = Decision()
@@ -461,6 +464,8 @@ def decide(
         facility_id=facility_id,
         user_version=user.version,
         user_name=user.name,
+        user_id=user.id,
+        role=user.role,
     )
 
 

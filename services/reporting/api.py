@@ -7,12 +7,12 @@ import grpc
 
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, ReportId, parse_id
-from kernel.reading import ReadType
+from kernel.reading import DraftState, ReadType
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from services.reporting.domain import Addendum, Draft, Lock, Report
-from services.reporting.projections import Projection, State
+from services.reporting.projections import AtLock, Projection, Signed, State
 from services.reporting.usecases import Readings, ReadTypes
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2 as pb
@@ -27,6 +27,11 @@ STATE_VALUES = {
     State.PRELIMINARY: pb.DescribeReadingResponse.STATE_PRELIMINARY,
     State.FINAL: pb.DescribeReadingResponse.STATE_FINAL,
     State.REOPENED: pb.DescribeReadingResponse.STATE_REOPENED,
+}
+DRAFT_STATE_VALUES = {
+    DraftState.NONE: pb.DescribeReadingResponse.DRAFT_STATE_UNSPECIFIED,
+    DraftState.DICTATED: pb.DescribeReadingResponse.DRAFT_STATE_DICTATED,
+    DraftState.TRANSCRIBED: pb.DescribeReadingResponse.DRAFT_STATE_TRANSCRIBED,
 }
 
 
@@ -201,4 +206,26 @@ def _projection(projection: Projection) -> pb.DescribeReadingResponse.Projection
         read_types=[READ_TYPE_VALUES[each] for each in projection.read_types],
         reported_at=timestamp(projection.reported_at),
         instance_count=projection.instance_count,
+        draft=DRAFT_STATE_VALUES[projection.draft],
+        at_lock=_at_lock(projection.at_lock),
+        reports=map(_signed, projection.reports),
+    )
+
+
+def _at_lock(stood: AtLock | None) -> pb.DescribeReadingResponse.AtLock | None:
+    if stood is None:
+        return None
+    return pb.DescribeReadingResponse.AtLock(
+        state=STATE_VALUES[stood.state],
+        draft=DRAFT_STATE_VALUES[stood.draft],
+        read_types=[READ_TYPE_VALUES[each] for each in stood.read_types],
+    )
+
+
+def _signed(signed: Signed) -> pb.DescribeReadingResponse.Signed:
+    return pb.DescribeReadingResponse.Signed(
+        read_type=READ_TYPE_VALUES[signed.read_type],
+        author_user_id=str(signed.author_id or ""),
+        author_login=signed.author_login,
+        completed_at=timestamp(signed.completed_at),
     )

@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 
 from kernel.errors import NotFound
-from kernel.ids import CaseId, FacilityId
+from kernel.ids import CaseId, FacilityId, UserId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import answers
 from services.reporting.domain import LateImages, Permit, Sight
@@ -55,6 +55,8 @@ class AccessClient:
             name=decision.user_name,
             instance_count=decision.instance_count if decision.HasField("instance_count") else None,
             late=_late(decision) if decision.images_since_report else None,
+            user_id=UserId(UUID(decision.user_id)) if decision.user_id else None,
+            transcribes=decision.role == access_pb2.ROLE_TRANSCRIPTIONIST,
         )
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:

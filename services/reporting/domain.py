@@ -25,14 +25,14 @@ A completion is refused for the first of these reasons, and the text is kept (A3
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound, ReadroomError
-from kernel.ids import CaseId, FacilityId, ReportId
-from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
+from kernel.ids import CaseId, FacilityId, ReportId, UserId
+from kernel.reading import PUBLIC_READ_TYPES, DraftState, PrivilegeLevel, ReadType, Side
 
 MAX_TEXT_CHARACTERS = 200_000
 """About 80 printed pages; in UTF-8 it stays below the 1 MiB of a request."""
@@ -80,6 +80,8 @@ class Sight:
         name: their display name; empty if access did not tell.
         instance_count: how many instances the case has; None if access did not tell.
         late: which of them came after the report that their side sees; None if none did.
+        user_id: who they are; None if access did not tell.
+        transcribes: whether they are a transcriptionist: what they draft, somebody else has dictated.
     """
 
     allowed: bool = False
@@ -95,6 +97,8 @@ class Sight:
     name: str = ""
     instance_count: int | None = None
     late: LateImages | None = None
+    user_id: UserId | None = None
+    transcribes: bool = False
 
     @property
     def shown(self) -> frozenset[ReadType]:
@@ -174,15 +178,39 @@ def checked_text(text: str) -> str:
     return text
 
 
+# Unsigned texts
+
+
+def draft_state(are_transcribed: Iterable[bool]) -> DraftState:
+    """Return what the drafts come to that wait, of each whether a transcriptionist wrote it."""
+    known = set(are_transcribed)
+    if True in known:
+        return DraftState.TRANSCRIBED
+    return DraftState.DICTATED if known else DraftState.NONE
+
+
 # The lock
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """How a reading stood at an instant, as far as it decides on which worklist the case is."""
+
+    read_types: frozenset[ReadType]
+    reopened: bool
+    draft: DraftState
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
-    """The exclusive right to report a case, until `ends_at`."""
+    """The exclusive right to report a case, until `ends_at`.
+
+    `at_start`: how the reading stood when the lock began; None if the version before has written it.
+    """
 
     holder: Person
     ends_at: datetime
+    at_start: Stood | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +293,8 @@ class Reading:
         version: grows with each change of this.
         reopened: whether the case may be read again although a final report was issued.
         issued: of each read type what was issued.
-        drafted: whether anybody keeps an unsigned text.
+        drafted: whether anybody keeps an unsigned text, for whomever to see and however old.
+        draft: whose unsigned text waits to be signed; None if the version before has written since.
     """
 
     case_id: CaseId
@@ -274,6 +303,7 @@ class Reading:
     reopened: bool = False
     issued: tuple[Issued, ...] = field(default=())
     drafted: bool = False
+    draft: DraftState | None = DraftState.NONE
 
     def standing(self, login: str, now: datetime) -> Standing:
         """How the lock stands to a user at an instant; its end is no longer part of it (R11)."""
@@ -290,7 +320,10 @@ class Reading:
         """
         match LOCKING.get((self.standing(actor.login, now), act)):
             case Then.LEASE:
-                return replace(self, lock=Lock(actor, now + lease))
+                prolonged = self.standing(actor.login, now) is Standing.OWN and self.lock
+                return replace(
+                    self, lock=Lock(actor, now + lease, prolonged.at_start if prolonged else self.stands)
+                )
             case Then.ENDS:
                 return replace(self, lock=None)
             case Then.STAYS:
@@ -307,6 +340,20 @@ class Reading:
         if self.lock and self.lock.holder.login == login:
             return f"your lock ended at {_instant(self.lock.ends_at)}"
         return "you do not hold the lock of this case"
+
+    @property
+    def stands(self) -> Stood | None:
+        """How it stands now; None if nobody knows."""
+        if self.draft is None:
+            return None
+        return Stood(frozenset(each.read_type for each in self.issued), self.reopened, self.draft)
+
+    @property
+    def public_at(self) -> datetime | None:
+        """When the last public report was signed; a draft that is older waits no more."""
+        return max(
+            (each.completed_at for each in self.issued if each.read_type in PUBLIC_READ_TYPES), default=None
+        )
 
     @property
     def is_final(self) -> bool:
@@ -435,7 +482,9 @@ def _refused(
 class Draft:
     """An unsigned text, which its author always sees.
 
-    `author_only`: what a refused completion left when drafting was no longer theirs; nobody else sees it.
+    Attributes:
+        author_only: what a refused completion left when drafting was no longer theirs; nobody else sees it.
+        transcribed: whether a transcriptionist wrote it.
     """
 
     case_id: CaseId
@@ -443,6 +492,7 @@ class Draft:
     text: str
     saved_at: datetime
     author_only: bool = False
+    transcribed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +512,7 @@ class Report:
     Attributes:
         revision: of sight, on which it was decided.
         instance_count: how many instances the case had, as access said in that decision; None if it did not.
+        author_id: None if access did not tell.
     """
 
     id: ReportId
@@ -473,6 +524,7 @@ class Report:
     revision: str
     addenda: tuple[Addendum, ...] = ()
     instance_count: int | None = None
+    author_id: UserId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,38 +564,3 @@ def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:
         raise Exhausted(f"what is written about a case is at most {MAX_CASE_BYTES >> 20} MiB", field="text")
     if reports_written >= MAX_CASE_REPORTS:
         raise Exhausted(f"a case has at most {MAX_CASE_REPORTS} reports")
-
-
-# Active read types
-
-Switches = Mapping[ReadType, bool]
-"""What was switched at a facility; what was not is on for final, and off else (A36)."""
-
-
-def active_read_types(switches: Switches, *, pre_read_enabled: bool) -> frozenset[ReadType]:
-    """The read types active at a facility; pre-read only while it is enabled for the group (REP-5, REP-6)."""
-    switched_on = {each for each in ReadType if switches.get(each, each is ReadType.FINAL)}
-    return frozenset(switched_on if pre_read_enabled else switched_on & PUBLIC_READ_TYPES)
-
-
-def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_enabled: bool) -> Switches:
-    """The switches of a facility with one of them set; raises Conflict if that may not be."""
-    if read_type is ReadType.PRE_READ and active and not pre_read_enabled:
-        raise Conflict(
-            "`pre_read` is not enabled for the group: somebody with `operator` has to enable it first",
-            field="read_type",
-        )
-    changed = {**switches, read_type: active}
-    # Without a public type the facility would never receive a report (REP-2, REP-10).
-    if not active_read_types(changed, pre_read_enabled=False):
-        raise Conflict(
-            "a facility keeps at least one of preliminary, final and other: switch another one on first",
-            field="active",
-        )
-    return changed
-
-
-def listed(read_types: Iterable[ReadType], side: Side) -> Sequence[ReadType]:
-    """Read types in their order, pre-read for the group side only."""
-    shown = SIDES.get(side, PUBLIC_READ_TYPES)
-    return [each for each in ReadType if each in shown and each in read_types]

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from kernel.ids import CaseId, FacilityId, ReportId
-from kernel.reading import ReadType
+from kernel.reading import DraftState, ReadType
 from plumbing.audit import AuditEntry
 from plumbing.db import Transaction
 from services.reporting.domain import (
@@ -20,8 +21,10 @@ from services.reporting.domain import (
     Person,
     Reading,
     Report,
+    Stood,
     no_case,
 )
+from services.reporting.projections import Signed
 from services.reporting.usecases import Outcome
 
 _DRAFTS = {
@@ -104,15 +107,19 @@ class ReportingTransaction(Transaction):
             row["reopened"],
             tuple(Issued(ReadType(read_type), *more) for read_type, *more in row["issued"]),
             row["drafted"],
+            DraftState(row["draft"]) if _is_whole(row) else None,
         )
 
     async def save_reading(self, reading: Reading) -> None:
         """Saves all but the reports."""
         lock = reading.lock
+        stood = lock and lock.at_start
         await self.connection.execute(
             """
             update readings set version = $2, reopened = $3,
-                holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7
+                holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7,
+                whole_version = case when $8::text is not null then $2::bigint end, draft = $8,
+                at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11
             where case_id = $1
             """,
             reading.case_id,
@@ -122,6 +129,10 @@ class ReportingTransaction(Transaction):
             lock and lock.holder.name,
             lock and lock.ends_at,
             reading.drafted,
+            reading.draft,
+            stood and stood.draft,
+            stood and stood.reopened,
+            sorted(stood.read_types) if stood else None,
         )
 
     async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
@@ -167,17 +178,27 @@ class ReportingTransaction(Transaction):
             login,
         )
         return [
-            Draft(case_id, _author(row), row["text"], row["saved_at"], row["author_only"]) for row in rows
+            Draft(
+                case_id,
+                _author(row),
+                row["text"],
+                row["saved_at"],
+                row["author_only"],
+                row["transcribed"],
+            )
+            for row in rows
         ]
 
     async def save_draft(self, draft: Draft) -> None:
         """Inserts, or replaces the author's draft of this kind."""
         await self.connection.execute(
             """
-            insert into drafts (case_id, author_login, author_only, author_name, text, saved_at)
-            values ($1, $2, $3, $4, $5, $6)
+            insert into drafts
+                (case_id, author_login, author_only, author_name, text, saved_at, transcribed)
+            values ($1, $2, $3, $4, $5, $6, $7)
             on conflict (case_id, author_login, author_only) do update
-                set author_name = excluded.author_name, text = excluded.text, saved_at = excluded.saved_at
+                set author_name = excluded.author_name, text = excluded.text, saved_at = excluded.saved_at,
+                    transcribed = excluded.transcribed
             """,
             draft.case_id,
             draft.author.login,
@@ -185,6 +206,7 @@ class ReportingTransaction(Transaction):
             draft.author.name,
             draft.text,
             draft.saved_at,
+            draft.transcribed,
         )
 
     async def delete_drafts(self, case_id: CaseId, login: str) -> None:
@@ -197,6 +219,18 @@ class ReportingTransaction(Transaction):
         return bool(
             await self.connection.fetchval("select exists (select from drafts where case_id = $1)", case_id)
         )
+
+    async def drafts_that_wait(self, case_id: CaseId, since: datetime | None) -> Sequence[bool]:
+        """Of each draft that is newer and not for its author alone, whether a transcriptionist wrote it."""
+        rows = await self.connection.fetch(
+            """
+            select transcribed from drafts
+            where case_id = $1 and not author_only and ($2::timestamptz is null or saved_at > $2)
+            """,
+            case_id,
+            since,
+        )
+        return [row["transcribed"] for row in rows]
 
     async def bytes_written(self, case_id: CaseId) -> int:
         """How long all texts about a case are in UTF-8."""
@@ -245,6 +279,17 @@ class ReportingTransaction(Transaction):
         """How many reports of any type there are."""
         return int(await self.connection.fetchval("select count(*) from reports where case_id = $1", case_id))
 
+    async def signed(self, case_id: CaseId) -> Sequence[Signed]:
+        """Who signed which reports of the case, oldest first."""
+        rows = await self.connection.fetch(
+            """
+            select read_type, author_login, author_id, completed_at from reports where case_id = $1
+            order by completed_at, report_id
+            """,
+            case_id,
+        )
+        return [Signed(ReadType(read_type), *more) for read_type, *more in rows]
+
     async def _with_addenda(self, rows: Sequence[asyncpg.Record]) -> Sequence[Report]:
         addenda: dict[UUID, list[Addendum]] = defaultdict(list)
         for row in await self.connection.fetch(
@@ -265,6 +310,7 @@ class ReportingTransaction(Transaction):
                 row["revision"],
                 tuple(addenda[row["report_id"]]),
                 row["instance_count"],
+                row["author_id"],
             )
             for row in rows
         ]
@@ -273,8 +319,8 @@ class ReportingTransaction(Transaction):
         await self.connection.execute(
             """
             insert into reports (report_id, case_id, read_type, author_login, author_name, text, completed_at,
-                revision, instance_count)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                revision, instance_count, author_id)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             """,
             report.id,
             report.case_id,
@@ -285,6 +331,7 @@ class ReportingTransaction(Transaction):
             report.completed_at,
             report.revision,
             report.instance_count,
+            report.author_id,
         )
 
     async def insert_addendum(
@@ -354,4 +401,13 @@ def _author(row: Row) -> Person:
 def _lock(row: Row) -> Lock | None:
     if row["holder_login"] is None:
         return None
-    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"])
+    stood = None
+    if _is_whole(row) and row["at_lock_draft"] is not None:
+        read_types = frozenset(map(ReadType, row["at_lock_read_types"]))
+        stood = Stood(read_types, row["at_lock_reopened"], DraftState(row["at_lock_draft"]))
+    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"], stood)
+
+
+def _is_whole(row: Row) -> bool:
+    """Whether the version before has not written the row since this one did."""
+    return bool(row["whole_version"] == row["version"])

@@ -33,19 +33,17 @@ from services.reporting.domain import (
     Reading,
     Report,
     Sight,
-    Switches,
     Written,
-    active_read_types,
     check_room,
     checked_text,
-    listed,
+    draft_state,
     no_case,
     no_report,
     refusal,
-    switch,
     visible,
 )
-from services.reporting.projections import Projection, project
+from services.reporting.projections import Projection, Signed, project
+from services.reporting.readtypes import Switches, active_read_types, listed, switch
 
 NAME = "reporting"
 
@@ -104,6 +102,7 @@ class Transaction(Protocol):
     async def save_draft(self, draft: Draft) -> None: ...
     async def delete_drafts(self, case_id: CaseId, login: str) -> None: ...
     async def is_drafted(self, case_id: CaseId) -> bool: ...
+    async def drafts_that_wait(self, case_id: CaseId, since: datetime | None) -> Sequence[bool]: ...
     async def bytes_written(self, case_id: CaseId) -> int: ...
 
     async def reports(self, case_id: CaseId, read_types: Collection[ReadType]) -> Sequence[Report]: ...
@@ -111,6 +110,7 @@ class Transaction(Protocol):
         self, case_id: CaseId, report_id: ReportId, read_types: Collection[ReadType]
     ) -> Report | None: ...
     async def reports_written(self, case_id: CaseId) -> int: ...
+    async def signed(self, case_id: CaseId) -> Sequence[Signed]: ...
     async def insert_report(self, report: Report) -> None: ...
     async def insert_addendum(
         self, report_id: ReportId, addendum: Addendum, instance_count: int | None
@@ -248,12 +248,14 @@ class Readings:
     ) -> tuple[Reading, Reading]:
         """The reading, which this transaction may change, and what the act makes of its lock."""
         reading = await transaction.lock_reading(case_id)
+        if act is Act.LOCK:
+            reading = await _known(transaction, reading)
         broken = await transaction.broken_lock(case_id, actor.login)
         return reading, reading.after(act, actor, transaction.now, self._lease, broken)
 
     async def _save(self, transaction: Transaction, before: Reading, after: Reading) -> None:
-        """Saves and tells, if what is described of the reading changed."""
-        if after != before:
+        """Saves and tells, if what is described of the reading changed: an autosave says nothing again."""
+        if (_projected(after), after.drafted) != (_projected(before), before.drafted):
             after = replace(after, version=before.version + 1)
             await transaction.save_reading(after)
             await transaction.say(ReadingChanged(after.case_id, after.version))
@@ -268,9 +270,9 @@ class Readings:
             author = _person(actor, sight)
             before, after = await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
             check_room(text, await transaction.bytes_written(case_id))
-            draft = Draft(case_id, author, text, transaction.now)
+            draft = Draft(case_id, author, text, transaction.now, transcribed=sight.transcribes)
             await transaction.save_draft(draft)
-            await self._save(transaction, before, replace(after, drafted=True))
+            await self._save(transaction, before, await _drafted(transaction, after))
             await transaction.record(actor, "draft.saved", f"case:{case_id}", "done")
             return draft
 
@@ -332,10 +334,17 @@ class Readings:
             return await self._sign(transaction, reading, unlocked, read_type, author, text, sight)
         if refused.keep is None:
             raise refused.error
-        for_author = refused.keep is Keep.FOR_AUTHOR
-        await transaction.save_draft(Draft(case_id, author, text, transaction.now, for_author))
+        draft = Draft(
+            case_id,
+            author,
+            text,
+            transaction.now,
+            author_only=refused.keep is Keep.FOR_AUTHOR,
+            transcribed=sight.transcribes,
+        )
+        await transaction.save_draft(draft)
         after = unlocked if refused.ends_lock else reading
-        await self._save(transaction, reading, replace(after, drafted=True))
+        await self._save(transaction, reading, await _drafted(transaction, after))
         await transaction.record(author.login, "draft.kept", f"case:{case_id}", "done")
         return refused.error
 
@@ -378,11 +387,11 @@ class Readings:
             transaction.now,
             sight.revision,
             instance_count=sight.instance_count,
+            author_id=sight.user_id,
         )
         await transaction.insert_report(report)
         issued = unlocked.issue(read_type, transaction.now, sight.instance_count)
-        drafted = await transaction.is_drafted(case_id)
-        await self._save(transaction, reading, replace(issued, drafted=drafted))
+        await self._save(transaction, reading, await _drafted(transaction, issued))
         await transaction.record(
             author.login,
             "report.completed",
@@ -453,11 +462,11 @@ class Readings:
     async def describe_reading(self, case_id: CaseId) -> Described:
         """The snapshot for another service."""
         async with self._database.transaction() as transaction:
-            reading = await transaction.reading(case_id)
+            reading = await _known(transaction, await transaction.reading(case_id))
+            signed = await transaction.signed(case_id)
         if reading.version == 0:
             raise no_case()
-        group, facility = (project(reading, SIDES[side]) for side in (Side.GROUP, Side.FACILITY))
-        return Described(case_id, reading.version, group, facility, reading.drafted)
+        return Described(case_id, reading.version, *_projected(reading, signed), reading.drafted)
 
     async def list_versions(self, after: UUID) -> Versions:
         """The versions of all readings, by CaseId."""
@@ -540,6 +549,25 @@ class ReadTypes:
                     pre_read_enabled=await transaction.pre_read_enabled(),
                 )
             return listed(active, permits[0].side)
+
+
+def _projected(reading: Reading, signed: Sequence[Signed] = ()) -> tuple[Projection, Projection]:
+    """What the group sees of a reading, and what the facility sees."""
+    return project(reading, SIDES[Side.GROUP], signed), project(reading, SIDES[Side.FACILITY], signed)
+
+
+async def _known(transaction: Transaction, reading: Reading) -> Reading:
+    """The reading with whose unsigned text waits, also where the version before has written it."""
+    return reading if reading.draft is not None else await _drafted(transaction, reading)
+
+
+async def _drafted(transaction: Transaction, reading: Reading) -> Reading:
+    """The reading with what its drafts come to now."""
+    return replace(
+        reading,
+        drafted=await transaction.is_drafted(reading.case_id),
+        draft=draft_state(await transaction.drafts_that_wait(reading.case_id, reading.public_at)),
+    )
 
 
 def _person(actor: str, *sights: Sight) -> Person:

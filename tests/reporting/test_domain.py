@@ -29,14 +29,12 @@ from services.reporting.domain import (
     Refusal,
     Standing,
     Then,
-    active_read_types,
     check_room,
     checked_text,
-    listed,
     refusal,
-    switch,
 )
 from services.reporting.projections import State, project
+from services.reporting.readtypes import active_read_types, listed, switch
 from tests.clocks import NOON
 from tests.reporting.builders import LEASE, a_sight
 
@@ -64,7 +62,8 @@ def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
     assert standing is reading.standing("vos", NOON)
     match LOCKING.get((standing, act)):
         case Then.LEASE:
-            assert Lock(VOS, NOON + LEASE) == reading.after(act, VOS, NOON, LEASE).lock
+            at_start = reading.stands if standing is Standing.FREE else None
+            assert Lock(VOS, NOON + LEASE, at_start) == reading.after(act, VOS, NOON, LEASE).lock
         case Then.ENDS:
             assert reading.after(act, VOS, NOON, LEASE).lock is None
         case Then.STAYS:

@@ -1216,6 +1216,8 @@ class Decision(_message.Message):
     INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether they see the case at all; if not, nothing else is set but perhaps `being_deleted`."""
     level: Global___Level.ValueType
@@ -1248,6 +1250,10 @@ class Decision(_message.Message):
     """How many of them came after the last report that counts for the user's side; set only if asked for. For the
     facility side pre-reads do not count, for the group side only while there is no public report.
     """
+    role: Global___Role.ValueType
+    """Their role; unspecified from an access of the version before."""
+    user_id: _builtins.str
+    """Their UserId, a UUID; empty from an access of the version before."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[Global___Path.ValueType]:
         """By which ways they see it."""
@@ -1290,10 +1296,12 @@ class Decision(_message.Message):
         instance_count: _builtins.int | None = ...,
         images_since_report: _builtins.int = ...,
         images_since: _timestamp_pb2.Timestamp | None = ...,
+        role: Global___Role.ValueType = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "images_since", b"images_since", "instance_count", b"instance_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "side", b"side", "studies", b"studies", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "allowed", b"allowed", "being_deleted", b"being_deleted", "facility_id", b"facility_id", "images", b"images", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "own_level", b"own_level", "own_read_types", b"own_read_types", "paths", b"paths", "read_types", b"read_types", "reports", b"reports", "role", b"role", "side", b"side", "studies", b"studies", "user_id", b"user_id", "user_name", b"user_name", "user_version", b"user_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
     _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015

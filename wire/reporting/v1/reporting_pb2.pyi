@@ -747,6 +747,29 @@ class DescribeReadingResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _DraftState:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DraftStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DescribeReadingResponse._DraftState.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DRAFT_STATE_UNSPECIFIED: DescribeReadingResponse._DraftState.ValueType  # 0
+        """Nobody's, or one that its author alone sees."""
+        DRAFT_STATE_DICTATED: DescribeReadingResponse._DraftState.ValueType  # 1
+        """Somebody's who is no transcriptionist, and no transcriptionist's."""
+        DRAFT_STATE_TRANSCRIBED: DescribeReadingResponse._DraftState.ValueType  # 2
+        """A transcriptionist's."""
+
+    class DraftState(_DraftState, metaclass=_DraftStateEnumTypeWrapper):
+        """DraftState is whose unsigned text waits to be signed."""
+
+    DRAFT_STATE_UNSPECIFIED: DescribeReadingResponse.DraftState.ValueType  # 0
+    """Nobody's, or one that its author alone sees."""
+    DRAFT_STATE_DICTATED: DescribeReadingResponse.DraftState.ValueType  # 1
+    """Somebody's who is no transcriptionist, and no transcriptionist's."""
+    DRAFT_STATE_TRANSCRIBED: DescribeReadingResponse.DraftState.ValueType  # 2
+    """A transcriptionist's."""
+
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
@@ -785,12 +808,19 @@ class DescribeReadingResponse(_message.Message):
         READ_TYPES_FIELD_NUMBER: _builtins.int
         REPORTED_AT_FIELD_NUMBER: _builtins.int
         INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
+        DRAFT_FIELD_NUMBER: _builtins.int
+        AT_LOCK_FIELD_NUMBER: _builtins.int
+        REPORTS_FIELD_NUMBER: _builtins.int
         state: Global___DescribeReadingResponse.State.ValueType
         """The state."""
         instance_count: _builtins.int
         """How many instances the case had, as access said, when the last of them or an addendum was signed; once there is
         a public one, pre-reads do not count. Absent where nobody knows: without a report, or signed under the version
         before.
+        """
+        draft: Global___DescribeReadingResponse.DraftState.ValueType
+        """Whose unsigned text waits to be signed: a draft that is newer than the last public report. Unspecified to the
+        facility side, which is told of no draft.
         """
         @_builtins.property
         def lock(self) -> Global___Lock:
@@ -804,6 +834,16 @@ class DescribeReadingResponse(_message.Message):
         def reported_at(self) -> _timestamp_pb2.Timestamp:
             """When the last of them was signed; absent without one."""
 
+        @_builtins.property
+        def at_lock(self) -> Global___DescribeReadingResponse.AtLock:
+            """How the reading stood when the lock began, so that a filter keeps the case in its holder's sight. Absent without
+            a lock, to the facility side, and where the version before has taken or renewed the lock.
+            """
+
+        @_builtins.property
+        def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeReadingResponse.Signed]:
+            """The reports that this side sees, oldest first."""
+
         def __init__(
             self,
             *,
@@ -812,14 +852,81 @@ class DescribeReadingResponse(_message.Message):
             read_types: _abc.Iterable[_access_pb2.ReadType.ValueType] | None = ...,
             reported_at: _timestamp_pb2.Timestamp | None = ...,
             instance_count: _builtins.int | None = ...,
+            draft: Global___DescribeReadingResponse.DraftState.ValueType = ...,
+            at_lock: Global___DescribeReadingResponse.AtLock | None = ...,
+            reports: _abc.Iterable[Global___DescribeReadingResponse.Signed] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count", "lock", b"lock", "reported_at", b"reported_at"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "instance_count", b"instance_count", "lock", b"lock", "reported_at", b"reported_at"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "instance_count", b"instance_count", "lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "state", b"state"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "draft", b"draft", "instance_count", b"instance_count", "lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "reports", b"reports", "state", b"state"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
         _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015
         def WhichOneof(self, oneof_group: _WhichOneofArgType__instance_count) -> _WhichOneofReturnType__instance_count | None: ...
+
+    @_typing.final
+    class AtLock(_message.Message):
+        """AtLock is how the reading stood when its lock began."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STATE_FIELD_NUMBER: _builtins.int
+        DRAFT_FIELD_NUMBER: _builtins.int
+        READ_TYPES_FIELD_NUMBER: _builtins.int
+        state: Global___DescribeReadingResponse.State.ValueType
+        """The state."""
+        draft: Global___DescribeReadingResponse.DraftState.ValueType
+        """Whose unsigned text waited."""
+        @_builtins.property
+        def read_types(self) -> _containers.RepeatedScalarFieldContainer[_access_pb2.ReadType.ValueType]:
+            """The distinct read types of the reports."""
+
+        def __init__(
+            self,
+            *,
+            state: Global___DescribeReadingResponse.State.ValueType = ...,
+            draft: Global___DescribeReadingResponse.DraftState.ValueType = ...,
+            read_types: _abc.Iterable[_access_pb2.ReadType.ValueType] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "read_types", b"read_types", "state", b"state"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Signed(_message.Message):
+        """Signed tells of a report who signed it as what and when; nothing of what it says."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        READ_TYPE_FIELD_NUMBER: _builtins.int
+        AUTHOR_USER_ID_FIELD_NUMBER: _builtins.int
+        AUTHOR_LOGIN_FIELD_NUMBER: _builtins.int
+        COMPLETED_AT_FIELD_NUMBER: _builtins.int
+        read_type: _access_pb2.ReadType.ValueType
+        """Read type."""
+        author_user_id: _builtins.str
+        """UserId of the author, a UUID; empty where access did not tell it when the report was signed."""
+        author_login: _builtins.str
+        """Login of the author."""
+        @_builtins.property
+        def completed_at(self) -> _timestamp_pb2.Timestamp:
+            """When it was signed."""
+
+        def __init__(
+            self,
+            *,
+            read_type: _access_pb2.ReadType.ValueType = ...,
+            author_user_id: _builtins.str = ...,
+            author_login: _builtins.str = ...,
+            completed_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_login", b"author_login", "author_user_id", b"author_user_id", "completed_at", b"completed_at", "read_type", b"read_type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     CASE_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -831,7 +938,9 @@ class DescribeReadingResponse(_message.Message):
     version: _builtins.int
     """The owner's version: grows with each change."""
     drafted: _builtins.bool
-    """Whether anybody keeps an unsigned text about the case; told to nobody of the facility side."""
+    """Whether anybody keeps an unsigned text about the case, however old, and if only their author sees it; told to
+    nobody of the facility side.
+    """
     @_builtins.property
     def group(self) -> Global___DescribeReadingResponse.Projection:
         """What the group side sees."""
