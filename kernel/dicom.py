@@ -85,10 +85,12 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
     IndexedAttribute("InstitutionName", 0x0008_0080, "LO", Level.SERIES, mapping=True),
     IndexedAttribute("InstitutionAddress", 0x0008_0081, "ST", Level.SERIES, mapping=True),
     IndexedAttribute("ReferringPhysicianName", 0x0008_0090, "PN", Level.STUDY, mapping=True),
+    IndexedAttribute("TimezoneOffsetFromUTC", 0x0008_0201, "SH", Level.STUDY),
     IndexedAttribute("StationName", 0x0008_1010, "SH", Level.SERIES, mapping=True),
     IndexedAttribute("StudyDescription", 0x0008_1030, "LO", Level.STUDY, mapping=True),
     IndexedAttribute("SeriesDescription", 0x0008_103E, "LO", Level.SERIES),
     IndexedAttribute("InstitutionalDepartmentName", 0x0008_1040, "LO", Level.SERIES, mapping=True),
+    IndexedAttribute("PhysiciansOfRecord", 0x0008_1048, "PN", Level.STUDY),
     IndexedAttribute("PerformingPhysicianName", 0x0008_1050, "PN", Level.SERIES, mapping=True),
     IndexedAttribute("OperatorsName", 0x0008_1070, "PN", Level.SERIES, mapping=True),
     IndexedAttribute("PatientName", 0x0010_0010, "PN", Level.STUDY, identity=True),
@@ -105,6 +107,7 @@ INDEXED_ATTRIBUTES: tuple[IndexedAttribute, ...] = (
     IndexedAttribute("RequestingPhysician", 0x0032_1032, "PN", Level.STUDY, mapping=True),
     IndexedAttribute("RequestingService", 0x0032_1033, "LO", Level.STUDY, mapping=True),
     IndexedAttribute("CurrentPatientLocation", 0x0038_0300, "LO", Level.STUDY, mapping=True),
+    IndexedAttribute("PatientInstitutionResidence", 0x0038_0400, "LO", Level.STUDY),
 )
 
 MAPPING_TAGS: Mapping[str, str] = {a.keyword: a.vr for a in INDEXED_ATTRIBUTES if a.mapping}

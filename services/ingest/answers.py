@@ -115,4 +115,9 @@ def _part(part: Part) -> pb.Part:
         series=part.series,
         instance_count=part.instance_count,
         received_at=timestamp(part.received_at),
+        institution_names=part.institution_names.values,
+        institution_names_left_out=part.institution_names.left_out,
+        body_parts=part.body_parts.values,
+        body_parts_left_out=part.body_parts.left_out,
+        last_received_at=timestamp(part.last_received_at),
     )

@@ -7,7 +7,7 @@ was confirmed of a study stays as it was.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,6 +31,10 @@ with these a study has fewer than 4,096.
 PARTS_PAGE = 500
 MAX_MODALITIES = 32
 """Of a part, or of a study as a whole, as they are told."""
+MAX_DISTINCT = 32
+"""Institutions, and body parts, of a part as they are told."""
+INSTITUTION_NAME, BODY_PART_EXAMINED = "InstitutionName", "BodyPartExamined"
+"""Mapping tags whose values are told whatever the tag of the facility is."""
 MAX_SERIES_NAMED = 2_000
 """Series that a snapshot names, for what others keep for the version before: it could take no more."""
 SEVERAL = ("…", "……")
@@ -76,6 +80,24 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class Distinct:
+    """The distinct values of an attribute in a part, sorted, and how many more there are."""
+
+    values: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, told: Iterable[str]) -> "Distinct":
+        """What elements hold; each may have several values."""
+        single = {value.strip() for each in told for value in each.split(VALUES_PARTED_BY)} - {""}
+        return cls(tuple(sorted(single))[:MAX_DISTINCT], max(0, len(single) - MAX_DISTINCT))
+
+
+NOT_KEPT = Distinct(left_out=1)
+"""Of a part that stands for others: they differ, and nobody kept how."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of a received study.
 
@@ -86,6 +108,7 @@ class Part:
         attribute_set: its number; 0: none was kept.
         modalities: of its series, sorted.
         series: ordinals of the series in which it has instances, sorted.
+        received_at, last_received_at: when the first and the last of its instances were durable.
     """
 
     number: int
@@ -96,6 +119,9 @@ class Part:
     series: tuple[int, ...]
     instance_count: int
     received_at: datetime
+    last_received_at: datetime
+    institution_names: Distinct = Distinct()
+    body_parts: Distinct = Distinct()
 
 
 @dataclass(frozen=True, slots=True)

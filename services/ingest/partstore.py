@@ -9,28 +9,41 @@ from kernel.dicom import IDENTITY
 from kernel.ids import FacilityId, StudyId
 from plumbing.db import Transaction
 from services.ingest.domain import Study
-from services.ingest.parts import MAX_SERIES_NAMED, PARTS_PAGE, SEVERAL, Part, StudyInParts
+from services.ingest.parts import (
+    BODY_PART_EXAMINED,
+    INSTITUTION_NAME,
+    MAX_SERIES_NAMED,
+    NOT_KEPT,
+    PARTS_PAGE,
+    SEVERAL,
+    Distinct,
+    Part,
+    StudyInParts,
+)
 
-# Parts of study $1 behind number $2, with the values of tag $3, at most $4; with $5 only parts of these
+# Parts of study $1 behind number $2, with the values of tags $3, at most $4; with $5 only parts of these
 # numbers. An instance of the version before names no part: its series is one. As long as that is not kept as
 # a part, it is what its rows say.
 _PARTS = """
     with counted as (
         select coalesce(i.part, s.ordinal) as number, max(s.series_instance_uid) as series_instance_uid,
-               count(*) as instance_count, min(i.received_at) as received_at
+               count(*) as instance_count, min(i.received_at) as received_at,
+               max(i.received_at) as last_received_at
         from instances i left join series s
             on i.part is null and s.study_id = i.study_id and s.series_instance_uid = i.series_instance_uid
         where i.study_id = $1 and (i.part > $2 or i.part is null) and coalesce(i.part, s.ordinal) > $2
           and ($5::int[] is null or coalesce(i.part, s.ordinal) = any($5))
         group by 1 order by 1 limit $4)
-    select c.number, c.instance_count, c.received_at, p.number is not null as is_kept, p.identity,
+    select c.number, c.instance_count, c.received_at, c.last_received_at, p.number is not null as is_kept,
+           p.identity,
            p.attribute_set, p.mapping is null as is_several,
            case when p.number is null
-               then array(select value from mapping_values m
-                          where m.study_id = $1 and m.series_instance_uid = c.series_instance_uid
-                            and m.keyword = $3 order by m.ordinal)
-               else array(select jsonb_array_elements_text(p.mapping -> $3))
-           end as mapping_values,
+               then (select jsonb_object_agg(keyword, told)
+                     from (select keyword, jsonb_agg(value order by ordinal) as told from mapping_values m
+                           where m.study_id = $1 and m.series_instance_uid = c.series_instance_uid
+                             and m.keyword = any($3) group by keyword) as values_of_tag)
+               else (select jsonb_object_agg(key, value) from jsonb_each(p.mapping) where key = any($3))
+           end as mapping,
            case when p.number is null
                then array[c.number]
                else array(select series from part_series s
@@ -60,8 +73,9 @@ class PartStore(Transaction):
         if row is None:
             return None
         study = received_study(row)
+        tags = [mapping_tag, INSTITUTION_NAME, BODY_PART_EXAMINED]
         rows = await self.connection.fetch(
-            _PARTS, study_id, after_part, mapping_tag, PARTS_PAGE + 1, list(only) or None
+            _PARTS, study_id, after_part, tags, PARTS_PAGE + 1, list(only) or None
         )
         not_kept = 0 if row["by_parts"] else 1
         identities = await self._numbered("select number, identity from identities", study_id)
@@ -70,7 +84,7 @@ class PartStore(Transaction):
             replace(study, attributes={}),
             identities or {1: {key: value for key, value in study.attributes.items() if key in IDENTITY}},
             attribute_sets if identities else {1: study.attributes},
-            [_part(each, not_kept) for each in rows[:PARTS_PAGE]],
+            [_part(each, mapping_tag, not_kept) for each in rows[:PARTS_PAGE]],
             len(rows) > PARTS_PAGE,
             await self._series_named(study_id) if not after_part else (),
         )
@@ -111,16 +125,25 @@ def received_study(row: Any) -> Study:
     )
 
 
-def _part(row: Any, not_kept: int) -> Part:
+def _part(row: Any, mapping_tag: str, not_kept: int) -> Part:
     """`not_kept`: the identity and attribute set of a series that is not kept as a part."""
     kept = row["is_kept"]
+    stands_for_others = kept and row["is_several"]
+    mapping: Mapping[str, list[str]] = json.loads(row["mapping"] or "{}")
+    institutions, body_parts = (
+        NOT_KEPT if stands_for_others else Distinct.of(mapping.get(tag, ()))
+        for tag in (INSTITUTION_NAME, BODY_PART_EXAMINED)
+    )
     return Part(
         row["number"],
         row["identity"] if kept else not_kept,
-        SEVERAL if kept and row["is_several"] else tuple(row["mapping_values"]),
+        SEVERAL if stands_for_others else tuple(mapping.get(mapping_tag, ())),
         row["attribute_set"] if kept else not_kept,
         tuple(row["modalities"]),
         tuple(row["series"]),
         row["instance_count"],
         row["received_at"],
+        row["last_received_at"],
+        institutions,
+        body_parts,
     )

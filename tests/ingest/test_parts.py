@@ -10,7 +10,15 @@ from uuid import uuid4
 import pytest
 
 from kernel.clock import MonotonicClock
-from kernel.dicom import UID
+from kernel.dicom import (
+    IDENTITY,
+    INDEXED_ATTRIBUTES,
+    MAX_VALUES,
+    UID,
+    VALUES_PARTED_BY,
+    Level,
+    cut_value,
+)
 from kernel.errors import Invalid
 from kernel.ids import UUID7, PackId, StudyId
 from plumbing.db import Database
@@ -18,7 +26,18 @@ from plumbing.pages import MAX_PAGE_BYTES
 from plumbing.rpc import MAX_RESPONSE_BYTES
 from services.ingest.deletionstore import TABLES
 from services.ingest.domain import Gateway, Verdict
-from services.ingest.parts import MAX_SERIES_NAMED, MOST, PARTS_PAGE, SEVERAL, Description, Part, StudyInParts
+from services.ingest.parts import (
+    MAX_DISTINCT,
+    MAX_SERIES_NAMED,
+    MOST,
+    NOT_KEPT,
+    PARTS_PAGE,
+    SEVERAL,
+    Description,
+    Distinct,
+    Part,
+    StudyInParts,
+)
 from services.ingest.store import IngestTransaction, told_to_the_index
 from tests.ingest.builders import a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import a_ct, with_other_bytes
@@ -33,10 +52,16 @@ ADA, BEA = {"PatientID": "1", "PatientName": "Vermeer^Ada"}, {"PatientID": "2", 
 
 
 def told(
-    identity: Mapping[str, str] = ADA, institution: str = "", *, modality: str = "CT", **study: str
+    identity: Mapping[str, str] = ADA,
+    institution: str = "",
+    *,
+    body_part: str = "",
+    modality: str = "CT",
+    **study: str,
 ) -> Description:
-    """What an instance tells that came under this identity and mapping value."""
-    mapping = {TAG: institution} if institution else {}
+    """What an instance tells that came under this identity and these mapping values."""
+    told = {TAG: institution, "BodyPartExamined": body_part}
+    mapping = {tag: value for tag, value in told.items() if value}
     return Description({**identity, **study}, {"Modality": modality}, mapping, identity)
 
 
@@ -150,6 +175,37 @@ async def test_each_identity_and_each_mapping_value_is_a_part_across_series(inde
     assert [each.number for each in (await index.page(FIRST)).parts] == [FIRST + 1, FIRST + 2]
 
 
+async def test_a_part_says_its_institutions_and_body_parts_whatever_the_mapping_tag(index: Index) -> None:
+    series = a_uid()
+    await index.receive(told(ADA, "MS44"), series)
+    await index.receive(told(ADA, "MS44"), a_uid())
+    await index.receive(told(BEA, "MS45", body_part="KNEE\\CHEST \\KNEE\\"), series)
+    async with index.database.transaction() as transaction:
+        found = await transaction.study_in_parts(index.study_id, "StationName", 0)
+    assert found is not None
+    assert [(p.mapping_values, p.institution_names, p.body_parts) for p in found.parts] == [
+        ((), Distinct(("MS44",)), Distinct()),
+        ((), Distinct(("MS45",)), Distinct(("CHEST", "KNEE"))),
+    ]
+
+
+def test_many_distinct_values_are_told_up_to_a_number_with_how_many_more_there_are() -> None:
+    told = Distinct.of([f"MS{n:04}" for n in range(MAX_DISTINCT + 3)])
+    assert told == Distinct(tuple(f"MS{n:04}" for n in range(MAX_DISTINCT)), 3)
+
+
+async def test_a_part_says_when_its_last_instance_was_durable(index: Index) -> None:
+    series, twice = a_uid(), a_uid()
+    for each in (ADA, BEA, ADA):
+        await index.receive(told(each), series, twice if each is BEA else None)
+    hers = (await index.parts())[FIRST + 1]
+    await index.receive(told(BEA), series, twice)  # a duplicate is no instance
+    first, second = (await index.parts()).values()
+    assert first.received_at < second.received_at < first.last_received_at
+    assert second == hers
+    assert second.received_at == second.last_received_at
+
+
 async def test_what_a_part_says_of_its_study_is_not_what_another_says(index: Index) -> None:
     series = a_uid()
     await index.receive(told(ADA), series)
@@ -193,6 +249,7 @@ async def test_what_the_version_before_received_is_a_part_for_each_series_that_n
     await index.receive_as_the_version_before(told(nameless, "MS44"), first)
     await index.receive_as_the_version_before(told(nameless, ""), second)
     before = await index.page()
+    assert [p.institution_names for p in before.parts] == [Distinct(("MS44",)), Distinct()]
     assert before.identities == {1: nameless}
     assert [(p.number, p.identity, p.mapping_values, p.series) for p in before.parts] == [
         (1, 1, ("MS44",), (1,)),
@@ -252,6 +309,7 @@ async def test_identities_sets_and_parts_are_bounded(index: Index) -> None:
         (1, SEVERAL, 2),
         (0, SEVERAL, 1),
     ]
+    assert {(p.institution_names, p.body_parts) for p in last} == {(NOT_KEPT, NOT_KEPT)}
 
 
 async def buffers(index: Index, description: Description, series: UID) -> int:
@@ -359,6 +417,61 @@ async def test_two_patients_in_one_series_are_two_parts_of_two_identities(ingest
     assert not told.series
     with pytest.raises(Invalid):
         await described(ingest, mapping_tag="PixelData")
+
+
+async def test_what_filters_ask_for_is_told_of_each_part(ingest: Ingest) -> None:
+    study = a_uid()
+    chest = {
+        0x0008_0080: ("LO", "Riverside"),
+        0x0018_0015: ("CS", "CHEST"),
+        0x0008_0201: ("SH", "+0100"),
+        0x0008_1048: ("PN", "Hooch^Pieter\\Steen^Jan"),
+        0x0038_0400: ("LO", "Ward 7"),
+    }
+    knee = chest | {0x0018_0015: ("CS", "KNEE")}
+    await sent_objects(
+        Sender.of(ingest, await ingest.enrol()),
+        *(a_ct(study=study, more=more) for more in (chest, knee, chest)),
+    )
+    told = await described(ingest)
+    assert told.calling_ae_title == "RIVERSIDE"
+    assert told.gateway_id == str(await ingest.one("select gateway_id from gateways"))
+    assert [(list(p.institution_names), list(p.body_parts)) for p in told.parts] == [
+        (["Riverside"], ["CHEST"]),
+        (["Riverside"], ["KNEE"]),
+    ]
+    first, second = told.parts
+    assert (first.institution_names_left_out, first.body_parts_left_out) == (0, 0)
+    assert first.received_at.ToDatetime() < second.received_at.ToDatetime()
+    assert second.last_received_at.ToDatetime() < first.last_received_at.ToDatetime()
+    [attributes] = told.attribute_sets
+    wanted = ("TimezoneOffsetFromUTC", "PhysiciansOfRecord", "PatientInstitutionResidence")
+    assert [attributes.attributes[each] for each in wanted] == ["+0100", "Hooch^Pieter\\Steen^Jan", "Ward 7"]
+
+
+async def test_sixty_four_sets_and_identities_of_the_longest_texts_fit_into_one_answer(
+    ingest: Ingest,
+) -> None:
+    """Eight values of each attribute, of letters that take four bytes."""
+    await sent_objects(Sender.of(ingest, await ingest.enrol()), a_ct())
+    longest = {
+        each.keyword: cut_value(VALUES_PARTED_BY.join(["=".join(["𝔛" * 64] * 3)] * MAX_VALUES), each.vr)
+        for each in INDEXED_ATTRIBUTES
+        if each.level is Level.STUDY
+    }
+    identity = {keyword: value for keyword, value in longest.items() if keyword in IDENTITY}
+    for table, column, values in (
+        ("attribute_sets", "attributes", longest),
+        ("identities", "identity", identity),
+    ):
+        await ingest.rows(
+            f"insert into {table} (study_id, number, {column})"
+            " select study_id, n, $1::jsonb from studies, generate_series(2, 64) n",
+            as_json(values),
+        )
+    page = await described(ingest)
+    assert len(page.attribute_sets) == len(page.identities) == 64
+    assert page.ByteSize() <= MAX_PAGE_BYTES < MAX_RESPONSE_BYTES
 
 
 async def test_identities_that_differ_beyond_what_is_kept_differ(ingest: Ingest) -> None:

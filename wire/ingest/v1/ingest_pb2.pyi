@@ -932,7 +932,7 @@ class Study(_message.Message):
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Study-level attributes by DICOM keyword, decoded to Unicode, DICOM padding stripped; multiple values
-        are joined by a backslash. First non-empty value wins. At most 64 entries of 1,024 characters.
+        are joined by a backslash, at most 8. First non-empty value wins. At most 64 entries of 1,024 characters.
         """
 
     @_builtins.property
@@ -1095,6 +1095,11 @@ class Part(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    INSTITUTION_NAMES_FIELD_NUMBER: _builtins.int
+    INSTITUTION_NAMES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    BODY_PARTS_FIELD_NUMBER: _builtins.int
+    BODY_PARTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LAST_RECEIVED_AT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Grows with the order of first receipt; never 0. Below 1,000,000 it is the ordinal of a series that the version
     before received: that series is the part.
@@ -1107,6 +1112,10 @@ class Part(_message.Message):
     """How many modalities `modalities` leaves out."""
     instance_count: _builtins.int
     """Instances stored."""
+    institution_names_left_out: _builtins.int
+    """How many more there are; at least 1 for a part that stands for others, whose values nobody kept."""
+    body_parts_left_out: _builtins.int
+    """How many more there are, as above."""
     @_builtins.property
     def mapping_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The values of the mapping tag that was asked for, decoded, never empty; a multi-valued element is one entry
@@ -1128,6 +1137,20 @@ class Part(_message.Message):
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was durable."""
 
+    @_builtins.property
+    def institution_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Distinct values of Institution Name (0008,0080) in its series, decoded, never empty, sorted; at most 32. A value
+        that is longer than its value representation allows ends in `…` and a digest.
+        """
+
+    @_builtins.property
+    def body_parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same of Body Part Examined (0018,0015)."""
+
+    @_builtins.property
+    def last_received_at(self) -> _timestamp_pb2.Timestamp:
+        """When its last instance was durable."""
+
     def __init__(
         self,
         *,
@@ -1140,10 +1163,15 @@ class Part(_message.Message):
         series: _abc.Iterable[_builtins.int] | None = ...,
         instance_count: _builtins.int = ...,
         received_at: _timestamp_pb2.Timestamp | None = ...,
+        institution_names: _abc.Iterable[_builtins.str] | None = ...,
+        institution_names_left_out: _builtins.int = ...,
+        body_parts: _abc.Iterable[_builtins.str] | None = ...,
+        body_parts_left_out: _builtins.int = ...,
+        last_received_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_received_at", b"last_received_at", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_set", b"attribute_set", "identity", b"identity", "instance_count", b"instance_count", "mapping_values", b"mapping_values", "modalities", b"modalities", "modalities_left_out", b"modalities_left_out", "number", b"number", "received_at", b"received_at", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_set", b"attribute_set", "body_parts", b"body_parts", "body_parts_left_out", b"body_parts_left_out", "identity", b"identity", "instance_count", b"instance_count", "institution_names", b"institution_names", "institution_names_left_out", b"institution_names_left_out", "last_received_at", b"last_received_at", "mapping_values", b"mapping_values", "modalities", b"modalities", "modalities_left_out", b"modalities_left_out", "number", b"number", "received_at", b"received_at", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
