@@ -5,6 +5,7 @@ can pick the lock of another class; ids of one class that share the 32 bits only
 """
 
 import asyncio
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,17 @@ class LockClass(IntEnum):
     """Whoever seals audit rows."""
 
     ADMINISTRATION = 4
-    """Whoever administers users, so that nobody loses the right to do what they are doing."""
+    """Alone: whoever changes what users are compiled from. Together with others: whoever acts on what their
+    user is, so that nobody loses the right to do what they are doing."""
 
     CASE = 5
     """Whoever indexes or purges a case, by its CaseId."""
 
     TEXTS = 6
     """Whoever counts texts to a mobile number, by its keyed digest."""
+
+    BUCKET = 7
+    """Whoever grants, changes or opens a bucket, by a few bits of its id."""
 
 
 _EARLIER = {
@@ -73,6 +78,33 @@ async def hold(
     """
     await connection.execute(
         "select pg_advisory_xact_lock($1, $2), pg_advisory_xact_lock($3)", *_keys(lock, about, earlier)
+    )
+
+
+async def hold_all(
+    connection: "Connection", lock: LockClass, abouts: Iterable[tuple[int, int | None]]
+) -> None:
+    """Holds several locks of a class, each with how the version before calls it if it knows it.
+
+    Taken in the order of their keys, so that two who want the same ones do not wait for each other for ever.
+    """
+    keys = sorted({_keys(lock, about, earlier)[1:] for about, earlier in abouts}, key=lambda each: each[0])
+    await connection.execute(
+        """
+        select pg_advisory_xact_lock($1, key), pg_advisory_xact_lock(earlier)
+        from unnest($2::integer[], $3::bigint[]) as wanted (key, earlier)
+        """,
+        lock,
+        [key for key, _ in keys],
+        [earlier for _, earlier in keys],
+    )
+
+
+async def hold_together(connection: "Connection", lock: LockClass) -> None:
+    """Waits for the lock and holds it until the end of the transaction, beside others who hold it so."""
+    await connection.execute(
+        "select pg_advisory_xact_lock_shared($1, $2), pg_advisory_xact_lock_shared($3)",
+        *_keys(lock, 0, None),
     )
 
 

@@ -54,6 +54,7 @@ class Transaction(Protocol):
         self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
     ) -> None: ...
     async def lock_administration(self) -> None: ...
+    async def hold_rights(self) -> None: ...
     async def revision(self) -> int: ...
     async def bump_revision(self) -> int: ...
 
@@ -132,14 +133,26 @@ class Administration(Generic[T_co]):
         self._database = database
 
     @asynccontextmanager
+    async def change(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
+        """For an act that changes what users are compiled from: one at a time, and nobody acts meanwhile."""
+        async with self._opened(login, action, object_) as transaction:
+            await transaction.lock_administration()
+            yield Act(transaction, await compiled(transaction, login), action, object_)
+
+    @asynccontextmanager
     async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
+        """For any other act: many at a time, and nobody loses the right to do what they are doing."""
+        async with self._opened(login, action, object_) as transaction:
+            await transaction.hold_rights()
+            yield Act(transaction, await compiled(transaction, login), action, object_)
+
+    @asynccontextmanager
+    async def _opened(self, login: str, action: str, object_: str) -> AsyncIterator[T_co]:
         async with (
             self._database.audited(login, action, object_, reason=True),
             self._database.transaction() as transaction,
         ):
-            await transaction.lock_administration()
-            actor = await compiled(transaction, login)
-            yield Act(transaction, actor, action, object_)
+            yield transaction
 
     @asynccontextmanager
     async def look(self, login: str) -> AsyncIterator[tuple[T_co, CompiledUser]]:
@@ -181,7 +194,7 @@ class Users:
     async def save_user(self, login: str, settings: UserSettings) -> tuple[User, int]:
         """Creates or changes a user; answers them and the revision of sight."""
         user_id = settings.user_id or UserId(self._new_id())
-        async with self._administration.act(login, "user.saved", f"user:{user_id}") as act:
+        async with self._administration.change(login, "user.saved", f"user:{user_id}") as act:
             manager, transaction = act.manager, act.transaction
             old = None
             if settings.user_id is not None:
@@ -260,7 +273,7 @@ class Users:
         self, login: str, user_id: UserId, facility_id: FacilityId, privilege: Privilege
     ) -> tuple[HeldPrivilege, int]:
         """Sets the one privilege of a user at a facility; answers it and the revision of sight."""
-        async with self._administration.act(login, "privilege.saved", f"user:{user_id}") as act:
+        async with self._administration.change(login, "privilege.saved", f"user:{user_id}") as act:
             manager, transaction = act.manager, act.transaction
             manager.must_administer(facility_id)
             facility = await transaction.facility(facility_id)

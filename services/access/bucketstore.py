@@ -6,14 +6,24 @@ from datetime import datetime
 import asyncpg
 
 from kernel.ids import BucketId, CaseId, UserId
+from plumbing import locks
+from plumbing.locks import LockClass
 from services.access.buckets import Bucket, Standing, Terms
 from services.access.describedcases import DescribedCase
 from services.access.movestore import MoveStore
 from services.access.received import StudyAttributes
 
+# PostgreSQL has room for some thousands of locks, and one ChangeBuckets names up to a thousand buckets.
+_LOCKS_OF_BUCKETS = 256
+
 
 class BucketStore(MoveStore):
     """Keeps the buckets. A bucket without end has its end at infinity."""
+
+    async def hold_buckets(self, bucket_ids: Collection[BucketId]) -> None:
+        """Until the end of the transaction nobody else says anything of these buckets, also if absent."""
+        abouts = [(bucket_id.int % _LOCKS_OF_BUCKETS, None) for bucket_id in bucket_ids]
+        await locks.hold_all(self.connection, LockClass.BUCKET, abouts)
 
     async def buckets(self, bucket_ids: Collection[BucketId]) -> dict[BucketId, Bucket]:
         """Those that are known, in the order asked."""

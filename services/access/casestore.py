@@ -1,7 +1,7 @@
 # ruff: noqa: S608  statements are put together from constants of this file
 """The tables of the case index, written from what their owners say; nothing here answers a user."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -32,17 +32,19 @@ class CaseStore(Transaction):
 
         False if it, or one of these studies, was purged: then no row of it may be written.
         """
-        await self._hold_case(case_id)
+        await self.hold_cases([case_id])
         return not await self.connection.fetchval(
             "select exists (select from tombstones where id = any($1::uuid[]))", [case_id, *study_ids]
         )
 
-    async def _hold_case(self, case_id: CaseId) -> None:
-        await locks.hold(self.connection, LockClass.CASE, case_id.int, earlier=case_id.int & (1 << 63) - 1)
+    async def hold_cases(self, case_ids: Collection[CaseId]) -> None:
+        """Until the end of the transaction nobody else indexes, moves, deletes or shows these cases."""
+        abouts = [(case_id.int, case_id.int & (1 << 63) - 1) for case_id in case_ids]
+        await locks.hold_all(self.connection, LockClass.CASE, abouts)
 
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None:
         """The case as indexed; until the end of the transaction nobody else indexes it, also if absent."""
-        await self._hold_case(case_id)
+        await self.hold_cases([case_id])
         row = await self.connection.fetchrow("select * from cases where case_id = $1", case_id)
         if row is None:
             return None
@@ -227,7 +229,7 @@ class CaseStore(Transaction):
 
     async def is_live(self, case_id: CaseId) -> bool:
         """Whether it is known and nobody has begun to delete it; nobody begins until the transaction ends."""
-        await self._hold_case(case_id)
+        await self.hold_cases([case_id])
         return bool(
             await self.connection.fetchval(
                 """
@@ -252,7 +254,7 @@ class CaseStore(Transaction):
 
     async def purge_case(self, case_id: CaseId) -> bool:
         """Removes every row of a case, and the buckets that held no other, for good; whether it was known."""
-        await self._hold_case(case_id)
+        await self.hold_cases([case_id])
         await self.connection.execute(
             """
             insert into tombstones (id)

@@ -226,7 +226,7 @@ class Folders:
         """
         name = checked_name(settings.name, MAX_FOLDER_NAME_CHARACTERS)
         folder_id = settings.folder_id or FolderId(self._new_id())
-        async with self._administration.act(login, "folder.saved", f"folder:{folder_id}") as act:
+        async with self._administration.change(login, "folder.saved", f"folder:{folder_id}") as act:
             act.manager.must_administer_everything()
             transaction = act.transaction
             new = Folder(folder_id, "", frozenset())

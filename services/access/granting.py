@@ -52,7 +52,9 @@ class Transaction(Protocol):
     async def record(
         self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
     ) -> None: ...
-    async def lock_administration(self) -> None: ...
+    async def hold_rights(self) -> None: ...
+    async def hold_buckets(self, bucket_ids: Collection[BucketId]) -> None: ...
+    async def hold_cases(self, case_ids: Collection[CaseId]) -> None: ...
     async def revision(self) -> int: ...
     async def bump_revision(self) -> int: ...
     async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
@@ -93,17 +95,26 @@ class Buckets:
         Again with the same content it answers the same; so a lost answer does no harm.
         """
         object_ = f"bucket:{share.grants[0].bucket_id}"
-        async with self._audited(login, "buckets.granted", object_) as transaction:
+        bucket_ids = [grant.bucket_id for grant in share.grants]
+        async with self._audited(login, "buckets.granted", object_, bucket_ids) as transaction:
             return await self._grant(transaction, login, session, share, object_)
 
     @asynccontextmanager
-    async def _audited(self, login: str, action: str, object_: str) -> AsyncIterator[Transaction]:
-        """A transaction in which nobody else administers; a refusal is audited."""
+    async def _audited(
+        self, login: str, action: str, object_: str, bucket_ids: Collection[BucketId]
+    ) -> AsyncIterator[Transaction]:
+        """A transaction in which nobody else says anything of the buckets; a refusal is audited."""
         async with (
             self._database.audited(login, action, object_, reason=True),
-            self._database.transaction() as transaction,
+            self._holding(bucket_ids) as transaction,
         ):
-            await transaction.lock_administration()
+            yield transaction
+
+    @asynccontextmanager
+    async def _holding(self, bucket_ids: Collection[BucketId]) -> AsyncIterator[Transaction]:
+        async with self._database.transaction() as transaction:
+            await transaction.hold_rights()
+            await transaction.hold_buckets(bucket_ids)
             yield transaction
 
     async def _grant(
@@ -145,7 +156,7 @@ class Buckets:
         Answers the revision; again with the same content the same, so a lost answer does no harm.
         """
         object_ = f"bucket:{standing.bucket_id}"
-        async with self._audited(login, "bucket.extended", object_) as transaction:
+        async with self._audited(login, "bucket.extended", object_, [standing.bucket_id]) as transaction:
             actor = must_be_active(await transaction.compiled_user(acting_login(login)))
             bucket = (await transaction.buckets([standing.bucket_id])).get(standing.bucket_id)
             terms = must_be_granted(bucket, standing.bucket_id)
@@ -172,9 +183,9 @@ class Buckets:
             raise Invalid(f"`changes` must be 1 to {MAX_CHANGES}", field="changes")
         if any(standing.version < 1 for standing in standings):
             raise Invalid("`version` must be at least 1", field="version")
-        async with self._database.transaction() as transaction:
-            await transaction.lock_administration()
-            known = await transaction.buckets({standing.bucket_id for standing in standings})
+        bucket_ids = {standing.bucket_id for standing in standings}
+        async with self._holding(bucket_ids) as transaction:
+            known = await transaction.buckets(bucket_ids)
             newer = changed(known, standings)
             if not newer:
                 return await transaction.revision()
@@ -201,8 +212,7 @@ class Buckets:
             raise Invalid(
                 f"`session` must be 1 to {MAX_SESSION_CHARACTERS} printable characters", field="session"
             )
-        async with self._database.transaction() as transaction:
-            await transaction.lock_administration()
+        async with self._holding([bucket_id]) as transaction:
             bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
             terms = must_be_granted(bucket, bucket_id)
             if contact_version:
@@ -228,6 +238,7 @@ class Buckets:
 async def _must_share(
     transaction: Transaction, sender: CompiledUser, session: str, share: Share
 ) -> FacilityId:
+    await transaction.hold_cases(share.case_ids)
     answer = await transaction.check_many(sender, share.case_ids, session=session)
     sightings = {
         seen.case_id: seen for seen in (answer.found if answer else ()) if seen and not seen.being_deleted

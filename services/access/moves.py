@@ -181,7 +181,6 @@ class Moves:
         if move.by_hand:
             raise Denied("only a user moves a case by hand")
         async with self._database.transaction() as transaction:
-            await transaction.lock_administration()
             ending = await _looked_at(transaction, move, None)
             if not preview and await _begun(transaction, move):
                 await transaction.record(

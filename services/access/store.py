@@ -70,8 +70,12 @@ class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
         await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     async def lock_administration(self) -> None:
-        """Administrative acts go one at a time."""
+        """Nobody else changes what users are compiled from, and nobody acts on what their user is."""
         await locks.hold(self.connection, LockClass.ADMINISTRATION)
+
+    async def hold_rights(self) -> None:
+        """Nobody changes what users are compiled from until the end of the transaction."""
+        await locks.hold_together(self.connection, LockClass.ADMINISTRATION)
 
     async def revision(self) -> int:
         value: int = await self.connection.fetchval("select value from revision")
