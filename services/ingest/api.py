@@ -18,7 +18,7 @@ from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
 from services.ingest.answers import held_part, quarantined, received_study, study_in_parts
-from services.ingest.deletion import Deletion, Deletions, State
+from services.ingest.deletion import Deletions
 from services.ingest.domain import (
     Announcer,
     Gateway,
@@ -30,6 +30,7 @@ from services.ingest.domain import (
 from services.ingest.enrolment import Enrolments, Titles
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
+from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.usecases import Gateways, Studies

@@ -9,9 +9,9 @@ import grpc
 from kernel.errors import NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing import answers
-from services.ingest.deletion import Begun
 from services.ingest.domain import ConfirmedStudy, PartName, Reach, Sight
 from services.ingest.heldparts import Standing
+from services.ingest.purgerecord import Begun
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 

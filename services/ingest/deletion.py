@@ -1,35 +1,19 @@
-"""Deletion (A60): a case and everything of it goes everywhere, and the purge record says how far that is.
-
-    absent   →  asked    DeleteStudy: saved before access is asked, so that no deletion is forgotten
-    asked    →  begun    access has hidden the case: its studies are purged here, and everybody is told
-    asked    →  absent   access refused, or never heard of it
-    begun    →  begun    nobody confirmed for a minute: everybody is told again
-    begun    →  closed   all others have confirmed, and no row and no file is left
-    closed   →  begun    DeleteStudy again, and access allows it: everybody is told again, and confirms again
-
-The last is for a service that was restored from a backup and holds the case again.
-Whatever ends the process in between, the record goes on from where it was: at the next start, and by timer.
-"""
+"""Deletion (A60): a case and everything of it goes everywhere. `purgerecord.py` is how far that has come."""
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged, Fact
-from kernel.ids import CaseId, DeletionId, FacilityId, NewId, PackId, StudyId
+from kernel.ids import CaseId, DeletionId, NewId, PackId, StudyId
 from services.ingest import ports
 from services.ingest.domain import PartName, Reach, Sight
+from services.ingest.purgerecord import CONFIRM, NAME, ROUTING, Act, Begun, Deletion, DoomedFile, State
 
-NAME = "ingest"
-ROUTING = "routing"
-CONFIRM = ("access", "notify", "reporting", ROUTING, "sharing")
-"""The services that keep something of a case."""
 DELETE_STUDY, OPERATOR = "study.delete", "operator"
 
 ASKED_FOR = timedelta(seconds=30)
@@ -45,78 +29,24 @@ PURGED_STUDIES = 100
 """Small ones purged at a time; a large one is one batch, then the other deletions have their turn."""
 
 
-class State(StrEnum):
-    """How far a deletion has come."""
-
-    ASKED = "asked"
-    BEGUN = "begun"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What access answers once it has hidden the case."""
-
-    study_ids: tuple[StudyId, ...]
-    facility_id: FacilityId
-    revision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """The purge record.
-
-    Attributes:
-        facility_id: the owner; none while access has not answered.
-        revision: of sight after the case was hidden.
-        waiting_for: who has not confirmed; ingest itself while rows or files are left.
-    """
-
-    deletion_id: DeletionId
-    case_id: CaseId
-    facility_id: FacilityId | None
-    deleted_by: str
-    asked_at: datetime
-    begun_at: datetime | None = None
-    closed_at: datetime | None = None
-    revision: str = ""
-    waiting_for: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> State:
-        if self.closed_at is not None:
-            return State.CLOSED
-        return State.ASKED if self.begun_at is None else State.BEGUN
-
-
-@dataclass(frozen=True, slots=True)
-class DoomedFile:
-    """A file of a purged study: a pack, or a quarantined data set by its digest."""
-
-    pack_id: PackId | None
-    sha256: bytes | None
-
-
 class Transaction(ports.Recorder, Protocol):
     """What ingest's store does within one transaction; `deletionstore.py` says more."""
 
     async def say(self, *facts: Fact) -> None: ...
 
     async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
-    async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool: ...
-    async def reopen_deletion(self, deletion_id: DeletionId, revision: str) -> None: ...
-    async def lapse_deletion(self, deletion_id: DeletionId) -> bool: ...
-    async def tell_deletion(self, deletion_id: DeletionId) -> int: ...
-    async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None: ...
-    async def close_deletions(self, confirmed_by: Sequence[str], limit: int) -> Sequence[CaseId]: ...
+    async def keep_deletion(self, deletion: Deletion) -> None: ...
+    async def lock_deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
+    async def save_deletion(self, deletion: Deletion) -> None: ...
+    async def forget_deletion(self, deletion_id: DeletionId) -> None: ...
     async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None: ...
     async def deletion_of(self, case_id: CaseId) -> Deletion | None: ...
-    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
     async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Deletion]: ...
     async def asked_deletions(self, before: datetime, limit: int) -> Sequence[Deletion]: ...
-    async def untold_deletions(
+    async def lock_untold(
         self, before: datetime, confirmed_by: Sequence[str], limit: int
     ) -> Sequence[Deletion]: ...
+    async def lock_confirmed(self, confirmed_by: Sequence[str], limit: int) -> Sequence[Deletion]: ...
     async def overdue_deletions(self, before: datetime) -> int: ...
 
     async def lock_studies(self, study_ids: Collection[StudyId]) -> None: ...
@@ -211,7 +141,7 @@ class Deletions:
             raise
         if deletion.state is State.ASKED:
             return await self._begin(deletion, begun)
-        return await self._begin_again(actor, deletion, begun)
+        return await self._repeat(actor, deletion, begun)
 
     async def list_deletions(self, before: UUID | None, limit: int) -> Sequence[Deletion]:
         """Newest first: all for an operator, else those of facilities where the actor may delete."""
@@ -251,10 +181,12 @@ class Deletions:
         Of these only copies of what was deleted, and only while the deletion is open.
         """
         deletion = await transaction.lock_deletion_of(CaseId(purged.id))
-        if deletion is None or deletion.state is State.CLOSED or purged.by not in CONFIRM:
+        if deletion is None or not deletion.lets(Act.CONFIRM) or purged.by not in CONFIRM:
             return
-        await self._purge(transaction, deletion, await transaction.copies(deletion.deletion_id, study_ids))
-        await transaction.confirm_deletion(deletion.deletion_id, purged.by)
+        copies = await transaction.copies(deletion.deletion_id, study_ids)
+        if uids := await self._purge(transaction, deletion, copies):
+            await _record_purge(transaction, deletion, uids)
+        await transaction.save_deletion(deletion.confirmed_by(purged.by, transaction.now))
         self.woken.set()
 
     # Again and again: `events.py` says when
@@ -292,15 +224,17 @@ class Deletions:
     async def tell_again(self) -> None:
         """Tells everybody of deletions that somebody has not confirmed for a minute."""
         async with self._database.transaction() as transaction:
-            untold = await transaction.untold_deletions(transaction.now - TOLD_FOR, CONFIRM, LOOK_PAGE)
-            for deletion in untold:
-                await self._tell(transaction, deletion)
+            for deletion in await transaction.lock_untold(transaction.now - TOLD_FOR, CONFIRM, LOOK_PAGE):
+                await _tell(transaction, deletion)
 
     async def close(self) -> int:
         """Closes what everybody has confirmed; answers how many others are overdue."""
         async with self._database.transaction() as transaction:
-            for case_id in await transaction.close_deletions(CONFIRM, LOOK_PAGE):
-                await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
+            for deletion in await transaction.lock_confirmed(CONFIRM, LOOK_PAGE):
+                if deletion.lets(Act.CLOSE):
+                    await transaction.save_deletion(deletion.closed(transaction.now))
+                    object_ = f"case:{deletion.case_id}"
+                    await transaction.record(f"service:{NAME}", "case.purged", object_, "done")
             return await transaction.overdue_deletions(transaction.now - OVERDUE_AFTER)
 
     async def unanswered(self, asked_for: timedelta) -> Sequence[Deletion]:
@@ -330,55 +264,45 @@ class Deletions:
             )
 
     async def _begin(self, deletion: Deletion, begun: Begun) -> Deletion:
+        """Begins the deletion, also where the wish has lapsed meanwhile: access has hidden the case."""
         async with self._database.transaction() as transaction:
-            if await transaction.begin_deletion(deletion, begun):
-                await self._purge(transaction, deletion, begun.study_ids)
-                await self._tell(transaction, deletion)
-            saved = await transaction.deletion(deletion.deletion_id)
-        assert saved is not None
+            await transaction.keep_deletion(deletion)
+            asked = await _locked(transaction, deletion)
+            if asked.lets(Act.BEGIN):
+                uids = await self._purge(transaction, asked, begun.study_ids)
+                await _record_purge(transaction, asked, uids)
+                await _tell(transaction, asked.begun(begun, transaction.now))
+            saved = await _locked(transaction, deletion)
         self.woken.set()
         return saved
 
-    async def _begin_again(self, actor: str, deletion: Deletion, begun: Begun) -> Deletion:
+    async def _repeat(self, actor: str, deletion: Deletion, begun: Begun) -> Deletion:
         """What was purged here stays so: only the others are told again."""
         async with self._database.transaction() as transaction:
-            await transaction.reopen_deletion(deletion.deletion_id, begun.revision)
+            before = await _locked(transaction, deletion)
             await transaction.record(
                 actor,
                 "case.deleted",
-                f"case:{deletion.case_id}",
+                f"case:{before.case_id}",
                 "done",
-                deletion=str(deletion.deletion_id),
+                deletion=str(before.deletion_id),
                 again="yes",
             )
-            await self._tell(transaction, deletion)
-            saved = await transaction.deletion(deletion.deletion_id)
-        assert saved is not None
-        return saved
-
-    async def _tell(self, transaction: Transaction, deletion: Deletion) -> None:
-        version = await transaction.tell_deletion(deletion.deletion_id)
-        await transaction.say(CaseDeleted(deletion.case_id, version))
+            return await _tell(transaction, before.repeated(begun.revision, transaction.now))
 
     async def _purge(
         self, transaction: Transaction, deletion: Deletion, study_ids: Collection[StudyId]
-    ) -> None:
+    ) -> Collection[str]:
+        """Ends the studies here; answers the UIDs of those that there were."""
         # Whatever was received of them was received before now: so is every transfer that brought it.
         await transaction.lock_studies(study_ids)
-        uids = await transaction.purge_studies(deletion.deletion_id, study_ids, self._clock.now())
-        if deletion.begun_at is None or uids:
-            await transaction.record(
-                deletion.deleted_by,
-                "case.deleted",
-                f"case:{deletion.case_id}",
-                "done",
-                deletion=str(deletion.deletion_id),
-                study_instance_uids=" ".join(uids),
-            )
+        return await transaction.purge_studies(deletion.deletion_id, study_ids, self._clock.now())
 
     async def _lapse(self, deletion: Deletion, reason: str) -> None:
         async with self._database.transaction() as transaction:
-            if await transaction.lapse_deletion(deletion.deletion_id):
+            known = await transaction.lock_deletion(deletion.deletion_id)
+            if known is not None and known.lets(Act.LAPSE):
+                await transaction.forget_deletion(deletion.deletion_id)
                 await transaction.record(
                     deletion.deleted_by,
                     "case.deleted",
@@ -387,3 +311,29 @@ class Deletions:
                     deletion=str(deletion.deletion_id),
                     reason=reason,
                 )
+
+
+async def _locked(transaction: Transaction, deletion: Deletion) -> Deletion:
+    """The record as it stands; until the transaction ends nobody else changes it."""
+    locked = await transaction.lock_deletion(deletion.deletion_id)
+    assert locked is not None, "only a wish lapses, and this one is kept"
+    return locked
+
+
+async def _tell(transaction: Transaction, deletion: Deletion) -> Deletion:
+    """Saves a record and tells everybody of it."""
+    told = deletion.told(transaction.now)
+    await transaction.save_deletion(told)
+    await transaction.say(CaseDeleted(told.case_id, told.version))
+    return told
+
+
+async def _record_purge(transaction: Transaction, deletion: Deletion, uids: Collection[str]) -> None:
+    await transaction.record(
+        deletion.deleted_by,
+        "case.deleted",
+        f"case:{deletion.case_id}",
+        "done",
+        deletion=str(deletion.deletion_id),
+        study_instance_uids=" ".join(uids),
+    )

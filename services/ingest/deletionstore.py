@@ -9,16 +9,23 @@ import asyncpg
 
 from kernel.ids import CaseId, DeletionId, StudyId
 from plumbing.db import Transaction
-from services.ingest.deletion import CONFIRM, NAME, Begun, Deletion, DoomedFile
 from services.ingest.domain import Reach
+from services.ingest.purgerecord import Deletion, DoomedFile
 
 _DELETIONS = """
     select d.deletion_id, d.case_id, d.facility_id, d.deleted_by, d.asked_at, d.begun_at, d.closed_at,
-           d.revision,
+           d.revision, d.version, d.told_at,
            array(select by from confirmations c where c.deletion_id = d.deletion_id) as confirmed,
            exists (select from doomed_studies s where s.deletion_id = d.deletion_id)
                or exists (select from doomed_files f where f.deletion_id = d.deletion_id) as something_left
     from deletions d
+"""
+
+# Whether one of these services ($1) has not confirmed a deletion.
+_UNCONFIRMED = """exists (
+    select from unnest($1::text[]) as other
+    where not exists (
+        select from confirmations c where c.deletion_id = deletions.deletion_id and c.by = other))
 """
 
 # What a purge removes of a study ($1), at most so many rows ($2), for a deletion ($3), now ($4). Files are
@@ -83,101 +90,97 @@ class DeletionStore(Transaction):
         assert row is not None
         return _deletion(row)
 
-    async def begin_deletion(self, deletion: Deletion, begun: Begun) -> bool:
-        """Whether it begins now; also where the wish has lapsed, for access has begun."""
-        return bool(
-            await self.connection.fetchval(
-                """
-                insert into deletions as d (deletion_id, case_id, deleted_by, asked_at, facility_id, begun_at,
-                                            revision)
-                values ($1, $2, $3, $4, $5, $6, $7)
-                on conflict (deletion_id) do update
-                    set facility_id = excluded.facility_id, begun_at = excluded.begun_at,
-                        revision = excluded.revision
-                    where d.begun_at is null
-                returning true
-                """,
-                deletion.deletion_id,
-                deletion.case_id,
-                deletion.deleted_by,
-                deletion.asked_at,
-                begun.facility_id,
-                self.now,
-                begun.revision,
-            )
-        )
-
-    async def reopen_deletion(self, deletion_id: DeletionId, revision: str) -> None:
-        """Everybody is to confirm again what has begun."""
+    async def keep_deletion(self, deletion: Deletion) -> None:
+        """Saves a wish unless it is there: it may have lapsed."""
         await self.connection.execute(
-            "update deletions set closed_at = null, revision = $2 where deletion_id = $1",
-            deletion_id,
-            revision,
-        )
-        await self.connection.execute("delete from confirmations where deletion_id = $1", deletion_id)
-
-    async def lapse_deletion(self, deletion_id: DeletionId) -> bool:
-        """Forgets a wish that has not begun; whether there was one."""
-        return bool(
-            await self.connection.fetchval(
-                "delete from deletions where deletion_id = $1 and begun_at is null returning true",
-                deletion_id,
-            )
-        )
-
-    async def tell_deletion(self, deletion_id: DeletionId) -> int:
-        """The version with which it is told now."""
-        version: int = await self.connection.fetchval(
             """
-            update deletions set version = version + 1, told_at = $2 where deletion_id = $1 returning version
+            insert into deletions (deletion_id, case_id, deleted_by, asked_at) values ($1, $2, $3, $4)
+            on conflict (deletion_id) do nothing
             """,
-            deletion_id,
+            deletion.deletion_id,
+            deletion.case_id,
+            deletion.deleted_by,
+            deletion.asked_at,
+        )
+
+    async def save_deletion(self, deletion: Deletion) -> None:
+        """Saves a record that this transaction has locked, and who has confirmed."""
+        await self.connection.execute(
+            """
+            with saved as (
+                update deletions set facility_id = $2, begun_at = $3, closed_at = $4, revision = $5,
+                    version = $6, told_at = $7
+                where deletion_id = $1),
+            gone as (delete from confirmations where deletion_id = $1 and by <> all($8::text[]))
+            insert into confirmations select $1, by, $9 from unnest($8::text[]) as by on conflict do nothing
+            """,
+            deletion.deletion_id,
+            deletion.facility_id,
+            deletion.begun_at,
+            deletion.closed_at,
+            deletion.revision,
+            deletion.version,
+            deletion.told_at,
+            list(deletion.confirmed),
             self.now,
         )
-        return version
 
-    async def confirm_deletion(self, deletion_id: DeletionId, by: str) -> None:
-        await self.connection.execute(
-            "insert into confirmations values ($1, $2, $3) on conflict do nothing", deletion_id, by, self.now
-        )
+    async def forget_deletion(self, deletion_id: DeletionId) -> None:
+        await self.connection.execute("delete from deletions where deletion_id = $1", deletion_id)
 
-    async def close_deletions(self, confirmed_by: Sequence[str], limit: int) -> list[CaseId]:
-        """Closes what all these have confirmed and of which nothing is left here; answers whose it is."""
-        rows = await self.connection.fetch(
-            """
-            update deletions set closed_at = $2 where deletion_id = any(array(
-                select d.deletion_id from deletions d
-                where closed_at is null and begun_at is not null
-                  and not exists (select from doomed_studies s where s.deletion_id = d.deletion_id)
-                  and not exists (select from doomed_files f where f.deletion_id = d.deletion_id)
-                  and not exists (select from unnest($1::text[]) as other
-                                  where not exists (select from confirmations c
-                                                    where c.deletion_id = d.deletion_id and c.by = other))
-                order by d.deletion_id limit $3))
-            returning case_id
-            """,
-            list(confirmed_by),
-            self.now,
-            limit,
-        )
-        return [row["case_id"] for row in rows]
+    async def lock_deletion(self, deletion_id: DeletionId) -> Deletion | None:
+        """The record; whoever else changes it waits."""
+        return next(iter(await self._locked("deletion_id = $1 for no key update", deletion_id)), None)
 
     async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None:
         """The deletion of the case, if it has begun; whoever else changes it waits."""
-        await self.connection.execute(
-            "select from deletions where case_id = $1 and begun_at is not null for no key update", case_id
+        found = await self._locked("case_id = $1 and begun_at is not null for no key update", case_id)
+        return next(iter(found), None)
+
+    async def lock_confirmed(self, confirmed_by: Sequence[str], limit: int) -> list[Deletion]:
+        """What all these have confirmed and of which nothing is left here; what others change comes later."""
+        return await self._locked(
+            f"""
+            closed_at is null and begun_at is not null and not {_UNCONFIRMED}
+              and not exists (select from doomed_studies s where s.deletion_id = deletions.deletion_id)
+              and not exists (select from doomed_files f where f.deletion_id = deletions.deletion_id)
+            order by deletion_id limit $2 for no key update skip locked
+            """,
+            list(confirmed_by),
+            limit,
         )
-        return await self.deletion_of(case_id)
+
+    async def lock_untold(self, before: datetime, confirmed_by: Sequence[str], limit: int) -> list[Deletion]:
+        """What one of these has not confirmed, and was told before then for the last time; longest first.
+
+        What others change comes later.
+        """
+        return await self._locked(
+            f"""
+            closed_at is null and (told_at <= $2 or told_at > $4) and {_UNCONFIRMED}
+            order by told_at, deletion_id limit $3 for no key update skip locked
+            """,
+            list(confirmed_by),
+            before,
+            limit,
+            self.now,
+        )
+
+    async def _locked(self, condition: str, *values: object) -> list[Deletion]:
+        """The records that a condition finds, locked, and read only then."""
+        rows = await self.connection.fetch(f"select deletion_id from deletions where {condition}", *values)
+        if not rows:
+            return []
+        rows = await self.connection.fetch(
+            f"{_DELETIONS} where d.deletion_id = any($1)", [row["deletion_id"] for row in rows]
+        )
+        return [_deletion(row) for row in rows]
 
     async def deletion_of(self, case_id: CaseId) -> Deletion | None:
         """The deletion of the case, if it has begun."""
         row = await self.connection.fetchrow(
             f"{_DELETIONS} where d.case_id = $1 and d.begun_at is not null", case_id
         )
-        return _deletion(row) if row else None
-
-    async def deletion(self, deletion_id: DeletionId) -> Deletion | None:
-        row = await self.connection.fetchrow(f"{_DELETIONS} where d.deletion_id = $1", deletion_id)
         return _deletion(row) if row else None
 
     async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> list[Deletion]:
@@ -207,25 +210,6 @@ class DeletionStore(Transaction):
             order by random() limit $2
             """,
             before,
-            limit,
-            self.now,
-        )
-        return [_deletion(row) for row in rows]
-
-    async def untold_deletions(
-        self, before: datetime, confirmed_by: Sequence[str], limit: int
-    ) -> list[Deletion]:
-        """What one of these has not confirmed, and was told before then for the last time; longest first."""
-        rows = await self.connection.fetch(
-            f"""
-            {_DELETIONS} where d.closed_at is null and (d.told_at <= $1 or d.told_at > $4)
-              and exists (select from unnest($2::text[]) as other
-                          where not exists (select from confirmations c
-                                            where c.deletion_id = d.deletion_id and c.by = other))
-            order by d.told_at, d.deletion_id limit $3
-            """,
-            before,
-            list(confirmed_by),
             limit,
             self.now,
         )
@@ -361,12 +345,6 @@ class DeletionStore(Transaction):
 
 
 def _deletion(row: "asyncpg.Record") -> Deletion:
-    confirmed, something_left = row["confirmed"], row["something_left"]
-    waiting_for: list[str] = []
-    if row["closed_at"] is None and row["begun_at"] is None:
-        waiting_for = ["access"]
-    elif row["closed_at"] is None:
-        waiting_for = [name for name in CONFIRM if name not in confirmed] + [NAME] * something_left
     return Deletion(
         row["deletion_id"],
         row["case_id"],
@@ -376,5 +354,8 @@ def _deletion(row: "asyncpg.Record") -> Deletion:
         row["begun_at"],
         row["closed_at"],
         row["revision"],
-        tuple(waiting_for),
+        row["version"],
+        row["told_at"],
+        frozenset(row["confirmed"]),
+        row["something_left"],
     )

@@ -16,7 +16,8 @@ from kernel.events import CasePurged
 from kernel.ids import CaseId, StudyId
 from plumbing import log, timers
 from plumbing.bus import Hearing
-from services.ingest.deletion import ASKED_FOR, Deletions, DoomedFile
+from services.ingest.deletion import ASKED_FOR, Deletions
+from services.ingest.purgerecord import DoomedFile
 from services.ingest.usecases import CHANGES_S, PRUNE_S, Associations, Gateways, Studies
 
 LOOK_S = 1.0

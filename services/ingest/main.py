@@ -27,13 +27,14 @@ from plumbing.tokens import Verifier
 from services.ingest import events
 from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient, RoutingClient
-from services.ingest.deletion import NAME, Deletions
+from services.ingest.deletion import Deletions
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
 from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.packs import Packs
+from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
 from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction

@@ -3,9 +3,10 @@
 import base64
 import hashlib
 import hmac
+import math
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -347,6 +348,25 @@ class Received:
         """The same with those of its cases alone."""
         kept = tuple(case_id for case_id in self.share.case_ids if case_id in seen)
         return replace(self, share=replace(self.share, case_ids=kept))
+
+
+MAX_PARENTS = 1_000
+"""Buckets of one recipient with the same cases that are looked at, the newest: nobody has as many."""
+
+
+def most_allowing(candidates: Iterable[tuple[Bucket, Rights]]) -> Bucket | None:
+    """Which of a recipient's buckets is shared on: one without codes, then with more rights, then for longer.
+
+    Of those that allow the same, the oldest.
+    """
+    best = min(candidates, key=_allows_less, default=None)
+    return best[0] if best else None
+
+
+def _allows_less(candidate: tuple[Bucket, Rights]) -> tuple[bool, bool, float, BucketId]:
+    bucket, rights = candidate
+    ends_at_s = bucket.ends_at.timestamp() if bucket.ends_at else math.inf
+    return bucket.two_factor, rights is not Rights.WRITE_REPORT, -ends_at_s, bucket.id
 
 
 def check(wanted: Wanted, max_recipients: int) -> None:

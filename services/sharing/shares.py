@@ -23,6 +23,7 @@ from kernel.ids import BucketId, CaseId, FacilityId, NewId, ShareId
 from kernel.language import Language
 from services.sharing.domain import (
     CASES_FACILITY,
+    MAX_PARENTS,
     Act,
     Bucket,
     Links,
@@ -38,6 +39,7 @@ from services.sharing.domain import (
     check_numbers,
     check_recipient,
     language_of,
+    most_allowing,
     no_bucket,
     no_case,
     no_share,
@@ -203,7 +205,9 @@ class Shares:
         by_privilege = may_share and all(sight.by_privilege for sight in sights)
         async with self._database.transaction() as transaction:
             policy = await transaction.policy(facility_id)
-            parent = None if by_privilege else await transaction.to_share_on(actor, case_ids)
+            parent = None
+            if not by_privilege:
+                parent = most_allowing(await transaction.to_share_on(actor, case_ids, MAX_PARENTS))
         if not by_privilege and not (parent and policy.further_sharing_allowed):
             raise lacks(SHARE_CREATE, at=CASES_FACILITY)
         return Way(facility_id, owners[case_ids[0]].time_zone, policy, parent)

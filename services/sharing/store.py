@@ -325,24 +325,26 @@ class SharingTransaction(CodeStore):
 
     # Recipients
 
-    async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None:
-        """The bucket of theirs that holds all these cases, may be shared on and allows most."""
-        buckets = await self._buckets(
+    async def to_share_on(
+        self, login: str, case_ids: Collection[CaseId], limit: int
+    ) -> Sequence[tuple[Bucket, Rights]]:
+        """Their buckets that hold all these cases and may be shared on, with the rights; newest first."""
+        rows = await self.connection.fetch(
             """
-            select buckets.* from buckets join shares using (share_id)
+            select buckets.*, rights from buckets join shares using (share_id)
             where recipient_login = $1 and state = 'active' and (ends_at is null or ends_at > $2)
                 and allow_further_sharing and cardinality($3::uuid[]) = (
                     select count(*) from share_cases
                     where share_cases.share_id = shares.share_id and case_id = any($3)
                 )
-            order by two_factor, rights = 'write_report' desc, ends_at desc nulls first, bucket_id
-            limit 1
+            order by bucket_id desc limit $4
             """,
             login,
             self.now,
             case_ids,
+            limit,
         )
-        return buckets[0] if buckets else None
+        return [(_bucket(row), Rights(row["rights"])) for row in rows]
 
     async def received(
         self, user: ActiveUser, session: str, before: UUID | None, limit: int

@@ -26,6 +26,7 @@ from services.sharing.domain import (
     Permit,
     Preferences,
     Received,
+    Rights,
     Share,
     Sight,
     State,
@@ -135,7 +136,9 @@ class Transaction(Protocol):
     async def untold(self, limit: int) -> Sequence[Bucket]: ...
     async def count_untold(self) -> int: ...
 
-    async def to_share_on(self, login: str, case_ids: Collection[CaseId]) -> Bucket | None: ...
+    async def to_share_on(
+        self, login: str, case_ids: Collection[CaseId], limit: int
+    ) -> Sequence[tuple[Bucket, Rights]]: ...
     async def received(
         self, user: ActiveUser, session: str, before: UUID | None, limit: int
     ) -> Sequence[Received]: ...

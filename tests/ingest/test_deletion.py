@@ -23,8 +23,8 @@ from plumbing.bus import Bus
 from plumbing.config import ServiceSettings
 from plumbing.db import Database
 from plumbing.sealing import ANCHOR_EVERY_S, AuditTrail
-from services.ingest.deletion import CONFIRM
 from services.ingest.deletionstore import TABLES
+from services.ingest.purgerecord import CONFIRM
 from services.ingest.store import IngestTransaction
 from tests.auditing import AUDIT_KEY
 from tests.ingest.builders import a_uid

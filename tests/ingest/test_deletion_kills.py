@@ -17,9 +17,10 @@ from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, PackId, StudyId
 from plumbing.db import Database
 from services.ingest import events
-from services.ingest.deletion import CONFIRM, Begun, Deletions, State
+from services.ingest.deletion import Deletions
 from services.ingest.domain import Gateway, Limits, Reach, Sight
 from services.ingest.packs import Packs
+from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from tests.ingest.builders import FACILITY, NOTHING, a_gateway, a_label, a_sender, an_instance, stored

@@ -13,8 +13,9 @@ from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
 from plumbing.db import Database
 from services.ingest import events
-from services.ingest.deletion import CONFIRM, Begun, Deletions, State
+from services.ingest.deletion import Deletions
 from services.ingest.domain import PartName, Reach, Sight
+from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
 

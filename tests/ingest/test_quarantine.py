@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.errors import Denied, Invalid, NotFound
-from services.ingest.deletion import CONFIRM
+from services.ingest.purgerecord import CONFIRM
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, with_other_bytes
 from tests.ingest.system import (

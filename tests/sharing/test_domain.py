@@ -30,6 +30,7 @@ from services.sharing.domain import (
     check_recipient,
     language_of,
     link_digest,
+    most_allowing,
     preferences_of,
 )
 from services.sharing.otp import MAX_WRONG_CODES
@@ -137,6 +138,25 @@ def test_a_bucket_that_changed_while_it_was_granted_is_told_again() -> None:
     assert (2, 1) == (shortened.granted().version, shortened.granted().accepted_version)
     with pytest.raises(Conflict):
         pending.after(Act.REVOKE, NOON).granted()
+
+
+@pytest.mark.proves("A46", part="what is shared on")
+def test_what_is_shared_on_is_the_bucket_that_allows_most() -> None:
+    """Without a code before more rights, these before a later end; of equal ones the oldest."""
+    read, write = Rights.READ_REPORT, Rights.WRITE_REPORT
+    ids = [BucketId(UUID(int=number)) for number in range(1, 7)]
+    ranked = [
+        (a_bucket(id=ids[1], ends_at=None), write),
+        (a_bucket(id=ids[2], ends_at=None), write),
+        (a_bucket(id=ids[0], ends_at=LATER), write),
+        (a_bucket(id=ids[5], ends_at=None), read),
+        (a_bucket(id=ids[4], ends_at=NOON), read),
+        (a_bucket(id=ids[3], ends_at=None, two_factor=True), write),
+    ]
+
+    for rest in (ranked[begin:] for begin in range(len(ranked))):
+        assert all(most_allowing(each) is rest[0][0] for each in itertools.permutations(rest))
+    assert most_allowing([]) is None
 
 
 # Until when
