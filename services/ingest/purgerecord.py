@@ -46,7 +46,7 @@ AFTER: Mapping[tuple[State, Act], State | None] = {
     (State.BEGUN, Act.REPEAT): State.BEGUN,
     (State.CLOSED, Act.REPEAT): State.BEGUN,
 }
-"""The whole life of a purge record; None: it is gone. What is absent has no effect: it comes twice or late."""
+"""The whole life of a purge record; None: it is gone. What is absent has no effect: it came before."""
 
 
 @dataclass(frozen=True, slots=True)
