@@ -6,10 +6,11 @@ The row is written in the transaction of the effect (`Transaction.audit`); `seal
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import asyncpg
 import msgspec
+
+from kernel.database import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class AuditEntry:
     actor: str
     action: str
     object: str
-    outcome: Literal["done", "refused"]
+    outcome: Outcome
     detail: Mapping[str, str | int] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 
 from kernel.clock import Clock
+from kernel.database import Outcome
 from kernel.errors import (
     Conflict,
     Denied,
@@ -110,6 +111,12 @@ class Transaction:
             self.now,
         )
         self.said = True
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
+    ) -> None:
+        """Writes an audit row; see `audit`."""
+        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     async def audit(self, entry: AuditEntry) -> None:
         """Writes an audit row; it stands or falls with the transaction."""

@@ -172,3 +172,16 @@ def _unused_answers(path: Path, methods: set[str]) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Expr(ast.Await(ast.Call(ast.Attribute(ast.Attribute(), method)))) if method in methods:
                 yield node.lineno, method
+
+
+def test_what_is_imported_for_its_type_alone_is_the_own_store() -> None:
+    """The import contracts pass over it: so a use case may say what a transaction is, and no more."""
+    others = []
+    for path in (path for package in ("kernel", "services") for path in (ROOT / package).rglob("*.py")):
+        own = f"services.{path.parent.name}.store"
+        for block in ast.walk(ast.parse(path.read_text())):
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+                names = [each.module if isinstance(each, ast.ImportFrom) else None for each in block.body]
+                others += [f"{path.relative_to(ROOT)}: {name}" for name in names if name != own]
+
+    assert [] == others

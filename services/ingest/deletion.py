@@ -1,18 +1,23 @@
 """Deletion (A60): a case and everything of it goes everywhere. `purgerecord.py` is how far that has come."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
+from kernel.database import Database
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
-from kernel.events import CaseDeleted, CasePurged, Fact
+from kernel.events import CaseDeleted, CasePurged
 from kernel.ids import CaseId, DeletionId, NewId, PackId, StudyId
-from services.ingest import ports
 from services.ingest.domain import PartName, Reach, Sight
 from services.ingest.purgerecord import CONFIRM, NAME, ROUTING, Act, Begun, Deletion, DoomedFile, State
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 DELETE_STUDY, OPERATOR = "study.delete", "operator"
 
@@ -27,41 +32,6 @@ PURGED_AT_ONCE = 1_000
 """Rows or files of a purged study that go at a time: a fraction of what a statement may take."""
 PURGED_STUDIES = 100
 """Small ones purged at a time; a large one is one batch, then the other deletions have their turn."""
-
-
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `deletionstore.py` says more."""
-
-    async def say(self, *facts: Fact) -> None: ...
-
-    async def ask_deletion(self, deletion: Deletion) -> Deletion: ...
-    async def keep_deletion(self, deletion: Deletion) -> None: ...
-    async def lock_deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
-    async def save_deletion(self, deletion: Deletion) -> None: ...
-    async def forget_deletion(self, deletion_id: DeletionId) -> None: ...
-    async def lock_deletion_of(self, case_id: CaseId) -> Deletion | None: ...
-    async def deletion_of(self, case_id: CaseId) -> Deletion | None: ...
-    async def deletions(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Deletion]: ...
-    async def asked_deletions(self, before: datetime, limit: int) -> Sequence[Deletion]: ...
-    async def lock_untold(
-        self, before: datetime, confirmed_by: Sequence[str], limit: int
-    ) -> Sequence[Deletion]: ...
-    async def lock_confirmed(self, confirmed_by: Sequence[str], limit: int) -> Sequence[Deletion]: ...
-    async def overdue_deletions(self, before: datetime) -> int: ...
-
-    async def lock_studies(self, study_ids: Collection[StudyId]) -> None: ...
-    async def purge_studies(
-        self, deletion_id: DeletionId, study_ids: Collection[StudyId], now: datetime
-    ) -> Collection[str]: ...
-    async def purge_some(self, limit: int) -> int | None: ...
-    async def copies(
-        self, deletion_id: DeletionId, study_ids: Collection[StudyId]
-    ) -> Collection[StudyId]: ...
-    async def doomed_files(self, limit: int) -> Sequence[DoomedFile]: ...
-    async def forget_files(self, files: Collection[DoomedFile]) -> None: ...
-
-
-Database = ports.Database[Transaction]
 
 
 class Access(Protocol):
@@ -108,7 +78,13 @@ class Deletions:
     """
 
     def __init__(
-        self, database: Database, access: Access, routing: Routing, files: Files, new_id: NewId, clock: Clock
+        self,
+        database: Database[IngestTransaction],
+        access: Access,
+        routing: Routing,
+        files: Files,
+        new_id: NewId,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._access = access
@@ -174,7 +150,7 @@ class Deletions:
         return study_ids
 
     async def confirm(
-        self, transaction: Transaction, purged: CasePurged, study_ids: Collection[StudyId]
+        self, transaction: IngestTransaction, purged: CasePurged, study_ids: Collection[StudyId]
     ) -> None:
         """A service keeps nothing of the case any more; the studies that routing held are purged too.
 
@@ -291,7 +267,7 @@ class Deletions:
             return await _tell(transaction, before.repeated(begun.revision, transaction.now))
 
     async def _purge(
-        self, transaction: Transaction, deletion: Deletion, study_ids: Collection[StudyId]
+        self, transaction: IngestTransaction, deletion: Deletion, study_ids: Collection[StudyId]
     ) -> Collection[str]:
         """Ends the studies here; answers the UIDs of those that there were."""
         # Whatever was received of them was received before now: so is every transfer that brought it.
@@ -313,14 +289,14 @@ class Deletions:
                 )
 
 
-async def _locked(transaction: Transaction, deletion: Deletion) -> Deletion:
+async def _locked(transaction: IngestTransaction, deletion: Deletion) -> Deletion:
     """The record as it stands; until the transaction ends nobody else changes it."""
     locked = await transaction.lock_deletion(deletion.deletion_id)
     assert locked is not None, "only a wish lapses, and this one is kept"
     return locked
 
 
-async def _tell(transaction: Transaction, deletion: Deletion) -> Deletion:
+async def _tell(transaction: IngestTransaction, deletion: Deletion) -> Deletion:
     """Saves a record and tells everybody of it."""
     told = deletion.told(transaction.now)
     await transaction.save_deletion(told)
@@ -328,7 +304,7 @@ async def _tell(transaction: Transaction, deletion: Deletion) -> Deletion:
     return told
 
 
-async def _record_purge(transaction: Transaction, deletion: Deletion, uids: Collection[str]) -> None:
+async def _record_purge(transaction: IngestTransaction, deletion: Deletion, uids: Collection[str]) -> None:
     await transaction.record(
         deletion.deleted_by,
         "case.deleted",

@@ -1,38 +1,26 @@
 """What administrators do with gateways: enrol, change and revoke them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
-from kernel.events import Fact, GatewayChanged
+from kernel.events import GatewayChanged
 from kernel.ids import FacilityId, GatewayId, NewId
-from kernel.versions import Change, must_be_current
-from services.ingest import ports
+from kernel.versions import must_be_current
 from services.ingest.domain import Gateway, Reach, certificate_sha256, enrolment, settings
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 GATEWAY_ADMIN = "gateway.admin"
 
 Titles = Sequence[tuple[str, FacilityId]]
 """Calling AE titles as they were given, and their facilities."""
-
-
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `gatewaystore.py` says more."""
-
-    async def say(self, *facts: Fact) -> None: ...
-
-    async def insert_gateway(self, gateway: Gateway, by: str) -> None: ...
-    async def save_gateway(self, gateway: Gateway, by: str) -> None: ...
-    async def revoke_gateway(self, gateway: Gateway) -> None: ...
-    async def lock_gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
-    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
-    async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[Gateway]: ...
-    async def gateway_change(self, gateway_id: GatewayId) -> Change: ...
-
-
-Database = ports.Database[Transaction]
 
 
 class Access(Protocol):
@@ -65,7 +53,12 @@ class Enrolments:
     """
 
     def __init__(
-        self, database: Database, access: Access, authority: Authority, new_id: NewId, uri: str
+        self,
+        database: Database[IngestTransaction],
+        access: Access,
+        authority: Authority,
+        new_id: NewId,
+        uri: str,
     ) -> None:
         self._uri = uri
         self._database = database

@@ -4,15 +4,20 @@ Routing knows what waits, and no patient; who asks here has its list and names w
 leaves one audit row.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from kernel.database import Database
 from kernel.errors import Denied, Invalid, NotFound, lacks
-from kernel.ids import CaseId, FacilityId, GatewayId, StudyId
-from services.ingest import ports
+from kernel.ids import CaseId, FacilityId, StudyId
 from services.ingest.domain import Gateway, PartName, Sight, Study
 from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 MAX_ASKED = 100
 MAX_VALUES = 8
@@ -96,19 +101,6 @@ def held_part(
     )
 
 
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `store.py` says more."""
-
-    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
-    async def receiving_facilities(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, FacilityId]: ...
-    async def study_in_parts(
-        self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: Collection[int] = ()
-    ) -> StudyInParts | None: ...
-
-
-Database = ports.Database[Transaction]
-
-
 class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
@@ -140,7 +132,7 @@ class Routing(Protocol):
 class HeldParts:
     """Describes what waits for a person."""
 
-    def __init__(self, database: Database, access: Access, routing: Routing) -> None:
+    def __init__(self, database: Database[IngestTransaction], access: Access, routing: Routing) -> None:
         self._database = database
         self._access = access
         self._routing = routing

@@ -1,16 +1,22 @@
 """What users fetch, for as long as they may."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from kernel.database import Database
 from kernel.dicom import UID, parse_uid
 from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
 from services.ingest.domain import ConfirmedStudy, Filed, StoredInstance, still_served
-from services.ingest.usecases import Database, Files
+from services.ingest.usecases import Files
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 CHECK_AGAIN_S = 2.0
 """An open stream asks access again this long after it asked last."""
@@ -63,7 +69,7 @@ class Images:
 
     def __init__(
         self,
-        database: Database,
+        database: Database[IngestTransaction],
         access: Access,
         files: Files,
         told: Callable[[CaseId, ReadroomError], None],

@@ -4,17 +4,22 @@ They wait for a person, who looks at the pack and discards them. What belongs to
 it is old; the rest goes with its study.
 """
 
+from __future__ import annotations
+
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.ids import GatewayId, PackId, StudyId
-from services.ingest import ports
 from services.ingest.domain import Reach
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 GATEWAY_ADMIN = "gateway.admin"
 KEPT_FOR = timedelta(days=90)
@@ -69,19 +74,6 @@ def parse_digest(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `quarantinestore.py` says more."""
-
-    async def list_quarantined(
-        self, reach: Reach, before: Position | None, limit: int
-    ) -> Sequence[Quarantined]: ...
-    async def discard_quarantined(self, reach: Reach, sha256: bytes) -> Mapping[PackId, int] | None: ...
-    async def forget_unfiled(self, before: datetime, limit: int) -> Mapping[PackId, int]: ...
-
-
-Database = ports.Database[Transaction]
-
-
 class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
@@ -98,7 +90,7 @@ class Files(Protocol):
 class Quarantine:
     """Lists what is kept, and lets go of it."""
 
-    def __init__(self, database: Database, access: Access, files: Files) -> None:
+    def __init__(self, database: Database[IngestTransaction], access: Access, files: Files) -> None:
         self._database = database
         self._access = access
         self._files = files

@@ -1,13 +1,18 @@
 """How long a study must be quiet before it is called settled: a length for each receiving facility (A55)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from kernel.database import Database
 from kernel.errors import Invalid, lacks
 from kernel.ids import FacilityId
-from kernel.versions import NEVER_SAVED, Change, must_be_current
-from services.ingest import ports
+from kernel.versions import NEVER_SAVED, must_be_current
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 FACILITY_ADMIN = "facility.admin"
 
@@ -29,22 +34,11 @@ class SettleLength:
     settle_after: timedelta
     version: int = 0
 
-    def saved(self) -> "SettleLength":
+    def saved(self) -> SettleLength:
         """The length with its next version; raises Invalid if it is too short or too long."""
         if not SHORTEST <= self.settle_after <= LONGEST:
             raise Invalid("`settle_after` must lie between 1 second and 1 hour", field="settle_after")
         return replace(self, version=self.version + 1)
-
-
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `settlingstore.py` says more."""
-
-    async def lock_settle_lengths(self) -> None: ...
-    async def settle_length(self, facility_id: FacilityId) -> tuple[timedelta, Change] | None: ...
-    async def save_settle_length(self, length: SettleLength, by: str) -> None: ...
-
-
-Database = ports.Database[Transaction]
 
 
 class Access(Protocol):
@@ -58,7 +52,7 @@ class Access(Protocol):
 class SettleLengths:
     """What administrators of a facility read and save."""
 
-    def __init__(self, database: Database, access: Access, default: timedelta) -> None:
+    def __init__(self, database: Database[IngestTransaction], access: Access, default: timedelta) -> None:
         self._database = database
         self._access = access
         self._default = default

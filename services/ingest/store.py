@@ -12,7 +12,6 @@ import asyncpg
 from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
-from plumbing.audit import AuditEntry
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     ConfirmedStudy,
@@ -29,19 +28,12 @@ from services.ingest.domain import (
 from services.ingest.gatewaystore import GatewayStore
 from services.ingest.parts import MOST, Description
 from services.ingest.partstore import PartStore, received_study
-from services.ingest.ports import Outcome
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
 
 
 class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore):
     """A transaction over ingest's database."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     # Receiving
 

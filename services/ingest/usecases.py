@@ -1,31 +1,30 @@
 """What ingest does: administrators enrol gateways, gateways announce and send, studies settle."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
+from kernel.database import Database
 from kernel.dicom import UID, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Exhausted, NotFound, Unavailable
-from kernel.events import Fact, StudyChanged, StudyReceived
+from kernel.events import StudyChanged, StudyReceived
 from kernel.ids import GatewayId, NewId, PackId, StudyId, TransferId, parse_id
-from services.ingest import ports
 from services.ingest.contacts import Contact, Contacts, told
 from services.ingest.domain import (
     ANSWERS,
     MAX_TRANSFER_AGE,
     Admission,
     Announcer,
-    ConfirmedStudy,
-    Filed,
     Gateway,
     Limits,
-    Reach,
     RecordedRefusal,
     Refusal,
     RefusalKind,
@@ -41,6 +40,9 @@ from services.ingest.domain import (
 from services.ingest.enrolment import Access, administered
 from services.ingest.parts import Description, StudyInParts, parse_mapping_tag
 from services.ingest.refusals import RefusalWindows
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
 
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
@@ -58,63 +60,6 @@ RECOVERY_PAGE = 1_000
 
 HEARTBEATS_PER_MINUTE = 60
 """Of one gateway, which tells once a minute in each of its processes."""
-
-
-class Transaction(ports.Recorder, Protocol):
-    """What ingest's store does within one transaction; `store.py` says more."""
-
-    async def say(self, *facts: Fact) -> None: ...
-
-    async def gateway(self, gateway_id: GatewayId) -> Gateway | None: ...
-    async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None: ...
-    async def ended(self, admissions: Collection[Admission]) -> Collection[Admission]: ...
-    async def save_contacts(self, contacts: Mapping[GatewayId, Contact]) -> None: ...
-
-    async def insert_refusal(self, recorded: RecordedRefusal) -> None: ...
-    async def refusals(self, reach: Reach, before: UUID | None, limit: int) -> Sequence[RecordedRefusal]: ...
-    async def prune_refusals(self, older_than: datetime, keep: int, limit: int) -> int: ...
-
-    async def begin_transfer(self, transfer: Transfer) -> Transfer: ...
-    async def transfer(self, transfer_id: TransferId) -> Transfer | None: ...
-    async def prune_transfers(self, older_than: datetime, limit: int) -> int: ...
-    async def prune_transfers_of(self, gateway_id: GatewayId, keep: int, limit: int) -> int: ...
-
-    async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]: ...
-    async def receive(
-        self,
-        study_id: StudyId,
-        sender: Sender,
-        stored: StoredInstance,
-        description: Description,
-        *,
-        create: bool,
-        described: bool = False,
-    ) -> tuple[Verdict, StudyId]: ...
-    async def seal_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
-    async def seal_open_packs(self) -> None: ...
-    async def pack_is_kept(self, pack_id: PackId) -> bool: ...
-    async def sealed_packs(self, pack_ids: Collection[PackId]) -> Mapping[PackId, int]: ...
-    async def prune_packs(self, older_than: datetime, limit: int) -> int: ...
-    async def prune_tombstones(self, older_than: datetime, limit: int) -> int: ...
-    async def bump(self, study_ids: Collection[StudyId]) -> Mapping[StudyId, int]: ...
-    async def settle(self, settle_after: timedelta, limit: int) -> Mapping[StudyId, int]: ...
-    async def study(self, study_id: StudyId) -> Study | None: ...
-    async def study_in_parts(
-        self, study_id: StudyId, mapping_tag: str, after_part: int
-    ) -> StudyInParts | None: ...
-    async def versions(self, after: StudyId | None, limit: int) -> Sequence[tuple[StudyId, int]]: ...
-
-    async def quarantine(
-        self, study_id: StudyId | None, sender: Sender, stored: StoredInstance, reason: str, limits: Limits
-    ) -> bool: ...
-    async def quarantined(self) -> Collection[bytes]: ...
-
-    async def instances(
-        self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None
-    ) -> Sequence[tuple[Filed, StoredInstance]]: ...
-
-
-Database = ports.Database[Transaction]
 
 
 class RateWindow(Protocol):
@@ -150,7 +95,7 @@ class Gateways:
 
     def __init__(
         self,
-        database: Database,
+        database: Database[IngestTransaction],
         access: Access,
         rates: RateWindow,
         limits: Limits,
@@ -225,7 +170,7 @@ class Gateways:
             raise Exhausted("the gateway opens too many associations")
         return gateway
 
-    async def _gateway_of(self, statements: Transaction, certificate_sha256: str) -> Gateway:
+    async def _gateway_of(self, statements: IngestTransaction, certificate_sha256: str) -> Gateway:
         return _must_be_live(await statements.gateway_of_certificate(certificate_sha256))
 
     async def admit(
@@ -353,7 +298,7 @@ class Gateways:
         """Lets go of what has outlived its use: some at a time, and what is left the next time."""
         await self.list_suppressed()
         kept, kept_for = self._limits.refusals_kept, self._limits.refusals_kept_for
-        prunings: tuple[Callable[[Transaction], Awaitable[int]], ...] = (
+        prunings: tuple[Callable[[IngestTransaction], Awaitable[int]], ...] = (
             lambda t: t.prune_refusals(t.now - kept_for, kept, PRUNED_AT_ONCE),
             lambda t: t.prune_transfers(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
             lambda t: t.prune_tombstones(t.now - MAX_TRANSFER_AGE, PRUNED_AT_ONCE),
@@ -379,7 +324,7 @@ def _must_be_live(gateway: Gateway | None) -> Gateway:
     return gateway
 
 
-async def _prune_transfers(transaction: Transaction, gateway_id: GatewayId, keep: int) -> int:
+async def _prune_transfers(transaction: IngestTransaction, gateway_id: GatewayId, keep: int) -> int:
     return await transaction.prune_transfers_of(gateway_id, keep, PRUNED_AT_ONCE)
 
 
@@ -390,7 +335,9 @@ class Studies:
         woken: set when a pack was released.
     """
 
-    def __init__(self, database: Database, files: Files, limits: Limits, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database[IngestTransaction], files: Files, limits: Limits, new_id: NewId
+    ) -> None:
         self._database = database
         self._files = files
         self._limits = limits

@@ -1,19 +1,28 @@
 """Reminders of privileges that expire: which have become due, and for whom."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.healing import Kind
 from kernel.ids import UserId
 from services.notify.domain import AboutPrivilege, Expiring, Message, Users, due_step
-from services.notify.usecases import Access, Database, Office, Transaction
+from services.notify.usecases import Access, Office
+
+if TYPE_CHECKING:
+    from services.notify.store import NotifyTransaction
 
 
 class Reminders:
     """Tells users and the office of privileges before they expire (NTF-1, A51)."""
 
-    def __init__(self, database: Database, access: Access, steps: Collection[int], office: Office) -> None:
+    def __init__(
+        self, database: Database[NotifyTransaction], access: Access, steps: Collection[int], office: Office
+    ) -> None:
         self._database = database
         self._access = access
         self._steps = steps
@@ -24,7 +33,7 @@ class Reminders:
     async def fetch(self, user_id: UserId) -> Users:
         return await self._access.describe_users([user_id])
 
-    async def save(self, transaction: Transaction, users: Users) -> int:
+    async def save(self, transaction: NotifyTransaction, users: Users) -> int:
         """Keeps what is newer; a privilege that was renewed or taken away is not reminded of any more."""
         saved = 0
         for person in users.people.values():
@@ -42,7 +51,7 @@ class Reminders:
                 saved += 1
         return saved
 
-    async def _ask_again(self, transaction: Transaction, user_id: UserId) -> None:
+    async def _ask_again(self, transaction: NotifyTransaction, user_id: UserId) -> None:
         """Asks once more for the last reminder of each privilege.
 
         One that was cancelled, because the user had no address or was not active, waits again.
@@ -51,7 +60,7 @@ class Reminders:
         for expiring in await transaction.reminded(user_id):
             await self._ask(transaction, expiring, expiring.last_days)
 
-    async def _ask(self, transaction: Transaction, expiring: Expiring, days: int | None) -> None:
+    async def _ask(self, transaction: NotifyTransaction, expiring: Expiring, days: int | None) -> None:
         assert days is not None
         about = AboutPrivilege(expiring.user_id, expiring.facility_id, expiring.expires_at, days)
         for message in self._messages:

@@ -14,7 +14,6 @@ from kernel.clock import Clock
 from kernel.delivery import State
 from kernel.ids import BucketId, FacilityId, NewId, NoticeId, UserId
 from plumbing import db
-from plumbing.audit import AuditEntry
 from plumbing.delivering import Queue
 from services.notify.domain import (
     AboutBucket,
@@ -24,7 +23,7 @@ from services.notify.domain import (
     Notice,
     Person,
 )
-from services.notify.usecases import Outcome, Seen
+from services.notify.usecases import Seen
 
 _QUEUE = Queue("notices", "notice_id")
 
@@ -39,12 +38,6 @@ class NotifyTransaction(db.Transaction):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.asked = False
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     # Notices
 

@@ -1,17 +1,18 @@
 """What notify does: asks the owners at each attempt, hands mails over once, sends codes."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.countries import serves
+from kernel.database import Database
 from kernel.delivery import AFTER, Event, NotDue, State
 from kernel.errors import Conflict, Invalid, NotFound, lacks
-from kernel.events import CasePurged, Fact
+from kernel.events import CasePurged
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
 from services.notify.domain import (
@@ -21,7 +22,6 @@ from services.notify.domain import (
     AboutPrivilege,
     Bucket,
     Exam,
-    Expiring,
     Letter,
     Message,
     Notice,
@@ -32,6 +32,9 @@ from services.notify.domain import (
     one_line,
     why_not_again,
 )
+
+if TYPE_CHECKING:
+    from services.notify.store import NotifyTransaction
 
 NAME = "notify"
 OPERATOR = "operator"
@@ -108,49 +111,10 @@ class Press(Protocol):
     def code(self, language: Language, code: str) -> str: ...
 
 
-class Transaction(Protocol):
-    """What notify's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
-
-    async def ask(self, message: Message, about: AboutBucket | AboutPrivilege) -> None: ...
-    async def advance(self, notice: Notice, was: Collection[State]) -> bool: ...
-    async def lock_notice(self, notice_id: NoticeId) -> Notice | None: ...
-    async def list_notices(self, after: NoticeId | None, limit: int, seen: "Seen") -> Sequence[Notice]: ...
-    async def cancel_bucket(self, bucket_id: BucketId, why: str) -> None: ...
-    async def count_open(self) -> Mapping[State, int]: ...
-    async def forget(self, asked_before: datetime, limit: int) -> int: ...
-
-    async def known_versions(self, user_ids: Collection[UUID]) -> Mapping[UUID, int]: ...
-    async def save_user(self, person: Person, privileges: Collection[Expiring]) -> bool: ...
-    async def reminded(self, user_id: UserId) -> Sequence[Expiring]: ...
-    async def cancel_reminders(self, user_id: UserId, standing: Collection[Expiring], why: str) -> None: ...
-    async def lock_due(self, steps: Collection[int]) -> Sequence[Expiring]: ...
-    async def save_step(self, expiring: Expiring) -> None: ...
-
-
-class Database(Protocol):
-    """Opens transactions, or lets single statements commit by themselves."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-
-
-class AuditingDatabase(Database, Protocol):
-    """The same, and audits refusals."""
-
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
-
-
 class Notices:
     """What is to be told, and how far it has come."""
 
-    def __init__(self, database: AuditingDatabase, sharing: Sharing, access: Access) -> None:
+    def __init__(self, database: Database[NotifyTransaction], sharing: Sharing, access: Access) -> None:
         self._database = database
         self._sharing = sharing
         self._access = access
@@ -160,25 +124,25 @@ class Notices:
     async def fetch_bucket(self, bucket_id: BucketId) -> Bucket | None:
         return await self._sharing.describe_bucket(bucket_id)
 
-    async def bucket_created(self, transaction: Transaction, bucket: Bucket | None) -> None:
+    async def bucket_created(self, transaction: NotifyTransaction, bucket: Bucket | None) -> None:
         """One notice for a bucket, however often that is heard (NTF-2)."""
         if bucket is not None and bucket.mail_due:
             await transaction.ask(Message.SHARE_CREATED, AboutBucket(bucket.id, bucket.facility_id))
 
     async def bucket_ended(
-        self, transaction: Transaction, bucket_id: BucketId, bucket: Bucket | None
+        self, transaction: NotifyTransaction, bucket_id: BucketId, bucket: Bucket | None
     ) -> None:
         """Cancels the mail, unless sharing says that it is still due."""
         if bucket is None or not bucket.mail_due:
             await transaction.cancel_bucket(bucket_id, "the share has ended")
 
-    async def case_deleted(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+    async def case_deleted(self, transaction: NotifyTransaction, case_id: CaseId, version: int) -> None:
         """Notices name no case and hold nothing of any, so all is purged as soon as it is heard (A60)."""
         await transaction.say(CasePurged(case_id, version, by=NAME))
 
     # Sent
 
-    async def settled(self, transaction: Transaction, notice: Notice, event: Event) -> None:
+    async def settled(self, transaction: NotifyTransaction, notice: Notice, event: Event) -> None:
         """Audits what the mail server said, or that it said nothing."""
         outcome: Outcome = "done" if event is Event.TAKEN else "refused"
         await transaction.record(
@@ -239,9 +203,7 @@ class Notices:
 class Letters:
     """Writes mails from what the owners say now; nothing of it is kept."""
 
-    def __init__(
-        self, sharing: Sharing, access: Access, press: Press, clock: Clock, office: "Office"
-    ) -> None:
+    def __init__(self, sharing: Sharing, access: Access, press: Press, clock: Clock, office: Office) -> None:
         self._sharing = sharing
         self._access = access
         self._press = press

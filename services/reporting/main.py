@@ -19,7 +19,7 @@ from plumbing.tokens import Verifier
 from services.reporting import api, events
 from services.reporting.clients import AccessClient
 from services.reporting.store import ReportingTransaction
-from services.reporting.usecases import NAME, Acts, Readings, ReadTypes
+from services.reporting.usecases import NAME, Readings, ReadTypes
 
 
 class Settings(ServiceSettings):
@@ -53,10 +53,9 @@ async def build(
     resources.push_async_callback(to_access.close)
 
     access = AccessClient(to_access)
-    acts = Acts(database, access)
     lease = timedelta(seconds=settings.lock_lease_s)
-    readings = Readings(database, acts, access, new_id, lease, time.monotonic)
-    read_types = ReadTypes(database, acts, access)
+    readings = Readings(database, access, new_id, lease, time.monotonic)
+    read_types = ReadTypes(database, access)
 
     trail = AuditTrail(database, NAME, settings, clock)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)

@@ -10,7 +10,6 @@ import asyncpg
 
 from kernel.ids import CaseId, FacilityId, ReportId
 from kernel.reading import DraftState, ReadType
-from plumbing.audit import AuditEntry
 from plumbing.db import Transaction
 from services.reporting.domain import (
     Addendum,
@@ -25,7 +24,6 @@ from services.reporting.domain import (
     no_case,
 )
 from services.reporting.projections import Signed
-from services.reporting.usecases import Outcome
 
 _DRAFTS = {
     False: "case_id = $1 and author_login = $2",
@@ -36,12 +34,6 @@ _DRAFTS = {
 
 class ReportingTransaction(Transaction):
     """A transaction over reporting's database."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     # Readings and their locks
 

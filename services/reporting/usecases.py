@@ -1,12 +1,15 @@
 """What reporting does: people lock cases, draft and complete reports; read types are switched on and off."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import (
     Conflict,
     Invalid,
@@ -16,7 +19,7 @@ from kernel.errors import (
     Unavailable,
     lacks,
 )
-from kernel.events import CasePurged, Fact, ReadingChanged
+from kernel.events import CasePurged, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.reporting.domain import (
@@ -43,7 +46,10 @@ from services.reporting.domain import (
     visible,
 )
 from services.reporting.projections import Projection, Signed, project
-from services.reporting.readtypes import Switches, active_read_types, listed, switch
+from services.reporting.readtypes import active_read_types, listed, switch
+
+if TYPE_CHECKING:
+    from services.reporting.store import ReportingTransaction
 
 NAME = "reporting"
 
@@ -78,86 +84,6 @@ class Access(Protocol):
         ...
 
 
-class Transaction(Protocol):
-    """What reporting's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
-
-    async def reading(self, case_id: CaseId) -> Reading: ...
-    async def lock_reading(self, case_id: CaseId) -> Reading: ...
-    async def save_reading(self, reading: Reading) -> None: ...
-    async def reading_versions(self, after: UUID, limit: int) -> Versions: ...
-    async def purge_case(self, case_id: CaseId) -> None: ...
-
-    async def broken_lock(self, case_id: CaseId, login: str) -> BrokenLock | None: ...
-    async def save_broken_lock(self, case_id: CaseId, login: str, broken: BrokenLock) -> None: ...
-    async def forget_broken_lock(self, case_id: CaseId, login: str) -> None: ...
-
-    async def drafts(self, case_id: CaseId, login: str, *, of_others: bool) -> Sequence[Draft]: ...
-    async def save_draft(self, draft: Draft) -> None: ...
-    async def delete_drafts(self, case_id: CaseId, login: str) -> None: ...
-    async def is_drafted(self, case_id: CaseId) -> bool: ...
-    async def drafts_that_wait(self, case_id: CaseId, since: datetime | None) -> Sequence[bool]: ...
-    async def bytes_written(self, case_id: CaseId) -> int: ...
-
-    async def reports(self, case_id: CaseId, read_types: Collection[ReadType]) -> Sequence[Report]: ...
-    async def report(
-        self, case_id: CaseId, report_id: ReportId, read_types: Collection[ReadType]
-    ) -> Report | None: ...
-    async def reports_written(self, case_id: CaseId) -> int: ...
-    async def signed(self, case_id: CaseId) -> Sequence[Signed]: ...
-    async def insert_report(self, report: Report) -> None: ...
-    async def insert_addendum(
-        self, report_id: ReportId, addendum: Addendum, instance_count: int | None
-    ) -> None: ...
-
-    async def pre_read_enabled(self) -> bool: ...
-    async def switches(self, facility_id: FacilityId) -> Switches: ...
-    async def lock_switches(self) -> None: ...
-    async def save_switch(
-        self, facility_id: FacilityId | None, read_type: ReadType, active: bool
-    ) -> None: ...
-
-
-class Database(Protocol):
-    """Opens transactions."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
-
-
-class Acts:
-    """Sees to it that every act is audited, and that none touches a case unseen."""
-
-    def __init__(self, database: Database, access: Access) -> None:
-        self._database = database
-        self._access = access
-
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
-        """Audits a refusal of what is done within."""
-        return self._database.audited(actor, action, object_)
-
-    @asynccontextmanager
-    async def on_case(
-        self, actor: str, action: str, case_id: CaseId
-    ) -> AsyncIterator[tuple[Transaction, Sight]]:
-        """A transaction for an act on a case that the actor sees, and what they may do, asked before.
-
-        A case that they do not see is the same as an absent one.
-        """
-        async with self.audited(actor, action, f"case:{case_id}"):
-            sight = await self._access.check(case_id)
-            if not sight.allowed or sight.being_deleted:
-                raise no_case()
-            async with self._database.transaction() as transaction:
-                yield transaction, sight
-
-
 class _Stale(Exception):
     """Too much time has passed since access decided: what the transaction wrote shall not stand."""
 
@@ -181,19 +107,34 @@ class Readings:
 
     def __init__(
         self,
-        database: Database,
-        acts: Acts,
+        database: Database[ReportingTransaction],
         access: Access,
         new_id: NewId,
         lease: timedelta,
         seconds: Callable[[], float],
     ) -> None:
         self._database = database
-        self._acts = acts
         self._access = access
         self._new_id = new_id
         self._lease = lease
         self._seconds = seconds
+
+    @asynccontextmanager
+    async def _on_case(
+        self, actor: str, action: str, case_id: CaseId
+    ) -> AsyncIterator[tuple[ReportingTransaction, Sight]]:
+        """A transaction for an act on a case that the actor sees, and what they may do, asked before."""
+        async with self._database.audited(actor, action, f"case:{case_id}"):
+            sight = await self._seen(case_id)
+            async with self._database.transaction() as transaction:
+                yield transaction, sight
+
+    async def _seen(self, case_id: CaseId) -> Sight:
+        """What the actor may do with a case; one that they do not see is the same as an absent one."""
+        sight = await self._access.check(case_id)
+        if not sight.allowed or sight.being_deleted:
+            raise no_case()
+        return sight
 
     # The lock
 
@@ -206,7 +147,7 @@ class Readings:
         return await self._take(actor, "lock.renewed", Act.RENEW, case_id)
 
     async def _take(self, actor: str, action: str, act: Act, case_id: CaseId) -> Lock:
-        async with self._acts.on_case(actor, action, case_id) as (transaction, sight):
+        async with self._on_case(actor, action, case_id) as (transaction, sight):
             sight.need(PrivilegeLevel.DRAFT)
             before, after = await self._touch(transaction, act, _person(actor, sight), case_id)
             await self._save(transaction, before, after)
@@ -218,17 +159,15 @@ class Readings:
 
     async def unlock(self, actor: str, case_id: CaseId) -> None:
         """Gives the actor's lock back."""
-        async with self._acts.on_case(actor, "case.unlocked", case_id) as (transaction, sight):
+        async with self._on_case(actor, "case.unlocked", case_id) as (transaction, sight):
             before, after = await self._touch(transaction, Act.UNLOCK, _person(actor, sight), case_id)
             await self._save(transaction, before, after)
             await transaction.record(actor, "case.unlocked", f"case:{case_id}", "done")
 
     async def break_lock(self, actor: str, case_id: CaseId) -> None:
         """Ends somebody's lock; they are told by whom and when at their next call (A37)."""
-        async with self._acts.audited(actor, "lock.broken", f"case:{case_id}"):
-            sight = await self._access.check(case_id)
-            if not sight.allowed or sight.being_deleted:
-                raise no_case()
+        async with self._database.audited(actor, "lock.broken", f"case:{case_id}"):
+            sight = await self._seen(case_id)
             if not await self._access.holds_at(BREAK_LOCK, sight.facility_id):
                 raise lacks(BREAK_LOCK, at="the facility of the case")
             sight.need_breaking()
@@ -244,7 +183,7 @@ class Readings:
                 await transaction.record(actor, "lock.broken", f"case:{case_id}", "done", holder=holder)
 
     async def _touch(
-        self, transaction: Transaction, act: Act, actor: Person, case_id: CaseId
+        self, transaction: ReportingTransaction, act: Act, actor: Person, case_id: CaseId
     ) -> tuple[Reading, Reading]:
         """The reading, which this transaction may change, and what the act makes of its lock."""
         reading = await transaction.lock_reading(case_id)
@@ -253,7 +192,7 @@ class Readings:
         broken = await transaction.broken_lock(case_id, actor.login)
         return reading, reading.after(act, actor, transaction.now, self._lease, broken)
 
-    async def _save(self, transaction: Transaction, before: Reading, after: Reading) -> None:
+    async def _save(self, transaction: ReportingTransaction, before: Reading, after: Reading) -> None:
         """Saves and tells, if what is described of the reading changed: an autosave says nothing again."""
         if (_projected(after), after.drafted) != (_projected(before), before.drafted):
             after = replace(after, version=before.version + 1)
@@ -265,7 +204,7 @@ class Readings:
     async def save_draft(self, actor: str, case_id: CaseId, text: str) -> Draft:
         """Keeps the actor's unsigned text, in place of the one before."""
         checked_text(text)
-        async with self._acts.on_case(actor, "draft.saved", case_id) as (transaction, sight):
+        async with self._on_case(actor, "draft.saved", case_id) as (transaction, sight):
             sight.need(PrivilegeLevel.DRAFT)
             author = _person(actor, sight)
             before, after = await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
@@ -285,7 +224,7 @@ class Readings:
         until then counts.
         """
         checked_text(text)
-        async with self._acts.audited(actor, "report.completed", f"case:{case_id}"):
+        async with self._database.audited(actor, "report.completed", f"case:{case_id}"):
             before = await self._check(case_id)
             for _ in range(DECISIONS):
                 asked_at = self._seconds()
@@ -310,7 +249,7 @@ class Readings:
 
     async def _decide(
         self,
-        transaction: Transaction,
+        transaction: ReportingTransaction,
         case_id: CaseId,
         read_type: ReadType,
         author: Person,
@@ -356,7 +295,7 @@ class Readings:
             return NO_SIGHT
 
     async def _released(
-        self, transaction: Transaction, reading: Reading, author: Person
+        self, transaction: ReportingTransaction, reading: Reading, author: Person
     ) -> tuple[Reading, Conflict | None]:
         """The reading without the author's lock, or why they do not hold it."""
         broken = await transaction.broken_lock(reading.case_id, author.login)
@@ -367,7 +306,7 @@ class Readings:
 
     async def _sign(
         self,
-        transaction: Transaction,
+        transaction: ReportingTransaction,
         reading: Reading,
         unlocked: Reading,
         read_type: ReadType,
@@ -403,7 +342,7 @@ class Readings:
         return report
 
     async def _active_at(
-        self, transaction: Transaction, facility_id: FacilityId | None
+        self, transaction: ReportingTransaction, facility_id: FacilityId | None
     ) -> frozenset[ReadType]:
         if facility_id is None:
             return frozenset()
@@ -417,7 +356,7 @@ class Readings:
         Write access by a share is enough for their own reports only (A45).
         """
         checked_text(text)
-        async with self._acts.on_case(actor, "addendum.added", case_id) as (transaction, sight):
+        async with self._on_case(actor, "addendum.added", case_id) as (transaction, sight):
             reading = await transaction.lock_reading(case_id)
             report = await transaction.report(case_id, report_id, sight.shown)
             if report is None:
@@ -435,7 +374,7 @@ class Readings:
 
     async def reopen(self, actor: str, case_id: CaseId) -> None:
         """Lets a case with a final report be read again; a share does not include this (A45)."""
-        async with self._acts.on_case(actor, "case.reopened", case_id) as (transaction, sight):
+        async with self._on_case(actor, "case.reopened", case_id) as (transaction, sight):
             sight.need_completing(ReadType.FINAL, await self._active_at(transaction, sight.facility_id))
             reading = await transaction.lock_reading(case_id)
             await self._save(transaction, reading, reading.reopen())
@@ -443,7 +382,7 @@ class Readings:
 
     async def list_reports(self, actor: str, case_id: CaseId) -> Written:
         """What the actor may see of reports, drafts and the lock."""
-        async with self._acts.audited(actor, "reports.listed", f"case:{case_id}"):
+        async with self._database.audited(actor, "reports.listed", f"case:{case_id}"):
             sight = await self._access.check(case_id)
             async with self._database.transaction() as transaction:
                 written = visible(
@@ -473,7 +412,7 @@ class Readings:
         async with self._database.transaction() as transaction:
             return await transaction.reading_versions(after, VERSIONS_PAGE)
 
-    async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+    async def purge(self, transaction: ReportingTransaction, case_id: CaseId, version: int) -> None:
         """Removes all that was written about a deleted case, and says so, also when it was nothing (A60)."""
         await transaction.purge_case(case_id)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
@@ -483,9 +422,8 @@ class Readings:
 class ReadTypes:
     """Which read types are active where."""
 
-    def __init__(self, database: Database, acts: Acts, access: Access) -> None:
+    def __init__(self, database: Database[ReportingTransaction], access: Access) -> None:
         self._database = database
-        self._acts = acts
         self._access = access
 
     async def activate_read_type(
@@ -500,7 +438,7 @@ class ReadTypes:
                 "`facility_id` is missing: only pre-read is switched for the group", field="facility_id"
             )
         object_ = f"facility:{facility_id}" if facility_id else "group"
-        async with self._acts.audited(actor, "read_type.switched", object_):
+        async with self._database.audited(actor, "read_type.switched", object_):
             permission = FACILITY_ADMIN if facility_id else OPERATOR
             permit = await self._access.check_permission(permission, facility_id)
             # The facility side administers the types that it may know of.
@@ -531,7 +469,7 @@ class ReadTypes:
 
     async def list_read_types(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
         """The read types active at a facility that the actor administers; pre-read for the group side."""
-        async with self._acts.audited(actor, "read_types.listed", f"facility:{facility_id}"):
+        async with self._database.audited(actor, "read_types.listed", f"facility:{facility_id}"):
             permits: list[Permit] = []
             unknown: NotFound | None = None
             for each in READ_TYPE_READERS:
@@ -556,12 +494,12 @@ def _projected(reading: Reading, signed: Sequence[Signed] = ()) -> tuple[Project
     return project(reading, SIDES[Side.GROUP], signed), project(reading, SIDES[Side.FACILITY], signed)
 
 
-async def _known(transaction: Transaction, reading: Reading) -> Reading:
+async def _known(transaction: ReportingTransaction, reading: Reading) -> Reading:
     """The reading with whose unsigned text waits, also where the version before has written it."""
     return reading if reading.draft is not None else await _drafted(transaction, reading)
 
 
-async def _drafted(transaction: Transaction, reading: Reading) -> Reading:
+async def _drafted(transaction: ReportingTransaction, reading: Reading) -> Reading:
     """The reading with what its drafts come to now."""
     return replace(
         reading,

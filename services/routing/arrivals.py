@@ -8,16 +8,23 @@ Access is asked while the snapshot is fetched, before any transaction. What was 
 more when the snapshot is applied is left: access asks what became of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from kernel.database import Database
 from kernel.healing import Kind
 from kernel.ids import MoveId, NewId, StudyId
 from services.routing.domain import Destination, Placement, Reason, Study, place, rule_keys
 from services.routing.moves import Access, Move, make, wait_again
 from services.routing.parts import KnownStudy, first_value
 from services.routing.placements import Placements
-from services.routing.usecases import NAME, Database, Transaction
+from services.routing.usecases import NAME
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,9 @@ class Arrival:
 class Arrivals:
     """Fetches and applies what ingest has of received studies."""
 
-    def __init__(self, database: Database, placements: Placements, access: Access, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database[RoutingTransaction], placements: Placements, access: Access, new_id: NewId
+    ) -> None:
         self._database = database
         self._placements = placements
         self._access = access
@@ -48,7 +57,7 @@ class Arrivals:
             move = None  # a person must move it
         return Arrival(study, move)
 
-    async def _follows(self, transaction: Transaction, study: Study) -> Move | None:
+    async def _follows(self, transaction: RoutingTransaction, study: Study) -> Move | None:
         """The move that follows from a late first value."""
         placement = await transaction.waiting_placement(study.id)
         if placement is None or placement.reason is not Reason.NO_VALUE:
@@ -69,7 +78,7 @@ class Arrivals:
             by_hand=False,
         )
 
-    async def place(self, transaction: Transaction, arrival: Arrival) -> None:
+    async def place(self, transaction: RoutingTransaction, arrival: Arrival) -> None:
         """Applies a snapshot; only a newer one than the last has an effect."""
         study = arrival.study
         before = await transaction.waiting_placement(study.id)
@@ -100,7 +109,7 @@ class Arrivals:
 
 
 async def _decided_late(
-    transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
+    transaction: RoutingTransaction, study: Study, known: KnownStudy, placement: Placement
 ) -> Destination | None:
     """Where the first value of a study leads that had none so far; None: it has none, or the tag changed."""
     if known.version >= study.version or known.mapping_value is not None or known.mapping_tag is None:

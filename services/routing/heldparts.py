@@ -1,14 +1,21 @@
 """What waits for a person, and what they say of the parts that are held: they belong to the case, or not."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import Invalid, NotFound, Unavailable, lacks
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.routing.parts import Held, HeldKind, Judged, judge
 from services.routing.placements import Placements
-from services.routing.usecases import FACILITY_ADMIN, Access, Administration, Database, Sight, Transaction
+from services.routing.usecases import FACILITY_ADMIN, Access, Administration, Sight
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 STUDY_CORRECT = "study.correct"
 
@@ -32,7 +39,11 @@ class HeldParts:
     """The queue of what waits, and the acts upon its parts."""
 
     def __init__(
-        self, database: Database, access: Access, administration: Administration, placements: Placements
+        self,
+        database: Database[RoutingTransaction],
+        access: Access,
+        administration: Administration,
+        placements: Placements,
     ) -> None:
         self._database = database
         self._access = access
@@ -126,7 +137,7 @@ class HeldParts:
         return held, held.case_id, sight.facility_id
 
 
-async def _said(transaction: Transaction, held: Held, *, release: bool) -> Mapping[int, Judged]:
+async def _said(transaction: RoutingTransaction, held: Held, *, release: bool) -> Mapping[int, Judged]:
     """What is said by it of which parts of the study; raises Unavailable if it does not wait any more."""
     parts = await transaction.held_parts_of(held.study_id)
     chosen = parts.get(held.part)

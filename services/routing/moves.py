@@ -10,15 +10,21 @@ Where the third step does not come, access asks what became of the move (`end`).
 decides: a move that was not made by then is never made.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from kernel.database import Database
 from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.events import CaseMoved, CasePlaced
 from kernel.ids import CaseId, FacilityId, MoveId, NewId
 from services.routing.domain import Facility, Placement, Reach
-from services.routing.usecases import Administration, Database, Transaction, administered
+from services.routing.usecases import Administration, administered
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,11 @@ class Moves:
     """What people move."""
 
     def __init__(
-        self, database: Database, administration: Administration, access: Access, new_id: NewId
+        self,
+        database: Database[RoutingTransaction],
+        administration: Administration,
+        access: Access,
+        new_id: NewId,
     ) -> None:
         self._database = database
         self._administration = administration
@@ -114,7 +124,7 @@ class Moves:
 
 
 async def _wanted(
-    transaction: Transaction, reach: Reach, way: Way, case_id: CaseId, facility_id: FacilityId
+    transaction: RoutingTransaction, reach: Reach, way: Way, case_id: CaseId, facility_id: FacilityId
 ) -> tuple[Placement, Placement]:
     """The placement as it is and as it is to be; it stays as it is until the transaction ends."""
     placement = await transaction.lock_placement(case_id)
@@ -127,7 +137,7 @@ async def _wanted(
     return placement, after
 
 
-async def wait_again(transaction: Transaction, placement: Placement) -> None:
+async def wait_again(transaction: RoutingTransaction, placement: Placement) -> None:
     """Keeps that an undistributed case waits for another reason."""
     placement = replace(placement, version=placement.version + 1)
     await transaction.update_placement(placement)
@@ -136,7 +146,7 @@ async def wait_again(transaction: Transaction, placement: Placement) -> None:
 
 
 async def make(
-    transaction: Transaction, actor: str, action: str, move: Move, before: Placement, after: Placement
+    transaction: RoutingTransaction, actor: str, action: str, move: Move, before: Placement, after: Placement
 ) -> Placement:
     """Makes a move that access has begun; raises Unavailable if access has given it up meanwhile."""
     if before.facility_id != move.from_facility_id or not await transaction.end_move(move.id, made=True):

@@ -1,10 +1,14 @@
 """What routing does with received studies: places them, follows them, purges them, lists what waits."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import NotFound, Unavailable
 from kernel.events import CasePlaced, CasePurged, CaseUndistributed
 from kernel.healing import Kind
@@ -22,18 +26,23 @@ from services.routing.usecases import (
     NAME,
     VERSIONS_PAGE,
     Administration,
-    Database,
     Ingest,
-    Transaction,
     Versions,
 )
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 
 class Placements:
     """Which facility owns each received study, and what waits for a person."""
 
     def __init__(
-        self, database: Database, administration: Administration, ingest: Ingest, new_id: NewId
+        self,
+        database: Database[RoutingTransaction],
+        administration: Administration,
+        ingest: Ingest,
+        new_id: NewId,
     ) -> None:
         self._database = database
         self._administration = administration
@@ -53,7 +62,7 @@ class Placements:
             return study
         return await self._ingest.describe_study(study_id, facility.mapping_tag)
 
-    async def place(self, transaction: Transaction, study: Study) -> None:
+    async def place(self, transaction: RoutingTransaction, study: Study) -> None:
         """Applies a snapshot of a received study: places it, or follows what has changed in it.
 
         Snapshots may come late, twice or out of order: only a newer one than the last has an effect.
@@ -67,7 +76,7 @@ class Placements:
         else:
             await self._place(transaction, study, known)
 
-    async def _place(self, transaction: Transaction, study: Study, known: KnownStudy) -> None:
+    async def _place(self, transaction: RoutingTransaction, study: Study, known: KnownStudy) -> None:
         facility = await transaction.facility(study.receiving_facility_id)
         if facility is None:
             await self._hold(transaction, study, known, HeldReason.UNKNOWN_FACILITY)
@@ -94,7 +103,7 @@ class Placements:
         await transaction.say(said(case_id, placement.version))
 
     async def follow(
-        self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
+        self, transaction: RoutingTransaction, study: Study, known: KnownStudy, placement: Placement
     ) -> None:
         """The case stays where it is; which parts belong to it may have changed."""
         if known.mapping_tag and study.mapping_tag != known.mapping_tag:
@@ -105,7 +114,7 @@ class Placements:
             await transaction.say(CasePlaced(placement.case_id, placement.version))
 
     async def _agree(
-        self, transaction: Transaction, study: Study, known: KnownStudy, placement: Placement
+        self, transaction: RoutingTransaction, study: Study, known: KnownStudy, placement: Placement
     ) -> bool:
         """Whether what of the study belongs to its case is other than before."""
         agreement = agree(study, known, placement.reason)
@@ -118,7 +127,7 @@ class Placements:
 
     async def _hold(
         self,
-        transaction: Transaction,
+        transaction: RoutingTransaction,
         study: Study,
         known: KnownStudy,
         reason: HeldReason,
@@ -159,7 +168,7 @@ class Placements:
             beside = await transaction.studies_beside(case_id)
         return Deletion(case_id, begun_at, {study_id: await self.fetch(study_id) for study_id in beside})
 
-    async def purge(self, transaction: Transaction, deletion: Deletion, version: int) -> None:
+    async def purge(self, transaction: RoutingTransaction, deletion: Deletion, version: int) -> None:
         """Removes a deleted case for good and says which studies were purged with it, also when none was.
 
         They are its own and those held beside it, except for one that was received after the deletion began:

@@ -10,10 +10,14 @@ Nothing else is touched: no case that a rule or a person has placed, none that a
 no part that may show another patient. What has changed since the preview stays, and says so.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, StudyId
 from services.routing.domain import Destination, Facility, Placement, Reach, Reason, Study, place, rule_keys
@@ -31,11 +35,12 @@ from services.routing.placements import Placements
 from services.routing.usecases import (
     FACILITY_ADMIN,
     Administration,
-    Database,
     Ingest,
-    Transaction,
     administered,
 )
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 MAX_CHANGES = 25
 """In one preview and in one request. Each asks ingest for a snapshot and access about a move, some 40 ms, and
@@ -69,7 +74,7 @@ class Reevaluation:
 
     def __init__(
         self,
-        database: Database,
+        database: Database[RoutingTransaction],
         administration: Administration,
         access: Access,
         ingest: Ingest,
@@ -167,7 +172,7 @@ class Reevaluation:
 
     async def _join(
         self,
-        transaction: Transaction,
+        transaction: RoutingTransaction,
         actor: str,
         change: Change,
         study: Study | None,
@@ -196,7 +201,7 @@ class Reevaluation:
 
 
 async def _go(
-    transaction: Transaction,
+    transaction: RoutingTransaction,
     actor: str,
     hub: Facility,
     move: Move,
@@ -213,7 +218,7 @@ async def _go(
 
 
 async def _must_be(
-    transaction: Transaction, hub: Facility, change: Change, study: Study | None
+    transaction: RoutingTransaction, hub: Facility, change: Change, study: Study | None
 ) -> tuple[KnownStudy, Placement]:
     """What is known of a change that is still as it was previewed; raises Conflict for any other."""
     if await _judged(transaction, hub, change.study_id, change.part, study) != replace(change, why_not=""):
@@ -226,7 +231,7 @@ async def _must_be(
 
 
 async def _judged(
-    transaction: Transaction, hub: Facility, study_id: StudyId, part: int, study: Study | None
+    transaction: RoutingTransaction, hub: Facility, study_id: StudyId, part: int, study: Study | None
 ) -> Change | None:
     """What the rules make of one thing that waits at a hub; None: it goes on waiting.
 
@@ -254,7 +259,7 @@ async def _judged(
 
 
 async def _decided(
-    transaction: Transaction, hub: Facility, study: Study | None, known: KnownStudy
+    transaction: RoutingTransaction, hub: Facility, study: Study | None, known: KnownStudy
 ) -> Destination | None:
     """Where the value of an undistributed study leads by the rules of now; None: nowhere."""
     value = known.mapping_value if known.mapping_tag == hub.mapping_tag else None
@@ -269,7 +274,7 @@ async def _decided(
 
 
 async def _leads(
-    transaction: Transaction, hub: Facility, study: Study | None, known: KnownStudy, held: Held | None
+    transaction: RoutingTransaction, hub: Facility, study: Study | None, known: KnownStudy, held: Held | None
 ) -> FacilityId | None:
     """Where all values lead of a part that is held for its mapping value; None: not to one place."""
     if held is None or held.kind is not HeldKind.PART or study is None or study.version < known.version:

@@ -9,7 +9,6 @@ import asyncpg
 from kernel.errors import Conflict
 from kernel.ids import FacilityId, RuleId
 from kernel.versions import NEVER_SAVED, Change
-from plumbing.audit import AuditEntry
 from services.routing.domain import (
     EndpointRule,
     Facility,
@@ -20,17 +19,10 @@ from services.routing.domain import (
 )
 from services.routing.movestore import MoveStore
 from services.routing.placementstore import PlacementStore
-from services.routing.usecases import Outcome
 
 
 class RoutingTransaction(PlacementStore, MoveStore):
     """A transaction over routing's database."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     # Facilities
 

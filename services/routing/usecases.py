@@ -1,30 +1,33 @@
 """What administrators do: they save facilities and rules. And the ports that every use case needs."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence, Set
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
-from kernel.dicom import UID
+from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
-from kernel.events import FacilityChanged, Fact
-from kernel.ids import CaseId, FacilityId, MoveId, NewId, RuleId, StudyId
-from kernel.versions import Change, must_be_current
+from kernel.events import FacilityChanged
+from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
+from kernel.versions import must_be_current
 from services.routing.domain import (
     EndpointRule,
     Facility,
     FacilitySettings,
-    Placement,
     Reach,
     Study,
     new_rule,
     save_facility,
 )
-from services.routing.parts import Held, HeldKind, Judged, KnownStudy, Waiting
 from services.routing.suggestions import Suggestion, nearest
+
+if TYPE_CHECKING:
+    from services.routing.store import RoutingTransaction
 
 NAME = "routing"
 
@@ -73,84 +76,10 @@ class Ingest(Protocol):
         ...
 
 
-class Transaction(Protocol):
-    """What routing's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
-
-    async def facility(self, facility_id: FacilityId) -> Facility | None: ...
-    async def lock_facility(self, facility_id: FacilityId) -> Facility | None: ...
-    async def hold_facilities(
-        self, facility_ids: Collection[FacilityId]
-    ) -> Mapping[FacilityId, Facility]: ...
-    async def last_change_of_facility(self, facility_id: FacilityId) -> Change: ...
-    async def save_facility(self, facility: Facility, by: str) -> None: ...
-    async def facilities(
-        self, reach: Reach, after: tuple[str, UUID] | None, limit: int
-    ) -> Sequence[Facility]: ...
-    async def facility_versions(self, after: UUID, limit: int) -> Versions: ...
-
-    async def is_in_rules(self, facility_id: FacilityId) -> bool: ...
-    async def insert_rule(self, rule: EndpointRule) -> None: ...
-    async def rule(self, rule_id: RuleId) -> EndpointRule | None: ...
-    async def delete_rule(self, rule_id: RuleId) -> None: ...
-    async def rules(
-        self, facility_id: FacilityId, after: tuple[str, UUID] | None, limit: int
-    ) -> Sequence[EndpointRule]: ...
-    async def endpoints(
-        self, hub_facility_id: FacilityId, keys: Sequence[str]
-    ) -> Mapping[str, FacilityId]: ...
-
-    async def lock_study(self, study_id: StudyId) -> KnownStudy | None: ...
-    async def save_study(self, study_id: StudyId, known: KnownStudy) -> None: ...
-    async def mapping_tag_of(self, study_id: StudyId) -> tuple[bool, str | None]: ...
-    async def known_versions(self, study_ids: Sequence[StudyId]) -> Mapping[StudyId, int]: ...
-    async def insert_placement(self, placement: Placement) -> CaseId: ...
-    async def lock_placement(self, case_id: CaseId) -> Placement | None: ...
-    async def update_placement(self, placement: Placement) -> None: ...
-    async def placement(self, case_id: CaseId) -> Placement | None: ...
-    async def placement_versions(self, after: UUID, limit: int) -> Versions: ...
-
-    async def hold(self, study: Study, case_id: CaseId | None, waiting: Sequence[Waiting]) -> None: ...
-    async def release_undistributed(self, case_id: CaseId) -> None: ...
-    async def hold_undistributed(self, placement: Placement) -> None: ...
-    async def waiting_placement(self, study_id: StudyId) -> Placement | None: ...
-    async def all_rules(self, hub_facility_id: FacilityId) -> Sequence[EndpointRule]: ...
-    async def case_at(self, facility_id: FacilityId, study_instance_uid: UID) -> CaseId | None: ...
-    async def end_move(self, move_id: MoveId, *, made: bool) -> bool: ...
-    async def held(
-        self, administered: Reach, corrected: Reach, after: UUID | None, limit: int
-    ) -> Sequence[Held]: ...
-    async def held_counts(self) -> Mapping[HeldKind, int]: ...
-    async def held_part(self, held_id: UUID) -> Held | None: ...
-    async def held_parts_of(self, study_id: StudyId) -> Mapping[int, Held]: ...
-    async def check_held(self, parts: Sequence[tuple[StudyId, int]]) -> Set[tuple[StudyId, int]]: ...
-    async def undecided(self, case_id: CaseId, limit: int) -> tuple[int, Sequence[tuple[StudyId, int]]]: ...
-    async def judge(self, study_id: StudyId, judged: Mapping[int, Judged], by: str) -> None: ...
-
-    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
-    async def studies_beside(self, case_id: CaseId) -> Sequence[StudyId]: ...
-    async def leave_beside(self, case_id: CaseId) -> None: ...
-    async def purge(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> Sequence[StudyId]: ...
-    async def purged_with(self, case_id: CaseId) -> Sequence[StudyId] | None: ...
-
-
-class Database(Protocol):
-    """Opens transactions."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
-
-
 class Administration:
     """Opens the transaction of an act that an administrator asks for."""
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(self, database: Database[RoutingTransaction], access: Access) -> None:
         self._database = database
         self._access = access
 
@@ -165,7 +94,7 @@ class Administration:
     @asynccontextmanager
     async def act(
         self, actor: str, action: str, object_: str, permissions: Collection[str] = (FACILITY_ADMIN,)
-    ) -> AsyncIterator[tuple[Transaction, Reach]]:
+    ) -> AsyncIterator[tuple[RoutingTransaction, Reach]]:
         """A transaction, and where the actor holds one of `permissions`, asked before it opens.
 
         A refusal within is audited.
@@ -195,7 +124,11 @@ class Facilities:
     """The sites that we configure."""
 
     def __init__(
-        self, database: Database, administration: Administration, new_id: NewId, time_zones: Collection[str]
+        self,
+        database: Database[RoutingTransaction],
+        administration: Administration,
+        new_id: NewId,
+        time_zones: Collection[str],
     ) -> None:
         self._database = database
         self._administration = administration
@@ -268,7 +201,9 @@ class Facilities:
 class Rules:
     """The endpoint rules. Each touches two facilities, and whoever saves or removes one administers both."""
 
-    def __init__(self, database: Database, administration: Administration, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database[RoutingTransaction], administration: Administration, new_id: NewId
+    ) -> None:
         self._database = database
         self._administration = administration
         self._new_id = new_id

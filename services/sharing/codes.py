@@ -4,14 +4,17 @@ A try is counted, and the count committed, before the code is compared. So a fai
 number of tries at once, gives nobody a sixth (A41).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import (
     Conflict,
     Denied,
@@ -30,7 +33,6 @@ from services.sharing import usecases
 from services.sharing.domain import (
     CASES_FACILITY,
     Act,
-    ActiveUser,
     Bucket,
     Permit,
     Received,
@@ -57,13 +59,15 @@ from services.sharing.otp import (
 from services.sharing.usecases import (
     BATCH,
     SHARE_ADMIN,
-    Acts,
     Telling,
     active_user,
     as_seen,
     open_bucket,
     owners_of,
 )
+
+if TYPE_CHECKING:
+    from services.sharing.store import SharingTransaction
 
 OPERATOR = "operator"
 
@@ -91,55 +95,12 @@ class Texts(Protocol):
         ...
 
 
-class Transaction(usecases.Transaction, Protocol):
-    """What sharing's store does about codes; `codestore.py` says more."""
-
-    async def is_recipient(self, bucket_id: BucketId, login: str) -> bool: ...
-    async def received_bucket(
-        self, bucket_id: BucketId, user: ActiveUser, session: str
-    ) -> Received | None: ...
-
-    async def tries(self, bucket_id: BucketId) -> Tries: ...
-    async def save_tries(self, bucket_id: BucketId, tries: Tries) -> None: ...
-    async def out_of_tries(self, tried_before: datetime, limit: int) -> Sequence[BucketId]: ...
-
-    async def code(self, bucket_id: BucketId, session: str) -> Code | None: ...
-    async def save_code(self, code: Code) -> None: ...
-    async def delete_code(self, bucket_id: BucketId, session: str) -> None: ...
-    async def delete_codes(self, bucket_id: BucketId) -> None: ...
-    async def lapse_codes(self, created_before: datetime) -> None: ...
-
-    async def lock_number(self, number_digest: bytes) -> None: ...
-    async def texts_sent(
-        self, bucket_id: BucketId, number_digest: bytes, after: datetime
-    ) -> tuple[Sequence[datetime], Sequence[datetime]]: ...
-    async def insert_text(
-        self, text_id: UUID, bucket_id: BucketId, number_digest: bytes, sent_at: datetime
-    ) -> None: ...
-    async def delete_text(self, text_id: UUID) -> None: ...
-    async def forget_texts(self, sent_before: datetime, limit: int) -> None: ...
-
-    async def insert_session(self, redeemed: Redeemed) -> None: ...
-    async def session_accepted(self, redeemed: Redeemed) -> bool | None: ...
-    async def accept_session(self, redeemed: Redeemed) -> None: ...
-    async def forget_session(self, redeemed: Redeemed) -> None: ...
-    async def sessions_to_tell(self, limit: int) -> Sequence[Redeemed]: ...
-
-
-class Database(Protocol):
-    """Opens transactions."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-
-
 class Codes:
     """What recipients do with codes, and who ends a block."""
 
     def __init__(
         self,
-        database: Database,
+        database: Database[SharingTransaction],
         access: Access,
         texts: Texts,
         telling: Telling,
@@ -148,7 +109,6 @@ class Codes:
         new_id: NewId,
     ) -> None:
         self._database = database
-        self._acts = Acts(database)
         self._access = access
         self._texts = texts
         self._telling = telling
@@ -166,7 +126,7 @@ class Codes:
         goes uncounted and no unsent code works.
         """
         _check_session(session)
-        async with self._acts.audited(actor, "code.sent", f"bucket:{bucket_id}"):
+        async with self._database.audited(actor, "code.sent", f"bucket:{bucket_id}"):
             user = await active_user(self._access, actor)
             redeemed = Redeemed(bucket_id, session, user.contact_version)
             async with self._database.transaction() as transaction:
@@ -229,7 +189,7 @@ class Codes:
         """
         checked_code(guess)
         _check_session(session)
-        async with self._acts.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
+        async with self._database.audited(actor, "code.redeemed", f"bucket:{bucket_id}"):
             user = await active_user(self._access, actor)
             redeemed = Redeemed(bucket_id, session, user.contact_version)
             refusal = None
@@ -333,7 +293,7 @@ class Codes:
         An operator may, and who administers shares at the facility of its cases; nobody for themself (A42).
         To anybody else who has not sent it, it is the same as an absent one.
         """
-        async with self._acts.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
+        async with self._database.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
             is_operator = (await self._access.check_permission(OPERATOR, None)).allowed
             permit = await self._access.check_permission(SHARE_ADMIN, None)
             async with self._database.transaction() as transaction:
@@ -365,7 +325,7 @@ class Codes:
 class CodeRepairs:
     """What happens without anybody asking: the clock, and what a crash or a failing access left behind."""
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
         self._database = database
         self._access = access
 
@@ -415,7 +375,7 @@ def _check_session(session: str) -> None:
         raise Invalid(f"the login session must be 1 to {MAX_SESSION_CHARACTERS} printable characters")
 
 
-async def _own(transaction: Transaction, actor: str, bucket_id: BucketId) -> Bucket:
+async def _own(transaction: SharingTransaction, actor: str, bucket_id: BucketId) -> Bucket:
     """The actor's bucket, locked. One of somebody else, or that has ended, is the same as an absent one."""
     if not await transaction.is_recipient(bucket_id, actor):
         raise no_bucket()
@@ -425,7 +385,7 @@ async def _own(transaction: Transaction, actor: str, bucket_id: BucketId) -> Buc
     raise no_bucket()
 
 
-async def _needs_code(transaction: Transaction, bucket: Bucket, redeemed: Redeemed) -> None:
+async def _needs_code(transaction: SharingTransaction, bucket: Bucket, redeemed: Redeemed) -> None:
     """Refuses where there is nothing that a code would open."""
     if not bucket.two_factor:
         raise Conflict("the share asks for no code")
@@ -433,7 +393,7 @@ async def _needs_code(transaction: Transaction, bucket: Bucket, redeemed: Redeem
         raise _entered()
 
 
-async def _lacks_code(transaction: Transaction, actor: str, redeemed: Redeemed) -> None:
+async def _lacks_code(transaction: SharingTransaction, actor: str, redeemed: Redeemed) -> None:
     """Refuses to send a code for what is not the actor's, is blocked, or needs none."""
     bucket = await _own(transaction, actor, redeemed.bucket_id)
     if bucket.state is State.BLOCKED or not (await transaction.tries(bucket.id)).is_room:
@@ -441,7 +401,7 @@ async def _lacks_code(transaction: Transaction, actor: str, redeemed: Redeemed) 
     await _needs_code(transaction, bucket, redeemed)
 
 
-async def _block(transaction: Transaction, actor: str, bucket: Bucket, tries: Tries) -> Bucket:
+async def _block(transaction: SharingTransaction, actor: str, bucket: Bucket, tries: Tries) -> Bucket:
     """The fifth wrong code in succession (SHR-9)."""
     blocked = replace(bucket.after(Act.BLOCK, transaction.now), wrong_codes=tries.wrong)
     await transaction.save_buckets([blocked])

@@ -1,8 +1,10 @@
 """What sharing hears: that a case is deleted; and what it does by the clock."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 
@@ -12,7 +14,10 @@ from kernel.ids import CaseId
 from plumbing import answers, timers
 from plumbing.bus import Hearing
 from services.sharing.codes import CodeRepairs
-from services.sharing.usecases import BATCH, Access, Repairs, Transaction
+from services.sharing.usecases import BATCH, Access, Repairs
+
+if TYPE_CHECKING:
+    from services.sharing.store import SharingTransaction
 
 SWEEP_INTERVAL_S = 0.5
 """Expiry is recorded within 1 s (R11)."""
@@ -33,7 +38,7 @@ def hearings(repairs: Repairs, access: Access) -> Sequence[Hearing[Any, None]]:
         if not await access.is_deleted(CaseId(fact.id)):
             raise Conflict("no deletion of this case has begun", field="case_id")
 
-    async def purge(transaction: Transaction, fact: Fact, _nothing: None) -> None:
+    async def purge(transaction: SharingTransaction, fact: Fact, _nothing: None) -> None:
         await repairs.purge(transaction, CaseId(fact.id), fact.version)
 
     return [Hearing(CaseDeleted, must_be_deleted, purge)]

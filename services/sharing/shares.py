@@ -1,12 +1,15 @@
 """What senders do: share, share again, revoke, extend; and those who administer a facility's shares."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import (
     Conflict,
     Denied,
@@ -49,10 +52,7 @@ from services.sharing.usecases import (
     SHARE_ADMIN,
     SHARE_CREATE,
     Access,
-    Acts,
-    Database,
     Telling,
-    Transaction,
     active_user,
     lock_tree,
     owners_of,
@@ -68,6 +68,9 @@ from services.sharing.validity import (
     must_name_one_end,
     today_at,
 )
+
+if TYPE_CHECKING:
+    from services.sharing.store import SharingTransaction
 
 REFUSED = (Invalid, NotFound, Denied, Unauthenticated, Conflict, Expired, Exhausted)
 """What access says when it has done nothing; after Unavailable nobody knows."""
@@ -121,7 +124,7 @@ class Shares:
 
     def __init__(
         self,
-        database: Database,
+        database: Database[SharingTransaction],
         access: Access,
         texts: Texts,
         telling: Telling,
@@ -130,7 +133,6 @@ class Shares:
         max_recipients: int,
     ) -> None:
         self._database = database
-        self._acts = Acts(database)
         self._access = access
         self._texts = texts
         self._telling = telling
@@ -142,7 +144,7 @@ class Shares:
         """What a share of these cases to these recipients begins with."""
         check_cases(case_ids)
         check_logins(logins, self._max_recipients, at_least=0)
-        async with self._acts.audited(actor, "share.prepared", f"case:{case_ids[0]}"):
+        async with self._database.audited(actor, "share.prepared", f"case:{case_ids[0]}"):
             way = await self._way(actor, case_ids)
             users = await self._access.users(logins) if logins else {}
             recipients = [check_recipient(Recipient(each), users.get(each.lower()), actor) for each in logins]
@@ -166,7 +168,7 @@ class Shares:
         """Shares; answers the share and the revision of sight."""
         check(wanted, self._max_recipients)
         share_id = ShareId(self._new_id())
-        async with self._acts.audited(actor, "share.created", f"share:{share_id}"):
+        async with self._database.audited(actor, "share.created", f"share:{share_id}"):
             way = await self._way(actor, wanted.case_ids)
             if wanted.allow_further_sharing and not way.policy.further_sharing_allowed:
                 raise Invalid(
@@ -182,7 +184,7 @@ class Shares:
         """Shares the cases of an earlier share of the actor (SHR-32)."""
         if wanted.case_ids:
             raise Invalid("`case_ids` are those of the earlier share: expected none", field="case_ids")
-        async with self._acts.audited(actor, "share.repeated", f"share:{share_id}"):
+        async with self._database.audited(actor, "share.repeated", f"share:{share_id}"):
             user = await active_user(self._access, actor)
             async with self._database.transaction() as transaction:
                 earlier = await transaction.share(share_id)
@@ -331,7 +333,7 @@ class Shares:
         if (bucket_id is None) == (share_id is None):
             raise Invalid("one of `bucket_id` and `share_id` is expected", field="bucket_id")
         object_ = f"bucket:{bucket_id}" if bucket_id else f"share:{share_id}"
-        async with self._acts.audited(actor, "share.revoked", object_):
+        async with self._database.audited(actor, "share.revoked", object_):
             share, _ = await self._administered(actor, bucket_id, share_id)
             roots = [bucket_id] if bucket_id else [bucket.id for bucket in share.buckets]
             async with self._database.transaction() as transaction:
@@ -357,7 +359,7 @@ class Shares:
         nothing.
         """
         must_name_one_end(validity)
-        async with self._acts.audited(actor, "share.extended", f"bucket:{bucket_id}"):
+        async with self._database.audited(actor, "share.extended", f"bucket:{bucket_id}"):
             share, owners = await self._administered(actor, bucket_id, None)
             async with self._database.transaction() as transaction:
                 parent, tree = await _lock_with_parent(transaction, share, bucket_id)
@@ -377,7 +379,7 @@ class Shares:
 
     async def _may_lengthen(
         self,
-        transaction: Transaction,
+        transaction: SharingTransaction,
         share: Share,
         owners: Collection[FacilityId],
         parent: Bucket | None,
@@ -465,7 +467,7 @@ class Shares:
 
 
 async def _lock_with_parent(
-    transaction: Transaction, share: Share, bucket_id: BucketId
+    transaction: SharingTransaction, share: Share, bucket_id: BucketId
 ) -> tuple[Bucket | None, Sequence[Bucket]]:
     """What a bucket was shared on from, and the bucket with all that was shared on from it, locked."""
     above = [share.parent_bucket_id] if share.parent_bucket_id else []
@@ -492,7 +494,7 @@ def _shortened(tree: Sequence[Bucket], ends_at: datetime | None, now: datetime) 
 
 
 async def _record_end(
-    transaction: Transaction, actor: str, bucket_id: BucketId, ends_at: datetime | None
+    transaction: SharingTransaction, actor: str, bucket_id: BucketId, ends_at: datetime | None
 ) -> None:
     till = ends_at.isoformat() if ends_at else "never"
     await transaction.record(actor, "share.extended", f"bucket:{bucket_id}", "done", ends_at=till)

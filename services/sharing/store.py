@@ -10,7 +10,6 @@ import asyncpg
 from kernel import versions
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from kernel.language import Language
-from plumbing.audit import AuditEntry
 from services.sharing.codestore import CodeStore
 from services.sharing.domain import (
     ActiveUser,
@@ -23,7 +22,6 @@ from services.sharing.domain import (
     Share,
     State,
 )
-from services.sharing.usecases import Outcome
 from services.sharing.validity import Policy
 
 LATER = UUID(int=(1 << 128) - 1)
@@ -43,12 +41,6 @@ _RECEIVED = """
 
 class SharingTransaction(CodeStore):
     """A transaction over sharing's database."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     # Deleted cases
 

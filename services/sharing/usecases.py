@@ -5,17 +5,18 @@ granted it; every other change is the bucket's next version, told to access unti
 So whatever is cut off, one pass of `Repairs` makes both agree (docs/decisions/0005).
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
-from kernel import versions
+from kernel.database import Database
 from kernel.errors import NotFound, Unauthenticated, Unavailable, lacks
-from kernel.events import CasePurged, Fact, ShareExpired, ShareOpened, ShareRevoked
-from kernel.ids import BucketId, CaseId, FacilityId, ShareId
+from kernel.events import CasePurged, ShareExpired, ShareOpened, ShareRevoked
+from kernel.ids import BucketId, CaseId, FacilityId
 from kernel.versions import must_be_current
 from services.sharing.domain import (
     Act,
@@ -24,9 +25,7 @@ from services.sharing.domain import (
     Change,
     Owner,
     Permit,
-    Preferences,
     Received,
-    Rights,
     Share,
     Sight,
     State,
@@ -35,6 +34,9 @@ from services.sharing.domain import (
     no_link,
 )
 from services.sharing.validity import Policy
+
+if TYPE_CHECKING:
+    from services.sharing.store import SharingTransaction
 
 SHARE_CREATE = "share.create"
 SHARE_ADMIN = "share.admin"
@@ -98,78 +100,6 @@ class Access(Owning, Describing, Protocol):
         ...
 
 
-class Transaction(Protocol):
-    """What sharing's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
-
-    async def keep_from_deletion(self, case_ids: Collection[CaseId]) -> bool: ...
-    async def purge_case(self, case_id: CaseId) -> None: ...
-
-    async def insert_share(self, share: Share, link_digests: Mapping[BucketId, bytes]) -> None: ...
-    async def delete_share(self, share_id: ShareId) -> None: ...
-    async def share(self, share_id: ShareId) -> Share | None: ...
-    async def share_of(self, bucket_id: BucketId) -> Share | None: ...
-    async def shares(
-        self,
-        sender_login: str,
-        permit: Permit,
-        *,
-        blocked_only: bool,
-        before: UUID | None,
-        limit: int,
-    ) -> Sequence[Share]: ...
-
-    async def lock_buckets(self, bucket_ids: Collection[BucketId]) -> Sequence[Bucket]: ...
-    async def lock_children(self, bucket_ids: Collection[BucketId]) -> Sequence[Bucket]: ...
-    async def save_buckets(self, buckets: Collection[Bucket]) -> None: ...
-    async def accept(self, changes: Collection[Change]) -> None: ...
-    async def note_opening(self, bucket_id: BucketId) -> bool: ...
-    async def claim_ended(self, limit: int) -> Sequence[Bucket]: ...
-    async def claim_lengthening(self, since: datetime, limit: int) -> Sequence[Bucket]: ...
-    async def claim_pending(self, since: datetime, limit: int) -> Sequence[Bucket]: ...
-    async def untold(self, limit: int) -> Sequence[Bucket]: ...
-    async def count_untold(self) -> int: ...
-
-    async def to_share_on(
-        self, login: str, case_ids: Collection[CaseId], limit: int
-    ) -> Sequence[tuple[Bucket, Rights]]: ...
-    async def received(
-        self, user: ActiveUser, session: str, before: UUID | None, limit: int
-    ) -> Sequence[Received]: ...
-    async def received_by_link(self, digest: bytes, user: ActiveUser, session: str) -> Received | None: ...
-
-    async def policy(self, facility_id: FacilityId) -> Policy: ...
-    async def lock_policy(self, facility_id: FacilityId) -> versions.Change: ...
-    async def save_policy(self, policy: Policy, by: str) -> None: ...
-    async def preferences(self, login: str) -> Preferences: ...
-    async def save_preferences(self, login: str, preferences: Preferences) -> None: ...
-
-
-class Database(Protocol):
-    """Opens transactions."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
-
-
-class Acts:
-    """Sees to it that every act is audited."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def audited(self, actor: str, action: str, object_: str) -> AbstractAsyncContextManager[None]:
-        """Audits a refusal of what is done within."""
-        return self._database.audited(actor, action, object_)
-
-
 async def active_user(access: Describing, actor: str) -> ActiveUser:
     """Who acts, as access knows them now. Raises Unauthenticated for a user who is deactivated or unknown."""
     user = (await access.users([actor])).get(actor)
@@ -191,7 +121,7 @@ async def owners_of(access: Owning, share: Share | None) -> set[FacilityId]:
 class Telling:
     """Tells access how buckets stand."""
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
         self._database = database
         self._access = access
 
@@ -217,7 +147,7 @@ class Telling:
         return revision
 
 
-async def lock_tree(transaction: Transaction, roots: Collection[BucketId]) -> Sequence[Bucket]:
+async def lock_tree(transaction: SharingTransaction, roots: Collection[BucketId]) -> Sequence[Bucket]:
     """These buckets and all that was shared on from them, locked from the top down.
 
     A further share locks the bucket it comes from, so none is missed.
@@ -233,9 +163,8 @@ async def lock_tree(transaction: Transaction, roots: Collection[BucketId]) -> Se
 class Inbox:
     """What recipients see."""
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
         self._database = database
-        self._acts = Acts(database)
         self._access = access
 
     async def list_received(
@@ -251,7 +180,7 @@ class Inbox:
     async def open(self, actor: str, session: str, link: str) -> Received:
         """The bucket that a link names, to its recipient alone (A56)."""
         user = await active_user(self._access, actor)
-        async with self._acts.audited(actor, "share.opened", "link"):
+        async with self._database.audited(actor, "share.opened", "link"):
             async with self._database.transaction() as transaction:
                 received = await transaction.received_by_link(link_digest(link), user, session)
             if received is None:
@@ -282,7 +211,7 @@ async def as_seen(access: Seeing, received: Sequence[Received]) -> list[Received
     return [each if each.withheld else each.with_cases(seen) for each in received]
 
 
-async def open_bucket(transaction: Transaction, received: Received) -> Received:
+async def open_bucket(transaction: SharingTransaction, received: Received) -> Received:
     """Notes the first time that the recipient is shown what they received."""
     bucket = received.bucket
     if received.withheld or not await transaction.note_opening(bucket.id):
@@ -294,9 +223,8 @@ async def open_bucket(transaction: Transaction, received: Received) -> Received:
 class Policies:
     """The rules of sending facilities."""
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
         self._database = database
-        self._acts = Acts(database)
         self._access = access
 
     async def save_policy(self, actor: str, policy: Policy) -> Policy:
@@ -306,7 +234,7 @@ class Policies:
         """
         policy.check()
         object_ = f"facility:{policy.facility_id}"
-        async with self._acts.audited(actor, "policy.saved", object_):
+        async with self._database.audited(actor, "policy.saved", object_):
             if not (await self._access.check_permission(SHARE_ADMIN, policy.facility_id)).allowed:
                 raise lacks(SHARE_ADMIN, at="this facility")
             async with self._database.transaction() as transaction:
@@ -330,7 +258,7 @@ class Policies:
     async def describe_policy(self, actor: str, facility_id: FacilityId) -> Policy:
         """The rules, to who shares there or administers shares there."""
         object_ = f"facility:{facility_id}"
-        async with self._acts.audited(actor, "policy.read", object_):
+        async with self._database.audited(actor, "policy.read", object_):
             permits: list[Permit] = []
             unknown: NotFound | None = None
             for each in (SHARE_ADMIN, SHARE_CREATE):
@@ -350,7 +278,9 @@ class Policies:
 class Repairs:
     """What happens without anybody asking: the clock, and what a crash or a failing access left behind."""
 
-    def __init__(self, database: Database, telling: Telling, abandon_after: timedelta) -> None:
+    def __init__(
+        self, database: Database[SharingTransaction], telling: Telling, abandon_after: timedelta
+    ) -> None:
         self._database = database
         self._telling = telling
         self._abandon_after = abandon_after
@@ -396,13 +326,13 @@ class Repairs:
         async with self._database.transaction() as transaction:
             return await transaction.count_untold()
 
-    async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+    async def purge(self, transaction: SharingTransaction, case_id: CaseId, version: int) -> None:
         """Keeps nothing of a deleted case: a share with no other goes whole (A60)."""
         await transaction.purge_case(case_id)
         await transaction.say(CasePurged(case_id, version, "sharing"))
         await transaction.record("service:sharing", "case.purged", f"case:{case_id}", "done")
 
 
-async def _record_each(transaction: Transaction, action: str, buckets: Collection[Bucket]) -> None:
+async def _record_each(transaction: SharingTransaction, action: str, buckets: Collection[Bucket]) -> None:
     for bucket in buckets:
         await transaction.record("service:sharing", action, f"bucket:{bucket.id}", "done")

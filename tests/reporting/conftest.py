@@ -15,7 +15,7 @@ from kernel.reading import ReadType
 from plumbing.db import Database
 from services.reporting.domain import Sight, Written
 from services.reporting.store import ReportingTransaction
-from services.reporting.usecases import Acts, Described, Readings, ReadTypes
+from services.reporting.usecases import Described, Readings, ReadTypes
 from tests.clocks import Clock
 from tests.reporting.builders import ACTING, LEASE, NORTH, Access
 
@@ -109,13 +109,12 @@ async def start(
     database = await Database.connect(
         url, ReportingTransaction, clock=clock, new_id=new_id, pool_size=pool_size
     )
-    acts = Acts(database, access)
     yield Reporting(
         database,
         clock,
         access,
-        Readings(database, acts, access, new_id, LEASE, seconds),
-        ReadTypes(database, acts, access),
+        Readings(database, access, new_id, LEASE, seconds),
+        ReadTypes(database, access),
         a_case(),
     )
     await database.close()

@@ -13,7 +13,7 @@ from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason, Study
 from services.routing.parts import Held, HeldKind, HeldReason
-from services.routing.usecases import Transaction
+from services.routing.store import RoutingTransaction
 from tests.routing.builders import EVERYWHERE, a_study, a_uid
 from tests.routing.conftest import ADMIN, Routing
 
@@ -440,7 +440,7 @@ async def test_a_study_that_has_gone_meanwhile_is_left_alone(routing: Routing) -
 async def test_what_fails_halfway_leaves_nothing(routing: Routing) -> None:
     hub, _, _ = await a_hub_with_two_endpoints(routing)
 
-    async def fail(transaction: Transaction) -> None:
+    async def fail(transaction: RoutingTransaction) -> None:
         await routing.placements.place(transaction, a_study(hub.id, ("1.1", "MS44")))
         raise RuntimeError("killed")
 

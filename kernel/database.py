@@ -1,26 +1,19 @@
-"""What every use case of ingest needs of its database; each says beside it what else its transactions do."""
+"""What a use case needs of its database: transactions of its service, and an audit of what is refused."""
 
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 
 Outcome = Literal["done", "refused"]
+"""Whether an act that is audited was done."""
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Recorder(Protocol):
-    """A transaction: one instant, and audit rows that commit with its effect."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Outcome, **detail: str | int
-    ) -> None: ...
-
-
 class Database(Protocol[T_co]):
-    """Opens transactions, or single statements that commit by themselves; and audits what is refused."""
+    """Opens transactions, or single statements that commit by themselves; and audits what is refused.
+
+    What a transaction does the store of the service says; a use case names it for its type alone.
+    """
 
     def transaction(self) -> AbstractAsyncContextManager[T_co]: ...
     def statements(self) -> AbstractAsyncContextManager[T_co]: ...
