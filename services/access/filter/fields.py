@@ -6,6 +6,7 @@ makes a predicate unknown, and what is unknown at the top hides the case.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from enum import StrEnum
 
 
@@ -70,7 +71,7 @@ class Field:
     kind: Kind
     columns: tuple[str, ...]
     is_set: bool = False
-    choices: Mapping[str, str | int] | None = None
+    choices: Mapping[str, str | int] | None = attribute(default=None, hash=False)
     reads: bool = False
     aliases: tuple[str, ...] = ()
 
