@@ -65,6 +65,8 @@ class Field:
         reads: whether it follows the reading. Then, for the holder of a live lock, an access filter takes it
             as it was when the lock began, and the linter warns of it there.
         aliases: other names.
+        of_group: whether it does not exist for the facility side (A59).
+        choices_of_group: literals that do not exist for the facility side.
     """
 
     keyword: str
@@ -74,6 +76,19 @@ class Field:
     choices: Mapping[str, str | int] | None = attribute(default=None, hash=False)
     reads: bool = False
     aliases: tuple[str, ...] = ()
+    of_group: bool = False
+    choices_of_group: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its keyword and its other names."""
+        return (self.keyword, *self.aliases)
+
+    def choices_for(self, *, is_of_group: bool) -> tuple[str, ...]:
+        """The literals of an enum, for a side."""
+        return tuple(
+            choice for choice in self.choices or () if is_of_group or choice not in self.choices_of_group
+        )
 
 
 def _same(*choices: str) -> Mapping[str, str | int]:
@@ -171,15 +186,14 @@ FIELDS: tuple[Field, ...] = (
         ("reported_types_{side}", *_LOCK, "reported_types_at_lock"),
         is_set=True,
         choices=_same("PRELIMINARY", "FINAL", "OTHER", "PRE_READ"),
+        choices_of_group=frozenset({"PRE_READ"}),
         reads=True,
     ),
     Field("Priority", Kind.ENUM, ("priority",), choices={"NORMAL": 0, "URGENT": 1, "STAT": 2}),
     Field("LockedBy", Kind.LOGIN, _LOCK, reads=True),
-    Field("AssignedToUser", Kind.LOGIN, ("assignee_id",)),
+    Field("AssignedToUser", Kind.LOGIN, ("assignee_id",), of_group=True),
 )
 """All of them. `ReferringPhysician`, the account behind the name, comes with identities (BEY-6)."""
 
-FIELD_BY_NAME: Mapping[str, Field] = {
-    name.casefold(): each for each in FIELDS for name in (each.keyword, *each.aliases)
-}
+FIELD_BY_NAME: Mapping[str, Field] = {name.casefold(): each for each in FIELDS for name in each.names}
 """By keyword or alias, case-folded."""

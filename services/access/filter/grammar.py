@@ -43,31 +43,33 @@ _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 """What a comparison becomes when its sides change places."""
 
 
-def parse(text: str, *, stored: bool = False) -> Expression:
+def parse(text: str, *, is_of_group: bool, stored: bool = False) -> Expression:
     """The tree of a filter.
 
     Args:
         text: the filter.
+        is_of_group: whether who is shown the cases is answered the group's projection of the reading. For
+            others what only the group knows of is unknown, and no message names it (A59).
         stored: whether users and facilities may also be named as they are stored, `'#<id>'`.
 
     Raises:
         FilterError: with the place of the first fault, and the filter repaired if that is obvious.
     """
     try:
-        return _Parser(text, stored).filter()
+        return _Parser(text, is_of_group, stored).filter()
     except FilterError as fault:
-        fault.repaired = _repair(fault, stored)
+        fault.repaired = _repair(fault, is_of_group, stored)
         raise
 
 
-def _repair(fault: FilterError, stored: bool) -> str | None:
+def _repair(fault: FilterError, is_of_group: bool, stored: bool) -> str | None:
     """The filter without this fault and those behind it; None if one of them has no obvious repair."""
     for _ in range(_MAX_REPAIRS):
         attempts = [edit.applied(fault.text) for edit in fault.edits]
         if not attempts or len(attempts[0]) > MAX_CHARACTERS:
             return None
         try:
-            trees = [_Parser(attempt, stored).filter() for attempt in attempts]
+            trees = [_Parser(attempt, is_of_group, stored).filter() for attempt in attempts]
         except FilterError as next_fault:
             if len(attempts) > 1:
                 return None
@@ -101,8 +103,9 @@ class Operand(NamedTuple):
 class _Parser:
     """Reads one filter, one token ahead."""
 
-    def __init__(self, text: str, stored: bool) -> None:
+    def __init__(self, text: str, is_of_group: bool, stored: bool) -> None:
         self._text = text
+        self._is_of_group = is_of_group
         self._stored = stored
         self._before: Token | None = None
         self._nodes = 0
@@ -232,8 +235,8 @@ class _Parser:
     def _field(self, word: Token) -> Field:
         """field := a keyword or alias of FIELDS"""
         found = FIELD_BY_NAME.get(word.text)
-        if found is None:
-            raise mistakes.no_field(self._stop, word)
+        if found is None or (found.of_group and not self._is_of_group):
+            raise mistakes.no_field(self._stop, word, is_of_group=self._is_of_group)
         return found
 
     def _asked(self, start: int, operand: Operand) -> Predicate:
@@ -377,7 +380,7 @@ class _Parser:
         return mistakes.no_list(stop, last)
 
     def _may_ask(self, operand: Operand, operator: Operator, at: Token) -> Asked:
-        asked = Asked(*operand, operator, self._stored)
+        asked = Asked(*operand, operator, self._is_of_group, self._stored)
         if operator not in mistakes.operators(asked):
             raise mistakes.no_operator_of(self._stop, asked, at)
         return asked

@@ -63,7 +63,13 @@ class Asked(NamedTuple):
     written: str  # the field, as it is written
     function: Function
     operator: Operator
+    is_of_group: bool
     stored: bool
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of an enum."""
+        return self.field.choices_for(is_of_group=self.is_of_group)
 
     @property
     def is_duration(self) -> bool:
@@ -83,7 +89,7 @@ def literal(text: str, token: Token, asked: Asked) -> Literal:
     elif asked.field.kind in (Kind.TEXT, Kind.NAME):
         value = _text(text, token, asked)
     elif asked.field.kind is Kind.ENUM:
-        value = _choice(token.text, asked.field)
+        value = _choice(token.text, asked)
     elif asked.stored and (found := _ID.fullmatch(token.text)):
         value = Bound(UUID(found[1]))
     else:
@@ -232,9 +238,9 @@ def _local(written: str) -> LocalTime | None:
     return LocalTime(datetime.combine(day.day, at.time)) if day and at else None
 
 
-def _choice(written: str, field: Field) -> Choice | None:
+def _choice(written: str, asked: Asked) -> Choice | None:
     chosen = written.upper()
-    return Choice(chosen) if written.isascii() and chosen in (field.choices or ()) else None
+    return Choice(chosen) if written.isascii() and chosen in asked.choices else None
 
 
 def _login(written: str) -> Name | Me | None:
@@ -276,8 +282,8 @@ _EXPECTED: Mapping[Kind, str] = {
 def _expected(asked: Asked) -> str:
     if asked.is_duration:
         return "up to four digits and a unit, `h`, `d`, `w`, `m` or `y`, as in `'3d'`"
-    if asked.field.choices:
-        return "one of " + ", ".join(f"`{choice}`" for choice in asked.field.choices)
+    if asked.choices:
+        return "one of " + ", ".join(f"`{choice}`" for choice in asked.choices)
     return _EXPECTED[asked.field.kind]
 
 
@@ -312,7 +318,7 @@ def _meant(written: str, asked: Asked) -> str | None:
         days = (form.fullmatch(written.strip()) for form in _OTHER_DATES)
         meant = next((f"{day['y']}-{day['m']:0>2}-{day['d']:0>2}" for day in days if day), meant)
     elif kind is Kind.ENUM:
-        meant = nearest(re.sub(r"[\s-]+", "_", written.strip()), tuple(asked.field.choices or ()))
+        meant = nearest(re.sub(r"[\s-]+", "_", written.strip()), asked.choices)
     elif kind is Kind.LOGIN and written.startswith("$"):
         meant = Me.USER.value
     if not meant or (kind in _TAKES and not asked.is_duration and _TAKES[kind](meant) is None):

@@ -85,7 +85,7 @@ def no_operand(stop: Stop) -> FilterError:
     return stop.fault(stop.found, "a condition begins with a field, as in `Modality = 'CT'`")
 
 
-def no_field(stop: Stop, word: Token) -> FilterError:
+def no_field(stop: Stop, word: Token, *, is_of_group: bool) -> FilterError:
     """The word is no field."""
     if word.text == _WANTS_IDENTITY:
         return FilterError(
@@ -95,7 +95,8 @@ def no_field(stop: Stop, word: Token) -> FilterError:
             "compare the name, as in `ReferringPhysicianName contains 'BRONSTEIN'`",
         )
     written = stop.written(word.span)
-    near = nearest(written, tuple(name for each in FIELDS for name in (each.keyword, *each.aliases)))
+    names = tuple(name for each in FIELDS if is_of_group or not each.of_group for name in each.names)
+    near = nearest(written, names)
     expected = f"the nearest is `{near}`" if near else "a field is named by its DICOM keyword"
     edits = [Edit(word.span, near)] if near else []
     return FilterError(stop.text, word.span, f"there is no field {quoted(written)}", expected, *edits)

@@ -1,5 +1,6 @@
 """Filters as text: what is read, what is refused with which words, and what is bounded."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from services.access.filter import grammar
 from services.access.filter.faults import FilterError, picture, place
 from services.access.filter.fields import FIELD_BY_NAME, FIELDS, OPERATORS, Function, Kind, Operator
-from services.access.filter.grammar import MAX_CHARACTERS, MAX_DEPTH, MAX_ITEMS, MAX_NODES, parse
+from services.access.filter.grammar import MAX_CHARACTERS, MAX_DEPTH, MAX_ITEMS, MAX_NODES
 from services.access.filter.tree import (
     And,
     Bound,
@@ -27,6 +28,8 @@ from services.access.filter.tree import (
     predicates,
 )
 from services.access.filter.writing import write
+
+parse = partial(grammar.parse, is_of_group=True)
 
 CASES = Path(__file__).parents[2] / "cases" / "filter"
 
@@ -44,9 +47,9 @@ def cases(name: str) -> list[Any]:
     ]
 
 
-def refused(text: str) -> FilterError:
+def refused(text: str, *, is_of_group: bool = True) -> FilterError:
     with pytest.raises(FilterError) as fault:
-        parse(text)
+        grammar.parse(text, is_of_group=is_of_group)
     return fault.value
 
 
@@ -87,7 +90,7 @@ def test_not_binds_before_and_and_and_before_or() -> None:
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.keyword)
 def test_each_field_is_found_by_each_of_its_names_in_any_case(field: Any) -> None:
-    for name in (field.keyword, *field.aliases):
+    for name in field.names:
         for written in (name, name.upper(), name.lower()):
             tree = parse(f"{written} is null")
             assert isinstance(tree, Predicate)
@@ -201,6 +204,34 @@ def test_only_a_stored_filter_names_users_and_facilities_by_their_id() -> None:
 
     assert stored == [Bound(one), Bound(one), Name("North")]
     assert written == [Name(f"#{one}"), Name(f"#{one}"), Name("North")]
+
+
+# Sides
+
+
+@pytest.mark.proves("BEY-11", part="names in a filter")
+def test_what_only_the_group_knows_of_does_not_exist_for_the_facility_side() -> None:
+    """A59: the answer is that to any unknown name, and no message leads to it."""
+
+    def answers(text: str) -> tuple[str, str | None]:
+        fault = refused(text, is_of_group=False)
+        return str(fault), fault.repaired
+
+    assert answers("AssignedToUser = 'x'")[0].startswith(
+        "line 1, column 1: there is no field `AssignedToUser`"
+    )
+    for near in ("AssignedToUser", "assignedtouser", "AssignedToUse", "Assigned"):
+        said, repaired = answers(f"{near} = 'x'")
+        assert "AssignedToUser" not in said.replace(f"`{near}`", "")
+        assert repaired is None
+    for near in ("PRE_READ", "pre_read", "PREREAD", "nonsense"):
+        said, repaired = answers(f"ReportedTypes = '{near}'")
+        assert said.removeprefix(f"line 1, column 17: `{near}` is no value") == (
+            " of `ReportedTypes`; it takes one of `PRELIMINARY`, `FINAL`, `OTHER`"
+        )
+        assert repaired is None
+    # A status that is never set there is known: it is a word of the worklist.
+    grammar.parse("StudyStatusID = 'DICTATED'", is_of_group=False)
 
 
 # Limits
