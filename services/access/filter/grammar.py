@@ -112,9 +112,11 @@ class _Parser:
         self._depth = 0
         self._joined: set[str] = set()  # the connectives between these parentheses so far
         self._facilities = 0  # characters of lists of them
+        # An id is longer than a name: of what is stored it was counted when it was saved.
+        self._most = MAX_CHARACTERS_IN_ALL if stored else MAX_CHARACTERS
         # What is too long in any case is not read at all.
         if len(text) > MAX_CHARACTERS_IN_ALL or (
-            len(text) > MAX_CHARACTERS and Kind.FACILITY.value not in text.lower()
+            len(text) > self._most and Kind.FACILITY.value not in text.lower()
         ):
             raise self._too_long()
         self._tokens = tokens(text)
@@ -133,7 +135,7 @@ class _Parser:
             raise self._unbalanced(span, "this parenthesis closes none that is open", *pairs)
         if not self._at(TokenKind.END):
             raise mistakes.leftover(self._stop, "`and`, `or` or the end")
-        if len(self._text) - self._facilities > MAX_CHARACTERS:
+        if len(self._text) - self._facilities > self._most:
             raise self._too_long()
         return found
 
