@@ -60,6 +60,14 @@ class Output:
         else:
             click.echo(harmless(sentence))
 
+    def told(self, lines: Iterable[str], value: object) -> None:
+        """What is no table: lines for people, or `value` for machines."""
+        if self.as_json:
+            _print_json(value)
+        else:
+            for line in lines:
+                click.echo(harmless(line))
+
     def warn(self, sentences: Iterable[str]) -> None:
         """What went well but for this: on the way of errors, so that the output stays what it is."""
         for sentence in sentences:
@@ -78,6 +86,11 @@ def harmless(text: str) -> str:
 def instant(timestamp: Timestamp) -> datetime:
     """A timestamp of the wire, in UTC."""
     return timestamp.ToDatetime(UTC)
+
+
+def clock(moment: datetime) -> str:
+    """An instant of UTC as it is shown to people."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _object(table: Table[T], item: T) -> dict[str, Value]:
@@ -110,6 +123,6 @@ def _cell(value: Value) -> str:
         case list():
             return harmless(", ".join(value))
         case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+            return clock(value)
         case _:
             return harmless(str(value))

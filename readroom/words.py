@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from wire.access.v1.access_pb2 import Language, Level, ReadType, Role
+from wire.access.v1.access_pb2 import (
+    ExplainedPath,
+    Explanation,
+    Language,
+    Level,
+    Path,
+    ReadType,
+    Role,
+)
 from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
 from wire.notify.v1.notify_pb2 import Notice
 from wire.routing.v1.routing_pb2 import Held, PlacementReason, TransmissionModel
@@ -49,6 +57,9 @@ ROLES = Words(Role, "ROLE_")
 MODELS = Words(TransmissionModel, "TRANSMISSION_MODEL_")
 REASONS = Words(PlacementReason, "PLACEMENT_REASON_")
 HELD = Words(Held.Kind, "KIND_")
+PATHS = Words(Path, "PATH_")
+REASONS_OF_SIGHT = Words(ExplainedPath.Reason, "REASON_")
+OBSTACLES = Words(Explanation.Obstacle, "OBSTACLE_")
 REFUSED = Words(Refusal.Kind, "KIND_")
 LANGUAGES = Words(Language, "LANGUAGE_")
 RIGHTS = Words(Rights, "RIGHTS_")

@@ -17,7 +17,7 @@ from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
 from plumbing.permitted import Holds
 from plumbing.rpc import Server
-from services.access import answers
+from services.access import answers, explained
 from services.access.administration import Users
 from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
 from services.access.buckets import Grant, Share, Standing
@@ -25,6 +25,7 @@ from services.access.caseindex import Position
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
 from services.access.domain import Permission, PermissionGrant, Role, checked_privilege
+from services.access.explaining import Explaining
 from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
 from services.access.manager import UserSettings
@@ -57,6 +58,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         buckets: Buckets,
         deletions: Deletions,
         moves: Moves,
+        explaining: Explaining,
         revisions: RevisionTokens,
         text_countries: Collection[str],
     ) -> None:
@@ -66,6 +68,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._buckets = buckets
         self._deletions = deletions
         self._moves = moves
+        self._explaining = explaining
         self._revisions = revisions
         self._text_countries = text_countries
 
@@ -277,6 +280,12 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         return pb.ListCasesResponse(cases=page, next_page_token=token)
 
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:  # noqa: N802
+        explanation = await self._explaining.explain(
+            acting_login(), UserId(parse_id(request.user_id, "user_id")), _case_id(request.case_id)
+        )
+        return pb.ExplainResponse(explanation=explained.an_explanation(explanation))
+
     # Deletion and moves
 
     async def BeginDelete(self, request: pb.BeginDeleteRequest, context: Context) -> pb.BeginDeleteResponse:  # noqa: N802
@@ -410,13 +419,16 @@ def serve(
     buckets: Buckets,
     deletions: Deletions,
     moves: Moves,
+    explaining: Explaining,
     revisions: RevisionTokens,
     text_countries: Collection[str],
 ) -> None:
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(questions, users, folders, buckets, deletions, moves, revisions, text_countries),
+        AccessApi(
+            questions, users, folders, buckets, deletions, moves, explaining, revisions, text_countries
+        ),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
 

@@ -21,6 +21,7 @@ from services.access import api, events
 from services.access.administration import Users
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
+from services.access.explaining import Explaining
 from services.access.folders import Folders
 from services.access.granting import Buckets
 from services.access.moves import Moves
@@ -84,7 +85,16 @@ async def build(
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(
-        server, questions, users, folders, buckets, deletions, moves, revisions, settings.text_countries
+        server,
+        questions,
+        users,
+        folders,
+        buckets,
+        deletions,
+        moves,
+        Explaining(database),
+        revisions,
+        settings.text_countries,
     )
     consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
     holds = api.holds(questions)

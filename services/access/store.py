@@ -31,6 +31,7 @@ from services.access.domain import (
     User,
     compile_user,
 )
+from services.access.explainstore import ExplainStore
 from services.access.folderstore import FolderStore
 from services.access.sightings import Sightings
 
@@ -60,7 +61,7 @@ _COMPILED = f"""
 """
 
 
-class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore):
+class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore, ExplainStore):
     """A transaction over access's database."""
 
     async def record(

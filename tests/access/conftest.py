@@ -29,6 +29,7 @@ from services.access.domain import (
     User,
     checked_privilege,
 )
+from services.access.explaining import Explaining
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
 from services.access.moves import Moves
@@ -55,6 +56,7 @@ class Access:
     buckets: Buckets
     deletions: Deletions
     moves: Moves
+    explaining: Explaining
     index: CaseIndex
     owners: Owners
     admin: User = field(init=False)
@@ -286,6 +288,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Buckets(database),
         Deletions(database, owners),
         Moves(database, owners, index),
+        Explaining(database),
         index,
         owners,
     )

@@ -21,6 +21,7 @@ from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
+from services.access.explained import MAX_FOLDERS
 from services.access.moves import MAX_NAMED
 from services.access.received import MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
@@ -56,6 +57,7 @@ CHARACTERS = {
     "CaseSummary.time_zone": 64,
     "ConfirmedStudy.series_instance_uids": VALUE["UI"] // 4,
     "Decision.user_name": MAX_USER_NAME_CHARACTERS,
+    "ExplainedPath.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "Folder.changed_by": 32,
     "Folder.name": MAX_FOLDER_NAME_CHARACTERS,
     "PermissionGrant.permission": 8,
@@ -88,6 +90,7 @@ COUNTS = {
     "DescribeCasesResponse.cases": MAX_CASES,
     "DescribeUsersResponse.users": MAX_DESCRIBED_USERS,
     "DescribeUsersResponse.privileges": 0,
+    "ExplainedPath.folder_names": MAX_FOLDERS,
     "Folder.member_user_ids": BY_REQUEST,
     "SaveUserResponse.warnings": 1,
     "ListVersionsResponse.versions": VERSIONS_PAGE,

@@ -243,6 +243,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     yield "SaveFolder", pb.SaveFolderRequest(folder=pb.Folder(name="Board", folder_id=str(FOLDER_ID)))
     yield "SaveUser", pb.SaveUserRequest(user=pb.User(user_id=str(USERS[-1].id), login=USERS[-1].login))
     for user in about:
+        for case_id in case_ids[:2]:
+            yield "Explain", pb.ExplainRequest(user_id=str(user.id), case_id=case_id)
         yield "ListPrivileges", pb.ListPrivilegesRequest(user_id=str(user.id))
         privilege = pb.Privilege(user_id=str(user.id), facility_id=str(FACILITY.id), level=pb.LEVEL_VIEW)
         yield "SavePrivilege", pb.SavePrivilegeRequest(privilege=privilege)
@@ -275,6 +277,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.buckets,
         access.deletions,
         access.moves,
+        access.explaining,
         revisions,
         DEFAULT,
     )
@@ -343,6 +346,7 @@ async def test_a_pre_read_case_is_listed_as_one_that_nobody_ever_opened(
         pre_read, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
         for step in ("the pre-reader locks", "they add to it, and nothing happens"):
             await pre_read.hear(LIFE[step][0])
+            await without.hear(None)
 
         for user in OUTSIDERS:
             assert await pre_read.answers(user, USERS) == await without.answers(user, USERS)

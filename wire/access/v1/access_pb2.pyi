@@ -2444,3 +2444,251 @@ class ListVersionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListVersionsResponse: _TypeAlias = ListVersionsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """ExplainRequest names a user and a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID."""
+    case_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """ExplainResponse says what was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """The trace."""
+
+    def __init__(
+        self,
+        *,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Explanation is why a user sees a case or does not, at one instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Obstacle:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ObstacleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Explanation._Obstacle.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OBSTACLE_UNSPECIFIED: Explanation._Obstacle.ValueType  # 0
+        """There is none."""
+        OBSTACLE_DEACTIVATED: Explanation._Obstacle.ValueType  # 1
+        """The account is deactivated."""
+        OBSTACLE_BEING_DELETED: Explanation._Obstacle.ValueType  # 2
+        """The case is being deleted (A60)."""
+        OBSTACLE_BEING_MOVED: Explanation._Obstacle.ValueType  # 3
+        """The case is on its way to another facility."""
+
+    class Obstacle(_Obstacle, metaclass=_ObstacleEnumTypeWrapper):
+        """Obstacle is what hides the case whatever path is open."""
+
+    OBSTACLE_UNSPECIFIED: Explanation.Obstacle.ValueType  # 0
+    """There is none."""
+    OBSTACLE_DEACTIVATED: Explanation.Obstacle.ValueType  # 1
+    """The account is deactivated."""
+    OBSTACLE_BEING_DELETED: Explanation.Obstacle.ValueType  # 2
+    """The case is being deleted (A60)."""
+    OBSTACLE_BEING_MOVED: Explanation.Obstacle.ValueType  # 3
+    """The case is on its way to another facility."""
+
+    USER_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    OBSTACLE_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    PRIVILEGE_FIELD_NUMBER: _builtins.int
+    ROLE_CEILING_FIELD_NUMBER: _builtins.int
+    REVERTS_TO_FIELD_NUMBER: _builtins.int
+    HOLDS_VIEW_IMAGES_FIELD_NUMBER: _builtins.int
+    HOLDS_REPORT_VIEW_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    side: Global___Side.ValueType
+    """Their side."""
+    case_id: _builtins.str
+    """The case."""
+    facility_id: _builtins.str
+    """The owning facility, and its name."""
+    facility_name: _builtins.str
+    """As routing told it last."""
+    obstacle: Global___Explanation.Obstacle.ValueType
+    """Set if the case is hidden whatever path is open."""
+    role_ceiling: Global___Level.ValueType
+    """What a privilege of their role amounts to at most (A1)."""
+    reverts_to: Global___Level.ValueType
+    """What their privilege reverts to when it expires (A1)."""
+    holds_view_images: _builtins.bool
+    """Whether they hold `study.view_images` at the owning facility (A4)."""
+    holds_report_view: _builtins.bool
+    """Whether they hold `report.view` there."""
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user, without `permissions`, `email` and `mobile_number`."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """The instant at which everything below was so."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """What Check answers the user, in a session in which they have redeemed no code."""
+
+    @_builtins.property
+    def privilege(self) -> Global___Privilege:
+        """The stored privilege at the owning facility; without one its level is unspecified. `effective_level` is what it
+        amounts to now.
+        """
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedPath]:
+        """Every path, open or not, in the order of Path."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        side: Global___Side.ValueType = ...,
+        case_id: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        facility_name: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        obstacle: Global___Explanation.Obstacle.ValueType = ...,
+        decision: Global___Decision | None = ...,
+        privilege: Global___Privilege | None = ...,
+        role_ceiling: Global___Level.ValueType = ...,
+        reverts_to: Global___Level.ValueType = ...,
+        holds_view_images: _builtins.bool = ...,
+        holds_report_view: _builtins.bool = ...,
+        paths: _abc.Iterable[Global___ExplainedPath] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "decision", b"decision", "privilege", b"privilege", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "case_id", b"case_id", "decision", b"decision", "facility_id", b"facility_id", "facility_name", b"facility_name", "holds_report_view", b"holds_report_view", "holds_view_images", b"holds_view_images", "obstacle", b"obstacle", "paths", b"paths", "privilege", b"privilege", "reverts_to", b"reverts_to", "role_ceiling", b"role_ceiling", "side", b"side", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ExplainedPath(_message.Message):
+    """ExplainedPath is one way by which a user might see a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ExplainedPath._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: ExplainedPath._Reason.ValueType  # 0
+        """Never answered."""
+        REASON_OPEN: ExplainedPath._Reason.ValueType  # 1
+        """It is open."""
+        REASON_ROLE: ExplainedPath._Reason.ValueType  # 2
+        """The role opens no path at all."""
+        REASON_NONE: ExplainedPath._Reason.ValueType  # 3
+        """Nothing shows the case to them by this path."""
+        REASON_ENDED: ExplainedPath._Reason.ValueType  # 4
+        """It has ended by its date."""
+        REASON_CLOSED: ExplainedPath._Reason.ValueType  # 5
+        """It is blocked, revoked, or not open yet."""
+        REASON_CODE: ExplainedPath._Reason.ValueType  # 6
+        """It is open only in sessions in which they have redeemed its code (A57)."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Reason is why a path is open or not."""
+
+    REASON_UNSPECIFIED: ExplainedPath.Reason.ValueType  # 0
+    """Never answered."""
+    REASON_OPEN: ExplainedPath.Reason.ValueType  # 1
+    """It is open."""
+    REASON_ROLE: ExplainedPath.Reason.ValueType  # 2
+    """The role opens no path at all."""
+    REASON_NONE: ExplainedPath.Reason.ValueType  # 3
+    """Nothing shows the case to them by this path."""
+    REASON_ENDED: ExplainedPath.Reason.ValueType  # 4
+    """It has ended by its date."""
+    REASON_CLOSED: ExplainedPath.Reason.ValueType  # 5
+    """It is blocked, revoked, or not open yet."""
+    REASON_CODE: ExplainedPath.Reason.ValueType  # 6
+    """It is open only in sessions in which they have redeemed its code (A57)."""
+
+    PATH_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    FOLDER_NAMES_FIELD_NUMBER: _builtins.int
+    FOLDERS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    MAY_WRITE_FIELD_NUMBER: _builtins.int
+    path: Global___Path.ValueType
+    """The way."""
+    reason: Global___ExplainedPath.Reason.ValueType
+    """Why it is open or not."""
+    folders_left_out: _builtins.int
+    """Folders beyond these."""
+    may_write: _builtins.bool
+    """Whether a share of this path gives write access to the report (A45)."""
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is open, or was; absent if it does not end by itself."""
+
+    @_builtins.property
+    def folder_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The folders that hold the case and have them as member; those that the asker may use, by name."""
+
+    def __init__(
+        self,
+        *,
+        path: Global___Path.ValueType = ...,
+        reason: Global___ExplainedPath.Reason.ValueType = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        folder_names: _abc.Iterable[_builtins.str] | None = ...,
+        folders_left_out: _builtins.int = ...,
+        may_write: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "folder_names", b"folder_names", "folders_left_out", b"folders_left_out", "may_write", b"may_write", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedPath: _TypeAlias = ExplainedPath  # noqa: Y015

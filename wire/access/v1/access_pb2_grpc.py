@@ -165,6 +165,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/wire.access.v1.AccessService/Explain',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/wire.access.v1.AccessService/ListVersions',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.SerializeToString,
@@ -393,6 +398,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
+        evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
+        facilities only to manage the user; of the facility's side also that the user is of that side (A73).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """ListVersions pages through the versions of all users, so that a lost fact heals.
         """
@@ -532,6 +546,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.DescribeCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -1242,6 +1261,33 @@ class AccessService:
             '/wire.access.v1.AccessService/DescribeCases',
             wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.DescribeCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/Explain',
+            wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

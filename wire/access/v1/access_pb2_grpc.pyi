@@ -146,6 +146,11 @@ class AccessServiceStub:
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
     left out.
     """
+    Explain: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExplainRequest, _access_pb2.ExplainResponse]
+    """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
+    evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
+    facilities only to manage the user; of the facility's side also that the user is of that side (A73).
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
@@ -262,6 +267,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     DescribeCases: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCasesRequest, _access_pb2.DescribeCasesResponse]  # type: ignore[assignment]
     """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
     left out.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_access_pb2.ExplainRequest, _access_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
+    evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
+    facilities only to manage the user; of the facility's side also that the user is of that side (A73).
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -532,6 +542,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.DescribeCasesResponse, _abc.Awaitable[_access_pb2.DescribeCasesResponse]]:
         """DescribeCases answers what a share and its mail need of cases; one that is unknown or being deleted is
         left out.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _access_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ExplainResponse, _abc.Awaitable[_access_pb2.ExplainResponse]]:
+        """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
+        evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
+        facilities only to manage the user; of the facility's side also that the user is of that side (A73).
         """
 
     @_abc_1.abstractmethod

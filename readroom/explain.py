@@ -1,0 +1,173 @@
+"""Why a user sees a case or does not, in words that a help desk can read aloud."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from readroom import names
+from readroom.acting import acting
+from readroom.client import Readroom
+from readroom.show import Output, clock, instant
+from readroom.words import LEVELS, OBSTACLES, PATHS, REASONS_OF_SIGHT, ROLES
+from wire.access.v1.access_pb2 import (
+    LEVEL_UNSPECIFIED,
+    PATH_FOLDER,
+    PATH_GRANT,
+    PATH_PRIVILEGE,
+    PATH_SHARE,
+    ExplainedPath,
+    ExplainRequest,
+    Explanation,
+)
+
+YES, NO = "✓", "✗"
+_MARGIN = max(len(word) for word in PATHS.sayable) + 2
+
+_HIDDEN_BECAUSE = {
+    Explanation.OBSTACLE_DEACTIVATED: "the account is deactivated, so nothing is shown to them",
+    Explanation.OBSTACLE_BEING_DELETED: "the case is being deleted, so it is shown to nobody",
+    Explanation.OBSTACLE_BEING_MOVED: "the case is on its way to another facility, so it is shown to nobody",
+}
+
+
+@click.command("explain")
+@click.argument("user")
+@click.argument("case_id")
+@acting
+async def explain_case(readroom: Readroom, out: Output, user: str, case_id: str) -> None:
+    """Explain why USER sees a case, or does not."""
+    request = ExplainRequest(user_id=await names.user_id(readroom, user), case_id=case_id)
+    told = (await readroom.access.Explain(request)).explanation
+    out.told(lines(told), as_object(told))
+
+
+def lines(told: Explanation) -> Iterator[str]:
+    """One line for the answer, one for each path, and what is missing beside sight."""
+    who = f"{told.user.name} (`{told.user.login}`, {ROLES.word(told.user.role)})"
+    of = f"case {told.case_id} of {_facility(told)}, at {clock(instant(told.at))}"
+    if told.decision.allowed:
+        yield f"{YES} {who} sees {of}: they may {LEVELS.word(told.decision.level)}"
+    else:
+        yield f"{NO} {who} does not see {of}"
+    if told.obstacle:
+        yield _line(NO, "", _HIDDEN_BECAUSE.get(told.obstacle, OBSTACLES.word(told.obstacle)))
+    for path in told.paths:
+        mark = YES if path.reason == ExplainedPath.REASON_OPEN else NO
+        yield _line(mark, PATHS.word(path.path), _why(told, path))
+    if told.decision.allowed:
+        for what, is_shown, permission, is_held in (
+            ("images", told.decision.images, "study.view_images", told.holds_view_images),
+            ("reports", told.decision.reports, "report.view", told.holds_report_view),
+        ):
+            yield _line(YES if is_shown else NO, what, _shown_by(permission, is_shown, is_held))
+
+
+def _line(mark: str, what: str, why: str) -> str:
+    return f"  {mark} {what:<{_MARGIN}}{why}"
+
+
+def _facility(told: Explanation) -> str:
+    return f"`{told.facility_name or told.facility_id}`"
+
+
+def _why(told: Explanation, path: ExplainedPath) -> str:
+    if path.reason == ExplainedPath.REASON_ROLE:
+        return f"the role {ROLES.word(told.user.role)} opens no case by any path"
+    return _WHY[path.path](told, path) if path.path in _WHY else REASONS_OF_SIGHT.word(path.reason)
+
+
+def _privilege(told: Explanation, path: ExplainedPath) -> str:
+    privilege = told.privilege
+    if privilege.level == LEVEL_UNSPECIFIED:
+        return f"they have no privilege at {_facility(told)}"
+    said = f"{LEVELS.word(privilege.level)} at {_facility(told)}"
+    now = LEVELS.word(privilege.effective_level)
+    if privilege.HasField("expires_at"):
+        end = instant(privilege.expires_at)
+        is_over = end <= instant(told.at)
+        said += f", which {'expired' if is_over else 'expires'} at {clock(end)}"
+        if not is_over:
+            said += f" and is {LEVELS.word(told.reverts_to)} from then on"
+    if told.role_ceiling < privilege.level:
+        said += f"; the role {ROLES.word(told.user.role)} has {LEVELS.word(told.role_ceiling)} at most"
+    return said if now == LEVELS.word(privilege.level) else f"{said}: now {now}"
+
+
+def _grant(told: Explanation, path: ExplainedPath) -> str:
+    if path.reason == ExplainedPath.REASON_OPEN:
+        return "the case is granted to them, to view"
+    return "the case is not granted to them"
+
+
+def _folder(told: Explanation, path: ExplainedPath) -> str:
+    if path.reason != ExplainedPath.REASON_OPEN:
+        return "no folder that they are a member of holds it"
+    named = [f"`{name}`" for name in path.folder_names]
+    if path.folders_left_out:
+        others = "others" if path.folders_left_out > 1 else "another"
+        named.append(others if named else {"others": "folders", "another": "a folder"}[others])
+    return f"{' and '.join(named)} of which they are a member holds it, to view"
+
+
+def _share(told: Explanation, path: ExplainedPath) -> str:
+    until = f" until {clock(instant(path.ends_at))}" if path.HasField("ends_at") else ""
+    to_write = ", with write access to the report" if path.may_write else ""
+    return {
+        ExplainedPath.REASON_OPEN: f"a share shows it{until}{to_write}",
+        ExplainedPath.REASON_CODE: (
+            f"a share shows it{until}{to_write}, but only in sessions in which they have entered its code"
+        ),
+        ExplainedPath.REASON_CLOSED: "a share holds it that is blocked or revoked",
+        ExplainedPath.REASON_ENDED: f"a share held it{until}",
+    }.get(path.reason, "no share to them holds it")
+
+
+_WHY = {PATH_PRIVILEGE: _privilege, PATH_GRANT: _grant, PATH_FOLDER: _folder, PATH_SHARE: _share}
+
+
+def _shown_by(permission: str, is_shown: bool, is_held: bool) -> str:
+    if is_held:
+        return f"they hold `{permission}` there"
+    return f"they lack `{permission}` there{', but a share carries them' if is_shown else ''}"
+
+
+def as_object(told: Explanation) -> Mapping[str, Any]:
+    """The trace for machines."""
+    privilege = told.privilege
+    return {
+        "user": told.user.login,
+        "case_id": told.case_id,
+        "facility": told.facility_name,
+        "facility_id": told.facility_id,
+        "at": instant(told.at),
+        "sees": told.decision.allowed,
+        "level": LEVELS.word(told.decision.level),
+        "images": told.decision.images,
+        "reports": told.decision.reports,
+        "obstacle": OBSTACLES.word(told.obstacle) or None,
+        "privilege": {
+            "level": LEVELS.word(privilege.level),
+            "effective_level": LEVELS.word(privilege.effective_level),
+            "expires_at": instant(privilege.expires_at) if privilege.HasField("expires_at") else None,
+            "reverts_to": LEVELS.word(told.reverts_to),
+            "role": ROLES.word(told.user.role),
+            "role_ceiling": LEVELS.word(told.role_ceiling),
+        },
+        "paths": [
+            {
+                "path": PATHS.word(path.path),
+                "open": path.reason == ExplainedPath.REASON_OPEN,
+                "reason": REASONS_OF_SIGHT.word(path.reason),
+                "ends_at": instant(path.ends_at) if path.HasField("ends_at") else None,
+                "folders": list(path.folder_names),
+                "folders_left_out": path.folders_left_out,
+                "may_write": path.may_write,
+                "why": _why(told, path),
+            }
+            for path in told.paths
+        ],
+    }
+
+
+COMMANDS = (explain_case,)

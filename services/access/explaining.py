@@ -1,0 +1,91 @@
+"""Explains to whoever administers a facility why somebody sees a case there, or does not."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from kernel.errors import lacks
+from kernel.ids import CaseId, FacilityId, UserId
+from services.access import administration
+from services.access.administration import compiled
+from services.access.domain import (
+    Answer,
+    CompiledUser,
+    ConfirmedStudy,
+    Permission,
+    Sighting,
+    no_case,
+    no_user,
+    shown_privilege,
+)
+from services.access.explain import (
+    ExplainedCase,
+    Explanation,
+    Showings,
+    explain,
+    must_be_explained_to,
+)
+from services.access.manager import Manager
+
+
+class Transaction(administration.Transaction, Protocol):
+    """What access's store does within one transaction; `explainstore.py` says more."""
+
+    async def in_one_snapshot(self) -> None: ...
+    async def explained_case(self, case_id: CaseId) -> ExplainedCase | None: ...
+    async def showings(
+        self, user_id: UserId, case_id: CaseId, homes: Collection[FacilityId] | None
+    ) -> Showings: ...
+    async def check(
+        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
+    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+
+
+class Explaining:
+    """Explanations. Everything that one tells is of one snapshot."""
+
+    def __init__(self, database: administration.Database[Transaction]) -> None:
+        self._database = database
+
+    async def explain(self, login: str, user_id: UserId, case_id: CaseId) -> Explanation:
+        """Why the user sees the case or does not.
+
+        Raises NotFound for a user whom the asker does not manage, as for one who does not exist. Of a case
+        whose facility they do not administer it raises Denied if they see it, else NotFound.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.in_one_snapshot()
+            asker = await compiled(transaction, login)
+            manager = Manager(asker)
+            case = await _administered(transaction, manager, case_id)
+            user = await transaction.user(user_id)
+            if user is None:
+                raise no_user(user_id)
+            manager.must_manage(user)
+            their = await transaction.compiled_user(user.login)
+            if their is None:
+                raise no_user(user_id)
+            must_be_explained_to(asker, their)
+            return explain(
+                user,
+                their,
+                case,
+                await _sighting(transaction, their, case_id),
+                shown_privilege(await transaction.privilege(user_id, case.facility.id), asker.side),
+                await transaction.showings(user_id, case_id, manager.homes),
+                transaction.now,
+            )
+
+
+async def _administered(transaction: Transaction, manager: Manager, case_id: CaseId) -> ExplainedCase:
+    """A case whose facility they administer."""
+    case = await transaction.explained_case(case_id)
+    if case is not None and manager.administers(case.facility.id):
+        return case
+    if case is None or await _sighting(transaction, manager.user, case_id) is None:
+        raise no_case(case_id)
+    raise lacks(Permission.ADMINISTER_ACCESS, at="the facility")
+
+
+async def _sighting(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Sighting | None:
+    answer = await transaction.check(user, case_id, with_studies=False)
+    return answer.found[0] if answer else None
