@@ -31,6 +31,7 @@ from wire.access.v1.access_pb2 import (
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 OPEN, NONE = ExplainedPath.REASON_OPEN, ExplainedPath.REASON_NONE
+CLOSED, ENDED = ExplainedPath.REASON_CLOSED, ExplainedPath.REASON_ENDED
 CASE_ID = str(uuid.UUID(int=5))
 
 
@@ -157,10 +158,10 @@ def test_a_privilege_is_told_with_its_end_and_the_ceiling_of_the_role(
             path(PATH_SHARE, ExplainedPath.REASON_CODE),
             "✗ share      a share shows it, but only in sessions in which they have entered its code",
         ),
-        (path(PATH_SHARE, ExplainedPath.REASON_CLOSED), "✗ share      a share holds it that is blocked or revoked"),
-        (path(PATH_SHARE, ExplainedPath.REASON_ENDED, NOW), "✗ share      a share held it until 2026-11-27 12:00:00Z"),
+        (path(PATH_SHARE, CLOSED), "✗ share      a share holds it that is blocked or revoked"),
+        (path(PATH_SHARE, ENDED, NOW), "✗ share      a share held it until 2026-11-27 12:00:00Z"),
     ],
-)  # fmt: skip
+)
 def test_each_path_has_its_sentence(told: ExplainedPath, said: str) -> None:
     _, line, *_ = lines(an_explanation(told, role=ROLE_RADIOLOGIST))
 
