@@ -81,6 +81,21 @@ def compare(one: Identity, other: Identity) -> Comparison:
     return Comparison(tuple(differs), tuple(written_differently))
 
 
+def is_same_patient(one: Identity, other: Identity) -> bool:
+    """Whether two identities that have the same ID of the same issuer are surely one patient.
+
+    What only one of them says is no agreement here. With one birth date a word of the names must be the same,
+    as in `compare`: people marry. Where neither has a birth date, family and given name must be.
+    """
+    for name in ("patient_name", "patient_birth_date"):
+        if _says(name, getattr(one, name)) != _says(name, getattr(other, name)):
+            return False
+    names = one.patient_name.strip(), other.patient_name.strip()
+    if not _says("patient_birth_date", one.patient_birth_date):
+        return names[0] == names[1] or (_says("patient_name", names[0]) and _same_name(*names))
+    return compare(one, other).may_be_one_patient
+
+
 def _says(name: str, value: str) -> bool:
     """Whether the value says anything about who the patient is."""
     match name:

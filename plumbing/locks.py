@@ -44,6 +44,9 @@ class LockClass(IntEnum):
     BUCKET = 7
     """Whoever grants, changes or opens a bucket, by a few bits of its id."""
 
+    PATIENT = 8
+    """Whoever makes, links or drops a patient record, by a digest of its number."""
+
 
 _EARLIER = {
     LockClass.MIGRATION: 0x5245_4144_524F_4F4D,

@@ -11,13 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
+from kernel.dicom import VALUES_PARTED_BY
 from kernel.ids import CaseId, DeletionId, FacilityId, MoveId, StudyId
 from kernel.reading import ReadType, Side
+from services.access.derived import DERIVED
 from services.access.domain import ConfirmedStudy
 from services.access.late import LateImages, late_images
+from services.access.patients import Patient
 from services.access.received import (
     MAX_MODALITIES,
+    Distinct,
     ReceivedPart,
     ReceivedStudy,
     StudyAttributes,
@@ -120,6 +126,9 @@ class CaseSummary:
         modalities_left_out: how many more there are; where one part has too many, at least so many.
         another_patient_held: how many parts are held because they may show another patient.
         written_differently: what of the patient is written differently within it, by DICOM keyword.
+        institution_names, body_parts: distinct and sorted; none where not all are known.
+        calling_ae_title, gateway_id: of the gateway that sent its first instance (GWY-16).
+        last_received_at: when its last instance was durable; None: not told.
     """
 
     attributes: StudyAttributes
@@ -130,6 +139,11 @@ class CaseSummary:
     modalities_left_out: int = 0
     another_patient_held: int = 0
     written_differently: tuple[str, ...] = ()
+    institution_names: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    calling_ae_title: str = ""
+    gateway_id: UUID | None = None
+    last_received_at: datetime | None = None
 
     def __post_init__(self) -> None:
         """Bounds the modalities, also those that the version before has stored."""
@@ -148,12 +162,16 @@ class IndexedCase:
             changes, because lists are sorted by it.
         studies: the received studies of the placement whose snapshots are known.
         settled: whether each study had settled once. What comes later changes counts, no status (A55).
+        is_derived: whether what is derived of its entry stands.
+        filed_as: the patient of whose record its entry says that it is, if that stands.
     """
 
     placement: Placement
     received_at: datetime
     studies: tuple[ReceivedStudy, ...]
     settled: bool = False
+    is_derived: bool = False
+    filed_as: Patient | None = None
 
     @classmethod
     def first(cls, placement: Placement, studies: Iterable[ReceivedStudy]) -> "IndexedCase":
@@ -202,7 +220,70 @@ class IndexedCase:
             modalities_left_out=max((part.modalities_left_out for _, part in confirmed), default=0),
             another_patient_held=self.placement.another_patient_held,
             written_differently=self.placement.written_differently,
+            institution_names=Distinct.of(part.institution_names for _, part in confirmed).known,
+            body_parts=Distinct.of(part.body_parts for _, part in confirmed).known,
+            calling_ae_title=confirmed[0][0].calling_ae_title if confirmed else "",
+            gateway_id=confirmed[0][0].gateway_id if confirmed else None,
+            last_received_at=max(
+                (part.last_received_at for _, part in confirmed if part.last_received_at), default=None
+            ),
         )
+
+    def entry(self) -> "Entry":
+        """What the index writes of it."""
+        summary = self.summary()
+        return Entry(self, summary, Patient.of(summary.attributes, self.placement.facility_id))
+
+    @property
+    def derived(self) -> int:
+        """What its entry says of how it was derived; less than DERIVED, it will be derived again."""
+        return DERIVED if all(study.in_full for study in self.studies) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the index writes of a case."""
+
+    case: IndexedCase
+    summary: CaseSummary
+    patient: Patient | None
+
+    @property
+    def case_id(self) -> CaseId:
+        return self.case.placement.case_id
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether the entry says of whom it is, as it is now."""
+        return self.case.is_derived and self.case.filed_as == self.patient
+
+    def columns(self) -> dict[str, Any]:
+        """What is as its owners told it, by column."""
+        placement, summary = self.case.placement, self.summary
+        attributes = {name: getattr(summary.attributes, name) for name in StudyAttributes.__slots__}
+        physicians = summary.attributes.physicians_of_record.split(VALUES_PARTED_BY)
+        return {
+            "facility_id": placement.facility_id,
+            "study_instance_uid": placement.study_instance_uid,
+            "undistributed": placement.undistributed,
+            "placed_at": placement.placed_at,
+            "placement_version": placement.version,
+            "parts_version": placement.version,
+            **attributes,
+            "physicians_of_record": tuple(filter(None, map(str.strip, physicians))),
+            "modalities_in_study": summary.modalities_in_study,
+            "modalities_left_out": summary.modalities_left_out,
+            "series_count": summary.series_count,
+            "instance_count": summary.instance_count,
+            "settled": summary.settled,
+            "another_patient_held": summary.another_patient_held,
+            "written_differently": summary.written_differently,
+            "institution_names": summary.institution_names,
+            "body_parts": summary.body_parts,
+            "calling_ae_title": summary.calling_ae_title,
+            "gateway_id": summary.gateway_id,
+            "last_received_at": summary.last_received_at,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,15 @@ from plumbing.db import Transaction
 from plumbing.locks import LockClass
 from services.access.caseindex import (
     Deletion,
+    Entry,
     IndexedCase,
     Lock,
     Placement,
     Reading,
 )
+from services.access.derived import Derived
 from services.access.domain import ConfirmedStudy
+from services.access.patients import Filing, Patient
 from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
 
 
@@ -64,39 +67,43 @@ class CaseStore(Transaction):
             written_differently=tuple(row["written_differently"]),
         )
         heard = [study for row in studies if (study := _received_study(row))]
-        return IndexedCase(placement, row["received_at"], (), row["settled"]).hear(None, heard)
+        is_derived = row["derived_in"] is not None
+        filed_as = _filed_as(row) if is_derived else None
+        known = IndexedCase(placement, row["received_at"], (), row["settled"], is_derived, filed_as)
+        return known.hear(None, heard)
 
-    async def save_case(self, case: IndexedCase) -> None:
-        """Inserts or replaces the entry of a locked case; `received_at` stays as it was first."""
-        placement, summary = case.placement, case.summary()
+    async def save_case(self, entry: Entry, derived: Derived, filing: Filing | None) -> None:
+        """Inserts or replaces the entry of a locked case; `received_at` stays as it was first.
+
+        `filing`: whose it is; None: that stays.
+        """
+        case = entry.case
         columns: dict[str, Any] = {
-            "case_id": placement.case_id,
-            "facility_id": placement.facility_id,
-            "study_instance_uid": placement.study_instance_uid,
-            "undistributed": placement.undistributed,
-            "placed_at": placement.placed_at,
-            "placement_version": placement.version,
-            "parts_version": placement.version,
-            "modalities_in_study": summary.modalities_in_study,
-            "modalities_left_out": summary.modalities_left_out,
-            "series_count": summary.series_count,
-            "instance_count": summary.instance_count,
-            "settled": summary.settled,
-            "another_patient_held": summary.another_patient_held,
-            "written_differently": summary.written_differently,
-        } | {keyword: getattr(summary.attributes, keyword) for keyword in StudyAttributes.__slots__}
+            "case_id": entry.case_id,
+            **entry.columns(),
+            "derived": case.derived,
+            **{column: getattr(derived, column) for column in Derived.__slots__},
+            "text_forms": msgspec.json.encode(derived.text_forms).decode() if derived.text_forms else None,
+        }
+        if filing:
+            record = filing.record
+            columns |= {
+                "patient_record_id": record.id if record else None,
+                "person_id": record.person_id if record else None,
+            }
         numbered = [f"${number}" for number in range(1, len(columns) + 2)]
         await self.connection.execute(
             f"""
-            insert into cases ({", ".join(columns)}, received_at, version, untouched)
-            values ({", ".join(numbered)}, 1, true)
+            insert into cases ({", ".join(columns)}, received_at, version, derived_in, untouched)
+            values ({", ".join(numbered)}, 1, 1, true)
             on conflict (case_id) do update set version = cases.version + 1,
+                derived_in = cases.version + 1,
                 {", ".join(f"{column} = excluded.{column}" for column in columns)}
             """,
             *columns.values(),
             case.received_at,
         )
-        heard = {study.id: study for study in case.studies}
+        placement, heard = case.placement, {study.id: study for study in case.studies}
         await self.connection.execute(
             "delete from case_studies where case_id = $1 and study_id <> all($2)",
             placement.case_id,
@@ -337,6 +344,16 @@ class CaseStore(Transaction):
             list(versions.values()),
         )
         return [row["id"] for row in rows]
+
+
+def _filed_as(row: asyncpg.Record) -> Patient | None:
+    said = StudyAttributes(
+        patient_id=row["patient_id"],
+        issuer_of_patient_id=row["issuer_of_patient_id"],
+        patient_name=row["patient_name"],
+        patient_birth_date=row["patient_birth_date"],
+    )
+    return Patient.of(said, row["facility_id"])
 
 
 def _confirmed_study(row: asyncpg.Record) -> ConfirmedStudy:

@@ -1,10 +1,11 @@
 """Routing, ingest and reporting, which access asks while it hears their facts; while serving, nobody."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import grpc
 
+from kernel.dicom import MAX_CHARACTERS
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, MoveId, StudyId
 from kernel.reading import ReadType, Side
@@ -20,12 +21,14 @@ from services.access.domain import ConfirmedStudy, Facility
 from services.access.received import (
     KEYWORDS,
     MAX_MODALITIES,
+    Distinct,
     ReceivedPart,
     ReceivedSeries,
     ReceivedStudy,
     StudyAttributes,
     StudyOfSeries,
     cut_modality,
+    cut_name,
 )
 from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -150,6 +153,9 @@ class IngestClient:
             parts=tuple(parts),
             version=study.version,
             series_instance_uids=tuple(study.series_instance_uids),
+            calling_ae_title=_text(study.calling_ae_title)[: MAX_CHARACTERS["AE"]],
+            gateway_id=UUID(study.gateway_id) if study.gateway_id else None,
+            in_full=all(part.last_received_at for part in parts),
         )
 
     async def _describe(self, study_id: StudyId, *, after_part: int) -> ingest_pb2.Study:
@@ -222,7 +228,17 @@ def _part(part: ingest_pb2.Part) -> ReceivedPart:
         series=tuple(part.series),
         instance_count=part.instance_count,
         received_at=answers.instant(part, "received_at"),
+        last_received_at=answers.instant(part, "last_received_at")
+        if part.HasField("last_received_at")
+        else None,
+        institution_names=_distinct(part.institution_names, part.institution_names_left_out),
+        body_parts=_distinct(part.body_parts, part.body_parts_left_out),
     )
+
+
+def _distinct(values: Sequence[str], left_out: int) -> Distinct:
+    kept = tuple(cut_name(_text(each)) for each in values[:MAX_MODALITIES])
+    return Distinct(kept, left_out + len(values) - len(kept))
 
 
 def _study_of_series(study: ingest_pb2.Study) -> StudyOfSeries:

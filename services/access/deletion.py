@@ -16,7 +16,7 @@ from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.events import CasePurged, SightChanged
 from kernel.ids import CaseId, DeletionId, StudyId
 from kernel.reading import Side
-from services.access import administration
+from services.access import administration, patients
 from services.access.administration import Act, Administration
 from services.access.caseindex import Deletion, Lock
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Permission, Sighting, no_case
@@ -24,7 +24,7 @@ from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, P
 NAME = "access"
 
 
-class Transaction(administration.Transaction, Protocol):
+class Transaction(administration.Transaction, patients.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
     async def check(
@@ -124,7 +124,9 @@ class Deletions:
         """
         if await transaction.is_live(case_id):
             raise Conflict("no deletion of this case has begun", field="case_id")
+        record = await patients.hold_record_of(transaction, case_id)
         was_known = await transaction.purge_case(case_id)
+        await patients.leave(transaction, record)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
         await transaction.say(CasePurged(case_id, version, NAME))
         if was_known:

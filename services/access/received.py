@@ -8,8 +8,15 @@ series is a part whose number is its ordinal.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
-from kernel.dicom import INDEXED_ATTRIBUTES, MAX_CHARACTERS, MAX_VALUE_CHARACTERS, cut_value
+from kernel.dicom import (
+    INDEXED_ATTRIBUTES,
+    MAX_ATTRIBUTE_CHARACTERS,
+    MAX_CHARACTERS,
+    MAX_VALUE_CHARACTERS,
+    cut_value,
+)
 from kernel.ids import StudyId
 from services.access.domain import ConfirmedStudy
 
@@ -29,11 +36,21 @@ KEYWORDS: Mapping[str, str] = {
     "study_description": "StudyDescription",
     "accession_number": "AccessionNumber",
     "referring_physician_name": "ReferringPhysicianName",
+    "dicom_study_id": "StudyID",
+    "issuer_of_patient_id": "IssuerOfPatientID",
+    "patient_age": "PatientAge",
+    "patient_institution_residence": "PatientInstitutionResidence",
+    "requesting_physician": "RequestingPhysician",
+    "timezone_offset_from_utc": "TimezoneOffsetFromUTC",
+    "physicians_of_record": "PhysiciansOfRecord",
 }
 """The attributes of a study that the index keeps, by DICOM keyword (PS3.6)."""
 
 _VR_OF_KEYWORD = {attribute.keyword: attribute.vr for attribute in INDEXED_ATTRIBUTES}
 _VR = {name: _VR_OF_KEYWORD[keyword] for name, keyword in KEYWORDS.items()}
+_LONGEST = {name: MAX_VALUE_CHARACTERS[vr] for name, vr in _VR.items()} | {
+    "physicians_of_record": MAX_ATTRIBUTE_CHARACTERS
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,7 @@ class StudyAttributes:
 
     Each is cut to what one value of its value representation allows, whoever wrote it: a sender decides how
     long it is, and one that is too long would keep a whole page from everybody whose worklist it is on.
+    Of `physicians_of_record` there are several values, which backslashes part.
     """
 
     patient_name: str = ""
@@ -53,12 +71,19 @@ class StudyAttributes:
     study_description: str = ""
     accession_number: str = ""
     referring_physician_name: str = ""
+    dicom_study_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_age: str = ""
+    patient_institution_residence: str = ""
+    requesting_physician: str = ""
+    timezone_offset_from_utc: str = ""
+    physicians_of_record: str = ""
 
     def __post_init__(self) -> None:
         for name, vr in _VR.items():
             value = getattr(self, name)
             if len(value) > MAX_CHARACTERS[vr]:  # hardly ever
-                object.__setattr__(self, name, cut_value(value, vr)[: MAX_VALUE_CHARACTERS[vr]])
+                object.__setattr__(self, name, cut_value(value, vr)[: _LONGEST[name]])
 
 
 def first_values(told: Iterable[StudyAttributes]) -> StudyAttributes:
@@ -70,9 +95,49 @@ def first_values(told: Iterable[StudyAttributes]) -> StudyAttributes:
     return StudyAttributes(**values)
 
 
+LISTED = (
+    "patient_name",
+    "patient_id",
+    "patient_birth_date",
+    "patient_sex",
+    "study_date",
+    "study_time",
+    "study_description",
+    "accession_number",
+    "referring_physician_name",
+)
+"""The attributes that lists of cases show."""
+
+
 def cut_modality(modality: str) -> str:
     """A Modality (CS), cut to what its value representation allows."""
     return modality[: MAX_CHARACTERS["CS"]]
+
+
+def cut_name(value: str) -> str:
+    """An institution (LO) or body part (CS), cut to a bound that is above what ingest tells of one."""
+    return value[: MAX_VALUE_CHARACTERS["PN"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """The distinct values of an attribute in a part, at most MAX_MODALITIES, and how many more there are."""
+
+    values: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, told: Iterable["Distinct"]) -> "Distinct":
+        """Those of several parts together."""
+        told = tuple(told)
+        distinct = sorted({value for each in told for value in each.values if value})
+        left_out = max((each.left_out for each in told), default=0) + max(0, len(distinct) - MAX_MODALITIES)
+        return cls(tuple(distinct[:MAX_MODALITIES]), left_out)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All values; none where some were left out, for then nobody can say what is not among them."""
+        return () if self.left_out else self.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +150,7 @@ class ReceivedPart:
         modalities: distinct, at most MAX_MODALITIES, each as `cut_modality` leaves it.
         modalities_left_out: how many more there are.
         series: ordinals of the series in which it has instances.
+        last_received_at: when its last instance was durable; None: not told.
     """
 
     number: int
@@ -94,6 +160,9 @@ class ReceivedPart:
     series: tuple[int, ...]
     instance_count: int
     received_at: datetime
+    last_received_at: datetime | None = None
+    institution_names: Distinct = Distinct()
+    body_parts: Distinct = Distinct()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +174,8 @@ class ReceivedStudy:
         parts: in order of first receipt.
         series_instance_uids: by ordinal, the first with ordinal 1; empty where there are too many to be told.
         by_parts: whether ingest told parts; else each series was made one.
+        calling_ae_title, gateway_id: of the gateway of its first instance (GWY-16).
+        in_full: whether ingest told all that filters ask for; the version before did not.
     """
 
     id: StudyId
@@ -115,10 +186,14 @@ class ReceivedStudy:
     version: int
     series_instance_uids: tuple[str, ...] = ()
     by_parts: bool = True
+    calling_ae_title: str = ""
+    gateway_id: UUID | None = None
+    in_full: bool = False
 
     def is_newer(self, than: "ReceivedStudy") -> bool:
         """Whether it tells more than another snapshot of the study: parts tell more than series."""
-        return (self.version, self.by_parts) > (than.version, than.by_parts)
+        told = self.version, self.by_parts, self.in_full
+        return told > (than.version, than.by_parts, than.in_full)
 
     def parts_of(self, confirmed: ConfirmedStudy) -> tuple[int, ...]:
         """The numbers of the parts that belong to the case.

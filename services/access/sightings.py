@@ -34,7 +34,7 @@ from services.access.caseindex import (
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Sighting
 from services.access.folders import Place, Showing
 from services.access.late import late_images
-from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
+from services.access.received import LISTED, ReceivedStudy, StudyAttributes, StudyOfSeries
 
 _GIVES_SIGHT = gives_sight(now="$5", session="$6")
 
@@ -450,7 +450,7 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
         study_instance_uid=row["study_instance_uid"],
         undistributed=row["undistributed"],
         summary=CaseSummary(
-            attributes=StudyAttributes(**{keyword: row[keyword] for keyword in StudyAttributes.__slots__}),
+            attributes=StudyAttributes(**{name: row[name] for name in LISTED}),
             modalities_in_study=tuple(row["modalities_in_study"]),
             series_count=row["series_count"],
             instance_count=row["instance_count"],

@@ -33,6 +33,7 @@ from services.access.domain import (
 )
 from services.access.explainstore import ExplainStore
 from services.access.folderstore import FolderStore
+from services.access.patientstore import PatientStore
 from services.access.sightings import Sightings
 
 _PERMISSIONS = """coalesce((
@@ -61,7 +62,7 @@ _COMPILED = f"""
 """
 
 
-class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore, ExplainStore):
+class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore, PatientStore, ExplainStore):
     """A transaction over access's database."""
 
     async def record(
@@ -336,6 +337,18 @@ class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore, ExplainS
             facility.name,
             facility.time_zone,
             facility.version,
+        )
+
+    async def rezone(self, facility_id: FacilityId) -> None:
+        """Notes that what depends on the time zone of a facility is to be derived again."""
+        await self.connection.execute(
+            """
+            insert into rezoned (facility_id, since) values ($1, $2)
+            on conflict (facility_id) do update set since = excluded.since,
+                after_received_at = null, after_case_id = null
+            """,
+            facility_id,
+            self.now,
         )
 
     async def users_at(self, facility_id: FacilityId) -> list[UserId]:

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
@@ -14,13 +15,16 @@ from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
 from kernel.healing import Kind, Versions
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from kernel.reading import PrivilegeLevel, Side
+from services.access import patients
 from services.access.caseindex import (
+    Entry,
     IndexedCase,
     ListedCase,
     Placement,
     Position,
     Reading,
 )
+from services.access.derived import Derived, derive
 from services.access.domain import (
     BEING_DELETED,
     NO_SIGHT,
@@ -35,6 +39,7 @@ from services.access.domain import (
     decide,
     must_be_active,
 )
+from services.access.patients import Filing
 from services.access.received import ReceivedStudy
 
 ACTOR = "service:access"
@@ -52,13 +57,10 @@ _ATTEMPTS = 5
 A = TypeVar("A")
 
 
-class Transaction(Protocol):
+class Transaction(patients.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
     async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None: ...
     async def bump_case(self, case_id: CaseId) -> int: ...
     async def bump_revision(self) -> int: ...
     async def lock_administration(self) -> None: ...
@@ -67,6 +69,7 @@ class Transaction(Protocol):
     async def bump_users(self, user_ids: Sequence[UserId], *, by: str) -> Sequence[tuple[UserId, int]]: ...
     async def facility(self, facility_id: FacilityId) -> Facility | None: ...
     async def save_facility(self, facility: Facility) -> None: ...
+    async def rezone(self, facility_id: FacilityId) -> None: ...
     async def users_at(self, facility_id: FacilityId) -> Sequence[UserId]: ...
 
     async def check(
@@ -99,7 +102,7 @@ class Transaction(Protocol):
 
     async def hold_case(self, case_id: CaseId, study_ids: Sequence[StudyId] = ()) -> bool: ...
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
-    async def save_case(self, case: IndexedCase) -> None: ...
+    async def save_case(self, entry: Entry, derived: Derived, filing: Filing | None) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
     async def save_reading(self, reading: Reading) -> None: ...
     async def mark_late_images(self, case_id: CaseId) -> int | None: ...
@@ -343,7 +346,9 @@ class CaseIndex:
         """Adds or changes the entry of a case. A move changes sight; an arrival does not count as that."""
         known = await transaction.lock_case(case_id)
         if snapshots.placement is None:
+            record = await patients.hold_record_of(transaction, case_id)
             if await transaction.forget_case(case_id):
+                await patients.leave(transaction, record)
                 await transaction.bump_revision()
             return
         if known is None:
@@ -362,9 +367,19 @@ class CaseIndex:
             if heard.placement.last_move_id:
                 await self._end_shares(transaction, case_id)
 
-    async def _save(self, transaction: Transaction, case: IndexedCase) -> None:
-        await transaction.save_case(case)
-        await self._mark_late_images(transaction, case.placement.case_id)
+    async def _save(self, transaction: Transaction, *cases: IndexedCase) -> None:
+        """Writes the entries of locked cases, what is derived of them, and whose they are."""
+        entries = [case.entry() for case in cases]
+        to_file = {each.case_id: each.patient for each in entries if not each.is_filed}
+        filings = await patients.file(transaction, to_file)
+        for entry in entries:
+            facility = await transaction.facility(entry.case.placement.facility_id)
+            zone = ZoneInfo(facility.time_zone) if facility else None
+            filing = filings.get(entry.case_id)
+            await transaction.save_case(entry, derive(entry.columns(), zone), filing)
+            if filing:
+                await patients.leave(transaction, filing.left)
+            await self._mark_late_images(transaction, entry.case_id)
 
     async def _mark_late_images(self, transaction: Transaction, case_id: CaseId) -> None:
         """Says once that a case has images that its report has not seen, whatever was heard first."""
@@ -404,12 +419,24 @@ class CaseIndex:
         """Changes the entries of the cases that a study belongs to."""
         if study is None:
             return
+        grown = []
         for case_id in await transaction.cases_of(study.id):
             known = await transaction.lock_case(case_id)
             if known is None:
                 raise Unavailable("the case of this study is being indexed")
             if (heard := known.hear(None, [study])) != known:
-                await self._save(transaction, heard)
+                grown.append(heard)
+        await self._save(transaction, *grown)
+
+    async def describe_again(self, case_id: CaseId) -> None:
+        """Asks ingest for the studies of a case again, and writes its entry as it is derived now."""
+        async with self._database.statements() as statements:
+            studies = await statements.studies_of(case_id)
+        told = await self._describe_studies(studies)
+        async with self._database.transaction() as transaction:
+            known = await transaction.lock_case(case_id)
+            if known is not None:
+                await self._save(transaction, known.hear(None, told))
 
     async def fetch_reading(self, case_id: CaseId) -> Reading | None:
         """What reporting says of the reading of a case."""
@@ -426,7 +453,8 @@ class CaseIndex:
         return await self._routing.describe_facility(facility_id)
 
     async def index_facility(self, transaction: Transaction, facility: Facility | None) -> None:
-        """Keeps a facility. Another time zone moves the instants at which privileges there expire."""
+        """Keeps a facility. Another time zone moves the instants at which privileges there expire, and those
+        at which its studies were made."""
         if facility is None:
             return  # routing removes no facility
         await transaction.lock_administration()
@@ -434,6 +462,8 @@ class CaseIndex:
         if known is not None and known.version >= facility.version:
             return
         await transaction.save_facility(facility)
+        if known is None or known.time_zone != facility.time_zone:
+            await transaction.rezone(facility.id)
         if known is not None and known.time_zone != facility.time_zone:
             users = await transaction.bump_users(
                 await transaction.users_at(facility.id), by="service:routing"

@@ -370,6 +370,7 @@ async def test_nothing_is_left_of_a_purged_case_but_its_ids(access: Access) -> N
     assert {
         "cases",
         "case_studies",
+        "patients",
         "readings",
         "case_grants",
         "folder_cases",

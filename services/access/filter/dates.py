@@ -59,15 +59,17 @@ def parse_offset(text: str) -> tzinfo | None:
     return timezone(offset) if _FIRST_OFFSET <= offset <= _LAST_OFFSET else None
 
 
-def study_instant(day: date | None, at: time | None, offset: str, zone: tzinfo) -> datetime | None:
+def study_instant(day: date | None, at: time | None, offset: str, zone: tzinfo | None) -> datetime | None:
     """When a study was, in UTC.
 
     Args:
         day: its date, as `parse_date` gives it.
         at: its time, as `parse_time` gives it.
         offset: (0008,0201) as received.
-        zone: the time zone of the owning facility, which counts where the offset is absent or malformed.
+        zone: the time zone of the owning facility, which counts where the offset is absent or malformed;
+            None: not known.
     """
-    if day is None or at is None:
+    zone = parse_offset(offset) or zone
+    if day is None or at is None or zone is None:
         return None
-    return datetime.combine(day, at, parse_offset(offset) or zone).astimezone(UTC)
+    return datetime.combine(day, at, zone).astimezone(UTC)

@@ -1,0 +1,210 @@
+"""Patients: which cases are of one (A7).
+
+    patient record   one ID of one issuer, an absent issuer being the owning facility, with agreeing name and
+                     birth date; a case with a blank ID has none
+    person           the records that administrators have linked; a record alone is one
+
+So the same number at two facilities is two patients until somebody says otherwise, and a number that two
+patients share is two records. A record lives as long as a case is of it, and says what the first of its cases
+says.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NewType, Protocol
+from uuid import UUID
+
+from kernel.errors import Unavailable
+from kernel.events import Fact, SightChanged
+from kernel.ids import CaseId, FacilityId
+from kernel.patient import Identity, is_same_patient
+from services.access.received import StudyAttributes
+
+ACTOR = "service:access"
+"""Who acts when access does by itself what follows from a fact."""
+
+RecordId = NewType("RecordId", UUID)
+PersonId = NewType("PersonId", UUID)
+LinkId = NewType("LinkId", UUID)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PatientKey:
+    """Within which all records of one number lie.
+
+    Attributes:
+        facility_id: the owner of the case where the ID has no issuer, else None.
+    """
+
+    patient_id: str
+    issuer: str
+    facility_id: FacilityId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """The patient that a case or a record names."""
+
+    key: PatientKey
+    name: str
+    birth_date: str
+
+    @classmethod
+    def of(cls, attributes: StudyAttributes, facility_id: FacilityId) -> "Patient | None":
+        """The patient of a case; None if it has no ID."""
+        patient_id, issuer = attributes.patient_id.strip(), attributes.issuer_of_patient_id.strip()
+        if not patient_id:
+            return None
+        key = PatientKey(patient_id, issuer, None if issuer else facility_id)
+        return cls(key, attributes.patient_name, attributes.patient_birth_date)
+
+    def agrees(self, other: "Patient") -> bool:
+        """Whether both are one patient, who has one number."""
+        return self.key == other.key and is_same_patient(self.identity, other.identity)
+
+    @property
+    def identity(self) -> Identity:
+        key = self.key
+        return Identity(key.patient_id, key.issuer, self.name, self.birth_date)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A patient record."""
+
+    id: RecordId
+    patient: Patient
+    person_id: PersonId
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an administrator said: that two records are of one person; the smaller id comes first."""
+
+    id: LinkId
+    one_id: RecordId
+    other_id: RecordId
+    linked_by: str
+    linked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """Of which record a case is now, and of which it was."""
+
+    record: Record | None
+    left: Record | None
+
+
+def persons(records: Iterable[RecordId], links: Iterable[Link]) -> dict[RecordId, PersonId]:
+    """The person of each record: all that links join are one, named after the record with the smallest id."""
+    first: dict[RecordId, RecordId] = {each: each for each in records}
+
+    def root(record: RecordId) -> RecordId:
+        while first[record] != record:
+            record = first[record]
+        return record
+
+    for link in links:
+        low, high = sorted((root(link.one_id), root(link.other_id)))
+        first[high] = low
+    return {each: PersonId(root(each)) for each in first}
+
+
+class Transaction(Protocol):
+    """What access's store does within one transaction; `patientstore.py` says more."""
+
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None: ...
+    async def say(self, *facts: Fact) -> None: ...
+    async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
+    async def bump_revision(self) -> int: ...
+
+    async def record_of(self, case_id: CaseId) -> Record | None: ...
+    async def records_of_person(self, person_id: PersonId) -> Sequence[Record]: ...
+    async def hold_patients(self, keys: Iterable[PatientKey]) -> None: ...
+    async def records_of(self, key: PatientKey) -> Sequence[Record]: ...
+    async def make_record(self, patient: Patient) -> Record: ...
+    async def renew_or_drop_record(self, record_id: RecordId) -> bool: ...
+    async def links_among(self, records: Collection[RecordId]) -> Sequence[Link]: ...
+    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> Sequence[CaseId]: ...
+
+
+async def hold(
+    transaction: Transaction, patients: Iterable[Patient | None], left: Iterable[Record | None] = ()
+) -> list[Record]:
+    """Until the transaction ends nobody else makes, links or drops records of these patients and persons.
+
+    The cases are held before, and the patients all at once, so that nobody waits for each other. Answers all
+    records of the persons of `left`; raises Unavailable if somebody linked them meanwhile.
+    """
+    records = list(filter(None, left))
+    keys = {patient.key for patient in patients if patient}
+    keys |= {each.patient.key for each in await _together(transaction, records)}
+    await transaction.hold_patients(keys)
+    together = await _together(transaction, records)
+    if not keys >= {each.patient.key for each in together}:
+        raise Unavailable("somebody is linking the patients of these cases: try again in a second")
+    return together
+
+
+async def _together(transaction: Transaction, records: Iterable[Record]) -> list[Record]:
+    """All records of the persons of these records."""
+    persons_ = dict.fromkeys(each.person_id for each in records)
+    return [each for person_id in persons_ for each in await transaction.records_of_person(person_id)]
+
+
+async def hold_record_of(transaction: Transaction, case_id: CaseId) -> Record | None:
+    """The record of a locked case, which is held."""
+    record = await transaction.record_of(case_id)
+    await hold(transaction, (), [record])
+    return record
+
+
+async def file(transaction: Transaction, cases: Mapping[CaseId, Patient | None]) -> Mapping[CaseId, Filing]:
+    """Finds or makes the record of each of these locked cases."""
+    if not cases:
+        return {}
+    left = {case_id: await transaction.record_of(case_id) for case_id in cases}
+    await hold(transaction, cases.values(), left.values())
+    return {
+        case_id: Filing(await _record_for(transaction, patient), left[case_id])
+        for case_id, patient in cases.items()
+    }
+
+
+async def _record_for(transaction: Transaction, patient: Patient | None) -> Record | None:
+    """The record of a patient who is held, made if there was none; None for nobody."""
+    if patient is None:
+        return None
+    for record in await transaction.records_of(patient.key):
+        if record.patient.agrees(patient):
+            return record
+    return await transaction.make_record(patient)
+
+
+async def leave(transaction: Transaction, record: Record | None) -> None:
+    """Drops a record that is held if no case is of it any more, and its links, which is audited."""
+    if record is None:
+        return
+    others = [each.id for each in await _together(transaction, [record]) if each.id != record.id]
+    ended = await transaction.links_among([record.id]) if others else ()
+    if not await transaction.renew_or_drop_record(record.id) or not others:
+        return
+    for link in ended:
+        await transaction.record(
+            ACTOR, "patient.unlinked", f"link:{link.id}", "done", reason="no case is of the record any more"
+        )
+    await transaction.say(*await settle_persons(transaction, others))
+    await transaction.bump_revision()
+
+
+async def settle_persons(transaction: Transaction, records: Collection[RecordId]) -> Sequence[SightChanged]:
+    """Says whose each of these records is by the links; they are held, and all that links join is among them.
+
+    Answers what is to be said of the cases that became another person's.
+    """
+    changed = await transaction.save_persons(persons(records, await transaction.links_among(records)))
+    return [SightChanged(*each) for each in await transaction.bump_cases(changed)]
