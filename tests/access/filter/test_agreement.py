@@ -1,0 +1,119 @@
+"""Three opinions on every filter and every case: nested functions, PostgreSQL, a naive reading."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from kernel.ids import UserId
+from services.access.filter import evaluate
+from services.access.filter.reader import Reader
+from services.access.filter.sql import to_sql
+from services.access.filter.tree import Expression
+from tests.access.filter import naive
+from tests.access.filter.cases import BERLIN, NOW, USERS, Case, draw_case, row
+from tests.access.filter.draw import draw_filter
+
+CASES = 200
+FILTERS = 1_000
+FILTERS_OF_THE_DRILL = 5_000
+
+READERS = [
+    Reader(UserId(USERS["user1"]), "user1", is_of_group=is_of_group, zone=BERLIN, as_of_lock=as_of_lock)
+    for is_of_group in (True, False)
+    for as_of_lock in (True, False)
+]
+
+
+@dataclass
+class World:
+    """Cases, the rows that PostgreSQL gives of them, and PostgreSQL."""
+
+    connection: Any
+    cases: list[Case]
+    rows: list[asyncpg.Record]
+
+    async def opinions(self, expression: Expression, reader: Reader) -> list[tuple[Any, Any, Any]]:
+        """Of each case: of nested functions, of PostgreSQL, of the naive reading."""
+        compiled = evaluate.compile(expression, reader)
+        condition = to_sql(expression, reader, NOW, alias="c", first_parameter=1)
+        found = await self.connection.fetch(
+            f"select {condition.text} as holds from cases c order by case_id", *condition.parameters
+        )
+        return [
+            (
+                compiled.holds([stored[column] for column in compiled.columns], NOW),
+                each["holds"],
+                naive.holds(expression, case, reader, NOW),
+            )
+            for case, stored, each in zip(self.cases, self.rows, found, strict=True)
+        ]
+
+
+async def a_world(url: str, random: Random, size: int = CASES) -> AsyncIterator[World]:
+    connection = await asyncpg.connect(url)
+    cases = [draw_case(random) for _ in range(size)]
+    try:
+        for number, case in enumerate(cases):
+            await insert(connection, UUID(int=number), row(case))
+        rows = await connection.fetch("select * from cases order by case_id")
+        yield World(connection, cases, rows)
+    finally:
+        await connection.close()
+
+
+async def insert(connection: Any, case_id: UUID, values: dict[str, Any]) -> None:
+    """A row of the index, with the columns that no filter reads."""
+    if assignee := values["assignee_id"]:
+        await connection.execute(
+            """
+            insert into users (user_id, login, name, role, active, version) values ($1, $2, '', '', true, 1)
+            on conflict do nothing
+            """,
+            assignee,
+            next(login for login, user_id in USERS.items() if user_id == assignee),
+        )
+    values = values | {
+        "case_id": case_id,
+        "undistributed": False,
+        "placed_at": values["received_at"],
+        "placement_version": 1,
+        "settled": True,
+        "version": 1,
+    }
+    places = ", ".join(f"${n}" for n in range(1, len(values) + 1))
+    await connection.execute(f"insert into cases ({', '.join(values)}) values ({places})", *values.values())
+
+
+def distinct_filters(random: Random, count: int) -> Iterator[Expression]:
+    seen: set[str] = set()
+    while len(seen) < count:
+        expression = draw_filter(random)
+        if repr(expression) not in seen:
+            seen.add(repr(expression))
+            yield expression
+
+
+async def all_agree(url: str, seed: int, count: int) -> None:
+    random = Random(seed)
+    truths = {True: 0, False: 0, None: 0}
+    async for world in a_world(url, random):
+        for number, expression in enumerate(distinct_filters(random, count)):
+            reader = READERS[number % len(READERS)]
+            for case, opinions in zip(world.cases, await world.opinions(expression, reader), strict=True):
+                assert len(set(opinions)) == 1, (seed, opinions, expression, case, reader)
+                truths[opinions[0]] += 1
+    assert min(truths.values()) > count * CASES / 10, "the filters say something of the cases"
+
+
+async def test_three_opinions_agree_on_random_filters_and_cases(fresh_database: Callable[[str], str]) -> None:
+    await all_agree(fresh_database("access"), 1, FILTERS)
+
+
+@pytest.mark.drill
+async def test_three_opinions_agree_on_a_million_pairs(fresh_database: Callable[[str], str]) -> None:
+    await all_agree(fresh_database("access"), uuid4().int, FILTERS_OF_THE_DRILL)
