@@ -32,7 +32,6 @@ from services.access.filter.values import (
     Row,
     column,
     formed,
-    is_of_the_group,
     texts,
     value,
 )
@@ -134,7 +133,7 @@ def _joined(terms: Sequence[Holds], *, decides: bool) -> Holds:
 def predicate(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
     """Whether a row satisfies one predicate."""
     require_bound(asked)
-    if is_of_the_group(asked.field) and not reader.is_of_group:
+    if asked.field.of_group and not reader.is_of_group:
         return lambda row, now: None
     if asked.operator is Operator.IS_NULL:
         get = value(asked.field, reader, columns)

@@ -32,7 +32,6 @@ from services.access.filter.tree import (
     Predicate,
     Wildcard,
 )
-from services.access.filter.values import is_of_the_group
 
 
 class Condition(NamedTuple):
@@ -126,7 +125,7 @@ class _Statement:
 
     def _predicate(self, asked: Predicate) -> str:
         require_bound(asked)
-        if is_of_the_group(asked.field) and not self._reader.is_of_group:
+        if asked.field.of_group and not self._reader.is_of_group:
             return "null::boolean"
         if asked.operator is Operator.IS_NULL:
             return self._is_null(asked.field)

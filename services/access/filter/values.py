@@ -29,11 +29,6 @@ class Columns(dict[str, int]):
         return self.setdefault(column, len(self))
 
 
-def is_of_the_group(field: Field) -> bool:
-    """Whether nobody tells the facility side of it: to it everything about it is unknown (A59)."""
-    return field.keyword == "AssignedToUser"
-
-
 def value(field: Field, reader: Reader, columns: Columns) -> Get:
     """How the value of a field is found."""
     if field.kind is Kind.NAME or (field.kind is Kind.TEXT and field.is_set):
