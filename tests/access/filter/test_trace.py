@@ -13,7 +13,7 @@ import yaml
 
 from kernel.ids import UserId
 from services.access.filter.evaluate import compile as compiled
-from services.access.filter.fields import FIELD_BY_NAME, Operator
+from services.access.filter.fields import FIELD_BY_NAME, Kind, Operator
 from services.access.filter.grammar import parse
 from services.access.filter.near import near
 from services.access.filter.reader import Reader
@@ -33,7 +33,7 @@ NAMES: Mapping[UUID, str] = {user_id: login for login, user_id in USERS.items()}
 def an_empty_case() -> dict[str, Any]:
     """With nothing in it but what a case always has."""
     drawn = draw_case(Random(1))
-    empty = {str: "", list: [], tuple: (), dict: {"group": None, "facility": None}}
+    empty: dict[type, Any] = {str: "", list: [], tuple: (), dict: {"group": None, "facility": None}}
     case = {keyword: empty.get(type(value)) for keyword, value in drawn.items()}
     of_every_case = ("zone of facility", "created", "instances", "series", "facility")
     return (
@@ -152,10 +152,9 @@ def test_every_neighbour_is_a_filter_that_the_language_can_write() -> None:
     seen = 0
     for _ in range(2000):
         expression = draw_filter(random, depth=0)
-        if isinstance(expression, Predicate):
+        if isinstance(expression, Predicate) and expression.field.kind in (Kind.TEXT, Kind.NAME):
             for other in near(expression):
-                if not any(isinstance(literal, Bound) for literal in other.literals):
-                    written = write(other)
-                    assert write(parse(written, is_of_group=True)) == written
-                    seen += 1
+                written = write(other)
+                assert write(parse(written, is_of_group=True)) == written
+                seen += 1
     assert seen > 100
