@@ -145,7 +145,7 @@ PRE_READING = (
     Scene(
         "she saves a draft",
         drafts(VOS, LOOK),
-        (*LOCKED_BY_VOS, f"draft of {VOS.name} “{LOOK}”"),
+        (f"DICTATED, locked by {VOS.name}", f"lock of {VOS.name}", f"draft of {VOS.name} “{LOOK}”"),
         LOCKED_BY_VOS,
     ),
     Scene(
@@ -166,25 +166,25 @@ READING = (
     Scene(
         "she completes a preliminary",
         completes(MARSH, PRELIMINARY, FIRST),
-        ("PRELIMINARY, preliminary, pre-read", HIS_PRE_READ, PRELIMINARY_REPORT),
-        ("PRELIMINARY, preliminary", PRELIMINARY_REPORT),
+        ("READ, preliminary, pre-read", HIS_PRE_READ, PRELIMINARY_REPORT),
+        ("READ, preliminary", PRELIMINARY_REPORT),
     ),
     Scene(
         "she locks it again",
         locks(MARSH),
         (
-            f"PRELIMINARY, locked by {MARSH.name}, preliminary, pre-read",
+            f"READ, locked by {MARSH.name}, preliminary, pre-read",
             HELD,
             HIS_PRE_READ,
             PRELIMINARY_REPORT,
         ),
-        (f"PRELIMINARY, locked by {MARSH.name}, preliminary", HELD, PRELIMINARY_REPORT),
+        (f"READ, locked by {MARSH.name}, preliminary", HELD, PRELIMINARY_REPORT),
     ),
     Scene(
         "she completes a final",
         completes(MARSH, FINAL, LAST),
-        ("FINAL, preliminary, final, pre-read", HIS_PRE_READ, PRELIMINARY_REPORT, FINAL_REPORT),
-        ("FINAL, preliminary, final", PRELIMINARY_REPORT, FINAL_REPORT),
+        ("READ, preliminary, final, pre-read", HIS_PRE_READ, PRELIMINARY_REPORT, FINAL_REPORT),
+        ("READ, preliminary, final", PRELIMINARY_REPORT, FINAL_REPORT),
     ),
 )
 

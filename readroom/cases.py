@@ -11,8 +11,8 @@ from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.show import Column, Output, instant
-from readroom.words import LEVELS, READ_TYPES
-from wire.access.v1.access_pb2 import Case, ListCasesRequest
+from readroom.words import LEVELS, PRIORITIES, READ_TYPES
+from wire.access.v1.access_pb2 import PRIORITY_NORMAL, Case, ListCasesRequest
 
 
 def _modalities(case: Case) -> list[str]:
@@ -38,6 +38,8 @@ CASE = (
     Column[Case]("instance_count", lambda c: c.instance_count),
     Column[Case]("images_since_report", lambda c: c.images_since_report or None),
     Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
+    Column[Case]("priority", lambda c: PRIORITIES.word(c.priority) if c.priority > PRIORITY_NORMAL else None),
+    Column[Case]("assignee", lambda c: c.assignee_login or None),
     Column[Case]("lock_holder", lambda c: c.lock_holder_name or None),
     Column[Case]("level", lambda c: LEVELS.word(c.level)),
     Column[Case]("notes", lambda c: _notes(c)),

@@ -9,6 +9,7 @@ from wire.access.v1.access_pb2 import (
     Language,
     Level,
     Path,
+    Priority,
     ReadType,
     Role,
 )
@@ -62,6 +63,7 @@ REASONS_OF_SIGHT = Words(ExplainedPath.Reason, "REASON_")
 OBSTACLES = Words(Explanation.Obstacle, "OBSTACLE_")
 REFUSED = Words(Refusal.Kind, "KIND_")
 LANGUAGES = Words(Language, "LANGUAGE_")
+PRIORITIES = Words(Priority, "PRIORITY_")
 RIGHTS = Words(Rights, "RIGHTS_")
 BUCKETS = Words(Bucket.State, "STATE_")
 NOTICES = Words(Notice.State, "STATE_")

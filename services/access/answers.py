@@ -11,7 +11,7 @@ from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import pages
 from plumbing.timestamps import timestamp
 from services.access.administration import HeldPrivilege
-from services.access.caseindex import ListedCase
+from services.access.caseindex import ListedCase, Priority
 from services.access.describedcases import DescribedCase
 from services.access.domain import Decision, Path, Role, User
 from services.access.folders import Folder, Showing
@@ -30,6 +30,7 @@ SIDE_VALUES = {
     Side.GROUP: pb.SIDE_GROUP,
     Side.FACILITY: pb.SIDE_FACILITY,
 }
+PRIORITY_VALUES = {priority: pb.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
 LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
     None: pb.LANGUAGE_UNSPECIFIED,
@@ -196,6 +197,8 @@ def a_case(case: ListedCase, level: PrivilegeLevel) -> pb.Case:
         images_since=timestamp(case.late.since) if case.late else None,
         another_patient_held=summary.another_patient_held,
         written_differently=summary.written_differently,
+        assignee_login=case.assignee_login or "",
+        priority=PRIORITY_VALUES[case.priority],
     )
 
 

@@ -10,13 +10,13 @@ a user is answered one (A59).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
 from kernel.dicom import VALUES_PARTED_BY
 from kernel.ids import CaseId, DeletionId, FacilityId, MoveId, StudyId
-from kernel.reading import ReadType, Side
+from kernel.reading import DraftState, ReadType, Side
 from services.access.derived import DERIVED
 from services.access.domain import ConfirmedStudy
 from services.access.late import LateImages, late_images
@@ -30,29 +30,15 @@ from services.access.received import (
     cut_modality,
     first_values,
 )
+from services.access.status import Known, ReadingState, Status, study_status_id
 
 
-class ReadingState(StrEnum):
-    """How far a case was read, as one side sees it; a pre-read never counts (A33)."""
+class Priority(IntEnum):
+    """How soon a case is to be read (A75)."""
 
-    UNREAD = "unread"
-    PRELIMINARY = "preliminary"
-    FINAL = "final"
-    REOPENED = "reopened"
-
-
-# StudyStatusID by whether every received study had settled once, and the state of the reading (A55). What was
-# reported stays so when more images come.
-STUDY_STATUS_ID: Mapping[tuple[bool, ReadingState], str] = {
-    (False, ReadingState.UNREAD): "IN_TRANSMIT",
-    (True, ReadingState.UNREAD): "READY_TO_READ",
-    (False, ReadingState.PRELIMINARY): "PRELIMINARY",
-    (True, ReadingState.PRELIMINARY): "PRELIMINARY",
-    (False, ReadingState.FINAL): "FINAL",
-    (True, ReadingState.FINAL): "FINAL",
-    (False, ReadingState.REOPENED): "IN_TRANSMIT",
-    (True, ReadingState.REOPENED): "READY_TO_READ",
-}
+    NORMAL = 0
+    URGENT = 1
+    STAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +73,15 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class AtLock:
+    """How the reading stood when its lock began."""
+
+    state: ReadingState
+    draft: DraftState
+    read_types: frozenset[ReadType]
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """The reading of a case as one side sees it.
 
@@ -95,6 +90,7 @@ class Projection:
         reported_at: when the last of them was signed.
         instance_count: how many instances the case had at the last signature that counts for the side; None
             if nobody knows.
+        draft: whose draft is newer than the last public report; the facility is told of none.
     """
 
     state: ReadingState = ReadingState.UNREAD
@@ -102,19 +98,110 @@ class Projection:
     read_types: frozenset[ReadType] = frozenset()
     reported_at: datetime | None = None
     instance_count: int | None = None
+    draft: DraftState = DraftState.NONE
 
 
 NOT_READ = Projection()
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """Of a report, who signed it as what and when."""
+
+    read_type: ReadType
+    author_login: str
+    completed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """Reporting's snapshot of the reading of a case, by side; `drafted` is part of neither."""
+    """Reporting's snapshot of the reading of a case, by side.
+
+    Attributes:
+        drafted: whether anybody keeps an unsigned text.
+        at_lock: how the group's projection stood when the lock began; None without a lock, and where
+            reporting does not know.
+        signed: every report; none from a reporting of the version before.
+    """
 
     case_id: CaseId
     projections: Mapping[Side, Projection]
     version: int
     drafted: bool = False
+    at_lock: AtLock | None = None
+    signed: tuple[Signed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What of the entry of a case follows its reading and its assignment, as filters ask for it (A59, A64).
+
+    Attributes:
+        reported_types: as the filter language writes them, sorted.
+        locked_by: login of who holds the lock until `locked_until`; empty without one.
+        status_at_lock, reported_types_at_lock: as the group knew them when the lock began: so they count for
+            its holder. Who assigns the case meanwhile, and images that settle, count as they are now.
+    """
+
+    status_group: Status
+    status_facility: Status
+    reported_types_group: tuple[str, ...]
+    reported_types_facility: tuple[str, ...]
+    locked_by: str = ""
+    locked_until: datetime | None = None
+    status_at_lock: Status | None = None
+    reported_types_at_lock: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who is to read a case, by login, and since when."""
+
+    assignee_login: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReading:
+    """What is kept of a case that its status depends on.
+
+    Attributes:
+        projections: by side; of a side of which nothing was heard there is none.
+        at_lock: as in Reading.
+    """
+
+    settled: bool
+    assignment: Assignment | None
+    projections: Mapping[Side, Projection]
+    at_lock: AtLock | None = None
+
+    def followed(self) -> Followed:
+        """What follows from it."""
+        group, facility = (self.projections.get(side, NOT_READ) for side in (Side.GROUP, Side.FACILITY))
+        followed = Followed(
+            self._status(Side.GROUP, group),
+            self._status(Side.FACILITY, facility),
+            _words(group.read_types),
+            _words(facility.read_types),
+        )
+        if group.lock is None:
+            return followed
+        stood = self.at_lock or group  # as it is now where reporting does not know
+        return replace(
+            followed,
+            locked_by=group.lock.holder_login,
+            locked_until=group.lock.ends_at,
+            status_at_lock=self._status(Side.GROUP, stood),
+            reported_types_at_lock=_words(stood.read_types),
+        )
+
+    def _status(self, side: Side, stood: Projection | AtLock) -> Status:
+        known = Known(self.settled, stood.state, stood.draft, self.assignment is not None)
+        return study_status_id(known.to(side))
+
+
+def _words(read_types: Iterable[ReadType]) -> tuple[str, ...]:
+    return tuple(sorted(read_type.name for read_type in read_types))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +401,9 @@ class Position:
 class ListedCase:
     """A case as a worklist shows it to one side.
 
-    `images_since`: since when access knows of images that its report has not seen.
+    Attributes:
+        images_since: since when access knows of images that its report has not seen.
+        assignee_login: of who is to read it; shown to the group only (A59).
     """
 
     case_id: CaseId
@@ -326,6 +415,8 @@ class ListedCase:
     summary: CaseSummary
     reading: Projection
     images_since: datetime | None = None
+    assignee_login: str | None = None
+    priority: Priority = Priority.NORMAL
 
     @property
     def late(self) -> LateImages | None:
@@ -333,8 +424,12 @@ class ListedCase:
         return late_images(self.summary.instance_count, self.reading.instance_count, self.images_since)
 
     @property
-    def study_status_id(self) -> str:
-        return STUDY_STATUS_ID[self.summary.settled, self.reading.state]
+    def study_status_id(self) -> Status:
+        """From what the side is shown of it."""
+        reading = self.reading
+        return study_status_id(
+            Known(self.summary.settled, reading.state, reading.draft, self.assignee_login is not None)
+        )
 
     def at(self, now: datetime) -> "ListedCase":
         """The case as it is at an instant: a lock that has ended is none."""

@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
-from kernel.reading import Side
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
@@ -17,9 +16,7 @@ from services.access.caseindex import (
     Deletion,
     Entry,
     IndexedCase,
-    Lock,
     Placement,
-    Reading,
 )
 from services.access.derived import Derived
 from services.access.domain import ConfirmedStudy
@@ -132,64 +129,6 @@ class CaseStore(Transaction):
             ],
         )
 
-    async def save_reading(self, reading: Reading) -> None:
-        """Inserts or replaces what is kept of a reading, unless that is as new.
-
-        A reporting of the version before tells no count: the known one stays.
-        """
-        await self.connection.executemany(
-            """
-            insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
-                lock_ends_at, read_types, reported_at, drafted, instance_count)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-            on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
-                lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
-                lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
-                reported_at = excluded.reported_at, drafted = excluded.drafted,
-                instance_count = coalesce(excluded.instance_count, readings.instance_count),
-                images_since = case when excluded.instance_count > readings.instance_count then null
-                    else readings.images_since end
-            where readings.version < excluded.version
-            """,
-            [
-                (
-                    reading.case_id,
-                    side,
-                    reading.version,
-                    projection.state,
-                    lock.holder_login if (lock := projection.lock) else None,
-                    lock.holder_name if lock else None,
-                    lock.ends_at if lock else None,
-                    sorted(projection.read_types),
-                    projection.reported_at,
-                    reading.drafted,
-                    projection.instance_count,
-                )
-                for side, projection in sorted(reading.projections.items())
-            ],
-        )
-
-    async def mark_late_images(self, case_id: CaseId) -> int | None:
-        """Keeps since when a locked case has more instances than at its report, for each side.
-
-        Answers the version of the case if a side did not know it before; else None.
-        """
-        rows = await self.connection.fetch(
-            """
-            update readings set images_since = case when now.is_late then $2::timestamptz end
-            from (
-                select c.version, r.side, coalesce(c.instance_count > r.instance_count, false) as is_late
-                from cases c join readings r using (case_id) where case_id = $1
-            ) now
-            where readings.case_id = $1 and readings.side = now.side
-                and (readings.images_since is not null) <> now.is_late
-            returning now.version, now.is_late
-            """,
-            case_id,
-            self.now,
-        )
-        return next((row["version"] for row in rows if row["is_late"]), None)
-
     async def forget_case(self, case_id: CaseId) -> bool:
         """Whether it was known."""
         await self.connection.execute("delete from readings where case_id = $1", case_id)
@@ -198,18 +137,6 @@ class CaseStore(Transaction):
         return status == "DELETE 1"
 
     # Deletion
-
-    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None:
-        """The lock that reporting last told of to a side, whether or not it has ended."""
-        row = await self.connection.fetchrow(
-            """
-            select lock_holder_login, lock_holder_name, lock_ends_at from readings
-            where case_id = $1 and side = $2 and lock_ends_at is not null
-            """,
-            case_id,
-            side,
-        )
-        return Lock(*row) if row else None
 
     async def deletion(self, deletion_id: DeletionId) -> Deletion | None:
         row = await self.connection.fetchrow("select * from deletions where deletion_id = $1", deletion_id)
@@ -329,9 +256,16 @@ class CaseStore(Transaction):
         )
 
     async def stale_readings(self, versions: Mapping[UUID, int]) -> list[CaseId]:
-        """Those of which an older version is known, or none."""
+        """Those of which an older version is known, or none, or the version before has heard the newest."""
         return await self._stale(
-            "left join readings known on known.case_id = told.id", "known.version", versions
+            """
+            left join readings known on known.case_id = told.id
+            left join cases c on c.case_id = told.id and c.status_group is not null
+            """,
+            """
+            case when c.case_id is null or known.derived_version = known.version then known.version end
+            """,
+            versions,
         )
 
     async def _stale(self, join: str, version: str, versions: Mapping[UUID, int]) -> list[Any]:

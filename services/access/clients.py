@@ -8,14 +8,15 @@ import grpc
 from kernel.dicom import MAX_CHARACTERS
 from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, MoveId, StudyId
-from kernel.reading import ReadType, Side
+from kernel.reading import DraftState, ReadType, Side
 from plumbing import answers
 from services.access.caseindex import (
+    AtLock,
     Lock,
     Placement,
     Projection,
     Reading,
-    ReadingState,
+    Signed,
 )
 from services.access.domain import ConfirmedStudy, Facility
 from services.access.received import (
@@ -30,6 +31,7 @@ from services.access.received import (
     cut_modality,
     cut_name,
 )
+from services.access.status import ReadingState
 from wire.access.v1 import access_pb2
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.reporting.v1 import reporting_pb2, reporting_pb2_grpc
@@ -41,6 +43,12 @@ _READING_STATES: dict[int, ReadingState] = {
     _State.STATE_PRELIMINARY: ReadingState.PRELIMINARY,
     _State.STATE_FINAL: ReadingState.FINAL,
     _State.STATE_REOPENED: ReadingState.REOPENED,
+}
+_DraftState = reporting_pb2.DescribeReadingResponse.DraftState
+_DRAFT_STATES: dict[int, DraftState] = {
+    _DraftState.DRAFT_STATE_UNSPECIFIED: DraftState.NONE,
+    _DraftState.DRAFT_STATE_DICTATED: DraftState.DICTATED,
+    _DraftState.DRAFT_STATE_TRANSCRIBED: DraftState.TRANSCRIBED,
 }
 _READ_TYPES: dict[int, ReadType] = {
     access_pb2.ReadType.Value(f"READ_TYPE_{read_type.name}"): read_type for read_type in ReadType
@@ -190,6 +198,11 @@ class ReportingClient:
             projections={side: _projection(projection) for side, projection in sides.items()},
             version=answer.version,
             drafted=answer.drafted,
+            at_lock=_at_lock(answer.group.at_lock) if answer.group.HasField("at_lock") else None,
+            signed=tuple(
+                Signed(_READ_TYPES[each.read_type], each.author_login, answers.instant(each, "completed_at"))
+                for each in answer.group.reports
+            ),
         )
 
     async def reading_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
@@ -210,6 +223,15 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
         if projection.HasField("reported_at")
         else None,
         instance_count=projection.instance_count if projection.HasField("instance_count") else None,
+        draft=_DRAFT_STATES[projection.draft],
+    )
+
+
+def _at_lock(stood: reporting_pb2.DescribeReadingResponse.AtLock) -> AtLock:
+    return AtLock(
+        _READING_STATES[stood.state],
+        _DRAFT_STATES[stood.draft],
+        frozenset(_READ_TYPES[read_type] for read_type in stood.read_types),
     )
 
 

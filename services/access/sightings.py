@@ -19,21 +19,14 @@ import asyncpg
 import msgspec
 
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, UserId
-from kernel.reading import ReadType
+from kernel.reading import Side
 from plumbing.db import Transaction
 from services.access.active import gives_sight, is_active
-from services.access.caseindex import (
-    NOT_READ,
-    CaseSummary,
-    ListedCase,
-    Lock,
-    Position,
-    Projection,
-    ReadingState,
-)
+from services.access.caseindex import CaseSummary, ListedCase, Position, Priority
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Sighting
 from services.access.folders import Place, Showing
 from services.access.late import late_images
+from services.access.readingstore import PROJECTION, projection
 from services.access.received import LISTED, ReceivedStudy, StudyAttributes, StudyOfSeries
 
 _GIVES_SIGHT = gives_sight(now="$5", session="$6")
@@ -158,14 +151,13 @@ _LIST = f"""
         order by received_at desc, case_id desc limit $9
     )
     select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
-        sighted.*,
-        r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at,
-        r.instance_count as reported_count, r.images_since
+        sighted.*, a.login as assignee_login, {PROJECTION}, r.images_since
     from users u
     cross join revision
     left join (page join {_SIGHTED} using (case_id)) on {_SHOWN}
     left join facilities f on f.facility_id = sighted.facility_id
     left join readings r on r.case_id = sighted.case_id and r.side = $11
+    left join users a on a.user_id = sighted.assignee_id and $11 = '{Side.GROUP}'
     where u.login = $1
     order by sighted.received_at desc, sighted.case_id desc
 """
@@ -459,19 +451,8 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             another_patient_held=row["another_patient_held"],
             written_differently=tuple(row["written_differently"]),
         ),
-        reading=_projection(row),
+        reading=projection(row),
         images_since=row["images_since"],
-    )
-
-
-def _projection(row: asyncpg.Record) -> Projection:
-    if row["state"] is None:
-        return NOT_READ
-    ends_at = row["lock_ends_at"]
-    return Projection(
-        state=ReadingState(row["state"]),
-        lock=Lock(row["lock_holder_login"], row["lock_holder_name"], ends_at) if ends_at else None,
-        read_types=frozenset(map(ReadType, row["read_types"])),
-        reported_at=row["reported_at"],
-        instance_count=row["reported_count"],
+        assignee_login=row["assignee_login"],
+        priority=Priority(row["priority"]),
     )

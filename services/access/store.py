@@ -34,6 +34,7 @@ from services.access.domain import (
 from services.access.explainstore import ExplainStore
 from services.access.folderstore import FolderStore
 from services.access.patientstore import PatientStore
+from services.access.readingstore import ReadingStore
 from services.access.sightings import Sightings
 
 _PERMISSIONS = """coalesce((
@@ -62,7 +63,9 @@ _COMPILED = f"""
 """
 
 
-class AccessTransaction(Sightings, CaseStore, BucketStore, FolderStore, PatientStore, ExplainStore):
+class AccessTransaction(
+    Sightings, CaseStore, ReadingStore, BucketStore, FolderStore, PatientStore, ExplainStore
+):
     """A transaction over access's database."""
 
     async def record(

@@ -18,7 +18,9 @@ from kernel.reading import PrivilegeLevel, Side
 from services.access import patients
 from services.access.caseindex import (
     Entry,
+    Followed,
     IndexedCase,
+    KeptReading,
     ListedCase,
     Placement,
     Position,
@@ -106,6 +108,8 @@ class Transaction(patients.Transaction, Protocol):
     async def forget_case(self, case_id: CaseId) -> bool: ...
     async def save_reading(self, reading: Reading) -> None: ...
     async def mark_late_images(self, case_id: CaseId) -> int | None: ...
+    async def kept_reading(self, case_id: CaseId) -> KeptReading | None: ...
+    async def save_followed(self, case_id: CaseId, followed: Followed) -> None: ...
     async def end_showings(self, case_id: CaseId) -> tuple[Sequence[UserId], Sequence[FolderId]]: ...
     async def end_shares(self, case_id: CaseId) -> Sequence[BucketId]: ...
     async def expect_studies(self, case_id: CaseId, study_ids: Sequence[StudyId]) -> None: ...
@@ -358,6 +362,7 @@ class CaseIndex:
             return
         heard = known.hear(snapshots.placement, snapshots.studies)
         if heard == known:
+            await self._follow(transaction, case_id)
             return
         await self._save(transaction, heard)
         if heard.placement.last_move_id:
@@ -380,6 +385,12 @@ class CaseIndex:
             if filing:
                 await patients.leave(transaction, filing.left)
             await self._mark_late_images(transaction, entry.case_id)
+            await self._follow(transaction, entry.case_id)
+
+    async def _follow(self, transaction: Transaction, case_id: CaseId) -> None:
+        """Keeps what follows from the reading in the row of the case, as filters ask for it (A64)."""
+        if (kept := await transaction.kept_reading(case_id)) is not None:
+            await transaction.save_followed(case_id, kept.followed())
 
     async def _mark_late_images(self, transaction: Transaction, case_id: CaseId) -> None:
         """Says once that a case has images that its report has not seen, whatever was heard first."""
@@ -447,6 +458,7 @@ class CaseIndex:
         if reading is not None and await transaction.hold_case(reading.case_id):
             await transaction.save_reading(reading)
             await self._mark_late_images(transaction, reading.case_id)
+            await self._follow(transaction, reading.case_id)
 
     async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:
         """What routing says of a facility."""

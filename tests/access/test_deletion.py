@@ -14,9 +14,10 @@ from kernel.ids import BucketId, CaseId, DeletionId, StudyId
 from kernel.reading import PrivilegeLevel, ReadType
 from plumbing.healing import heal
 from services.access.buckets import Grant, Share
-from services.access.caseindex import Deletion, Projection, ReadingState
+from services.access.caseindex import Deletion, Projection
 from services.access.domain import BEING_DELETED, NO_SIGHT, Facility, Permission, PermissionGrant, User
 from services.access.received import StudyAttributes
+from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON

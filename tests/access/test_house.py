@@ -12,6 +12,7 @@ FOLDER = ROOT / "services" / "access"
 STORES = {
     "store.py",
     "casestore.py",
+    "readingstore.py",
     "sightings.py",
     "bucketstore.py",
     "folderstore.py",
@@ -24,7 +25,7 @@ READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE
 # What reads or writes cases and answers no user: the index itself, writes behind `owning_facility` or behind
 # `check_many`, what is told only to who administers the facility of the case, what sharing and notify ask for
 # themselves, and where cases are that somebody else is shown.
-INDEX_KEEPING = {"casestore.py", "movestore.py", "patientstore.py"}
+INDEX_KEEPING = {"casestore.py", "movestore.py", "patientstore.py", "readingstore.py"}
 BEHIND_OWNING_FACILITY = {
     "put_in_folder",
     "is_in_folder",

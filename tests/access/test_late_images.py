@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.reading import PrivilegeLevel, ReadType
-from services.access.caseindex import NOT_READ, IndexedCase, Placement, Projection, Reading, ReadingState
+from services.access.caseindex import NOT_READ, IndexedCase, Placement, Projection, Reading
 from services.access.domain import Facility, Role, User
 from services.access.late import LateImages
 from services.access.received import FIRST_PART, ReceivedStudy
+from services.access.status import ReadingState
 from tests.access.builders import a_facility, a_part, a_placement, a_reading, a_study, confirmed
 from tests.access.conftest import Access, start
 from tests.clocks import NOON

@@ -25,10 +25,11 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.tokens import Verifier, mint
 from services.access import api
-from services.access.caseindex import NOT_READ, Projection, Reading, ReadingState
+from services.access.caseindex import NOT_READ, Projection, Reading
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
+from services.access.status import ReadingState
 from tests.access.builders import a_facility, a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, start
 from tests.clocks import NOON

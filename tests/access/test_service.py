@@ -135,7 +135,7 @@ async def test_how_far_a_case_was_read_comes_to_the_worklist_of_each_side(servic
     await service.say(ReadingChanged(case_id, 2))
 
     async def is_final() -> bool:
-        return {case.study_status_id for case in await service.listed("tim")} == {"FINAL"}
+        return {case.study_status_id for case in await service.listed("tim")} == {"READ"}
 
     await eventually(is_final)
     (here,) = await service.listed("tim")
@@ -196,6 +196,8 @@ async def test_a_decision_tells_images_reports_ways_and_studies(service: Service
             facility_id=facility_id,
             user_version=2,
             user_name="jane",
+            user_id=jane.user_id,
+            role=pb.ROLE_RADIOLOGIST,
             own_level=pb.LEVEL_REPORT,
             own_read_types=[pb.READ_TYPE_FINAL],
             studies=[

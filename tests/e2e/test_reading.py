@@ -95,7 +95,8 @@ async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     assert isinstance(await refusal(locks(MARSH)(world, case.case_id)), Conflict)
 
     await drafts(VOS, "nodule?")(world, case.case_id)
-    await obtain(world, case, GROUP, *held, "draft of Dr Eva Vos “nodule?”")
+    dictated = ("DICTATED, locked by Dr Eva Vos", "lock of Dr Eva Vos")
+    await obtain(world, case, GROUP, *dictated, "draft of Dr Eva Vos “nodule?”")
     await obtain(world, case, FACILITY, *held)
 
     pre_read = "report pre-read of Dr Eva Vos “nodule”"
@@ -106,21 +107,21 @@ async def test_a_case_is_pre_read_then_read_and_each_side_obtains_its_own(
     preliminary = "report preliminary of Dr Iris Marsh “first look”"
     await locks(MARSH)(world, case.case_id)
     await completes(MARSH, PRELIMINARY, "first look")(world, case.case_id)
-    await obtain(world, case, GROUP, "PRELIMINARY, preliminary, pre-read", pre_read, preliminary)
-    await obtain(world, case, FACILITY, "PRELIMINARY, preliminary", preliminary)
+    await obtain(world, case, GROUP, "READ, preliminary, pre-read", pre_read, preliminary)
+    await obtain(world, case, FACILITY, "READ, preliminary", preliminary)
 
     final = "report final of Dr Iris Marsh “nodule, benign”"
     await locks(MARSH)(world, case.case_id)
     await completes(MARSH, FINAL, "nodule, benign")(world, case.case_id)
-    await obtain(world, case, GROUP, "FINAL, preliminary, final, pre-read", pre_read, preliminary, final)
-    await obtain(world, case, FACILITY, "FINAL, preliminary, final", preliminary, final)
+    await obtain(world, case, GROUP, "READ, preliminary, final, pre-read", pre_read, preliminary, final)
+    await obtain(world, case, FACILITY, "READ, preliminary, final", preliminary, final)
 
     marsh = await world.acting_as(MARSH.login)
     *_, last = await reports(world, OKAFOR, case)
     addendum = AddAddendumRequest(case_id=case.case_id, report_id=last.report_id, text="6 mm")
     await marsh.reporting.AddAddendum(addendum)
     added = (preliminary, final, "addendum final of Dr Iris Marsh “6 mm”")
-    await obtain(world, case, FACILITY, "FINAL, preliminary, final", *added)
+    await obtain(world, case, FACILITY, "READ, preliminary, final", *added)
     await marsh.reporting.Reopen(ReopenRequest(case_id=case.case_id))
     await obtain(world, case, FACILITY, "READY_TO_READ, preliminary, final", *added)
 
@@ -150,7 +151,7 @@ async def test_who_loses_the_right_while_he_reads_keeps_his_text_as_a_draft(
         await set_level(world, VOS, LEVEL_REPORT)
 
     assert isinstance(refused, Denied)
-    await obtain(world, case, GROUP, "READY_TO_READ", "draft of Dr Eva Vos “written before”")
+    await obtain(world, case, GROUP, "DICTATED", "draft of Dr Eva Vos “written before”")
     await obtain(world, case, FACILITY, "READY_TO_READ")
 
 
@@ -225,7 +226,7 @@ async def test_two_cases_that_differ_only_by_a_pre_read(reading: World, tmp_path
     for case in (having, without):
         await locks(MARSH)(world, case.case_id)
         await completes(MARSH, FINAL, "benign")(world, case.case_id)
-    await compare("FINAL, final", "report final of Dr Iris Marsh “benign”")
+    await compare("READ, final", "report final of Dr Iris Marsh “benign”")
     for case in (having, without):
         await reader.reporting.Reopen(ReopenRequest(case_id=case.case_id))
     await compare("READY_TO_READ, final", "report final of Dr Iris Marsh “benign”")

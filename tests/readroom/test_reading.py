@@ -39,7 +39,7 @@ def test_a_case_is_locked_drafted_completed_added_to_and_reopened(ward: Ward) ->
     read = [("report", "final", "benign"), ("addendum", "final", "6 mm")]
     assert ward.shown("ivy") == [("report", "pre-read", "nodule"), *read]
     assert ward.shown("rowan") == read
-    assert until(lambda: ward.listed("rowan", "study_status_id") == "FINAL", 10.0)
+    assert until(lambda: ward.listed("rowan", "study_status_id") == "READ", 10.0)
     assert ward.listed("rowan", "reported_read_types") == ["final"]
     assert ward.listed("marsh", "reported_read_types") == ["final", "pre-read"]
     assert ward.reading("marsh", "reopen").code == 0
@@ -72,7 +72,7 @@ def test_images_that_come_after_a_report_are_marked_until_a_report_has_seen_them
     assert marked(2, "ivy", "rowan")
     for login in ("ivy", "rowan"):
         assert ("new images", None, "2 images have come since the report") in ward.shown(login)
-    assert ward.listed("rowan", "study_status_id") == "FINAL"
+    assert ward.listed("rowan", "study_status_id") == "READ"
 
     ward.reading("marsh", "addendum", final["report_id"], "--text", "nor do the new ones show more")
     assert marked(None, "ivy", "rowan")

@@ -3,12 +3,13 @@
 import asyncio
 from pathlib import Path
 
-from demo.cast import ADMIN, CENTRAL, MODALITY, VOS
+from demo.cast import ADMIN, CENTRAL, MARSH, MODALITY, VOS
 from demo.dicom_files import SyntheticCT, uid, written_as
 from demo.modality import PynetdicomModality
 from demo.world import World
 from tests.e2e.test_journey import seen
 from tests.upgrade.archive import Story
+from tests.upgrade.kinds import MANY
 from tests.upgrade.story import MIXED, READ, fetches
 from tests.wait import eventually
 from wire.routing.v1.routing_pb2 import Held, ListHeldRequest
@@ -18,6 +19,7 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
     """To studies of the version before come images of another institution, of another patient, and late ones.
 
     Of what was reported under the version before nobody knows how many images it had: the upgrade counts.
+    Of what was drafted under it reporting tells anew, for the version before told of no draft.
     """
     before = len(await _held(world))
     await _send_one_more(world, READ, folder, InstitutionName="Another")
@@ -37,11 +39,16 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
         assert case.patient_name == study.patient_name
         await fetches(world, VOS.login, study, story, folder / f"{study.name}-further")
 
+    async def its_draft_waits() -> bool:
+        case = await world.case(MARSH.login, MANY.study.study_instance_uid)
+        return case is not None and case.study_status_id == "DICTATED"
+
+    await eventually(its_draft_waits)
     await _send_one_more(world, READ, folder, "late")
 
     async def it_is_marked() -> bool:
         case = await world.case(VOS.login, READ.study_instance_uid)
-        return case is not None and (case.images_since_report, case.study_status_id) == (1, "FINAL")
+        return case is not None and (case.images_since_report, case.study_status_id) == (1, "READ")
 
     await eventually(it_is_marked)
 

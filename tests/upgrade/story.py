@@ -54,7 +54,7 @@ from readroom.fetch import fetch_case
 from tests.e2e.silent import Silent
 from tests.e2e.test_journey import seen, send, small
 from tests.upgrade.archive import Story
-from tests.upgrade.kinds import MANY, TWIN, play_kinds, the_kinds_are_there
+from tests.upgrade.kinds import MANY, TWIN, as_said_today, play_kinds, the_kinds_are_there
 from tests.wait import eventually
 from wire.access.v1.access_pb2 import SaveUserRequest
 from wire.audit.v1.audit_pb2 import VerifyAuditRequest
@@ -200,7 +200,7 @@ async def _what_was_read_and_shared_is_there(world: World, story: Story, folder:
         ) -> bool:
             obtained = await Obtained.by(world, person, READ.study_instance_uid)
             written = (*pre_reads, PRELIMINARY_REPORT, FINAL_REPORT)
-            return obtained.told == (f"FINAL, preliminary, final{types}", *written)
+            return as_said_today(obtained) == (f"READ, preliminary, final{types}", *written)
 
         await eventually(the_last_fact_is_heard)
     brandt = await world.acting_as(BRANDT.login)
@@ -263,7 +263,7 @@ async def _the_story_goes_on(world: World, folder: Path) -> None:
 
     async def shown() -> bool:
         obtained = await Obtained.by(world, VOS, NEW.study_instance_uid)
-        return obtained.case.study_status_id == "FINAL" and not obtained.case.lock_holder_name
+        return as_said_today(obtained)[0].startswith("READ") and not obtained.case.lock_holder_name
 
     await eventually(shown)
     deletion = (await moor.ingest.DeleteStudy(DeleteStudyRequest(case_id=case.case_id))).deletion

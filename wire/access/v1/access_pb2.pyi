@@ -224,6 +224,34 @@ PATH_SHARE: Path.ValueType  # 4
 """An active bucket of theirs that holds the case (A40)."""
 Global___Path: _TypeAlias = Path  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Refused."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 1
+    """As every case until somebody says otherwise."""
+    PRIORITY_URGENT: _Priority.ValueType  # 2
+    """Before what is normal."""
+    PRIORITY_STAT: _Priority.ValueType  # 3
+    """At once."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Priority is how soon a case is to be read (A75)."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Refused."""
+PRIORITY_NORMAL: Priority.ValueType  # 1
+"""As every case until somebody says otherwise."""
+PRIORITY_URGENT: Priority.ValueType  # 2
+"""Before what is normal."""
+PRIORITY_STAT: Priority.ValueType  # 3
+"""At once."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class PermissionGrant(_message.Message):
     """PermissionGrant is a switch on an account."""
@@ -1604,6 +1632,8 @@ class Case(_message.Message):
     IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_FIELD_NUMBER: _builtins.int
     WRITTEN_DIFFERENTLY_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_LOGIN_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1635,8 +1665,10 @@ class Case(_message.Message):
     instance_count: _builtins.int
     """Instances that belong to the case."""
     study_status_id: _builtins.str
-    """`IN_TRANSMIT` while images arrive, `READY_TO_READ` once settled (A55) or reopened, then `PRELIMINARY` or
-    `FINAL` by the reports that the user's side sees; a pre-read changes nothing (A33).
+    """The first that holds (A64): `READ` with a final report, unless reopened; `IN_TRANSMIT` while images arrive and no
+    public report is there; to the group `TRANSCRIBED`, `DICTATED` with a draft that is newer than the last public
+    report and `ASSIGNED`; `READ` with another public report, unless reopened; `READY_TO_READ`. A pre-read changes
+    nothing (A33).
     """
     undistributed: _builtins.bool
     """Whether it waits at its hub for distribution by hand (A17)."""
@@ -1652,6 +1684,10 @@ class Case(_message.Message):
     """
     images_since_report: _builtins.int
     """How many of its instances came after the last report that counts for the user's side; as in Decision."""
+    assignee_login: _builtins.str
+    """Login of who is to read it; empty if nobody, and to whoever is not of the group (A59)."""
+    priority: Global___Priority.ValueType
+    """How soon it is to be read; unspecified from an access of the version before."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -1712,10 +1748,12 @@ class Case(_message.Message):
         images_since_report: _builtins.int = ...,
         images_since: _timestamp_pb2.Timestamp | None = ...,
         written_differently: _abc.Iterable[_builtins.str] | None = ...,
+        assignee_login: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
