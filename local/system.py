@@ -189,7 +189,6 @@ class LocalSystem:
             **{setting: self._address(name, edge) for edge, setting in component.ports.items()},
             "database_url": self.servers.database_url(name),
             "nats_url": self.servers.nats.url(name),
-            "cache_url": self.servers.cache_url,
             "tls_certificate": identity.certificate,
             "tls_key": identity.key,
             "tls_ca": identity.ca,
@@ -207,6 +206,7 @@ class LocalSystem:
         if name == "ingest":
             gateways = self.pki.gateway_tls(name)
             own |= {
+                "cache_url": self.servers.cache_url,
                 "pack_directory": self.data_dir / "packs",
                 "gateway_certificate": gateways.certificate,
                 "gateway_key": gateways.key,

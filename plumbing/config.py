@@ -177,7 +177,6 @@ class ServiceSettings(ReachingSettings):
         database_url: `postgresql://`; a socket's folder stands in `?host=`.
         nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`); `tls://`
             where NATS is on another machine.
-        cache_url: `redis://`, or `unix://` and the path of a socket; `rediss://` for another machine.
         tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
         token_public_key: PEM of the Ed25519 key that user tokens are verified with.
         audit_key: what audit rows are sealed with, the same for good; at least 32 characters.
@@ -191,7 +190,6 @@ class ServiceSettings(ReachingSettings):
     http_listen: Address
     database_url: DatabaseUrl
     nats_url: NatsUrl
-    cache_url: CacheUrl
     tls_certificate: FilePath
     tls_key: FilePath
     tls_ca: FilePath

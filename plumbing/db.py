@@ -80,6 +80,7 @@ class Transaction:
         connection: for the SQL of the subclass. It gives `jsonb` as text.
         now: the time at which the transaction began.
         said: whether a fact was said in it.
+        asked: whether something waits for its delivery because of it.
     """
 
     def __init__(self, connection: "Connection", *, now: datetime, new_id: NewId) -> None:
@@ -87,6 +88,7 @@ class Transaction:
         self.now = now
         self.new_id = new_id
         self.said = False
+        self.asked = False
 
     async def say(self, *facts: Fact) -> None:
         """Puts facts into the outbox: they are published after the commit, or never said at all."""
@@ -158,10 +160,12 @@ class Database(Generic[T]):
 
     Attributes:
         spoke: set after a commit that said something; the relay waits for it.
+        asked: set after a commit because of which a delivery waits; its senders wait for it.
     """
 
     def __init__(self, pool: "Pool", transaction: type[T], *, clock: Clock, new_id: NewId, size: int) -> None:
         self.spoke = asyncio.Event()
+        self.asked = asyncio.Event()
         self._pool = pool
         self._transaction = transaction
         self._clock = clock
@@ -218,6 +222,8 @@ class Database(Generic[T]):
             await database_transaction.commit()
         if transaction.said:
             self.spoke.set()
+        if transaction.asked:
+            self.asked.set()
 
     @asynccontextmanager
     async def statements(self) -> AsyncIterator[T]:

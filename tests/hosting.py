@@ -37,7 +37,6 @@ async def hosted(
         "HTTP_LISTEN": "127.0.0.1:0",
         "DATABASE_URL": database_url,
         "NATS_URL": servers.nats.url(name),
-        "CACHE_URL": servers.cache_url,
         "TLS_CERTIFICATE": str(identity.certificate),
         "TLS_KEY": str(identity.key),
         "TLS_CA": str(identity.ca),

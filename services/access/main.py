@@ -10,13 +10,10 @@ from pydantic import SecretStr
 from kernel.clock import Clock, MonotonicClock
 from kernel.countries import DEFAULT
 from kernel.ids import UUID7, NewId
-from plumbing import healing, replaying, rpc, runtime, timers, verifying
-from plumbing.bus import Bus, Consumer
+from plumbing import healing, runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings
 from plumbing.db import Database
-from plumbing.outbox import Relay
-from plumbing.sealing import AuditTrail
-from plumbing.tokens import Verifier
+from plumbing.service import open_parts
 from services.access import api, events
 from services.access.administration import Users
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
@@ -54,22 +51,11 @@ async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
     revisions = RevisionTokens(settings.revision_key.get_secret_value())
-    database = await Database.connect(
-        settings.database_url.get_secret_value(),
-        AccessTransaction,
-        clock=clock,
-        new_id=new_id,
-        ca=settings.servers_ca,
-    )
-    resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
-    resources.push_async_callback(bus.close)
-    to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
-    resources.push_async_callback(to_routing.close)
-    to_ingest = rpc.connect(settings.ingest_address, "ingest", settings.tls)
-    resources.push_async_callback(to_ingest.close)
-    to_reporting = rpc.connect(settings.reporting_address, "reporting", settings.tls)
-    resources.push_async_callback(to_reporting.close)
+    parts = await open_parts(NAME, settings, AccessTransaction, clock, new_id, resources)
+    database = parts.database
+    to_routing = parts.asks("routing", settings.routing_address)
+    to_ingest = parts.asks("ingest", settings.ingest_address)
+    to_reporting = parts.asks("reporting", settings.reporting_address)
 
     questions = Questions(database, clock)
     users = Users(database, new_id)
@@ -81,11 +67,8 @@ async def build(
     index = CaseIndex(database, routing, ingest, ReportingClient(to_reporting))
     moves = Moves(database, routing, index)
 
-    trail = AuditTrail(database, NAME, settings, clock)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     api.serve(
-        server,
+        parts.server,
         questions,
         users,
         folders,
@@ -96,20 +79,13 @@ async def build(
         revisions,
         settings.text_countries,
     )
-    consumer = Consumer(bus, database, NAME, events.hearings(index, deletions), clock)
-    holds = api.holds(questions)
-    verifying.serve(server, trail, holds)
-    replaying.serve(server, consumer, holds)
-    return runtime.Application(
-        servers=[server],
+    return parts.application(
+        events.hearings(index, deletions),
+        api.holds(questions),
         tasks={
-            "relay": Relay(database, bus, clock).run,
-            "seal": trail.seal,
-            "consumer": consumer.run,
             "heal": partial(healing.run, index.kinds()),
             "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
-        ready={"database": database.ready},
     )
 
 

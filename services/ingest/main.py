@@ -12,18 +12,14 @@ from pydantic import FilePath
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
 from kernel.ids import NewId
-from plumbing import dimse, permitted, replaying, rpc, runtime, timers, verifying
+from plumbing import dimse, permitted, rpc, runtime, timers
 from plumbing.authority import CertificateAuthority
-from plumbing.bus import Bus, Consumer
 from plumbing.cache import RateWindow
 from plumbing.callers import GATEWAY_URI
-from plumbing.config import Address, ServiceSettings
-from plumbing.db import Database
-from plumbing.outbox import Relay
+from plumbing.config import Address, CacheUrl, ServiceSettings
 from plumbing.runtime import Application
-from plumbing.sealing import AuditTrail
+from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
-from plumbing.tokens import Verifier
 from services.ingest import events
 from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient, RoutingClient
@@ -54,6 +50,8 @@ class Settings(ServiceSettings):
             where it is not the address listened on.
         called_ae_title: the one title this server answers to.
         access_address, routing_address: where access and routing are.
+        cache_url: where the processes of ingest count together what a gateway asks for. `redis://`, or `unix://`
+            and the path of a socket; `rediss://` for another machine.
         settle_after_s: quiet before a study is called settled, at facilities that have no length of their own
             (A55).
         max_instance_bytes: larger data sets are refused.
@@ -83,6 +81,7 @@ class Settings(ServiceSettings):
     called_ae_title: str = "READROOM"
     access_address: Address
     routing_address: Address
+    cache_url: CacheUrl
     settle_after_s: float = 5.0
     max_instance_bytes: int = 8 << 30
     private_classes: bool = True
@@ -117,24 +116,13 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
 
     packs = Packs(settings.pack_directory, new_id)
     resources.callback(packs.close)
-    database = await Database.connect(
-        settings.database_url.get_secret_value(),
-        IngestTransaction,
-        clock=clock,
-        new_id=new_id,
-        ca=settings.servers_ca,
-        pool_size=16,
-    )
-    resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
-    resources.push_async_callback(bus.close)
+    parts = await open_parts(NAME, settings, IngestTransaction, clock, new_id, resources, pool_size=16)
+    database = parts.database
     rates = RateWindow(settings.cache_url.get_secret_value(), clock, settings.servers_ca)
     resources.push_async_callback(rates.close)
-    channel = rpc.connect(settings.access_address, "access", settings.tls)
-    resources.push_async_callback(channel.close)
+    channel = parts.asks("access", settings.access_address)
     access = AccessClient(channel)
-    to_routing = rpc.connect(settings.routing_address, "routing", settings.tls)
-    resources.push_async_callback(to_routing.close)
+    to_routing = parts.asks("routing", settings.routing_address)
 
     enrolments = Enrolments(database, access, authority, new_id, GATEWAY_URI)
     gateways = Gateways(database, access, rates, limits, new_id, clock, events.TRANSFERS_REFUSED.inc)
@@ -169,9 +157,6 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     # In a thread: ending associations still ask this event loop.
     resources.push_async_callback(asyncio.to_thread, acceptor.stop)
 
-    trail = AuditTrail(database, NAME, settings, clock)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
     addresses = Addresses(
         settings.dicom_public_address or settings.dicom_listen,
         settings.gateway_public_address or settings.gateway_listen,
@@ -179,7 +164,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         authority.certificate_pem.decode(),
     )
     serve(
-        server,
+        parts.server,
         enrolments,
         gateways,
         studies,
@@ -190,25 +175,20 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         deletions,
         addresses,
     )
-    consumer = Consumer(bus, database, NAME, events.hearings(deletions), clock)
-    holds = permitted.asks(channel)
-    verifying.serve(server, trail, holds)
-    replaying.serve(server, consumer, holds)
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
     serve_gateways(gateway_server, gateways)
-    return Application(
-        servers=[server, gateway_server],
+    return parts.application(
+        events.hearings(deletions),
+        permitted.asks(channel),
+        servers=[gateway_server],
         tasks={
-            "relay": Relay(database, bus, clock).run,
-            "seal": trail.seal,
-            "consumer": consumer.run,
             "deletions": partial(events.look_after_deletions, deletions),
             "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
             "studies": partial(
                 events.look_after_studies, studies, gateways, OpenAssociations(acceptor, listener)
             ),
         },
-        ready={"database": database.ready, "listener": acceptor.ready, "disk": packs.ready},
+        ready={"listener": acceptor.ready, "disk": packs.ready},
     )
 
 

@@ -22,21 +22,18 @@ from kernel.countries import DEFAULT
 from kernel.delivery import Undelivered
 from kernel.ids import NewId
 from kernel.language import Language
-from plumbing import delivering, healing, permitted, replaying, rpc, runtime, timers, verifying
-from plumbing.bus import Bus, Consumer
+from plumbing import delivering, healing, permitted, runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings, listed
 from plumbing.delivering import Sender
-from plumbing.outbox import Relay
 from plumbing.remote import is_loopback
-from plumbing.sealing import AuditTrail
-from plumbing.tokens import Verifier
+from plumbing.service import open_parts
 from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
 from services.notify.clients import AccessClient, SharingClient
 from services.notify.domain import mailbox
 from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
-from services.notify.store import NotifyDatabase
+from services.notify.store import NotifyTransaction
 from services.notify.usecases import NAME, Codes, Letters, Notices, Office
 
 
@@ -116,16 +113,10 @@ class Settings(ServiceSettings):
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    database = await NotifyDatabase.open(
-        settings.database_url.get_secret_value(), clock=clock, new_id=new_id, ca=settings.servers_ca
-    )
-    resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
-    resources.push_async_callback(bus.close)
-    to_access = rpc.connect(settings.access_address, "access", settings.tls)
-    resources.push_async_callback(to_access.close)
-    to_sharing = rpc.connect(settings.sharing_address, "sharing", settings.tls)
-    resources.push_async_callback(to_sharing.close)
+    parts = await open_parts(NAME, settings, NotifyTransaction, clock, new_id, resources, pool_size=16)
+    database = parts.database
+    to_access = parts.asks("access", settings.access_address)
+    to_sharing = parts.asks("sharing", settings.sharing_address)
     host, _, port = settings.smtp_address.rpartition(":")
     mail = MailServer(
         host.strip("[]"),
@@ -157,27 +148,17 @@ async def build(
     letters = Letters(sharing, access, press, clock, office)
     sender = Sender("notice", database, letters.write, mail, notices.settled)
 
-    trail = AuditTrail(database, NAME, settings, clock)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, notices, Codes(texts, press))
-    consumer = Consumer(bus, database, NAME, events.hearings(notices, reminders), clock)
-    holds = permitted.asks(to_access)
-    verifying.serve(server, trail, holds)
-    replaying.serve(server, consumer, holds)
-    return runtime.Application(
-        servers=[server],
+    api.serve(parts.server, notices, Codes(texts, press))
+    return parts.application(
+        events.hearings(notices, reminders),
+        permitted.asks(to_access),
         tasks={
-            "relay": Relay(database, bus, clock).run,
-            "seal": trail.seal,
-            "consumer": consumer.run,
             "send": partial(delivering.run, sender, database.asked, events.SENDERS),
             "plan": partial(events.plan, reminders),
             "heal": partial(healing.run, reminders.kinds()),
             "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },
-        ready={"database": database.ready},
     )
 
 

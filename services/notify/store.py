@@ -1,18 +1,14 @@
 """Notify's tables: notices, and the privileges that will expire."""
 
-from asyncio import Event as Signal
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from kernel.clock import Clock
 from kernel.delivery import State
-from kernel.ids import BucketId, FacilityId, NewId, NoticeId, UserId
+from kernel.ids import BucketId, FacilityId, NoticeId, UserId
 from plumbing import db
 from plumbing.delivering import Queue
 from services.notify.domain import (
@@ -29,15 +25,7 @@ _QUEUE = Queue("notices", "notice_id")
 
 
 class NotifyTransaction(db.Transaction):
-    """A transaction over notify's database.
-
-    Attributes:
-        asked: whether a notice waits because of it.
-    """
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.asked = False
+    """A transaction over notify's database."""
 
     # Notices
 
@@ -231,34 +219,6 @@ class NotifyTransaction(db.Transaction):
             expiring.facility_id,
             expiring.last_days,
         )
-
-
-class NotifyDatabase(db.Database[NotifyTransaction]):
-    """Notify's database.
-
-    Attributes:
-        asked: set after a commit because of which a notice waits; the senders wait for it.
-    """
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.asked = Signal()
-
-    @classmethod
-    async def open(
-        cls, url: str, *, clock: Clock, new_id: NewId, pool_size: int = 16, ca: Path | None = None
-    ) -> Self:
-        database = await cls.connect(
-            url, NotifyTransaction, clock=clock, new_id=new_id, pool_size=pool_size, ca=ca
-        )
-        return cast("Self", database)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[NotifyTransaction]:
-        async with super().transaction() as transaction:
-            yield transaction
-        if transaction.asked:
-            self.asked.set()
 
 
 def _expiring(row: asyncpg.Record) -> Expiring:

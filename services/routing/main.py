@@ -9,13 +9,9 @@ from pydantic import PositiveFloat
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import healing, permitted, replaying, rpc, runtime, verifying
-from plumbing.bus import Bus, Consumer
+from plumbing import healing, permitted, runtime
 from plumbing.config import Address, ServiceSettings
-from plumbing.db import Database
-from plumbing.outbox import Relay
-from plumbing.sealing import AuditTrail
-from plumbing.tokens import Verifier
+from plumbing.service import open_parts
 from services.routing import api, events
 from services.routing.arrivals import Arrivals
 from services.routing.clients import AccessClient, IngestClient
@@ -45,20 +41,10 @@ class Settings(ServiceSettings):
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    database = await Database.connect(
-        settings.database_url.get_secret_value(),
-        RoutingTransaction,
-        clock=clock,
-        new_id=new_id,
-        ca=settings.servers_ca,
-    )
-    resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
-    resources.push_async_callback(bus.close)
-    to_access = rpc.connect(settings.access_address, "access", settings.tls)
-    resources.push_async_callback(to_access.close)
-    to_ingest = rpc.connect(settings.ingest_address, "ingest", settings.tls)
-    resources.push_async_callback(to_ingest.close)
+    parts = await open_parts(NAME, settings, RoutingTransaction, clock, new_id, resources)
+    database = parts.database
+    to_access = parts.asks("access", settings.access_address)
+    to_ingest = parts.asks("ingest", settings.ingest_address)
 
     # `localtime` is this machine's own zone, which means another one elsewhere.
     time_zones = available_timezones() - {"localtime"}
@@ -73,24 +59,14 @@ async def build(
     moves = Moves(database, administration, access, new_id)
     reevaluation = Reevaluation(database, administration, access, ingest, placements, new_id)
 
-    trail = AuditTrail(database, NAME, settings, clock)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, facilities, rules, placements, held_parts, moves, reevaluation)
-    consumer = Consumer(bus, database, NAME, events.hearings(placements, arrivals), clock)
-    holds = permitted.asks(to_access)
-    verifying.serve(server, trail, holds)
-    replaying.serve(server, consumer, holds)
-    return runtime.Application(
-        servers=[server],
+    api.serve(parts.server, facilities, rules, placements, held_parts, moves, reevaluation)
+    return parts.application(
+        events.hearings(placements, arrivals),
+        permitted.asks(to_access),
         tasks={
-            "relay": Relay(database, bus, clock).run,
-            "seal": trail.seal,
-            "consumer": consumer.run,
             "heal": partial(healing.run, arrivals.kinds(), settings.heal_interval_s),
             "count-held": partial(events.count_held, held_parts),
         },
-        ready={"database": database.ready},
     )
 
 

@@ -11,13 +11,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import permitted, replaying, rpc, runtime, verifying
-from plumbing.bus import Bus, Consumer
+from plumbing import permitted, runtime
 from plumbing.config import Address, ServiceSettings
-from plumbing.db import Database
-from plumbing.outbox import Relay
-from plumbing.sealing import AuditTrail
-from plumbing.tokens import Verifier
+from plumbing.service import open_parts
 from services.sharing import api, events
 from services.sharing.clients import AccessClient, NotifyClient
 from services.sharing.codes import CodeRepairs, Codes
@@ -54,20 +50,10 @@ class Settings(ServiceSettings):
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    database = await Database.connect(
-        settings.database_url.get_secret_value(),
-        SharingTransaction,
-        clock=clock,
-        new_id=new_id,
-        ca=settings.servers_ca,
-    )
-    resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), NAME, settings.servers_ca)
-    resources.push_async_callback(bus.close)
-    to_access = rpc.connect(settings.access_address, "access", settings.tls)
-    resources.push_async_callback(to_access.close)
-    to_notify = rpc.connect(settings.notify_address, "notify", settings.tls)
-    resources.push_async_callback(to_notify.close)
+    parts = await open_parts(NAME, settings, SharingTransaction, clock, new_id, resources)
+    database = parts.database
+    to_access = parts.asks("access", settings.access_address)
+    to_notify = parts.asks("notify", settings.notify_address)
 
     access = AccessClient(to_access)
     telling = Telling(database, access)
@@ -81,24 +67,14 @@ async def build(
     policies = Policies(database, access)
     repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
 
-    trail = AuditTrail(database, NAME, settings, clock)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
-    server = rpc.Server(NAME, settings.listen, settings.tls, verifier)
-    api.serve(server, shares, inbox, codes, policies)
-    consumer = Consumer(bus, database, NAME, events.hearings(repairs, access), clock)
-    holds = permitted.asks(to_access)
-    verifying.serve(server, trail, holds)
-    replaying.serve(server, consumer, holds)
-    return runtime.Application(
-        servers=[server],
+    api.serve(parts.server, shares, inbox, codes, policies)
+    return parts.application(
+        events.hearings(repairs, access),
+        permitted.asks(to_access),
         tasks={
-            "relay": Relay(database, bus, clock).run,
-            "seal": trail.seal,
-            "consumer": consumer.run,
             "sweep": partial(events.sweep, repairs, code_repairs),
             "tell": partial(events.tell, repairs, code_repairs),
         },
-        ready={"database": database.ready},
     )
 
 

@@ -10,12 +10,13 @@ import pytest
 from kernel.delivery import State
 from kernel.ids import UUID7
 from kernel.language import Language
+from plumbing.db import Database
 from plumbing.delivering import Sender
 from services.notify.channels import MailServer as Post
 from services.notify.domain import Bucket, Letter, Notice, Person
 from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
-from services.notify.store import NotifyDatabase
+from services.notify.store import NotifyTransaction
 from services.notify.usecases import EVERYTHING, Letters, Notices, Office
 from tests.clocks import Clock
 from tests.notify.builders import LINK_BASE, OFFICE, Owners
@@ -26,7 +27,7 @@ from tests.notify.mailserver import MailServer, Received, mail_server
 class Notify:
     """The use cases, and what a test wants to arrange or see around them."""
 
-    database: NotifyDatabase
+    database: Database[NotifyTransaction]
     clock: Clock
     owners: Owners
     server: MailServer
@@ -96,7 +97,9 @@ def database_url(fresh_database: Callable[[str], str]) -> str:
 @pytest.fixture
 async def notify(database_url: str) -> AsyncIterator[Notify]:
     clock, owners = Clock(), Owners()
-    database = await NotifyDatabase.open(database_url, clock=clock, new_id=UUID7(clock))
+    database = await Database.connect(
+        database_url, NotifyTransaction, clock=clock, new_id=UUID7(clock), pool_size=16
+    )
     async with database.statements() as transaction:
         await transaction.connection.execute("truncate notices, users, expiring, outbox")
     async with mail_server() as server:

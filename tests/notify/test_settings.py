@@ -21,7 +21,6 @@ def environ(pki: Pki, tmp_path: Path) -> dict[str, str]:
         "HTTP_LISTEN": "127.0.0.1:0",
         "DATABASE_URL": "postgresql://notify@127.0.0.1/notify",
         "NATS_URL": "nats://127.0.0.1:4222",
-        "CACHE_URL": "redis://127.0.0.1",
         "TLS_CERTIFICATE": str(identity.certificate),
         "TLS_KEY": str(identity.key),
         "TLS_CA": str(identity.ca),

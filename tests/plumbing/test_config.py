@@ -7,7 +7,7 @@ import pytest
 from pydantic import PositiveInt, ValidationError
 
 from kernel.errors import Invalid
-from plumbing.config import Address, ServiceSettings, load
+from plumbing.config import Address, CacheUrl, ServiceSettings, load
 from tests.auditing import audit_settings
 
 
@@ -15,6 +15,7 @@ class Settings(ServiceSettings):
     prefix = "READROOM_TEST_"
 
     access_address: Address = "127.0.0.1:7001"
+    cache_url: CacheUrl
     pages: PositiveInt = 3
 
 

@@ -80,7 +80,6 @@ async def start(pki: Pki, tmp_path: Path) -> AsyncIterator[Callable[..., object]
                 "HTTP_LISTEN": f"127.0.0.1:{http_port}",
                 "DATABASE_URL": "postgresql://role@127.0.0.1/db",
                 "NATS_URL": "nats://127.0.0.1:4222",
-                "CACHE_URL": "redis://127.0.0.1:6379",
                 "TLS_CERTIFICATE": str(files.certificate),
                 "TLS_KEY": str(files.key),
                 "TLS_CA": str(files.ca),

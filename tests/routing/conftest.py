@@ -168,7 +168,6 @@ async def system(
         http_listen="127.0.0.1:0",
         database_url=SecretStr(database_url),
         nats_url=SecretStr(servers.nats_url),
-        cache_url=SecretStr(servers.cache_url),
         tls_certificate=tls.certificate,
         tls_key=tls.key,
         tls_ca=tls.ca,
