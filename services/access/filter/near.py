@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from services.access.filter.fields import FUNCTIONS, OPERATORS, OPERATORS_OF_SETS, Function, Operator
+from services.access.filter.forms import plain
 from services.access.filter.tree import Literal, Pattern, Predicate, Text, Wildcard
 
 _AT_THE_BOUND: Mapping[Operator, Operator] = {
@@ -27,8 +28,9 @@ def near(asked: Predicate) -> Iterator[Predicate]:
     if asked.operator in _AT_THE_BOUND:
         yield replace(asked, operator=_AT_THE_BOUND[asked.operator])
     if Function.PLAIN in FUNCTIONS.get(asked.field.kind, ()):
-        yield from _without_regard_to_case(asked)
-        yield from _anywhere(asked)
+        for other in (*_without_regard_to_case(asked), *_anywhere(asked)):
+            if other.function is not Function.PLAIN or all(map(_leaves_a_text, other.literals)):
+                yield other
 
 
 def _without_regard_to_case(asked: Predicate) -> Iterator[Predicate]:
@@ -46,6 +48,16 @@ def _anywhere(asked: Predicate) -> Iterator[Predicate]:
     if asked.operator in (Operator.EQ, Operator.STARTSWITH) and Operator.CONTAINS in operators:
         for function in (Function.NONE, Function.PLAIN):
             yield replace(asked, operator=Operator.CONTAINS, function=function)
+
+
+def _leaves_a_text(literal: Literal) -> bool:
+    """Whether `plain` leaves something to compare: of an accent alone it leaves nothing."""
+    match literal:
+        case Text(text):
+            return bool(plain(text))
+        case Pattern(parts):
+            return all(isinstance(part, Wildcard) or plain(part) for part in parts)
+    return True
 
 
 def _written(function: Function, literals: tuple[Literal, ...]) -> Iterator[Literal]:
