@@ -19,7 +19,7 @@ from kernel.reading import Side
 from services.access import administration, patients
 from services.access.administration import Act, Administration
 from services.access.caseindex import Deletion, Lock
-from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Path, Permission, Sighting, no_case
+from services.access.domain import Answer, CompiledUser, Path, Permission, Sighting, no_case
 
 NAME = "access"
 
@@ -27,9 +27,9 @@ NAME = "access"
 class Transaction(administration.Transaction, patients.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
-    async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool, session: str = ""
-    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+    async def sighted(
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
+    ) -> Answer[Sequence[Sighting | None]] | None: ...
     async def hold_case(self, case_id: CaseId) -> bool: ...
     async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
     async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
@@ -135,7 +135,7 @@ class Deletions:
 
 async def _seen(act: Act[Transaction], session: str, case_id: CaseId) -> Sighting:
     """The case as the actor sees it; one being deleted is the same as an absent one."""
-    answer = await act.transaction.check(act.actor, case_id, with_studies=False, session=session)
+    answer = await act.transaction.sighted(act.actor, [case_id], session=session)
     sighting = answer.found[0] if answer else None
     if sighting is None or sighting.being_deleted:
         raise no_case(case_id)

@@ -4,9 +4,10 @@ A user's privilege at a facility is a stored row. What it amounts to is computed
 
     effective level = min(level after expiry, ceiling of the role)            (A1)
 
-A user sees a case by one of four paths, and nothing forbids what one of them opens (A6):
+A user sees a case by one of these paths, and nothing forbids what one of them opens (A6):
 
-    privilege   their effective level at the owning facility is at least VIEW
+    privilege   their effective level at the owning facility is at least VIEW, and their filter shows it
+    historical  the first half of that, and their filter shows another study of the patient   gives VIEW only
     grant       the case was shown to them                  gives VIEW only
     folder      a folder that they are a member of has it   gives VIEW only
     share       an active bucket of theirs holds it         gives VIEW, images and reports; with write access
@@ -27,6 +28,7 @@ from kernel import logins
 from kernel.errors import Invalid, NotFound, Unauthenticated
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
+from services.access.accessfilter import AccessFilter
 from services.access.contact import NO_CONTACT, Contact
 from services.access.late import LateImages
 
@@ -45,6 +47,7 @@ class Path(StrEnum):
     GRANT = "grant"
     FOLDER = "folder"
     SHARE = "share"
+    HISTORICAL = "historical"
 
 
 class Permission(StrEnum):
@@ -216,6 +219,8 @@ class EffectivePrivilege:
         return self.level if self.expires_at is None or now < self.expires_at else self.reverts_to
 
 
+NO_READ_TYPES: frozenset[ReadType] = frozenset()
+
 ACTS_ON_CASES = frozenset(
     {
         Permission.VIEW_IMAGES,
@@ -239,6 +244,7 @@ class CompiledUser:
         facilities: the facilities whose cases they see by privilege.
         grantee: their id where grants of single cases and shares count for them, else None.
         folders: the folders whose cases they see.
+        filter: what narrows the facilities' cases, if anything does.
     """
 
     id: UserId
@@ -252,6 +258,7 @@ class CompiledUser:
     facilities: tuple[FacilityId, ...]
     grantee: UserId | None
     folders: tuple[FolderId, ...]
+    filter: AccessFilter | None = None
 
     @property
     def side(self) -> Side:
@@ -378,7 +385,36 @@ class Sighting:
     late: LateImages | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A case as a statement found it before the user's filter was asked; they may not see it at all.
+
+    Attributes:
+        values: of the columns that the filter reads.
+    """
+
+    sighting: Sighting
+    values: tuple[object, ...] = ()
+
+    def through(self, access_filter: AccessFilter | None, now: datetime) -> Sighting | None:
+        """The case as seen through the filter: it closes the path of the privilege and no other (A6)."""
+        paths = self.sighting.paths
+        if access_filter is None or Path.PRIVILEGE not in paths or access_filter.holds(self.values, now):
+            return self.sighting
+        paths = tuple(path for path in paths if path is not Path.PRIVILEGE)
+        return replace(self.sighting, paths=paths) if paths else None
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """The owner of a case that somebody sees or administers; and whether their privilege shows it to them."""
+
+    facility_id: FacilityId
+    by_privilege: bool
+
+
 A = TypeVar("A", covariant=True)
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +424,10 @@ class Answer(Generic[A]):
     user_version: int
     revision: int
     found: A
+
+    def carrying(self, found: B) -> "Answer[B]":
+        """The same of something else that follows from it."""
+        return Answer(self.user_version, self.revision, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,10 +479,11 @@ def decide(
     A share carries images and report, whatever their permissions (SHR-12, SHR-13); its write access ends
     where their role does, and at pre-reads (A45). What they may do without it is told apart.
     """
-    own_level = user.level_at(facility_id, now)
-    own_read_types = (
-        user.effective[facility_id].read_types if own_level is PrivilegeLevel.REPORT else frozenset()
-    )
+    own_level, own_read_types = PrivilegeLevel.NONE, NO_READ_TYPES
+    if Path.PRIVILEGE in paths:
+        own_level = user.level_at(facility_id, now)
+    if own_level is PrivilegeLevel.REPORT:
+        own_read_types = user.effective[facility_id].read_types
     if set(paths) != {Path.SHARE}:
         own_level = max(own_level, PrivilegeLevel.VIEW)
     level, read_types = max(own_level, PrivilegeLevel.VIEW), own_read_types

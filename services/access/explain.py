@@ -184,7 +184,7 @@ def explain(
             permission: compiled.holds(permission, case.facility.id)
             for permission in (Permission.VIEW_IMAGES, Permission.VIEW_REPORT)
         },
-        paths=_paths(compiled, case.facility.id, showings, now),
+        paths=_paths(compiled, case.facility.id, sighting, showings, now),
     )
 
 
@@ -208,38 +208,70 @@ def _decision(
 
 
 def _paths(
-    compiled: CompiledUser, facility_id: FacilityId, showings: Showings, now: datetime
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
 ) -> list[ExplainedPath]:
     if compiled.grantee is None:
         return [ExplainedPath(path, Reason.ROLE) for path in Path]
-    return [tell(compiled, facility_id, showings, now) for tell in _TOLD.values()]
+    return [tell(compiled, facility_id, sighting, showings, now) for tell in _TOLD.values()]
 
 
 def _by_privilege(
-    compiled: CompiledUser, facility_id: FacilityId, showings: Showings, now: datetime
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
 ) -> ExplainedPath:
-    is_open = facility_id in compiled.facilities
+    passes = compiled.filter is None or (sighting is not None and Path.PRIVILEGE in sighting.paths)
+    is_open = facility_id in compiled.facilities and passes
     return ExplainedPath(Path.PRIVILEGE, Reason.OPEN if is_open else Reason.NONE)
 
 
 def _by_grant(
-    compiled: CompiledUser, facility_id: FacilityId, showings: Showings, now: datetime
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
 ) -> ExplainedPath:
     return ExplainedPath(Path.GRANT, Reason.OPEN if showings.is_granted else Reason.NONE)
 
 
 def _by_folder(
-    compiled: CompiledUser, facility_id: FacilityId, showings: Showings, now: datetime
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
 ) -> ExplainedPath:
     reason = Reason.OPEN if showings.folders else Reason.NONE
     return ExplainedPath(Path.FOLDER, reason, folders=showings.folders)
+
+
+def _by_historical(
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
+) -> ExplainedPath:
+    is_open = sighting is not None and Path.HISTORICAL in sighting.paths
+    return ExplainedPath(Path.HISTORICAL, Reason.OPEN if is_open else Reason.NONE)
 
 
 _BEST_FIRST = (Reason.OPEN, Reason.CODE, Reason.CLOSED, Reason.ENDED)
 
 
 def _by_share(
-    compiled: CompiledUser, facility_id: FacilityId, showings: Showings, now: datetime
+    compiled: CompiledUser,
+    facility_id: FacilityId,
+    sighting: Sighting | None,
+    showings: Showings,
+    now: datetime,
 ) -> ExplainedPath:
     """Of several shares the one that opens most; of those alike, the one that ends last."""
     for reason in _BEST_FIRST:
@@ -254,9 +286,12 @@ def _by_share(
     return ExplainedPath(Path.SHARE, Reason.NONE)
 
 
-_TOLD: Mapping[Path, Callable[[CompiledUser, FacilityId, Showings, datetime], ExplainedPath]] = {
+_TOLD: Mapping[
+    Path, Callable[[CompiledUser, FacilityId, Sighting | None, Showings, datetime], ExplainedPath]
+] = {
     Path.PRIVILEGE: _by_privilege,
     Path.GRANT: _by_grant,
     Path.FOLDER: _by_folder,
     Path.SHARE: _by_share,
+    Path.HISTORICAL: _by_historical,
 }

@@ -1,6 +1,6 @@
 """Explains to whoever administers a facility why somebody sees a case there, or does not."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from kernel.errors import lacks
@@ -10,7 +10,6 @@ from services.access.administration import compiled
 from services.access.domain import (
     Answer,
     CompiledUser,
-    ConfirmedStudy,
     Permission,
     Sighting,
     no_case,
@@ -35,9 +34,9 @@ class Transaction(administration.Transaction, Protocol):
     async def showings(
         self, user_id: UserId, case_id: CaseId, homes: Collection[FacilityId] | None
     ) -> Showings: ...
-    async def check(
-        self, user: CompiledUser, case_id: CaseId, *, with_studies: bool
-    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+    async def sighted(
+        self, user: CompiledUser, case_ids: Sequence[CaseId]
+    ) -> Answer[Sequence[Sighting | None]] | None: ...
 
 
 class Explaining:
@@ -87,5 +86,5 @@ async def _administered(transaction: Transaction, manager: Manager, case_id: Cas
 
 
 async def _sighting(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Sighting | None:
-    answer = await transaction.check(user, case_id, with_studies=False)
+    answer = await transaction.sighted(user, [case_id])
     return answer.found[0] if answer else None

@@ -27,6 +27,7 @@ from services.access.domain import (
     MAX_FOLDER_NAME_CHARACTERS,
     Answer,
     CompiledUser,
+    Owned,
     Path,
     Permission,
     PermissionGrant,
@@ -111,8 +112,9 @@ class Place:
     to: UUID
 
 
-def must_show(manager: Manager, facility_id: FacilityId, users: Collection[User], now: datetime) -> None:
-    """Raises Denied unless a manager may show a case of a facility to these users, whom they manage (A13)."""
+def must_show(manager: Manager, owned: Owned, users: Collection[User], now: datetime) -> None:
+    """Raises Denied unless a manager may show a case to these users, whom they manage (A13)."""
+    facility_id = owned.facility_id
     manager.must_administer(facility_id)
     if manager.everywhere:
         return
@@ -120,6 +122,10 @@ def must_show(manager: Manager, facility_id: FacilityId, users: Collection[User]
         raise Denied(
             "you may show others only what you see by your own privilege: "
             "you have none at the facility of the case"
+        )
+    if not owned.by_privilege:
+        raise Denied(
+            "you may show others only what you see by your own privilege: your filter hides the case"
         )
     for user in users:
         if not manager.sees_like(user.role):
@@ -187,9 +193,9 @@ class Transaction(administration.Transaction, Protocol):
     async def grant_case(self, user_id: UserId, case_id: CaseId) -> bool: ...
     async def revoke_grant(self, user_id: UserId, case_id: CaseId) -> bool: ...
     async def is_granted(self, user_id: UserId, case_id: CaseId) -> bool: ...
-    async def owning_facility(
+    async def owned(
         self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
-    ) -> FacilityId | None: ...
+    ) -> Owned | None: ...
     async def list_grants(
         self,
         user: CompiledUser,
@@ -257,14 +263,14 @@ class Folders:
     async def put_in_folder(self, login: str, folder_id: FolderId, case_id: CaseId) -> int:
         """Shows a case to the members of a folder; answers the revision."""
         async with self._administration.act(login, "folder.case_put", f"case:{case_id}") as act:
-            manager, owner = await _known(act, case_id)
-            if owner is None:
+            manager, owned = await _known(act, case_id)
+            if owned is None:
                 raise no_case(case_id)
-            manager.must_administer(owner)
+            manager.must_administer(owned.facility_id)
             folder, members = await _folder(act.transaction, folder_id)
             if folder is None or not may_use(manager, members):
                 raise _no_folder(folder_id)
-            must_show(manager, owner, members, act.transaction.now)
+            must_show(manager, owned, members, act.transaction.now)
             changed = await act.transaction.put_in_folder(folder_id, case_id)
             return await _sight_changed(act, case_id, changed, folder=str(folder_id))
 
@@ -272,12 +278,12 @@ class Folders:
         """Takes a case out of a folder; answers the revision."""
         async with self._administration.act(login, "folder.case_removed", f"case:{case_id}") as act:
             transaction = act.transaction
-            manager, owner = await _known(act, case_id)
+            manager, owned = await _known(act, case_id)
             folder, members = await _folder(transaction, folder_id)
             must_take_back(
                 manager,
                 case_id,
-                owner,
+                owned.facility_id if owned else None,
                 is_shown=await transaction.is_in_folder(folder_id, case_id),
                 is_theirs=folder is not None and may_use(manager, members),
                 nothing=_no_folder(folder_id),
@@ -288,15 +294,15 @@ class Folders:
     async def grant_case(self, login: str, case_id: CaseId, user_id: UserId) -> int:
         """Shows one case to one user; answers the revision."""
         async with self._administration.act(login, "case.granted", f"case:{case_id}") as act:
-            manager, owner = await _known(act, case_id)
-            if owner is None:
+            manager, owned = await _known(act, case_id)
+            if owned is None:
                 raise no_case(case_id)
-            manager.must_administer(owner)
+            manager.must_administer(owned.facility_id)
             user = await act.transaction.user(user_id)
             if user is None:
                 raise no_user(user_id)
             manager.must_manage(user)
-            must_show(manager, owner, [user], act.transaction.now)
+            must_show(manager, owned, [user], act.transaction.now)
             changed = await act.transaction.grant_case(user_id, case_id)
             return await _sight_changed(act, case_id, changed, user=str(user_id))
 
@@ -304,12 +310,12 @@ class Folders:
         """Takes that back; answers the revision."""
         async with self._administration.act(login, "case.grant_revoked", f"case:{case_id}") as act:
             transaction = act.transaction
-            manager, owner = await _known(act, case_id)
+            manager, owned = await _known(act, case_id)
             user = await transaction.user(user_id)
             must_take_back(
                 manager,
                 case_id,
-                owner,
+                owned.facility_id if owned else None,
                 is_shown=await transaction.is_granted(user_id, case_id),
                 is_theirs=user is not None and manager.administers(user.home_facility_id),
                 nothing=no_user(user_id),
@@ -357,27 +363,27 @@ class Folders:
             )
 
 
-async def _known(act: Act[Transaction], case_id: CaseId) -> tuple[Manager, FacilityId | None]:
+async def _known(act: Act[Transaction], case_id: CaseId) -> tuple[Manager, Owned | None]:
     """The actor as a manager, and the owner of a case that they see or administer.
 
     The case does not move until the transaction ends. For somebody who administers nothing: raises NotFound
     for a case that they do not see, else Denied.
     """
     await act.transaction.hold_case(case_id)
-    owner = await _owner(act.transaction, act.actor, case_id)
-    if owner is None and not act.actor.holds_anywhere(Permission.ADMINISTER_ACCESS):
+    owned = await _owned(act.transaction, act.actor, case_id)
+    if owned is None and not act.actor.holds_anywhere(Permission.ADMINISTER_ACCESS):
         raise no_case(case_id)
-    return act.manager, owner
+    return act.manager, owned
 
 
 async def _must_know(transaction: Transaction, manager: Manager, case_id: CaseId) -> None:
-    if await _owner(transaction, manager.user, case_id) is None:
+    if await _owned(transaction, manager.user, case_id) is None:
         raise no_case(case_id)
 
 
-async def _owner(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> FacilityId | None:
+async def _owned(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Owned | None:
     """The owner of a case that a user sees or whose facility they administer."""
-    return await transaction.owning_facility(
+    return await transaction.owned(
         user,
         case_id,
         everywhere=user.holds(Permission.ADMINISTER_ACCESS),

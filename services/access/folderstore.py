@@ -1,4 +1,4 @@
-"""The tables of folders and grants; which of them a user may know of is in `sightings.py`."""
+"""The tables of folders and grants; which of them a user may know of is in `showings.py`."""
 
 from collections.abc import Collection
 

@@ -60,7 +60,7 @@ class Transaction(Protocol):
     async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
     async def compiled_user(self, login: str) -> CompiledUser | None: ...
     async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
-    async def check_many(
+    async def sighted(
         self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
     ) -> Answer[Sequence[Sighting | None]] | None: ...
 
@@ -239,7 +239,7 @@ async def _must_share(
     transaction: Transaction, sender: CompiledUser, session: str, share: Share
 ) -> FacilityId:
     await transaction.hold_cases(share.case_ids)
-    answer = await transaction.check_many(sender, share.case_ids, session=session)
+    answer = await transaction.sighted(sender, share.case_ids, session=session)
     sightings = {
         seen.case_id: seen for seen in (answer.found if answer else ()) if seen and not seen.being_deleted
     }

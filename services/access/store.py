@@ -33,8 +33,10 @@ from services.access.domain import (
 )
 from services.access.explainstore import ExplainStore
 from services.access.folderstore import FolderStore
+from services.access.listings import Listings
 from services.access.patientstore import PatientStore
 from services.access.readingstore import ReadingStore
+from services.access.showings import Showings
 from services.access.sightings import Sightings
 
 _PERMISSIONS = """coalesce((
@@ -64,7 +66,15 @@ _COMPILED = f"""
 
 
 class AccessTransaction(
-    Sightings, CaseStore, ReadingStore, BucketStore, FolderStore, PatientStore, ExplainStore
+    Sightings,
+    Listings,
+    Showings,
+    CaseStore,
+    ReadingStore,
+    BucketStore,
+    FolderStore,
+    PatientStore,
+    ExplainStore,
 ):
     """A transaction over access's database."""
 

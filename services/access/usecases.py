@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -16,6 +17,7 @@ from kernel.healing import Kind, Versions
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from kernel.reading import PrivilegeLevel, Side
 from services.access import patients
+from services.access.accessfilter import Historical
 from services.access.caseindex import (
     Entry,
     Followed,
@@ -35,6 +37,7 @@ from services.access.domain import (
     ConfirmedStudy,
     Decision,
     Facility,
+    Found,
     Permission,
     Sighting,
     acting_login,
@@ -62,6 +65,8 @@ A = TypeVar("A")
 class Transaction(patients.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
+    @property
+    def now(self) -> datetime: ...
     async def say(self, *facts: Fact) -> None: ...
     async def bump_case(self, case_id: CaseId) -> int: ...
     async def bump_revision(self) -> int: ...
@@ -82,8 +87,11 @@ class Transaction(patients.Transaction, Protocol):
         with_studies: bool,
         with_late_images: bool = False,
         session: str = "",
-    ) -> Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None: ...
+    ) -> Answer[tuple[Found | None, tuple[ConfirmedStudy, ...]]] | None: ...
     async def check_many(
+        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
+    ) -> Answer[Sequence[Found | None]] | None: ...
+    async def sighted(
         self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
     ) -> Answer[Sequence[Sighting | None]] | None: ...
     async def list_cases(
@@ -179,12 +187,15 @@ class Questions:
         """What the user may do with a case now, its studies if images are asked for and allowed, its images
         since the report if those are; and the revision of sight that this was decided on."""
 
-        def ask(
-            statements: Transaction, user: CompiledUser
-        ) -> Awaitable[Answer[tuple[Sighting | None, tuple[ConfirmedStudy, ...]]] | None]:
-            return statements.check(
+        async def ask(statements: Transaction, user: CompiledUser) -> Answer[_Looked] | None:
+            answer = await statements.check(
                 user, case_id, with_studies=images, with_late_images=late_images, session=session
             )
+            if answer is None:
+                return None
+            found, studies = answer.found
+            seen = await _through(statements, user, answer.carrying([found]), [case_id], session)
+            return seen.carrying((seen.found[0], studies)) if seen else None
 
         user, answer = await self._ask(login, ask, at_least)
         sighting, studies = answer.found
@@ -224,7 +235,14 @@ class Questions:
         """What the user may do with each case now, in the order asked."""
         if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
             raise Invalid(f"`case_ids` must name 1 to {MAX_CHECKED_CASES} cases", field="case_ids")
-        user, answer = await self._ask(login, lambda t, user: t.check_many(user, case_ids, session=session))
+
+        async def ask(
+            statements: Transaction, user: CompiledUser
+        ) -> Answer[Sequence[Sighting | None]] | None:
+            answer = await statements.check_many(user, case_ids, session=session)
+            return await _through(statements, user, answer, case_ids, session) if answer else None
+
+        user, answer = await self._ask(login, ask)
         # Cases of one facility seen by the same paths share one decision.
         decide_alike = cache(partial(decide, user, now=self._clock.now()))
         return [
@@ -251,7 +269,9 @@ class Questions:
                 f"there is no facility `{facility_id}` at which you hold anything", field="facility_id"
             )
         singly = user.holds_singly(permission) if facility_id is None else frozenset()
-        return user.holds(permission, facility_id), singly, user.side, facility_id in user.facilities
+        # What is no case yet cannot pass a filter: then it is hidden.
+        sees_cases = facility_id in user.facilities and user.filter is None
+        return user.holds(permission, facility_id), singly, user.side, sees_cases
 
     async def list_cases(
         self,
@@ -300,6 +320,36 @@ class Questions:
             del self._compiled[next(iter(self._compiled))]
         self._compiled[login] = user
         return user
+
+
+_Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...]]
+
+
+async def _through(
+    statements: Transaction,
+    user: CompiledUser,
+    answer: Answer[Sequence[Found | None]],
+    case_ids: Sequence[CaseId],
+    session: str,
+) -> Answer[Sequence[Sighting | None]] | None:
+    """What was found as it is seen through the user's filter.
+
+    Whether something historical opens what the filter hides is asked only then, by a statement of its own.
+    If the user is another by then, its answer counts for nothing and says so.
+    """
+    now, access_filter = statements.now, user.filter
+    seen = [each.through(access_filter, now) if each else None for each in answer.found]
+    if access_filter is None or access_filter.historical is Historical.OFF:
+        return answer.carrying(seen)
+    hidden = [number for number, each in enumerate(seen) if each is None and answer.found[number]]
+    if not hidden:
+        return answer.carrying(seen)
+    again = await statements.sighted(user, [case_ids[number] for number in hidden], session=session)
+    if again is None or again.user_version != user.version:
+        return again
+    for number, sighting in zip(hidden, again.found, strict=True):
+        seen[number] = sighting
+    return answer.carrying(seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel
-from services.access import sightings
 from services.access.caseindex import ListedCase, Position
+from services.access.casequery import seen_by
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Path, Permission, PermissionGrant, Role, User
+from services.access.listings import page_of
 from services.access.received import FIRST_PART
 from services.access.usecases import Questions
 from tests.access.builders import (
@@ -516,11 +517,9 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
     async with access.database.statements() as statements:
         compiled = await statements.compiled_user(user.login)
         assert compiled is not None
-        login, *paths = statements._paths(compiled, "")
-        newest = sightings._NEWEST
+        cases = seen_by(compiled, NOON)
         rows = await statements.connection.fetch(
-            "explain (analyze, format text) " + sightings._LIST,
-            *(login, *paths, newest.received_at, newest.case_id, 51, None, compiled.reading_side),
+            "explain (analyze, format text) " + page_of(cases, None, 51, None), *cases.parameters
         )
     plan = "\n".join(row[0] for row in rows)
 

@@ -208,6 +208,10 @@ class _PathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Path.ValueType],
     """A folder that holds the case and has them as member."""
     PATH_SHARE: _Path.ValueType  # 4
     """An active bucket of theirs that holds the case (A40)."""
+    PATH_HISTORICAL: _Path.ValueType  # 5
+    """Another study of the patient, which their privilege and filter show; gives view only (ACC-30). Answered where no
+    other path opens the case.
+    """
 
 class Path(_Path, metaclass=_PathEnumTypeWrapper):
     """Path is a way by which a user sees a case."""
@@ -222,6 +226,10 @@ PATH_FOLDER: Path.ValueType  # 3
 """A folder that holds the case and has them as member."""
 PATH_SHARE: Path.ValueType  # 4
 """An active bucket of theirs that holds the case (A40)."""
+PATH_HISTORICAL: Path.ValueType  # 5
+"""Another study of the patient, which their privilege and filter show; gives view only (ACC-30). Answered where no
+other path opens the case.
+"""
 Global___Path: _TypeAlias = Path  # noqa: Y015
 
 class _Priority:
