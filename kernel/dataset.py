@@ -150,6 +150,7 @@ class DataSetWalk:
         self._need = 0  # bytes the walk waits for
         self._skip = 0  # bytes of an unwanted value that are still to come
         self._at_top = True
+        self._reached = 0
         self._steps = self._walk()
         next(self._steps)
 
@@ -157,6 +158,11 @@ class DataSetWalk:
     def values(self) -> Mapping[int, bytes]:
         """The wanted values found so far, by tag."""
         return self._values
+
+    @property
+    def reached(self) -> int:
+        """The tag of the top-level element that it came to last; they ascend (PS3.5 7.1)."""
+        return self._reached
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -335,6 +341,7 @@ class DataSetWalk:
                         vr = b"UN"
 
             if not opened:
+                self._reached = tag
                 if group in _OTHER_GROUPS:
                     self._note(f"({group:04x},{element:04x}) is no element of a data set")
                 if tag == PIXEL_DATA and self._pixel_data_offset is None:

@@ -21,6 +21,7 @@ SERIES_INSTANCE_UID = 0x0020_000E
 
 _IDENTITY = {SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID}
 _WANTED = frozenset({SPECIFIC_CHARACTER_SET, *_IDENTITY, *(a.tag for a in INDEXED_ATTRIBUTES)})
+_LAST_WANTED = max(_WANTED)
 
 
 class Fault(StrEnum):
@@ -95,6 +96,11 @@ class Examination:
     def has_identity(self) -> bool:
         """Whether everything that identifies the instance has come."""
         return self._walk.values.keys() >= _IDENTITY
+
+    @property
+    def has_all_that_is_indexed(self) -> bool:
+        """Whether nothing that is indexed can follow: it has come to an element behind all of that."""
+        return self._walk.reached > _LAST_WANTED
 
     @property
     def values(self) -> Mapping[int, bytes]:

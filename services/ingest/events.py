@@ -16,12 +16,18 @@ from kernel.events import CasePurged
 from kernel.ids import CaseId, StudyId
 from plumbing import log, timers
 from plumbing.bus import Hearing
+from plumbing.leases import HELD_FOR, Lease
 from services.ingest.deletion import ASKED_FOR, Deletions
+from services.ingest.describing import Describing
 from services.ingest.purgerecord import DoomedFile
 from services.ingest.usecases import CHANGES_S, PRUNE_S, Associations, Gateways, Studies
 
 LOOK_S = 1.0
 """How often deletions are looked after."""
+COUNT_S = 30.0
+"""How often what waits to be described again is counted."""
+REST_S = 600.0
+"""From the end of one round of describing to the next: only what could not be read is left then."""
 
 OVERDUE = Gauge("readroom_ingest_deletions_overdue", "Alert: deletions not confirmed within ten minutes")
 TRANSFERS_REFUSED = Counter(
@@ -30,6 +36,14 @@ TRANSFERS_REFUSED = Counter(
 CUT = Counter("readroom_ingest_streams_cut", "Streams of images that ended because sight did", ["word"])
 
 _log = log.get()
+
+
+DESCRIBED_AGAIN = Counter(
+    "readroom_ingest_studies_described_again", "Studies whose parts were described again, or tried to be"
+)
+UNDESCRIBED = Gauge(
+    "readroom_ingest_parts_undescribed", "Parts that wait to be described again, counted up to 100,000"
+)
 
 
 def hearings(deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
@@ -113,6 +127,40 @@ async def look_after_studies(studies: Studies, gateways: Gateways, associations:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, due - loop.time())):
                 await studies.woken.wait()
+
+
+async def describe_again(describing: Describing, lease: Lease, per_second: int) -> None:
+    """Describes studies again, so many a second, for as long as the service lives.
+
+    What could not be read has its turn again with the next round.
+    """
+    after: StudyId | None = None
+    pause = 0.0
+    try:
+        while True:
+            with timers.surviving("describe studies again") as attempt:
+                after, pause = await describe_next(describing, lease, after, per_second)
+            await asyncio.sleep(timers.RETRY_S if attempt.failed else pause)
+    finally:
+        with timers.surviving("give back the lease of describing"):
+            await lease.give_back()
+
+
+async def describe_next(
+    describing: Describing, lease: Lease, after: StudyId | None, limit: int
+) -> tuple[StudyId | None, float]:
+    """The study behind which the next turn begins, and the seconds until then."""
+    if not await lease.hold():
+        return after, HELD_FOR.total_seconds()
+    found = await describing.undescribed(after, limit)
+    await timers.each("describe a study again", found, describing.describe_again)
+    DESCRIBED_AGAIN.inc(len(found))
+    return (found[-1], 1.0) if found else (None, REST_S)
+
+
+async def count_undescribed(describing: Describing) -> None:
+    """Tells how much waits."""
+    UNDESCRIBED.set(await describing.count())
 
 
 async def upkeep(studies: Studies, *, everything: bool = True) -> None:

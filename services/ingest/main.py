@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from pydantic import FilePath
+from pydantic import FilePath, PositiveInt
 
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
@@ -17,6 +17,7 @@ from plumbing.authority import CertificateAuthority
 from plumbing.cache import RateWindow
 from plumbing.callers import GATEWAY_URI
 from plumbing.config import Address, CacheUrl, ServiceSettings
+from plumbing.leases import Lease
 from plumbing.runtime import Application
 from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
@@ -24,7 +25,8 @@ from services.ingest import events
 from services.ingest.api import Addresses, serve, serve_gateways
 from services.ingest.clients import AccessClient, RoutingClient
 from services.ingest.deletion import Deletions
-from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations
+from services.ingest.describing import Describing
+from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
 from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
 from services.ingest.heldparts import HeldParts
@@ -65,6 +67,7 @@ class Settings(ServiceSettings):
         transfers_per_minute, transfers_kept: announced by one gateway, and kept of it.
         quarantine_instances, quarantine_bytes: refused instances kept of one gateway (A27).
         refusals_per_minute: listed for each cause of one certificate, or of one address without one.
+        described_again_per_second: studies of which an earlier version kept less than this one.
     """
 
     prefix = "READROOM_INGEST_"
@@ -95,6 +98,7 @@ class Settings(ServiceSettings):
     quarantine_instances: int = 1_000
     quarantine_bytes: int = 4 << 30
     refusals_per_minute: int = 30
+    described_again_per_second: PositiveInt = 20
 
 
 async def build(settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack) -> Application:
@@ -132,6 +136,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
     quarantine = Quarantine(database, access, packs)
+    describing = Describing(database, packs, describe)
     deletions = Deletions(database, access, routing, packs, new_id, clock)
     await studies.recover()
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
@@ -183,6 +188,15 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         servers=[gateway_server],
         tasks={
             "deletions": partial(events.look_after_deletions, deletions),
+            "describing": partial(
+                events.describe_again,
+                describing,
+                Lease(database, "describe again", new_id()),
+                settings.described_again_per_second,
+            ),
+            "undescribed": partial(
+                timers.every, events.COUNT_S, partial(events.count_undescribed, describing)
+            ),
             "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
             "studies": partial(
                 events.look_after_studies, studies, gateways, OpenAssociations(acceptor, listener)

@@ -25,7 +25,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from struct import pack
@@ -45,6 +45,10 @@ HEADER_LENGTH = BLOCK + RECORDS_LENGTH + BLOCK
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 CHUNK_BYTES = 512 * 1024
 """The largest chunk of StreamInstance."""
+BEGINNING_CHUNK_BYTES = 16 * 1024
+"""What is indexed mostly stands in the first kilobytes."""
+MAX_BEGINNING_BYTES = 4 << 20
+"""How far somebody looks for it, where long elements stand before it."""
 MAX_USTAR_SIZE = 8**11 - 1
 """Eleven octal digits; above it the pax record `size` speaks."""
 
@@ -298,14 +302,41 @@ class Packs:
 
         Raises Unavailable if the pack is short, or does not hold what the index says; NotFound if it is gone.
         """
-        try:
+        with self._alarmed(stored):
             yield from self._read(stored)
+
+    @contextmanager
+    def _alarmed(self, stored: StoredInstance) -> Iterator[None]:
+        """Says in words what went wrong with reading."""
+        try:
+            yield
         except FileNotFoundError as error:
             raise NotFound("the pack is gone") from error
         except OSError as error:
             DAMAGED.inc()
             _log.error("an instance cannot be read", pack=str(stored.place.pack_id), exc_info=error)
             raise Unavailable("the instance cannot be read") from error
+
+    def beginning(self, stored: StoredInstance) -> Iterator[bytes]:
+        """The beginning of the data set, in chunks, up to MAX_BEGINNING_BYTES; nothing says that it is whole.
+
+        Raises Unavailable if the pack is short, NotFound if it is gone.
+        """
+        place = stored.place
+        start = place.offset + HEADER_LENGTH + place.prefix_length
+        length = min(place.data_set_length, MAX_BEGINNING_BYTES)
+        with self._alarmed(stored), self._path(place.pack_id).open("rb", buffering=0) as file:
+            for at in range(0, length, BEGINNING_CHUNK_BYTES):
+                wanted = min(BEGINNING_CHUNK_BYTES, length - at)
+                chunk = os.pread(file.fileno(), wanted, start + at)
+                if len(chunk) != wanted:
+                    raise OSError(errno.EIO, "the pack is too short")
+                yield chunk
+
+    def damaged(self, stored: StoredInstance) -> None:
+        """A pack holds other bytes than those of the instance: raises the alert."""
+        DAMAGED.inc()
+        _log.error("a pack holds other bytes than the index says", pack=str(stored.place.pack_id))
 
     def missing(self, pack_id: PackId) -> None:
         """A pack is gone that should be there: raises the alert."""

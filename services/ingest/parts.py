@@ -28,6 +28,9 @@ Values of a mapping tag and series, for the version before: two already hold the
 patients than this nobody can tell anything, and of more parts one for each identity stands for the others:
 with these a study has fewer than 4,096.
 """
+DESCRIBED = 1
+"""The state of the study-level attributes of `INDEXED_ATTRIBUTES`. Whoever adds one raises it, and makes an
+index of the parts with a lower state, as migration 0013 does: then these are described again."""
 PARTS_PAGE = 500
 MAX_MODALITIES = 32
 """Of a part, or of a study as a whole, as they are told."""

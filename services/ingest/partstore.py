@@ -1,18 +1,22 @@
+# ruff: noqa: S608  statements are put together from constants
 """The parts of studies: what was received under one identity and with one value of each mapping tag."""
 
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from kernel.dicom import IDENTITY
 from kernel.ids import FacilityId, StudyId
 from plumbing.db import Transaction
-from services.ingest.domain import Study
+from services.ingest.domain import Instance, Place, StoredInstance, Study
 from services.ingest.parts import (
     BODY_PART_EXAMINED,
+    DESCRIBED,
     INSTITUTION_NAME,
     MAX_SERIES_NAMED,
+    MOST,
     NOT_KEPT,
     PARTS_PAGE,
     SEVERAL,
@@ -60,9 +64,34 @@ _PARTS = """
     order by c.number
 """
 
+# What waits to be described again. The state stands in the text, or the partial index of 0013 does not serve.
+_WAITING = f"""
+    select study_id from (
+        (select study_id from studies where not by_parts and study_id > $1 order by study_id limit $2)
+        union
+        (select distinct study_id from parts where described < {DESCRIBED} and study_id > $1
+         order by study_id limit $2)) as waiting
+    order by study_id limit $2
+"""
+_FIRST_INSTANCES = f"""
+    with waiting as (
+        select number from parts where study_id = $1 and described < {DESCRIBED} order by number limit $2),
+    first as (
+        select distinct on (number) coalesce(i.part, s.ordinal) as number, i.*, st.study_instance_uid
+        from instances i join studies st using (study_id) left join series s
+            on i.part is null and s.study_id = i.study_id and s.series_instance_uid = i.series_instance_uid
+        where i.study_id = $1 and coalesce(i.part, s.ordinal) in (select number from waiting)
+        order by number, i.received_at, i.sop_instance_uid)
+    select waiting.number as waits, first.* from waiting left join first using (number) order by waits
+"""
+_COUNT_WAITING = f"""
+    select (select count(*) from (select from parts where described < {DESCRIBED} limit $1) as parts)
+         + (select count(*) from (select from studies where not by_parts limit $1) as studies)
+"""
+
 
 class PartStore(Transaction):
-    """Reads the parts of studies; the functions in 0007 write them."""
+    """Reads the parts of studies; the functions in 0007 and 0012 write them."""
 
     async def study_in_parts(
         self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: Collection[int] = ()
@@ -89,6 +118,46 @@ class PartStore(Transaction):
             await self._series_named(study_id) if not after_part else (),
         )
 
+    async def undescribed(self, after: StudyId | None, limit: int) -> list[StudyId]:
+        """The next studies of which something waits to be described again, by id."""
+        rows = await self.connection.fetch(_WAITING, after or UUID(int=0), limit)
+        return [row["study_id"] for row in rows]
+
+    async def keep_as_parts(self, study_id: StudyId) -> None:
+        """Keeps what an early version received as parts: each series one."""
+        await self.connection.execute(
+            """
+            select keep_series_as_parts(study_id) from (
+                select study_id from studies where study_id = $1 and not by_parts for no key update) as early
+            """,
+            study_id,
+        )
+
+    async def first_instances(self, study_id: StudyId, limit: int) -> list[tuple[int, StoredInstance | None]]:
+        """Parts that wait to be described again, with the instance of each that came first."""
+        rows = await self.connection.fetch(_FIRST_INSTANCES, study_id, limit)
+        return [(row["waits"], stored_instance(row) if row["sop_instance_uid"] else None) for row in rows]
+
+    async def describe_again(self, study_id: StudyId, told: Mapping[int, Mapping[str, str]]) -> bool:
+        """Adds what parts tell of their study, by number; whether the study says more now."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                select bool_or(describe_part_again($1, number, told, $4, $5))
+                from unnest($2::int[], $3::jsonb[]) as parts (number, told)
+                """,
+                study_id,
+                list(told),
+                [json.dumps(each) for each in told.values()],
+                MOST["attribute_sets"],
+                DESCRIBED,
+            )
+        )
+
+    async def count_undescribed(self, most: int) -> int:
+        """Parts that wait to be described again, and studies not kept as parts; each up to so many."""
+        return int(await self.connection.fetchval(_COUNT_WAITING, most))
+
     async def receiving_facilities(self, study_ids: Collection[StudyId]) -> dict[StudyId, FacilityId]:
         """Of those that are live."""
         rows = await self.connection.fetch(
@@ -107,6 +176,21 @@ class PartStore(Transaction):
             MAX_SERIES_NAMED + 1,
         )
         return [row[0] for row in rows] if len(rows) <= MAX_SERIES_NAMED else []
+
+
+def stored_instance(row: Any) -> StoredInstance:
+    """The instance of a row, without the end of its entry: that matters to its writer only."""
+    return StoredInstance(
+        Instance(
+            row["sop_class_uid"],
+            row["sop_instance_uid"],
+            row["study_instance_uid"],
+            row["series_instance_uid"],
+            row["transfer_syntax_uid"],
+        ),
+        row["sha256"],
+        Place(row["pack_id"], row["entry_offset"], row["prefix_length"], row["data_set_length"], 0),
+    )
 
 
 def received_study(row: Any) -> Study:

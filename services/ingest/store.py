@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,9 +15,7 @@ from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     ConfirmedStudy,
     Filed,
-    Instance,
     MappingValue,
-    Place,
     Sender,
     Series,
     StoredInstance,
@@ -26,8 +23,8 @@ from services.ingest.domain import (
     Verdict,
 )
 from services.ingest.gatewaystore import GatewayStore
-from services.ingest.parts import MOST, Description
-from services.ingest.partstore import PartStore, received_study
+from services.ingest.parts import DESCRIBED, MOST, Description
+from services.ingest.partstore import PartStore, received_study, stored_instance
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
 
@@ -62,7 +59,7 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, Q
         create: bool,
         described: bool = False,
     ) -> tuple[Verdict, StudyId]:
-        """Indexes an instance whose bytes are durable; the functions in 0007 decide (R1, R4, A26).
+        """Indexes an instance whose bytes are durable; the functions in 0007 and 0012 decide (R1, R4, A26).
 
         With `described` the index has heard the description from this association, and hears only the digest.
 
@@ -234,7 +231,7 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, Q
                 sop_instance_uid,
             )
             found += [
-                (Filed(study.study_id, row["series_instance_uid"], row["filed_in"]), _stored(row))
+                (Filed(study.study_id, row["series_instance_uid"], row["filed_in"]), stored_instance(row))
                 for row in rows
             ]
         return found
@@ -249,20 +246,6 @@ def told_to_the_index(description: Description) -> str:
             "mapping": description.mapping,
             "identity": description.identity,
             "most": MOST,
+            "described": DESCRIBED,
         }
-    )
-
-
-def _stored(row: Any) -> StoredInstance:
-    # The end of an entry matters to its writer only.
-    return StoredInstance(
-        Instance(
-            row["sop_class_uid"],
-            row["sop_instance_uid"],
-            row["study_instance_uid"],
-            row["series_instance_uid"],
-            row["transfer_syntax_uid"],
-        ),
-        row["sha256"],
-        Place(row["pack_id"], row["entry_offset"], row["prefix_length"], row["data_set_length"], 0),
     )

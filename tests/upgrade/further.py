@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
+
 from demo.cast import ADMIN, CENTRAL, MARSH, MODALITY, VOS
 from demo.dicom_files import SyntheticCT, uid, written_as
 from demo.modality import PynetdicomModality
 from demo.world import World
+from services.ingest.parts import DESCRIBED
 from tests.e2e.test_journey import seen
 from tests.upgrade.archive import Story
 from tests.upgrade.kinds import MANY
@@ -20,7 +23,9 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
 
     Of what was reported under the version before nobody knows how many images it had: the upgrade counts.
     Of what was drafted under it reporting tells anew, for the version before told of no draft.
+    What ingest did not keep it reads again from its packs.
     """
+    await eventually(lambda: _all_is_described_again(world))
     before = len(await _held(world))
     await _send_one_more(world, READ, folder, InstitutionName="Another")
     await _send_one_more(world, MIXED, folder, PatientName="Somebody^Else", PatientID="MS44-0999")
@@ -63,6 +68,16 @@ async def _send_one_more(
     )
     called = world.gateways[CENTRAL.name].called
     await asyncio.to_thread(PynetdicomModality(MODALITY).send, [path], called, lambda: None)
+
+
+async def _all_is_described_again(world: World) -> bool:
+    connection = await asyncpg.connect(world.system.servers.database_url("ingest"))
+    try:
+        described = await connection.fetchval("select array_agg(distinct described) from parts")
+        early = await connection.fetchval("select count(*) from studies where not by_parts")
+    finally:
+        await connection.close()
+    return bool(described == [DESCRIBED] and not early)
 
 
 async def _held(world: World) -> list[Held]:
