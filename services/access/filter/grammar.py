@@ -75,19 +75,19 @@ def _repair(fault: FilterError, is_of_group: bool, stored: bool) -> str | None:
                 return None
             fault = next_fault
         else:
-            return attempts[0] if len({_flat(tree) for tree in trees}) == 1 else None
+            return attempts[0] if len({flat(tree) for tree in trees}) == 1 else None
     return None
 
 
-def _flat(expression: Expression) -> Expression:
+def flat(expression: Expression) -> Expression:
     """The same filter without parentheses that change nothing."""
     if isinstance(expression, Not):
-        return Not(_flat(expression.term))
+        return Not(flat(expression.term))
     if not isinstance(expression, And | Or):
         return expression
     kind = type(expression)
     terms: list[Expression] = []
-    for term in map(_flat, expression.terms):
+    for term in map(flat, expression.terms):
         terms += term.terms if isinstance(term, kind) else (term,)
     return kind(tuple(terms))
 
