@@ -6,11 +6,22 @@ The exit code is 1 if a figure misses what is due.
 import asyncio
 import sys
 
-from bench import p1_store, p7_check, p9_routing, p10_worklist, p11_mail, p12_start, p14_huge, peers
+from bench import (
+    p1_store,
+    p6_decision,
+    p7_check,
+    p9_routing,
+    p10_worklist,
+    p11_mail,
+    p12_start,
+    p14_huge,
+    peers,
+)
 from bench.results import Result, report, save
 
 MEASUREMENTS = {
     "P1": p1_store.measure,
+    "P6": p6_decision.measure,
     "P7": p7_check.measure,
     "P9": p9_routing.measure,
     "P10": p10_worklist.measure,

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from plumbing.rpc import TLSFiles
@@ -43,7 +44,8 @@ def versions() -> str:
             text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
             match = re.search(r"v?(\d+\.\d+\.\d+)", text)
             found.append(f"{program} {match[1] if match else 'of unknown version'}")
-    return ", ".join(found) or "no peers installed"
+    found += [f"{package} {metadata.version(package)}" for package in ("cedarpy", "pycasbin")]
+    return ", ".join(found)
 
 
 @contextlib.contextmanager

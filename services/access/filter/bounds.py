@@ -1,6 +1,6 @@
 """What literals are compared as, by both evaluators alike."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
@@ -84,20 +84,21 @@ def since(predicate: Predicate, now: datetime, zone: tzinfo) -> tuple[tuple[Oper
     the wall showed in the zone.
 
     Returns:
-        operators and bounds, all of which must hold; how many depends on the operator alone. The bounds are
-        of the type of the field.
+        operators and bounds of the type of the field, all of which must hold.
     """
+    bound = BOUND[predicate.field.kind]
+    return tuple((how, bound(how, before(now, length), zone)) for how, length in within(predicate))
+
+
+def within(predicate: Predicate) -> list[tuple[Operator, timedelta]]:
+    """How the instant is compared with that so long `before`; how often, the operator alone says."""
     lengths = [each.length for each in predicate.literals if isinstance(each, Duration)]
-    within: list[tuple[Operator, timedelta]] = [
-        (operator, lengths[position]) for operator, position in _WITHIN[predicate.operator]
-    ]
-    if predicate.operator in (Operator.LT, Operator.LE):
-        within.append((Operator.LE, timedelta(0)))
-    convert = _BOUND[predicate.field.kind]
-    return tuple(convert(operator, _before(now, length), zone) for operator, length in within)
+    compared = [(how, lengths[position]) for how, position in _WITHIN[predicate.operator]]
+    in_past = [(Operator.LE, timedelta(0))] if predicate.operator in (Operator.LT, Operator.LE) else []
+    return compared + in_past
 
 
-# The older, the earlier: which comparison of the instant with now less a literal, of which position.
+# The older, the earlier: how the instant is compared with that of which literal.
 _WITHIN: Mapping[Operator, tuple[tuple[Operator, int], ...]] = {
     Operator.LT: ((Operator.GT, 0),),
     Operator.LE: ((Operator.GE, 0),),
@@ -107,31 +108,35 @@ _WITHIN: Mapping[Operator, tuple[tuple[Operator, int], ...]] = {
 }
 
 
-def _before(now: datetime, length: timedelta) -> datetime:
+def before(now: datetime, length: timedelta) -> datetime:
+    """So long before, or the first instant that there is."""
     try:
         return now - length
     except OverflowError:
         return _FIRST
 
 
-def _instant(operator: Operator, at: datetime, zone: tzinfo) -> tuple[Operator, date]:
-    return operator, at
+def _instant(how: Operator, at: datetime, zone: tzinfo) -> datetime:
+    return at
 
 
-def _local(operator: Operator, at: datetime, zone: tzinfo) -> tuple[Operator, datetime]:
+def _local(how: Operator, at: datetime, zone: tzinfo) -> datetime:
     try:
-        return operator, at.astimezone(zone).replace(tzinfo=None)
+        return at.astimezone(zone).replace(tzinfo=None)
     except OverflowError:
-        return operator, datetime.min if at.year == 1 else datetime.max  # noqa: DTZ901  without a zone
+        return datetime.min if at.year == 1 else datetime.max  # noqa: DTZ901  without a zone
 
 
-def _day(operator: Operator, at: datetime, zone: tzinfo) -> tuple[Operator, date]:
-    """A date is compared with the date that begins then, or begins next."""
-    _, local = _local(operator, at, zone)
-    began = local.time() > time.min
-    if operator in (Operator.LT, Operator.GE) and began and local.date() < date.max:
-        return operator, local.date() + timedelta(days=1)
-    return operator, local.date()
+def _day(how: Operator, at: datetime, zone: tzinfo) -> date:
+    """The date that begins then, or begins next."""
+    local = _local(how, at, zone)
+    next_day = how in (Operator.LT, Operator.GE) and local.time() > time.min and local.date() < date.max
+    return local.date() + timedelta(days=1) if next_day else local.date()
 
 
-_BOUND = {Kind.INSTANT: _instant, Kind.LOCAL: _local, Kind.DATE: _day}
+BOUND: Mapping[Kind, Callable[[Operator, datetime, tzinfo], date]] = {
+    Kind.INSTANT: _instant,
+    Kind.LOCAL: _local,
+    Kind.DATE: _day,
+}
+"""The bound for values of a kind that stands for an instant, under an operator."""

@@ -5,12 +5,20 @@ The same filter as SQL is in `sql.py`; both must agree on every filter and every
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from services.access.filter.bounds import AGE_COLUMN, chosen, comparables, require_bound, since
+from services.access.filter.bounds import (
+    AGE_COLUMN,
+    BOUND,
+    before,
+    chosen,
+    comparables,
+    require_bound,
+    within,
+)
 from services.access.filter.fields import Function, Kind, Operator
 from services.access.filter.forms import BLANKS, GROUPS_PARTED_BY, NAME_PADDING
 from services.access.filter.reader import Reader
@@ -149,16 +157,24 @@ def _text(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
     """Of a text; of a name or of a set whether any of its texts does."""
     field, form, matches = asked.field, form_of(asked), matcher(asked)
     whole = asks_whole_name(asked)
-    members = texts(field, columns, whole_names=whole)
+    members, of_ascii = texts(field, columns, whole_names=whole), OF_ASCII[form]
     forms = columns.at(TEXT_FORMS) if form is not Form.RAW else 0
 
     def any_of_all(row: Row, now: datetime) -> bool | None:
-        found = (formed(each, form, row[forms]) for each in members(row))
-        return _any_of(None if each is None else matches(each) for each in found)
+        """Of no members nothing is known, and of one whose form is not known nothing either."""
+        unknown, empty = False, True
+        for text in members(row):
+            empty = False
+            found = of_ascii(text) if text.isascii() else formed(text, form, row[forms])
+            if found is None:
+                unknown = True
+            elif matches(found):
+                return True
+        return None if unknown or empty else False
 
     if field.is_set or whole:
         return any_of_all
-    at, of_ascii = columns.at(field.columns[0]), OF_ASCII[form]
+    at = columns.at(field.columns[0])
     padding = NAME_PADDING if field.kind is Kind.NAME else BLANKS
 
     def holds(row: Row, now: datetime) -> bool | None:
@@ -170,16 +186,6 @@ def _text(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
         return matches(of_ascii(text)) if text else None
 
     return holds
-
-
-def _any_of(truths: Iterable[bool | None]) -> bool | None:
-    """Of no members nothing is known."""
-    unknown = empty = True
-    for truth in truths:
-        if truth:
-            return True
-        unknown, empty = (unknown and not empty) or truth is None, False
-    return None if unknown else False
 
 
 def _ordered(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
@@ -242,12 +248,16 @@ def _age(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
 
 def _time_since(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
     get, zone = value(asked.field, reader, columns), reader.zone
+    bound, since = BOUND[asked.field.kind], [(COMPARE[how], how, length) for how, length in within(asked)]
 
     def holds(row: Row, now: datetime) -> bool | None:
         found = get(row, now)
         if found is None:
             return None
-        return all(COMPARE[how](found, bound) for how, bound in since(asked, now, zone))
+        for compare, how, length in since:  # noqa: SIM110  a generator would take as long as all the rest
+            if not compare(found, bound(how, before(now, length), zone)):
+                return False
+        return True
 
     return holds
 

@@ -46,15 +46,16 @@ def texts(field: Field, columns: Columns, *, whole_names: bool = False) -> Calla
     """
     at = [columns.at(column) for column in field.columns]
     if field.kind is not Kind.NAME:
-        return lambda row: filter(None, (each.rstrip(BLANKS) for each in _all(row, at)))
+        return lambda row: [text for each in _all(row, at) if (text := each.rstrip(BLANKS))]
     if whole_names:
-        return lambda row: (name.rstrip(NAME_PADDING) for name in _all(row, at) if name_groups(name))
-    return lambda row: (group for name in _all(row, at) for group in name_groups(name))
+        return lambda row: [name.rstrip(NAME_PADDING) for name in _all(row, at) if name_groups(name)]
+    return lambda row: [group for name in _all(row, at) for group in name_groups(name)]
 
 
-def _all(row: Row, at: Iterable[int]) -> Iterable[str]:
-    for each in at:
-        yield from (row[each],) if isinstance(row[each], str) else row[each]
+def _all(row: Row, at: Sequence[int]) -> Sequence[str]:
+    """The values of columns, of which one alone may have several."""
+    first = row[at[0]]
+    return [row[each] for each in at] if isinstance(first, str) else first
 
 
 OF_ASCII: Mapping[Form, Callable[[str], str]] = {
