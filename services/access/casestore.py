@@ -2,6 +2,7 @@
 """The tables of the case index, written from what their owners say; nothing here answers a user."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from services.access.caseindex import (
     IndexedCase,
     Placement,
 )
-from services.access.derived import Derived
+from services.access.derived import DERIVED, Derived
 from services.access.domain import ConfirmedStudy
 from services.access.patients import Filing, Patient
 from services.access.received import ReceivedStudy, StudyAttributes, StudyOfSeries
@@ -135,6 +136,70 @@ class CaseStore(Transaction):
         await self.connection.execute("delete from case_studies where case_id = $1", case_id)
         status = await self.connection.execute("delete from cases where case_id = $1", case_id)
         return status == "DELETE 1"
+
+    # What is to be derived again
+
+    async def count_outdated(self, at_most: int) -> int:
+        count: int = await self.connection.fetchval(
+            f"select count(*) from (select from cases where derived < {DERIVED} limit $1) outdated", at_most
+        )
+        return count
+
+    async def outdated(self, after: CaseId | None, limit: int) -> list[CaseId]:
+        """Cases that are to be derived again, by id."""
+        rows = await self.connection.fetch(
+            f"""
+            select case_id from cases where derived < {DERIVED} and ($1::uuid is null or case_id > $1)
+            order by case_id limit $2
+            """,
+            after,
+            limit,
+        )
+        return [row["case_id"] for row in rows]
+
+    async def mark_rezoned(self, before: datetime, limit: int) -> bool:
+        """Marks the next cases of a facility whose time zone changed before; False if there is none."""
+        facility = await self.connection.fetchrow(
+            "select * from rezoned where since <= $1 order by since limit 1 for update skip locked", before
+        )
+        if facility is None:
+            return False
+        page = await self.connection.fetch(
+            """
+            select case_id, received_at from cases
+            where facility_id = $1 and ($2::timestamptz is null or (received_at, case_id) < ($2, $3))
+            order by received_at desc, case_id desc limit $4
+            """,
+            facility["facility_id"],
+            facility["after_received_at"],
+            facility["after_case_id"],
+            limit,
+        )
+        await self.connection.execute(
+            """
+            with locked as (select case_id from cases where case_id = any($1) order by case_id for update)
+            update cases set derived = 0, study_at = null from locked
+            where cases.case_id = locked.case_id and cases.facility_id = $2
+            """,
+            [row["case_id"] for row in page],
+            facility["facility_id"],
+        )
+        if len(page) < limit:
+            await self.connection.execute(
+                "delete from rezoned where facility_id = $1", facility["facility_id"]
+            )
+        else:
+            await self.connection.execute(
+                "update rezoned set after_received_at = $2, after_case_id = $3 where facility_id = $1",
+                facility["facility_id"],
+                page[-1]["received_at"],
+                page[-1]["case_id"],
+            )
+        return True
+
+    async def sees_letters(self) -> bool:
+        """Whether pg_trgm takes letters beyond ASCII for letters."""
+        return bool(await self.connection.fetchval("select cardinality(show_trgm('жу')) > 0"))
 
     # Deletion
 

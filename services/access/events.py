@@ -1,8 +1,13 @@
 """What access hears: from routing, ingest and reporting; and what it does by the clock."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from prometheus_client import Gauge
+
+from kernel.errors import Unavailable
 from kernel.events import (
     CaseDeleted,
     CaseMoved,
@@ -15,10 +20,12 @@ from kernel.events import (
     StudyReceived,
 )
 from kernel.ids import CaseId, FacilityId, StudyId
-from plumbing import timers
+from plumbing import log, timers
 from plumbing.bus import Hearing
+from plumbing.leases import Lease
 from services.access.caseindex import Reading
 from services.access.deletion import Deletions
+from services.access.describing import Describing
 from services.access.domain import Facility
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
@@ -67,6 +74,70 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
         Hearing(FacilityChanged, fetch_facility, index_facility),
         Hearing(CaseDeleted, must_be_told, purge),
     ]
+
+
+DESCRIBE_EVERY_S = 600
+"""Between two rounds over what is outdated."""
+DROP_LEFT_RECORDS_EVERY_S = 24 * 3600
+_SHARE = 4
+"""For each second of deriving again the database and ingest have this many seconds for others."""
+
+OUTDATED = Gauge(
+    "readroom_access_outdated_cases", "Cases that are to be derived again; at most 100,000 are counted"
+)
+BLIND = Gauge(
+    "readroom_access_text_index_blind",
+    "Alert above 0: the locale of the database hides letters beyond ASCII from the index of texts",
+)
+
+_log = log.get()
+
+
+async def describe(describing: Describing, lease: Lease) -> None:
+    """One round: derives again what is outdated, unless another process does.
+
+    Raises Unavailable when it has tried everything and something failed.
+    """
+    if not await lease.hold():
+        OUTDATED.set(0)
+        return
+    OUTDATED.set(await describing.count())
+    failed = 0
+    while await lease.hold():
+        began = time.monotonic()
+        marked = await describing.mark()
+        cases = await describing.next()
+        undone = await timers.each("describe", cases, describing.describe)
+        failed += len(undone)
+        OUTDATED.dec(len(cases) - len(undone))
+        if not marked and not cases:
+            break
+        await asyncio.sleep(_SHARE * (time.monotonic() - began))
+    OUTDATED.set(await describing.count())
+    await lease.give_back()
+    if failed:
+        raise Unavailable(f"{failed} cases could not be derived again: the log tells of each")
+
+
+async def drop_left_records(describing: Describing, lease: Lease) -> None:
+    """Drops the patient records that the version before left without a case."""
+    after = None
+    while await lease.hold():
+        after = await describing.drop_left_records(after)
+        if after is None:
+            await lease.give_back()
+            return
+
+
+async def look_at_locale(describing: Describing) -> None:
+    """Tells of a database whose locale knows the letters of ASCII only."""
+    blind = not await describing.sees_letters()
+    BLIND.set(blind)
+    if blind:
+        _log.warning(
+            "the locale of access's database knows the letters of ASCII only, so that names in other letters "
+            "are found slowly: make a database with the builtin locale C.UTF-8 and restore into it"
+        )
 
 
 async def settle(moves: Moves) -> int:

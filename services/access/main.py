@@ -13,11 +13,13 @@ from kernel.ids import UUID7, NewId
 from plumbing import healing, runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings
 from plumbing.db import Database
+from plumbing.leases import Lease
 from plumbing.service import open_parts
 from services.access import api, events
 from services.access.administration import Users
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
+from services.access.describing import Describing
 from services.access.explaining import Explaining
 from services.access.folders import Folders
 from services.access.granting import Buckets
@@ -66,6 +68,7 @@ async def build(
     routing = RoutingClient(to_routing)
     index = CaseIndex(database, routing, ingest, ReportingClient(to_reporting))
     moves = Moves(database, routing, index)
+    describing, holder = Describing(database, index), new_id()
 
     api.serve(
         parts.server,
@@ -84,6 +87,17 @@ async def build(
         api.holds(questions),
         tasks={
             "heal": partial(healing.run, index.kinds()),
+            "describe": partial(
+                timers.every,
+                events.DESCRIBE_EVERY_S,
+                partial(events.look_at_locale, describing),
+                partial(events.describe, describing, Lease(database, "describe", holder)),
+            ),
+            "drop-left-records": partial(
+                timers.every,
+                events.DROP_LEFT_RECORDS_EVERY_S,
+                partial(events.drop_left_records, describing, Lease(database, "drop-left-records", holder)),
+            ),
             "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
     )

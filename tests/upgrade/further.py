@@ -9,6 +9,7 @@ from demo.cast import ADMIN, CENTRAL, MARSH, MODALITY, VOS
 from demo.dicom_files import SyntheticCT, uid, written_as
 from demo.modality import PynetdicomModality
 from demo.world import World
+from services.access.derived import DERIVED
 from services.ingest.parts import DESCRIBED
 from tests.e2e.test_journey import seen
 from tests.upgrade.archive import Story
@@ -56,6 +57,26 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
         return case is not None and (case.images_since_report, case.study_status_id) == (1, "READ")
 
     await eventually(it_is_marked)
+    await _every_case_is_described(world)
+
+
+async def _every_case_is_described(world: World) -> None:
+    """What a filter asks for and the version before did not keep."""
+    access = await asyncpg.connect(world.system.servers.database_url("access"))
+
+    async def all_are() -> bool:
+        undone = await access.fetchval(
+            """
+            select count(*) from cases
+            where derived < $1 or plain_text is null or last_received_at is null or calling_ae_title = ''
+                or institution_names = '{}' or (person_id is null) <> (patient_id = '')
+            """,
+            DERIVED,
+        )
+        return bool(undone == 0)
+
+    await eventually(all_are, within=90)
+    await access.close()
 
 
 async def _send_one_more(
