@@ -9,6 +9,7 @@ from typing import Any
 from pynetdicom import AE
 
 from plumbing.authority import CertificateAuthority
+from plumbing.callers import GATEWAY_URI
 from plumbing.files import write_private
 from plumbing.tls import TLSFiles, client_context
 
@@ -19,7 +20,7 @@ def strangers_identity(folder: Path, trusted: Path) -> TLSFiles:
     """A certificate that claims to be a gateway's, of an authority that nobody asked."""
     folder.mkdir(parents=True, exist_ok=True)
     authority = CertificateAuthority.create("a stranger's CA", datetime.now(UTC))
-    uri = "spiffe://readroom/gateway/00000000-0000-7000-8000-000000000000"
+    uri = GATEWAY_URI.format(gateway_id="00000000-0000-7000-8000-000000000000")
     certificate, key = authority.issue(uri, ["stranger.invalid"], datetime.now(UTC))
     files = TLSFiles(folder / "stranger.pem", folder / "stranger.key", trusted)
     write_private(files.certificate, certificate)

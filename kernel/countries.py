@@ -1,4 +1,4 @@
-"""To which countries text messages are sent: asked by who registers a number, and by who sends a text."""
+"""Mobile numbers, and to which countries text messages are sent: asked of a new number, and of each text."""
 
 from collections.abc import Collection
 
@@ -9,6 +9,23 @@ DEFAULT = ("AT", "BE", "CH", "CZ", "DE", "DK", "FR", "GB", "IE", "IT", "LI", "LU
 
 KNOWN = frozenset(phonenumbers.SUPPORTED_REGIONS)
 """The codes of all countries that have mobile numbers."""
+
+
+_MOBILE = (
+    phonenumbers.PhoneNumberType.MOBILE,
+    phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # all that some countries' plans say
+)
+
+
+def mobile_number(text: str) -> str:
+    """The E.164 form of a number to which text messages can be sent; raises ValueError for any other."""
+    try:
+        number = phonenumbers.parse(text)
+    except phonenumbers.NumberParseException as error:
+        raise ValueError("no telephone number") from error
+    if not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) not in _MOBILE:
+        raise ValueError("no mobile number")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def serves(countries: Collection[str], mobile_number: str) -> bool:

@@ -7,9 +7,9 @@ that come meanwhile move nothing.
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, is_dataclass
+from dataclasses import astuple, dataclass, is_dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -32,9 +32,50 @@ class Row(Protocol):
     def ByteSize(self) -> int: ...  # noqa: N802
 
 
+class Request(Protocol):
+    """Asks for a page of a list."""
+
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def page_token(self) -> str: ...
+
+
 Item = TypeVar("Item")
 R = TypeVar("R", bound=Row)
 Position = TypeVar("Position")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Position]):
+    """The page that is asked for.
+
+    Attributes:
+        after: the position of the last item before it; None: it is the first page.
+        limit: how many items to look for: one more than the page tells that there are more.
+    """
+
+    after: Position | None
+    limit: int
+
+    def rows(
+        self, found: Sequence[Item], position: Callable[[Item], Position], row: Callable[[Item], R]
+    ) -> tuple[list[R], str]:
+        """The page of what was found as rows, and the token of the next one."""
+        return fit(found, self.limit - 1, position, row)
+
+
+def asked(
+    request: Request, kind: type[Position], *, default: int = DEFAULT_SIZE, most: int = MAX_SIZE
+) -> Asked[Position]:
+    """The page that a request asks for; raises Invalid.
+
+    Args:
+        kind: of a position.
+        default, most: items on a page.
+    """
+    limit = min(size(request.page_size, default), most) + 1
+    return Asked(after(request.page_token, kind), limit)
 
 
 def size(asked: int, default: int = DEFAULT_SIZE) -> int:

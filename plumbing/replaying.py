@@ -35,13 +35,13 @@ class DeadLettersApi(letters_pb2_grpc.DeadLettersServiceServicer):
         self, request: pb.ListDeadLettersRequest, context: Any
     ) -> pb.ListDeadLettersResponse:
         listed = AuditEntry(acting_login(), "dead_letters.listed", "dead_letters", "done")
-        limit, after = pages.size(request.page_size), pages.after(request.page_token, Position)
+        asked = pages.asked(request, Position)
         async with self._database.audited(listed.actor, listed.action, listed.object):
             await require(self._holds, OPERATOR)
-        found = await self._letters.list_dead_letters(after, limit + 1)
+        found = await self._letters.list_dead_letters(asked.after, asked.limit)
         async with self._database.statements() as transaction:
             await transaction.audit(listed)
-        page, token = pages.fit(found, limit, lambda each: each.position, _letter)
+        page, token = asked.rows(found, lambda each: each.position, _letter)
         return pb.ListDeadLettersResponse(letters=page, next_page_token=token)
 
     async def Replay(self, request: pb.ReplayRequest, context: Any) -> pb.ReplayResponse:  # noqa: N802

@@ -8,29 +8,16 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
-import phonenumbers
-
+from kernel.countries import mobile_number as canonical
 from kernel.countries import serves
 from kernel.errors import Invalid
 from kernel.language import Language
-from kernel.maildomains import ascii_domain
+from kernel.mailboxes import MAX_ADDRESS_CHARACTERS, mailbox
 
-# The longest path of RFC 5321 (4.5.3.1.3) without its angle brackets.
-MAX_EMAIL_CHARACTERS = 254
 # E.164 has 15 digits; the rest are the blanks, dots, dashes, slashes and brackets that people write.
 _MAX_NUMBER_CHARACTERS = 32
 
-# A dot-atom of RFC 5322 (3.2.3) at host names of RFC 1123: no quotes, comments, lists, blanks or line ends,
-# and no local part outside of ASCII, for not every server between takes that.
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 _NUMBER = re.compile(r"\+[0-9][0-9 ()./-]*")
-
-_MOBILE = (
-    phonenumbers.PhoneNumberType.MOBILE,
-    phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # all that some countries' plans say
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +68,16 @@ def unreachable(contact: Contact, text_countries: Collection[str]) -> list[str]:
 
 def _checked_email(text: str) -> str:
     """The address with its domain in ASCII."""
-    local, at, domain = text.rpartition("@")
     try:
-        email = f"{local}{at}{ascii_domain(domain)}"
+        mail = mailbox(text)
+        if not mail.is_plain:
+            raise ValueError
     except ValueError:
-        email = ""
-    if len(email) > MAX_EMAIL_CHARACTERS or not _EMAIL.fullmatch(email):
         raise Invalid(
-            f"`email` is not an address like name@example.org of at most {MAX_EMAIL_CHARACTERS} characters",
+            f"`email` is not an address like name@example.org of at most {MAX_ADDRESS_CHARACTERS} characters",
             field="email",
-        )
-    return email
+        ) from None
+    return str(mail)
 
 
 def _checked_number(text: str) -> str:
@@ -99,12 +85,9 @@ def _checked_number(text: str) -> str:
     try:
         if len(text) > _MAX_NUMBER_CHARACTERS or not _NUMBER.fullmatch(text):
             raise ValueError
-        number = phonenumbers.parse(text)
-        if not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) not in _MOBILE:
-            raise ValueError
-    except (ValueError, phonenumbers.NumberParseException):
+        return canonical(text)
+    except ValueError:
         raise Invalid(
             "`mobile_number` is not a mobile number: expected one like +32 470 12 34 56",
             field="mobile_number",
         ) from None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

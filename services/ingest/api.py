@@ -127,17 +127,17 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
     ) -> pb.ListGatewaysResponse:
-        limit = pages.size(request.page_size)
-        found = await self._enrolments.list_gateways(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.gateway_id, _gateway)
+        asked = pages.asked(request, UUID)
+        found = await self._enrolments.list_gateways(asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.gateway_id, _gateway)
         return pb.ListGatewaysResponse(gateways=page, next_page_token=token)
 
     async def ListRefusals(  # noqa: N802
         self, request: pb.ListRefusalsRequest, context: Context
     ) -> pb.ListRefusalsResponse:
-        limit = pages.size(request.page_size)
-        found = await self._gateways.list_refusals(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.refusal_id, _refusal)
+        asked = pages.asked(request, UUID)
+        found = await self._gateways.list_refusals(asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.refusal_id, _refusal)
         return pb.ListRefusalsResponse(refusals=page, next_page_token=token)
 
     async def ReadSettleLength(  # noqa: N802
@@ -162,9 +162,9 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def ListQuarantined(  # noqa: N802
         self, request: pb.ListQuarantinedRequest, context: Context
     ) -> pb.ListQuarantinedResponse:
-        limit = pages.size(request.page_size)
-        found = await self._quarantine.list_quarantined(pages.after(request.page_token, Position), limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.position, quarantined)
+        asked = pages.asked(request, Position)
+        found = await self._quarantine.list_quarantined(asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.position, quarantined)
         return pb.ListQuarantinedResponse(quarantined=page, next_page_token=token)
 
     async def DiscardQuarantined(  # noqa: N802
@@ -235,9 +235,9 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def ListDeletions(  # noqa: N802
         self, request: pb.ListDeletionsRequest, context: Context
     ) -> pb.ListDeletionsResponse:
-        limit = pages.size(request.page_size)
-        found = await self._deletions.list_deletions(pages.after(request.page_token, UUID), limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.deletion_id, _deletion)
+        asked = pages.asked(request, UUID)
+        found = await self._deletions.list_deletions(asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.deletion_id, _deletion)
         return pb.ListDeletionsResponse(deletions=page, next_page_token=token)
 
     async def DescribeDeletion(  # noqa: N802

@@ -8,8 +8,9 @@ import grpc
 
 from kernel.errors import NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
-from plumbing import answers
-from services.ingest.domain import ConfirmedStudy, PartName, Reach, Sight
+from kernel.reach import Reach
+from plumbing import answers, permitted
+from services.ingest.domain import ConfirmedStudy, PartName, Sight
 from services.ingest.heldparts import Standing
 from services.ingest.purgerecord import Begun
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -24,8 +25,7 @@ class AccessClient:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
 
     async def holds(self, permission: str, facility_id: FacilityId) -> bool:
-        request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
-        return bool((await self._access.CheckPermission(request)).allowed)
+        return await permitted.holds_at(self._access, permission, facility_id)
 
     async def standing(self, permission: str, facility_id: FacilityId) -> Standing:
         request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
@@ -40,8 +40,7 @@ class AccessClient:
         return Sight(FacilityId(UUID(decision.facility_id)), by_privilege)
 
     async def reach(self, permission: str) -> Reach:
-        answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
-        return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+        return await permitted.reach(self._access, permission)
 
     async def images(self, case_id: CaseId) -> Sequence[ConfirmedStudy] | None:
         request = access_pb2.CheckRequest(case_id=str(case_id), images=True)

@@ -13,7 +13,8 @@ from kernel.database import Database
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged
 from kernel.ids import CaseId, DeletionId, NewId, PackId, StudyId
-from services.ingest.domain import PartName, Reach, Sight
+from kernel.reach import Reach
+from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, NAME, ROUTING, Act, Begun, Deletion, DoomedFile, State
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 
 from kernel.ids import CaseId, DeletionId, StudyId
+from kernel.reach import Reach
 from plumbing.db import Transaction
-from services.ingest.domain import Reach
 from services.ingest.purgerecord import Deletion, DoomedFile
 
 _DELETIONS = """

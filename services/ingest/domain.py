@@ -402,20 +402,6 @@ class Study:
     series: tuple[Series, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Where the acting user holds a permission."""
-
-    everywhere: bool
-    facilities: frozenset[FacilityId] = frozenset()
-
-    def __bool__(self) -> bool:
-        return self.everywhere or bool(self.facilities)
-
-    def __contains__(self, facility_id: FacilityId) -> bool:
-        return self.everywhere or facility_id in self.facilities
-
-
 PartName = tuple[StudyId, int]
 """A part of a study by its number; 0: the study as a whole."""
 

@@ -11,8 +11,9 @@ from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.events import GatewayChanged
 from kernel.ids import FacilityId, GatewayId, NewId
+from kernel.reach import Reach
 from kernel.versions import must_be_current
-from services.ingest.domain import Gateway, Reach, certificate_sha256, enrolment, settings
+from services.ingest.domain import Gateway, certificate_sha256, enrolment, settings
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction

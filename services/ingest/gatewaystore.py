@@ -10,6 +10,7 @@ import asyncpg
 from kernel.dicom import AETitle
 from kernel.errors import Conflict
 from kernel.ids import GatewayId, TransferId
+from kernel.reach import Reach
 from kernel.versions import NEVER_SAVED, Change
 from plumbing.db import Transaction
 from services.ingest.contacts import Contact
@@ -18,7 +19,6 @@ from services.ingest.domain import (
     Admission,
     AETitleBinding,
     Gateway,
-    Reach,
     RecordedRefusal,
     Refusal,
     RefusalKind,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.ids import GatewayId, PackId, StudyId
-from services.ingest.domain import Reach
+from kernel.reach import Reach
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction

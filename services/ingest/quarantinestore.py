@@ -6,8 +6,9 @@ import asyncpg
 
 from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
+from kernel.reach import Reach
 from plumbing.db import Transaction
-from services.ingest.domain import Limits, Reach, Sender, StoredInstance
+from services.ingest.domain import Limits, Sender, StoredInstance
 from services.ingest.quarantine import Position, Quarantined
 
 # The refused entry is the last of its pack, so the pack ends before it from now on.

@@ -48,12 +48,11 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
     async def ListDeliveries(  # noqa: N802
         self, request: pb.ListDeliveriesRequest, context: Context
     ) -> pb.ListDeliveriesResponse:
-        limit = pages.size(request.page_size)
-        after = pages.after(request.page_token, UUID)
+        asked = pages.asked(request, UUID)
         found = await self._notices.list_deliveries(
-            acting_login(), NoticeId(after) if after else None, limit + 1
+            acting_login(), NoticeId(asked.after) if asked.after else None, asked.limit
         )
-        page, token = pages.fit(found, limit, lambda notice: notice.id, _notice)
+        page, token = asked.rows(found, lambda notice: notice.id, _notice)
         return pb.ListDeliveriesResponse(notices=page, next_page_token=token)
 
     async def Resend(self, request: pb.ResendRequest, context: Context) -> pb.ResendResponse:  # noqa: N802

@@ -15,14 +15,13 @@ from email.utils import format_datetime
 
 import aiohttp
 import aiosmtplib
-import phonenumbers
-from phonenumbers import PhoneNumberType
 
 from kernel.clock import Clock
-from kernel.countries import serves
+from kernel.countries import mobile_number, serves
 from kernel.delivery import Event, Undelivered
 from kernel.errors import Conflict, Denied, Invalid, Unavailable
-from services.notify.domain import Breaker, Letter, Mailbox, mailbox
+from kernel.mailboxes import Mailbox
+from services.notify.domain import Breaker, Letter, addressed
 
 _CRLF = "\r\n"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -70,7 +69,7 @@ class MailServer:
         self._tls = tls
         self._user = user
         self._password = password
-        self._sender = mailbox(sender)
+        self._sender = addressed(sender)
         self._timeout_s = timeout_s
         self._clock = clock
         self._trust = trust or ssl.create_default_context()
@@ -82,7 +81,7 @@ class MailServer:
 
         Raises Undelivered: nothing of the letter has left yet, whatever the server does.
         """
-        to = mailbox(letter.to)
+        to = addressed(letter.to)
         smtp = await self._addressed(to)
         envelope = _Envelope(smtp, _written(letter, self._sender, to, self._clock.now()), self._timeout_s)
         try:
@@ -322,17 +321,10 @@ class TextGateway:
 
     def _check(self, number: str) -> None:
         try:
-            parsed = phonenumbers.parse(number)
-        except phonenumbers.NumberParseException:
-            parsed = None
-        if (
-            parsed is None
-            or not phonenumbers.is_valid_number(parsed)
-            or phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) != number
-        ):
-            raise Invalid("`mobile_number` is not a number in E.164 form", field="mobile_number")
-        mobile = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
-        if phonenumbers.number_type(parsed) not in mobile:
-            raise Invalid("`mobile_number` is not that of a mobile telephone", field="mobile_number")
+            is_canonical = mobile_number(number) == number
+        except ValueError:
+            is_canonical = False
+        if not is_canonical:
+            raise Invalid("`mobile_number` is not a mobile number in E.164 form", field="mobile_number")
         if not serves(self.countries, number):
             raise Denied("no text messages are sent to that country", field="mobile_number")

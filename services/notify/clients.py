@@ -11,9 +11,9 @@ import grpc
 from kernel.errors import Exhausted, NotFound
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
-from plumbing import answers
+from kernel.reach import Reach
+from plumbing import answers, permitted
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users, study_date
-from services.notify.usecases import Reach
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.sharing.v1 import sharing_pb2, sharing_pb2_grpc
 
@@ -146,8 +146,7 @@ class AccessClient:
         return [(UUID(each.user_id), each.version) for each in answer.versions]
 
     async def reach(self, permission: str) -> Reach:
-        answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
-        return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+        return await permitted.reach(self._access, permission)
 
 
 def _person(user: access_pb2.User) -> Person:

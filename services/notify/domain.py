@@ -11,7 +11,7 @@ from kernel.delivery import Delivery, Event, State, Undelivered
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
-from kernel.maildomains import ascii_domain
+from kernel.mailboxes import Mailbox, mailbox
 
 
 class Message(StrEnum):
@@ -237,36 +237,12 @@ def study_date(text: str) -> date | None:
         return None
 
 
-_ATOM = r"[^\s\x00-\x1f\x7f()<>\[\]:;@\\,\".]+"
-_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_QUOTED = re.compile(r'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"')
-_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-
-
-@dataclass(frozen=True, slots=True)
-class Mailbox:
-    """An address (RFC 5321 4.1.2, RFC 6531): local part as it is written, domain in ASCII."""
-
-    local: str
-    domain: str
-
-    def __str__(self) -> str:
-        return f"{self.local}@{self.domain}"
-
-
-def mailbox(address: str) -> Mailbox:
-    """Raises Undelivered for what is not exactly one address, so that nothing of it becomes a command."""
-    local, at, domain = address.rpartition("@")
+def addressed(address: str) -> Mailbox:
+    """The mailbox of an address; raises Undelivered for what is none."""
     try:
-        in_ascii = ascii_domain(domain)
-    except ValueError:
-        in_ascii = ""
-    fits = len(local.encode(errors="replace")) <= 64 and len(address) <= 254
-    known = _LOCAL.fullmatch(local) or _QUOTED.fullmatch(local)
-    visible = all(unicodedata.category(each)[0] not in "CZ" or each == " " for each in local)
-    if not (at and fits and known and visible and _HOST.fullmatch(in_ascii)):
-        raise Undelivered(Event.REFUSED, "the address is not one that mail can be sent to")
-    return Mailbox(local, in_ascii)
+        return mailbox(address)
+    except ValueError as error:
+        raise Undelivered(Event.REFUSED, "the address is not one that mail can be sent to") from error
 
 
 # Text messages

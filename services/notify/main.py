@@ -19,9 +19,9 @@ from pydantic import (
 
 from kernel.clock import Clock
 from kernel.countries import DEFAULT
-from kernel.delivery import Undelivered
 from kernel.ids import NewId
 from kernel.language import Language
+from kernel.mailboxes import mailbox
 from plumbing import delivering, healing, permitted, runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings, listed
 from plumbing.delivering import Sender
@@ -30,7 +30,6 @@ from plumbing.service import open_parts
 from services.notify import api, events
 from services.notify.channels import MailServer, TextGateway
 from services.notify.clients import AccessClient, SharingClient
-from services.notify.domain import mailbox
 from services.notify.reminders import Reminders
 from services.notify.rendering import Templates
 from services.notify.store import NotifyTransaction
@@ -40,7 +39,7 @@ from services.notify.usecases import NAME, Codes, Letters, Notices, Office
 def _mail_address(value: str) -> str:
     try:
         mailbox(value)
-    except Undelivered as error:
+    except ValueError as error:
         raise ValueError("expected a mail address") from error
     return value
 

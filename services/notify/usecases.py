@@ -15,6 +15,7 @@ from kernel.errors import Conflict, Invalid, NotFound, lacks
 from kernel.events import CasePurged
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
+from kernel.reach import Reach
 from services.notify.domain import (
     FORGOTTEN_AT_ONCE,
     KEPT_FOR,
@@ -50,14 +51,6 @@ class Sharing(Protocol):
     """The service sharing, asked by notify for itself."""
 
     async def describe_bucket(self, bucket_id: BucketId) -> Bucket | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Where a permission is held: everywhere, or at single facilities."""
-
-    everywhere: bool
-    facilities: frozenset[FacilityId]
 
 
 @dataclass(frozen=True, slots=True)

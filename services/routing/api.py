@@ -74,10 +74,9 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListFacilities(  # noqa: N802
         self, request: pb.ListFacilitiesRequest, context: Context
     ) -> pb.ListFacilitiesResponse:
-        limit = pages.size(request.page_size)
-        after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._facilities.list_facilities(acting_login(), after, limit + 1)
-        page, token = pages.fit(found, limit, lambda last: (fold(last.name), last.id), _facility)
+        asked = pages.asked(request, tuple[str, UUID])
+        found = await self._facilities.list_facilities(acting_login(), asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: (fold(last.name), last.id), _facility)
         return pb.ListFacilitiesResponse(facilities=page, next_page_token=token)
 
     async def DescribeFacility(  # noqa: N802
@@ -101,11 +100,10 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         return pb.SaveRuleResponse(rule=_rule(rule), note=literal_wildcards(rule.text))
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:  # noqa: N802
-        limit = pages.size(request.page_size)
+        asked = pages.asked(request, tuple[str, UUID])
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        after = pages.after(request.page_token, tuple[str, UUID])
-        found = await self._rules.list_rules(acting_login(), facility_id, after, limit + 1)
-        page, token = pages.fit(found, limit, lambda last: (fold(last.text), last.id), _rule)
+        found = await self._rules.list_rules(acting_login(), facility_id, asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: (fold(last.text), last.id), _rule)
         return pb.ListRulesResponse(rules=page, next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
@@ -142,10 +140,9 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         )
 
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
-        limit = pages.size(request.page_size)
-        after = pages.after(request.page_token, UUID)
-        found = await self._held_parts.list_held(acting_login(), after, limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.id, _held)
+        asked = pages.asked(request, UUID)
+        found = await self._held_parts.list_held(acting_login(), asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.id, _held)
         return pb.ListHeldResponse(held=page, next_page_token=token)
 
     async def ListUndecided(  # noqa: N802

@@ -10,8 +10,9 @@ from kernel.dicom import UID
 from kernel.errors import Conflict, Denied, NotFound
 from kernel.ids import CaseId, FacilityId, StudyId
 from kernel.patient import KEYWORDS, Identity
-from plumbing import answers
-from services.routing.domain import Part, Reach, Study
+from kernel.reach import Reach
+from plumbing import answers, permitted
+from services.routing.domain import Part, Study
 from services.routing.moves import Ending, Move
 from services.routing.usecases import Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -25,9 +26,8 @@ class AccessClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
 
-    async def check_permission(self, permission: str) -> Reach:
-        answer = await self._access.CheckPermission(access_pb2.CheckPermissionRequest(permission=permission))
-        return Reach(answer.allowed, frozenset(FacilityId(UUID(each)) for each in answer.facility_ids))
+    async def reach(self, permission: str) -> Reach:
+        return await permitted.reach(self._access, permission)
 
     async def check(self, case_id: CaseId) -> Sight:
         answer = await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))

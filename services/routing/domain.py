@@ -43,23 +43,6 @@ class Model(StrEnum):
     ENDPOINT = "endpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Where a user holds a permission: everywhere, or at single facilities."""
-
-    everywhere: bool
-    facility_ids: frozenset[FacilityId] = frozenset()
-
-    def __bool__(self) -> bool:
-        return self.everywhere or bool(self.facility_ids)
-
-    def __contains__(self, facility_id: FacilityId) -> bool:
-        return self.everywhere or facility_id in self.facility_ids
-
-    def __or__(self, other: "Reach") -> "Reach":
-        return Reach(self.everywhere or other.everywhere, self.facility_ids | other.facility_ids)
-
-
 # Facilities and their rules
 
 

@@ -52,7 +52,7 @@ class HeldParts:
 
     async def list_held(self, actor: str, after: UUID | None, limit: int) -> Sequence[Held]:
         """What waits where the actor administers, and parts of cases where they correct, oldest first."""
-        corrected = await self._access.check_permission(STUDY_CORRECT)
+        corrected = await self._access.reach(STUDY_CORRECT)
         async with self._administration.act(actor, "held.listed", "held:all") as (transaction, reach):
             if not reach | corrected:
                 raise lacks(FACILITY_ADMIN, STUDY_CORRECT, at="a facility")
@@ -120,7 +120,7 @@ class HeldParts:
         """The held part, its case and the owner, if the actor may say whose images these are."""
         async with self._database.transaction() as transaction:
             held = await transaction.held_part(held_id)
-        corrected = await self._access.check_permission(STUDY_CORRECT)
+        corrected = await self._access.reach(STUDY_CORRECT)
         if not corrected:
             raise lacks(STUDY_CORRECT, at="the facility of the case")
         sight = await self._access.check(held.case_id) if held and held.case_id else Sight()
@@ -131,7 +131,7 @@ class HeldParts:
         if sight.facility_id not in corrected:
             raise lacks(STUDY_CORRECT, at="the facility of the case")
         if held.kind is HeldKind.PART:
-            administered = await self._access.check_permission(FACILITY_ADMIN)
+            administered = await self._access.reach(FACILITY_ADMIN)
             if held.facility_id not in administered:
                 raise lacks(FACILITY_ADMIN, at="the hub of the images")
         return held, held.case_id, sight.facility_id

@@ -7,8 +7,9 @@ from uuid import UUID
 import asyncpg
 
 from kernel.ids import CaseId, StudyId
+from kernel.reach import Reach
 from plumbing.db import Transaction
-from services.routing.domain import Reach, Reason, Study
+from services.routing.domain import Reason, Study
 from services.routing.parts import Held, HeldKind, HeldReason, Judged, Verdict, Waiting
 
 Row = asyncpg.Record | Mapping[str, Any]
@@ -110,9 +111,9 @@ class HeldStore(Transaction):
             order by held_id limit $6
             """,
             administered.everywhere,
-            list(administered.facility_ids),
+            list(administered.facilities),
             corrected.everywhere,
-            list(corrected.facility_ids),
+            list(corrected.facilities),
             after or UUID(int=0),
             limit,
         )

@@ -20,7 +20,8 @@ from kernel.database import Database
 from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.events import CaseMoved, CasePlaced
 from kernel.ids import CaseId, FacilityId, MoveId, NewId
-from services.routing.domain import Facility, Placement, Reach
+from kernel.reach import Reach
+from services.routing.domain import Facility, Placement
 from services.routing.usecases import Administration, administered
 
 if TYPE_CHECKING:

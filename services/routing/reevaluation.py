@@ -20,7 +20,8 @@ from uuid import UUID
 from kernel.database import Database
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, StudyId
-from services.routing.domain import Destination, Facility, Placement, Reach, Reason, Study, place, rule_keys
+from kernel.reach import Reach
+from services.routing.domain import Destination, Facility, Placement, Reason, Study, place, rule_keys
 from services.routing.moves import Access, Move, make
 from services.routing.parts import (
     Held,
@@ -108,8 +109,8 @@ class Reevaluation:
         async with self._database.audited(actor, "hub.reevaluated", f"facility:{hub_id}"):
             async with self._database.transaction() as transaction:
                 hub = _hub(await transaction.facility(hub_id), reach)
-                here = Reach(everywhere=False, facility_ids=frozenset({hub_id}))
-                waiting = await transaction.held(here, Reach(everywhere=False), after, MAX_CHANGES)
+                here = Reach(facilities=frozenset({hub_id}))
+                waiting = await transaction.held(here, Reach(), after, MAX_CHANGES)
             snapshots: dict[StudyId, Study | None] = {}
             changes = []
             for held in waiting:

@@ -8,12 +8,12 @@ import asyncpg
 
 from kernel.errors import Conflict
 from kernel.ids import FacilityId, RuleId
+from kernel.reach import Reach
 from kernel.versions import NEVER_SAVED, Change
 from services.routing.domain import (
     EndpointRule,
     Facility,
     Model,
-    Reach,
     fold,
     match_key,
 )
@@ -86,7 +86,7 @@ class RoutingTransaction(PlacementStore, MoveStore):
             order by name_key, facility_id limit $5
             """,
             reach.everywhere,
-            list(reach.facility_ids),
+            list(reach.facilities),
             *(after or ("", UUID(int=0))),
             limit,
         )

@@ -14,12 +14,12 @@ from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.events import FacilityChanged
 from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
+from kernel.reach import Reach
 from kernel.versions import must_be_current
 from services.routing.domain import (
     EndpointRule,
     Facility,
     FacilitySettings,
-    Reach,
     Study,
     new_rule,
     save_facility,
@@ -56,7 +56,7 @@ class Sight:
 class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
-    async def check_permission(self, permission: str) -> Reach: ...
+    async def reach(self, permission: str) -> Reach: ...
     async def check(self, case_id: CaseId) -> Sight: ...
 
 
@@ -85,10 +85,10 @@ class Administration:
 
     async def reach(self, permissions: Collection[str] = (FACILITY_ADMIN,)) -> Reach:
         """Where the actor holds one of `permissions`; asked before a transaction opens."""
-        reach = Reach(everywhere=False)
+        reach = Reach()
         for permission in permissions:
             if not reach.everywhere:
-                reach |= await self._access.check_permission(permission)
+                reach |= await self._access.reach(permission)
         return reach
 
     @asynccontextmanager

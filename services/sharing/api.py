@@ -83,21 +83,19 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     async def ListShares(  # noqa: N802
         self, request: pb.ListSharesRequest, context: Context
     ) -> pb.ListSharesResponse:
-        limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), SHARES_PAGE_SIZE)
-        before = pages.after(request.page_token, UUID)
+        asked = pages.asked(request, UUID, default=DEFAULT_PAGE_SIZE, most=SHARES_PAGE_SIZE)
         found = await self._shares.list_shares(
-            _actor(), blocked_only=request.blocked_only, before=before, limit=limit + 1
+            _actor(), blocked_only=request.blocked_only, before=asked.after, limit=asked.limit
         )
-        page, token = pages.fit(found, limit, lambda last: last.id, _share)
+        page, token = asked.rows(found, lambda last: last.id, _share)
         return pb.ListSharesResponse(shares=page, next_page_token=token)
 
     async def ListReceived(  # noqa: N802
         self, request: pb.ListReceivedRequest, context: Context
     ) -> pb.ListReceivedResponse:
-        limit = min(pages.size(request.page_size, DEFAULT_PAGE_SIZE), RECEIVED_PAGE_SIZE)
-        before = pages.after(request.page_token, UUID)
-        found = await self._inbox.list_received(_actor(), acting_session(), before, limit + 1)
-        page, token = pages.fit(found, limit, lambda last: last.bucket.id, _received)
+        asked = pages.asked(request, UUID, default=DEFAULT_PAGE_SIZE, most=RECEIVED_PAGE_SIZE)
+        found = await self._inbox.list_received(_actor(), acting_session(), asked.after, asked.limit)
+        page, token = asked.rows(found, lambda last: last.bucket.id, _received)
         return pb.ListReceivedResponse(received=page, next_page_token=token)
 
     async def Open(self, request: pb.OpenRequest, context: Context) -> pb.OpenResponse:  # noqa: N802

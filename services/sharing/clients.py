@@ -5,11 +5,11 @@ from uuid import UUID
 
 import grpc
 
-from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, UserId
 from kernel.language import Language
-from plumbing import answers
-from services.sharing.domain import Change, Owner, Permit, Rights, Share, Sight, User
+from kernel.reach import Reach
+from plumbing import answers, permitted
+from services.sharing.domain import Change, Owner, Rights, Share, Sight, User
 from services.sharing.otp import Redeemed
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -44,17 +44,11 @@ class AccessClient:
             for decision in answers.as_many(answer.decisions, len(case_ids))
         ]
 
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
-        answer = await self._access.CheckPermission(
-            pb.CheckPermissionRequest(permission=permission, facility_id=str(facility_id or ""))
-        )
-        return Permit(answer.allowed, [FacilityId(UUID(each)) for each in answer.facility_ids])
+    async def reach(self, permission: str) -> Reach:
+        return await permitted.reach(self._access, permission)
 
-    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
-        try:
-            return (await self.check_permission(permission, facility_id)).allowed
-        except NotFound:
-            return False
+    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
+        return await permitted.holds_at(self._access, permission, facility_id)
 
     async def grant(self, share: Share) -> str:
         (ends_at,) = {bucket.ends_at for bucket in share.buckets}

@@ -27,14 +27,14 @@ from kernel.errors import (
     lacks,
 )
 from kernel.events import ShareBlocked
-from kernel.ids import BucketId, FacilityId, NewId
+from kernel.ids import BucketId, NewId
 from kernel.language import Language
+from kernel.reach import Reach
 from services.sharing import usecases
 from services.sharing.domain import (
     CASES_FACILITY,
     Act,
     Bucket,
-    Permit,
     Received,
     Share,
     State,
@@ -77,7 +77,7 @@ MAX_SESSION_CHARACTERS = 128
 class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows them."""
 
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit: ...
+    async def reach(self, permission: str) -> Reach: ...
     async def register(self, redeemed: Redeemed) -> None:
         """Lets a bucket give sight in a login session of its recipient (A57).
 
@@ -294,8 +294,8 @@ class Codes:
         To anybody else who has not sent it, it is the same as an absent one.
         """
         async with self._database.audited(actor, "share.unblocked", f"bucket:{bucket_id}"):
-            is_operator = (await self._access.check_permission(OPERATOR, None)).allowed
-            permit = await self._access.check_permission(SHARE_ADMIN, None)
+            is_operator = (await self._access.reach(OPERATOR)).everywhere
+            reach = await self._access.reach(SHARE_ADMIN)
             async with self._database.transaction() as transaction:
                 shared = await transaction.share_of(bucket_id)
             owners = await owners_of(self._access, shared)
@@ -306,7 +306,7 @@ class Codes:
                     "you cannot unblock a share that was sent to you: "
                     "ask an administrator of the sending facility"
                 )
-            if not (is_operator or permit.allowed or owners.issubset(permit.facility_ids)):
+            if not (is_operator or all(each in reach for each in owners)):
                 raise lacks(SHARE_ADMIN, at=CASES_FACILITY) if shared.sender_login == actor else no_bucket()
             async with self._database.transaction() as transaction:
                 locked = await transaction.lock_buckets([bucket_id])

@@ -235,19 +235,6 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
-    """Where the acting user holds a permission.
-
-    Attributes:
-        allowed: where it was asked, or everywhere if no facility was named.
-        facility_ids: the single facilities, if none was named.
-    """
-
-    allowed: bool
-    facility_ids: Sequence[FacilityId] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Owner:
     """Which facility a case is at now."""
 

@@ -10,12 +10,12 @@ import asyncpg
 from kernel import versions
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId
 from kernel.language import Language
+from kernel.reach import Reach
 from services.sharing.codestore import CodeStore
 from services.sharing.domain import (
     ActiveUser,
     Bucket,
     Change,
-    Permit,
     Preferences,
     Received,
     Rights,
@@ -142,9 +142,9 @@ class SharingTransaction(CodeStore):
         return shares[0] if shares else None
 
     async def shares(
-        self, sender_login: str, permit: Permit, *, blocked_only: bool, before: UUID | None, limit: int
+        self, sender_login: str, reach: Reach, *, blocked_only: bool, before: UUID | None, limit: int
     ) -> Sequence[Share]:
-        """The sender's, and those of the facilities at which the permit holds, newest first."""
+        """The sender's, and those of the facilities that are reached, newest first."""
         return await self._whole(
             """
             select * from shares
@@ -158,8 +158,8 @@ class SharingTransaction(CodeStore):
             """,
             before or LATER,
             sender_login,
-            permit.allowed,
-            permit.facility_ids,
+            reach.everywhere,
+            list(reach.facilities),
             blocked_only,
             self.now,
             limit,

@@ -17,6 +17,7 @@ from kernel.database import Database
 from kernel.errors import NotFound, Unauthenticated, Unavailable, lacks
 from kernel.events import CasePurged, ShareExpired, ShareOpened, ShareRevoked
 from kernel.ids import BucketId, CaseId, FacilityId
+from kernel.reach import Reach
 from kernel.versions import must_be_current
 from services.sharing.domain import (
     Act,
@@ -24,7 +25,6 @@ from services.sharing.domain import (
     Bucket,
     Change,
     Owner,
-    Permit,
     Received,
     Share,
     Sight,
@@ -78,12 +78,9 @@ class Access(Owning, Describing, Protocol):
     """The service access: the first five on behalf of the acting user."""
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+    async def reach(self, permission: str) -> Reach: ...
+    async def holds(self, permission: str, facility_id: FacilityId) -> bool:
         """Raises NotFound for a facility that does not exist, as for one where the user holds nothing."""
-        ...
-
-    async def holds_at(self, permission: str, facility_id: FacilityId | None) -> bool:
-        """Whether they hold it at the facility of a case that they see; they may hold nothing there."""
         ...
 
     async def grant(self, share: Share) -> str:
@@ -235,7 +232,7 @@ class Policies:
         policy.check()
         object_ = f"facility:{policy.facility_id}"
         async with self._database.audited(actor, "policy.saved", object_):
-            if not (await self._access.check_permission(SHARE_ADMIN, policy.facility_id)).allowed:
+            if not await self._access.holds(SHARE_ADMIN, policy.facility_id):
                 raise lacks(SHARE_ADMIN, at="this facility")
             async with self._database.transaction() as transaction:
                 last = await transaction.lock_policy(policy.facility_id)
@@ -259,16 +256,16 @@ class Policies:
         """The rules, to who shares there or administers shares there."""
         object_ = f"facility:{facility_id}"
         async with self._database.audited(actor, "policy.read", object_):
-            permits: list[Permit] = []
+            held: list[bool] = []
             unknown: NotFound | None = None
             for each in (SHARE_ADMIN, SHARE_CREATE):
                 try:
-                    permits.append(await self._access.check_permission(each, facility_id))
+                    held.append(await self._access.holds(each, facility_id))
                 except NotFound as error:
                     unknown = error
-            if unknown is not None and not permits:
+            if unknown is not None and not held:
                 raise unknown
-            if not any(permit.allowed for permit in permits):
+            if not any(held):
                 raise lacks(SHARE_ADMIN, at="this facility")
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, "policy.read", object_, "done")

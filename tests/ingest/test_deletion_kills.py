@@ -15,10 +15,11 @@ from kernel.clock import MonotonicClock
 from kernel.errors import NotFound
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, PackId, StudyId
+from kernel.reach import Reach
 from plumbing.db import Database
 from services.ingest import events
 from services.ingest.deletion import Deletions
-from services.ingest.domain import Gateway, Limits, Reach, Sight
+from services.ingest.domain import Gateway, Limits, Sight
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction

@@ -11,10 +11,11 @@ import pytest
 from kernel.errors import Denied, NotFound, Unavailable, lacks
 from kernel.events import CasePurged
 from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
+from kernel.reach import Reach
 from plumbing.db import Database
 from services.ingest import events
 from services.ingest.deletion import Deletions
-from services.ingest.domain import PartName, Reach, Sight
+from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
@@ -45,7 +46,7 @@ class Access:
         return Sight(FacilityId(FACILITY), by_privilege=True)
 
     async def reach(self, permission: str) -> Reach:
-        return self.reaches.get(permission, Reach(everywhere=False))
+        return self.reaches.get(permission, Reach())
 
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
         self.begins.append((case_id, deletion_id, force))
@@ -239,10 +240,10 @@ async def test_each_sees_the_deletions_of_where_he_may_delete(deletions: Deletio
     await deletions.delete_study(USER, CaseId(uuid4()), force=False)
     with pytest.raises(Denied, match="operator"):
         await deletions.list_deletions(None, 10)
-    access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({FACILITY}))
+    access.reaches["study.delete"] = Reach(facilities=frozenset({FACILITY}))
     assert len(await deletions.list_deletions(None, 10)) == 1
     elsewhere = FacilityId(uuid4())
-    access.reaches["study.delete"] = Reach(everywhere=False, facilities=frozenset({elsewhere}))
+    access.reaches["study.delete"] = Reach(facilities=frozenset({elsewhere}))
     assert not await deletions.list_deletions(None, 10)
     access.reaches["operator"] = Reach(everywhere=True)
     assert len(await deletions.list_deletions(None, 10)) == 1

@@ -11,13 +11,13 @@ import pytest
 from kernel.clock import MonotonicClock
 from kernel.errors import Conflict, Unavailable
 from kernel.ids import UUID7, PackId, StudyId, TransferId
+from kernel.reach import Reach
 from plumbing.db import Database
 from services.ingest.domain import (
     Admission,
     Gateway,
     Instance,
     Limits,
-    Reach,
     RecordedRefusal,
     Refusal,
     RefusalKind,
@@ -239,9 +239,9 @@ async def test_refusals_are_bounded_by_age_and_number(store: Store, gateway: Gat
         await transaction.prune_refusals(NOW + timedelta(days=2), 5, 9)
         assert await transaction.refusals(EVERYWHERE, None, 100) == kept[:4:-1]
         assert await transaction.refusals(EVERYWHERE, kept[7].refusal_id, 1) == [kept[6]]
-        at_the_facility = Reach(everywhere=False, facilities=frozenset({FACILITY}))
+        at_the_facility = Reach(facilities=frozenset({FACILITY}))
         assert await transaction.refusals(at_the_facility, None, 100) == [kept[9], kept[7], kept[5]]
-        assert await transaction.refusals(Reach(everywhere=False), None, 100) == []
+        assert await transaction.refusals(Reach(), None, 100) == []
 
 
 async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gateway: Gateway) -> None:

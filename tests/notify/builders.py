@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from kernel.errors import Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
+from kernel.reach import Reach
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users
-from services.notify.usecases import Reach
 from tests.clocks import NOON
 
 NORTH, SOUTH = FacilityId(uuid4()), FacilityId(uuid4())

@@ -11,11 +11,12 @@ import pytest
 
 from kernel.delivery import HELD_FOR, State
 from kernel.errors import Conflict, Unavailable
+from kernel.reach import Reach
 from plumbing import delivering
 from plumbing.delivering import Envelope, Sender
 from services.notify.domain import Letter, Notice
 from services.notify.store import NotifyTransaction
-from services.notify.usecases import OPERATOR, Reach
+from services.notify.usecases import OPERATOR
 from tests.notify.conftest import Notify
 
 LONG = timedelta(hours=1)

@@ -12,7 +12,7 @@ from jinja2 import Environment, meta
 from kernel.delivery import State, Undelivered
 from kernel.language import Language
 from services.notify.channels import _written
-from services.notify.domain import Exam, Letter, Message, lines, mailbox, one_line, study_date
+from services.notify.domain import Exam, Letter, Message, addressed, lines, one_line, study_date
 from services.notify.rendering import FOLDER, Templates
 from tests.clocks import NOON
 from tests.notify.builders import LINK_BASE, OFFICE
@@ -207,7 +207,7 @@ def test_no_text_adds_a_header_or_a_part(name: str, message: str, description: s
         "link": "L" * 43,
     }
     letter = TEMPLATES.letter(Message.SHARE_CREATED, Language.FR, "jane@x.example", "r", values)
-    content = _written(letter, mailbox("us@group.example"), mailbox(letter.to), NOON)
+    content = _written(letter, addressed("us@group.example"), addressed(letter.to), NOON)
 
     assert content.endswith(b"\r\n.\r\n")
     assert b"\r\n.\r\n" not in content[:-5]
@@ -286,7 +286,7 @@ async def test_odd_addresses_are_written_to(notify: Notify) -> None:
 )
 def test_what_is_not_one_address_is_no_address(address: str) -> None:
     with pytest.raises(Undelivered):
-        mailbox(address)
+        addressed(address)
 
 
 async def test_to_what_is_no_address_nothing_is_said(notify: Notify) -> None:
@@ -316,13 +316,13 @@ def test_a_subject_is_one_line_or_no_mail_is_written(subject: str) -> None:
     letter = Letter("a@b.example", subject, "text", "html", "r", Language.EN)
 
     with pytest.raises(ValueError, match="control character"):
-        _written(letter, mailbox("us@group.example"), mailbox(OFFICE), NOON)
+        _written(letter, addressed("us@group.example"), addressed(OFFICE), NOON)
 
 
 def test_a_dot_at_the_beginning_of_a_line_is_doubled() -> None:
     letter = Letter("a@b.example", "s", ".\n..x\n", "<p>\n.\n</p>\n", "r", Language.EN)
 
-    content = _written(letter, mailbox("us@group.example"), mailbox(OFFICE), NOON)
+    content = _written(letter, addressed("us@group.example"), addressed(OFFICE), NOON)
 
     assert b"\r\n...x\r\n" in content
     assert [b"."] == [line for line in content.split(b"\r\n") if re.match(rb"\.(?!\.)", line)]

@@ -8,9 +8,9 @@ import pytest
 from kernel.delivery import State
 from kernel.errors import Conflict
 from kernel.language import Language
+from kernel.reach import Reach
 from plumbing.healing import heal
 from services.notify.domain import Expiring, due_step
-from services.notify.usecases import Reach
 from tests.clocks import NOON
 from tests.notify.builders import NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify

@@ -10,7 +10,8 @@ from kernel.dicom import UID
 from kernel.errors import Conflict, ReadroomError
 from kernel.ids import CaseId, FacilityId, StudyId
 from kernel.patient import Identity
-from services.routing.domain import FIRST_PART, Facility, Model, Part, Reach, Study
+from kernel.reach import Reach
+from services.routing.domain import FIRST_PART, Facility, Model, Part, Study
 from services.routing.moves import Ending, Move
 from services.routing.usecases import Sight
 from tests.clocks import NOON
@@ -111,8 +112,8 @@ class Permissions:
     async def check(self, case_id: CaseId) -> Sight:
         return self.seen.get(case_id, Sight())
 
-    async def check_permission(self, permission: str) -> Reach:
-        return self.held.get(permission, Reach(everywhere=False))
+    async def reach(self, permission: str) -> Reach:
+        return self.held.get(permission, Reach())
 
 
 @dataclass

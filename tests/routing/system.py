@@ -16,13 +16,14 @@ from kernel.errors import NotFound
 from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7, CaseId, FacilityId, StudyId
 from kernel.patient import KEYWORDS
+from kernel.reach import Reach
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.tokens import mint
 from services.routing import main
-from services.routing.domain import Reach, Study
+from services.routing.domain import Study
 from tests.routing.builders import EVERYWHERE, Archive, of_series
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -31,7 +32,7 @@ from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
 
 CLOCK = MonotonicClock()
-NOWHERE = Reach(everywhere=False)
+NOWHERE = Reach()
 
 
 class Access(access_pb2_grpc.AccessServiceServicer):
@@ -55,7 +56,7 @@ class Access(access_pb2_grpc.AccessServiceServicer):
         held = {(login, "facility.admin"): self.reaches.get(login, NOWHERE)} | self.held
         reach = held.get((login, request.permission), NOWHERE)
         return access_pb2.CheckPermissionResponse(
-            allowed=reach.everywhere, facility_ids=map(str, reach.facility_ids)
+            allowed=reach.everywhere, facility_ids=map(str, reach.facilities)
         )
 
     async def BeginMove(  # noqa: N802

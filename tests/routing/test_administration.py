@@ -7,7 +7,8 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError
 from kernel.ids import FacilityId, RuleId
-from services.routing.domain import Facility, FacilitySettings, Model, Reach, new_rule
+from kernel.reach import Reach
+from services.routing.domain import Facility, FacilitySettings, Model, new_rule
 from services.routing.usecases import FACILITY_ADMIN
 from tests.routing.builders import EVERYWHERE
 from tests.routing.conftest import ADMIN, Routing
@@ -145,7 +146,7 @@ async def test_one_sees_the_facilities_at_which_he_administers_something(routing
     facilities = [await routing.facility(name) for name in ("Alpha", "Bravo", "Charlie", "Delta")]
     held = {"facility.admin": 0, "gateway.admin": 1, "access.admin": 2}
     routing.permissions.held = {
-        permission: Reach(everywhere=False, facility_ids=frozenset({facilities[number].id}))
+        permission: Reach(facilities=frozenset({facilities[number].id}))
         for permission, number in held.items()
     }
     assert await names(routing) == ["Alpha", "Bravo", "Charlie"]

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
-from services.routing.domain import Reach
+from kernel.reach import Reach
 from tests.routing.builders import a_study
 from tests.routing.system import System, a_hub, at
 from wire.routing.v1 import routing_pb2 as pb
@@ -205,8 +205,8 @@ async def test_a_user_without_the_permission_learns_nothing(running: System) -> 
 async def test_a_local_administrator_sees_what_is_his(running: System) -> None:
     hub, lakeside = await a_hub(running)
     case = await running.case_of(await running.receive(a_study(at(hub), ("1.1", "unknown"))))
-    running.access.reaches["lars"] = Reach(everywhere=False, facility_ids=frozenset({at(lakeside)}))
-    running.access.reaches["hanna"] = Reach(everywhere=False, facility_ids=frozenset({at(hub), at(lakeside)}))
+    running.access.reaches["lars"] = Reach(facilities=frozenset({at(lakeside)}))
+    running.access.reaches["hanna"] = Reach(facilities=frozenset({at(hub), at(lakeside)}))
     lars, hanna = running.as_user("lars"), running.as_user("hanna")
     listed = (await lars.ListFacilities(pb.ListFacilitiesRequest())).facilities
     assert [each.facility_id for each in listed] == [lakeside]

@@ -9,15 +9,16 @@ import pytest
 
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, StudyId
+from kernel.reach import Reach
 from plumbing.healing import heal
-from services.routing.domain import Facility, Model, PlacedStudy, Placement, Reach, Study
+from services.routing.domain import Facility, Model, PlacedStudy, Placement, Study
 from services.routing.heldparts import STUDY_CORRECT, Verdicts
 from services.routing.parts import HeldKind, HeldReason
 from services.routing.usecases import Sight
 from tests.routing.builders import EVERYWHERE, JOHN, Object, a_study, of_series
 from tests.routing.conftest import ADMIN, Routing
 
-NOWHERE = Reach(everywhere=False)
+NOWHERE = Reach()
 
 
 async def received(routing: Routing, study: Study) -> Study:

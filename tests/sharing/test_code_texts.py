@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, Unavailable
-from services.sharing.domain import Permit
+from kernel.reach import Reach
 from tests.sharing.two_factor import (
     INSTANT,
     World,
@@ -160,7 +160,7 @@ async def test_a_code_that_comes_after_the_block_is_void(world: World) -> None:
 
     with pytest.raises(Denied, match=BLOCKED):
         await mine.send()
-    world.access.permits = {"operator": Permit(True)}
+    world.access.permits = {"operator": Reach(everywhere=True)}
     await world.acting("ada", mine.bucket_id).unblock()
     assert isinstance(await tried(mine.redeem(world.texts.sent[-1].code)), Denied)
 

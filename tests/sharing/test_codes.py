@@ -11,8 +11,9 @@ from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unauthen
 from kernel.events import ShareBlocked, ShareOpened
 from kernel.ids import BucketId
 from kernel.language import Language
+from kernel.reach import Reach
 from services.sharing import events
-from services.sharing.domain import Change, Permit, State
+from services.sharing.domain import Change, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
 from services.sharing.usecases import active_user
 from tests.sharing.two_factor import (
@@ -258,13 +259,13 @@ async def test_a_block_hits_nobody_else(world: World) -> None:
 @pytest.mark.parametrize(
     ("permission", "permit"),
     [
-        ("operator", Permit(True)),
-        ("share.admin", Permit(True)),
-        ("share.admin", Permit(False, [SOUTH, NORTH])),
+        ("operator", Reach(everywhere=True)),
+        ("share.admin", Reach(everywhere=True)),
+        ("share.admin", Reach(facilities=frozenset({SOUTH, NORTH}))),
     ],
 )
 async def test_a_service_desk_or_the_sending_facility_unblocks(
-    world: World, permission: str, permit: Permit
+    world: World, permission: str, permit: Reach
 ) -> None:
     mine = await world.bucket()
     code = await mine.send()
@@ -287,13 +288,13 @@ async def test_nobody_else_unblocks(world: World) -> None:
     await mine.miss(5)
     access = world.access
 
-    access.permits = {"share.admin": Permit(False, [SOUTH])}
+    access.permits = {"share.admin": Reach(facilities=frozenset({SOUTH}))}
     for login in ("stranger", "recipient-of-another"):
         with pytest.raises(NotFound, match="no such share"):
             await world.acting(login, mine.bucket_id).unblock()
     with pytest.raises(Denied, match=r"you need the permission `share\.admin` at the facility of the cases"):
         await world.acting("sender", mine.bucket_id).unblock()
-    access.permits = {"operator": Permit(True), "share.admin": Permit(True)}
+    access.permits = {"operator": Reach(everywhere=True), "share.admin": Reach(everywhere=True)}
     with pytest.raises(Denied, match="you cannot unblock a share that was sent to you"):
         await mine.unblock()
     with pytest.raises(NotFound, match="no such share"):
@@ -310,10 +311,10 @@ async def test_a_case_that_moved_is_unblocked_where_it_is_now(world: World) -> N
     await mine.miss(5)
     world.access.owner = SOUTH
 
-    world.access.permits = {"share.admin": Permit(False, [NORTH])}
+    world.access.permits = {"share.admin": Reach(facilities=frozenset({NORTH}))}
     with pytest.raises(NotFound, match="no such share"):
         await world.acting("ada", mine.bucket_id).unblock()
-    world.access.permits = {"share.admin": Permit(False, [SOUTH])}
+    world.access.permits = {"share.admin": Reach(facilities=frozenset({SOUTH}))}
     await world.acting("ada", mine.bucket_id).unblock()
     assert State.ACTIVE is (await world.stored(mine)).state
 
@@ -321,7 +322,7 @@ async def test_a_case_that_moved_is_unblocked_where_it_is_now(world: World) -> N
 @pytest.mark.parametrize("state", [State.ACTIVE, State.EXPIRED, State.REVOKED, State.PENDING])
 async def test_only_what_is_blocked_is_unblocked(world: World, state: State) -> None:
     mine = await world.bucket(state=state)
-    world.access.permits = {"operator": Permit(True)}
+    world.access.permits = {"operator": Reach(everywhere=True)}
 
     assert isinstance(await tried(world.acting("ada", mine.bucket_id).unblock()), Conflict | Expired)
     assert state is (await world.stored(mine)).state

@@ -16,11 +16,12 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, ReadroomError, Unavailable
 from kernel.language import Language
+from kernel.reach import Reach
 from services.notify import usecases as notify
 from services.notify.channels import TextGateway
 from services.notify.rendering import Templates
 from services.sharing import main
-from services.sharing.domain import Permit, Recipient, State, check_recipient
+from services.sharing.domain import Recipient, State, check_recipient
 from services.sharing.otp import Code, Pepper
 from tests.notify.builders import LINK_BASE
 from tests.notify.system import TextGateway as Server
@@ -189,7 +190,7 @@ async def test_five_wrong_codes_in_succession_block_one_bucket_until_it_is_unloc
     await world.code_repairs.lapse()
     await fail(Denied, laptop.redeem(right), laptop.send())
     assert sent == len(server.taken)
-    world.access.permits = {"operator": Permit(True)}
+    world.access.permits = {"operator": Reach(everywhere=True)}
     await world.acting("olaf", mine.bucket_id).unblock()
     await laptop.miss(4)
     await laptop.redeem(await laptop.send())

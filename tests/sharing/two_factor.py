@@ -15,6 +15,7 @@ import msgspec
 from kernel.errors import Expired, ReadroomError
 from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
+from kernel.reach import Reach
 from plumbing.db import Database
 from services.sharing import usecases
 from services.sharing.codes import CodeRepairs, Codes
@@ -23,7 +24,6 @@ from services.sharing.domain import (
     Change,
     Links,
     Owner,
-    Permit,
     Received,
     Rights,
     Share,
@@ -39,7 +39,7 @@ from tests.clocks import Clock
 INSTANT = timedelta(microseconds=1)
 NORTH = FacilityId(UUID(int=0xA0))
 SOUTH = FacilityId(UUID(int=0xB0))
-NOWHERE = Permit(False)
+NOWHERE = Reach()
 LINKS = Links("l" * 32)
 
 
@@ -48,7 +48,7 @@ class Access:
     """Access as far as codes need it: who there is, who may what, what it was told."""
 
     people: dict[str, User] = field(default_factory=dict)
-    permits: dict[str, Permit] = field(default_factory=dict)
+    permits: dict[str, Reach] = field(default_factory=dict)
     registered: list[tuple[BucketId, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     failing: ReadroomError | None = None
@@ -61,7 +61,7 @@ class Access:
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         return {each: Owner(self.owner, "Europe/Amsterdam") for each in case_ids}
 
-    async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:
+    async def reach(self, permission: str) -> Reach:
         return self.permits.get(permission, NOWHERE)
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel.maildomains import ascii_domain
+from kernel.mailboxes import ascii_domain
 
 
 @pytest.mark.parametrize(
