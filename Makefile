@@ -33,6 +33,10 @@ rows: $(READY) ## Print which rows of docs/requirements.md are proven
 drill: $(READY) ## Long drills: kills and power cuts (root for the power cuts)
 	$(BIN)/python -m pytest -q -m drill $(T)
 
+fuzz: $(READY) ## Look for a filter that breaks the language (MINUTES=10; CPython 3.11 on Linux)
+	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --group fuzz
+	nice -n 19 $(BIN)/python -m tests.access.filter.fuzzing --minutes $(or $(MINUTES),10)
+
 bench: $(READY) ## Measure side by side with the peers (B=P1 picks one)
 	$(BIN)/python -m bench $(B)
 
@@ -65,4 +69,4 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 
-.PHONY: demo test up check rows drill bench format proto migrations setup debian clean help
+.PHONY: demo test up check rows drill fuzz bench format proto migrations setup debian clean help

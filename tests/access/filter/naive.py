@@ -12,7 +12,7 @@ from typing import Any
 
 from services.access.filter import tree
 from services.access.filter.reader import Reader
-from tests.access.filter.cases import USERS, Case
+from tests.access.filter.cases import Case
 
 Truth = bool | None
 
@@ -280,9 +280,8 @@ def literal_value(literal: tree.Literal, asked: tree.Predicate, reader: Reader) 
             return local if is_local else local.replace(tzinfo=reader.zone).astimezone(UTC)
         case tree.Me():
             return reader.login if asked.field.keyword == "LockedBy" else reader.user_id
-        case tree.Bound(user_or_facility):
-            by_id = {user_id: login for login, user_id in USERS.items()}
-            return by_id[user_or_facility] if asked.field.keyword == "LockedBy" else user_or_facility
+        case tree.Bound(user_or_facility, login):
+            return login if asked.field.keyword == "LockedBy" else user_or_facility
     raise AssertionError(literal)
 
 
