@@ -12,14 +12,15 @@ _SEARCHES = (Operator.EQ, Operator.LIKE, Operator.CONTAINS, Operator.STARTSWITH,
 """The operators for which a text of the case contains what is asked for."""
 
 
-def prefilter(expression: Expression, *, alias: str, first_parameter: int) -> Condition | None:
+def prefilter(expression: Expression, *, alias: str, first_parameter: int, derived: int) -> Condition | None:
     """What every row that satisfies a filter satisfies too; None: it demands no text that is long enough.
 
-    Whoever uses it demands it beside `to_sql`, which decides. A row that is not described yet passes.
+    Whoever uses it demands it beside `to_sql`, which decides. A row whose `plain_text` is out of date passes:
+    one that was derived by functions before the state `derived`.
     """
     parameters: list[str] = []
     text = _demanded(expression, alias, first_parameter, parameters)
-    return Condition(f"({text} or {alias}.plain_text is null)", tuple(parameters)) if text else None
+    return Condition(f"({text} or {alias}.derived < {derived})", tuple(parameters)) if text else None
 
 
 def _demanded(expression: Expression, alias: str, first: int, parameters: list[str]) -> str | None:

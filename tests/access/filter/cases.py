@@ -3,6 +3,7 @@
 A case is a plain dict: DICOM attributes under their keyword as received, and the rest under a plain word.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, timedelta
 from random import Random
@@ -12,9 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from services.access.filter.ages import ages
-from services.access.filter.dates import parse_date, parse_time, study_instant
-from services.access.filter.forms import stored_forms
+from services.access.derived import DERIVED, derive
 from tests.clocks import NOON
 
 Case: TypeAlias = Mapping[str, Any]
@@ -189,25 +188,12 @@ def row(case: Case) -> dict[str, Any]:
         "reported_types_at_lock": case["reported at lock"],
         "locked_by": holder,
         "locked_until": until,
-        **(_derived(case) if case["described"] else {}),
+        **(_derived(case, received) if case["described"] else {}),
     }
 
 
-def _derived(case: Case) -> dict[str, Any]:
-    day, at = parse_date(case["StudyDate"]), parse_time(case["StudyTime"])
-    birth_day = parse_date(case["PatientBirthDate"])
-    age = ages(birth_day, day, case["PatientAge"])
-    forms = stored_forms(_values(case, TEXT_COLUMNS), _values(case, NAME_COLUMNS))
-    return {
-        "study_day": day,
-        "study_time_of_day": at,
-        "study_at": study_instant(day, at, case["TimezoneOffsetFromUTC"], case["zone of facility"]),
-        "birth_day": birth_day,
-        **{f"age_{unit}": count for unit, count in age._asdict().items()},
-        "text_forms": msgspec.json.encode(forms).decode() if forms else None,
-    }
-
-
-def _values(case: Case, columns: Mapping[str, str]) -> list[str]:
-    values = [case[keyword] for keyword in columns.values()]
-    return [text for value in values for text in ([value] if isinstance(value, str) else value)]
+def _derived(case: Case, received: Mapping[str, Any]) -> dict[str, Any]:
+    derived = dataclasses.asdict(derive(received, case["zone of facility"]))
+    if forms := derived["text_forms"]:
+        derived["text_forms"] = msgspec.json.encode(forms).decode()
+    return {**derived, "derived": DERIVED}

@@ -6,6 +6,7 @@ from random import Random
 from uuid import NAMESPACE_OID, uuid5
 
 from kernel.ids import UserId
+from services.access.derived import DERIVED
 from services.access.filter import evaluate, form, trace
 from services.access.filter.faults import FilterError
 from services.access.filter.grammar import parse
@@ -78,7 +79,7 @@ def _evaluate(bound: Expression, reader: Reader) -> None:
     later = to_sql(bound, reader, NOW + timedelta(days=1), alias="c", first_parameter=3)
     assert condition.text == later.text
     assert _numbers(condition) == set(range(3, 3 + len(condition.parameters)))
-    if found := prefilter(bound, alias="c", first_parameter=1):
+    if found := prefilter(bound, alias="c", first_parameter=1, derived=DERIVED):
         assert _numbers(found) == set(range(1, 1 + len(found.parameters)))
 
 

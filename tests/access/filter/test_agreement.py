@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 
 from kernel.ids import UserId
+from services.access.derived import DERIVED
 from services.access.filter import evaluate
+from services.access.filter.prefilter import prefilter
 from services.access.filter.reader import Reader
 from services.access.filter.sql import to_sql
 from services.access.filter.tree import Expression
@@ -96,6 +98,25 @@ def distinct_filters(random: Random, count: int) -> Iterator[Expression]:
         if repr(expression) not in seen:
             seen.add(repr(expression))
             yield expression
+
+
+async def test_the_prefilter_loses_no_case_of_any_filter(fresh_database: Callable[[str], str]) -> None:
+    random, used = Random(2), 0
+    async for world in a_world(fresh_database("access"), random):
+        for expression in distinct_filters(random, FILTERS // 2):
+            condition = to_sql(expression, READERS[0], NOW, alias="c", first_parameter=1)
+            first = 1 + len(condition.parameters)
+            found = prefilter(expression, alias="c", first_parameter=first, derived=DERIVED)
+            if found is None:
+                continue
+            used += 1
+            lost = await world.connection.fetch(
+                f"select from cases c where {condition.text} and not {found.text}",
+                *condition.parameters,
+                *found.parameters,
+            )
+            assert lost == [], expression
+    assert used > FILTERS / 50
 
 
 async def all_agree(url: str, seed: int, count: int) -> None:
