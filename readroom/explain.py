@@ -8,7 +8,8 @@ import click
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
-from readroom.show import Output, clock, instant
+from readroom.pages import every
+from readroom.show import Column, Output, clock, instant
 from readroom.words import LEVELS, OBSTACLES, PATHS, REASONS_OF_SIGHT, ROLES
 from wire.access.v1.access_pb2 import (
     LEVEL_UNSPECIFIED,
@@ -16,7 +17,9 @@ from wire.access.v1.access_pb2 import (
     PATH_GRANT,
     PATH_PRIVILEGE,
     PATH_SHARE,
+    ExplainedFacility,
     ExplainedPath,
+    ExplainListRequest,
     ExplainRequest,
     Explanation,
 )
@@ -30,14 +33,34 @@ _HIDDEN_BECAUSE = {
     Explanation.OBSTACLE_BEING_MOVED: "the case is on its way to another facility, so it is shown to nobody",
 }
 
+FACILITY = (
+    Column[ExplainedFacility]("facility", lambda f: f.facility_name),
+    Column[ExplainedFacility]("level", lambda f: LEVELS.word(f.level)),
+    Column[ExplainedFacility]("cases", lambda f: f"more than {f.cases}" if f.has_more else str(f.cases)),
+    Column[ExplainedFacility]("shown", lambda f: f.shown),
+    Column[ExplainedFacility]("hidden_by_filter", lambda f: f.hidden_by_filter),
+    Column[ExplainedFacility]("counted", lambda f: f.cases, json_only=True),
+    Column[ExplainedFacility]("facility_id", lambda f: f.facility_id, json_only=True),
+)
+
 
 @click.command("explain")
 @click.argument("user")
-@click.argument("case_id")
+@click.argument("case_id", required=False)
 @acting
-async def explain_case(readroom: Readroom, out: Output, user: str, case_id: str) -> None:
-    """Explain why USER sees a case, or does not."""
-    request = ExplainRequest(user_id=await names.user_id(readroom, user), case_id=case_id)
+async def explain_case(readroom: Readroom, out: Output, user: str, case_id: str | None) -> None:
+    """Explain why USER sees a case, or does not.
+
+    Without a case: how many cases USER sees at each facility that you administer, and how many their filter
+    hides.
+    """
+    user_id = await names.user_id(readroom, user)
+    if case_id is None:
+        asked = ExplainListRequest(user_id=user_id)
+        found = every(readroom.access.ExplainList, asked, lambda page: page.facilities)
+        out.items(FACILITY, [facility async for facility in found])
+        return
+    request = ExplainRequest(user_id=user_id, case_id=case_id)
     told = (await readroom.access.Explain(request)).explanation
     out.told(lines(told), as_object(told))
 

@@ -38,6 +38,8 @@ from wire.access.v1 import access_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 
 DEFAULT_WORKLIST_PAGE_SIZE = 50
+DEFAULT_FACILITIES, MAX_FACILITIES = 20, 50
+"""Of each up to 10,000 cases are counted."""
 # ISO 8601 has other forms, which Python takes.
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
@@ -285,6 +287,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(), UserId(parse_id(request.user_id, "user_id")), _case_id(request.case_id)
         )
         return pb.ExplainResponse(explanation=explained.an_explanation(explanation))
+
+    async def ExplainList(self, request: pb.ExplainListRequest, context: Context) -> pb.ExplainListResponse:  # noqa: N802
+        asked = pages.asked(request, tuple[str, UUID], default=DEFAULT_FACILITIES, most=MAX_FACILITIES)
+        found = await self._explaining.explain_list(
+            acting_login(), UserId(parse_id(request.user_id, "user_id")), asked.after, asked.limit
+        )
+        page, token = asked.rows(found, explained.place, explained.a_facility)
+        return pb.ExplainListResponse(facilities=page, next_page_token=token)
 
     # Deletion and moves
 

@@ -120,6 +120,38 @@ class ExplainedPath:
     may_write: bool = False
 
 
+MOST_COUNTED = 10_000
+"""Cases of a facility that are counted, the newest: enough to see what a filter does, in half a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The newest cases of a facility, and how many of them a user sees."""
+
+    cases: int
+    shown: int
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedFacility:
+    """How much of a facility a user sees."""
+
+    facility: Facility
+    level: PrivilegeLevel
+    counted: Counted
+    hidden_by_filter: int
+
+    @classmethod
+    def of(
+        cls, user: CompiledUser, facility: Facility, counted: Counted, now: datetime
+    ) -> "ExplainedFacility":
+        """Of who sees the facility's cases by privilege nothing but their filter hides any."""
+        is_privileged = facility.id in user.facilities
+        hidden = counted.cases - counted.shown if is_privileged else 0
+        return cls(facility, user.level_at(facility.id, now), counted, hidden)
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """The trace.

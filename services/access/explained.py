@@ -1,13 +1,14 @@
 """AccessService: an explanation, domain to proto."""
 
 from dataclasses import replace
+from uuid import UUID
 
 from plumbing.timestamps import timestamp
 from services.access import answers
 from services.access.administration import HeldPrivilege
 from services.access.contact import NO_CONTACT
 from services.access.domain import Permission
-from services.access.explain import ExplainedPath, Explanation, Obstacle, Reason
+from services.access.explain import ExplainedFacility, ExplainedPath, Explanation, Obstacle, Reason
 from wire.access.v1 import access_pb2 as pb
 
 MAX_FOLDERS = 20
@@ -35,6 +36,23 @@ def an_explanation(told: Explanation) -> pb.Explanation:
         holds_view_images=told.holds[Permission.VIEW_IMAGES],
         holds_report_view=told.holds[Permission.VIEW_REPORT],
         paths=map(_a_path, told.paths),
+    )
+
+
+def place(told: ExplainedFacility) -> tuple[str, UUID]:
+    """Facilities are listed by name."""
+    return told.facility.name, told.facility.id
+
+
+def a_facility(told: ExplainedFacility) -> pb.ExplainedFacility:
+    return pb.ExplainedFacility(
+        facility_id=str(told.facility.id),
+        facility_name=told.facility.name,
+        level=answers.LEVEL_VALUES[told.level],
+        cases=told.counted.cases,
+        shown=told.counted.shown,
+        hidden_by_filter=told.hidden_by_filter,
+        has_more=told.counted.has_more,
     )
 
 

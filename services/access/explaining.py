@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from kernel.errors import lacks
 from kernel.ids import CaseId, FacilityId, UserId
@@ -10,14 +11,19 @@ from services.access.administration import compiled
 from services.access.domain import (
     Answer,
     CompiledUser,
+    Facility,
     Permission,
     Sighting,
+    User,
     no_case,
     no_user,
     shown_privilege,
 )
 from services.access.explain import (
+    MOST_COUNTED,
+    Counted,
     ExplainedCase,
+    ExplainedFacility,
     Explanation,
     Showings,
     explain,
@@ -34,6 +40,10 @@ class Transaction(administration.Transaction, Protocol):
     async def showings(
         self, user_id: UserId, case_id: CaseId, homes: Collection[FacilityId] | None
     ) -> Showings: ...
+    async def administered(
+        self, facility_ids: Collection[FacilityId] | None, after: tuple[str, UUID] | None, limit: int
+    ) -> Sequence[Facility]: ...
+    async def count_shown(self, user: CompiledUser, facility_id: FacilityId, most: int) -> Counted: ...
     async def sighted(
         self, user: CompiledUser, case_ids: Sequence[CaseId]
     ) -> Answer[Sequence[Sighting | None]] | None: ...
@@ -56,14 +66,7 @@ class Explaining:
             asker = await compiled(transaction, login)
             manager = Manager(asker)
             case = await _administered(transaction, manager, case_id)
-            user = await transaction.user(user_id)
-            if user is None:
-                raise no_user(user_id)
-            manager.must_manage(user)
-            their = await transaction.compiled_user(user.login)
-            if their is None:
-                raise no_user(user_id)
-            must_be_explained_to(asker, their)
+            user, their = await _explained(transaction, manager, user_id)
             return explain(
                 user,
                 their,
@@ -73,6 +76,35 @@ class Explaining:
                 await transaction.showings(user_id, case_id, manager.homes),
                 transaction.now,
             )
+
+    async def explain_list(
+        self, login: str, user_id: UserId, after: tuple[str, UUID] | None, limit: int
+    ) -> list[ExplainedFacility]:
+        """What the user sees of each facility that the asker administers, by name and id, after this one."""
+        async with self._database.transaction() as transaction:
+            await transaction.in_one_snapshot()
+            manager = Manager(await compiled(transaction, login))
+            _, their = await _explained(transaction, manager, user_id)
+            found = []
+            for facility in await transaction.administered(manager.homes, after, limit):
+                counted = await transaction.count_shown(their, facility.id, MOST_COUNTED)
+                found.append(ExplainedFacility.of(their, facility, counted, transaction.now))
+            return found
+
+
+async def _explained(
+    transaction: Transaction, manager: Manager, user_id: UserId
+) -> tuple[User, CompiledUser]:
+    """A user who may be explained to the manager, as stored and with what they are compiled to."""
+    user = await transaction.user(user_id)
+    if user is None:
+        raise no_user(user_id)
+    manager.must_manage(user)
+    their = await transaction.compiled_user(user.login)
+    if their is None:
+        raise no_user(user_id)
+    must_be_explained_to(manager.user, their)
+    return user, their
 
 
 async def _administered(transaction: Transaction, manager: Manager, case_id: CaseId) -> ExplainedCase:

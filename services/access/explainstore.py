@@ -1,11 +1,13 @@
 """What an explanation tells beside Check's answer: the case whoever sees it, and what shows it to a user."""
 
 from collections.abc import Collection
+from uuid import UUID
 
 from kernel.ids import CaseId, FacilityId, UserId
 from plumbing.db import Transaction
-from services.access.domain import Facility
-from services.access.explain import ExplainedCase, SharedBy, Showings, ShownIn
+from services.access.casequery import seen_by
+from services.access.domain import CompiledUser, Facility
+from services.access.explain import Counted, ExplainedCase, SharedBy, Showings, ShownIn
 
 
 class ExplainStore(Transaction):
@@ -67,3 +69,45 @@ class ExplainStore(Transaction):
             [ShownIn(row["name"]) for row in folders],
             [SharedBy(row["open"], row["ends_at"], row["two_factor"], row["write_report"]) for row in shares],
         )
+
+    async def administered(
+        self, facility_ids: Collection[FacilityId] | None, after: tuple[str, UUID] | None, limit: int
+    ) -> list[Facility]:
+        """These facilities (None: all) by name and id, after this name and id."""
+        name, facility_id = after or ("", UUID(int=0))
+        rows = await self.connection.fetch(
+            """
+            select facility_id, name, time_zone, version from facilities
+            where ($1::uuid[] is null or facility_id = any($1)) and (name, facility_id) > ($2, $3)
+            order by name, facility_id limit $4
+            """,
+            None if facility_ids is None else list(facility_ids),
+            name,
+            facility_id,
+            limit,
+        )
+        return [Facility(*row) for row in rows]
+
+    async def count_shown(self, user: CompiledUser, facility_id: FacilityId, most: int) -> Counted:
+        """At most so many cases of a facility, the newest, and how many the user sees in no session."""
+        cases = seen_by(user, self.now, facility_id=facility_id)
+        facility, most_, one_more = cases.value(facility_id), cases.value(most), cases.value(most + 1)
+        row = await self.connection.fetchrow(
+            f"""
+            select count(*) filter (where number <= {most_}) as counted,
+                count(*) filter (where number <= {most_} and is_shown) as shown,
+                count(*) > {most_} as has_more
+            from (
+                select {cases.shown} as is_shown,
+                    row_number() over (order by sighted.received_at desc, sighted.case_id desc) as number
+                from users u
+                cross join {cases.sighted}
+                where u.login = {cases.login} and sighted.facility_id = {facility}
+                    and sighted.deletion_id is null
+                order by sighted.received_at desc, sighted.case_id desc limit {one_more}
+            ) newest
+            """,  # noqa: S608  of what a `CaseQuery` is made of
+            *cases.parameters,
+        )
+        assert row is not None
+        return Counted(row["counted"], row["shown"], row["has_more"])

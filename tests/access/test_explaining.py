@@ -11,9 +11,9 @@ from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.ids import CaseId, DeletionId, MoveId, UserId
 from kernel.reading import PrivilegeLevel
 from services.access.domain import Facility, Path, Permission, PermissionGrant, Role, User
-from services.access.explain import Explanation, Obstacle, Reason
+from services.access.explain import Counted, ExplainedFacility, Explanation, Obstacle, Reason
 from services.access.moves import Move
-from tests.access.builders import a_user
+from tests.access.builders import a_study, a_user
 from tests.access.conftest import ADMIN, END, Access
 from tests.clocks import NOON
 
@@ -162,6 +162,64 @@ async def test_of_several_shares_the_one_that_opens_is_told(access: Access) -> N
     told = next(each for each in (await explained(access, jane, case_id)).paths if each.path is Path.SHARE)
 
     assert (told.path, told.reason, told.ends_at) == (Path.SHARE, Reason.OPEN, later)
+
+
+# Of a whole facility
+
+
+@pytest.mark.proves("BEY-1", part="counts of a facility")
+async def test_of_each_facility_it_is_told_how_many_cases_somebody_sees(access: Access) -> None:
+    north, south = await access.facility("North"), await access.facility("South")
+    cases = [await access.case(north) for _ in range(3)]
+    (elsewhere, *_) = [await access.case(south) for _ in range(2)]
+    jane = await access.user()
+    await access.give(jane, north, PrivilegeLevel.DRAFT)
+    await access.folders.grant_case(ADMIN, elsewhere, jane.id)
+    await access.moves.begin(
+        Move(MoveId(uuid4()), cases[0], north.id, south.id, False), preview=False
+    )  # shown to nobody
+
+    told = await access.explaining.explain_list(ADMIN, jane.id, None, 10)
+
+    assert [(each.facility.name, each.level) for each in told] == [
+        ("North", PrivilegeLevel.DRAFT),
+        ("South", PrivilegeLevel.NONE),
+    ]
+    assert [(each.counted.cases, each.counted.shown) for each in told] == [(2, 2), (2, 1)]
+    assert not any(each.hidden_by_filter or each.counted.has_more for each in told)
+    (second,) = await access.explaining.explain_list(ADMIN, jane.id, ("North", north.id), 10)
+    assert second.facility.id == south.id
+
+
+async def test_of_a_large_facility_the_newest_cases_are_counted(access: Access) -> None:
+    facility = await access.facility()
+    jane = await access.user()
+    studies = [a_study(received_at=NOON + timedelta(hours=hours)) for hours in range(3)]
+    oldest, *_ = [await access.case(facility, study) for study in studies]
+    await access.folders.grant_case(ADMIN, oldest, jane.id)
+
+    async with access.database.statements() as statements:
+        compiled = await statements.compiled_user(jane.login)
+        assert compiled is not None
+        counted = [await statements.count_shown(compiled, facility.id, most) for most in (2, 3)]
+
+    assert counted == [Counted(2, 0, True), Counted(3, 1, False)]
+
+
+@pytest.mark.proves("A73", part="explanations")
+async def test_a_manager_is_told_of_their_own_facilities_only(access: Access) -> None:
+    home, _ = await access.facility(), await access.facility()
+    manager = await access.manager(home)
+    theirs = await access.user(Role.FACILITY_USER, home_facility_id=home.id)
+    foreign = await access.user(Role.FACILITY_USER)
+    of_the_group = await access.user(Role.RADIOLOGIST, home_facility_id=home.id)
+
+    def ask(user: User) -> Awaitable[list[ExplainedFacility]]:
+        return access.explaining.explain_list(manager.login, user.id, None, 10)
+
+    assert [each.facility.id for each in await ask(theirs)] == [home.id]
+    await refused(ask(foreign), NotFound)
+    await refused(ask(of_the_group), Denied)
 
 
 # Who is told

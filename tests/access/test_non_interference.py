@@ -246,6 +246,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     for user in about:
         for case_id in case_ids[:2]:
             yield "Explain", pb.ExplainRequest(user_id=str(user.id), case_id=case_id)
+        yield "ExplainList", pb.ExplainListRequest(user_id=str(user.id))
         yield "ListPrivileges", pb.ListPrivilegesRequest(user_id=str(user.id))
         privilege = pb.Privilege(user_id=str(user.id), facility_id=str(FACILITY.id), level=pb.LEVEL_VIEW)
         yield "SavePrivilege", pb.SavePrivilegeRequest(privilege=privilege)

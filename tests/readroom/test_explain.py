@@ -70,10 +70,10 @@ def test_whoever_sees_nothing_hears_of_every_path() -> None:
     assert list(lines(told)) == [
         f"✗ Dr Eva Vos (`vos`, radiologist) does not see case {CASE_ID} of `Maple Street 44`, at "
         "2026-11-27 12:00:00Z",
-        "  ✗ privilege  they have no privilege at `Maple Street 44`",
-        "  ✗ grant      the case is not granted to them",
-        "  ✗ folder     no folder that they are a member of holds it",
-        "  ✗ share      no share to them holds it",
+        "  ✗ privilege   they have no privilege at `Maple Street 44`",
+        "  ✗ grant       the case is not granted to them",
+        "  ✗ folder      no folder that they are a member of holds it",
+        "  ✗ share       no share to them holds it",
     ]
 
 
@@ -131,35 +131,35 @@ def test_a_privilege_is_told_with_its_end_and_the_ceiling_of_the_role(
     head, by_privilege, *_ = lines(told)
 
     assert head.startswith("✓ Dr Eva Vos")
-    assert by_privilege == f"  ✓ privilege  {said}"
+    assert by_privilege == f"  ✓ privilege   {said}"
 
 
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (path(PATH_GRANT, OPEN), "✓ grant      the case is granted to them, to view"),
+        (path(PATH_GRANT, OPEN), "✓ grant       the case is granted to them, to view"),
         (
             path(PATH_FOLDER, OPEN, folder_names=["Board"]),
-            "✓ folder     `Board` of which they are a member holds it, to view",
+            "✓ folder      `Board` of which they are a member holds it, to view",
         ),
         (
             path(PATH_FOLDER, OPEN, folder_names=["Board"], folders_left_out=2),
-            "✓ folder     `Board` and others of which they are a member holds it, to view",
+            "✓ folder      `Board` and others of which they are a member holds it, to view",
         ),
         (
             path(PATH_FOLDER, OPEN, folders_left_out=1),
-            "✓ folder     a folder of which they are a member holds it, to view",
+            "✓ folder      a folder of which they are a member holds it, to view",
         ),
         (
             path(PATH_SHARE, OPEN, NOW, may_write=True),
-            "✓ share      a share shows it until 2026-11-27 12:00:00Z, with write access to the report",
+            "✓ share       a share shows it until 2026-11-27 12:00:00Z, with write access to the report",
         ),
         (
             path(PATH_SHARE, ExplainedPath.REASON_CODE),
-            "✗ share      a share shows it, but only in sessions in which they have entered its code",
+            "✗ share       a share shows it, but only in sessions in which they have entered its code",
         ),
-        (path(PATH_SHARE, CLOSED), "✗ share      a share holds it that is blocked or revoked"),
-        (path(PATH_SHARE, ENDED, NOW), "✗ share      a share held it until 2026-11-27 12:00:00Z"),
+        (path(PATH_SHARE, CLOSED), "✗ share       a share holds it that is blocked or revoked"),
+        (path(PATH_SHARE, ENDED, NOW), "✗ share       a share held it until 2026-11-27 12:00:00Z"),
     ],
 )
 def test_each_path_has_its_sentence(told: ExplainedPath, said: str) -> None:
@@ -178,7 +178,7 @@ def test_a_role_that_opens_nothing_and_what_hides_a_case_from_everybody_are_told
     _, obstacle, grant = lines(told)
 
     assert obstacle.endswith("the case is being deleted, so it is shown to nobody")
-    assert grant == "  ✗ grant      the role operator opens no case by any path"
+    assert grant == "  ✗ grant       the role operator opens no case by any path"
     assert as_object(told)["obstacle"] == "being-deleted"
 
 
@@ -192,8 +192,8 @@ def test_who_sees_a_case_hears_which_permission_they_lack() -> None:
 
     *_, images, reports = lines(told)
 
-    assert images == "  ✗ images     they lack `study.view_images` there"
-    assert reports == "  ✓ reports    they hold `report.view` there"
+    assert images == "  ✗ images      they lack `study.view_images` there"
+    assert reports == "  ✓ reports     they hold `report.view` there"
 
 
 def test_a_case_that_nobody_has_is_not_found(admin: Run) -> None:

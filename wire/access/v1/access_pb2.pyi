@@ -2738,3 +2738,107 @@ class ExplainedPath(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedPath: _TypeAlias = ExplainedPath  # noqa: Y015
+
+@_typing.final
+class ExplainListRequest(_message.Message):
+    """ExplainListRequest names a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID."""
+    page_size: _builtins.int
+    """Facilities on the page: at most 50, 0 for 20."""
+    page_token: _builtins.str
+    """Where the page begins: `next_page_token` of the one before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainListRequest: _TypeAlias = ExplainListRequest  # noqa: Y015
+
+@_typing.final
+class ExplainListResponse(_message.Message):
+    """ExplainListResponse is a page of facilities, by name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACILITIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def facilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedFacility]:
+        """What the user sees of each."""
+
+    def __init__(
+        self,
+        *,
+        facilities: _abc.Iterable[Global___ExplainedFacility] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facilities", b"facilities", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainListResponse: _TypeAlias = ExplainListResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedFacility(_message.Message):
+    """ExplainedFacility is how much of a facility a user sees."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    CASES_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    HIDDEN_BY_FILTER_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
+    facility_id: _builtins.str
+    """UUID."""
+    facility_name: _builtins.str
+    """Its name."""
+    level: Global___Level.ValueType
+    """What the user's privilege there amounts to now."""
+    cases: _builtins.int
+    """The cases that were counted: the newest 10,000 that are neither being deleted nor on their way elsewhere."""
+    shown: _builtins.int
+    """How many of them the user sees, by whatever path; shares that ask for a code are left out."""
+    hidden_by_filter: _builtins.int
+    """How many of them they would see by their privilege, and their filter hides."""
+    has_more: _builtins.bool
+    """Whether the facility has older cases, which were not counted."""
+    def __init__(
+        self,
+        *,
+        facility_id: _builtins.str = ...,
+        facility_name: _builtins.str = ...,
+        level: Global___Level.ValueType = ...,
+        cases: _builtins.int = ...,
+        shown: _builtins.int = ...,
+        hidden_by_filter: _builtins.int = ...,
+        has_more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "facility_id", b"facility_id", "facility_name", b"facility_name", "has_more", b"has_more", "hidden_by_filter", b"hidden_by_filter", "level", b"level", "shown", b"shown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedFacility: _TypeAlias = ExplainedFacility  # noqa: Y015

@@ -170,6 +170,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.ExplainList = channel.unary_unary(
+                '/wire.access.v1.AccessService/ExplainList',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/wire.access.v1.AccessService/ListVersions',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.SerializeToString,
@@ -407,6 +412,14 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainList(self, request, context):
+        """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
+        user sees, and how many their filter hides. Needs what Explain needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """ListVersions pages through the versions of all users, so that a lost fact heals.
         """
@@ -551,6 +564,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.SerializeToString,
+            ),
+            'ExplainList': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainList,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -1288,6 +1306,33 @@ class AccessService:
             '/wire.access.v1.AccessService/Explain',
             wire_dot_access_dot_v1_dot_access__pb2.ExplainRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ExplainList',
+            wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -151,6 +151,10 @@ class AccessServiceStub:
     evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
     facilities only to manage the user; of the facility's side also that the user is of that side (A73).
     """
+    ExplainList: _grpc.UnaryUnaryMultiCallable[_access_pb2.ExplainListRequest, _access_pb2.ExplainListResponse]
+    """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
+    user sees, and how many their filter hides. Needs what Explain needs.
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
@@ -272,6 +276,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
     evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
     facilities only to manage the user; of the facility's side also that the user is of that side (A73).
+    """
+    ExplainList: _aio.UnaryUnaryMultiCallable[_access_pb2.ExplainListRequest, _access_pb2.ExplainListResponse]  # type: ignore[assignment]
+    """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
+    user sees, and how many their filter hides. Needs what Explain needs.
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -553,6 +561,16 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """Explain answers why a user sees a case or does not (BEY-1): each path, and why it is open or not, from the
         evaluation that Check makes. Needs `access.admin` at the owning facility, and of whoever holds it for single
         facilities only to manage the user; of the facility's side also that the user is of that side (A73).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainList(
+        self,
+        request: _access_pb2.ExplainListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ExplainListResponse, _abc.Awaitable[_access_pb2.ExplainListResponse]]:
+        """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
+        user sees, and how many their filter hides. Needs what Explain needs.
         """
 
     @_abc_1.abstractmethod
