@@ -199,6 +199,8 @@ def a_case(case: ListedCase, level: PrivilegeLevel) -> pb.Case:
         written_differently=summary.written_differently,
         assignee_login=case.assignee_login or "",
         priority=PRIORITY_VALUES[case.priority],
+        calling_ae_title=summary.calling_ae_title,
+        gateway_id=str(summary.gateway_id or ""),
     )
 
 

@@ -142,6 +142,8 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
             modalities_left_out=row["modalities_left_out"],
             another_patient_held=row["another_patient_held"],
             written_differently=tuple(row["written_differently"]),
+            calling_ae_title=row["calling_ae_title"],
+            gateway_id=row["gateway_id"],
         ),
         reading=projection(row),
         images_since=row["images_since"],

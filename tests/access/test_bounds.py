@@ -48,6 +48,7 @@ CHARACTERS = {
     "Case.study_status_id": 4,
     "Case.written_differently": MAX_KEYWORD_CHARACTERS // 4,
     "Case.assignee_login": 32,
+    "Case.calling_ae_title": VALUE["AE"],
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,
     "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "BeginMoveResponse.grant_logins": 32,

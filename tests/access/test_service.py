@@ -321,6 +321,17 @@ async def test_the_worklist_comes_in_pages_without_a_token_after_the_last(servic
     assert "" == second.next_page_token
 
 
+@pytest.mark.proves("GWY-16", part="whoever sees the case sees it")
+async def test_the_worklist_names_the_gateway_from_which_a_case_came(service: Service) -> None:
+    facility_id = await service.facility()
+    await service.give(await service.user(), facility_id, pb.LEVEL_VIEW)
+    gateway_id = str(uuid4())
+    study_id = service.a_study(("1.1", "CT", 1), calling_ae_title="RIVERSIDE", gateway_id=gateway_id)
+    await service.say(CasePlaced(service.a_placement(facility_id, study_id), 1))
+    [case] = await eventually(service.listed)
+    assert (case.calling_ae_title, case.gateway_id) == ("RIVERSIDE", gateway_id)
+
+
 # Revisions
 
 

@@ -1642,6 +1642,8 @@ class Case(_message.Message):
     WRITTEN_DIFFERENTLY_FIELD_NUMBER: _builtins.int
     ASSIGNEE_LOGIN_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    CALLING_AE_TITLE_FIELD_NUMBER: _builtins.int
+    GATEWAY_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -1696,6 +1698,12 @@ class Case(_message.Message):
     """Login of who is to read it; empty if nobody, and to whoever is not of the group (A59)."""
     priority: Global___Priority.ValueType
     """How soon it is to be read; unspecified from an access of the version before."""
+    calling_ae_title: _builtins.str
+    """Calling AE title under which its first instance was sent: the gateway of it has what a resend begins with
+    (GWY-16). Empty while ingest has not told it.
+    """
+    gateway_id: _builtins.str
+    """That gateway, a UUID; empty while ingest has not told it."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -1758,10 +1766,12 @@ class Case(_message.Message):
         written_differently: _abc.Iterable[_builtins.str] | None = ...,
         assignee_login: _builtins.str = ...,
         priority: Global___Priority.ValueType = ...,
+        calling_ae_title: _builtins.str = ...,
+        gateway_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "calling_ae_title", b"calling_ae_title", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "gateway_id", b"gateway_id", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
