@@ -11,6 +11,7 @@ from kernel.events import Fact, UserChanged
 from kernel.ids import CaseId, FacilityId, NewId, UserId
 from kernel.reading import PrivilegeLevel, ReadType
 from kernel.versions import Change, must_be_current
+from services.access.accessfilter import NO_FILTER, SavedFilter
 from services.access.account import Account
 from services.access.contact import NO_CONTACT, changed_fields
 from services.access.domain import (
@@ -32,6 +33,7 @@ from services.access.domain import (
     shown_privilege,
     with_what_is_hidden,
 )
+from services.access.filterrules import must_suit_role
 from services.access.manager import Manager, UserSettings
 
 MAX_DESCRIBED_USERS = 100
@@ -70,6 +72,9 @@ class Transaction(Protocol):
     async def save_user(self, user: User, *, by: str) -> None: ...
     async def end_sessions(self, user_id: UserId) -> None: ...
     async def bump_users(self, user_ids: Collection[UserId], *, by: str) -> Sequence[tuple[UserId, int]]: ...
+
+    async def saved_filter(self, user_id: UserId) -> SavedFilter: ...
+    async def save_filter(self, user_id: UserId, saved: SavedFilter, *, by: str) -> Change: ...
 
     async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege: ...
     async def privileges(self, user_id: UserId) -> Sequence[tuple[Facility, Privilege]]: ...
@@ -216,7 +221,10 @@ class Users:
             if user == old:
                 return manager.shown(user), await transaction.revision()
             user = replace(user, version=user.version + 1)
+            begins_with = await _filter_of(transaction, manager, old, user)
             await transaction.save_user(user, by=act.actor.login)
+            if begins_with.asks_something:
+                await transaction.save_filter(user_id, begins_with, by=act.actor.login)
             if old is not None and old.contact_version != user.contact_version:
                 await transaction.end_sessions(user.id)
             if not await transaction.somebody_administers():
@@ -279,7 +287,7 @@ class Users:
             facility = await transaction.facility(facility_id)
             if facility is None:
                 raise NotFound(f"no facility `{facility_id}`", field="facility_id")
-            user = await self._managed(transaction, manager, user_id)
+            user = await managed(transaction, manager, user_id)
             must_suit(privilege, user.role)
             must_be_current(
                 f"the privilege of `{user.login}` at `{facility.name}`",
@@ -319,7 +327,7 @@ class Users:
                 administers = None
             else:
                 manager = Manager(actor)
-                user = await self._managed(transaction, manager, user_id)
+                user = await managed(transaction, manager, user_id)
                 administers = manager.homes
             return [
                 HeldPrivilege.of(user, facility, shown_privilege(privilege, actor.side), transaction.now)
@@ -355,12 +363,30 @@ class Users:
         async with self._database.transaction() as transaction:
             return await transaction.user_versions(after, VERSIONS_PAGE)
 
-    async def _managed(self, transaction: Transaction, manager: Manager, user_id: UserId) -> User:
-        user = await transaction.user(user_id)
-        if user is None:
-            raise no_user(user_id)
-        manager.must_manage(user)
-        return user
+
+async def managed(transaction: Transaction, manager: Manager, user_id: UserId) -> User:
+    """A user whom a manager manages; raises NotFound for any other."""
+    user = await transaction.user(user_id)
+    if user is None:
+        raise no_user(user_id)
+    manager.must_manage(user)
+    return user
+
+
+async def _filter_of(transaction: Transaction, manager: Manager, old: User | None, user: User) -> SavedFilter:
+    """The filter that a new user begins with: that of the delegated manager who creates them (A72).
+
+    Raises Conflict if it is none for their role, or that of an existing user is none for the role they get.
+    """
+    if old is not None:
+        if old.role is not user.role:
+            must_suit_role(await transaction.saved_filter(user.id), user, before=old.role)
+        return NO_FILTER
+    if manager.everywhere:
+        return NO_FILTER
+    saved = await transaction.saved_filter(manager.user.id)
+    must_suit_role(saved, user)
+    return saved
 
 
 async def _account(transaction: Transaction, user: User) -> Account:

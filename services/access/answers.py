@@ -1,7 +1,7 @@
 """AccessService: what goes out, domain to proto."""
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -10,10 +10,12 @@ from kernel.language import Language
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import pages
 from plumbing.timestamps import timestamp
+from services.access.accessfilter import Historical
 from services.access.administration import HeldPrivilege
 from services.access.caseindex import ListedCase, Priority
 from services.access.describedcases import DescribedCase
 from services.access.domain import Decision, Path, Role, User
+from services.access.filtering import DescribedFilter, ListedFilter
 from services.access.folders import Folder, Showing
 from wire.access.v1 import access_pb2 as pb
 
@@ -32,6 +34,11 @@ SIDE_VALUES = {
 }
 PRIORITY_VALUES = {priority: pb.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
+HISTORICAL_VALUES = {
+    Historical.OFF: pb.HISTORICAL_UNSPECIFIED,
+    Historical.EARLIER: pb.HISTORICAL_EARLIER,
+    Historical.ALL: pb.HISTORICAL_ALL,
+}
 LANGUAGE_VALUES: dict[Language | None, pb.Language.ValueType] = {
     None: pb.LANGUAGE_UNSPECIFIED,
     **{language: pb.Language.Value(f"LANGUAGE_{language.name}") for language in Language},
@@ -77,6 +84,37 @@ def a_case_summary(case: DescribedCase) -> pb.CaseSummary:
         patient_initials=case.patient_initials,
         study_description=case.study_description,
         study_date=case.study_date,
+    )
+
+
+def a_filter(told: DescribedFilter) -> pb.Filter:
+    return pb.Filter(
+        user_id=str(told.user_id),
+        login=told.login,
+        form=_a_form(told.saved.form),
+        expression=told.saved.expression,
+        historical=HISTORICAL_VALUES[told.saved.historical],
+        version=told.last.version,
+        changed_by=told.last.by,
+        changed_at=timestamp(told.last.at),
+        fault=told.fault,
+    )
+
+
+def _a_form(form: Mapping[str, Any]) -> pb.FilterForm:
+    return pb.FilterForm(
+        facility_ids=form.get("facilities", ()),
+        **{name: value for name, value in form.items() if name in pb.FilterForm.DESCRIPTOR.fields_by_name},
+    )
+
+
+def a_filtered_user(listed: ListedFilter) -> pb.FilteredUser:
+    return pb.FilteredUser(
+        user_id=str(listed.user_id),
+        login=listed.login,
+        version=listed.last.version,
+        historical=HISTORICAL_VALUES[listed.saved.historical],
+        broken=bool(listed.fault),
     )
 
 

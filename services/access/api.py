@@ -18,14 +18,23 @@ from plumbing.callers import acting_login, acting_session, caller
 from plumbing.permitted import Holds
 from plumbing.rpc import Server
 from services.access import answers, explained
+from services.access.accessfilter import Historical
 from services.access.administration import Users
-from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, READ_TYPE_VALUES, ROLE_VALUES, SIDE_VALUES
+from services.access.answers import (
+    HISTORICAL_VALUES,
+    LANGUAGE_VALUES,
+    LEVEL_VALUES,
+    READ_TYPE_VALUES,
+    ROLE_VALUES,
+    SIDE_VALUES,
+)
 from services.access.buckets import Grant, Share, Standing
 from services.access.caseindex import Position
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
 from services.access.domain import Permission, PermissionGrant, Role, checked_privilege
 from services.access.explaining import Explaining
+from services.access.filtering import Filters, FilterSettings
 from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
 from services.access.manager import UserSettings
@@ -46,6 +55,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
 LEVELS: dict[int, PrivilegeLevel] = {value: level for level, value in LEVEL_VALUES.items()}
+HISTORICALS: dict[int, Historical] = {value: historical for historical, value in HISTORICAL_VALUES.items()}
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
@@ -56,6 +66,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self,
         questions: Questions,
         users: Users,
+        filters: Filters,
         folders: Folders,
         buckets: Buckets,
         deletions: Deletions,
@@ -66,6 +77,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     ) -> None:
         self._questions = questions
         self._users = users
+        self._filters = filters
         self._folders = folders
         self._buckets = buckets
         self._deletions = deletions
@@ -136,6 +148,38 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         limit = pages.size(request.page_size, default=len(held))
         page, token = pages.fit(held, limit, answers.place, answers.a_privilege)
         return pb.ListPrivilegesResponse(privileges=page, next_page_token=token)
+
+    # Filters
+
+    async def SaveFilter(self, request: pb.SaveFilterRequest, context: Context) -> pb.SaveFilterResponse:  # noqa: N802
+        given = request.filter
+        settings = FilterSettings(
+            user_id=UserId(parse_id(given.user_id, "user_id")),
+            form=_form(given.form),
+            expression=given.expression,
+            historical=_one_of(HISTORICALS, given.historical, "historical"),
+            version=given.version,
+        )
+        saved, revision = await self._filters.save(acting_login(), settings)
+        answer = pb.SaveFilterResponse(
+            filter=answers.a_filter(saved), revision=self._revisions.token(revision)
+        )
+        return answers.in_one_message(answer, "name fewer facilities")
+
+    async def DescribeFilter(  # noqa: N802
+        self, request: pb.DescribeFilterRequest, context: Context
+    ) -> pb.DescribeFilterResponse:
+        user_id = UserId(parse_id(request.user_id, "user_id"))
+        described = await self._filters.describe(acting_login(), user_id)
+        answer = pb.DescribeFilterResponse(filter=answers.a_filter(described))
+        return answers.in_one_message(answer, "the filter names too many facilities")
+
+    async def ListFilters(self, request: pb.ListFiltersRequest, context: Context) -> pb.ListFiltersResponse:  # noqa: N802
+        limit = pages.size(request.page_size)
+        after = pages.after(request.page_token, str) or ""
+        found = await self._filters.list(acting_login(), after, limit + 1)
+        page, token = pages.fit(found, limit, lambda last: last.login, answers.a_filtered_user)
+        return pb.ListFiltersResponse(filters=page, next_page_token=token)
 
     # Folders and grants
 
@@ -425,6 +469,7 @@ def serve(
     server: Server,
     questions: Questions,
     users: Users,
+    filters: Filters,
     folders: Folders,
     buckets: Buckets,
     deletions: Deletions,
@@ -437,7 +482,16 @@ def serve(
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
         AccessApi(
-            questions, users, folders, buckets, deletions, moves, explaining, revisions, text_countries
+            questions,
+            users,
+            filters,
+            folders,
+            buckets,
+            deletions,
+            moves,
+            explaining,
+            revisions,
+            text_countries,
         ),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
@@ -472,6 +526,12 @@ def _case_id(text: str) -> CaseId:
 
 def _facility_id(text: str, field: str) -> FacilityId | None:
     return FacilityId(parse_id(text, field)) if text else None
+
+
+def _form(given: pb.FilterForm) -> dict[str, object]:
+    """What was filled in, by the names of `filter.form`."""
+    filled = {field.name: value for field, value in given.ListFields()}
+    return {"facilities" if name == "facility_ids" else name: value for name, value in filled.items()}
 
 
 def _granted(given: pb.PermissionGrant) -> PermissionGrant:

@@ -30,6 +30,7 @@ from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 from services.access.accessfilter import AccessFilter
 from services.access.contact import NO_CONTACT, Contact
+from services.access.filter.reader import Reader
 from services.access.late import LateImages
 
 # One line of a list on a page.
@@ -325,7 +326,10 @@ def effective_privilege(privilege: Privilege, role: Role, time_zone: str) -> Eff
 
 
 def compile_user(
-    user: User, privileges: Iterable[tuple[Facility, Privilege]], folders: Iterable[FolderId]
+    user: User,
+    privileges: Iterable[tuple[Facility, Privilege]],
+    folders: Iterable[FolderId],
+    access_filter: AccessFilter | None = None,
 ) -> CompiledUser:
     """Everything about a user that decisions need."""
     held = {f.id: effective_privilege(privilege, user.role, f.time_zone) for f, privilege in privileges}
@@ -342,7 +346,14 @@ def compile_user(
         facilities=tuple(f for f, effective in held.items() if effective.reverts_to >= PrivilegeLevel.VIEW),
         grantee=user.id if sees else None,
         folders=tuple(folders) if sees else (),
+        filter=access_filter,
     )
+
+
+def reader_of(user: User, time_zone: str) -> Reader:
+    """For whom an access filter of the user is asked; the zone is that of their home facility, else UTC."""
+    is_of_group = ROLES[user.role].side is Side.GROUP
+    return Reader(user.id, user.login, is_of_group, ZoneInfo(time_zone), as_of_lock=True)
 
 
 # The decision

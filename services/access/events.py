@@ -27,11 +27,20 @@ from services.access.caseindex import Reading
 from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.domain import Facility
+from services.access.filtering import Filters
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
 from services.access.usecases import CaseIndex, Snapshots
 
 SETTLE_EVERY_S = 2
+LOOK_EVERY_S = 3600
+"""At filters, and at each start: what one says changes with a version of ours, and with nothing else."""
+
+BROKEN_FILTERS = Gauge(
+    "readroom_access_broken_filters", "Filters that no longer parse and hide everything; alert above 0"
+)
+
+_FILTERS_AT_ONCE = 500
 
 
 def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, Any]]:
@@ -145,3 +154,15 @@ async def settle(moves: Moves) -> int:
     begun = await moves.unsettled()
     await timers.each("settle-moves", begun, moves.settle)
     return len(begun)
+
+
+async def look_at(filters: Filters) -> int:
+    """Counts the filters that no longer parse (A15); answers how many there are."""
+    broken, after = 0, ""
+    while True:
+        found, after = await filters.broken(after, _FILTERS_AT_ONCE)
+        broken += len(found)
+        if not after:
+            break
+    BROKEN_FILTERS.set(broken)
+    return broken

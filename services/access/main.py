@@ -21,6 +21,7 @@ from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.explaining import Explaining
+from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
 from services.access.moves import Moves
@@ -61,6 +62,7 @@ async def build(
 
     questions = Questions(database, clock)
     users = Users(database, new_id)
+    filters = Filters(database)
     folders = Folders(database, new_id)
     buckets = Buckets(database)
     ingest = IngestClient(to_ingest)
@@ -74,6 +76,7 @@ async def build(
         parts.server,
         questions,
         users,
+        filters,
         folders,
         buckets,
         deletions,
@@ -98,6 +101,7 @@ async def build(
                 events.DROP_LEFT_RECORDS_EVERY_S,
                 partial(events.drop_left_records, describing, Lease(database, "drop-left-records", holder)),
             ),
+            "filters": partial(timers.every, events.LOOK_EVERY_S, partial(events.look_at, filters)),
             "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
     )

@@ -17,6 +17,7 @@ from kernel.versions import NEVER_SAVED, Change
 from plumbing import locks
 from plumbing.audit import AuditEntry
 from plumbing.locks import LockClass
+from services.access.accessfilter import AccessFilter
 from services.access.bucketstore import BucketStore
 from services.access.casestore import CaseStore
 from services.access.contact import Contact
@@ -30,8 +31,10 @@ from services.access.domain import (
     Role,
     User,
     compile_user,
+    reader_of,
 )
 from services.access.explainstore import ExplainStore
+from services.access.filterstore import FilterStore, saved_filter
 from services.access.folderstore import FolderStore
 from services.access.listings import Listings
 from services.access.patientstore import PatientStore
@@ -60,8 +63,12 @@ _COMPILED = f"""
                 f.facility_id, f.name, f.time_zone, f.version, p.level, p.expires_on, p.read_types
             ))
             from privileges p join facilities f using (facility_id) where p.user_id = u.user_id
-        ), '[]') as privileges
-    from users u where u.login = $1
+        ), '[]') as privileges,
+        x.form, x.expression, x.historical, coalesce(h.time_zone, 'UTC') as time_zone
+    from users u
+    left join user_filters x using (user_id)
+    left join facilities h on h.facility_id = u.home_facility_id
+    where u.login = $1
 """
 
 
@@ -75,6 +82,7 @@ class AccessTransaction(
     FolderStore,
     PatientStore,
     ExplainStore,
+    FilterStore,
 ):
     """A transaction over access's database."""
 
@@ -116,7 +124,16 @@ class AccessTransaction(
             )
             for p in privileges
         )
-        return compile_user(_user(row), held, row["folders"])
+        user = _user(row)
+        return compile_user(user, held, row["folders"], await self._filter(user, row))
+
+    async def _filter(self, user: User, row: asyncpg.Record) -> AccessFilter | None:
+        if row["expression"] is None:
+            return None
+        saved, reader = saved_filter(row), reader_of(user, row["time_zone"])
+        # Logins never change: they may be read apart.
+        named = saved.user_ids(is_of_group=reader.is_of_group)
+        return saved.bound(reader, await self.logins_of(named) if named else {})
 
     async def user(self, user_id: UserId) -> User | None:
         row = await self.connection.fetchrow(
@@ -365,9 +382,13 @@ class AccessTransaction(
         )
 
     async def users_at(self, facility_id: FacilityId) -> list[UserId]:
-        """The users who have a privilege at a facility."""
+        """The users who are compiled from its time zone: for their privilege there, or for their filter."""
         rows = await self.connection.fetch(
-            "select user_id from privileges where facility_id = $1", facility_id
+            """
+            select user_id from privileges where facility_id = $1
+            union select user_id from users join user_filters using (user_id) where home_facility_id = $1
+            """,
+            facility_id,
         )
         return [row["user_id"] for row in rows]
 

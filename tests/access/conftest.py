@@ -30,6 +30,7 @@ from services.access.domain import (
     checked_privilege,
 )
 from services.access.explaining import Explaining
+from services.access.filtering import Filters
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
 from services.access.moves import Moves
@@ -52,6 +53,7 @@ class Access:
     clock: Clock
     questions: Questions
     users: Users
+    filters: Filters
     folders: Folders
     buckets: Buckets
     deletions: Deletions
@@ -284,6 +286,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         clock,
         Questions(database, clock),
         Users(database, new_id),
+        Filters(database),
         Folders(database, new_id),
         Buckets(database),
         Deletions(database, owners),

@@ -22,6 +22,8 @@ from services.access.caseindex import CaseSummary
 from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.explained import MAX_FOLDERS
+from services.access.filter import grammar
+from services.access.filter.form import MAX_ENTRIES
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
@@ -60,6 +62,17 @@ CHARACTERS = {
     "ConfirmedStudy.series_instance_uids": VALUE["UI"] // 4,
     "Decision.user_name": MAX_USER_NAME_CHARACTERS,
     "ExplainedPath.folder_names": MAX_FOLDER_NAME_CHARACTERS,
+    "Filter.expression": grammar.MAX_CHARACTERS_IN_ALL,
+    "Filter.login": 32,
+    "Filter.fault": 200,  # it quotes 40 characters of the filter
+    "FilteredUser.login": 32,
+    "FilterForm.age_from": 8,
+    "FilterForm.age_to": 8,
+    "FilterForm.study_from": 8,
+    "FilterForm.study_to": 8,
+    "FilterForm.referring_physicians": grammar.MAX_CHARACTERS // MAX_ENTRIES,
+    "FilterForm.modalities": grammar.MAX_CHARACTERS // MAX_ENTRIES,
+    "FilterForm.description_words": grammar.MAX_CHARACTERS // MAX_ENTRIES,
     "Folder.changed_by": 32,
     "Folder.name": MAX_FOLDER_NAME_CHARACTERS,
     "PermissionGrant.permission": 8,
@@ -93,11 +106,15 @@ COUNTS = {
     "DescribeUsersResponse.users": MAX_DESCRIBED_USERS,
     "DescribeUsersResponse.privileges": 0,
     "ExplainedPath.folder_names": MAX_FOLDERS,
+    "FilterForm.referring_physicians": MAX_ENTRIES,
+    "FilterForm.modalities": MAX_ENTRIES,
+    "FilterForm.description_words": MAX_ENTRIES,
+    "FilterForm.facility_ids": 0,
     "Folder.member_user_ids": BY_REQUEST,
     "SaveUserResponse.warnings": 1,
     "ListVersionsResponse.versions": VERSIONS_PAGE,
     "User.permissions": 0,
-    "paths": 4,
+    "paths": 5,
     "read_types": 4,
     "own_read_types": 4,
     "reported_read_types": 4,

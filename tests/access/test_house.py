@@ -22,6 +22,7 @@ STORES = {
     "folderstore.py",
     "movestore.py",
     "explainstore.py",
+    "filterstore.py",
     "patientstore.py",
 }
 READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE)

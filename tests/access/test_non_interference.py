@@ -275,6 +275,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         server,
         access.questions,
         access.users,
+        access.filters,
         access.folders,
         access.buckets,
         access.deletions,

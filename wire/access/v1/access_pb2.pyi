@@ -192,6 +192,30 @@ LANGUAGE_DE: Language.ValueType  # 4
 """German."""
 Global___Language: _TypeAlias = Language  # noqa: Y015
 
+class _Historical:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HistoricalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Historical.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HISTORICAL_UNSPECIFIED: _Historical.ValueType  # 0
+    """None."""
+    HISTORICAL_EARLIER: _Historical.ValueType  # 1
+    """Those of the same day and earlier, and undated ones."""
+    HISTORICAL_ALL: _Historical.ValueType  # 2
+    """All of them."""
+
+class Historical(_Historical, metaclass=_HistoricalEnumTypeWrapper):
+    """Historical says which other studies of a patient are shown beside one that the filter shows (ACC-30)."""
+
+HISTORICAL_UNSPECIFIED: Historical.ValueType  # 0
+"""None."""
+HISTORICAL_EARLIER: Historical.ValueType  # 1
+"""Those of the same day and earlier, and undated ones."""
+HISTORICAL_ALL: Historical.ValueType  # 2
+"""All of them."""
+Global___Historical: _TypeAlias = Historical  # noqa: Y015
+
 class _Path:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -656,6 +680,314 @@ class ListPrivilegesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPrivilegesResponse: _TypeAlias = ListPrivilegesResponse  # noqa: Y015
+
+@_typing.final
+class FilterForm(_message.Message):
+    """The form of a filter (A14). What is empty asks nothing; what is filled in is AND-ed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERRING_PHYSICIANS_FIELD_NUMBER: _builtins.int
+    MODALITIES_FIELD_NUMBER: _builtins.int
+    FACILITY_IDS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_WORDS_FIELD_NUMBER: _builtins.int
+    AGE_FROM_FIELD_NUMBER: _builtins.int
+    AGE_TO_FIELD_NUMBER: _builtins.int
+    STUDY_FROM_FIELD_NUMBER: _builtins.int
+    STUDY_TO_FIELD_NUMBER: _builtins.int
+    age_from: _builtins.str
+    """The youngest at the study date, as in `18Y`."""
+    age_to: _builtins.str
+    """The oldest."""
+    study_from: _builtins.str
+    """The first day of studies, as in `2026-11-21`."""
+    study_to: _builtins.str
+    """The last."""
+    @_builtins.property
+    def referring_physicians(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of names, in any case; any of them (ACC-18). At most 40, as of the two lists that are no facilities."""
+
+    @_builtins.property
+    def modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of them."""
+
+    @_builtins.property
+    def facility_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of them."""
+
+    @_builtins.property
+    def description_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of them, in any case."""
+
+    def __init__(
+        self,
+        *,
+        referring_physicians: _abc.Iterable[_builtins.str] | None = ...,
+        modalities: _abc.Iterable[_builtins.str] | None = ...,
+        facility_ids: _abc.Iterable[_builtins.str] | None = ...,
+        description_words: _abc.Iterable[_builtins.str] | None = ...,
+        age_from: _builtins.str = ...,
+        age_to: _builtins.str = ...,
+        study_from: _builtins.str = ...,
+        study_to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_from", b"age_from", "age_to", b"age_to", "description_words", b"description_words", "facility_ids", b"facility_ids", "modalities", b"modalities", "referring_physicians", b"referring_physicians", "study_from", b"study_from", "study_to", b"study_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterForm: _TypeAlias = FilterForm  # noqa: Y015
+
+@_typing.final
+class Filter(_message.Message):
+    """The filter of a user. Form and expression are AND-ed; with neither the user has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    HISTORICAL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHANGED_BY_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    login: _builtins.str
+    """Theirs. Answered only."""
+    expression: _builtins.str
+    """Of at most 4,096 characters, items of lists of facilities apart. Whom or what the caller may not know is named
+    by id, `'#…'`, as is whoever no longer exists.
+    """
+    historical: Global___Historical.ValueType
+    """Which other studies are shown."""
+    version: _builtins.int
+    """Which change of it this is; 0: never saved."""
+    changed_by: _builtins.str
+    """The login of who changed it last. Answered only."""
+    fault: _builtins.str
+    """Why it no longer parses and hides everything (A15); empty while it does. Answered only."""
+    @_builtins.property
+    def form(self) -> Global___FilterForm:
+        """What was filled in."""
+
+    @_builtins.property
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When they did. Answered only."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        login: _builtins.str = ...,
+        form: Global___FilterForm | None = ...,
+        expression: _builtins.str = ...,
+        historical: Global___Historical.ValueType = ...,
+        version: _builtins.int = ...,
+        changed_by: _builtins.str = ...,
+        changed_at: _timestamp_pb2.Timestamp | None = ...,
+        fault: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "form", b"form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "changed_by", b"changed_by", "expression", b"expression", "fault", b"fault", "form", b"form", "historical", b"historical", "login", b"login", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Filter: _TypeAlias = Filter  # noqa: Y015
+
+@_typing.final
+class SaveFilterRequest(_message.Message):
+    """Asks to set a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """The filter, with the version that it was made from."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveFilterRequest: _TypeAlias = SaveFilterRequest  # noqa: Y015
+
+@_typing.final
+class SaveFilterResponse(_message.Message):
+    """The filter as it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """The revision of sight that this made."""
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """With its new version."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___Filter | None = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveFilterResponse: _TypeAlias = SaveFilterResponse  # noqa: Y015
+
+@_typing.final
+class DescribeFilterRequest(_message.Message):
+    """Asks for the filter of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeFilterRequest: _TypeAlias = DescribeFilterRequest  # noqa: Y015
+
+@_typing.final
+class DescribeFilterResponse(_message.Message):
+    """The filter of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Of version 0 if they never had one."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeFilterResponse: _TypeAlias = DescribeFilterResponse  # noqa: Y015
+
+@_typing.final
+class ListFiltersRequest(_message.Message):
+    """Asks who has a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Items on the page, 1 to 500; 0 means 100."""
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFiltersRequest: _TypeAlias = ListFiltersRequest  # noqa: Y015
+
+@_typing.final
+class FilteredUser(_message.Message):
+    """A user who has a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HISTORICAL_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who."""
+    login: _builtins.str
+    """Theirs."""
+    version: _builtins.int
+    """Of the filter."""
+    historical: Global___Historical.ValueType
+    """Which other studies are shown."""
+    broken: _builtins.bool
+    """Whether it no longer parses, and hides everything (A15)."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        login: _builtins.str = ...,
+        version: _builtins.int = ...,
+        historical: Global___Historical.ValueType = ...,
+        broken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "historical", b"historical", "login", b"login", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilteredUser: _TypeAlias = FilteredUser  # noqa: Y015
+
+@_typing.final
+class ListFiltersResponse(_message.Message):
+    """A page of who has a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilteredUser]:
+        """By login."""
+
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___FilteredUser] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFiltersResponse: _TypeAlias = ListFiltersResponse  # noqa: Y015
 
 @_typing.final
 class Folder(_message.Message):

@@ -55,6 +55,21 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesResponse.FromString,
                 _registered_method=True)
+        self.SaveFilter = channel.unary_unary(
+                '/wire.access.v1.AccessService/SaveFilter',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFilterRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFilterResponse.FromString,
+                _registered_method=True)
+        self.DescribeFilter = channel.unary_unary(
+                '/wire.access.v1.AccessService/DescribeFilter',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterResponse.FromString,
+                _registered_method=True)
+        self.ListFilters = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListFilters',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListFiltersRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListFiltersResponse.FromString,
+                _registered_method=True)
         self.SaveFolder = channel.unary_unary(
                 '/wire.access.v1.AccessService/SaveFolder',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFolderRequest.SerializeToString,
@@ -213,6 +228,31 @@ class AccessServiceServicer:
     def ListPrivileges(self, request, context):
         """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
         be that user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveFilter(self, request, context):
+        """SaveFilter sets the filter of a user: it narrows what their privileges show (ACC-15). Needs `access.admin`.
+        Whoever holds it for single facilities sets those of users all of whose privileges lie there, never their own,
+        and none while they have one themselves (A72); whoever is of the facility side those of that side. A filter
+        that does not parse is refused with the place of the fault. Names the version that it was made from (A68).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeFilter(self, request, context):
+        """DescribeFilter tells the filter of a user, with today's names, and whether it still parses. Needs
+        `access.admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFilters(self, request, context):
+        """ListFilters lists by login who has a filter. Needs `access.admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -450,6 +490,21 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesResponse.SerializeToString,
             ),
+            'SaveFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveFilter,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFilterRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFilterResponse.SerializeToString,
+            ),
+            'DescribeFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeFilter,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterResponse.SerializeToString,
+            ),
+            'ListFilters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFilters,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListFiltersRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListFiltersResponse.SerializeToString,
+            ),
             'SaveFolder': grpc.unary_unary_rpc_method_handler(
                     servicer.SaveFolder,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SaveFolderRequest.FromString,
@@ -685,6 +740,87 @@ class AccessService:
             '/wire.access.v1.AccessService/ListPrivileges',
             wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListPrivilegesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/SaveFilter',
+            wire_dot_access_dot_v1_dot_access__pb2.SaveFilterRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.SaveFilterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/DescribeFilter',
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeFilterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFilters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListFilters',
+            wire_dot_access_dot_v1_dot_access__pb2.ListFiltersRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListFiltersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,18 @@ class AccessServiceStub:
     """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
     be that user.
     """
+    SaveFilter: _grpc.UnaryUnaryMultiCallable[_access_pb2.SaveFilterRequest, _access_pb2.SaveFilterResponse]
+    """SaveFilter sets the filter of a user: it narrows what their privileges show (ACC-15). Needs `access.admin`.
+    Whoever holds it for single facilities sets those of users all of whose privileges lie there, never their own,
+    and none while they have one themselves (A72); whoever is of the facility side those of that side. A filter
+    that does not parse is refused with the place of the fault. Names the version that it was made from (A68).
+    """
+    DescribeFilter: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeFilterRequest, _access_pb2.DescribeFilterResponse]
+    """DescribeFilter tells the filter of a user, with today's names, and whether it still parses. Needs
+    `access.admin`.
+    """
+    ListFilters: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListFiltersRequest, _access_pb2.ListFiltersResponse]
+    """ListFilters lists by login who has a filter. Needs `access.admin`."""
     SaveFolder: _grpc.UnaryUnaryMultiCallable[_access_pb2.SaveFolderRequest, _access_pb2.SaveFolderResponse]
     """SaveFolder creates a shared folder (empty id) or changes its name and members. Needs `access.admin` at every
     facility. Names the version that it was made from; another is a Conflict that says who changed it (A68).
@@ -178,6 +190,18 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
     be that user.
     """
+    SaveFilter: _aio.UnaryUnaryMultiCallable[_access_pb2.SaveFilterRequest, _access_pb2.SaveFilterResponse]  # type: ignore[assignment]
+    """SaveFilter sets the filter of a user: it narrows what their privileges show (ACC-15). Needs `access.admin`.
+    Whoever holds it for single facilities sets those of users all of whose privileges lie there, never their own,
+    and none while they have one themselves (A72); whoever is of the facility side those of that side. A filter
+    that does not parse is refused with the place of the fault. Names the version that it was made from (A68).
+    """
+    DescribeFilter: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeFilterRequest, _access_pb2.DescribeFilterResponse]  # type: ignore[assignment]
+    """DescribeFilter tells the filter of a user, with today's names, and whether it still parses. Needs
+    `access.admin`.
+    """
+    ListFilters: _aio.UnaryUnaryMultiCallable[_access_pb2.ListFiltersRequest, _access_pb2.ListFiltersResponse]  # type: ignore[assignment]
+    """ListFilters lists by login who has a filter. Needs `access.admin`."""
     SaveFolder: _aio.UnaryUnaryMultiCallable[_access_pb2.SaveFolderRequest, _access_pb2.SaveFolderResponse]  # type: ignore[assignment]
     """SaveFolder creates a shared folder (empty id) or changes its name and members. Needs `access.admin` at every
     facility. Names the version that it was made from; another is a Conflict that says who changed it (A68).
@@ -325,6 +349,36 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListPrivileges lists a user's privileges, with what they amount to now. Needs `access.admin`, or to
         be that user.
         """
+
+    @_abc_1.abstractmethod
+    def SaveFilter(
+        self,
+        request: _access_pb2.SaveFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.SaveFilterResponse, _abc.Awaitable[_access_pb2.SaveFilterResponse]]:
+        """SaveFilter sets the filter of a user: it narrows what their privileges show (ACC-15). Needs `access.admin`.
+        Whoever holds it for single facilities sets those of users all of whose privileges lie there, never their own,
+        and none while they have one themselves (A72); whoever is of the facility side those of that side. A filter
+        that does not parse is refused with the place of the fault. Names the version that it was made from (A68).
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeFilter(
+        self,
+        request: _access_pb2.DescribeFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.DescribeFilterResponse, _abc.Awaitable[_access_pb2.DescribeFilterResponse]]:
+        """DescribeFilter tells the filter of a user, with today's names, and whether it still parses. Needs
+        `access.admin`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFilters(
+        self,
+        request: _access_pb2.ListFiltersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListFiltersResponse, _abc.Awaitable[_access_pb2.ListFiltersResponse]]:
+        """ListFilters lists by login who has a filter. Needs `access.admin`."""
 
     @_abc_1.abstractmethod
     def SaveFolder(

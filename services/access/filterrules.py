@@ -1,0 +1,70 @@
+"""Who saves which filter for whom (ACC-16, A68, A72, A73).
+
+Whoever holds `access.admin` everywhere saves any user's filter, their own too. A delegated manager saves
+those of users whom they manage and all of whose privileges lie at their facilities; never their own; and none
+while they have a filter themselves, for what it hides from them another might show. A user whom they create
+begins with theirs. Whoever is of the facility side saves and reads those of users of that side only.
+
+A name that does not exist for who asks is answered as one that does not exist.
+"""
+
+from collections.abc import Collection
+
+from kernel.errors import Conflict, Denied, Invalid
+from kernel.reading import Side
+from services.access.accessfilter import SavedFilter
+from services.access.domain import ROLES, CompiledUser, Facility, Privilege, Role, User
+from services.access.manager import Manager
+
+
+def fault_of(saved: SavedFilter, role: Role) -> str:
+    """Why a filter is none for a user of the role; empty if it is one."""
+    try:
+        saved.parsed(is_of_group=is_of_group(role))
+    except Invalid as fault:
+        return fault.sentence
+    return ""
+
+
+def is_of_group(role: Role) -> bool:
+    """Whether a filter of theirs asks the group's projection of a reading (A32, A59)."""
+    return ROLES[role].side is Side.GROUP
+
+
+def roles_known_to(asker: CompiledUser) -> frozenset[Role]:
+    """The roles of the users whose filters somebody may know (A73)."""
+    return frozenset(role for role in Role if asker.reading_side is Side.GROUP or not is_of_group(role))
+
+
+def must_know_filter(asker: CompiledUser, user: User) -> None:
+    """Raises Denied unless somebody may know the filter of a user whom they manage."""
+    if user.role not in roles_known_to(asker):
+        raise Denied(f"`{user.login}` is of the group side: only who is of that side knows their filter")
+
+
+def must_save_filter(
+    manager: Manager, user: User, privileges: Collection[tuple[Facility, Privilege]]
+) -> None:
+    """Raises Denied unless a manager may save the filter of a user whom they manage (A72)."""
+    must_know_filter(manager.user, user)
+    if manager.everywhere:
+        return
+    if user.id == manager.user.id:
+        raise Denied("only who holds `access.admin` for every facility changes their own filter")
+    if manager.user.filter is not None:
+        raise Denied("you have a filter yourself: only who has none changes filters of others")
+    if any(not manager.administers(facility.id) for facility, _ in privileges):
+        raise Denied(
+            "this user has privileges at a facility that you do not administer: "
+            "only who holds `access.admin` for every facility changes their filter"
+        )
+
+
+def must_suit_role(saved: SavedFilter, user: User, before: Role | None = None) -> None:
+    """Raises Conflict if a filter is none for the role of a user, and was one for the role before (A72)."""
+    if fault_of(saved, user.role) and not (before and fault_of(saved, before)):
+        raise Conflict(
+            f"the filter of `{user.login}` asks what the role `{user.role}` is not shown: "
+            "change the filter first",
+            field="role",
+        )
