@@ -17,6 +17,8 @@ from services.access.describedcases import DescribedCase
 from services.access.domain import Decision, Path, Role, User
 from services.access.filtering import DescribedFilter, ListedFilter
 from services.access.folders import Folder, Showing
+from services.access.linking import Known, Linked
+from services.access.patients import Link, Record
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -244,3 +246,50 @@ def a_case(case: ListedCase, level: PrivilegeLevel) -> pb.Case:
 
 def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
     return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
+
+
+def a_patient_record(record: Record) -> pb.PatientRecord:
+    patient = record.patient
+    return pb.PatientRecord(
+        patient_record_id=str(record.id),
+        patient_id=patient.key.patient_id,
+        issuer=patient.key.issuer,
+        facility_id=str(patient.key.facility_id or ""),
+        patient_name=patient.name,
+        patient_birth_date=patient.birth_date,
+    )
+
+
+def a_patient_link(link: Link) -> pb.PatientLink:
+    return pb.PatientLink(
+        link_id=str(link.id),
+        one_record_id=str(link.one_id),
+        other_record_id=str(link.other_id),
+        linked_by=link.linked_by,
+        linked_at=timestamp(link.linked_at),
+    )
+
+
+def linked_patients(linked: Linked, revision: str) -> pb.LinkPatientsResponse:
+    return pb.LinkPatientsResponse(
+        record=a_patient_record(linked.one),
+        other_record=a_patient_record(linked.other),
+        link=a_patient_link(linked.link) if linked.link else None,
+        gains=[
+            pb.LinkPatientsResponse.SightGained(
+                user_id=str(gain.user.id), login=gain.user.login, cases=gain.cases
+            )
+            for gain in linked.gains
+        ],
+        gains_left_out=linked.gains_left_out,
+        revision=revision,
+    )
+
+
+def a_patient(known: Known) -> pb.DescribePatientResponse:
+    return pb.DescribePatientResponse(
+        record=a_patient_record(known.record) if known.record else None,
+        linked=map(a_patient_record, known.others),
+        links=map(a_patient_link, known.links),
+        left_out=known.left_out,
+    )

@@ -1,16 +1,12 @@
 """AccessService: proto to domain; back again with `answers.py`."""
 
-import re
 from collections.abc import Collection
-from datetime import UTC, date, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.message import Message
 
-from kernel.errors import Invalid
-from kernel.ids import BucketId, CaseId, DeletionId, FacilityId, FolderId, MoveId, UserId, parse_id
+from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, MoveId, UserId, parse_id
 from kernel.language import Language
 from kernel.reading import PrivilegeLevel, ReadType
 from plumbing import pages
@@ -28,17 +24,30 @@ from services.access.answers import (
     ROLE_VALUES,
     SIDE_VALUES,
 )
-from services.access.buckets import Grant, Share, Standing
+from services.access.asked import bucket_id as _bucket_id
+from services.access.asked import case_id as _case_id
+from services.access.asked import day as _date
+from services.access.asked import either as _either
+from services.access.asked import facility_id as _facility_id
+from services.access.asked import form as _form
+from services.access.asked import granted as _granted
+from services.access.asked import instant as _instant
+from services.access.asked import one_of as _one_of
+from services.access.asked import permission as _permission
+from services.access.asked import standing as _standing
+from services.access.buckets import Grant, Share
 from services.access.caseindex import Position
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
-from services.access.domain import Permission, PermissionGrant, Role, checked_privilege
+from services.access.domain import Permission, Role, checked_privilege
 from services.access.explaining import Explaining
 from services.access.filtering import Filters, FilterSettings
 from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
+from services.access.linking import Linking
 from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
+from services.access.patients import LinkId
 from services.access.revision import RevisionTokens
 from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb
@@ -49,8 +58,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_WORKLIST_PAGE_SIZE = 50
 DEFAULT_FACILITIES, MAX_FACILITIES = 20, 50
 """Of each up to 10,000 cases are counted."""
-# ISO 8601 has other forms, which Python takes.
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
@@ -72,6 +79,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         deletions: Deletions,
         moves: Moves,
         explaining: Explaining,
+        linking: Linking,
         revisions: RevisionTokens,
         text_countries: Collection[str],
     ) -> None:
@@ -83,6 +91,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._deletions = deletions
         self._moves = moves
         self._explaining = explaining
+        self._linking = linking
         self._revisions = revisions
         self._text_countries = text_countries
 
@@ -245,6 +254,34 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
         )
         return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
+
+    async def LinkPatients(  # noqa: N802
+        self, request: pb.LinkPatientsRequest, context: Context
+    ) -> pb.LinkPatientsResponse:
+        linked, revision = await self._linking.link(
+            acting_login(),
+            acting_session(),
+            _case_id(request.case_id),
+            CaseId(parse_id(request.other_case_id, "other_case_id")),
+            preview=request.preview,
+        )
+        return answers.linked_patients(linked, "" if revision is None else self._revisions.token(revision))
+
+    async def UnlinkPatients(  # noqa: N802
+        self, request: pb.UnlinkPatientsRequest, context: Context
+    ) -> pb.UnlinkPatientsResponse:
+        records, revision = await self._linking.unlink(
+            acting_login(), LinkId(parse_id(request.link_id, "link_id"))
+        )
+        return pb.UnlinkPatientsResponse(
+            records=map(answers.a_patient_record, records), revision=self._revisions.token(revision)
+        )
+
+    async def DescribePatient(  # noqa: N802
+        self, request: pb.DescribePatientRequest, context: Context
+    ) -> pb.DescribePatientResponse:
+        known = await self._linking.describe(acting_login(), acting_session(), _case_id(request.case_id))
+        return answers.a_patient(known)
 
     async def ListGrants(self, request: pb.ListGrantsRequest, context: Context) -> pb.ListGrantsResponse:  # noqa: N802
         after = pages.after(request.page_token, Place)
@@ -475,6 +512,7 @@ def serve(
     deletions: Deletions,
     moves: Moves,
     explaining: Explaining,
+    linking: Linking,
     revisions: RevisionTokens,
     text_countries: Collection[str],
 ) -> None:
@@ -490,87 +528,9 @@ def serve(
             deletions,
             moves,
             explaining,
+            linking,
             revisions,
             text_countries,
         ),
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )
-
-
-# What comes in
-
-
-def _bucket_id(text: str, field: str = "bucket_id") -> BucketId:
-    return BucketId(parse_id(text, field))
-
-
-def _standing(told: pb.ChangeBucketsRequest.Change) -> Standing:
-    return Standing(
-        _bucket_id(told.bucket_id), told.version, told.open, _instant(told, "ends_at"), told.ended
-    )
-
-
-def _instant(message: Message, field: str) -> datetime | None:
-    if not message.HasField(field):
-        return None
-    try:
-        at: datetime = getattr(message, field).ToDatetime(UTC)
-    except ValueError:
-        raise Invalid(f"`{field}` is not an instant", field=field) from None
-    return at
-
-
-def _case_id(text: str) -> CaseId:
-    return CaseId(parse_id(text, "case_id"))
-
-
-def _facility_id(text: str, field: str) -> FacilityId | None:
-    return FacilityId(parse_id(text, field)) if text else None
-
-
-def _form(given: pb.FilterForm) -> dict[str, object]:
-    """What was filled in, by the names of `filter.form`."""
-    filled = {field.name: value for field, value in given.ListFields()}
-    return {"facilities" if name == "facility_ids" else name: value for name, value in filled.items()}
-
-
-def _granted(given: pb.PermissionGrant) -> PermissionGrant:
-    return PermissionGrant(_permission(given.permission), _facility_id(given.facility_id, "facility_id"))
-
-
-def _permission(text: str) -> Permission:
-    try:
-        return Permission(text)
-    except ValueError:
-        known = " ".join(sorted(Permission))
-        raise Invalid(f"`permission` is not one of the permissions: {known}", field="permission") from None
-
-
-def _date(text: str, field: str) -> date:
-    try:
-        if not _DATE.fullmatch(text):
-            raise ValueError
-        return date.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f"`{field}` is not a date: expected YYYY-MM-DD", field=field) from None
-
-
-Id = TypeVar("Id", bound=UUID)
-
-
-def _either(shown_to: Id | Literal[""], case_id: CaseId | Literal[""], field: str) -> Id | CaseId:
-    """The one of two ids that a list is asked by."""
-    if shown_to and not case_id:
-        return shown_to
-    if case_id and not shown_to:
-        return case_id
-    raise Invalid(f"name either `case_id` or `{field}`", field="case_id")
-
-
-Meaning = TypeVar("Meaning")
-
-
-def _one_of(meanings: dict[int, Meaning], value: int, field: str) -> Meaning:
-    if value not in meanings:
-        raise Invalid(f"`{field}` has no value {value}", field=field)
-    return meanings[value]

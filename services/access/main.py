@@ -24,6 +24,7 @@ from services.access.explaining import Explaining
 from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
+from services.access.linking import Linking
 from services.access.moves import Moves
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
@@ -82,6 +83,7 @@ async def build(
         deletions,
         moves,
         Explaining(database),
+        Linking(database, new_id),
         revisions,
         settings.text_countries,
     )

@@ -24,6 +24,9 @@ from services.access.received import StudyAttributes
 ACTOR = "service:access"
 """Who acts when access does by itself what follows from a fact."""
 
+MAX_CASES = 1_000
+"""Of one person who is linked: as many as one question about sight takes."""
+
 RecordId = NewType("RecordId", UUID)
 PersonId = NewType("PersonId", UUID)
 LinkId = NewType("LinkId", UUID)
@@ -132,7 +135,10 @@ class Transaction(Protocol):
         self, after: RecordId | None, limit: int
     ) -> tuple[Sequence[Record], RecordId | None]: ...
     async def links_among(self, records: Collection[RecordId]) -> Sequence[Link]: ...
-    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> Sequence[CaseId]: ...
+    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> None: ...
+    async def cases_of_records(
+        self, record_ids: Collection[RecordId], limit: int
+    ) -> Sequence[tuple[CaseId, RecordId, FacilityId]]: ...
 
 
 async def hold(
@@ -207,7 +213,8 @@ async def leave(transaction: Transaction, record: Record | None) -> None:
 async def settle_persons(transaction: Transaction, records: Collection[RecordId]) -> Sequence[SightChanged]:
     """Says whose each of these records is by the links; they are held, and all that links join is among them.
 
-    Answers what is to be said of the cases that became another person's.
+    Answers what is to be said of their cases: each may be seen beside others than before.
     """
-    changed = await transaction.save_persons(persons(records, await transaction.links_among(records)))
-    return [SightChanged(*each) for each in await transaction.bump_cases(changed)]
+    await transaction.save_persons(persons(records, await transaction.links_among(records)))
+    cases = await transaction.cases_of_records(records, MAX_CASES)
+    return [SightChanged(*each) for each in await transaction.bump_cases([case_id for case_id, *_ in cases])]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import asyncpg
 
-from kernel.ids import CaseId
+from kernel.ids import CaseId, FacilityId
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
@@ -145,9 +145,38 @@ class PatientStore(Transaction):
     async def drop_link(self, link_id: LinkId) -> None:
         await self.connection.execute("delete from patient_links where link_id = $1", link_id)
 
-    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> list[CaseId]:
-        """Says whose these records are; answers the cases that became another person's."""
+    async def cases_of_records(
+        self, record_ids: Collection[RecordId], limit: int
+    ) -> list[tuple[CaseId, RecordId, FacilityId]]:
+        """The cases of these records, each with its record and owner."""
         rows = await self.connection.fetch(
+            """
+            select case_id, patient_record_id, facility_id from cases
+            where patient_record_id = any($1) order by case_id limit $2
+            """,
+            list(record_ids),
+            limit,
+        )
+        return [tuple(row) for row in rows]
+
+    async def logins_with_historical(self, facility_ids: Collection[FacilityId], limit: int) -> list[str]:
+        """Who has a privilege at one of these facilities and a filter with historical studies, by login."""
+        rows = await self.connection.fetch(
+            """
+            select u.login from user_filters f join users u using (user_id)
+            where f.historical <> 'off' and exists (
+                select from privileges p where p.user_id = u.user_id and p.facility_id = any($1)
+            )
+            order by u.login limit $2
+            """,
+            list(facility_ids),
+            limit,
+        )
+        return [row["login"] for row in rows]
+
+    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> None:
+        """Says whose these records are, and their cases."""
+        await self.connection.execute(
             """
             with said as (select * from unnest($1::uuid[], $2::uuid[]) as said (record_id, person_id)),
             changed as (
@@ -157,12 +186,10 @@ class PatientStore(Transaction):
             )
             update cases c set person_id = changed.person_id from changed
             where c.patient_record_id = changed.patient_record_id and c.person_id is not null
-            returning c.case_id
             """,
             list(persons),
             list(persons.values()),
         )
-        return sorted(row["case_id"] for row in rows)
 
 
 def _digest(key: PatientKey) -> int:

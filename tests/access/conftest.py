@@ -33,6 +33,7 @@ from services.access.explaining import Explaining
 from services.access.filtering import Filters
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
+from services.access.linking import Linking
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
@@ -61,6 +62,7 @@ class Access:
     explaining: Explaining
     index: CaseIndex
     owners: Owners
+    linking: Linking
     admin: User = field(init=False)
 
     async def user(self, role: Role = Role.RADIOLOGIST, **changes: Any) -> User:
@@ -294,6 +296,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Explaining(database),
         index,
         owners,
+        Linking(database, new_id),
     )
     admin = await started.users.create_first_administrator(ADMIN)
     assert admin is not None

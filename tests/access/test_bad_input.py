@@ -38,6 +38,8 @@ async def test_what_is_not_an_id_is_refused_by_name(service: Service, text: str)
         "facility_id": stub.SavePrivilege(
             pb.SavePrivilegeRequest(privilege=pb.Privilege(user_id=some, facility_id=text))
         ),
+        "other_case_id": stub.LinkPatients(pb.LinkPatientsRequest(case_id=some, other_case_id=text)),
+        "link_id": stub.UnlinkPatients(pb.UnlinkPatientsRequest(link_id=text)),
         "member_user_ids": stub.SaveFolder(
             pb.SaveFolderRequest(folder=pb.Folder(name="x", member_user_ids=[text]))
         ),

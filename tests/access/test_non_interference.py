@@ -212,6 +212,10 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         yield "PutInFolder", pb.PutInFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
         yield "RemoveFromFolder", pb.RemoveFromFolderRequest(case_id=case_id, folder_id=str(FOLDER_ID))
         yield "ListGrants", pb.ListGrantsRequest(case_id=case_id)
+        yield "DescribePatient", pb.DescribePatientRequest(case_id=case_id)
+        for other in case_ids:
+            linked = pb.LinkPatientsRequest(case_id=case_id, other_case_id=other, preview=True)
+            yield "LinkPatients", linked
         yield "ListFolderCases", pb.ListFolderCasesRequest(case_id=case_id)
         grant = pb.GrantBucketsRequest.Grant(
             bucket_id=BUCKET_ID, recipient_login=GUEST.login, two_factor=True
@@ -241,6 +245,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     yield "ListFolders", pb.ListFoldersRequest()
     yield "ListFolderCases", pb.ListFolderCasesRequest(folder_id=str(FOLDER_ID))
     yield "ListGrants", pb.ListGrantsRequest(user_id=str(GUEST.id))
+    yield "UnlinkPatients", pb.UnlinkPatientsRequest(link_id=str(UUID(int=5)))
     yield "SaveFolder", pb.SaveFolderRequest(folder=pb.Folder(name="Board", folder_id=str(FOLDER_ID)))
     yield "SaveUser", pb.SaveUserRequest(user=pb.User(user_id=str(USERS[-1].id), login=USERS[-1].login))
     for user in about:
@@ -281,6 +286,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.deletions,
         access.moves,
         access.explaining,
+        access.linking,
         revisions,
         DEFAULT,
     )

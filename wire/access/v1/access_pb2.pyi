@@ -1472,6 +1472,310 @@ class GrantCaseResponse(_message.Message):
 Global___GrantCaseResponse: _TypeAlias = GrantCaseResponse  # noqa: Y015
 
 @_typing.final
+class PatientRecord(_message.Message):
+    """PatientRecord is an ID of one issuer, or of one facility, with one name and birth date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATIENT_RECORD_ID_FIELD_NUMBER: _builtins.int
+    PATIENT_ID_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    PATIENT_NAME_FIELD_NUMBER: _builtins.int
+    PATIENT_BIRTH_DATE_FIELD_NUMBER: _builtins.int
+    patient_record_id: _builtins.str
+    """UUID."""
+    patient_id: _builtins.str
+    """Patient ID (0010,0020)."""
+    issuer: _builtins.str
+    """Issuer of Patient ID (0010,0021); empty: the facility."""
+    facility_id: _builtins.str
+    """UUID of the facility whose ID it is; empty where there is an issuer."""
+    patient_name: _builtins.str
+    """Patient's Name (0010,0010) of the first of its cases."""
+    patient_birth_date: _builtins.str
+    """Patient's Birth Date (0010,0030) of that case."""
+    def __init__(
+        self,
+        *,
+        patient_record_id: _builtins.str = ...,
+        patient_id: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        patient_name: _builtins.str = ...,
+        patient_birth_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id", "issuer", b"issuer", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_record_id", b"patient_record_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatientRecord: _TypeAlias = PatientRecord  # noqa: Y015
+
+@_typing.final
+class PatientLink(_message.Message):
+    """PatientLink is what an administrator said of two patient records: that they are one person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    ONE_RECORD_ID_FIELD_NUMBER: _builtins.int
+    OTHER_RECORD_ID_FIELD_NUMBER: _builtins.int
+    LINKED_BY_FIELD_NUMBER: _builtins.int
+    LINKED_AT_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """UUID."""
+    one_record_id: _builtins.str
+    """UUIDs of the two records."""
+    other_record_id: _builtins.str
+    """UUID of the other one."""
+    linked_by: _builtins.str
+    """Login of who said so."""
+    @_builtins.property
+    def linked_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+        one_record_id: _builtins.str = ...,
+        other_record_id: _builtins.str = ...,
+        linked_by: _builtins.str = ...,
+        linked_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["linked_at", b"linked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id", "linked_at", b"linked_at", "linked_by", b"linked_by", "one_record_id", b"one_record_id", "other_record_id", b"other_record_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatientLink: _TypeAlias = PatientLink  # noqa: Y015
+
+@_typing.final
+class LinkPatientsRequest(_message.Message):
+    """LinkPatientsRequest names two cases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    OTHER_CASE_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of a case of the one patient."""
+    other_case_id: _builtins.str
+    """UUID of a case of the other."""
+    preview: _builtins.bool
+    """Whether nothing is to change: the answer tells what would."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        other_case_id: _builtins.str = ...,
+        preview: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "other_case_id", b"other_case_id", "preview", b"preview"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkPatientsRequest: _TypeAlias = LinkPatientsRequest  # noqa: Y015
+
+@_typing.final
+class LinkPatientsResponse(_message.Message):
+    """LinkPatientsResponse shows both identities, and what the link shows to whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SightGained(_message.Message):
+        """SightGained is how many cases a user sees because of the link, and did not see before it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        LOGIN_FIELD_NUMBER: _builtins.int
+        CASES_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.str
+        """UUID of the user."""
+        login: _builtins.str
+        """Their login."""
+        cases: _builtins.int
+        """How many cases."""
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.str = ...,
+            login: _builtins.str = ...,
+            cases: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "login", b"login", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    OTHER_RECORD_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    GAINS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    gains_left_out: _builtins.int
+    """How many more users there are."""
+    revision: _builtins.str
+    """Revision of sight after the write; empty of a preview."""
+    @_builtins.property
+    def record(self) -> Global___PatientRecord:
+        """The patient of the first case."""
+
+    @_builtins.property
+    def other_record(self) -> Global___PatientRecord:
+        """The patient of the other."""
+
+    @_builtins.property
+    def link(self) -> Global___PatientLink:
+        """The link; absent of a preview."""
+
+    @_builtins.property
+    def gains(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkPatientsResponse.SightGained]:
+        """Users whom the caller manages, the most cases first; at most 100. A caller of the facility side is told of the
+        facility side.
+        """
+
+    def __init__(
+        self,
+        *,
+        record: Global___PatientRecord | None = ...,
+        other_record: Global___PatientRecord | None = ...,
+        link: Global___PatientLink | None = ...,
+        gains: _abc.Iterable[Global___LinkPatientsResponse.SightGained] | None = ...,
+        gains_left_out: _builtins.int = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "other_record", b"other_record", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gains", b"gains", "gains_left_out", b"gains_left_out", "link", b"link", "other_record", b"other_record", "record", b"record", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkPatientsResponse: _TypeAlias = LinkPatientsResponse  # noqa: Y015
+
+@_typing.final
+class UnlinkPatientsRequest(_message.Message):
+    """UnlinkPatientsRequest names a link."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """UUID of the link."""
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkPatientsRequest: _TypeAlias = UnlinkPatientsRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkPatientsResponse(_message.Message):
+    """UnlinkPatientsResponse shows whose link it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Revision of sight after the write."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientRecord]:
+        """The two records."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___PatientRecord] | None = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkPatientsResponse: _TypeAlias = UnlinkPatientsResponse  # noqa: Y015
+
+@_typing.final
+class DescribePatientRequest(_message.Message):
+    """DescribePatientRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of the case."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePatientRequest: _TypeAlias = DescribePatientRequest  # noqa: Y015
+
+@_typing.final
+class DescribePatientResponse(_message.Message):
+    """DescribePatientResponse tells of its patient."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    left_out: _builtins.int
+    """How many more records are linked with it."""
+    @_builtins.property
+    def record(self) -> Global___PatientRecord:
+        """Its patient record; absent where the case has no patient ID."""
+
+    @_builtins.property
+    def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientRecord]:
+        """The records that are linked with it and have a case at a facility that the caller administers; at most 20."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientLink]:
+        """The links of these."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___PatientRecord | None = ...,
+        linked: _abc.Iterable[Global___PatientRecord] | None = ...,
+        links: _abc.Iterable[Global___PatientLink] | None = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "linked", b"linked", "links", b"links", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePatientResponse: _TypeAlias = DescribePatientResponse  # noqa: Y015
+
+@_typing.final
 class RevokeGrantRequest(_message.Message):
     """RevokeGrantRequest names a case and a user."""
 

@@ -105,6 +105,21 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
                 _registered_method=True)
+        self.LinkPatients = channel.unary_unary(
+                '/wire.access.v1.AccessService/LinkPatients',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsResponse.FromString,
+                _registered_method=True)
+        self.UnlinkPatients = channel.unary_unary(
+                '/wire.access.v1.AccessService/UnlinkPatients',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsResponse.FromString,
+                _registered_method=True)
+        self.DescribePatient = channel.unary_unary(
+                '/wire.access.v1.AccessService/DescribePatient',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribePatientRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribePatientResponse.FromString,
+                _registered_method=True)
         self.ListGrants = channel.unary_unary(
                 '/wire.access.v1.AccessService/ListGrants',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListGrantsRequest.SerializeToString,
@@ -312,6 +327,31 @@ class AccessServiceServicer:
     def RevokeGrant(self, request, context):
         """RevokeGrant takes it back. Needs `access.admin` at the owning facility, or to manage the user. A grant also
         ends when its case moves to another facility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkPatients(self, request, context):
+        """LinkPatients says that the patients of two cases are one person, so that the studies of either count as studies of
+        the same patient (A7). Needs sight of both cases, and `access.admin` at every facility that has a case of either
+        person. Answers both identities, and which users with historical studies gain sight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkPatients(self, request, context):
+        """UnlinkPatients takes a link back: everything is as it would be without it. Needs `access.admin` at every facility
+        that has a case of one of the two patient records.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribePatient(self, request, context):
+        """DescribePatient tells of the patient record of a case, and of what is linked with it at facilities that the caller
+        administers. Needs sight of the case, and `access.admin` at its facility.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -539,6 +579,21 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.RevokeGrant,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.SerializeToString,
+            ),
+            'LinkPatients': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkPatients,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsResponse.SerializeToString,
+            ),
+            'UnlinkPatients': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkPatients,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsResponse.SerializeToString,
+            ),
+            'DescribePatient': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribePatient,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribePatientRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribePatientResponse.SerializeToString,
             ),
             'ListGrants': grpc.unary_unary_rpc_method_handler(
                     servicer.ListGrants,
@@ -1010,6 +1065,87 @@ class AccessService:
             '/wire.access.v1.AccessService/RevokeGrant',
             wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.RevokeGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkPatients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/LinkPatients',
+            wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.LinkPatientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkPatients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/UnlinkPatients',
+            wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.UnlinkPatientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribePatient(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/DescribePatient',
+            wire_dot_access_dot_v1_dot_access__pb2.DescribePatientRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.DescribePatientResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -95,6 +95,19 @@ class AccessServiceStub:
     """RevokeGrant takes it back. Needs `access.admin` at the owning facility, or to manage the user. A grant also
     ends when its case moves to another facility.
     """
+    LinkPatients: _grpc.UnaryUnaryMultiCallable[_access_pb2.LinkPatientsRequest, _access_pb2.LinkPatientsResponse]
+    """LinkPatients says that the patients of two cases are one person, so that the studies of either count as studies of
+    the same patient (A7). Needs sight of both cases, and `access.admin` at every facility that has a case of either
+    person. Answers both identities, and which users with historical studies gain sight.
+    """
+    UnlinkPatients: _grpc.UnaryUnaryMultiCallable[_access_pb2.UnlinkPatientsRequest, _access_pb2.UnlinkPatientsResponse]
+    """UnlinkPatients takes a link back: everything is as it would be without it. Needs `access.admin` at every facility
+    that has a case of one of the two patient records.
+    """
+    DescribePatient: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribePatientRequest, _access_pb2.DescribePatientResponse]
+    """DescribePatient tells of the patient record of a case, and of what is linked with it at facilities that the caller
+    administers. Needs sight of the case, and `access.admin` at its facility.
+    """
     ListGrants: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListGrantsRequest, _access_pb2.ListGrantsResponse]
     """ListGrants lists the grants of a case, or those to a user whom the caller manages: of each case whose facility
     the caller administers, and of others that they see those to users whom they manage. Needs `access.admin`.
@@ -232,6 +245,19 @@ class AccessServiceAsyncStub(AccessServiceStub):
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeGrantRequest, _access_pb2.RevokeGrantResponse]  # type: ignore[assignment]
     """RevokeGrant takes it back. Needs `access.admin` at the owning facility, or to manage the user. A grant also
     ends when its case moves to another facility.
+    """
+    LinkPatients: _aio.UnaryUnaryMultiCallable[_access_pb2.LinkPatientsRequest, _access_pb2.LinkPatientsResponse]  # type: ignore[assignment]
+    """LinkPatients says that the patients of two cases are one person, so that the studies of either count as studies of
+    the same patient (A7). Needs sight of both cases, and `access.admin` at every facility that has a case of either
+    person. Answers both identities, and which users with historical studies gain sight.
+    """
+    UnlinkPatients: _aio.UnaryUnaryMultiCallable[_access_pb2.UnlinkPatientsRequest, _access_pb2.UnlinkPatientsResponse]  # type: ignore[assignment]
+    """UnlinkPatients takes a link back: everything is as it would be without it. Needs `access.admin` at every facility
+    that has a case of one of the two patient records.
+    """
+    DescribePatient: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribePatientRequest, _access_pb2.DescribePatientResponse]  # type: ignore[assignment]
+    """DescribePatient tells of the patient record of a case, and of what is linked with it at facilities that the caller
+    administers. Needs sight of the case, and `access.admin` at its facility.
     """
     ListGrants: _aio.UnaryUnaryMultiCallable[_access_pb2.ListGrantsRequest, _access_pb2.ListGrantsResponse]  # type: ignore[assignment]
     """ListGrants lists the grants of a case, or those to a user whom the caller manages: of each case whose facility
@@ -451,6 +477,37 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.RevokeGrantResponse, _abc.Awaitable[_access_pb2.RevokeGrantResponse]]:
         """RevokeGrant takes it back. Needs `access.admin` at the owning facility, or to manage the user. A grant also
         ends when its case moves to another facility.
+        """
+
+    @_abc_1.abstractmethod
+    def LinkPatients(
+        self,
+        request: _access_pb2.LinkPatientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.LinkPatientsResponse, _abc.Awaitable[_access_pb2.LinkPatientsResponse]]:
+        """LinkPatients says that the patients of two cases are one person, so that the studies of either count as studies of
+        the same patient (A7). Needs sight of both cases, and `access.admin` at every facility that has a case of either
+        person. Answers both identities, and which users with historical studies gain sight.
+        """
+
+    @_abc_1.abstractmethod
+    def UnlinkPatients(
+        self,
+        request: _access_pb2.UnlinkPatientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.UnlinkPatientsResponse, _abc.Awaitable[_access_pb2.UnlinkPatientsResponse]]:
+        """UnlinkPatients takes a link back: everything is as it would be without it. Needs `access.admin` at every facility
+        that has a case of one of the two patient records.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribePatient(
+        self,
+        request: _access_pb2.DescribePatientRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.DescribePatientResponse, _abc.Awaitable[_access_pb2.DescribePatientResponse]]:
+        """DescribePatient tells of the patient record of a case, and of what is linked with it at facilities that the caller
+        administers. Needs sight of the case, and `access.admin` at its facility.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,91 @@
+"""AccessService: what comes in, proto to domain; each raises Invalid, which names the field."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Literal, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from kernel.errors import Invalid
+from kernel.ids import BucketId, CaseId, FacilityId, parse_id
+from services.access.buckets import Standing
+from services.access.domain import Permission, PermissionGrant
+from wire.access.v1 import access_pb2 as pb
+
+# ISO 8601 has other forms, which Python takes.
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def bucket_id(text: str, field: str = "bucket_id") -> BucketId:
+    return BucketId(parse_id(text, field))
+
+
+def standing(told: pb.ChangeBucketsRequest.Change) -> Standing:
+    return Standing(bucket_id(told.bucket_id), told.version, told.open, instant(told, "ends_at"), told.ended)
+
+
+def instant(message: Message, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    try:
+        at: datetime = getattr(message, field).ToDatetime(UTC)
+    except ValueError:
+        raise Invalid(f"`{field}` is not an instant", field=field) from None
+    return at
+
+
+def case_id(text: str) -> CaseId:
+    return CaseId(parse_id(text, "case_id"))
+
+
+def facility_id(text: str, field: str) -> FacilityId | None:
+    return FacilityId(parse_id(text, field)) if text else None
+
+
+def form(given: pb.FilterForm) -> dict[str, object]:
+    """What was filled in, by the names of `filter.form`."""
+    filled = {field.name: value for field, value in given.ListFields()}
+    return {"facilities" if name == "facility_ids" else name: value for name, value in filled.items()}
+
+
+def granted(given: pb.PermissionGrant) -> PermissionGrant:
+    return PermissionGrant(permission(given.permission), facility_id(given.facility_id, "facility_id"))
+
+
+def permission(text: str) -> Permission:
+    try:
+        return Permission(text)
+    except ValueError:
+        known = " ".join(sorted(Permission))
+        raise Invalid(f"`permission` is not one of the permissions: {known}", field="permission") from None
+
+
+def day(text: str, field: str) -> date:
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Invalid(f"`{field}` is not a date: expected YYYY-MM-DD", field=field) from None
+
+
+Id = TypeVar("Id", bound=UUID)
+
+
+def either(shown_to: Id | Literal[""], case_id: CaseId | Literal[""], field: str) -> Id | CaseId:
+    """The one of two ids that a list is asked by."""
+    if shown_to and not case_id:
+        return shown_to
+    if case_id and not shown_to:
+        return case_id
+    raise Invalid(f"name either `case_id` or `{field}`", field="case_id")
+
+
+Meaning = TypeVar("Meaning")
+
+
+def one_of(meanings: dict[int, Meaning], value: int, field: str) -> Meaning:
+    if value not in meanings:
+        raise Invalid(f"`{field}` has no value {value}", field=field)
+    return meanings[value]

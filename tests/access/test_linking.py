@@ -1,0 +1,321 @@
+"""Links of patients: who may say that two records are one person, what that changes, and taking it back."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from kernel.errors import Conflict, Denied, NotFound, ReadroomError
+from kernel.events import SightChanged
+from kernel.ids import CaseId
+from kernel.reading import PrivilegeLevel
+from services.access.domain import Facility, User
+from services.access.linking import Known, Linked
+from services.access.patients import LinkId
+from services.access.received import StudyAttributes
+from tests.access.builders import a_placement, a_study
+from tests.access.conftest import ADMIN, Access
+from tests.access.test_patients import JANE, JOHN, a_case, of, purge
+
+SESSION = "s"
+
+
+@pytest.fixture
+async def north(access: Access) -> Facility:
+    return await a_facility(access, "North")
+
+
+@pytest.fixture
+async def south(access: Access) -> Facility:
+    return await a_facility(access, "South")
+
+
+async def a_facility(access: Access, name: str) -> Facility:
+    """One whose cases the first administrator sees."""
+    facility = await access.facility(name)
+    await access.give(access.admin, facility, PrivilegeLevel.VIEW)
+    return facility
+
+
+async def link(
+    access: Access, one: CaseId, other: CaseId, by: str = ADMIN, *, preview: bool = False
+) -> Linked:
+    linked, _ = await access.linking.link(by, SESSION, one, other, preview=preview)
+    return linked
+
+
+async def link_id(access: Access, one: CaseId, other: CaseId) -> LinkId:
+    made = (await link(access, one, other)).link
+    assert made is not None
+    return made.id
+
+
+async def everything(access: Access) -> list[Any]:
+    """What a link may change: the persons, and nothing of it stays after it is taken back."""
+    return [
+        await access.query("select * from patients order by patient_record_id"),
+        await access.query("select * from patient_links"),
+        await access.query("select case_id, patient_record_id, person_id from cases order by case_id"),
+    ]
+
+
+async def test_a_link_makes_one_person_of_two_records_and_names_both(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id, JOHN)
+    beside = await a_case(access, south.id)
+    revision = await access.revision()
+
+    linked = await link(access, one, other)
+
+    assert ("Doe^Jane", "Roe^John") == (linked.one.patient.name, linked.other.patient.name)
+    (_, person), (_, same), (_, another) = await of(access, one, other, beside)
+    assert person == same
+    assert another not in {None, person}
+    assert revision + 1 == await access.revision()
+    changed = {of_case for subject, of_case, _ in await access.facts() if subject == SightChanged.subject}
+    assert {str(one), str(other)} == changed
+    assert (ADMIN, "patient.linked", "done") == (await access.audited())[-1]
+
+
+async def test_what_comes_later_of_a_linked_record_is_of_the_person(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+    await link(access, one, other)
+
+    later = await a_case(access, south.id)
+
+    assert 1 == len({person for _, person in await of(access, one, other, later)})
+
+
+async def test_a_link_that_is_taken_back_leaves_nothing(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+    before = await everything(access)
+    made = await link_id(access, one, other)
+    assert before != await everything(access)
+
+    records, _ = await access.linking.unlink(ADMIN, made)
+
+    assert {north.id, south.id} == {record.patient.key.facility_id for record in records}
+    assert before == await everything(access)
+    with pytest.raises(NotFound):
+        await access.linking.unlink(ADMIN, made)
+
+
+async def test_links_are_taken_back_in_any_order(access: Access, north: Facility) -> None:
+    """A chain of four: what is left is what the other links join."""
+    said = [replace(JANE, patient_id=f"P-{number}") for number in range(4)]
+    cases = [await a_case(access, north.id, each) for each in said]
+    before = await everything(access)
+    made = [await link_id(access, one, other) for one, other in pairwise(cases)]
+    assert 1 == len({person for _, person in await of(access, *cases)})
+
+    await access.linking.unlink(ADMIN, made[1])
+    persons = [person for _, person in await of(access, *cases)]
+    assert persons[0] == persons[1] != persons[2] == persons[3]
+
+    await access.linking.unlink(ADMIN, made[0])
+    await access.linking.unlink(ADMIN, made[2])
+    assert before == await everything(access)
+
+
+async def test_a_preview_changes_nothing(access: Access, north: Facility, south: Facility) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+    before, revision = await everything(access), await access.revision()
+
+    linked = await link(access, one, other, preview=True)
+
+    assert linked.link is None
+    assert (before, revision) == (await everything(access), await access.revision())
+    assert "patient.linked" not in {action for _, action, _ in await access.audited()}
+
+
+# Who may
+
+
+async def refusal(act: Any) -> ReadroomError:
+    with pytest.raises(ReadroomError) as refused:
+        await act
+    return refused.value
+
+
+async def a_manager(access: Access, at: Facility, *sees: Facility) -> User:
+    manager = await access.manager(at)
+    for facility in (at, *sees):
+        await access.give(manager, facility, PrivilegeLevel.VIEW)
+    return manager
+
+
+async def test_a_manager_of_one_of_the_facilities_may_not_link_and_may_take_back(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    manager = await a_manager(access, north, south)
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+
+    assert isinstance(await refusal(link(access, one, other, manager.login)), Denied)
+    assert isinstance(await refusal(link(access, one, other, manager.login, preview=True)), Denied)
+
+    made = await link_id(access, one, other)
+    await access.linking.unlink(manager.login, made)
+    assert [] == await access.query("select * from patient_links")
+
+
+async def test_a_manager_of_a_third_facility_learns_nothing_of_a_link(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    stranger = await a_manager(access, await access.facility("West"))
+    made = await link_id(access, await a_case(access, north.id), await a_case(access, south.id))
+
+    absent = await refusal(access.linking.unlink(stranger.login, LinkId(uuid4())))
+    foreign = await refusal(access.linking.unlink(stranger.login, made))
+    assert type(absent) is type(foreign) is NotFound
+    assert absent.sentence.partition("`")[0] == foreign.sentence.partition("`")[0]
+
+
+async def test_a_facility_that_has_only_another_case_of_the_person_must_agree_too(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    region = replace(JANE, issuer_of_patient_id="REGION")
+    one, other = await a_case(access, north.id, region), await a_case(access, north.id, JOHN)
+    manager = await a_manager(access, north)
+    await link(access, one, other, manager.login, preview=True)
+
+    await a_case(access, south.id, region)
+
+    assert isinstance(await refusal(link(access, one, other, manager.login)), Denied)
+
+
+async def test_a_case_that_is_not_seen_does_not_exist(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    manager = await a_manager(access, north)
+    mine, foreign = await a_case(access, north.id), await a_case(access, south.id)
+
+    for other in (foreign, CaseId(uuid4())):
+        assert isinstance(await refusal(link(access, mine, other, manager.login)), NotFound)
+        assert isinstance(await refusal(access.linking.describe(manager.login, SESSION, other)), NotFound)
+    user = await access.user()
+    await access.give(user, north, PrivilegeLevel.VIEW)
+    assert isinstance(await refusal(link(access, mine, mine, user.login)), Denied)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (JANE, JANE, "of one patient already"),
+        (JANE, StudyAttributes("Doe^Jane"), "names no patient"),
+    ],
+)
+async def test_what_is_no_two_patients_is_not_linked(
+    access: Access, north: Facility, first: StudyAttributes, second: StudyAttributes, says: str
+) -> None:
+    one, other = await a_case(access, north.id, first), await a_case(access, north.id, second)
+
+    refused = await refusal(link(access, one, other))
+    assert isinstance(refused, Conflict)
+    assert says in refused.sentence
+
+
+async def test_two_who_are_linked_already_are_not_linked_again(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+    await link(access, one, other)
+
+    assert "linked already" in (await refusal(link(access, other, one))).sentence
+
+
+async def test_side_by_side_two_links_of_one_record_make_one_person(access: Access, north: Facility) -> None:
+    cases = [await a_case(access, north.id, replace(JANE, patient_id=f"P-{number}")) for number in range(4)]
+
+    tried = await asyncio.gather(
+        *(link(access, cases[0], other) for other in cases[1:]), return_exceptions=True
+    )
+
+    made = {id_ for (id_,) in await access.query("select link_id from patient_links")}
+    assert {each.link.id for each in tried if isinstance(each, Linked) and each.link} == made
+    reached = [
+        cases[0],
+        *(other for other, each in zip(cases[1:], tried, strict=True) if isinstance(each, Linked)),
+    ]
+    assert 1 == len({person for _, person in await of(access, *reached)})
+
+
+# What becomes of a link
+
+
+async def test_a_link_ends_with_a_record_and_says_so(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    said = [replace(JANE, patient_id=f"P-{number}") for number in range(3)]
+    cases = [await a_case(access, north.id, each) for each in said]
+    await link(access, cases[0], cases[1])
+    await link(access, cases[1], cases[2])
+
+    await purge(access, cases[1])
+
+    assert [] == await access.query("select * from patient_links")
+    (_, one), (_, other) = await of(access, cases[0], cases[2])
+    assert one != other
+    ended = [each for each in await access.audited() if each[1] == "patient.unlinked"]
+    assert 2 * [("service:access", "patient.unlinked", "done")] == ended
+
+
+async def test_a_corrected_case_leaves_its_person(access: Access, north: Facility, south: Facility) -> None:
+    study = a_study(attributes=JANE)
+    placement = a_placement(north.id, study)
+    await access.hear(study, placement)
+    other = await a_case(access, south.id)
+    await link(access, placement.case_id, other)
+
+    await access.hear(replace(study, version=2, attribute_sets={1: JOHN}))
+
+    (_, one), (record, two) = await of(access, placement.case_id, other)
+    assert one != two
+    assert record == two
+
+
+# What is told
+
+
+async def told(access: Access, case_id: CaseId, by: str = ADMIN) -> Known:
+    return await access.linking.describe(by, SESSION, case_id)
+
+
+def numbers(records: Sequence[Any]) -> list[str]:
+    return [record.patient.key.patient_id for record in records]
+
+
+async def test_what_is_linked_is_told_where_the_administrator_administers(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one = await a_case(access, north.id, replace(JANE, patient_id="N-1"))
+    other = await a_case(access, south.id, replace(JANE, patient_id="S-1"))
+    second = await a_case(access, north.id, replace(JANE, patient_id="N-2"))
+    await link(access, one, other)
+    near = await link_id(access, one, second)
+
+    everywhere = await told(access, one)
+    assert ["N-1"] == numbers([everywhere.record])
+    assert {"S-1", "N-2"} == set(numbers(everywhere.others))
+    assert (2, 0) == (len(everywhere.links), everywhere.left_out)
+
+    manager = await a_manager(access, north, south)
+    at_home = await told(access, one, manager.login)
+    assert (["N-2"], [near], 1) == (
+        numbers(at_home.others),
+        [each.id for each in at_home.links],
+        at_home.left_out,
+    )
+    assert isinstance(await refusal(told(access, other, manager.login)), Denied)
+
+
+async def test_a_case_without_a_number_has_no_record(access: Access, north: Facility) -> None:
+    assert Known(None) == await told(access, await a_case(access, north.id, StudyAttributes("Doe^Jane")))
