@@ -13,7 +13,9 @@ from kernel.errors import Conflict, Denied, NotFound, ReadroomError
 from kernel.events import SightChanged
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel
-from services.access.domain import Facility, User
+from services.access.accessfilter import Historical
+from services.access.domain import Facility, Role, User
+from services.access.filtering import FilterSettings
 from services.access.linking import Known, Linked
 from services.access.patients import LinkId
 from services.access.received import StudyAttributes
@@ -319,3 +321,78 @@ async def test_what_is_linked_is_told_where_the_administrator_administers(
 
 async def test_a_case_without_a_number_has_no_record(access: Access, north: Facility) -> None:
     assert Known(None) == await told(access, await a_case(access, north.id, StudyAttributes("Doe^Jane")))
+
+
+# Who gains sight
+
+
+async def with_historical(
+    access: Access, expression: str, *facilities: Facility, historical: Historical = Historical.ALL, **of: Any
+) -> User:
+    """Who sees these facilities through a filter, and other studies of a patient beside what it shows."""
+    user = await access.user(**of)
+    for facility in facilities:
+        await access.give(user, facility, PrivilegeLevel.VIEW)
+    await access.filters.save(ADMIN, FilterSettings(user.id, {}, expression, historical, 0))
+    return user
+
+
+REFERRED = replace(JANE, referring_physician_name="Roe^R", study_date="20261101")
+EARLIER, LATER = (
+    replace(JOHN, referring_physician_name="Poe^P", study_date=day) for day in ("20200101", "20270101")
+)
+ROE = "ReferringPhysicianName contains 'roe'"
+
+
+@pytest.mark.proves("ACC-30", part="studies of a person whose records are linked")
+async def test_who_gains_sight_is_told_before_and_is_what_comes_true_and_goes_with_the_link(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    everywhere = await with_historical(access, ROE, north, south)
+    earlier = await with_historical(access, ROE, north, south, historical=Historical.EARLIER)
+    off = await with_historical(access, ROE, north, south, historical=Historical.OFF)
+    nothing = await with_historical(access, "false", north, south)
+    at_north = await with_historical(access, ROE, north)
+    inactive = await with_historical(access, ROE, north, south, active=False)
+    one = await a_case(access, north.id, REFERRED)
+    others = [await a_case(access, south.id, each) for each in (EARLIER, LATER)]
+    users = [everywhere, earlier, off, nothing, at_north]
+
+    async def seen() -> dict[str, set[CaseId]]:
+        return {user.login: set(await access.worklist(user)) for user in users}
+
+    before = await seen()
+    previewed = await link(access, one, others[0], preview=True)
+    assert before == await seen()
+    assert [(everywhere.login, 2), (earlier.login, 1)] == [
+        (gain.user.login, gain.cases) for gain in previewed.gains
+    ]
+
+    made = await link(access, one, others[0])
+    assert made.gains == previewed.gains
+    after = await seen()
+    gained = {login: len(after[login] - before[login]) for login in after if after[login] != before[login]}
+    assert {gain.user.login: gain.cases for gain in made.gains} == gained
+    assert inactive.login not in gained
+
+    assert made.link is not None
+    await access.linking.unlink(ADMIN, made.link.id)
+    assert before == await seen()
+
+
+async def test_a_manager_is_told_of_the_users_whom_they_manage_and_of_the_facility_side_only(
+    access: Access, north: Facility
+) -> None:
+    manager = await a_manager(access, north)
+    at_home: dict[str, Any] = {"home_facility_id": north.id}
+    mine = await with_historical(access, ROE, north, role=Role.REFERRING_PHYSICIAN, **at_home)
+    of_the_group = await with_historical(access, ROE, north, **at_home)
+    foreign = await with_historical(access, ROE, north, role=Role.REFERRING_PHYSICIAN)
+    one = await a_case(access, north.id, REFERRED)
+    other = await a_case(access, north.id, EARLIER)
+
+    told = await link(access, one, other, manager.login, preview=True)
+    assert [mine.login] == [gain.user.login for gain in told.gains]
+
+    told = await link(access, one, other, preview=True)
+    assert {mine.login, of_the_group.login, foreign.login} == {gain.user.login for gain in told.gains}
