@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
 
 PARTS_AT_ONCE = 200
-"""Of one study, in one transaction; a study that has more is described in several turns."""
+"""Of one study, in one transaction."""
 COUNTED = 100_000
 """How many of what waits are counted: more than that is many."""
 
@@ -68,22 +68,39 @@ class Describing:
 
         Raises what kept a part from being read, after it has described the others: that part waits on.
         """
-        async with self._database.transaction() as transaction:
-            await transaction.keep_as_parts(study_id)
-            waiting = await transaction.first_instances(study_id, PARTS_AT_ONCE)
+        async with self._database.statements() as statements:
+            await statements.keep_as_parts(study_id)
+        failures: list[ReadroomError] = []
+        after = 0
+        while True:
+            async with self._database.statements() as statements:
+                waiting = await statements.first_instances(study_id, after, PARTS_AT_ONCE)
+            await self._describe_parts(study_id, waiting, failures)
+            if len(waiting) < PARTS_AT_ONCE:
+                break
+            after, _ = waiting[-1]
+        if failures:
+            raise failures[0]
+
+    async def _describe_parts(
+        self,
+        study_id: StudyId,
+        waiting: Sequence[tuple[int, StoredInstance | None]],
+        failures: list[ReadroomError],
+    ) -> None:
+        """Notes in `failures` what kept parts from being read."""
         told: dict[int, Mapping[str, str]] = {}
-        failure: ReadroomError | None = None
         for number, first in waiting:
             try:
                 told[number] = await asyncio.to_thread(self._read, first) if first else {}
             except ReadroomError as error:
-                failure = error
+                failures.append(error)
+        if not told:
+            return
         async with self._database.transaction() as transaction:
-            if told and await transaction.describe_again(study_id, told):
+            if await transaction.describe_again(study_id, told):
                 versions = await transaction.bump([study_id])
                 await transaction.say(*(StudyChanged(study, version) for study, version in versions.items()))
-        if failure:
-            raise failure
 
     def _read(self, stored: StoredInstance) -> Mapping[str, str]:
         """What the instance tells of its study; raises Unavailable for bytes that are not the instance's."""

@@ -75,7 +75,8 @@ _WAITING = f"""
 """
 _FIRST_INSTANCES = f"""
     with waiting as (
-        select number from parts where study_id = $1 and described < {DESCRIBED} order by number limit $2),
+        select number from parts where study_id = $1 and number > $2 and described < {DESCRIBED}
+        order by number limit $3),
     first as (
         select distinct on (number) coalesce(i.part, s.ordinal) as number, i.*, st.study_instance_uid
         from instances i join studies st using (study_id) left join series s
@@ -133,9 +134,11 @@ class PartStore(Transaction):
             study_id,
         )
 
-    async def first_instances(self, study_id: StudyId, limit: int) -> list[tuple[int, StoredInstance | None]]:
-        """Parts that wait to be described again, with the instance of each that came first."""
-        rows = await self.connection.fetch(_FIRST_INSTANCES, study_id, limit)
+    async def first_instances(
+        self, study_id: StudyId, after_part: int, limit: int
+    ) -> list[tuple[int, StoredInstance | None]]:
+        """The next parts that wait to be described again, with the instance of each that came first."""
+        rows = await self.connection.fetch(_FIRST_INSTANCES, study_id, after_part, limit)
         return [(row["waits"], stored_instance(row) if row["sop_instance_uid"] else None) for row in rows]
 
     async def describe_again(self, study_id: StudyId, told: Mapping[int, Mapping[str, str]]) -> bool:

@@ -15,7 +15,7 @@ from kernel.ids import UUID7, StudyId
 from plumbing.db import Database
 from plumbing.leases import HELD_FOR, Lease
 from services.ingest import events
-from services.ingest.describing import Describing
+from services.ingest.describing import PARTS_AT_ONCE, Describing
 from services.ingest.dimse import describe
 from services.ingest.domain import StoredInstance
 from services.ingest.packs import BEGINNING_CHUNK_BYTES, DAMAGED, MAX_BEGINNING_BYTES, Packs
@@ -421,6 +421,17 @@ async def test_there_are_never_more_sets_than_before_whatever_the_parts_say(inge
             await transaction.describe_again(study_id, says)
     assert await ingest.one("select count(*) from attribute_sets") == MOST["attribute_sets"]
     assert await waiting(ingest) == 0
+
+
+async def test_a_study_of_more_parts_than_one_transaction_takes_is_described_whole(ingest: Ingest) -> None:
+    """Nothing is left of it, also where nobody can say which instance a part is made of."""
+    await received(ingest, a_ct(more=SAYS_IT))
+    await keep_as_the_version_before(ingest)
+    async with archive(ingest) as left:
+        study_id = await many_sets(left, 1, 2 * PARTS_AT_ONCE + 1)
+        await left.describing().describe_again(study_id)
+    assert await waiting(ingest) == 0
+    assert (await sets(ingest))[FIRST].items() >= NEW.items()
 
 
 async def test_only_parts_that_this_version_makes_are_described_already(ingest: Ingest) -> None:
