@@ -93,7 +93,7 @@ def a_filter(told: DescribedFilter) -> pb.Filter:
     return pb.Filter(
         user_id=str(told.user_id),
         login=told.login,
-        form=_a_form(told.saved.form),
+        form=a_form(told.saved.form),
         expression=told.saved.expression,
         historical=HISTORICAL_VALUES[told.saved.historical],
         version=told.last.version,
@@ -103,7 +103,7 @@ def a_filter(told: DescribedFilter) -> pb.Filter:
     )
 
 
-def _a_form(form: Mapping[str, Any]) -> pb.FilterForm:
+def a_form(form: Mapping[str, Any]) -> pb.FilterForm:
     return pb.FilterForm(
         facility_ids=form.get("facilities", ()),
         **{name: value for name, value in form.items() if name in pb.FilterForm.DESCRIPTOR.fields_by_name},

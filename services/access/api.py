@@ -13,7 +13,7 @@ from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
 from plumbing.permitted import Holds
 from plumbing.rpc import Server
-from services.access import answers, explained
+from services.access import answers, explained, linted
 from services.access.accessfilter import Historical
 from services.access.administration import Users
 from services.access.answers import (
@@ -45,6 +45,7 @@ from services.access.filtering import Filters, FilterSettings
 from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
 from services.access.linking import Linking
+from services.access.linting import Draft, Linting
 from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
@@ -80,6 +81,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         moves: Moves,
         explaining: Explaining,
         linking: Linking,
+        linting: Linting,
         revisions: RevisionTokens,
         text_countries: Collection[str],
     ) -> None:
@@ -92,6 +94,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._moves = moves
         self._explaining = explaining
         self._linking = linking
+        self._linting = linting
         self._revisions = revisions
         self._text_countries = text_countries
 
@@ -377,6 +380,12 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         page, token = asked.rows(found, explained.place, explained.a_facility)
         return pb.ExplainListResponse(facilities=page, next_page_token=token)
 
+    async def Lint(self, request: pb.LintRequest, context: Context) -> pb.LintResponse:  # noqa: N802
+        user_id = UserId(parse_id(request.user_id, "user_id")) if request.user_id else None
+        draft = Draft(user_id, _form(request.form), request.expression)
+        found = await self._linting.lint(acting_login(), acting_session(), draft)
+        return linted.a_lint(found, request.expression)
+
     # Deletion and moves
 
     async def BeginDelete(self, request: pb.BeginDeleteRequest, context: Context) -> pb.BeginDeleteResponse:  # noqa: N802
@@ -513,6 +522,7 @@ def serve(
     moves: Moves,
     explaining: Explaining,
     linking: Linking,
+    linting: Linting,
     revisions: RevisionTokens,
     text_countries: Collection[str],
 ) -> None:
@@ -529,6 +539,7 @@ def serve(
             moves,
             explaining,
             linking,
+            linting,
             revisions,
             text_countries,
         ),

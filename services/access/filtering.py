@@ -8,14 +8,15 @@ from uuid import UUID
 from kernel.errors import Invalid
 from kernel.ids import FacilityId, UserId
 from kernel.versions import Change, must_be_current
-from services.access import administration
+from services.access import administration, filternames
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.administration import Administration, managed
 from services.access.domain import Role, User
 from services.access.filter.form import filled, kept
 from services.access.filter.grammar import parse
-from services.access.filter.names import Directory, Names, bind, names, shown, stored
+from services.access.filter.names import Names, bind, names, shown, stored
 from services.access.filter.tree import Expression
+from services.access.filternames import directory_of
 from services.access.filterrules import (
     fault_of,
     is_of_group,
@@ -75,7 +76,7 @@ class ListedFilter:
         return fault_of(self.saved, self.role)
 
 
-class Transaction(administration.Transaction, Protocol):
+class Transaction(filternames.Transaction, Protocol):
     """What access's store does within one transaction; `filterstore.py` says more."""
 
     async def last_change_of_filter(self, user_id: UserId) -> Change: ...
@@ -83,7 +84,6 @@ class Transaction(administration.Transaction, Protocol):
         self, homes: Collection[FacilityId] | None, roles: Collection[Role], after: str, limit: int
     ) -> Sequence[ListedFilter]: ...
     async def logins_of(self, user_ids: Collection[UUID]) -> Mapping[UUID, str]: ...
-    async def facility_names(self) -> Mapping[UUID, str]: ...
 
 
 class Filters:
@@ -153,7 +153,7 @@ async def _bound(
     text = settings.expression.strip()
     if text:
         written = parse(text, is_of_group=group, stored=True)
-        directory = await _directory(transaction, manager, names(written))
+        directory = await directory_of(transaction, manager, names(written))
         bound = bind(text, written, directory)
         ids = names(bound)
         _must_be_known(ids.user_ids - before.user_ids, directory.users, "expression")
@@ -162,7 +162,7 @@ async def _bound(
     saved = SavedFilter(form, text, settings.historical)
     asked = saved.parsed(is_of_group=group)  # what was stored parses, or nothing is stored
     if form.get("facilities") and asked:
-        directory = await _directory(transaction, manager, names(asked))
+        directory = await directory_of(transaction, manager, names(asked))
         _must_be_known(names(asked).facility_ids - before.facility_ids, directory.facilities, "form")
     return saved
 
@@ -180,24 +180,6 @@ def _must_be_known(ids: Collection[UUID], known: Collection[UUID], field: str) -
         raise Invalid(f"`{field}` names `#{min(unknown)}`, which does not exist", field=field)
 
 
-async def _directory(transaction: Transaction, manager: Manager, named: Names) -> Directory:
-    """Of whom and what is named, those who exist for a manager; and every facility that does."""
-    users = await transaction.users_called(list(map(UserId, named.user_ids)), sorted(named.logins))
-    facilities = await transaction.facility_names()
-    return Directory(
-        {user.id: user.login for user in users if _knows_user(manager, user)},
-        {id_: name for id_, name in facilities.items() if _knows_facility(manager, FacilityId(id_))},
-    )
-
-
-def _knows_user(manager: Manager, user: User) -> bool:
-    return manager.administers(user.home_facility_id) or user.id == manager.user.id
-
-
-def _knows_facility(manager: Manager, facility_id: FacilityId) -> bool:
-    return manager.everywhere or manager.user.knows(facility_id)
-
-
 async def _described(
     transaction: Transaction, manager: Manager, user: User, saved: SavedFilter, last: Change
 ) -> DescribedFilter:
@@ -205,5 +187,5 @@ async def _described(
     fault = fault_of(saved, user.role)
     if text and not fault:
         written = parse(text, is_of_group=group, stored=True)
-        text = shown(text, written, await _directory(transaction, manager, names(written)))
+        text = shown(text, written, await directory_of(transaction, manager, names(written)))
     return DescribedFilter(user.id, user.login, replace(saved, expression=text), last, fault)

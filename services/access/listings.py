@@ -1,6 +1,7 @@
 # ruff: noqa: S608  statements are put together from constants of this file
 """The worklist: a page of the cases that a user sees."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -35,7 +36,6 @@ def page_of(cases: CaseQuery, after: Position | None, limit: int, facility_id: F
     before = f"({cases.value(after.received_at)}, {cases.value(after.case_id)})"
     limit_ = f"limit {cases.value(limit)}"
     facility = cases.value(facility_id)
-    side = cases.value(cases.side)
 
     def at_a_facility(condition: str) -> str:
         return f"""
@@ -61,8 +61,9 @@ def page_of(cases: CaseQuery, after: Position | None, limit: int, facility_id: F
 
     by_filter = f"and {cases.by_privilege}" if cases.asks_filter else ""
     by_historical = f"union ({at_a_facility(f'and {cases.by_historical}')})" if cases.by_historical else ""
-    return f"""
-        with page as (
+    return listed(
+        cases,
+        f"""
             ({at_a_facility(by_filter)})
             {by_historical}
             union (
@@ -90,7 +91,19 @@ def page_of(cases: CaseQuery, after: Position | None, limit: int, facility_id: F
                 order by received_at desc, case_id desc {limit_}
             )
             order by received_at desc, case_id desc {limit_}
-        )
+        """,
+    )
+
+
+def listed(cases: CaseQuery, page: str) -> str:
+    """The statement that answers the cases of a page as the worklist shows them, newest first.
+
+    Args:
+        page: a statement of ids and times of cases that the user may see: only those that they do are told.
+    """
+    side = cases.value(cases.side)
+    return f"""
+        with page as ({page})
         select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
             sighted.*, a.login as assignee_login, {PROJECTION}, r.images_since
         from users u
@@ -122,7 +135,12 @@ class Listings(Transaction):
         rows = await self.connection.fetch(statement, *cases.parameters)
         if not rows:
             return None
-        return answer_of(rows[0], [(_listed_case(row), found) for row in rows if (found := sighting_of(row))])
+        return answer_of(rows[0], rows_of(rows))
+
+
+def rows_of(rows: Sequence[asyncpg.Record]) -> list[tuple[ListedCase, Sighting]]:
+    """What `listed` answers, row by row."""
+    return [(_listed_case(row), found) for row in rows if (found := sighting_of(row))]
 
 
 def _listed_case(row: asyncpg.Record) -> ListedCase:

@@ -25,6 +25,7 @@ from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
 from services.access.linking import Linking
+from services.access.linting import Linting
 from services.access.moves import Moves
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
@@ -84,6 +85,7 @@ async def build(
         moves,
         Explaining(database),
         Linking(database, new_id),
+        Linting(database),
         revisions,
         settings.text_countries,
     )

@@ -36,6 +36,7 @@ from services.access.domain import (
 from services.access.explainstore import ExplainStore
 from services.access.filterstore import FilterStore, saved_filter
 from services.access.folderstore import FolderStore
+from services.access.lintstore import LintStore
 from services.access.listings import Listings
 from services.access.patientstore import PatientStore
 from services.access.readingstore import ReadingStore
@@ -83,6 +84,7 @@ class AccessTransaction(
     PatientStore,
     ExplainStore,
     FilterStore,
+    LintStore,
 ):
     """A transaction over access's database."""
 

@@ -34,6 +34,7 @@ from services.access.filtering import Filters
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
 from services.access.linking import Linking
+from services.access.linting import Linting
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
@@ -60,6 +61,7 @@ class Access:
     deletions: Deletions
     moves: Moves
     explaining: Explaining
+    linting: Linting
     index: CaseIndex
     owners: Owners
     linking: Linking
@@ -294,6 +296,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Deletions(database, owners),
         Moves(database, owners, index),
         Explaining(database),
+        Linting(database),
         index,
         owners,
         Linking(database, new_id),

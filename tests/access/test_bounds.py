@@ -23,7 +23,8 @@ from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.explained import MAX_FOLDERS
 from services.access.filter import grammar
-from services.access.filter.form import MAX_ENTRIES
+from services.access.filter.form import MAX_ENTRIES, MAX_FACILITIES
+from services.access.linting import MAX_CAUTIONS, SAMPLES
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
@@ -73,6 +74,16 @@ CHARACTERS = {
     "FilterForm.referring_physicians": grammar.MAX_CHARACTERS // MAX_ENTRIES,
     "FilterForm.modalities": grammar.MAX_CHARACTERS // MAX_ENTRIES,
     "FilterForm.description_words": grammar.MAX_CHARACTERS // MAX_ENTRIES,
+    "FilterCaution.sentence": 300,
+    "FilterFault.expected": 300,
+    "FilterFault.field": 8,
+    "FilterFault.picture": 200,
+    "FilterFault.problem": 300,
+    "FilterFault.repaired": grammar.MAX_CHARACTERS_IN_ALL,
+    # Of facilities, and of the rest that is at most as long as an expression.
+    "LintResponse.form_expression": MAX_FACILITIES * 68 + grammar.MAX_CHARACTERS,
+    # At most twenty values of a list are read, and each condition in some 150 characters more.
+    "LintResponse.reading": grammar.MAX_CHARACTERS + 200 * 150,
     "Folder.changed_by": 32,
     "Folder.name": MAX_FOLDER_NAME_CHARACTERS,
     "PermissionGrant.permission": 8,
@@ -109,7 +120,9 @@ COUNTS = {
     "FilterForm.referring_physicians": MAX_ENTRIES,
     "FilterForm.modalities": MAX_ENTRIES,
     "FilterForm.description_words": MAX_ENTRIES,
-    "FilterForm.facility_ids": 0,
+    "FilterForm.facility_ids": MAX_FACILITIES,
+    "LintResponse.cautions": MAX_CAUTIONS,
+    "LintResponse.samples": SAMPLES,
     "Folder.member_user_ids": BY_REQUEST,
     "SaveUserResponse.warnings": 1,
     "ListVersionsResponse.versions": VERSIONS_PAGE,

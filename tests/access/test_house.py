@@ -23,13 +23,14 @@ STORES = {
     "movestore.py",
     "explainstore.py",
     "filterstore.py",
+    "lintstore.py",
     "patientstore.py",
 }
 READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE)
 
 # What reads or writes cases and answers no user: the index itself, writes behind `owned` or behind `sighted`,
-# what is told only to who administers the facility of the case, what sharing and notify ask for themselves,
-# and where cases are that somebody else is shown.
+# what is told only to who administers the facility of the case, a page of which `listed` tells only what the
+# user sees, what sharing and notify ask for themselves, and where cases are that somebody else is shown.
 INDEX_KEEPING = {"casestore.py", "movestore.py", "patientstore.py", "readingstore.py"}
 BEHIND_OWNED = {
     "put_in_folder",
@@ -40,12 +41,19 @@ BEHIND_OWNED = {
     "bump_cases",
 }
 BEHIND_SIGHTED = {"save_buckets"}
-BEHIND_ADMINISTERED = {"explained_case"}
+BEHIND_ADMINISTERED = {"explained_case", "_NEWEST"}
+BEHIND_LISTED = {"page_of"}
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
 THE_PREDICATE = {"__init__", "_ask", "_HIDDEN"}
 EXCEPTIONS = (
-    BEHIND_OWNED | BEHIND_SIGHTED | BEHIND_ADMINISTERED | FOR_SERVICES | ONLY_FACILITIES | THE_PREDICATE
+    BEHIND_OWNED
+    | BEHIND_SIGHTED
+    | BEHIND_ADMINISTERED
+    | BEHIND_LISTED
+    | FOR_SERVICES
+    | ONLY_FACILITIES
+    | THE_PREDICATE
 )
 
 

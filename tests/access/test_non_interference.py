@@ -202,6 +202,17 @@ SERVICES_ASK: list[tuple[str, str, Message]] = [
 ]
 
 
+FILTERS = (
+    "StudyStatusID in ('READY_TO_READ', 'READ') and ReportedTypes is null",
+    "StudyStatusID != 'DICTATED' or not StudyStatusID = 'ASSIGNED'",
+    "ReportedTypes in ('FINAL', 'OTHER') or ReportedTypes is not null",
+    "ReportedTypes = 'PRE_READ'",
+    "AssignedToUser is not null",
+    "true",
+)
+"""Filters that ask for what a pre-read could change."""
+
+
 def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     """Each method, and what changes nothing: both worlds are asked the same, also about these users."""
     case_ids = [str(case.case_id) for case in CASES]
@@ -249,6 +260,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     yield "SaveFolder", pb.SaveFolderRequest(folder=pb.Folder(name="Board", folder_id=str(FOLDER_ID)))
     yield "SaveUser", pb.SaveUserRequest(user=pb.User(user_id=str(USERS[-1].id), login=USERS[-1].login))
     for user in about:
+        for expression in FILTERS:
+            yield "Lint", pb.LintRequest(user_id=str(user.id), expression=expression)
         for case_id in case_ids[:2]:
             yield "Explain", pb.ExplainRequest(user_id=str(user.id), case_id=case_id)
         yield "ExplainList", pb.ExplainListRequest(user_id=str(user.id))
@@ -287,6 +300,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.moves,
         access.explaining,
         access.linking,
+        access.linting,
         revisions,
         DEFAULT,
     )

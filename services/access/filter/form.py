@@ -22,7 +22,9 @@ from services.access.filter.tree import And, Bound, Expression, Literal, Or, Pre
 from services.access.filter.writing import write_literal
 
 MAX_ENTRIES = 40
-"""Of each list but that of facilities, so that what a form says is a filter of less than 200 nodes."""
+"""Of each other list, so that what a form says is a filter of less than 200 nodes."""
+MAX_FACILITIES = 2000
+"""More than a group has; what their names take fits into an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ def filled(values: Mapping[str, Any]) -> Form:
     form = replace(form, facilities=tuple(str(parse_id(each, "facilities")) for each in form.facilities))
     for name in (*_LISTS, *_ENDS):
         value = getattr(form, name)
-        if name in _LISTS and name != "facilities" and len(value) > MAX_ENTRIES:
-            raise Invalid(f"a form takes at most {MAX_ENTRIES} of `{name}`", field=name)
+        most = MAX_FACILITIES if name == "facilities" else MAX_ENTRIES
+        if name in _LISTS and len(value) > most:
+            raise Invalid(f"a form takes at most {most:,} of `{name}`", field=name)
         _must_be_read(text_of(replace(Form(), **{name: value})), name)
     if len(text_of(replace(form, facilities=()))) > MAX_CHARACTERS:
         raise Invalid(f"a form says at most {MAX_CHARACTERS:,} characters; leave something out", field="form")

@@ -14,10 +14,10 @@ from services.access.filter.literals import Asked, bare, literal
 from services.access.filter.mistakes import FUNCTIONS_BY_NAME, KEYWORDS, OPERATOR_WORDS, Stop
 from services.access.filter.tokens import Kind as TokenKind
 from services.access.filter.tokens import Token, tokens
-from services.access.filter.tree import And, Constant, Expression, Literal, Not, Or, Predicate, Span
+from services.access.filter.tree import And, Bound, Constant, Expression, Literal, Not, Or, Predicate, Span
 
 MAX_CHARACTERS = 4096
-"""Of a filter, the items of lists of facilities apart: a group has hundreds of facilities."""
+"""Of a filter, without the items of lists of facilities, for a group has hundreds, and without ids."""
 MAX_CHARACTERS_IN_ALL = 262_144
 """Together with these: thousands of facilities, and a text that is read in a moment."""
 MAX_DEPTH = 64
@@ -111,13 +111,10 @@ class _Parser:
         self._nodes = 0
         self._depth = 0
         self._joined: set[str] = set()  # the connectives between these parentheses so far
-        self._facilities = 0  # characters of lists of them
-        # An id is longer than a name: of what is stored it was counted when it was saved.
-        self._most = MAX_CHARACTERS_IN_ALL if stored else MAX_CHARACTERS
+        self._uncounted = 0  # characters of lists of facilities, and of ids
         # What is too long in any case is not read at all.
-        if len(text) > MAX_CHARACTERS_IN_ALL or (
-            len(text) > self._most and Kind.FACILITY.value not in text.lower()
-        ):
+        may_be_longer = Kind.FACILITY.value in text.lower() or (stored and "'#" in text)
+        if len(text) > (MAX_CHARACTERS_IN_ALL if may_be_longer else MAX_CHARACTERS):
             raise self._too_long()
         self._tokens = tokens(text)
         self._token = next(self._tokens)
@@ -135,7 +132,7 @@ class _Parser:
             raise self._unbalanced(span, "this parenthesis closes none that is open", *pairs)
         if not self._at(TokenKind.END):
             raise mistakes.leftover(self._stop, "`and`, `or` or the end")
-        if len(self._text) - self._facilities > self._most:
+        if len(self._text) - self._uncounted > MAX_CHARACTERS:
             raise self._too_long()
         return found
 
@@ -310,7 +307,7 @@ class _Parser:
             raise mistakes.leftover(self._stop, "`,` or `)`")
         self._advance()
         if asked.field.kind is Kind.FACILITY:
-            self._facilities += found[-1][1].end - found[0][1].start
+            self._uncounted += found[-1][1].end - found[0][1].start
         return found
 
     def _literal(self, asked: Asked, before: Token) -> tuple[Literal, Span]:
@@ -322,7 +319,11 @@ class _Parser:
         if self._at(TokenKind.NUMBER) and whole.end > self._token.span.end:
             raise bare(self._text, whole, asked)
         token = self._advance()
-        return literal(self._text, token, asked), token.span
+        found = literal(self._text, token, asked)
+        # An id is longer than the name for which it stands, and of a list of facilities nothing counts.
+        if isinstance(found, Bound) and (asked.operator, asked.field.kind) != (Operator.IN, Kind.FACILITY):
+            self._uncounted += token.span.end - token.span.start
+        return found, token.span
 
     # The state of reading
 

@@ -150,6 +150,20 @@ def shown(text: str, expression: Expression, directory: Directory) -> str:
     )
 
 
+def named(expression: Expression, directory: Directory) -> Expression:
+    """A bound filter with today's names in place of ids, to be read; `bind` is the way back."""
+    today = {**directory.users, **directory.facilities}
+
+    def named_again(predicate: Predicate) -> Predicate:
+        literals = (
+            Name(today[literal.id]) if isinstance(literal, Bound) and literal.id in today else literal
+            for literal in predicate.literals
+        )
+        return replace(predicate, literals=tuple(literals))
+
+    return _changed(expression, named_again)
+
+
 def _users(directory: Directory) -> dict[str, Bound]:
     return {login: Bound(user_id, login) for user_id, login in directory.users.items()}
 

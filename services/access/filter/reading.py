@@ -93,6 +93,9 @@ _COMPARED: Mapping[Operator, tuple[str, str, str, str]] = {
 }
 """Of numbers, of what has a place in time, of texts in the order of characters, and of the time since."""
 
+_MAX_NAMED = 20
+"""Of a list: what one reads to the end."""
+
 _IN_TIME = frozenset({Kind.DATE, Kind.TIME, Kind.LOCAL, Kind.INSTANT})
 _TEXTS = frozenset({Kind.TEXT, Kind.NAME})
 
@@ -261,6 +264,8 @@ def _duration(literal: Duration) -> str:
 
 
 def _any(words: Sequence[str]) -> str:
+    if len(words) > _MAX_NAMED:
+        words = [*words[: _MAX_NAMED - 1], f"{len(words) - _MAX_NAMED + 1:,} others"]
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 

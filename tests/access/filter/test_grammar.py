@@ -254,6 +254,19 @@ def test_names_of_facilities_in_a_list_count_for_nothing() -> None:
     assert "at most 4,096" in str(refused("Facility = 'North'" + " " * grammar.MAX_CHARACTERS_IN_ALL))
 
 
+def test_an_id_counts_for_nothing_where_it_stands_for_a_name() -> None:
+    """So whatever was saved by name is read when it is stored, and nothing longer is saved by id."""
+    names = " or ".join([f"LockedBy = '#{uuid4()}'"] * 99)
+    assert len(names) > MAX_CHARACTERS
+
+    parse(names, stored=True)
+    assert "at most 4,096" in str(refused(names))
+    with pytest.raises(FilterError, match="at most 4,096"):
+        parse(f"{names} and StudyDescription = '{'x' * MAX_CHARACTERS}'", stored=True)
+    with pytest.raises(FilterError, match="at most 4,096"):
+        parse("true" + " " * MAX_CHARACTERS, stored=True)
+
+
 @pytest.mark.parametrize("opening", ["(", "not ", "not(", "( "])
 def test_a_filter_is_at_most_64_levels_deep(opening: str) -> None:
     levels = len(opening.replace(" ", "").replace("not", "n"))

@@ -713,7 +713,7 @@ class FilterForm(_message.Message):
 
     @_builtins.property
     def facility_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of them."""
+        """Any of them. At most 2,000."""
 
     @_builtins.property
     def description_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -3488,3 +3488,181 @@ class ExplainedFacility(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedFacility: _TypeAlias = ExplainedFacility  # noqa: Y015
+
+@_typing.final
+class LintRequest(_message.Message):
+    """LintRequest is a filter that is being written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID of the user whom it is for; empty: somebody like the caller."""
+    expression: _builtins.str
+    """The advanced expression, AND-ed with the form; at most 4,096 characters, lists of facilities not counted."""
+    @_builtins.property
+    def form(self) -> Global___FilterForm:
+        """What is filled in."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        form: Global___FilterForm | None = ...,
+        expression: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "form", b"form", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LintRequest: _TypeAlias = LintRequest  # noqa: Y015
+
+@_typing.final
+class LintResponse(_message.Message):
+    """LintResponse says what it would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAULT_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
+    CAUTIONS_FIELD_NUMBER: _builtins.int
+    FORM_EXPRESSION_FIELD_NUMBER: _builtins.int
+    OFFERED_FORM_FIELD_NUMBER: _builtins.int
+    TRIED_ON_FIELD_NUMBER: _builtins.int
+    TRIED_ON_ALL_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    reading: _builtins.str
+    """What it shows, in plain English: one line, or an outline."""
+    form_expression: _builtins.str
+    """What the form says as an expression, with today's names."""
+    tried_on: _builtins.int
+    """How many cases it was tried on: the newest of each facility that the caller administers."""
+    tried_on_all: _builtins.bool
+    """Whether these are all cases of these facilities."""
+    shown: _builtins.int
+    """How many of them it shows."""
+    @_builtins.property
+    def fault(self) -> Global___FilterFault:
+        """Why it would be refused; then nothing else is set."""
+
+    @_builtins.property
+    def cautions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterCaution]:
+        """Where the expression may not do what was meant, in its order. At most 50."""
+
+    @_builtins.property
+    def offered_form(self) -> Global___FilterForm:
+        """The form that says just what the expression says, where nothing is filled in and there is such a form."""
+
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
+        """The newest of those that the caller sees themself. At most 10."""
+
+    def __init__(
+        self,
+        *,
+        fault: Global___FilterFault | None = ...,
+        reading: _builtins.str = ...,
+        cautions: _abc.Iterable[Global___FilterCaution] | None = ...,
+        form_expression: _builtins.str = ...,
+        offered_form: Global___FilterForm | None = ...,
+        tried_on: _builtins.int = ...,
+        tried_on_all: _builtins.bool = ...,
+        shown: _builtins.int = ...,
+        samples: _abc.Iterable[Global___Case] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "offered_form", b"offered_form"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cautions", b"cautions", "fault", b"fault", "form_expression", b"form_expression", "offered_form", b"offered_form", "reading", b"reading", "samples", b"samples", "shown", b"shown", "tried_on", b"tried_on", "tried_on_all", b"tried_on_all"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LintResponse: _TypeAlias = LintResponse  # noqa: Y015
+
+@_typing.final
+class FilterFault(_message.Message):
+    """FilterFault is what is wrong with a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field at fault: `expression`, or one of the form. The places below are of the expression."""
+    line: _builtins.int
+    """From 1."""
+    column: _builtins.int
+    """In code points, from 1."""
+    length: _builtins.int
+    """How many code points are at fault."""
+    picture: _builtins.str
+    """The line, shortened around the fault, and below it a caret for each character at fault."""
+    problem: _builtins.str
+    """What is wrong."""
+    expected: _builtins.str
+    """What to write instead; may be empty."""
+    repaired: _builtins.str
+    """The expression without this and any further fault, where each repair is obvious."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        length: _builtins.int = ...,
+        picture: _builtins.str = ...,
+        problem: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        repaired: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "expected", b"expected", "field", b"field", "length", b"length", "line", b"line", "picture", b"picture", "problem", b"problem", "repaired", b"repaired"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterFault: _TypeAlias = FilterFault  # noqa: Y015
+
+@_typing.final
+class FilterCaution(_message.Message):
+    """FilterCaution is where a filter may not do what was meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    line: _builtins.int
+    """From 1."""
+    column: _builtins.int
+    """In code points, from 1."""
+    length: _builtins.int
+    """How many code points it is about."""
+    sentence: _builtins.str
+    """What it does."""
+    def __init__(
+        self,
+        *,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+        length: _builtins.int = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "length", b"length", "line", b"line", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterCaution: _TypeAlias = FilterCaution  # noqa: Y015

@@ -205,6 +205,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.FromString,
                 _registered_method=True)
+        self.Lint = channel.unary_unary(
+                '/wire.access.v1.AccessService/Lint',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.LintRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.LintResponse.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/wire.access.v1.AccessService/ListVersions',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListVersionsRequest.SerializeToString,
@@ -500,6 +505,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Lint(self, request, context):
+        """Lint says what a filter would do before it is saved, or why it would be refused and what to write instead (BEY-4).
+        Needs `access.admin` somewhere, and to manage the user whom it is for; of whoever is of the facility's side also
+        that the user is of that side (A73).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """ListVersions pages through the versions of all users, so that a lost fact heals.
         """
@@ -679,6 +693,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ExplainList,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.SerializeToString,
+            ),
+            'Lint': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lint,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.LintRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.LintResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -1605,6 +1624,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ExplainList',
             wire_dot_access_dot_v1_dot_access__pb2.ExplainListRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ExplainListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/Lint',
+            wire_dot_access_dot_v1_dot_access__pb2.LintRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.LintResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -180,6 +180,11 @@ class AccessServiceStub:
     """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
     user sees, and how many their filter hides. Needs what Explain needs.
     """
+    Lint: _grpc.UnaryUnaryMultiCallable[_access_pb2.LintRequest, _access_pb2.LintResponse]
+    """Lint says what a filter would do before it is saved, or why it would be refused and what to write instead (BEY-4).
+    Needs `access.admin` somewhere, and to manage the user whom it is for; of whoever is of the facility's side also
+    that the user is of that side (A73).
+    """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
 
@@ -330,6 +335,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ExplainList: _aio.UnaryUnaryMultiCallable[_access_pb2.ExplainListRequest, _access_pb2.ExplainListResponse]  # type: ignore[assignment]
     """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
     user sees, and how many their filter hides. Needs what Explain needs.
+    """
+    Lint: _aio.UnaryUnaryMultiCallable[_access_pb2.LintRequest, _access_pb2.LintResponse]  # type: ignore[assignment]
+    """Lint says what a filter would do before it is saved, or why it would be refused and what to write instead (BEY-4).
+    Needs `access.admin` somewhere, and to manage the user whom it is for; of whoever is of the facility's side also
+    that the user is of that side (A73).
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_access_pb2.ListVersionsRequest, _access_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """ListVersions pages through the versions of all users, so that a lost fact heals."""
@@ -682,6 +692,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.ExplainListResponse, _abc.Awaitable[_access_pb2.ExplainListResponse]]:
         """ExplainList answers for each facility that the asker administers how many cases it has, how many of them the
         user sees, and how many their filter hides. Needs what Explain needs.
+        """
+
+    @_abc_1.abstractmethod
+    def Lint(
+        self,
+        request: _access_pb2.LintRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.LintResponse, _abc.Awaitable[_access_pb2.LintResponse]]:
+        """Lint says what a filter would do before it is saved, or why it would be refused and what to write instead (BEY-4).
+        Needs `access.admin` somewhere, and to manage the user whom it is for; of whoever is of the facility's side also
+        that the user is of that side (A73).
         """
 
     @_abc_1.abstractmethod
