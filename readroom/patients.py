@@ -32,7 +32,7 @@ async def show_patient(readroom: Readroom, out: Output, case_id: str) -> None:
     """Show the patient record of a case, and what is linked with it."""
     told = await readroom.access.DescribePatient(DescribePatientRequest(case_id=case_id))
     facility = await names.facility_name(readroom)
-    out.told(_known(told, facility), _known_as_object(told))
+    out.told(known_lines(told, facility), _known_as_object(told))
 
 
 @patient.command("link")
@@ -50,7 +50,7 @@ async def link_patients(
     request = LinkPatientsRequest(case_id=case_id, other_case_id=other_case_id, preview=preview)
     told = await readroom.access.LinkPatients(request)
     facility = await names.facility_name(readroom)
-    out.told(_linked(told, facility), _linked_as_object(told))
+    out.told(linked_lines(told, facility), _linked_as_object(told))
 
 
 @patient.command("unlink")
@@ -70,7 +70,8 @@ async def unlink_patients(readroom: Readroom, out: Output, link_id: str) -> None
     )
 
 
-def _known(told: DescribePatientResponse, facility: Callable[[str], str]) -> Iterator[str]:
+def known_lines(told: DescribePatientResponse, facility: Callable[[str], str]) -> Iterator[str]:
+    """The record of a case, what is linked with it, and who said so; `facility` names one."""
     if not told.HasField("record"):
         yield "the case has no patient ID, so nothing says whose it is"
         return
@@ -83,7 +84,8 @@ def _known(told: DescribePatientResponse, facility: Callable[[str], str]) -> Ite
         yield f"linked with {told.left_out} more at facilities that you do not administer"
 
 
-def _linked(told: LinkPatientsResponse, facility: Callable[[str], str]) -> Iterator[str]:
+def linked_lines(told: LinkPatientsResponse, facility: Callable[[str], str]) -> Iterator[str]:
+    """Both identities, and who sees more, or would."""
     is_done = told.HasField("link")
     yield "linked:" if is_done else "would be linked:"
     yield f"  {_record(told.record, facility)}"

@@ -1,7 +1,7 @@
 """Patients: which cases are of one (A7).
 
     patient record   one ID of one issuer, an absent issuer being the owning facility, with agreeing name and
-                     birth date; a case with a blank ID has none
+                     birth date; a case has none if its ID is blank, or shared by too many
     person           the records that administrators have linked; a record alone is one
 
 So the same number at two facilities is two patients until somebody says otherwise, and a number that two
@@ -23,6 +23,9 @@ from services.access.received import StudyAttributes
 
 ACTOR = "service:access"
 """Who acts when access does by itself what follows from a fact."""
+
+MAX_SHARING = 100
+"""Patients who share a number. One that more share, such as `0` for everybody, says nothing of these."""
 
 MAX_CASES = 1_000
 """Of one person who is linked: as many as one question about sight takes."""
@@ -128,7 +131,7 @@ class Transaction(Protocol):
     async def record_of(self, case_id: CaseId) -> Record | None: ...
     async def records_of_person(self, person_id: PersonId) -> Sequence[Record]: ...
     async def hold_patients(self, keys: Iterable[PatientKey]) -> None: ...
-    async def records_of(self, key: PatientKey) -> Sequence[Record]: ...
+    async def records_of(self, key: PatientKey, limit: int) -> Sequence[Record]: ...
     async def make_record(self, patient: Patient) -> Record: ...
     async def renew_or_drop_record(self, record_id: RecordId) -> bool: ...
     async def records_without_cases(
@@ -188,10 +191,11 @@ async def _record_for(transaction: Transaction, patient: Patient | None) -> Reco
     """The record of a patient who is held, made if there was none; None for nobody."""
     if patient is None:
         return None
-    for record in await transaction.records_of(patient.key):
+    records = await transaction.records_of(patient.key, MAX_SHARING)
+    for record in records:
         if record.patient.agrees(patient):
             return record
-    return await transaction.make_record(patient)
+    return await transaction.make_record(patient) if len(records) < MAX_SHARING else None
 
 
 async def leave(transaction: Transaction, record: Record | None) -> None:

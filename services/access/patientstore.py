@@ -29,17 +29,18 @@ class PatientStore(Transaction):
         )
         return _record(row) if row else None
 
-    async def records_of(self, key: PatientKey) -> list[Record]:
-        """The records with a key, the oldest first."""
+    async def records_of(self, key: PatientKey, limit: int) -> list[Record]:
+        """Records with a key, the oldest first."""
         rows = await self.connection.fetch(
             """
             select * from patients
             where patient_id = $1 and issuer = $2 and facility_id is not distinct from $3
-            order by patient_record_id
+            order by patient_record_id limit $4
             """,
             key.patient_id,
             key.issuer,
             key.facility_id,
+            limit,
         )
         return list(map(_record, rows))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.ids import CaseId, DeletionId, FacilityId
-from services.access.patients import Link, LinkId, Patient, RecordId, persons
+from services.access.patients import MAX_SHARING, Link, LinkId, Patient, RecordId, persons
 from services.access.received import StudyAttributes
 from tests.access.builders import a_facility, a_placement, a_study
 from tests.access.conftest import Access
@@ -176,6 +176,28 @@ async def test_a_case_that_routing_no_longer_knows_takes_its_record_with_it(acce
         await access.index.index_case(transaction, case_id, snapshots)
 
     assert set() == await records(access)
+
+
+async def test_a_number_that_too_many_patients_share_says_nothing_of_any_more(access: Access) -> None:
+    """Else each case of theirs would be compared with all that came before, while others wait."""
+    north = await access.facility()
+    await access.query(
+        """
+        insert into patients (patient_record_id, patient_id, issuer, facility_id, patient_name,
+            patient_birth_date, person_id)
+        select id, 'P-1', '', $1, 'Patient^' || number, '19000101', id
+        from (select gen_random_uuid() as id, number from generate_series(1, $2::int) as n (number)) made
+        """,
+        north.id,
+        MAX_SHARING - 1,
+    )
+    last = await a_case(access, north.id)
+    one_more = await a_case(access, north.id, replace(JANE, patient_birth_date="19990101"))
+
+    (record, _), none = await of(access, last, one_more)
+    assert record is not None
+    assert (None, None) == none
+    assert [(record, record)] == await of(access, await a_case(access, north.id))
 
 
 async def test_cases_of_one_patient_that_come_side_by_side_share_a_record(access: Access) -> None:
