@@ -64,7 +64,7 @@ class Compiled:
 def compile(expression: Expression, reader: Reader) -> Compiled:  # noqa: A001  it is what it is called
     """Compiles a filter that is bound; raises ValueError for one that is not."""
     columns = Columns()
-    holds = _compiled(folded(expression), reader, columns)
+    holds = connected(folded(expression), lambda asked: predicate(asked, reader, columns))
     return Compiled(tuple(columns), holds)
 
 
@@ -86,18 +86,19 @@ def folded(expression: Expression) -> Expression:
     return expression
 
 
-def _compiled(expression: Expression, reader: Reader, columns: Columns) -> Holds:
+def connected(expression: Expression, of_predicate: Callable[[Predicate], Holds]) -> Holds:
+    """The truth of an expression from that of its predicates, which are asked for in order."""
     match expression:
         case Predicate():
-            return predicate(expression, reader, columns)
+            return of_predicate(expression)
         case Constant(value):
             return lambda row, now: value
         case Not(term):
-            return _not(_compiled(term, reader, columns))
+            return _not(connected(term, of_predicate))
         case And(terms):
-            return _joined([_compiled(term, reader, columns) for term in terms], decides=False)
+            return _joined([connected(term, of_predicate) for term in terms], decides=False)
         case Or(terms):
-            return _joined([_compiled(term, reader, columns) for term in terms], decides=True)
+            return _joined([connected(term, of_predicate) for term in terms], decides=True)
 
 
 def _not(holds: Holds) -> Holds:

@@ -1,17 +1,29 @@
 """Why a filter shows a case or hides it: clause by clause, by the functions that decide (BEY-1). Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import count
 from uuid import UUID
 
 from services.access.filter.bounds import AGE_COLUMN
+from services.access.filter.evaluate import Holds, connected
 from services.access.filter.evaluate import compile as compiled
 from services.access.filter.fields import Kind
 from services.access.filter.near import near
 from services.access.filter.reader import Reader
-from services.access.filter.tree import Age, AgeUnit, And, Constant, Expression, Not, Or, Predicate
+from services.access.filter.tree import (
+    Age,
+    AgeUnit,
+    And,
+    Constant,
+    Expression,
+    Not,
+    Or,
+    Predicate,
+    predicates,
+)
 from services.access.filter.values import Columns, value
 
 Values = Mapping[str, object]
@@ -83,13 +95,14 @@ def trace(
         names: today's names of users and facilities.
     """
     shows = holds(expression, reader, values, now)
+    changed = _changed(expression, reader, values, now)
     return [
         Clause(
             each,
             depth,
             holds(each, reader, values, now),
             tuple(_told(each, reader, values, now, names)) if isinstance(each, Predicate) else (),
-            tuple(_misses(expression, each, reader, values, now))
+            tuple(_misses(each, next(changed), reader, values, now))
             if isinstance(each, Predicate) and shows is not True
             else (),
         )
@@ -121,24 +134,35 @@ def _terms(expression: Expression) -> tuple[Expression, ...]:
 # Near misses
 
 
+Shows = Callable[[bool | None], bool]
+"""Whether the whole filter would show the case if one of its predicates had this truth."""
+
+
+def _changed(expression: Expression, reader: Reader, values: Values, now: datetime) -> Iterator[Shows]:
+    """What would become of the filter, for each predicate in the order of the text.
+
+    Only the connectives are evaluated again: a filter has up to 200 predicates, and each some neighbours.
+    """
+    truths = [holds(each, reader, values, now) for each in predicates(expression)]
+    positions = count()
+
+    def nth(position: int) -> Holds:
+        return lambda row, now: row[position]
+
+    whole = connected(expression, lambda _: nth(next(positions)))
+
+    def with_truth_at(position: int) -> Shows:
+        before, after = truths[:position], truths[position + 1 :]
+        return lambda truth: whole([*before, truth, *after], now) is True
+
+    return map(with_truth_at, range(len(truths)))
+
+
 def _misses(
-    whole: Expression, asked: Predicate, reader: Reader, values: Values, now: datetime
+    asked: Predicate, shows: Shows, reader: Reader, values: Values, now: datetime
 ) -> Iterator[Predicate]:
-    for other in near(asked):
-        if holds(_with(whole, asked, other), reader, values, now):
-            yield other
-
-
-def _with(expression: Expression, asked: Predicate, other: Predicate) -> Expression:
-    """The filter with another predicate in this very place."""
-    if expression is asked:
-        return other
-    match expression:
-        case And(terms) | Or(terms):
-            return replace(expression, terms=tuple(_with(term, asked, other) for term in terms))
-        case Not(term):
-            return replace(expression, term=_with(term, asked, other))
-    return expression
+    if shows(True) or shows(False):
+        yield from (other for other in near(asked) if shows(holds(other, reader, values, now)))
 
 
 # Values as people read them
