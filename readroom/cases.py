@@ -1,4 +1,4 @@
-"""Commands on cases: the worklist, and fetching images."""
+"""Commands on cases: the worklist, fetching images, who reads a case and how soon."""
 
 from pathlib import Path
 
@@ -12,7 +12,17 @@ from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.show import Column, Output, instant
 from readroom.words import LEVELS, PRIORITIES, READ_TYPES
-from wire.access.v1.access_pb2 import PRIORITY_NORMAL, Case, ListCasesRequest
+from wire.access.v1.access_pb2 import (
+    LEVEL_REPORT,
+    LEVEL_UNSPECIFIED,
+    PRIORITY_NORMAL,
+    AssignRequest,
+    AssignResponse,
+    Case,
+    ListCasesRequest,
+    SetPriorityRequest,
+    UnassignRequest,
+)
 
 
 def _modalities(case: Case) -> list[str]:
@@ -118,6 +128,59 @@ async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instanc
         instance_count=len(paths),
         files=[str(path) for path in paths],
     )
+
+
+@case.command("assign")
+@click.argument("case_id")
+@click.argument("login")
+@click.option("--force", is_flag=True, help="Also while somebody else holds its lock.")
+@acting
+async def assign(readroom: Readroom, out: Output, case_id: str, login: str, force: bool) -> None:
+    """Let somebody read a case who may report at its facility, in place of who was to read it before.
+
+    It gives them no sight: you are told if their filter hides the case from them all the same.
+    """
+    request = AssignRequest(case_id=case_id, assignee_login=login, force=force)
+    answer = await readroom.access.Assign(request)
+    out.warn(_warnings(answer))
+    out.done(
+        f"case {case_id} is assigned to `{answer.assignee_login}`",
+        case_id=case_id,
+        assignee=answer.assignee_login,
+        assignee_level=LEVELS.word(answer.assignee_level),
+        revision=answer.revision,
+    )
+
+
+def _warnings(answer: AssignResponse) -> list[str]:
+    """What keeps the assignee from reporting."""
+    who, level = f"`{answer.assignee_login}`", answer.assignee_level
+    if level == LEVEL_REPORT:
+        return []
+    if level == LEVEL_UNSPECIFIED:
+        return [f"{who} does not see the case: their filter hides it"]
+    return [f"{who} may only {LEVELS.word(level)} the case: their filter hides it from their privilege"]
+
+
+@case.command("unassign")
+@click.argument("case_id")
+@click.option("--force", is_flag=True, help="Also while somebody else holds its lock.")
+@acting
+async def unassign(readroom: Readroom, out: Output, case_id: str, force: bool) -> None:
+    """Let nobody in particular read a case."""
+    answer = await readroom.access.Unassign(UnassignRequest(case_id=case_id, force=force))
+    out.done(f"case {case_id} is assigned to nobody", case_id=case_id, revision=answer.revision)
+
+
+@case.command("priority")
+@click.argument("case_id")
+@click.argument("priority", type=click.Choice(PRIORITIES.sayable))
+@acting
+async def set_priority(readroom: Readroom, out: Output, case_id: str, priority: str) -> None:
+    """Say how soon a case is to be read."""
+    request = SetPriorityRequest(case_id=case_id, priority=PRIORITIES.number(priority))
+    answer = await readroom.access.SetPriority(request)
+    out.done(f"case {case_id} is {priority}", case_id=case_id, priority=priority, revision=answer.revision)
 
 
 COMMANDS = (case,)

@@ -35,8 +35,9 @@ from services.access.asked import instant as _instant
 from services.access.asked import one_of as _one_of
 from services.access.asked import permission as _permission
 from services.access.asked import standing as _standing
+from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share
-from services.access.caseindex import Position
+from services.access.caseindex import Position, Priority
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
 from services.access.domain import Permission, Role, checked_privilege
@@ -64,6 +65,7 @@ ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
 LEVELS: dict[int, PrivilegeLevel] = {value: level for level, value in LEVEL_VALUES.items()}
 HISTORICALS: dict[int, Historical] = {value: historical for historical, value in HISTORICAL_VALUES.items()}
+PRIORITIES: dict[int, Priority] = {value: priority for priority, value in answers.PRIORITY_VALUES.items()}
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
@@ -79,6 +81,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         buckets: Buckets,
         deletions: Deletions,
         moves: Moves,
+        assignments: Assignments,
         explaining: Explaining,
         linking: Linking,
         linting: Linting,
@@ -92,6 +95,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._buckets = buckets
         self._deletions = deletions
         self._moves = moves
+        self._assignments = assignments
         self._explaining = explaining
         self._linking = linking
         self._linting = linting
@@ -386,6 +390,39 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         found = await self._linting.lint(acting_login(), acting_session(), draft)
         return linted.a_lint(found, request.expression)
 
+    # Assignments
+
+    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignResponse:  # noqa: N802
+        assigned, revision = await self._assignments.assign(
+            acting_login(),
+            acting_session(),
+            _case_id(request.case_id),
+            request.assignee_login,
+            force=request.force,
+        )
+        return pb.AssignResponse(
+            assignee_login=assigned.assignee_login,
+            assignee_level=LEVEL_VALUES[assigned.level],
+            revision=self._revisions.token(revision),
+        )
+
+    async def Unassign(self, request: pb.UnassignRequest, context: Context) -> pb.UnassignResponse:  # noqa: N802
+        revision = await self._assignments.unassign(
+            acting_login(), acting_session(), _case_id(request.case_id), force=request.force
+        )
+        return pb.UnassignResponse(revision=self._revisions.token(revision))
+
+    async def SetPriority(  # noqa: N802
+        self, request: pb.SetPriorityRequest, context: Context
+    ) -> pb.SetPriorityResponse:
+        revision = await self._assignments.set_priority(
+            acting_login(),
+            acting_session(),
+            _case_id(request.case_id),
+            _one_of(PRIORITIES, request.priority, "priority"),
+        )
+        return pb.SetPriorityResponse(revision=self._revisions.token(revision))
+
     # Deletion and moves
 
     async def BeginDelete(self, request: pb.BeginDeleteRequest, context: Context) -> pb.BeginDeleteResponse:  # noqa: N802
@@ -520,6 +557,7 @@ def serve(
     buckets: Buckets,
     deletions: Deletions,
     moves: Moves,
+    assignments: Assignments,
     explaining: Explaining,
     linking: Linking,
     linting: Linting,
@@ -537,6 +575,7 @@ def serve(
             buckets,
             deletions,
             moves,
+            assignments,
             explaining,
             linking,
             linting,

@@ -160,6 +160,15 @@ class Assignment:
     assignee_login: str
     at: datetime
 
+    def is_ended_by(self, signed: Iterable[Signed]) -> bool:
+        """Whether the assignee has pre-read the case since: then it is for the next reader (A33)."""
+        return any(
+            each.read_type is ReadType.PRE_READ
+            and each.author_login == self.assignee_login
+            and each.completed_at > self.at
+            for each in signed
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KeptReading:

@@ -17,6 +17,7 @@ from plumbing.leases import Lease
 from plumbing.service import open_parts
 from services.access import api, events
 from services.access.administration import Users
+from services.access.assignment import Assignments
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.deletion import Deletions
 from services.access.describing import Describing
@@ -83,6 +84,7 @@ async def build(
         buckets,
         deletions,
         moves,
+        Assignments(database),
         Explaining(database),
         Linking(database, new_id),
         Linting(database),

@@ -71,6 +71,7 @@ class UserSettings:
             permissions = old.permissions if old else manager.default_permissions(role, self.home_facility_id)
         elif old:
             permissions |= old.permissions - manager.shown(old).permissions
+        _must_suit(permissions, role, old)
         return User(
             id=user_id,
             login=login,
@@ -255,6 +256,19 @@ class Manager:
                     "and where you hold it",
                     field="permissions",
                 )
+
+
+def _must_suit(permissions: frozenset[PermissionGrant], role: Role, old: User | None) -> None:
+    """Raises Invalid if somebody who is not of the group is to assign cases; who held it before keeps it."""
+    if ROLES[role].side is Side.GROUP:
+        return
+    kept = old.permissions if old and ROLES[old.role].side is not Side.GROUP else frozenset()
+    if any(each.permission is Permission.ASSIGN_CASE for each in permissions - kept):
+        raise Invalid(
+            f"`{Permission.ASSIGN_CASE}` is for the radiology group: the role `{role}` cannot hold it; "
+            "take it from their permissions",
+            field="permissions",
+        )
 
 
 _BEYOND = {

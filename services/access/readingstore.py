@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from kernel.ids import CaseId
+from kernel.ids import CaseId, UserId
 from kernel.reading import DraftState, ReadType, Side
 from plumbing.db import Transaction
 from services.access.caseindex import (
@@ -16,6 +16,7 @@ from services.access.caseindex import (
     Followed,
     KeptReading,
     Lock,
+    Priority,
     Projection,
     Reading,
 )
@@ -158,6 +159,36 @@ class ReadingStore(Transaction):
             """,
             case_id,
         )
+
+    # Assignments
+
+    async def assign(self, case_id: CaseId, user_id: UserId, *, by: str) -> None:
+        await self.connection.execute(
+            "update cases set assignee_id = $2, assigned_by = $3, assigned_at = $4 where case_id = $1",
+            case_id,
+            user_id,
+            by,
+            self.now,
+        )
+
+    async def unassign(self, case_id: CaseId) -> UserId | None:
+        """Who was to read it."""
+        user_id: UserId | None = await self.connection.fetchval(
+            """
+            update cases set assignee_id = null, assigned_by = '', assigned_at = null
+            from (select assignee_id from cases where case_id = $1) before
+            where case_id = $1 and cases.assignee_id is not null returning before.assignee_id
+            """,
+            case_id,
+        )
+        return user_id
+
+    async def set_priority(self, case_id: CaseId, priority: Priority) -> bool:
+        """Whether it was another."""
+        status = await self.connection.execute(
+            "update cases set priority = $2 where case_id = $1 and priority <> $2", case_id, priority
+        )
+        return status == "UPDATE 1"
 
 
 Row = asyncpg.Record | Mapping[str, Any]

@@ -12,17 +12,15 @@ from zoneinfo import ZoneInfo
 
 from kernel.clock import Clock
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
-from kernel.events import CaseGrown, Fact, SightChanged, UserChanged
+from kernel.events import Fact, SightChanged, UserChanged
 from kernel.healing import Kind, Versions
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, StudyId, UserId
 from kernel.reading import PrivilegeLevel, Side
-from services.access import patients
+from services.access import following, patients
 from services.access.accessfilter import Historical
 from services.access.caseindex import (
     Entry,
-    Followed,
     IndexedCase,
-    KeptReading,
     ListedCase,
     Placement,
     Position,
@@ -44,11 +42,9 @@ from services.access.domain import (
     decide,
     must_be_active,
 )
+from services.access.following import ACTOR
 from services.access.patients import Filing
 from services.access.received import ReceivedStudy
-
-ACTOR = "service:access"
-"""Who acts when access does by itself what follows from a fact."""
 
 MAX_CHECKED_CASES = 1000
 """What one CheckMany answers."""
@@ -62,7 +58,7 @@ _ATTEMPTS = 5
 A = TypeVar("A")
 
 
-class Transaction(patients.Transaction, Protocol):
+class Transaction(patients.Transaction, following.Transaction, Protocol):
     """What access's store does within one transaction; `store.py` says more."""
 
     @property
@@ -114,10 +110,6 @@ class Transaction(patients.Transaction, Protocol):
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None: ...
     async def save_case(self, entry: Entry, derived: Derived, filing: Filing | None) -> None: ...
     async def forget_case(self, case_id: CaseId) -> bool: ...
-    async def save_reading(self, reading: Reading) -> None: ...
-    async def mark_late_images(self, case_id: CaseId) -> int | None: ...
-    async def kept_reading(self, case_id: CaseId) -> KeptReading | None: ...
-    async def save_followed(self, case_id: CaseId, followed: Followed) -> None: ...
     async def end_showings(self, case_id: CaseId) -> tuple[Sequence[UserId], Sequence[FolderId]]: ...
     async def end_shares(self, case_id: CaseId) -> Sequence[BucketId]: ...
     async def count_outdated(self, at_most: int) -> int: ...
@@ -416,7 +408,7 @@ class CaseIndex:
             return
         heard = known.hear(snapshots.placement, snapshots.studies)
         if heard == known:
-            await self._follow(transaction, case_id)
+            await following.follow(transaction, case_id)
             return
         await self._save(transaction, heard)
         if heard.placement.last_move_id:
@@ -438,19 +430,8 @@ class CaseIndex:
             await transaction.save_case(entry, derive(entry.columns(), zone), filing)
             if filing:
                 await patients.leave(transaction, filing.left)
-            await self._mark_late_images(transaction, entry.case_id)
-            await self._follow(transaction, entry.case_id)
-
-    async def _follow(self, transaction: Transaction, case_id: CaseId) -> None:
-        """Keeps what follows from the reading in the row of the case, as filters ask for it (A64)."""
-        if (kept := await transaction.kept_reading(case_id)) is not None:
-            await transaction.save_followed(case_id, kept.followed())
-
-    async def _mark_late_images(self, transaction: Transaction, case_id: CaseId) -> None:
-        """Says once that a case has images that its report has not seen, whatever was heard first."""
-        version = await transaction.mark_late_images(case_id)
-        if version is not None:
-            await transaction.say(CaseGrown(case_id, version))
+            await following.mark_late_images(transaction, entry.case_id)
+            await following.follow(transaction, entry.case_id)
 
     async def _moved(self, transaction: Transaction, case_id: CaseId) -> None:
         """Ends what the old owner has shown of a case to others: it is not theirs to show any more."""
@@ -463,6 +444,7 @@ class CaseIndex:
             await transaction.record(
                 ACTOR, "folder.case_ended", f"case:{case_id}", "done", folder=str(folder_id), reason="moved"
             )
+        await following.end_assignment(transaction, case_id, "moved")
         await transaction.say(SightChanged(case_id, await transaction.bump_case(case_id)))
         await transaction.bump_revision()
 
@@ -508,11 +490,9 @@ class CaseIndex:
         return await self._reporting.describe_reading(case_id)
 
     async def index_reading(self, transaction: Transaction, reading: Reading | None) -> None:
-        """Keeps how far a case was read, also before the case is known. No sight depends on it."""
+        """Keeps how far a case was read, also before the case is known."""
         if reading is not None and await transaction.hold_case(reading.case_id):
-            await transaction.save_reading(reading)
-            await self._mark_late_images(transaction, reading.case_id)
-            await self._follow(transaction, reading.case_id)
+            await following.keep(transaction, reading)
 
     async def fetch_facility(self, facility_id: FacilityId) -> Facility | None:
         """What routing says of a facility."""

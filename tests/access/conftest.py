@@ -17,6 +17,7 @@ from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database
 from services.access.administration import Users
+from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share, Standing
 from services.access.caseindex import Placement, Reading
 from services.access.deletion import Deletions
@@ -60,6 +61,7 @@ class Access:
     buckets: Buckets
     deletions: Deletions
     moves: Moves
+    assignments: Assignments
     explaining: Explaining
     linting: Linting
     index: CaseIndex
@@ -295,6 +297,7 @@ async def start(url: str) -> AsyncIterator[Access]:
         Buckets(database),
         Deletions(database, owners),
         Moves(database, owners, index),
+        Assignments(database),
         Explaining(database),
         Linting(database),
         index,

@@ -50,6 +50,7 @@ CHARACTERS = {
     "Case.modalities_in_study": VALUE["CS"],
     "Case.study_status_id": 4,
     "Case.written_differently": MAX_KEYWORD_CHARACTERS // 4,
+    "AssignResponse.assignee_login": 32,
     "Case.assignee_login": 32,
     "Case.calling_ae_title": VALUE["AE"],
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,

@@ -8,7 +8,7 @@ wire, and the bytes are compared after each step.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,12 +20,12 @@ from kernel.clock import MonotonicClock
 from kernel.countries import DEFAULT
 from kernel.errors import ReadroomError
 from kernel.ids import FolderId
-from kernel.reading import PrivilegeLevel, ReadType, Side
+from kernel.reading import DraftState, PrivilegeLevel, ReadType, Side
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.tokens import Verifier, mint
 from services.access import api
-from services.access.caseindex import NOT_READ, Projection, Reading
+from services.access.caseindex import NOT_READ, Projection, Reading, Signed
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
@@ -63,6 +63,10 @@ USERS = [
     RECIPIENT,
     *(a_user(role, home_facility_id=FACILITY.id) for role in Role if role is not Role.FACILITY_MANAGER),
 ]
+READER, OTHER_READER, COORDINATOR = (
+    next(user for user in USERS if user.role is role)
+    for role in (Role.RADIOLOGIST, Role.ADMINISTRATOR, Role.RADIOLOGY_SUPPORT)
+)
 INSIDERS = [user for user in USERS if ROLES[user.role].side is Side.GROUP]
 OUTSIDERS = [user for user in USERS if user not in INSIDERS]
 
@@ -135,13 +139,13 @@ class World:
         if thing is not None:
             await self.access.hear(thing)
 
-    async def answers(self, user: User, about: Sequence[User]) -> dict[str, bytes]:
+    async def answers(self, user: User, about: Sequence[User], *, revisions: bool = True) -> dict[str, bytes]:
         """What every method answers this user."""
         self.act(user)
         found = {}
         for name, request in questions(about):
             through = self.stubs[ASKED_THROUGH.get(name, "bff")]
-            found[f"{name} {request}"] = await _answer(through, name, request)
+            found[f"{name} {request}"] = await _answer(through, name, request, revisions=revisions)
         token = ""
         for number in range(len(CASES)):
             page = await self.stubs["bff"].ListCases(pb.ListCasesRequest(page_size=2, page_token=token))
@@ -151,19 +155,28 @@ class World:
                 break
         return found
 
-    async def answers_to_services(self) -> dict[str, bytes]:
+    async def list_of(self, user: User) -> bytes:
+        """Their worklist."""
+        self.act(user)
+        return await _answer(self.stubs["bff"], "ListCases", pb.ListCasesRequest())
+
+    async def answers_to_services(self, *, revisions: bool = True) -> dict[str, bytes]:
         """What every method answers a service that asks for itself."""
         self.act(None)
         return {
-            f"{name} {request}": await _answer(self.stubs[peer], name, request)
+            f"{name} {request}": await _answer(self.stubs[peer], name, request, revisions=revisions)
             for peer, name, request in SERVICES_ASK
         }
 
 
-async def _answer(stub: "AccessServiceAsyncStub", name: str, request: Message) -> bytes:
+async def _answer(
+    stub: "AccessServiceAsyncStub", name: str, request: Message, *, revisions: bool = True
+) -> bytes:
     """As bytes; a refusal is its kind, sentence and field."""
     try:
         answer: Message = await getattr(stub, name)(request)
+        if not revisions and "revision" in answer.DESCRIPTOR.fields_by_name:
+            answer.ClearField("revision")
         return answer.SerializeToString(deterministic=True)
     except ReadroomError as error:
         return repr((type(error), error.sentence, error.field)).encode()
@@ -246,6 +259,9 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
                     preview=True,
                 ),
             )
+        yield "Assign", pb.AssignRequest(case_id=case_id, assignee_login="nobody")
+        yield "Unassign", pb.UnassignRequest(case_id=case_id)
+        yield "SetPriority", pb.SetPriorityRequest(case_id=case_id, priority=pb.PRIORITY_NORMAL)
         yield "BeginDelete", pb.BeginDeleteRequest(case_id=case_id, deletion_id=str(UUID(int=3)))
     yield "CheckMany", pb.CheckManyRequest(case_ids=case_ids)
     for permission in ("report.view", "access.admin"):
@@ -298,6 +314,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.buckets,
         access.deletions,
         access.moves,
+        access.assignments,
         access.explaining,
         access.linking,
         access.linting,
@@ -374,3 +391,59 @@ async def test_a_pre_read_case_is_listed_as_one_that_nobody_ever_opened(
         for user in OUTSIDERS:
             assert await pre_read.answers(user, USERS) == await without.answers(user, USERS)
         assert [] == await without.access.query("select * from readings")
+
+
+# What each world hears at each step: with drafts and assignees, and without. A user is assigned the case.
+DICTATED, TRANSCRIBED = (Projection(draft=each) for each in (DraftState.DICTATED, DraftState.TRANSCRIBED))
+PRE_READ_BY_THE_OTHER = replace(
+    a_reading(CASE_ID, pre_read(9, 1), NOT_READ, version=5),
+    signed=(Signed(ReadType.PRE_READ, OTHER_READER.login, NOON + timedelta(hours=9)),),
+)
+ASSIGNED_LIFE: dict[str, tuple[Reading | User, Reading | None]] = {
+    "it is assigned": (READER, None),
+    "its reader locks it": (a_reading(CASE_ID, Projection(lock=LOCK), version=1),) * 2,
+    "they dictate": (
+        a_reading(CASE_ID, replace(DICTATED, lock=LOCK), Projection(lock=LOCK), version=2),
+        None,
+    ),
+    "they give the lock back": (
+        a_reading(CASE_ID, DICTATED, NOT_READ, version=3),
+        a_reading(CASE_ID, NOT_READ, version=2),
+    ),
+    "it is transcribed": (a_reading(CASE_ID, TRANSCRIBED, NOT_READ, version=4), None),
+    "it is assigned to another": (OTHER_READER, None),
+    "who pre-reads it: it is for the next": (PRE_READ_BY_THE_OTHER, None),
+}
+
+
+@pytest.mark.proves("A59", part="drafts and assignees")
+@pytest.mark.proves("BEY-11", part="drafts and assignees")
+async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_the_group(
+    fresh_database: Callable[[str], str], pki: Pki
+) -> None:
+    """An assignment moves the revision, of which a token tells nothing: it has a nonce, but for here."""
+    async with AsyncExitStack() as resources:
+        theirs, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
+        for world in (theirs, without):
+            for user in (READER, OTHER_READER):
+                await world.access.give(user, FACILITY, PrivilegeLevel.REPORT)
+        for step, (there, here) in ASSIGNED_LIFE.items():
+            if isinstance(there, User):
+                await theirs.access.assignments.assign(
+                    COORDINATOR.login, "", CASE_ID, there.login, force=False
+                )
+            await theirs.hear(None if isinstance(there, User) else there)
+            await without.hear(here)
+            for user in OUTSIDERS:
+                answers = [
+                    await world.answers(user, [GUEST, USERS[-1]], revisions=False)
+                    for world in (theirs, without)
+                ]
+                assert answers[0] == answers[1], (step, user.role)
+            services = [await each.answers_to_services(revisions=False) for each in (theirs, without)]
+            assert services[0] == services[1], step
+            lists = [await world.list_of(COORDINATOR) for world in (theirs, without)]
+            assert lists[0] != lists[1], f"{step}: the group is shown it"
+
+        [row] = await theirs.access.query("select assignee_id from cases where case_id = $1", CASE_ID)
+        assert row["assignee_id"] is None

@@ -150,6 +150,21 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.Assign = channel.unary_unary(
+                '/wire.access.v1.AccessService/Assign',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.AssignRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.AssignResponse.FromString,
+                _registered_method=True)
+        self.Unassign = channel.unary_unary(
+                '/wire.access.v1.AccessService/Unassign',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.UnassignRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.UnassignResponse.FromString,
+                _registered_method=True)
+        self.SetPriority = channel.unary_unary(
+                '/wire.access.v1.AccessService/SetPriority',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.FromString,
+                _registered_method=True)
         self.GrantBuckets = channel.unary_unary(
                 '/wire.access.v1.AccessService/GrantBuckets',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsRequest.SerializeToString,
@@ -409,6 +424,31 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Assign(self, request, context):
+        """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
+        is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
+        owning facility. NotFound: nobody of that login may report there now. Conflict: the case is locked by somebody
+        else, and `force` is not set. A pre-read by the assignee ends the assignment, and so does a move; a report does not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unassign(self, request, context):
+        """Unassign lets nobody be the reader of a case. Needs what Assign needs of the caller; Conflict: somebody else has
+        locked the case, and `force` is not set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPriority(self, request, context):
+        """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GrantBuckets(self, request, context):
         """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
         acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -638,6 +678,21 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'Assign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Assign,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.AssignRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.AssignResponse.SerializeToString,
+            ),
+            'Unassign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unassign,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.UnassignRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.UnassignResponse.SerializeToString,
+            ),
+            'SetPriority': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPriority,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.SerializeToString,
             ),
             'GrantBuckets': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantBuckets,
@@ -1327,6 +1382,87 @@ class AccessService:
             '/wire.access.v1.AccessService/ListCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Assign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/Assign',
+            wire_dot_access_dot_v1_dot_access__pb2.AssignRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.AssignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unassign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/Unassign',
+            wire_dot_access_dot_v1_dot_access__pb2.UnassignRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.UnassignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPriority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/SetPriority',
+            wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

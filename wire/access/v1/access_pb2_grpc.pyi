@@ -129,6 +129,18 @@ class AccessServiceStub:
     """
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
     """ListCases is the acting user's worklist: every case they see, newest first."""
+    Assign: _grpc.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]
+    """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
+    is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
+    owning facility. NotFound: nobody of that login may report there now. Conflict: the case is locked by somebody
+    else, and `force` is not set. A pre-read by the assignee ends the assignment, and so does a move; a report does not.
+    """
+    Unassign: _grpc.UnaryUnaryMultiCallable[_access_pb2.UnassignRequest, _access_pb2.UnassignResponse]
+    """Unassign lets nobody be the reader of a case. Needs what Assign needs of the caller; Conflict: somebody else has
+    locked the case, and `force` is not set.
+    """
+    SetPriority: _grpc.UnaryUnaryMultiCallable[_access_pb2.SetPriorityRequest, _access_pb2.SetPriorityResponse]
+    """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
     GrantBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
     acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -285,6 +297,18 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
     """ListCases is the acting user's worklist: every case they see, newest first."""
+    Assign: _aio.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]  # type: ignore[assignment]
+    """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
+    is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
+    owning facility. NotFound: nobody of that login may report there now. Conflict: the case is locked by somebody
+    else, and `force` is not set. A pre-read by the assignee ends the assignment, and so does a move; a report does not.
+    """
+    Unassign: _aio.UnaryUnaryMultiCallable[_access_pb2.UnassignRequest, _access_pb2.UnassignResponse]  # type: ignore[assignment]
+    """Unassign lets nobody be the reader of a case. Needs what Assign needs of the caller; Conflict: somebody else has
+    locked the case, and `force` is not set.
+    """
+    SetPriority: _aio.UnaryUnaryMultiCallable[_access_pb2.SetPriorityRequest, _access_pb2.SetPriorityResponse]  # type: ignore[assignment]
+    """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
     GrantBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]  # type: ignore[assignment]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
     acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -576,6 +600,36 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
         """ListCases is the acting user's worklist: every case they see, newest first."""
+
+    @_abc_1.abstractmethod
+    def Assign(
+        self,
+        request: _access_pb2.AssignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.AssignResponse, _abc.Awaitable[_access_pb2.AssignResponse]]:
+        """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
+        is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
+        owning facility. NotFound: nobody of that login may report there now. Conflict: the case is locked by somebody
+        else, and `force` is not set. A pre-read by the assignee ends the assignment, and so does a move; a report does not.
+        """
+
+    @_abc_1.abstractmethod
+    def Unassign(
+        self,
+        request: _access_pb2.UnassignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.UnassignResponse, _abc.Awaitable[_access_pb2.UnassignResponse]]:
+        """Unassign lets nobody be the reader of a case. Needs what Assign needs of the caller; Conflict: somebody else has
+        locked the case, and `force` is not set.
+        """
+
+    @_abc_1.abstractmethod
+    def SetPriority(
+        self,
+        request: _access_pb2.SetPriorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.SetPriorityResponse, _abc.Awaitable[_access_pb2.SetPriorityResponse]]:
+        """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
 
     @_abc_1.abstractmethod
     def GrantBuckets(

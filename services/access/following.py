@@ -1,0 +1,71 @@
+"""What follows the reading of a case: images since the report, status, and the end of an assignment.
+
+Whoever calls these holds the lock of the case (`hold_case`).
+"""
+
+from typing import Literal, Protocol
+
+from kernel.events import CaseGrown, Fact, SightChanged
+from kernel.ids import CaseId, UserId
+from services.access.caseindex import Followed, KeptReading, Reading
+
+ACTOR = "service:access"
+"""Who acts when access does by itself what follows from a fact."""
+
+
+class Transaction(Protocol):
+    """What access's store does within one transaction; `readingstore.py` says more."""
+
+    async def say(self, *facts: Fact) -> None: ...
+    async def record(
+        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
+    ) -> None: ...
+    async def bump_case(self, case_id: CaseId) -> int: ...
+    async def bump_revision(self) -> int: ...
+
+    async def save_reading(self, reading: Reading) -> None: ...
+    async def mark_late_images(self, case_id: CaseId) -> int | None: ...
+    async def kept_reading(self, case_id: CaseId) -> KeptReading | None: ...
+    async def save_followed(self, case_id: CaseId, followed: Followed) -> None: ...
+    async def unassign(self, case_id: CaseId) -> UserId | None: ...
+
+
+async def keep(transaction: Transaction, reading: Reading) -> None:
+    """Keeps what reporting said of a case, and what follows.
+
+    Sight depends on a reading through filters alone, and that changes no revision, as an arrival does not.
+    But a pre-read by its assignee ends an assignment (A33), and that changes sight.
+    """
+    case_id = reading.case_id
+    await transaction.save_reading(reading)
+    await mark_late_images(transaction, case_id)
+    kept = await follow(transaction, case_id)
+    if kept and kept.assignment and kept.assignment.is_ended_by(reading.signed):
+        await end_assignment(transaction, case_id, "pre_read")
+        await transaction.say(SightChanged(case_id, await transaction.bump_case(case_id)))
+        await transaction.bump_revision()
+
+
+async def mark_late_images(transaction: Transaction, case_id: CaseId) -> None:
+    """Says once that a case has images that its report has not seen, whatever was heard first."""
+    version = await transaction.mark_late_images(case_id)
+    if version is not None:
+        await transaction.say(CaseGrown(case_id, version))
+
+
+async def follow(transaction: Transaction, case_id: CaseId) -> KeptReading | None:
+    """Keeps what follows from the reading of a case in its row, as filters ask for it (A64)."""
+    kept = await transaction.kept_reading(case_id)
+    if kept is not None:
+        await transaction.save_followed(case_id, kept.followed())
+    return kept
+
+
+async def end_assignment(transaction: Transaction, case_id: CaseId, reason: str) -> None:
+    """Lets nobody be the reader of a case; nothing if nobody was."""
+    if (user_id := await transaction.unassign(case_id)) is None:
+        return
+    await transaction.record(
+        ACTOR, "case.assignment_ended", f"case:{case_id}", "done", user=str(user_id), reason=reason
+    )
+    await follow(transaction, case_id)

@@ -1,0 +1,37 @@
+"""The commands on who reads a case and how soon, against a running system."""
+
+from local.processes import until
+from tests.readroom.conftest import Ward
+
+
+def test_a_case_is_assigned_made_urgent_and_unassigned(ward: Ward) -> None:
+    assigned = ward.by("chief", "case", "assign", ward.case_id, "MARSH", "--json")
+    assert (0, "marsh", "report") == (
+        assigned.code,
+        assigned.json["assignee"],
+        assigned.json["assignee_level"],
+    )
+    assert "marsh" == ward.listed("ivy", "assignee")
+    assert until(lambda: ward.listed("ivy", "study_status_id") == "ASSIGNED", 20.0), "once it has arrived"
+    assert (None, "READY_TO_READ") == (
+        ward.listed("rowan", "assignee"),
+        ward.listed("rowan", "study_status_id"),
+    )
+    assert "is stat" in ward.by("chief", "case", "priority", ward.case_id, "stat").out
+    assert "stat" == ward.listed("rowan", "priority")
+
+    assert "assigned to nobody" in ward.by("chief", "case", "unassign", ward.case_id).out
+    assert (None, "READY_TO_READ") == (ward.listed("ivy", "assignee"), ward.listed("ivy", "study_status_id"))
+
+
+def test_who_may_not_is_told_why(ward: Ward) -> None:
+    refused = ward.by("ivy", "case", "assign", ward.case_id, "marsh")
+    assert (4, True) == (refused.code, "case.assign" in refused.err)
+    stranger = ward.by("chief", "case", "assign", ward.case_id, "rowan")
+    assert (3, True) == (stranger.code, "nobody called `rowan` may report" in stranger.err)
+
+    ward.reading("ivy", "lock")
+    assert until(lambda: ward.listed("chief", "lock_holder") == "Dr Ivy Vos", 10.0)
+    locked = ward.by("chief", "case", "assign", ward.case_id, "marsh")
+    assert (6, True) == (locked.code, "Dr Ivy Vos" in locked.err)
+    assert 0 == ward.by("chief", "case", "assign", ward.case_id, "marsh", "--force").code
