@@ -34,7 +34,6 @@ BEFORE_INDEXES_WERE_MADE_CONCURRENTLY = {
     "services/access/migrations/0004_deletion.sql",
     "services/access/migrations/0008_earlier_forms.sql",
     "services/access/migrations/0010_moves.sql",
-    "services/access/migrations/0013_filters.sql",
     "services/ingest/migrations/0002_deletion.sql",
     "services/ingest/migrations/0005_bounded.sql",
     "services/ingest/migrations/0007_parts.sql",

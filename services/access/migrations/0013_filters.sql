@@ -46,7 +46,6 @@ alter table cases
     add column locked_until timestamptz,
     add column status_at_lock text,
     add column reported_types_at_lock text[] not null default '{}';
-create index cases_by_assignee on cases (assignee_id, received_at desc, case_id desc) where assignee_id is not null;
 
 -- What reporting tells beside: the draft that is newer than the last public report, and how the reading stood when the
 -- lock began. Of the group's row only.

@@ -10,3 +10,6 @@ create index concurrently if not exists cases_by_patient_name on cases (facility
 create index concurrently if not exists cases_by_person on cases (person_id, study_day) where person_id is not null;
 create index concurrently if not exists cases_by_patient_record on cases (patient_record_id)
     where patient_record_id is not null;
+-- What is assigned to somebody, newest first.
+create index concurrently if not exists cases_by_assignee on cases (assignee_id, received_at desc, case_id desc)
+    where assignee_id is not null;
