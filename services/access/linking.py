@@ -121,6 +121,7 @@ class Linking:
         one = await _record_of(transaction, act.actor, session, case_id)
         other = await _record_of(transaction, act.actor, session, other_id)
         together = await patients.hold(transaction, (), (one, other))
+        one, other = (next(each for each in together if each.id == record.id) for record in (one, other))
         cases = await transaction.cases_of_records([each.id for each in together], MAX_CASES + 1)
         facilities = {facility_id for _, _, facility_id in cases}
         if not all(map(manager.administers, facilities)):
@@ -172,7 +173,7 @@ class Linking:
             record = await transaction.record_of(case_id)
             if record is None:
                 return Known(None)
-            together = await transaction.records_of_person(record.person_id)
+            together = await transaction.records_together([record.id])
             others = [each for each in together if each.id != record.id]
             at = await _facilities(transaction, others)
             known = [each for each in others if any(map(manager.administers, at[each.id]))]

@@ -129,7 +129,7 @@ class Transaction(Protocol):
     async def bump_revision(self) -> int: ...
 
     async def record_of(self, case_id: CaseId) -> Record | None: ...
-    async def records_of_person(self, person_id: PersonId) -> Sequence[Record]: ...
+    async def records_together(self, record_ids: Collection[RecordId]) -> Sequence[Record]: ...
     async def hold_patients(self, keys: Iterable[PatientKey]) -> None: ...
     async def records_of(self, key: PatientKey, limit: int) -> Sequence[Record]: ...
     async def make_record(self, patient: Patient) -> Record: ...
@@ -146,26 +146,20 @@ class Transaction(Protocol):
 
 async def hold(
     transaction: Transaction, patients: Iterable[Patient | None], left: Iterable[Record | None] = ()
-) -> list[Record]:
+) -> Sequence[Record]:
     """Until the transaction ends nobody else makes, links or drops records of these patients and persons.
 
     The cases are held before, and the patients all at once, so that nobody waits for each other. Answers all
     records of the persons of `left`; raises Unavailable if somebody linked them meanwhile.
     """
-    records = list(filter(None, left))
+    records = [record.id for record in left if record]
     keys = {patient.key for patient in patients if patient}
-    keys |= {each.patient.key for each in await _together(transaction, records)}
+    keys |= {each.patient.key for each in await transaction.records_together(records)}
     await transaction.hold_patients(keys)
-    together = await _together(transaction, records)
+    together = await transaction.records_together(records)
     if not keys >= {each.patient.key for each in together}:
         raise Unavailable("somebody is linking the patients of these cases: try again in a second")
     return together
-
-
-async def _together(transaction: Transaction, records: Iterable[Record]) -> list[Record]:
-    """All records of the persons of these records."""
-    persons_ = dict.fromkeys(each.person_id for each in records)
-    return [each for person_id in persons_ for each in await transaction.records_of_person(person_id)]
 
 
 async def hold_record_of(transaction: Transaction, case_id: CaseId) -> Record | None:
@@ -202,7 +196,7 @@ async def leave(transaction: Transaction, record: Record | None) -> None:
     """Drops a record that is held if no case is of it any more, and its links, which is audited."""
     if record is None:
         return
-    others = [each.id for each in await _together(transaction, [record]) if each.id != record.id]
+    others = [each.id for each in await transaction.records_together([record.id]) if each.id != record.id]
     ended = await transaction.links_among([record.id]) if others else ()
     if not await transaction.renew_or_drop_record(record.id) or not others:
         return

@@ -44,10 +44,15 @@ class PatientStore(Transaction):
         )
         return list(map(_record, rows))
 
-    async def records_of_person(self, person_id: PersonId) -> list[Record]:
-        """All records of a person, the oldest first."""
+    async def records_together(self, record_ids: Collection[RecordId]) -> list[Record]:
+        """All records of the persons of these records, the oldest first."""
         rows = await self.connection.fetch(
-            "select * from patients where person_id = $1 order by patient_record_id", person_id
+            """
+            select * from patients
+            where person_id in (select p.person_id from patients p where p.patient_record_id = any($1))
+            order by patient_record_id
+            """,
+            list(record_ids),
         )
         return list(map(_record, rows))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from kernel.errors import Conflict, Denied, NotFound, ReadroomError
+from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import SightChanged
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel
@@ -17,7 +18,7 @@ from services.access.accessfilter import Historical
 from services.access.domain import Facility, Role, User
 from services.access.filtering import FilterSettings
 from services.access.linking import Known, Linked
-from services.access.patients import LinkId
+from services.access.patients import Link, LinkId, RecordId, persons
 from services.access.received import StudyAttributes
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import ADMIN, Access
@@ -248,6 +249,52 @@ async def test_side_by_side_two_links_of_one_record_make_one_person(access: Acce
         *(other for other, each in zip(cases[1:], tried, strict=True) if isinstance(each, Linked)),
     ]
     assert 1 == len({person for _, person in await of(access, *reached)})
+
+
+async def test_side_by_side_the_same_link_is_made_once(
+    access: Access, north: Facility, south: Facility
+) -> None:
+    one, other = await a_case(access, north.id), await a_case(access, south.id)
+
+    tried = await asyncio.gather(*(link(access, one, other) for _ in range(5)), return_exceptions=True)
+
+    assert 1 == len([each for each in tried if isinstance(each, Linked)])
+    assert {Conflict} == {type(each) for each in tried if not isinstance(each, Linked)}
+    assert 1 == len(await access.query("select * from patient_links"))
+
+
+async def test_links_side_by_side_with_cases_that_come_go_and_are_corrected_end_right(
+    access: Access, north: Facility
+) -> None:
+    """Whatever came first: a case is of the person of its record, and persons are what the links join."""
+    said = [replace(JANE, patient_id=f"P-{number}") for number in range(4)]
+    cases = [await a_case(access, north.id, each) for each in said]
+    studies = [a_study(attributes=each) for each in said]
+    for study in studies:
+        await access.hear(study, a_placement(north.id, study))
+
+    async def try_to(act: Any) -> None:
+        with suppress(Conflict, NotFound, Unavailable):
+            await act
+
+    await asyncio.gather(
+        *(try_to(link(access, one, other)) for one, other in pairwise(cases)),
+        *(a_case(access, north.id, each) for each in said),
+        *(
+            try_to(access.hear(replace(study, version=2, attribute_sets={1: said[(number + 1) % 4]})))
+            for number, study in enumerate(studies)
+        ),
+        try_to(purge(access, cases[3])),
+    )
+
+    records = {
+        row[0]: row[1] for row in await access.query("select patient_record_id, person_id from patients")
+    }
+    links = [Link(*row) for row in await access.query("select * from patient_links")]
+    assert persons([RecordId(each) for each in records], links) == records
+    of_cases = await access.query("select patient_record_id, person_id from cases")
+    assert all(records[record] == person for record, person in of_cases)
+    assert {record for record, _ in of_cases} == set(records)
 
 
 # What becomes of a link
