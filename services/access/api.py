@@ -50,6 +50,7 @@ from services.access.linting import Draft, Linting
 from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
+from services.access.preparing import Preparing
 from services.access.revision import RevisionTokens
 from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb
@@ -85,6 +86,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         explaining: Explaining,
         linking: Linking,
         linting: Linting,
+        preparing: Preparing,
         revisions: RevisionTokens,
         text_countries: Collection[str],
     ) -> None:
@@ -99,6 +101,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._explaining = explaining
         self._linking = linking
         self._linting = linting
+        self._preparing = preparing
         self._revisions = revisions
         self._text_countries = text_countries
 
@@ -468,6 +471,21 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     # What sharing and notify ask
 
+    async def PrepareGrant(  # noqa: N802
+        self, request: pb.PrepareGrantRequest, context: Context
+    ) -> pb.PrepareGrantResponse:
+        case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
+        prepared = await self._preparing.prepare_grant(
+            acting_login(), acting_session(), case_ids, request.logins
+        )
+        answer = pb.PrepareGrantResponse(
+            decisions=map(answers.a_decision, prepared.decisions),
+            may_share=prepared.may_share,
+            cases=map(answers.a_case_summary, prepared.cases),
+            users=map(answers.a_user, prepared.users),
+        )
+        return answers.in_one_message(answer, "name fewer users")
+
     async def GrantBuckets(  # noqa: N802
         self, request: pb.GrantBucketsRequest, context: Context
     ) -> pb.GrantBucketsResponse:
@@ -502,10 +520,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def RegisterSession(  # noqa: N802
         self, request: pb.RegisterSessionRequest, context: Context
     ) -> pb.RegisterSessionResponse:
-        revision = await self._buckets.register_session(
+        revision, shown = await self._preparing.register_session(
             _bucket_id(request.bucket_id), request.session, request.contact_version
         )
-        return pb.RegisterSessionResponse(revision=self._revisions.token(revision))
+        return pb.RegisterSessionResponse(
+            revision=self._revisions.token(revision),
+            shown=None if shown is None else pb.RegisterSessionResponse.Shown(case_ids=map(str, shown)),
+        )
 
     async def DescribeUsers(  # noqa: N802
         self, request: pb.DescribeUsersRequest, context: Context
@@ -561,6 +582,7 @@ def serve(
     explaining: Explaining,
     linking: Linking,
     linting: Linting,
+    preparing: Preparing,
     revisions: RevisionTokens,
     text_countries: Collection[str],
 ) -> None:
@@ -579,6 +601,7 @@ def serve(
             explaining,
             linking,
             linting,
+            preparing,
             revisions,
             text_countries,
         ),

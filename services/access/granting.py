@@ -203,8 +203,12 @@ class Buckets:
             granted = [terms for each in newer if each in known and (terms := known[each].terms)]
             return await _sight_changed(transaction, {each for terms in granted for each in terms.case_ids})
 
-    async def register_session(self, bucket_id: BucketId, session: str, contact_version: int = 0) -> int:
-        """Lets a bucket give sight in a session in which a code was redeemed (A57); answers the revision.
+    async def register_session(
+        self, bucket_id: BucketId, session: str, contact_version: int = 0
+    ) -> tuple[int, str, Collection[CaseId]]:
+        """Lets a bucket give sight in a session in which a code was redeemed (A57).
+
+        Answers the revision, and whom the bucket gives sight of which cases.
 
         Raises Expired if the code was sent to another contact than the recipient has now; 0: not told which.
         """
@@ -215,16 +219,17 @@ class Buckets:
         async with self._holding([bucket_id]) as transaction:
             bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
             terms = must_be_granted(bucket, bucket_id)
-            if contact_version:
-                (recipient,) = await transaction.users_called([terms.recipient_id], [])
-                if recipient.contact_version != contact_version:
-                    raise Expired("the code was sent to a contact that has changed since: ask for another")
-            if not await transaction.register_session(bucket_id, session):
-                return await transaction.revision()
-            await transaction.record(
-                "service:sharing", "bucket.session_registered", f"bucket:{bucket_id}", "done"
-            )
-            return await _sight_changed(transaction, terms.case_ids)
+            (recipient,) = await transaction.users_called([terms.recipient_id], [])
+            if contact_version and recipient.contact_version != contact_version:
+                raise Expired("the code was sent to a contact that has changed since: ask for another")
+            if await transaction.register_session(bucket_id, session):
+                await transaction.record(
+                    "service:sharing", "bucket.session_registered", f"bucket:{bucket_id}", "done"
+                )
+                revision = await _sight_changed(transaction, terms.case_ids)
+            else:
+                revision = await transaction.revision()
+        return revision, recipient.login, terms.case_ids
 
     async def describe_cases(self, case_ids: Sequence[CaseId]) -> list[DescribedCase]:
         """What a share and its mail need of cases, in the order asked; unknown ones are left out."""

@@ -28,6 +28,7 @@ from services.access.granting import Buckets
 from services.access.linking import Linking
 from services.access.linting import Linting
 from services.access.moves import Moves
+from services.access.preparing import Preparing
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.usecases import CaseIndex, Questions
@@ -88,6 +89,7 @@ async def build(
         Explaining(database),
         Linking(database, new_id),
         Linting(database),
+        Preparing(questions, users, buckets),
         revisions,
         settings.text_countries,
     )

@@ -1,6 +1,6 @@
 """The services that sharing asks: access, which alone decides and keeps sight; notify, which sends texts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import grpc
@@ -9,7 +9,7 @@ from kernel.ids import CaseId, FacilityId, UserId
 from kernel.language import Language
 from kernel.reach import Reach
 from plumbing import answers, permitted
-from services.sharing.domain import Change, Owner, Rights, Share, Sight, User
+from services.sharing.domain import Change, Owner, Prospect, Rights, Share, Sight, User
 from services.sharing.otp import Redeemed
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -33,16 +33,15 @@ class AccessClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
 
+    async def prepare_grant(self, case_ids: Sequence[CaseId], logins: Sequence[str]) -> Prospect:
+        request = pb.PrepareGrantRequest(case_ids=map(str, case_ids), logins=logins)
+        answer = await self._access.PrepareGrant(request)
+        sights = _sights(answer.decisions, len(case_ids))
+        return Prospect(sights, answer.may_share, _owners(answer.cases), _users(answer.users))
+
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]:
         answer = await self._access.CheckMany(pb.CheckManyRequest(case_ids=map(str, case_ids)))
-        return [
-            Sight(
-                decision.allowed,
-                pb.PATH_PRIVILEGE in decision.paths,
-                FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
-            )
-            for decision in answers.as_many(answer.decisions, len(case_ids))
-        ]
+        return _sights(answer.decisions, len(case_ids))
 
     async def reach(self, permission: str) -> Reach:
         return await permitted.reach(self._access, permission)
@@ -78,40 +77,61 @@ class AccessClient:
         request = pb.ExtendBucketRequest(change=_change(change))
         return (await self._access.ExtendBucket(request)).revision
 
-    async def register(self, redeemed: Redeemed) -> None:
+    async def register(self, redeemed: Redeemed) -> Collection[CaseId] | None:
         request = pb.RegisterSessionRequest(
             bucket_id=str(redeemed.bucket_id),
             session=redeemed.session,
             contact_version=redeemed.contact_version,
         )
-        await self._access.RegisterSession(request)
+        answer = await self._access.RegisterSession(request)
+        if not answer.HasField("shown"):
+            return None
+        return [CaseId(UUID(each)) for each in answer.shown.case_ids]
 
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
-        answer = await self._access.DescribeUsers(pb.DescribeUsersRequest(logins=logins))
-        return {
-            user.login: User(
-                id=UserId(UUID(user.user_id)),
-                login=user.login,
-                name=user.name,
-                active=user.active,
-                language=LANGUAGES.get(user.language, Language.EN),
-                email=user.email,
-                mobile_number=user.mobile_number,
-                # An access of the version before tells none: nobody's contact has changed for it.
-                contact_version=user.contact_version or 1,
-            )
-            for user in answer.users
-        }
+        return _users((await self._access.DescribeUsers(pb.DescribeUsersRequest(logins=logins))).users)
 
     async def is_deleted(self, case_id: CaseId) -> bool:
         return (await self._access.CheckDeletion(pb.CheckDeletionRequest(case_id=str(case_id)))).begun
 
     async def owners(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Owner]:
         answer = await self._access.DescribeCases(pb.DescribeCasesRequest(case_ids=map(str, case_ids)))
-        return {
-            CaseId(UUID(case.case_id)): Owner(FacilityId(UUID(case.facility_id)), case.time_zone)
-            for case in answer.cases
-        }
+        return _owners(answer.cases)
+
+
+def _sights(decisions: Sequence[pb.Decision], asked: int) -> Sequence[Sight]:
+    return [
+        Sight(
+            decision.allowed,
+            pb.PATH_PRIVILEGE in decision.paths,
+            FacilityId(UUID(decision.facility_id)) if decision.facility_id else None,
+        )
+        for decision in answers.as_many(decisions, asked)
+    ]
+
+
+def _owners(cases: Iterable[pb.CaseSummary]) -> Mapping[CaseId, Owner]:
+    return {
+        CaseId(UUID(each.case_id)): Owner(FacilityId(UUID(each.facility_id)), each.time_zone)
+        for each in cases
+    }
+
+
+def _users(users: Iterable[pb.User]) -> Mapping[str, User]:
+    return {
+        user.login: User(
+            id=UserId(UUID(user.user_id)),
+            login=user.login,
+            name=user.name,
+            active=user.active,
+            language=LANGUAGES.get(user.language, Language.EN),
+            email=user.email,
+            mobile_number=user.mobile_number,
+            # An access of the version before tells none: nobody's contact has changed for it.
+            contact_version=user.contact_version or 1,
+        )
+        for user in users
+    }
 
 
 def _change(change: Change) -> pb.ChangeBucketsRequest.Change:

@@ -7,7 +7,7 @@ number of tries at once, gives nobody a sixth (A41).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -27,13 +27,14 @@ from kernel.errors import (
     lacks,
 )
 from kernel.events import ShareBlocked
-from kernel.ids import BucketId, NewId
+from kernel.ids import BucketId, CaseId, NewId
 from kernel.language import Language
 from kernel.reach import Reach
 from services.sharing import usecases
 from services.sharing.domain import (
     CASES_FACILITY,
     Act,
+    ActiveUser,
     Bucket,
     Received,
     Share,
@@ -78,8 +79,10 @@ class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows them."""
 
     async def reach(self, permission: str) -> Reach: ...
-    async def register(self, redeemed: Redeemed) -> None:
-        """Lets a bucket give sight in a login session of its recipient (A57).
+    async def register(self, redeemed: Redeemed) -> Collection[CaseId] | None:
+        """Lets a bucket give sight in a login session of its recipient (A57); answers which cases they see.
+
+        None: it does not say.
 
         Raises Expired if the code went to a contact that has changed since.
         """
@@ -195,12 +198,21 @@ class Codes:
             refusal = None
             if await self._count_try(actor, redeemed, guess):
                 refusal = await self._judge(actor, redeemed, guess)
+            shown = None
             if refusal is None:
-                refusal = await self._register(actor, redeemed)
+                refusal, shown = await self._register(actor, redeemed)
         if refusal is not None:
             raise refusal
+        return await self._open(user, redeemed, shown)
+
+    async def _open(self, user: ActiveUser, redeemed: Redeemed, shown: Collection[CaseId] | None) -> Received:
+        """What access has accepted, and shows."""
         async with self._database.transaction() as transaction:
-            received = await transaction.received_bucket(bucket_id, user, session)
+            await transaction.accept_session(redeemed)
+            received = await transaction.received_bucket(redeemed.bucket_id, user, redeemed.session)
+            if received is not None and shown is not None:
+                seen = received if received.withheld else received.with_cases(shown)
+                return await open_bucket(transaction, seen)
         if received is None:
             raise no_bucket()
         (received,) = await as_seen(self._access, [received])
@@ -269,21 +281,21 @@ class Codes:
             await self._telling.tell([blocked])
         return Denied("the code is wrong, and the fifth in succession: the share is blocked", field="code")
 
-    async def _register(self, actor: str, redeemed: Redeemed) -> ReadroomError | None:
+    async def _register(
+        self, actor: str, redeemed: Redeemed
+    ) -> tuple[ReadroomError | None, Collection[CaseId] | None]:
+        """Why access does not take the session, and which cases it shows in it, as far as it says."""
         try:
-            await self._access.register(redeemed)
+            return None, await self._access.register(redeemed)
         except NotFound:  # it has ended meanwhile
-            pass
+            return None, None
         except Expired:  # the contact has changed meanwhile
             async with self._database.transaction() as transaction:
                 await transaction.forget_session(redeemed)
                 await transaction.record(actor, "code.outdated", f"bucket:{redeemed.bucket_id}", "refused")
-            return _outdated()
+            return _outdated(), None
         except Unavailable as error:
             raise Unavailable("the code was right, but the share does not open yet: try again") from error
-        async with self._database.transaction() as transaction:
-            await transaction.accept_session(redeemed)
-        return None
 
     # Unblocking
 

@@ -6,7 +6,7 @@ import hmac
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -240,6 +240,23 @@ class Owner:
 
     facility_id: FacilityId
     time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What access says of a share before it is saved.
+
+    Attributes:
+        sights: of the cases, in the order asked; the rest is told only of cases that are all seen.
+        may_share: whether the acting user holds `share.create` at the facility of the cases.
+        owners: of the cases that there are.
+        users: those that there are, by login.
+    """
+
+    sights: Sequence[Sight]
+    may_share: bool
+    owners: Mapping[CaseId, Owner]
+    users: Mapping[str, User]
 
 
 # Shares

@@ -145,8 +145,7 @@ class Shares:
         check_cases(case_ids)
         check_logins(logins, self._max_recipients, at_least=0)
         async with self._database.audited(actor, "share.prepared", f"case:{case_ids[0]}"):
-            way = await self._way(actor, case_ids)
-            users = await self._access.users(logins) if logins else {}
+            way, users = await self._way(actor, case_ids, logins)
             recipients = [check_recipient(Recipient(each), users.get(each.lower()), actor) for each in logins]
             async with self._database.transaction() as transaction:
                 preferences = await transaction.preferences(actor)
@@ -169,12 +168,12 @@ class Shares:
         check(wanted, self._max_recipients)
         share_id = ShareId(self._new_id())
         async with self._database.audited(actor, "share.created", f"share:{share_id}"):
-            way = await self._way(actor, wanted.case_ids)
+            named = [each.login for each in wanted.recipients]
+            way, users = await self._way(actor, wanted.case_ids, named)
             if wanted.allow_further_sharing and not way.policy.further_sharing_allowed:
                 raise Invalid(
                     "`allow_further_sharing` is not allowed at this facility", field="allow_further_sharing"
                 )
-            users = await self._access.users([actor, *(each.login for each in wanted.recipients)])
             await self._check_numbers(actor, wanted.recipients, users)
             share = await self._save_pending(actor, share_id, wanted, way, users)
             revision = await self._granted(share)
@@ -192,21 +191,20 @@ class Shares:
                 raise no_share()
         return await self.share(actor, replace(wanted, case_ids=earlier.case_ids))
 
-    async def _way(self, actor: str, case_ids: Sequence[CaseId]) -> Way:
-        """How the actor may share these cases; access decides once more when it grants."""
-        sights = await self._access.check_many(case_ids)
-        if not all(sight.allowed for sight in sights):
+    async def _way(
+        self, actor: str, case_ids: Sequence[CaseId], logins: Sequence[str]
+    ) -> tuple[Way, Mapping[str, User]]:
+        """How the actor may share these cases, and who they and those named are; access decides once more
+        when it grants."""
+        prospect = await self._access.prepare_grant(case_ids, [actor, *logins])
+        if not all(sight.allowed for sight in prospect.sights):
             raise no_case()
-        facility_id, *others = {sight.facility_id for sight in sights}
+        facility_id, *others = {sight.facility_id for sight in prospect.sights}
         if others or facility_id is None:
             raise Invalid("`case_ids` names cases of more than one facility", field="case_ids")
-        owners = await self._access.owners(case_ids)
-        if len(owners) < len(case_ids):
+        if len(prospect.owners) < len(case_ids):
             raise no_case()
-        may_share = False
-        with suppress(NotFound):  # they hold nothing at the facility of a case that they see
-            may_share = await self._access.holds(SHARE_CREATE, facility_id)
-        by_privilege = may_share and all(sight.by_privilege for sight in sights)
+        by_privilege = prospect.may_share and all(sight.by_privilege for sight in prospect.sights)
         async with self._database.transaction() as transaction:
             policy = await transaction.policy(facility_id)
             parent = None
@@ -214,7 +212,7 @@ class Shares:
                 parent = most_allowing(await transaction.to_share_on(actor, case_ids, MAX_PARENTS))
         if not by_privilege and not (parent and policy.further_sharing_allowed):
             raise lacks(SHARE_CREATE, at=CASES_FACILITY)
-        return Way(facility_id, owners[case_ids[0]].time_zone, policy, parent)
+        return Way(facility_id, prospect.owners[case_ids[0]].time_zone, policy, parent), prospect.users
 
     async def _check_numbers(
         self, actor: str, recipients: Sequence[Recipient], users: Mapping[str, User]

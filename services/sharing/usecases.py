@@ -25,6 +25,7 @@ from services.sharing.domain import (
     Bucket,
     Change,
     Owner,
+    Prospect,
     Received,
     Share,
     Sight,
@@ -75,8 +76,9 @@ class Describing(Protocol):
 
 
 class Access(Owning, Describing, Protocol):
-    """The service access: the first five on behalf of the acting user."""
+    """The service access: but for `change` on behalf of the acting user."""
 
+    async def prepare_grant(self, case_ids: Sequence[CaseId], logins: Sequence[str]) -> Prospect: ...
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
     async def reach(self, permission: str) -> Reach: ...
     async def holds(self, permission: str, facility_id: FacilityId) -> bool:

@@ -27,6 +27,7 @@ from plumbing.tokens import Verifier, mint
 from services.access import api
 from services.access.caseindex import NOT_READ, Projection, Reading, Signed
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
+from services.access.preparing import Preparing
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
 from services.access.status import ReadingState
@@ -184,6 +185,7 @@ async def _answer(
 
 BUCKET_ID = str(UUID(int=2))
 ASKED_THROUGH = {
+    "PrepareGrant": "sharing",
     "GrantBuckets": "sharing",
     "ExtendBucket": "sharing",
     "BeginDelete": "ingest",
@@ -244,6 +246,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         grant = pb.GrantBucketsRequest.Grant(
             bucket_id=BUCKET_ID, recipient_login=GUEST.login, two_factor=True
         )
+        yield "PrepareGrant", pb.PrepareGrantRequest(case_ids=[case_id], logins=[GUEST.login])
         yield "GrantBuckets", pb.GrantBucketsRequest(case_ids=[case_id], grants=[grant])
         extended = pb.ChangeBucketsRequest.Change(bucket_id=BUCKET_ID, version=2, open=True)
         yield "ExtendBucket", pb.ExtendBucketRequest(change=extended)
@@ -318,6 +321,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         access.explaining,
         access.linking,
         access.linting,
+        Preparing(access.questions, access.users, access.buckets),
         revisions,
         DEFAULT,
     )

@@ -175,6 +175,12 @@ BAD: dict[str, tuple[str, Callable[["AccessServiceAsyncStub", Scene], Any]]] = {
     ),
     "no bucket": ("bucket_id", lambda s, scene: s.ExtendBucket(pb.ExtendBucketRequest())),
     "nothing": ("case_ids", lambda s, scene: s.GrantBuckets(pb.GrantBucketsRequest())),
+    "nothing prepared": ("case_ids", lambda s, scene: s.PrepareGrant(pb.PrepareGrantRequest())),
+    "a prepared case": ("case_ids", lambda s, scene: s.PrepareGrant(pb.PrepareGrantRequest(case_ids=["x"]))),
+    "nobody prepared": (
+        "user_ids",
+        lambda s, scene: s.PrepareGrant(pb.PrepareGrantRequest(case_ids=[scene.case_id])),
+    ),
     "nobody": ("recipients", lambda s, scene: s.GrantBuckets(pb.GrantBucketsRequest(case_ids=[SOME]))),
     "no instant": ("ends_at", lambda s, scene: s.GrantBuckets(TOO_LATE)),
 }

@@ -223,7 +223,7 @@ CALLS = {
     # The version before asks DescribeCases whether a case is live: it may go with the next version.
     "reporting": CHECKS | methods("access", "CheckDeletion", "DescribeCases"),
     "sharing": CHECKS
-    | methods("access", "CheckDeletion", "ExtendBucket")
+    | methods("access", "CheckDeletion", "ExtendBucket", "PrepareGrant")
     | methods("access", "GrantBuckets", "ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases")
     | methods("notify", "CheckNumbers", "SendText"),
     "notify": CHECKS

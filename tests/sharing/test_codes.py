@@ -9,13 +9,16 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Expired, Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.events import ShareBlocked, ShareOpened
-from kernel.ids import BucketId
+from kernel.ids import BucketId, CaseId
 from kernel.language import Language
 from kernel.reach import Reach
+from plumbing.db import Database
 from services.sharing import events
 from services.sharing.domain import Change, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
+from services.sharing.store import SharingTransaction
 from services.sharing.usecases import active_user
+from tests.sharing.test_codes_hostile import Cut
 from tests.sharing.two_factor import (
     INSTANT,
     NORTH,
@@ -65,6 +68,32 @@ async def test_the_code_that_came_by_text_opens_the_bucket_in_this_login_session
     assert [(mine.login, "code.sent", "done"), (mine.login, "code.redeemed", "done")] == await world.audited(
         mine
     )
+
+
+async def test_to_redeem_asks_access_who_acts_and_tells_it_of_the_session_and_no_more(url: str) -> None:
+    """Who acts is asked before a try is counted; what they see comes back when it is registered."""
+    cuts: list[Cut] = []
+
+    def counting(database: Database[SharingTransaction]) -> Cut:
+        cuts.append(Cut(database))
+        return cuts[0]
+
+    async with a_world(url, cut=counting) as world:
+        mine = await world.bucket()
+        code = await mine.send()
+        (shared,) = await world.query(
+            "select case_id from share_cases join buckets using (share_id) where bucket_id = $1",
+            mine.bucket_id,
+        )
+        world.access.shown = [CaseId(shared["case_id"])]
+        world.access.asked, cuts[0].opened = [], 0
+
+        received = await mine.redeem(code)
+
+        assert ["users", "register"] == world.access.asked
+        assert 3 == cuts[0].opened
+        assert (False, (shared["case_id"],)) == (received.withheld, received.share.case_ids)
+        assert received.bucket.opened_at
 
 
 @pytest.mark.proves("A57", part="in each login session")

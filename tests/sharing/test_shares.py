@@ -36,6 +36,18 @@ CREATED, REVOKED = ShareCreated.subject, ShareRevoked.subject
 # Sharing
 
 
+async def test_a_share_asks_access_twice_and_to_prepare_one_once(sharing: Sharing) -> None:
+    case_id = await sharing.world.case()
+    act("vos")
+    sharing.access.asked = []
+    await sharing.shares.prepare_share("vos", [case_id], ["rita"])
+    assert ["prepare_grant"] == sharing.access.asked
+
+    sharing.access.asked = []
+    await sharing.share("vos", [case_id], "rita", "rob")
+    assert ["prepare_grant", "grant"] == sharing.access.asked
+
+
 @pytest.mark.proves("SHR-1", part="studies, recipients, parameters, confirmation")
 @pytest.mark.proves("A40")
 @pytest.mark.proves("SHR-29", part="what is shared is on the worklist")

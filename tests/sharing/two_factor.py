@@ -51,8 +51,10 @@ class Access:
     permits: dict[str, Reach] = field(default_factory=dict)
     registered: list[tuple[BucketId, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     failing: ReadroomError | None = None
     owner: FacilityId = NORTH
+    shown: Collection[CaseId] | None = None
     before_registering: Callable[[], None] | None = None
 
     async def is_deleted(self, case_id: CaseId) -> bool:
@@ -65,18 +67,22 @@ class Access:
         return self.permits.get(permission, NOWHERE)
 
     async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]:
+        self.asked.append("check_many")
         return [Sight(allowed=True, by_privilege=False, facility_id=NORTH) for _ in case_ids]
 
     async def users(self, logins: Collection[str]) -> Mapping[str, User]:
+        self.asked.append("users")
         return {login: self.people[login] for login in logins if login in self.people}
 
-    async def register(self, redeemed: Redeemed) -> None:
+    async def register(self, redeemed: Redeemed) -> Collection[CaseId] | None:
+        self.asked.append("register")
         self._may_fail()
         if self.before_registering:
             self.before_registering()
         if redeemed.contact_version not in {each.contact_version for each in self.people.values()}:
             raise Expired("the code was sent to a contact that has changed since: ask for another")
         self.registered.append((redeemed.bucket_id, redeemed.session))
+        return self.shown
 
     def move(self, login: str) -> None:
         """The user has another number from now on."""

@@ -2600,6 +2600,76 @@ class SetPriorityResponse(_message.Message):
 Global___SetPriorityResponse: _TypeAlias = SetPriorityResponse  # noqa: Y015
 
 @_typing.final
+class PrepareGrantRequest(_message.Message):
+    """PrepareGrantRequest names the cases of a share, and people."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_IDS_FIELD_NUMBER: _builtins.int
+    LOGINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 UUIDs."""
+
+    @_builtins.property
+    def logins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100 logins, without regard to case."""
+
+    def __init__(
+        self,
+        *,
+        case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        logins: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ids", b"case_ids", "logins", b"logins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareGrantRequest: _TypeAlias = PrepareGrantRequest  # noqa: Y015
+
+@_typing.final
+class PrepareGrantResponse(_message.Message):
+    """PrepareGrantResponse is what a share is judged by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    MAY_SHARE_FIELD_NUMBER: _builtins.int
+    CASES_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    may_share: _builtins.bool
+    """Whether the acting user holds `share.create` at the facility of the cases."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """One decision for each case, in the order asked."""
+
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaseSummary]:
+        """The cases that there are, as DescribeCases answers them."""
+
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
+        """The users that there are, as DescribeUsers answers them, without their privileges."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+        may_share: _builtins.bool = ...,
+        cases: _abc.Iterable[Global___CaseSummary] | None = ...,
+        users: _abc.Iterable[Global___User] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "decisions", b"decisions", "may_share", b"may_share", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareGrantResponse: _TypeAlias = PrepareGrantResponse  # noqa: Y015
+
+@_typing.final
 class GrantBucketsRequest(_message.Message):
     """GrantBucketsRequest carries one share."""
 
@@ -2869,17 +2939,47 @@ class RegisterSessionResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Shown(_message.Message):
+        """Shown is what of a bucket its recipient sees."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CASE_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """UUIDs of its cases."""
+
+        def __init__(
+            self,
+            *,
+            case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ids", b"case_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REVISION_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
     revision: _builtins.str
     """Revision of sight after the write."""
+    @_builtins.property
+    def shown(self) -> Global___RegisterSessionResponse.Shown:
+        """What the recipient sees in this login session now; absent if they are no active user, and from an access of the
+        version before.
+        """
+
     def __init__(
         self,
         *,
         revision: _builtins.str = ...,
+        shown: Global___RegisterSessionResponse.Shown | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shown", b"shown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "shown", b"shown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -165,6 +165,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.FromString,
                 _registered_method=True)
+        self.PrepareGrant = channel.unary_unary(
+                '/wire.access.v1.AccessService/PrepareGrant',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantResponse.FromString,
+                _registered_method=True)
         self.GrantBuckets = channel.unary_unary(
                 '/wire.access.v1.AccessService/GrantBuckets',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.GrantBucketsRequest.SerializeToString,
@@ -449,6 +454,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PrepareGrant(self, request, context):
+        """PrepareGrant answers at once what sharing has to know before it saves a share: whether the acting user sees
+        the cases, whether they hold `share.create` at their facility, where the cases are, and who is named. Unless
+        all cases are seen, and are at one facility, it answers the decisions and nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GrantBuckets(self, request, context):
         """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
         acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -693,6 +707,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.SetPriority,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.SerializeToString,
+            ),
+            'PrepareGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareGrant,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantResponse.SerializeToString,
             ),
             'GrantBuckets': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantBuckets,
@@ -1463,6 +1482,33 @@ class AccessService:
             '/wire.access.v1.AccessService/SetPriority',
             wire_dot_access_dot_v1_dot_access__pb2.SetPriorityRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.SetPriorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/PrepareGrant',
+            wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.PrepareGrantResponse.FromString,
             options,
             channel_credentials,
             insecure,

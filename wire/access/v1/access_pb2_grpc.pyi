@@ -141,6 +141,11 @@ class AccessServiceStub:
     """
     SetPriority: _grpc.UnaryUnaryMultiCallable[_access_pb2.SetPriorityRequest, _access_pb2.SetPriorityResponse]
     """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
+    PrepareGrant: _grpc.UnaryUnaryMultiCallable[_access_pb2.PrepareGrantRequest, _access_pb2.PrepareGrantResponse]
+    """PrepareGrant answers at once what sharing has to know before it saves a share: whether the acting user sees
+    the cases, whether they hold `share.create` at their facility, where the cases are, and who is named. Unless
+    all cases are seen, and are at one facility, it answers the decisions and nothing else.
+    """
     GrantBuckets: _grpc.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
     acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -309,6 +314,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     SetPriority: _aio.UnaryUnaryMultiCallable[_access_pb2.SetPriorityRequest, _access_pb2.SetPriorityResponse]  # type: ignore[assignment]
     """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
+    PrepareGrant: _aio.UnaryUnaryMultiCallable[_access_pb2.PrepareGrantRequest, _access_pb2.PrepareGrantResponse]  # type: ignore[assignment]
+    """PrepareGrant answers at once what sharing has to know before it saves a share: whether the acting user sees
+    the cases, whether they hold `share.create` at their facility, where the cases are, and who is named. Unless
+    all cases are seen, and are at one facility, it answers the decisions and nothing else.
+    """
     GrantBuckets: _aio.UnaryUnaryMultiCallable[_access_pb2.GrantBucketsRequest, _access_pb2.GrantBucketsResponse]  # type: ignore[assignment]
     """GrantBuckets opens the buckets of one share: all of them or none, and again with the same effect. The
     acting user must see images and reports of every case, either by their privilege and with `share.create`
@@ -630,6 +640,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.SetPriorityResponse, _abc.Awaitable[_access_pb2.SetPriorityResponse]]:
         """SetPriority says how soon a case is to be read (A75). Needs what Assign needs of the caller."""
+
+    @_abc_1.abstractmethod
+    def PrepareGrant(
+        self,
+        request: _access_pb2.PrepareGrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.PrepareGrantResponse, _abc.Awaitable[_access_pb2.PrepareGrantResponse]]:
+        """PrepareGrant answers at once what sharing has to know before it saves a share: whether the acting user sees
+        the cases, whether they hold `share.create` at their facility, where the cases are, and who is named. Unless
+        all cases are seen, and are at one facility, it answers the decisions and nothing else.
+        """
 
     @_abc_1.abstractmethod
     def GrantBuckets(
