@@ -142,6 +142,8 @@ async def all_agree(url: str, seed: int, count: int) -> None:
     assert min(truths.values()) > count * CASES / 10, "the filters say something of the cases"
 
 
+@pytest.mark.proves("ACC-14", part="every field and operator, in Check and in lists")
+@pytest.mark.proves("ACC-15", part="both evaluators agree")
 async def test_three_opinions_agree_on_random_filters_and_cases(fresh_database: Callable[[str], str]) -> None:
     await all_agree(fresh_database("access"), 1, FILTERS)
 

@@ -6,6 +6,7 @@ from tests.access.filter.fuzzing import CORPUS, seeds
 from tests.access.filter.hostile import check
 
 
+@pytest.mark.proves("SEC-13", part="fuzzed")
 @pytest.mark.parametrize("data", [path.read_bytes() for path in sorted(CORPUS.iterdir())])
 def test_what_the_fuzzer_found_breaks_nothing_any_more(data: bytes) -> None:
     check(data)
