@@ -9,22 +9,28 @@ from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.pages import every
-from readroom.show import Column, Output, clock, instant
-from readroom.words import LEVELS, OBSTACLES, PATHS, REASONS_OF_SIGHT, ROLES
+from readroom.show import NO, YES, Column, Output, clock, instant
+from readroom.words import HISTORICAL, LEVELS, OBSTACLES, PARTS, PATHS, REASONS_OF_SIGHT, ROLES, TRUTHS
 from wire.access.v1.access_pb2 import (
+    HISTORICAL_UNSPECIFIED,
     LEVEL_UNSPECIFIED,
     PATH_FOLDER,
     PATH_GRANT,
+    PATH_HISTORICAL,
     PATH_PRIVILEGE,
     PATH_SHARE,
+    TRUTH_FALSE,
+    TRUTH_TRUE,
+    TRUTH_UNKNOWN,
+    ExplainedClause,
     ExplainedFacility,
+    ExplainedFilter,
     ExplainedPath,
     ExplainListRequest,
     ExplainRequest,
     Explanation,
 )
 
-YES, NO = "✓", "✗"
 _MARGIN = max(len(word) for word in PATHS.sayable) + 2
 
 _HIDDEN_BECAUSE = {
@@ -78,6 +84,8 @@ def lines(told: Explanation) -> Iterator[str]:
     for path in told.paths:
         mark = YES if path.reason == ExplainedPath.REASON_OPEN else NO
         yield _line(mark, PATHS.word(path.path), _why(told, path))
+        if path.path == PATH_PRIVILEGE and told.HasField("filter"):
+            yield from _filter(told.filter)
     if told.decision.allowed:
         for what, is_shown, permission, is_held in (
             ("images", told.decision.images, "study.view_images", told.holds_view_images),
@@ -117,6 +125,53 @@ def _privilege(told: Explanation, path: ExplainedPath) -> str:
     return said if now == LEVELS.word(privilege.level) else f"{said}: now {now}"
 
 
+def _filter(told: ExplainedFilter) -> Iterator[str]:
+    """The clauses of a filter, each with its truth, the value of the case and what nearly showed it."""
+    if told.broken:
+        yield _line(NO, "", "their filter no longer parses, so it hides everything: save another")
+        return
+    shows = bool(told.clauses) and told.clauses[0].truth == TRUTH_TRUE
+    yield _line(_MARKS[shows], "", f"their filter {'shows' if shows else 'hides'} the case")
+    for clause in told.clauses:
+        indent = "  " * clause.depth
+        yield _line(" ", "", f"{indent}{_MARK.get(clause.truth, '?')} {_clause(clause, told.values_shown)}")
+        for near in clause.near_misses:
+            yield _line(" ", "", f"{indent}  it would be visible with {near}")
+    if told.clauses_left_out:
+        yield _line(" ", "", f"and {told.clauses_left_out} clauses more")
+
+
+def _clause(clause: ExplainedClause, values_shown: bool) -> str:
+    said = _JOINED.get(clause.part, clause.text)
+    if clause.part != ExplainedClause.PART_PREDICATE:
+        return said
+    if clause.values:
+        more = f" and {clause.values_left_out} more" if clause.values_left_out else ""
+        return f"{said}: {', '.join(clause.values)}{more}"
+    if clause.truth == TRUTH_UNKNOWN:
+        return f"{said}: unknown, because the case does not have it"
+    return f"{said}: the case has none" if values_shown else said
+
+
+_MARKS = {True: YES, False: NO}
+_MARK: dict[int, str] = {TRUTH_TRUE: YES, TRUTH_FALSE: NO, TRUTH_UNKNOWN: "?"}
+_JOINED: dict[int, str] = {
+    ExplainedClause.PART_ALL: "all of",
+    ExplainedClause.PART_ANY: "any of",
+    ExplainedClause.PART_NOT: "not",
+}
+
+
+def _historical(told: Explanation, path: ExplainedPath) -> str:
+    if path.reason == ExplainedPath.REASON_OPEN:
+        return "another study of the patient passes their filter, which opens this one, to view"
+    if not told.HasField("filter"):
+        return "they have no filter, so it opens nothing more"
+    if told.filter.historical == HISTORICAL_UNSPECIFIED:
+        return "their filter opens no other studies of a patient"
+    return "no study of the patient passes their filter that would open this one"
+
+
 def _grant(told: Explanation, path: ExplainedPath) -> str:
     if path.reason == ExplainedPath.REASON_OPEN:
         return "the case is granted to them, to view"
@@ -146,7 +201,13 @@ def _share(told: Explanation, path: ExplainedPath) -> str:
     }.get(path.reason, "no share to them holds it")
 
 
-_WHY = {PATH_PRIVILEGE: _privilege, PATH_GRANT: _grant, PATH_FOLDER: _folder, PATH_SHARE: _share}
+_WHY = {
+    PATH_PRIVILEGE: _privilege,
+    PATH_GRANT: _grant,
+    PATH_FOLDER: _folder,
+    PATH_SHARE: _share,
+    PATH_HISTORICAL: _historical,
+}
 
 
 def _shown_by(permission: str, is_shown: bool, is_held: bool) -> str:
@@ -177,6 +238,7 @@ def as_object(told: Explanation) -> Mapping[str, Any]:
             "role": ROLES.word(told.user.role),
             "role_ceiling": LEVELS.word(told.role_ceiling),
         },
+        "filter": _filter_object(told.filter) if told.HasField("filter") else None,
         "paths": [
             {
                 "path": PATHS.word(path.path),
@@ -190,6 +252,28 @@ def as_object(told: Explanation) -> Mapping[str, Any]:
             }
             for path in told.paths
         ],
+    }
+
+
+def _filter_object(told: ExplainedFilter) -> Mapping[str, Any]:
+    return {
+        "shows": bool(told.clauses) and told.clauses[0].truth == TRUTH_TRUE,
+        "broken": told.broken,
+        "historical": HISTORICAL.word(told.historical),
+        "values_shown": told.values_shown,
+        "clauses": [
+            {
+                "part": PARTS.word(clause.part),
+                "depth": clause.depth,
+                "truth": TRUTHS.word(clause.truth),
+                "text": clause.text or None,
+                "values": list(clause.values),
+                "values_left_out": clause.values_left_out,
+                "near_misses": list(clause.near_misses),
+            }
+            for clause in told.clauses
+        ],
+        "clauses_left_out": told.clauses_left_out,
     }
 
 

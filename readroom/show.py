@@ -10,6 +10,8 @@ import click
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.cells import cell_len
 
+YES, NO = "✓", "✗"
+
 T = TypeVar("T")
 
 Value = str | int | bool | datetime | None | list[str]

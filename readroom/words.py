@@ -4,14 +4,17 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from wire.access.v1.access_pb2 import (
+    ExplainedClause,
     ExplainedPath,
     Explanation,
+    Historical,
     Language,
     Level,
     Path,
     Priority,
     ReadType,
     Role,
+    Truth,
 )
 from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
 from wire.notify.v1.notify_pb2 import Notice
@@ -58,6 +61,9 @@ ROLES = Words(Role, "ROLE_")
 MODELS = Words(TransmissionModel, "TRANSMISSION_MODEL_")
 REASONS = Words(PlacementReason, "PLACEMENT_REASON_")
 HELD = Words(Held.Kind, "KIND_")
+HISTORICAL = Words(Historical, "HISTORICAL_", "off")
+TRUTHS = Words(Truth, "TRUTH_")
+PARTS = Words(ExplainedClause.Part, "PART_")
 PATHS = Words(Path, "PATH_")
 REASONS_OF_SIGHT = Words(ExplainedPath.Reason, "REASON_")
 OBSTACLES = Words(Explanation.Obstacle, "OBSTACLE_")

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from kernel.errors import Denied
-from kernel.ids import CaseId, FacilityId
+from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, Side
+from services.access.accessfilter import AccessFilter, Historical
 from services.access.domain import (
     BEING_DELETED,
     NO_SIGHT,
@@ -29,6 +31,8 @@ from services.access.domain import (
     decide,
     effective_privilege,
 )
+from services.access.filter.trace import Part, Values, named, trace
+from services.access.filter.writing import write
 
 
 class Obstacle(StrEnum):
@@ -47,6 +51,7 @@ class Reason(StrEnum):
     NONE = "none"  # nothing shows the case to them by this path
     ENDED = "ended"
     CLOSED = "closed"
+    FILTER = "filter"  # their privilege would open it, and their filter hides the case
     CODE = "code"  # open only in sessions in which they have redeemed its code (A57)
 
 
@@ -120,6 +125,79 @@ class ExplainedPath:
     may_write: bool = False
 
 
+# Filters
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedClause:
+    """One clause of a filter as it is told.
+
+    Attributes:
+        depth: how many clauses it lies within.
+        truth: None: unknown, because the case does not have what it asks.
+        text: of a predicate or a constant, as the filter writes it.
+        values: of the case; empty where it has none, or the asker does not see the case.
+        near: the same predicate changed a little, with each of which the filter would show the case.
+    """
+
+    part: Part
+    depth: int
+    truth: bool | None
+    text: str
+    values: Sequence[str]
+    near: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedFilter:
+    """The filter of the user, asked of the case.
+
+    Attributes:
+        is_broken: whether it no longer parses, and hides everything (A15); then there are no clauses.
+        historical: which other studies of a patient it opens (A71).
+        values_shown: whether the asker sees the case, and so its values (A73).
+        clauses: in the order of its text.
+    """
+
+    is_broken: bool
+    historical: Historical
+    values_shown: bool
+    clauses: Sequence[ExplainedClause]
+
+    @property
+    def shows(self) -> bool:
+        return bool(self.clauses) and self.clauses[0].truth is True
+
+    @classmethod
+    def of(
+        cls,
+        asked: AccessFilter,
+        values: Values,
+        now: datetime,
+        names: Mapping[UUID, str],
+        *,
+        values_shown: bool,
+    ) -> "ExplainedFilter":
+        """The filter with the values of the case, and today's names of users and facilities.
+
+        A near miss tells a value, so it is told with the values or not at all.
+        """
+        if asked.is_broken:
+            return cls(True, asked.historical, values_shown, ())
+        clauses = [
+            ExplainedClause(
+                each.part,
+                each.depth,
+                each.truth,
+                write(named(each.expression, names)) if each.part in (Part.PREDICATE, Part.CONSTANT) else "",
+                each.values if values_shown else (),
+                [write(named(other, names)) for other in each.misses] if values_shown else (),
+            )
+            for each in trace(asked.expression, asked.reader, values, now, names)
+        ]
+        return cls(False, asked.historical, values_shown, clauses)
+
+
 MOST_COUNTED = 10_000
 """Cases of a facility that are counted, the newest: enough to see what a filter does, in half a second."""
 
@@ -159,6 +237,7 @@ class Explanation:
     Attributes:
         decision: what Check answers them, in a session in which they have redeemed no code.
         privilege: as stored at the owning facility, and `effective` what their role makes of it.
+        filter: None if they have none.
         paths: every one, in the order of `Path`.
     """
 
@@ -170,6 +249,7 @@ class Explanation:
     privilege: Privilege
     effective: EffectivePrivilege
     holds: Mapping[Permission, bool]
+    filter: "ExplainedFilter | None"
     paths: Sequence[ExplainedPath]
 
     @property
@@ -189,34 +269,51 @@ def must_be_explained_to(asker: CompiledUser, user: CompiledUser) -> None:
         )
 
 
-def explain(
-    user: User,
-    compiled: CompiledUser,
-    case: ExplainedCase,
-    sighting: Sighting | None,
-    privilege: Privilege,
-    showings: Showings,
-    now: datetime,
-) -> Explanation:
-    """The trace of what one statement found, with what the same snapshot holds beside it.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one snapshot holds of a user and a case.
 
-    Args:
-        sighting: None if no path is open, or the case is being moved.
+    Attributes:
+        sighting: by which paths they see it, as Check has it; None: by none, or the case is being moved.
         privilege: as stored at the owning facility.
+        filter: None if they have none.
     """
+
+    user: User
+    compiled: CompiledUser
+    case: ExplainedCase
+    sighting: Sighting | None
+    privilege: Privilege
+    showings: Showings
+    filter: "ExplainedFilter | None"
+    now: datetime
+
+    @property
+    def is_privileged(self) -> bool:
+        """Whether their privilege alone would show the case."""
+        return self.case.facility.id in self.compiled.facilities
+
+    def is_open(self, path: Path) -> bool:
+        return self.sighting is not None and path in self.sighting.paths
+
+
+def explain(found: Evidence) -> Explanation:
+    """The trace of what was found."""
+    facility = found.case.facility
     return Explanation(
-        user=user,
-        case=case,
-        at=now,
-        obstacle=_obstacle(user, case),
-        decision=_decision(compiled, case.facility.id, sighting, now),
-        privilege=privilege,
-        effective=effective_privilege(privilege, user.role, case.facility.time_zone),
+        user=found.user,
+        case=found.case,
+        at=found.now,
+        obstacle=_obstacle(found.user, found.case),
+        decision=_decision(found),
+        privilege=found.privilege,
+        effective=effective_privilege(found.privilege, found.user.role, facility.time_zone),
         holds={
-            permission: compiled.holds(permission, case.facility.id)
+            permission: found.compiled.holds(permission, facility.id)
             for permission in (Permission.VIEW_IMAGES, Permission.VIEW_REPORT)
         },
-        paths=_paths(compiled, case.facility.id, sighting, showings, now),
+        filter=found.filter,
+        paths=_paths(found),
     )
 
 
@@ -229,85 +326,45 @@ def _obstacle(user: User, case: ExplainedCase) -> Obstacle | None:
     return next((obstacle for obstacle, is_so in hiding.items() if is_so), None)
 
 
-def _decision(
-    compiled: CompiledUser, facility_id: FacilityId, sighting: Sighting | None, now: datetime
-) -> Decision:
-    if sighting is None or not compiled.active:
+def _decision(found: Evidence) -> Decision:
+    sighting = found.sighting
+    if sighting is None or not found.compiled.active:
         return NO_SIGHT
     if sighting.being_deleted:
         return BEING_DELETED
-    return decide(compiled, facility_id, sighting.paths, now, may_write=sighting.may_write)
+    facility_id = found.case.facility.id
+    return decide(found.compiled, facility_id, sighting.paths, found.now, may_write=sighting.may_write)
 
 
-def _paths(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> list[ExplainedPath]:
-    if compiled.grantee is None:
+def _paths(found: Evidence) -> list[ExplainedPath]:
+    if found.compiled.grantee is None:
         return [ExplainedPath(path, Reason.ROLE) for path in Path]
-    return [tell(compiled, facility_id, sighting, showings, now) for tell in _TOLD.values()]
+    return [_TOLD[path](found) for path in Path]
 
 
-def _by_privilege(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> ExplainedPath:
-    passes = compiled.filter is None or (sighting is not None and Path.PRIVILEGE in sighting.paths)
-    is_open = facility_id in compiled.facilities and passes
-    return ExplainedPath(Path.PRIVILEGE, Reason.OPEN if is_open else Reason.NONE)
+def _by_privilege(found: Evidence) -> ExplainedPath:
+    if not found.is_privileged:
+        return ExplainedPath(Path.PRIVILEGE, Reason.NONE)
+    passes = found.filter is None or found.filter.shows
+    return ExplainedPath(Path.PRIVILEGE, Reason.OPEN if passes else Reason.FILTER)
 
 
-def _by_grant(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> ExplainedPath:
-    return ExplainedPath(Path.GRANT, Reason.OPEN if showings.is_granted else Reason.NONE)
+def _by_grant(found: Evidence) -> ExplainedPath:
+    return ExplainedPath(Path.GRANT, Reason.OPEN if found.showings.is_granted else Reason.NONE)
 
 
-def _by_folder(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> ExplainedPath:
-    reason = Reason.OPEN if showings.folders else Reason.NONE
-    return ExplainedPath(Path.FOLDER, reason, folders=showings.folders)
-
-
-def _by_historical(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> ExplainedPath:
-    is_open = sighting is not None and Path.HISTORICAL in sighting.paths
-    return ExplainedPath(Path.HISTORICAL, Reason.OPEN if is_open else Reason.NONE)
+def _by_folder(found: Evidence) -> ExplainedPath:
+    folders = found.showings.folders
+    return ExplainedPath(Path.FOLDER, Reason.OPEN if folders else Reason.NONE, folders=folders)
 
 
 _BEST_FIRST = (Reason.OPEN, Reason.CODE, Reason.CLOSED, Reason.ENDED)
 
 
-def _by_share(
-    compiled: CompiledUser,
-    facility_id: FacilityId,
-    sighting: Sighting | None,
-    showings: Showings,
-    now: datetime,
-) -> ExplainedPath:
+def _by_share(found: Evidence) -> ExplainedPath:
     """Of several shares the one that opens most; of those alike, the one that ends last."""
     for reason in _BEST_FIRST:
-        if alike := [each for each in showings.shares if each.reason(now) is reason]:
+        if alike := [each for each in found.showings.shares if each.reason(found.now) is reason]:
             ends = [each.ends_at for each in alike if each.ends_at is not None]
             return ExplainedPath(
                 Path.SHARE,
@@ -318,9 +375,12 @@ def _by_share(
     return ExplainedPath(Path.SHARE, Reason.NONE)
 
 
-_TOLD: Mapping[
-    Path, Callable[[CompiledUser, FacilityId, Sighting | None, Showings, datetime], ExplainedPath]
-] = {
+def _by_historical(found: Evidence) -> ExplainedPath:
+    is_open = found.is_open(Path.HISTORICAL)
+    return ExplainedPath(Path.HISTORICAL, Reason.OPEN if is_open else Reason.NONE)
+
+
+_TOLD: Mapping[Path, Callable[[Evidence], ExplainedPath]] = {
     Path.PRIVILEGE: _by_privilege,
     Path.GRANT: _by_grant,
     Path.FOLDER: _by_folder,

@@ -1,12 +1,12 @@
 """Explains to whoever administers a facility why somebody sees a case there, or does not."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
 from kernel.errors import lacks
 from kernel.ids import CaseId, FacilityId, UserId
-from services.access import administration
+from services.access import administration, filternames
 from services.access.administration import compiled
 from services.access.domain import (
     Answer,
@@ -22,17 +22,22 @@ from services.access.domain import (
 from services.access.explain import (
     MOST_COUNTED,
     Counted,
+    Evidence,
     ExplainedCase,
     ExplainedFacility,
+    ExplainedFilter,
     Explanation,
     Showings,
     explain,
     must_be_explained_to,
 )
+from services.access.filter.names import names
+from services.access.filter.trace import columns
+from services.access.filternames import directory_of
 from services.access.manager import Manager
 
 
-class Transaction(administration.Transaction, Protocol):
+class Transaction(filternames.Transaction, Protocol):
     """What access's store does within one transaction; `explainstore.py` says more."""
 
     async def in_one_snapshot(self) -> None: ...
@@ -44,6 +49,7 @@ class Transaction(administration.Transaction, Protocol):
         self, facility_ids: Collection[FacilityId] | None, after: tuple[str, UUID] | None, limit: int
     ) -> Sequence[Facility]: ...
     async def count_shown(self, user: CompiledUser, facility_id: FacilityId, most: int) -> Counted: ...
+    async def case_values(self, case_id: CaseId, columns: Sequence[str]) -> Mapping[str, object]: ...
     async def sighted(
         self, user: CompiledUser, case_ids: Sequence[CaseId]
     ) -> Answer[Sequence[Sighting | None]] | None: ...
@@ -68,13 +74,16 @@ class Explaining:
             case = await _administered(transaction, manager, case_id)
             user, their = await _explained(transaction, manager, user_id)
             return explain(
-                user,
-                their,
-                case,
-                await _sighting(transaction, their, case_id),
-                shown_privilege(await transaction.privilege(user_id, case.facility.id), asker.side),
-                await transaction.showings(user_id, case_id, manager.homes),
-                transaction.now,
+                Evidence(
+                    user,
+                    their,
+                    case,
+                    await _sighting(transaction, their, case_id),
+                    shown_privilege(await transaction.privilege(user_id, case.facility.id), asker.side),
+                    await transaction.showings(user_id, case_id, manager.homes),
+                    await _filter(transaction, manager, their, case_id),
+                    transaction.now,
+                )
             )
 
     async def explain_list(
@@ -115,6 +124,30 @@ async def _administered(transaction: Transaction, manager: Manager, case_id: Cas
     if case is None or await _sighting(transaction, manager.user, case_id) is None:
         raise no_case(case_id)
     raise lacks(Permission.ADMINISTER_ACCESS, at="the facility")
+
+
+async def _filter(
+    transaction: Transaction, manager: Manager, user: CompiledUser, case_id: CaseId
+) -> ExplainedFilter | None:
+    """The filter of a user, asked of a case whose values the manager is told if they see it."""
+    if user.filter is None:
+        return None
+    values = await transaction.case_values(case_id, columns(user.filter.expression, user.filter.reader))
+    asked = names(user.filter.expression)
+    ids = {each for each in values.values() if isinstance(each, UUID)}
+    known = await directory_of(
+        transaction,
+        manager,
+        asked._replace(user_ids=asked.user_ids | ids, facility_ids=asked.facility_ids | ids),
+    )
+    seen = await _sighting(transaction, manager.user, case_id)
+    return ExplainedFilter.of(
+        user.filter,
+        values,
+        transaction.now,
+        {**known.users, **known.facilities},
+        values_shown=seen is not None and not seen.being_deleted,
+    )
 
 
 async def _sighting(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Sighting | None:

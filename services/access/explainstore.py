@@ -1,6 +1,6 @@
 """What an explanation tells beside Check's answer: the case whoever sees it, and what shows it to a user."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from kernel.ids import CaseId, FacilityId, UserId
@@ -31,6 +31,14 @@ class ExplainStore(Transaction):
             return None
         facility = Facility(row["facility_id"], row["name"], row["time_zone"], row["version"])
         return ExplainedCase(case_id, facility, row["being_deleted"], row["being_moved"])
+
+    async def case_values(self, case_id: CaseId, columns: Sequence[str]) -> Mapping[str, object]:
+        """What a filter asks of a case, by column of the index; the columns are those of its fields."""
+        row = await self.connection.fetchrow(
+            f"select {', '.join(columns)} from cases where case_id = $1",  # noqa: S608
+            case_id,
+        )
+        return dict(row) if row else {}
 
     async def showings(
         self, user_id: UserId, case_id: CaseId, homes: Collection[FacilityId] | None

@@ -21,7 +21,15 @@ from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
 from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
-from services.access.explained import MAX_FOLDERS
+from services.access.explained import (
+    MAX_CLAUSE_CHARACTERS,
+    MAX_CLAUSES,
+    MAX_FOLDERS,
+    MAX_NEAR,
+    MAX_NEAR_CHARACTERS,
+    MAX_SHOWN_CHARACTERS,
+    MAX_VALUES,
+)
 from services.access.filter import grammar
 from services.access.filter.form import MAX_ENTRIES, MAX_FACILITIES
 from services.access.linting import MAX_CAUTIONS, SAMPLES
@@ -63,6 +71,9 @@ CHARACTERS = {
     "CaseSummary.time_zone": 64,
     "ConfirmedStudy.series_instance_uids": VALUE["UI"] // 4,
     "Decision.user_name": MAX_USER_NAME_CHARACTERS,
+    "ExplainedClause.text": MAX_CLAUSE_CHARACTERS,
+    "ExplainedClause.values": MAX_SHOWN_CHARACTERS,
+    "ExplainedClause.near_misses": MAX_NEAR_CHARACTERS,
     "ExplainedPath.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "Filter.expression": grammar.MAX_CHARACTERS_IN_ALL,
     "Filter.login": 32,
@@ -121,6 +132,9 @@ COUNTS = {
     "PrepareGrantResponse.users": MAX_DESCRIBED_USERS,
     "DescribeUsersResponse.users": MAX_DESCRIBED_USERS,
     "DescribeUsersResponse.privileges": 0,
+    "ExplainedClause.values": MAX_VALUES,
+    "ExplainedClause.near_misses": MAX_NEAR,
+    "ExplainedFilter.clauses": MAX_CLAUSES,
     "ExplainedPath.folder_names": MAX_FOLDERS,
     "FilterForm.referring_physicians": MAX_ENTRIES,
     "FilterForm.modalities": MAX_ENTRIES,

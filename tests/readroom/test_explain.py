@@ -9,23 +9,31 @@ import pytest
 from readroom.explain import as_object, lines
 from tests.readroom.conftest import Run
 from wire.access.v1.access_pb2 import (
+    HISTORICAL_EARLIER,
     LEVEL_DRAFT,
     LEVEL_REPORT,
     LEVEL_VIEW,
     PATH_FOLDER,
     PATH_GRANT,
+    PATH_HISTORICAL,
     PATH_PRIVILEGE,
     PATH_SHARE,
     ROLE_OPERATOR,
     ROLE_RADIOLOGIST,
     ROLE_RADIOLOGY_SUPPORT,
     ROLE_REFERRING_PHYSICIAN,
+    TRUTH_FALSE,
+    TRUTH_TRUE,
+    TRUTH_UNKNOWN,
     Decision,
+    ExplainedClause,
+    ExplainedFilter,
     ExplainedPath,
     Explanation,
     Level,
     Privilege,
     Role,
+    Truth,
     User,
 )
 
@@ -194,6 +202,81 @@ def test_who_sees_a_case_hears_which_permission_they_lack() -> None:
 
     assert images == "  ✗ images      they lack `study.view_images` there"
     assert reports == "  ✓ reports     they hold `report.view` there"
+
+
+def a_clause(
+    part: "ExplainedClause.Part.ValueType", depth: int, truth: "Truth.ValueType", text: str = "", **more: Any
+) -> ExplainedClause:
+    return ExplainedClause(part=part, depth=depth, truth=truth, text=text, **more)
+
+
+FALSE, TRUE = TRUTH_FALSE, TRUTH_TRUE
+ALL, PREDICATE = ExplainedClause.PART_ALL, ExplainedClause.PART_PREDICATE
+
+
+def test_the_clauses_of_a_filter_stand_below_the_privilege_that_it_narrows() -> None:
+    clauses = [
+        a_clause(ALL, 0, FALSE),
+        a_clause(
+            PREDICATE,
+            1,
+            TRUTH_FALSE,
+            "PatientAge < '18Y'",
+            values=["18Y"],
+            near_misses=["PatientAge <= '18Y'"],
+        ),
+        a_clause(PREDICATE, 1, TRUE, "ModalitiesInStudy = 'CT'", values=["CT", "PT"], values_left_out=2),
+        a_clause(PREDICATE, 1, TRUTH_UNKNOWN, "BodyPartsInStudy = 'CHEST'"),
+    ]
+    told = an_explanation(
+        path(PATH_PRIVILEGE, ExplainedPath.REASON_FILTER),
+        path(PATH_HISTORICAL),
+        role=ROLE_RADIOLOGIST,
+        privilege=a_privilege(LEVEL_VIEW, LEVEL_VIEW),
+        filter=ExplainedFilter(values_shown=True, clauses=clauses, historical=HISTORICAL_EARLIER),
+    )
+
+    _, *said = lines(told)
+
+    assert said == [
+        "  ✗ privilege   view at `Maple Street 44`",
+        "  ✗             their filter hides the case",
+        "                ✗ all of",
+        "                  ✗ PatientAge < '18Y': 18Y",
+        "                    it would be visible with PatientAge <= '18Y'",
+        "                  ✓ ModalitiesInStudy = 'CT': CT, PT and 2 more",
+        "                  ? BodyPartsInStudy = 'CHEST': unknown, because the case does not have it",
+        "  ✗ historical  no study of the patient passes their filter that would open this one",
+    ]
+    assert as_object(told)["filter"]["clauses"][1]["near_misses"] == ["PatientAge <= '18Y'"]
+
+
+def test_without_the_values_the_truth_is_told_alone() -> None:
+    told = an_explanation(
+        path(PATH_PRIVILEGE, ExplainedPath.REASON_FILTER),
+        role=ROLE_RADIOLOGIST,
+        privilege=a_privilege(LEVEL_VIEW, LEVEL_VIEW),
+        filter=ExplainedFilter(clauses=[a_clause(PREDICATE, 0, FALSE, "PatientSex = 'F'")]),
+    )
+
+    assert list(lines(told))[-1] == "                ✗ PatientSex = 'F'"
+
+
+def test_a_filter_that_no_longer_parses_and_one_that_opens_nothing_more_are_told() -> None:
+    broken = an_explanation(
+        path(PATH_PRIVILEGE, ExplainedPath.REASON_FILTER),
+        path(PATH_HISTORICAL),
+        role=ROLE_RADIOLOGIST,
+        privilege=a_privilege(LEVEL_VIEW, LEVEL_VIEW),
+        filter=ExplainedFilter(broken=True),
+    )
+
+    *_, by_filter, historical = lines(broken)
+
+    assert by_filter.endswith("their filter no longer parses, so it hides everything: save another")
+    assert historical.endswith("their filter opens no other studies of a patient")
+    *_, historical = lines(an_explanation(path(PATH_HISTORICAL), role=ROLE_RADIOLOGIST))
+    assert historical.endswith("they have no filter, so it opens nothing more")
 
 
 def test_a_case_that_nobody_has_is_not_found(admin: Run) -> None:

@@ -1,7 +1,7 @@
 """Why a filter shows a case or hides it: clause by clause, by the functions that decide (BEY-1). Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
@@ -17,8 +17,10 @@ from services.access.filter.tree import (
     Age,
     AgeUnit,
     And,
+    Bound,
     Constant,
     Expression,
+    Name,
     Not,
     Or,
     Predicate,
@@ -163,6 +165,17 @@ def _misses(
 ) -> Iterator[Predicate]:
     if shows(True) or shows(False):
         yield from (other for other in near(asked) if shows(holds(other, reader, values, now)))
+
+
+def named(expression: Expression, names: Mapping[UUID, str]) -> Expression:
+    """The same predicate with today's names of the users and facilities that it is bound to."""
+    if not isinstance(expression, Predicate):
+        return expression
+    literals = (
+        Name(names[each.id]) if isinstance(each, Bound) and each.id in names else each
+        for each in expression.literals
+    )
+    return replace(expression, literals=tuple(literals))
 
 
 # Values as people read them

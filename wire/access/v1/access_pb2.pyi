@@ -284,6 +284,34 @@ PRIORITY_STAT: Priority.ValueType  # 3
 """At once."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _Truth:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TruthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truth.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRUTH_UNSPECIFIED: _Truth.ValueType  # 0
+    """Never answered."""
+    TRUTH_UNKNOWN: _Truth.ValueType  # 1
+    """The case does not have what the clause asks. At the top it hides the case (A10)."""
+    TRUTH_FALSE: _Truth.ValueType  # 2
+    """It hides."""
+    TRUTH_TRUE: _Truth.ValueType  # 3
+    """It shows."""
+
+class Truth(_Truth, metaclass=_TruthEnumTypeWrapper):
+    """Truth is what a clause of a filter comes to."""
+
+TRUTH_UNSPECIFIED: Truth.ValueType  # 0
+"""Never answered."""
+TRUTH_UNKNOWN: Truth.ValueType  # 1
+"""The case does not have what the clause asks. At the top it hides the case (A10)."""
+TRUTH_FALSE: Truth.ValueType  # 2
+"""It hides."""
+TRUTH_TRUE: Truth.ValueType  # 3
+"""It shows."""
+Global___Truth: _TypeAlias = Truth  # noqa: Y015
+
 @_typing.final
 class PermissionGrant(_message.Message):
     """PermissionGrant is a switch on an account."""
@@ -3492,6 +3520,7 @@ class Explanation(_message.Message):
     HOLDS_VIEW_IMAGES_FIELD_NUMBER: _builtins.int
     HOLDS_REPORT_VIEW_FIELD_NUMBER: _builtins.int
     PATHS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     side: Global___Side.ValueType
     """Their side."""
     case_id: _builtins.str
@@ -3532,6 +3561,10 @@ class Explanation(_message.Message):
     def paths(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedPath]:
         """Every path, open or not, in the order of Path."""
 
+    @_builtins.property
+    def filter(self) -> Global___ExplainedFilter:
+        """Their filter, asked of the case; absent if they have none."""
+
     def __init__(
         self,
         *,
@@ -3549,14 +3582,146 @@ class Explanation(_message.Message):
         holds_view_images: _builtins.bool = ...,
         holds_report_view: _builtins.bool = ...,
         paths: _abc.Iterable[Global___ExplainedPath] | None = ...,
+        filter: Global___ExplainedFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "decision", b"decision", "privilege", b"privilege", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "decision", b"decision", "filter", b"filter", "privilege", b"privilege", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "case_id", b"case_id", "decision", b"decision", "facility_id", b"facility_id", "facility_name", b"facility_name", "holds_report_view", b"holds_report_view", "holds_view_images", b"holds_view_images", "obstacle", b"obstacle", "paths", b"paths", "privilege", b"privilege", "reverts_to", b"reverts_to", "role_ceiling", b"role_ceiling", "side", b"side", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "case_id", b"case_id", "decision", b"decision", "facility_id", b"facility_id", "facility_name", b"facility_name", "filter", b"filter", "holds_report_view", b"holds_report_view", "holds_view_images", b"holds_view_images", "obstacle", b"obstacle", "paths", b"paths", "privilege", b"privilege", "reverts_to", b"reverts_to", "role_ceiling", b"role_ceiling", "side", b"side", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ExplainedFilter(_message.Message):
+    """ExplainedFilter is the filter of a user, asked of one case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BROKEN_FIELD_NUMBER: _builtins.int
+    HISTORICAL_FIELD_NUMBER: _builtins.int
+    VALUES_SHOWN_FIELD_NUMBER: _builtins.int
+    CLAUSES_FIELD_NUMBER: _builtins.int
+    CLAUSES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    broken: _builtins.bool
+    """Whether it no longer parses and hides everything (A15); then there are no clauses."""
+    historical: Global___Historical.ValueType
+    """Which other studies of a patient it opens."""
+    values_shown: _builtins.bool
+    """Whether the asker sees the case, and so its values (A73)."""
+    clauses_left_out: _builtins.int
+    """Clauses that are left out."""
+    @_builtins.property
+    def clauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedClause]:
+        """In the order of its text; the first is the whole filter. At most 201: of a form and an expression a filter has
+        up to 200 each, and what is behind them is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        broken: _builtins.bool = ...,
+        historical: Global___Historical.ValueType = ...,
+        values_shown: _builtins.bool = ...,
+        clauses: _abc.Iterable[Global___ExplainedClause] | None = ...,
+        clauses_left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "clauses", b"clauses", "clauses_left_out", b"clauses_left_out", "historical", b"historical", "values_shown", b"values_shown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedFilter: _TypeAlias = ExplainedFilter  # noqa: Y015
+
+@_typing.final
+class ExplainedClause(_message.Message):
+    """ExplainedClause is one clause of a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Part:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ExplainedClause._Part.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PART_UNSPECIFIED: ExplainedClause._Part.ValueType  # 0
+        """Never answered."""
+        PART_ALL: ExplainedClause._Part.ValueType  # 1
+        """All of the clauses within it."""
+        PART_ANY: ExplainedClause._Part.ValueType  # 2
+        """Any of them."""
+        PART_NOT: ExplainedClause._Part.ValueType  # 3
+        """The contrary of the one within it."""
+        PART_PREDICATE: ExplainedClause._Part.ValueType  # 4
+        """One thing asked of one field."""
+        PART_CONSTANT: ExplainedClause._Part.ValueType  # 5
+        """`true` or `false`."""
+
+    class Part(_Part, metaclass=_PartEnumTypeWrapper):
+        """Part is what a clause is."""
+
+    PART_UNSPECIFIED: ExplainedClause.Part.ValueType  # 0
+    """Never answered."""
+    PART_ALL: ExplainedClause.Part.ValueType  # 1
+    """All of the clauses within it."""
+    PART_ANY: ExplainedClause.Part.ValueType  # 2
+    """Any of them."""
+    PART_NOT: ExplainedClause.Part.ValueType  # 3
+    """The contrary of the one within it."""
+    PART_PREDICATE: ExplainedClause.Part.ValueType  # 4
+    """One thing asked of one field."""
+    PART_CONSTANT: ExplainedClause.Part.ValueType  # 5
+    """`true` or `false`."""
+
+    PART_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    TRUTH_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    VALUES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    NEAR_MISSES_FIELD_NUMBER: _builtins.int
+    part: Global___ExplainedClause.Part.ValueType
+    """What it is."""
+    depth: _builtins.int
+    """How many clauses it lies within."""
+    truth: Global___Truth.ValueType
+    """What it comes to for this case."""
+    text: _builtins.str
+    """As the filter writes it, with today's names, cut to 500 characters; only of predicates and constants."""
+    values_left_out: _builtins.int
+    """Values that are left out."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of the case that it asks for, each cut to 128 characters, at most 8. Empty if the case has none, or if
+        the asker does not see the case.
+        """
+
+    @_builtins.property
+    def near_misses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same predicate changed a little; with each of these the filter would show the case. At most 2 of at most 300
+        characters; none if the asker does not see the case, for they tell its values.
+        """
+
+    def __init__(
+        self,
+        *,
+        part: Global___ExplainedClause.Part.ValueType = ...,
+        depth: _builtins.int = ...,
+        truth: Global___Truth.ValueType = ...,
+        text: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        values_left_out: _builtins.int = ...,
+        near_misses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "near_misses", b"near_misses", "part", b"part", "text", b"text", "truth", b"truth", "values", b"values", "values_left_out", b"values_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedClause: _TypeAlias = ExplainedClause  # noqa: Y015
 
 @_typing.final
 class ExplainedPath(_message.Message):
@@ -3584,6 +3749,8 @@ class ExplainedPath(_message.Message):
         """It is blocked, revoked, or not open yet."""
         REASON_CODE: ExplainedPath._Reason.ValueType  # 6
         """It is open only in sessions in which they have redeemed its code (A57)."""
+        REASON_FILTER: ExplainedPath._Reason.ValueType  # 7
+        """Their privilege would open it, and their filter hides the case."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Reason is why a path is open or not."""
@@ -3602,6 +3769,8 @@ class ExplainedPath(_message.Message):
     """It is blocked, revoked, or not open yet."""
     REASON_CODE: ExplainedPath.Reason.ValueType  # 6
     """It is open only in sessions in which they have redeemed its code (A57)."""
+    REASON_FILTER: ExplainedPath.Reason.ValueType  # 7
+    """Their privilege would open it, and their filter hides the case."""
 
     PATH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
