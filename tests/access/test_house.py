@@ -41,12 +41,8 @@ BEHIND_OWNED = {
     "bump_cases",
 }
 BEHIND_SIGHTED = {"save_buckets"}
-<<<<<<< HEAD
-BEHIND_ADMINISTERED = {"explained_case", "_NEWEST"}
+BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
 BEHIND_LISTED = {"page_of"}
-=======
-BEHIND_ADMINISTERED = {"explained_case", "case_values"}
->>>>>>> de6d079 (Explain the filter of a user clause by clause: its truth, the value of the case, and what nearly showed it)
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
 THE_PREDICATE = {"__init__", "_ask", "_HIDDEN"}
