@@ -27,14 +27,12 @@ from services.access.domain import (
     canonical_login,
     effective_privilege,
     must_be_active,
-    must_suit,
     no_user,
     possible_logins,
-    shown_privilege,
-    with_what_is_hidden,
 )
 from services.access.filterrules import must_suit_role
 from services.access.manager import Manager, UserSettings
+from services.access.privileges import must_suit, shown_privilege, with_what_is_hidden
 
 MAX_DESCRIBED_USERS = 100
 """What one DescribeUsers answers."""

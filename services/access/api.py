@@ -40,7 +40,7 @@ from services.access.buckets import Grant, Share
 from services.access.caseindex import Position, Priority
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
-from services.access.domain import Permission, Role, checked_privilege
+from services.access.domain import Permission, Role
 from services.access.explaining import Explaining
 from services.access.filtering import Filters, FilterSettings
 from services.access.folders import Folders, FolderSettings, Place
@@ -51,6 +51,7 @@ from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
 from services.access.preparing import Preparing
+from services.access.privileges import checked_privilege
 from services.access.revision import RevisionTokens
 from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb

@@ -4,13 +4,20 @@ facility's time zone. Until then what is derived of them is null, and filters hi
 It is harmless wherever it stops, and when several do it: the rows say what is still to be done.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from kernel.database import Database
 from kernel.ids import CaseId
 from services.access import patients
+from services.access.indexing import CaseIndex
 from services.access.patients import RecordId
-from services.access.usecases import CaseIndex, Database
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
 
 BATCH = 50
 """Cases between two looks at the lease; a case takes some 10 ms."""
@@ -31,7 +38,9 @@ OUTLIVED = timedelta(minutes=2)
 class Describing:
     """Goes through what is outdated. `next` begins anew when it has come to the end."""
 
-    def __init__(self, database: Database, index: CaseIndex, *, marked_at_once: int = MARKED_AT_ONCE) -> None:
+    def __init__(
+        self, database: Database[AccessTransaction], index: CaseIndex, *, marked_at_once: int = MARKED_AT_ONCE
+    ) -> None:
         self._database = database
         self._index = index
         self._marked_at_once = marked_at_once

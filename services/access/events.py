@@ -28,9 +28,9 @@ from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.domain import Facility
 from services.access.filtering import Filters
+from services.access.indexing import CaseIndex, Snapshots
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
-from services.access.usecases import CaseIndex, Snapshots
 
 SETTLE_EVERY_S = 2
 LOOK_EVERY_S = 3600

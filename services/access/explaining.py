@@ -17,7 +17,6 @@ from services.access.domain import (
     User,
     no_case,
     no_user,
-    shown_privilege,
 )
 from services.access.explain import (
     MOST_COUNTED,
@@ -35,6 +34,7 @@ from services.access.filter.names import names
 from services.access.filter.trace import columns
 from services.access.filternames import directory_of
 from services.access.manager import Manager
+from services.access.privileges import shown_privilege
 
 
 class Transaction(filternames.Transaction, Protocol):

@@ -25,13 +25,14 @@ from services.access.explaining import Explaining
 from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
+from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
 from services.access.moves import Moves
 from services.access.preparing import Preparing
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
-from services.access.usecases import CaseIndex, Questions
+from services.access.usecases import Questions
 
 NAME = "access"
 

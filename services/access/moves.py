@@ -24,7 +24,7 @@ from services.access import administration
 from services.access.administration import Administration
 from services.access.caseindex import Lock
 from services.access.domain import CompiledUser, Permission, no_case
-from services.access.usecases import Snapshots
+from services.access.indexing import Snapshots
 
 PATIENCE = timedelta(seconds=5)
 """After this we ask routing what became of a move; routing commits within some 10 ms."""

@@ -30,8 +30,8 @@ from services.access.domain import (
     Privilege,
     Role,
     User,
-    checked_privilege,
 )
+from services.access.privileges import checked_privilege
 from services.access.received import FIRST_PART, ReceivedPart, ReceivedStudy, StudyAttributes
 from tests.clocks import NOON
 

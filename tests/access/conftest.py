@@ -21,25 +21,19 @@ from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share, Standing
 from services.access.caseindex import Placement, Reading
 from services.access.deletion import Deletions
-from services.access.domain import (
-    Decision,
-    Facility,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-    checked_privilege,
-)
+from services.access.domain import Decision, Facility, Permission, PermissionGrant, Role, User
 from services.access.explaining import Explaining
 from services.access.filtering import Filters
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
+from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
 from services.access.moves import Moves
+from services.access.privileges import checked_privilege
 from services.access.received import ReceivedStudy
 from services.access.store import AccessTransaction
-from services.access.usecases import CaseIndex, Questions
+from services.access.usecases import Questions
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
 from tests.clocks import NOON, Clock

@@ -17,13 +17,12 @@ from services.access.domain import (
     Role,
     canonical_login,
     checked_name,
-    checked_privilege,
     compile_user,
     decide,
     effective_privilege,
     expiry_instant,
-    must_suit,
 )
+from services.access.privileges import checked_privilege, must_suit
 from tests.access.builders import PrivilegeCase, a_facility, a_user, privilege_cases
 
 NORTH = a_facility("North", "Europe/Amsterdam")

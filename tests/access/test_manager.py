@@ -28,12 +28,11 @@ from services.access.domain import (
     Privilege,
     Role,
     User,
-    checked_privilege,
     compile_user,
     effective_privilege,
-    must_suit,
 )
 from services.access.manager import Manager, UserSettings
+from services.access.privileges import checked_privilege, must_suit
 from tests.access.builders import a_user
 from tests.clocks import NOON
 

@@ -6,7 +6,8 @@ import pytest
 
 from kernel.errors import Conflict
 from kernel.reading import PrivilegeLevel
-from services.access.domain import Facility, Role, checked_privilege
+from services.access.domain import Facility, Role
+from services.access.privileges import checked_privilege
 from tests.access.conftest import ADMIN, Access
 from tests.access.test_administration import refused, save
 from tests.clocks import NOON

@@ -29,8 +29,8 @@ from plumbing.components import SERVICES
 from plumbing.db import Database
 from plumbing.healing import heal
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
+from services.access.indexing import CaseIndex
 from services.access.store import AccessTransaction
-from services.access.usecases import CaseIndex
 from services.ingest import events
 from services.ingest.clients import AccessClient
 from services.ingest.deletion import Deletions
