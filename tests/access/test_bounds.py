@@ -31,7 +31,7 @@ from services.access.explained import (
     MAX_VALUES,
 )
 from services.access.filter import grammar
-from services.access.filter.form import MAX_ENTRIES, MAX_FACILITIES
+from services.access.filter.form import MAX_ENTRIES
 from services.access.linting import MAX_CAUTIONS, SAMPLES
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
@@ -93,7 +93,7 @@ CHARACTERS = {
     "FilterFault.problem": 300,
     "FilterFault.repaired": grammar.MAX_CHARACTERS_IN_ALL,
     # Of facilities, and of the rest that is at most as long as an expression.
-    "LintResponse.form_expression": MAX_FACILITIES * 68 + grammar.MAX_CHARACTERS,
+    "LintResponse.form_expression": grammar.MAX_FACILITIES * 68 + grammar.MAX_CHARACTERS,
     # At most twenty values of a list are read, and each condition in some 150 characters more.
     "LintResponse.reading": grammar.MAX_CHARACTERS + 200 * 150,
     "Folder.changed_by": 32,
@@ -139,7 +139,7 @@ COUNTS = {
     "FilterForm.referring_physicians": MAX_ENTRIES,
     "FilterForm.modalities": MAX_ENTRIES,
     "FilterForm.description_words": MAX_ENTRIES,
-    "FilterForm.facility_ids": MAX_FACILITIES,
+    "FilterForm.facility_ids": grammar.MAX_FACILITIES,
     "LintResponse.cautions": MAX_CAUTIONS,
     "LintResponse.samples": SAMPLES,
     "Folder.member_user_ids": BY_REQUEST,

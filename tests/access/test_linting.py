@@ -21,7 +21,9 @@ from services.access.linting import MAX_COUNTED, SAMPLES, Counted, Draft, Linted
 from services.access.received import StudyAttributes
 from tests.access.builders import a_lock, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
+from tests.access.service import Service
 from tests.clocks import NOON
+from wire.access.v1 import access_pb2 as pb
 
 
 async def linted(
@@ -308,3 +310,30 @@ async def counted(access: Access, facilities: Sequence[Facility], limit: int) ->
         return await transaction.try_filter(
             Constant(True), anybody, [facility.id for facility in facilities], [], limit
         )
+
+
+@pytest.mark.proves("BEY-4", part="over the wire")
+async def test_over_the_wire_a_fault_has_its_place_and_a_filter_its_meaning(service: Service) -> None:
+    facility_id = await service.facility("North")
+    text = "Modality = 'CT' and\nStudyDescription like 'KNEE_L%'"
+
+    fault = (await service.stub.Lint(pb.LintRequest(expression="true and\nPatientAge < '18'"))).fault
+    of_form = (await service.stub.Lint(pb.LintRequest(form=pb.FilterForm(age_to="18")))).fault
+    found = await service.stub.Lint(
+        pb.LintRequest(expression=text, form=pb.FilterForm(facility_ids=[facility_id], age_to="18Y"))
+    )
+    offered = (await service.stub.Lint(pb.LintRequest(expression="Facility = 'north'"))).offered_form
+
+    assert (fault.field, fault.line, fault.column, fault.length) == ("expression", 2, 14, 4)
+    assert fault.picture == "PatientAge < '18'\n             ^^^^"
+    assert fault.problem == "`18` has no unit"
+    assert "as in `'18Y'`" in fault.expected
+    assert fault.repaired == "true and\nPatientAge < '18Y'"
+    assert (of_form.field, of_form.line, of_form.picture) == ("age_to", 0, "")
+    assert found.form_expression == "Facility in ('North') and PatientAge <= '18Y'"
+    assert found.reading.startswith("all of:\n")
+    assert [(each.line, each.column, each.length) for each in found.cautions] == [(2, 23, 9)]
+    assert (found.tried_on, found.shown, found.tried_on_all) == (0, 0, True)
+    assert not found.HasField("fault")
+    assert not found.HasField("offered_form")
+    assert list(offered.facility_ids) == [facility_id]

@@ -16,15 +16,13 @@ from kernel.errors import Invalid
 from kernel.ids import parse_id
 from services.access.filter.faults import FilterError
 from services.access.filter.fields import Operator
-from services.access.filter.grammar import MAX_CHARACTERS, flat, parse
+from services.access.filter.grammar import MAX_CHARACTERS, MAX_FACILITIES, flat, parse
 from services.access.filter.tokens import quote
 from services.access.filter.tree import And, Bound, Expression, Literal, Or, Predicate, Text
 from services.access.filter.writing import write_literal
 
 MAX_ENTRIES = 40
 """Of each other list, so that what a form says is a filter of less than 200 nodes."""
-MAX_FACILITIES = 2000
-"""More than a group has; what their names take fits into an answer."""
 
 
 @dataclass(frozen=True, slots=True)

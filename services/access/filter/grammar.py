@@ -19,7 +19,9 @@ from services.access.filter.tree import And, Bound, Constant, Expression, Litera
 MAX_CHARACTERS = 4096
 """Of a filter, without the items of lists of facilities, for a group has hundreds, and without ids."""
 MAX_CHARACTERS_IN_ALL = 262_144
-"""Together with these: thousands of facilities, and a text that is read in a moment."""
+"""Together with these."""
+MAX_FACILITIES = 2000
+"""Items of lists of facilities: more than a group has, and read in some 50 ms."""
 MAX_DEPTH = 64
 """Each parenthesis and each `not` is a level."""
 MAX_NODES = 200
@@ -297,8 +299,9 @@ class _Parser:
                 drop = Edit(comma.span, "")
                 raise FilterError(self._text, comma.span, "no value follows this `,`", "leave it out", drop)
             found.append(self._literal(asked, comma))
-            if len(found) > MAX_ITEMS and asked.field.kind is not Kind.FACILITY:
-                problem = f"a list has at most {MAX_ITEMS} values"
+            most = MAX_FACILITIES if asked.field.kind is Kind.FACILITY else MAX_ITEMS
+            if len(found) > most:
+                problem = f"a list has at most {most:,} values"
                 raise FilterError(self._text, found[-1][1], problem, "join two lists with `or`")
         if self._at(TokenKind.END):
             close = self._stop.missing(")")

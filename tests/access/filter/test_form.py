@@ -83,7 +83,7 @@ def test_a_form_says_what_is_filled_in(entered: dict[str, Any], says: str) -> No
         ({"modalities": ["$user"]}, "modalities", "stands for a login"),
         ({"referring_physicians": ["a\0b"]}, "referring_physicians", "U+0000"),
         ({"description_words": [f"w{n}" for n in range(MAX_ENTRIES + 1)]}, "description_words", "at most 40"),
-        ({"description_words": ["x" * 4096]}, "form", "at most 4,096"),
+        ({"description_words": ["x" * 4096]}, "description_words", "at most 4,096"),
         ({"description_words": ["x" * 2000], "referring_physicians": ["y" * 2100]}, "form", "at most 4,096"),
         ({"facilities": ["North"]}, "facilities", "not an id"),
     ],

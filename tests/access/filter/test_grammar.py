@@ -237,6 +237,7 @@ def test_what_only_the_group_knows_of_does_not_exist_for_the_facility_side() -> 
 # Limits
 
 
+@pytest.mark.proves("SEC-13", part="limits")
 def test_a_filter_of_4096_characters_is_read_and_no_longer_one() -> None:
     text = "StudyDescription = '" + "x" * (MAX_CHARACTERS - 21) + "'"
     assert len(text) == 4096
@@ -252,6 +253,8 @@ def test_names_of_facilities_in_a_list_count_for_nothing() -> None:
     parse(f"Facility in ({names})")
     assert "at most 4,096" in str(refused(f"Facility in ({names}) and StudyDescription = '{'x' * 4096}'"))
     assert "at most 4,096" in str(refused("Facility = 'North'" + " " * grammar.MAX_CHARACTERS_IN_ALL))
+    more = ", ".join(["'North'"] * (grammar.MAX_FACILITIES + 1))
+    assert "at most 2,000" in str(refused(f"Facility in ({more})"))
 
 
 def test_an_id_counts_for_nothing_where_it_stands_for_a_name() -> None:
@@ -267,6 +270,7 @@ def test_an_id_counts_for_nothing_where_it_stands_for_a_name() -> None:
         parse("true" + " " * MAX_CHARACTERS, stored=True)
 
 
+@pytest.mark.proves("SEC-13", part="limits")
 @pytest.mark.parametrize("opening", ["(", "not ", "not(", "( "])
 def test_a_filter_is_at_most_64_levels_deep(opening: str) -> None:
     levels = len(opening.replace(" ", "").replace("not", "n"))
@@ -282,12 +286,14 @@ def test_levels_side_by_side_do_not_add_up() -> None:
     parse(" or ".join(["(((not true)))"] * 30))
 
 
+@pytest.mark.proves("SEC-13", part="limits")
 def test_a_filter_has_at_most_200_predicates_and_connectives() -> None:
     parse(" and ".join(["true"] * (MAX_NODES // 2)))
     assert "at most 200" in str(refused(" and ".join(["true"] * (MAX_NODES // 2 + 1))))
     assert "at most 200" in str(refused(" and ".join(["true"] * 99 + ["not not true"])))
 
 
+@pytest.mark.proves("SEC-13", part="limits")
 def test_a_list_has_at_most_50_items() -> None:
     items = ["'x'"] * MAX_ITEMS
 
@@ -306,6 +312,7 @@ def reading(text: str) -> Expression | FilterError:
         return fault
 
 
+@pytest.mark.proves("SEC-13", part="closed grammar")
 @given(st.text(alphabet=st.characters(), max_size=200))
 @example("\ud800")
 @example("‘" * 200)
@@ -347,6 +354,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.proves("SEC-13", part="closed grammar")
 @given(st.lists(PIECES, max_size=40).map(" ".join))
 def test_words_in_any_order_are_read_or_refused(text: str) -> None:
     found = reading(text)
