@@ -10,15 +10,16 @@ import pytest
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import CaseId, DeletionId, MoveId
-from kernel.reading import PrivilegeLevel, ReadType
+from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from services.access.assignment import Assigned
-from services.access.caseindex import NOT_READ, ListedCase, Priority, Projection, Signed
+from services.access.caseindex import NOT_READ, AtLock, ListedCase, Priority, Projection, Signed
 from services.access.domain import Facility, Permission, PermissionGrant, Role, User
 from services.access.manager import UserSettings
 from services.access.moves import Move
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, refused
+from tests.access.test_filters import save as save_filter
 from tests.clocks import NOON
 
 ASSIGNS = Permission.ASSIGN_CASE
@@ -428,3 +429,121 @@ async def test_what_comes_to_a_case_leaves_its_assignment_and_its_priority(scene
 
     shown = await scene.shown()
     assert ("vos", Priority.STAT, 9) == (shown.assignee_login, shown.priority, shown.summary.instance_count)
+
+
+# Filters
+
+
+@pytest.mark.proves("ASG-8")
+@pytest.mark.proves("ACC-28", part="what is assigned")
+@pytest.mark.proves("ACC-29", part="what is assigned")
+@pytest.mark.parametrize("expression", ["AssignedToUser = '$user'", "assignedToUser = 'VOS'"])
+async def test_who_sees_only_what_is_assigned_to_them_sees_it_from_then_until_it_ends(
+    scene: Scene, expression: str
+) -> None:
+    access, vos = scene.access, scene.vos
+    await save_filter(access, vos, expression)
+    assert [] == await access.worklist(vos)
+
+    for _ in range(2):
+        assert Assigned("vos", PrivilegeLevel.REPORT) == await scene.assign(vos)
+        assert [scene.case_id] == await access.worklist(vos)
+        assert PrivilegeLevel.REPORT is (await access.check(vos, scene.case_id)).level
+        await scene.assign(scene.lind)
+        assert [] == await access.worklist(vos)
+    await scene.assign(vos)
+    await scene.unassign()
+    assert not (await access.check(vos, scene.case_id)).allowed
+
+
+@pytest.mark.proves("ACC-31")
+@pytest.mark.proves("ACC-32")
+async def test_the_worked_example_report_at_two_facilities_draft_at_one_and_only_what_is_assigned(
+    scene: Scene,
+) -> None:
+    access = scene.access
+    facilities = {name: await access.facility(name) for name in "ABCD"}
+    user = await access.user(login="worked")
+    for name, level in (
+        ("A", PrivilegeLevel.REPORT),
+        ("B", PrivilegeLevel.REPORT),
+        ("C", PrivilegeLevel.DRAFT),
+    ):
+        await access.give(user, facilities[name], level)
+    cases: dict[str, CaseId] = {}
+    for name, facility in facilities.items():
+        await access.give(scene.coordinator, facility, PrivilegeLevel.VIEW)
+        cases |= {f"{name}{number}": await access.case(facility) for number in (1, 2)}
+
+    async def levels() -> dict[str, PrivilegeLevel]:
+        """What they may do with each case that they see, asked and listed alike."""
+        listed = set(await access.worklist(user))
+        checked = {name: await access.check(user, case_id) for name, case_id in cases.items()}
+        assert listed == {cases[name] for name, decision in checked.items() if decision.allowed}
+        return {name: decision.level for name, decision in checked.items() if decision.allowed}
+
+    report, draft = PrivilegeLevel.REPORT, PrivilegeLevel.DRAFT
+    everything = {"A1": report, "A2": report, "B1": report, "B2": report, "C1": draft, "C2": draft}
+    assert everything == await levels()
+    await save_filter(access, user, "AssignedToUser = '$user'")
+    assert {} == await levels()
+    for name in ("A1", "B1"):
+        await scene.assign(user, case_id=cases[name])
+    # Nobody is assigned a case where they may not report; but they may have been able to once.
+    for name in ("C1", "D1"):
+        await access.query("update cases set assignee_id = $1 where case_id = $2", user.id, cases[name])
+
+    assert {"A1": report, "B1": report, "C1": draft} == await levels()
+
+
+@pytest.mark.proves("A38", part="judged as if assigned")
+@pytest.mark.proves("BEY-19", part="of one case")
+async def test_whoever_assigns_is_told_what_the_assignee_will_see_of_it(scene: Scene) -> None:
+    access, vos = scene.access, scene.vos
+    await save_filter(access, vos, "Modality = 'MR' and AssignedToUser = '$user'")
+
+    assert Assigned("vos", PrivilegeLevel.NONE) == await scene.assign(vos)
+    assert "vos" == await scene.assignee()
+    assert [] == await access.worklist(vos)
+
+    await access.folders.grant_case(ADMIN, scene.case_id, vos.id)
+    assert Assigned("vos", PrivilegeLevel.VIEW) == await scene.assign(vos)
+    await save_filter(access, vos, "Modality = 'CT' and AssignedToUser = '$user'")
+    assert Assigned("vos", PrivilegeLevel.REPORT) == await scene.assign(vos)
+
+
+@pytest.mark.proves("A64", part="nobody loses a case by saving a draft of it")
+async def test_the_holder_of_the_lock_keeps_a_case_that_their_draft_moves_out_of_their_filter(
+    scene: Scene,
+) -> None:
+    access = scene.access
+    for user in (scene.vos, scene.lind):
+        await save_filter(access, user, "StudyStatusID = 'READY_TO_READ' and ReportedTypes is null")
+    lock = a_lock(scene.vos.name, holder_login="vos")
+    stood = AtLock(ReadingState.UNREAD, DraftState.NONE, frozenset())
+    dictated = Projection(lock=lock, draft=DraftState.DICTATED)
+
+    async def seen() -> list[bool]:
+        answers = []
+        for user in (scene.vos, scene.lind):
+            checked = (await access.check(user, scene.case_id)).allowed
+            assert checked == (scene.case_id in await access.worklist(user))
+            answers.append(checked)
+        return answers
+
+    await access.hear(replace(a_reading(scene.case_id, Projection(lock=lock)), at_lock=stood))
+    assert [True, True] == await seen()
+    await access.hear(replace(a_reading(scene.case_id, dictated, version=2), at_lock=stood))
+    assert [True, False] == await seen()
+    access.clock.at = lock.ends_at
+    assert [False, False] == await seen()
+
+
+@pytest.mark.proves("A75", part="in filters")
+async def test_how_soon_a_case_is_to_be_read_decides_who_sees_it_through_a_filter(scene: Scene) -> None:
+    await save_filter(scene.access, scene.vos, "Priority in ('urgent', 'stat')")
+    assert [] == await scene.access.worklist(scene.vos)
+
+    await scene.set_priority(Priority.STAT)
+
+    assert [scene.case_id] == await scene.access.worklist(scene.vos)
