@@ -570,41 +570,10 @@ def holds(questions: Questions) -> Holds:
     return holds
 
 
-def serve(
-    server: Server,
-    questions: Questions,
-    users: Users,
-    filters: Filters,
-    folders: Folders,
-    buckets: Buckets,
-    deletions: Deletions,
-    moves: Moves,
-    assignments: Assignments,
-    explaining: Explaining,
-    linking: Linking,
-    linting: Linting,
-    preparing: Preparing,
-    revisions: RevisionTokens,
-    text_countries: Collection[str],
-) -> None:
+def serve(server: Server, access: AccessApi) -> None:
     """Adds AccessService to a server."""
     server.add(
         access_pb2_grpc.add_AccessServiceServicer_to_server,
-        AccessApi(
-            questions,
-            users,
-            filters,
-            folders,
-            buckets,
-            deletions,
-            moves,
-            assignments,
-            explaining,
-            linking,
-            linting,
-            preparing,
-            revisions,
-            text_countries,
-        ),
+        access,
         pb.DESCRIPTOR.services_by_name["AccessService"].full_name,
     )

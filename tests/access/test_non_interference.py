@@ -310,20 +310,22 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
     api.serve(
         server,
-        access.questions,
-        access.users,
-        access.filters,
-        access.folders,
-        access.buckets,
-        access.deletions,
-        access.moves,
-        access.assignments,
-        access.explaining,
-        access.linking,
-        access.linting,
-        Preparing(access.questions, access.users, access.buckets),
-        revisions,
-        DEFAULT,
+        api.AccessApi(
+            access.questions,
+            access.users,
+            access.filters,
+            access.folders,
+            access.buckets,
+            access.deletions,
+            access.moves,
+            access.assignments,
+            access.explaining,
+            access.linking,
+            access.linting,
+            Preparing(access.questions, access.users, access.buckets),
+            revisions,
+            DEFAULT,
+        ),
     )
     port = await server.start()
     resources.push_async_callback(server.stop, 0.1)
