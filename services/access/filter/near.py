@@ -2,6 +2,7 @@
 
     PatientAge < '18Y'              PatientAge <= '18Y'
     StudyDate > '2026-11-26'        StudyDate >= '2026-11-26'
+    age(CreatedTime) < '3d'         age(CreatedTime) < '4d'
     PatientName = 'Doe^Jane'        upper(PatientName) = 'DOE^JANE', plain(…) = …, PatientName contains …
 
 Which of them a case would satisfy, `trace.py` tries.
@@ -9,10 +10,22 @@ Which of them a case would satisfy, `trace.py` tries.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from services.access.filter.fields import FUNCTIONS, OPERATORS, OPERATORS_OF_SETS, Function, Operator
 from services.access.filter.forms import plain
-from services.access.filter.tree import Literal, Pattern, Predicate, Text, Wildcard
+from services.access.filter.literals import DURATIONS
+from services.access.filter.tree import (
+    Age,
+    Day,
+    Duration,
+    Literal,
+    Number,
+    Pattern,
+    Predicate,
+    Text,
+    Wildcard,
+)
 
 _AT_THE_BOUND: Mapping[Operator, Operator] = {
     Operator.LT: Operator.LE,
@@ -27,10 +40,40 @@ def near(asked: Predicate) -> Iterator[Predicate]:
     """The predicates beside one, the nearest first."""
     if asked.operator in _AT_THE_BOUND:
         yield replace(asked, operator=_AT_THE_BOUND[asked.operator])
+    if asked.operator in _AT_THE_BOUND or asked.operator is Operator.BETWEEN:
+        yield from _a_step_further(asked)
     if Function.PLAIN in FUNCTIONS.get(asked.field.kind, ()):
         for other in (*_without_regard_to_case(asked), *_anywhere(asked)):
             if other.function is not Function.PLAIN or all(map(_leaves_a_text, other.literals)):
                 yield other
+
+
+def _a_step_further(asked: Predicate) -> Iterator[Predicate]:
+    """One literal by its smallest step more or less, where that is not what another sign says too."""
+    if asked.operator in _EXCLUDES and asked.function is not Function.AGE:
+        return
+    for position, literal in enumerate(asked.literals):
+        for other in _beside(literal):
+            yield replace(
+                asked, literals=(*asked.literals[:position], other, *asked.literals[position + 1 :])
+            )
+
+
+_EXCLUDES = frozenset({Operator.LT, Operator.GT})
+"""`< '19Y'` is `<= '18Y'`, of whatever is counted."""
+
+
+def _beside(literal: Literal) -> Iterator[Literal]:
+    match literal:
+        case Age(count, unit):
+            yield from (Age(each, unit) for each in (count + 1, count - 1) if each >= 0)
+        case Number(number):
+            yield from (Number(each) for each in (number + 1, number - 1) if each >= 0)
+        case Day(day):
+            yield from (Day(day + timedelta(days=days)) for days in (1, -1))
+        case Duration(length):
+            step = max(step for step in DURATIONS.values() if not length % step)
+            yield from (Duration(each) for each in (length + step, length - step) if each >= timedelta(0))
 
 
 def _without_regard_to_case(asked: Predicate) -> Iterator[Predicate]:

@@ -1,7 +1,7 @@
 """Random filters: trees that the language can write, over values that random cases have (`cases.py`)."""
 
 from collections.abc import Callable, Mapping
-from datetime import date, time, timedelta
+from datetime import date, time
 from random import Random
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.access.filter.fields import (
     Operator,
 )
 from services.access.filter.forms import BLANKS, NAME_PADDING, plain
+from services.access.filter.literals import DURATIONS
 from services.access.filter.tree import (
     Age,
     AgeUnit,
@@ -98,9 +99,7 @@ def _rank(literal: Literal) -> tuple[Any, ...]:
 def draw_literal(random: Random, field: Field, function: Function, operator: Operator) -> Literal:
     """A literal as the language would read it for such a predicate."""
     if function is Function.AGE:
-        return Duration(
-            abs(random.choice((*SINCE, timedelta(days=30.436875), timedelta(days=9999 * 365.2425))))
-        )
+        return Duration(random.choice(_LENGTHS))
     if operator is Operator.LIKE:
         return _pattern(random, field, function)
     if field.kind in (Kind.TEXT, Kind.NAME):
@@ -121,6 +120,7 @@ _FORMS: Mapping[Function, Callable[[str], str]] = {
     Function.LOWER: str.lower,
     Function.PLAIN: plain,
 }
+_LENGTHS = (*map(abs, SINCE[:1] + SINCE[2:]), DURATIONS["m"], 9999 * DURATIONS["y"])
 _PADDING = {Kind.TEXT: BLANKS, Kind.NAME: NAME_PADDING}
 
 
