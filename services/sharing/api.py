@@ -14,18 +14,13 @@ from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from services.sharing.codes import Codes
-from services.sharing.domain import (
-    Bucket,
-    Received,
-    Recipient,
-    Rights,
-    Share,
-    State,
-    Wanted,
-)
-from services.sharing.shares import Shares
-from services.sharing.usecases import Inbox, Policies
+from services.sharing.domain import Bucket, Received, Rights, Share, State
+from services.sharing.extending import Extending
+from services.sharing.inbox import Inbox
+from services.sharing.policies import Policies
+from services.sharing.usecases import Shares
 from services.sharing.validity import Policy, Validity
+from services.sharing.wanted import Recipient, Wanted
 from wire.access.v1 import access_pb2
 from wire.sharing.v1 import sharing_pb2 as pb
 from wire.sharing.v1 import sharing_pb2_grpc
@@ -50,8 +45,11 @@ STATE_VALUES = {each: pb.Bucket.State.Value(f"STATE_{each.name}") for each in St
 class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     """The servicer."""
 
-    def __init__(self, shares: Shares, inbox: Inbox, codes: Codes, policies: Policies) -> None:
+    def __init__(
+        self, shares: Shares, extending: Extending, inbox: Inbox, codes: Codes, policies: Policies
+    ) -> None:
         self._shares = shares
+        self._extending = extending
         self._inbox = inbox
         self._codes = codes
         self._policies = policies
@@ -125,7 +123,7 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         return pb.RevokeResponse(revision=await self._shares.revoke(_actor(), bucket_id, share_id))
 
     async def Extend(self, request: pb.ExtendRequest, context: Context) -> pb.ExtendResponse:  # noqa: N802
-        share, bucket, revision = await self._shares.extend(
+        share, bucket, revision = await self._extending.extend(
             _actor(), _bucket_id(request.bucket_id), Validity(request.valid_till, request.unlimited)
         )
         return pb.ExtendResponse(bucket=_bucket(share, bucket), revision=revision)
@@ -173,11 +171,13 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         )
 
 
-def serve(server: Server, shares: Shares, inbox: Inbox, codes: Codes, policies: Policies) -> None:
+def serve(
+    server: Server, shares: Shares, extending: Extending, inbox: Inbox, codes: Codes, policies: Policies
+) -> None:
     """Adds SharingService to a server."""
     server.add(
         sharing_pb2_grpc.add_SharingServiceServicer_to_server,
-        SharingApi(shares, inbox, codes, policies),
+        SharingApi(shares, extending, inbox, codes, policies),
         pb.DESCRIPTOR.services_by_name["SharingService"].full_name,
     )
 

@@ -30,7 +30,7 @@ from kernel.events import ShareBlocked
 from kernel.ids import BucketId, CaseId, NewId
 from kernel.language import Language
 from kernel.reach import Reach
-from services.sharing import usecases
+from services.sharing import inbox, usecases
 from services.sharing.domain import (
     CASES_FACILITY,
     Act,
@@ -41,6 +41,7 @@ from services.sharing.domain import (
     State,
     no_bucket,
 )
+from services.sharing.inbox import as_seen, open_bucket
 from services.sharing.otp import (
     FORGOTTEN_AT_ONCE,
     JUDGED_WITHIN,
@@ -62,8 +63,6 @@ from services.sharing.usecases import (
     SHARE_ADMIN,
     Telling,
     active_user,
-    as_seen,
-    open_bucket,
     owners_of,
 )
 
@@ -75,7 +74,7 @@ OPERATOR = "operator"
 MAX_SESSION_CHARACTERS = 128
 
 
-class Access(usecases.Seeing, usecases.Owning, usecases.Describing, Protocol):
+class Access(inbox.Seeing, usecases.Owning, usecases.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows them."""
 
     async def reach(self, permission: str) -> Reach: ...

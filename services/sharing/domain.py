@@ -1,27 +1,16 @@
-"""What sharing decides: how a bucket may stand, what a share must say, in which language, by which link."""
+"""What sharing decides: how a bucket may stand, which share one is shared on from, and what is not there."""
 
-import base64
-import hashlib
-import hmac
 import math
-import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
-from kernel import logins
-from kernel.errors import Conflict, Expired, Invalid, NotFound, ReadroomError, Unavailable
+from kernel.errors import Conflict, Expired, NotFound, ReadroomError, Unavailable
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
 from services.sharing.otp import MAX_WRONG_CODES
-from services.sharing.validity import THE_DEFAULT, Validity, is_earlier
-
-MAX_CASES = 100
-MAX_REASON_CHARACTERS = 500
-MAX_MESSAGE_CHARACTERS = 2_000
-
+from services.sharing.validity import is_earlier
 
 # How a bucket stands
 
@@ -263,40 +252,6 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipient:
-    """Whom to share with, and how."""
-
-    login: str
-    two_factor: bool = False
-    send_mail: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A share as it is asked for."""
-
-    case_ids: Sequence[CaseId]
-    recipients: Sequence[Recipient]
-    rights: Rights | None
-    reason: str
-    patient_agreed: bool
-    validity: Validity = THE_DEFAULT
-    urgent: bool = False
-    anonymize: bool = False
-    message: str = ""
-    language: Language | None = None
-    allow_further_sharing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """What a sender chose in their last share (SHR-26)."""
-
-    two_factor: bool = False
-    send_mail: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
     """One share action.
 
@@ -371,122 +326,6 @@ def _allows_less(candidate: tuple[Bucket, Rights]) -> tuple[bool, bool, float, B
     bucket, rights = candidate
     ends_at_s = bucket.ends_at.timestamp() if bucket.ends_at else math.inf
     return bucket.two_factor, rights is not Rights.WRITE_REPORT, -ends_at_s, bucket.id
-
-
-def check(wanted: Wanted, max_recipients: int) -> None:
-    """Refuses what a share must not be, whatever it is about; the refusal names the field."""
-    check_cases(wanted.case_ids)
-    check_logins([recipient.login for recipient in wanted.recipients], max_recipients)
-    if wanted.rights is None:
-        raise Invalid(
-            "`rights` must be read or write access to the report: images only is not offered",
-            field="rights",
-        )
-    if not wanted.patient_agreed:
-        raise Invalid(
-            "`patient_agreed` must be ticked: nothing is shared without consent", field="patient_agreed"
-        )
-    if wanted.anonymize:
-        raise Invalid("`anonymize` is not available yet: nothing was shared", field="anonymize")
-    if not wanted.reason.strip():
-        raise Invalid("`reason` is missing", field="reason")
-    check_text(wanted.reason, "reason", MAX_REASON_CHARACTERS)
-    check_text(wanted.message, "message", MAX_MESSAGE_CHARACTERS, more="\n")
-
-
-def check_cases(case_ids: Sequence[CaseId]) -> None:
-    if not 1 <= len(case_ids) <= MAX_CASES:
-        raise Invalid(f"`case_ids` must be 1 to {MAX_CASES}", field="case_ids")
-    if len(set(case_ids)) < len(case_ids):
-        raise Invalid("`case_ids` names a case twice", field="case_ids")
-
-
-def check_logins(named: Sequence[str], max_recipients: int, at_least: int = 1) -> None:
-    if not at_least <= len(named) <= max_recipients:
-        raise Invalid(f"`recipients` must be {at_least} to {max_recipients}", field="recipients")
-    canonical = list(map(logins.canonical, named))
-    if None in canonical:
-        raise Invalid(
-            f"`recipients` holds what cannot be a login: expected {logins.EXPECTED}", field="recipients"
-        )
-    if len(set(canonical)) < len(canonical):
-        raise Invalid("`recipients` names somebody twice", field="recipients")
-
-
-def check_text(text: str, field: str, limit: int, more: str = "") -> None:
-    """Refuses a text that is too long or has control characters, but for those in `more` (SEC-12)."""
-    if len(text) > limit:
-        raise Invalid(f"`{field}` is longer than {limit} characters", field=field)
-    if any(unicodedata.category(each) == "Cc" and each not in more for each in text):
-        raise Invalid(f"`{field}` holds a control character", field=field)
-
-
-def check_recipient(recipient: Recipient, user: User | None, sender_login: str) -> User:
-    """The user to share with; refuses whom nothing can be shared with, or not in this way."""
-    if user is None or not user.active:
-        raise Invalid(f"`recipients` names `{recipient.login}`, who is no active user", field="recipients")
-    if user.login == sender_login:
-        raise Invalid("`recipients` names the sender", field="recipients")
-    if recipient.two_factor and not user.mobile_number:
-        raise Invalid(
-            f"`two_factor` cannot be chosen: `{user.login}` has no registered mobile number",
-            field="two_factor",
-        )
-    if recipient.send_mail and not user.email:
-        raise Invalid(
-            f"`send_mail` cannot be chosen: `{user.login}` has no e-mail address", field="send_mail"
-        )
-    return user
-
-
-def check_numbers(users: Sequence[User], served: Sequence[bool], countries: Collection[str]) -> None:
-    """Refuses a code for who has a number to which no text message is sent."""
-    for user, is_served in zip(users, served, strict=True):
-        if not is_served:
-            raise Invalid(
-                f"`two_factor` cannot be chosen for `{user.login}`: no text messages are sent to the country "
-                f"of their mobile number, only to {', '.join(countries)}",
-                field="two_factor",
-            )
-
-
-def language_of(languages: Sequence[Language]) -> Language:
-    """What more than half of the recipients speak, else what the first one does (A48)."""
-    if not languages:
-        return Language.EN
-    language, count = Counter(languages).most_common(1)[0]
-    return language if 2 * count > len(languages) else languages[0]
-
-
-def preferences_of(recipients: Collection[Recipient]) -> Preferences:
-    """What the next share begins with: what was chosen for any of them (SHR-26)."""
-    return Preferences(
-        any(each.two_factor for each in recipients), any(each.send_mail for each in recipients)
-    )
-
-
-# Links
-
-
-class Links:
-    """The links of mails: 256 bits each, made from a secret, so that none needs to be stored (SEC-11)."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
-
-    def text(self, bucket_id: BucketId) -> str:
-        """The 43 characters that name a bucket."""
-        digest = hmac.digest(self._secret, bucket_id.bytes, hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-    def stored(self, bucket_id: BucketId) -> bytes:
-        """What is stored of the link."""
-        return link_digest(self.text(bucket_id))
-
-
-def link_digest(text: str) -> bytes:
-    """What a link is looked up by."""
-    return hashlib.sha256(text.encode()).digest()
 
 
 CASES_FACILITY = "the facility of the cases"

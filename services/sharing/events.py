@@ -14,7 +14,8 @@ from kernel.ids import CaseId
 from plumbing import answers, timers
 from plumbing.bus import Hearing
 from services.sharing.codes import CodeRepairs
-from services.sharing.usecases import BATCH, Access, Repairs
+from services.sharing.repairs import Repairs
+from services.sharing.usecases import BATCH, Access
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction

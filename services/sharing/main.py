@@ -17,11 +17,14 @@ from plumbing.service import open_parts
 from services.sharing import api, events
 from services.sharing.clients import AccessClient, NotifyClient
 from services.sharing.codes import CodeRepairs, Codes
-from services.sharing.domain import Links
+from services.sharing.extending import Extending
+from services.sharing.inbox import Inbox
+from services.sharing.links import Links
 from services.sharing.otp import MIN_PEPPER_CHARACTERS, Pepper
-from services.sharing.shares import Shares
+from services.sharing.policies import Policies
+from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Inbox, Policies, Repairs, Telling
+from services.sharing.usecases import Shares, Telling
 
 NAME = "sharing"
 
@@ -60,6 +63,7 @@ async def build(
     links = Links(settings.link_secret.get_secret_value())
     texts = NotifyClient(to_notify)
     shares = Shares(database, access, texts, telling, links, new_id, settings.max_recipients)
+    extending = Extending(database, access, telling)
     inbox = Inbox(database, access)
     pepper = Pepper(settings.code_pepper.get_secret_value())
     codes = Codes(database, access, texts, telling, pepper, secrets.randbelow, new_id)
@@ -67,7 +71,7 @@ async def build(
     policies = Policies(database, access)
     repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
 
-    api.serve(parts.server, shares, inbox, codes, policies)
+    api.serve(parts.server, shares, extending, inbox, codes, policies)
     return parts.application(
         events.hearings(repairs, access),
         permitted.asks(to_access),

@@ -1,4 +1,4 @@
-"""What sharing does but for senders: recipients open, facilities set rules, access is told until it accepts.
+"""What senders do: they share, share again, list and revoke; and what every use case of sharing needs.
 
 The own row is written first, then access is asked. A bucket is saved pending and opened when access has
 granted it; every other change is the bucket's next version, told to access until that version is accepted.
@@ -8,33 +8,60 @@ So whatever is cut off, one pass of `Repairs` makes both agree (docs/decisions/0
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
 from kernel.database import Database
-from kernel.errors import NotFound, Unauthenticated, Unavailable, lacks
-from kernel.events import CasePurged, ShareExpired, ShareOpened, ShareRevoked
-from kernel.ids import BucketId, CaseId, FacilityId
+from kernel.errors import (
+    Conflict,
+    Denied,
+    Exhausted,
+    Expired,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    lacks,
+)
+from kernel.events import ShareCreated, ShareRevoked
+from kernel.ids import BucketId, CaseId, FacilityId, NewId, ShareId
+from kernel.language import Language
 from kernel.reach import Reach
-from kernel.versions import must_be_current
 from services.sharing.domain import (
+    CASES_FACILITY,
+    MAX_PARENTS,
     Act,
     ActiveUser,
     Bucket,
     Change,
     Owner,
     Prospect,
-    Received,
     Share,
     Sight,
     State,
     User,
-    link_digest,
-    no_link,
+    most_allowing,
+    no_bucket,
+    no_case,
+    no_share,
 )
-from services.sharing.validity import Policy
+from services.sharing.links import Links
+from services.sharing.validity import Policy, Validity, end_for, last_day_before, today_at
+from services.sharing.wanted import (
+    Preferences,
+    Recipient,
+    Wanted,
+    check,
+    check_cases,
+    check_logins,
+    check_numbers,
+    check_recipient,
+    language_of,
+    preferences_of,
+)
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction
@@ -159,179 +186,324 @@ async def lock_tree(transaction: SharingTransaction, roots: Collection[BucketId]
     return tree
 
 
-class Inbox:
-    """What recipients see."""
+async def administered(
+    database: Database[SharingTransaction],
+    access: Access,
+    actor: str,
+    bucket_id: BucketId | None,
+    share_id: ShareId | None,
+) -> tuple[Share, set[FacilityId]]:
+    """A share that the actor sent, or whose shares they administer at the facility that it came from or
+    that a case of it is at now; and where its cases are now.
 
-    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
-        self._database = database
-        self._access = access
-
-    async def list_received(
-        self, actor: str, session: str, before: UUID | None, limit: int
-    ) -> Sequence[Received]:
-        """What the actor has received and has not ended, newest first (SHR-29)."""
-        user = await active_user(self._access, actor)
-        async with self._database.transaction() as transaction:
-            await transaction.record(user.login, "received.listed", f"user:{user.login}", "done")
-            received = await transaction.received(user, session, before, limit)
-        return await as_seen(self._access, received)
-
-    async def open(self, actor: str, session: str, link: str) -> Received:
-        """The bucket that a link names, to its recipient alone (A56)."""
-        user = await active_user(self._access, actor)
-        async with self._database.audited(actor, "share.opened", "link"):
-            async with self._database.transaction() as transaction:
-                received = await transaction.received_by_link(link_digest(link), user, session)
-            if received is None:
-                raise no_link()
-            (received,) = await as_seen(self._access, [received])
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, "share.opened", f"bucket:{received.bucket.id}", "done")
-                return await open_bucket(transaction, received)
-
-
-class Seeing(Protocol):
-    """The service access, asked on behalf of the acting user."""
-
-    async def check_many(self, case_ids: Sequence[CaseId]) -> Sequence[Sight]: ...
-
-
-async def as_seen(access: Seeing, received: Sequence[Received]) -> list[Received]:
-    """Without the cases that access does not show them now: they are being deleted, or their role sees none.
-
-    It alone decides sight; a share of which it shows no case is withheld.
+    Somebody else's share is the same as an absent one, also in what is asked.
     """
-    asked = list({case_id for each in received if not each.withheld for case_id in each.share.case_ids})
-    seen: set[CaseId] = set()
-    for begin in range(0, len(asked), CHECKED):
-        part = asked[begin : begin + CHECKED]
-        sights = await access.check_many(part)
-        seen |= {case_id for case_id, sight in zip(part, sights, strict=True) if sight.allowed}
-    return [each if each.withheld else each.with_cases(seen) for each in received]
+    reach = await access.reach(SHARE_ADMIN)
+    async with database.transaction() as transaction:
+        share = await transaction.share_of(bucket_id) if bucket_id else None
+        share = await transaction.share(share_id) if share_id else share
+    owners = await owners_of(access, share)
+    if share is None or not (
+        share.sender_login == actor or any(each in reach for each in {share.facility_id, *owners})
+    ):
+        raise no_share()
+    return share, owners
 
 
-async def open_bucket(transaction: SharingTransaction, received: Received) -> Received:
-    """Notes the first time that the recipient is shown what they received."""
-    bucket = received.bucket
-    if received.withheld or not await transaction.note_opening(bucket.id):
-        return received
-    await transaction.say(ShareOpened(bucket.id, bucket.version))
-    return replace(received, bucket=replace(bucket, opened_at=transaction.now))
+REFUSED = (Invalid, NotFound, Denied, Unauthenticated, Conflict, Expired, Exhausted)
+"""What access says when it has done nothing; after Unavailable nobody knows."""
 
 
-class Policies:
-    """The rules of sending facilities."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the acting user may share some cases.
 
-    def __init__(self, database: Database[SharingTransaction], access: Access) -> None:
-        self._database = database
-        self._access = access
+    Attributes:
+        parent: their own bucket that they share on; None: they share by their privilege.
+    """
 
-    async def save_policy(self, actor: str, policy: Policy) -> Policy:
-        """Sets the rules; they count for what is shared or extended from now on.
-
-        Raises Conflict if they are not made from the ones that are stored (A68).
-        """
-        policy.check()
-        object_ = f"facility:{policy.facility_id}"
-        async with self._database.audited(actor, "policy.saved", object_):
-            if not await self._access.holds(SHARE_ADMIN, policy.facility_id):
-                raise lacks(SHARE_ADMIN, at="this facility")
-            async with self._database.transaction() as transaction:
-                last = await transaction.lock_policy(policy.facility_id)
-                must_be_current("the policy of this facility", policy.version, last)
-                policy = replace(policy, version=last.version + 1)
-                await transaction.save_policy(policy, actor)
-                await transaction.record(
-                    actor,
-                    "policy.saved",
-                    object_,
-                    "done",
-                    default_days=policy.default_days,
-                    maximum_days=policy.maximum_days,
-                    unlimited_allowed=int(policy.unlimited_allowed),
-                    further_sharing_allowed=int(policy.further_sharing_allowed),
-                    version=policy.version,
-                )
-        return policy
-
-    async def describe_policy(self, actor: str, facility_id: FacilityId) -> Policy:
-        """The rules, to who shares there or administers shares there."""
-        object_ = f"facility:{facility_id}"
-        async with self._database.audited(actor, "policy.read", object_):
-            held: list[bool] = []
-            unknown: NotFound | None = None
-            for each in (SHARE_ADMIN, SHARE_CREATE):
-                try:
-                    held.append(await self._access.holds(each, facility_id))
-                except NotFound as error:
-                    unknown = error
-            if unknown is not None and not held:
-                raise unknown
-            if not any(held):
-                raise lacks(SHARE_ADMIN, at="this facility")
-            async with self._database.transaction() as transaction:
-                await transaction.record(actor, "policy.read", object_, "done")
-                return await transaction.policy(facility_id)
+    facility_id: FacilityId
+    time_zone: str
+    policy: Policy
+    parent: Bucket | None
 
 
-class Repairs:
-    """What happens without anybody asking: the clock, and what a crash or a failing access left behind."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a share begins with."""
+
+    language: Language
+    valid_till: date
+    valid_till_at_most: date | None
+    unlimited_allowed: bool
+    preferences: Preferences
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The owner's snapshot of a bucket, for the mail about it."""
+
+    share: Share
+    bucket: Bucket
+    mail_due: bool
+    link: str
+
+
+class Texts(Protocol):
+    """The service notify."""
+
+    async def served(self, mobile_numbers: Sequence[str]) -> tuple[Sequence[bool], Sequence[str]]:
+        """Whether text messages are sent to each number, and to which countries at all."""
+        ...
+
+
+class Shares:
+    """What senders do, and those who administer their shares."""
 
     def __init__(
-        self, database: Database[SharingTransaction], telling: Telling, abandon_after: timedelta
+        self,
+        database: Database[SharingTransaction],
+        access: Access,
+        texts: Texts,
+        telling: Telling,
+        links: Links,
+        new_id: NewId,
+        max_recipients: int,
     ) -> None:
         self._database = database
+        self._access = access
+        self._texts = texts
         self._telling = telling
-        self._abandon_after = abandon_after
+        self._links = links
+        self._new_id = new_id
+        self._max_recipients = max_recipients
 
-    async def expire(self) -> int:
-        """Records what has ended; sight ended by access's own clock (R11)."""
+    async def prepare_share(self, actor: str, case_ids: Sequence[CaseId], logins: Sequence[str]) -> Prepared:
+        """What a share of these cases to these recipients begins with."""
+        check_cases(case_ids)
+        check_logins(logins, self._max_recipients, at_least=0)
+        async with self._database.audited(actor, "share.prepared", f"case:{case_ids[0]}"):
+            way, users = await self._way(actor, case_ids, logins)
+            recipients = [check_recipient(Recipient(each), users.get(each.lower()), actor) for each in logins]
+            async with self._database.transaction() as transaction:
+                preferences = await transaction.preferences(actor)
+                await transaction.record(actor, "share.prepared", f"case:{case_ids[0]}", "done")
+            policy, bound = way.policy, way.parent.ends_at if way.parent else None
+            default = end_for(Validity(), policy, way.time_zone, transaction.now, bound)
+            assert default is not None
+            last_days = [policy.last_day(today_at(transaction.now, way.time_zone))]
+            last_days += [last_day_before(bound, way.time_zone)] if bound else []
+            return Prepared(
+                language_of([user.language for user in recipients]),
+                last_day_before(default, way.time_zone),
+                min((day for day in last_days if day), default=None),
+                policy.unlimited_allowed and bound is None,
+                preferences,
+            )
+
+    async def share(self, actor: str, wanted: Wanted) -> tuple[Share, str]:
+        """Shares; answers the share and the revision of sight."""
+        check(wanted, self._max_recipients)
+        share_id = ShareId(self._new_id())
+        async with self._database.audited(actor, "share.created", f"share:{share_id}"):
+            named = [each.login for each in wanted.recipients]
+            way, users = await self._way(actor, wanted.case_ids, named)
+            if wanted.allow_further_sharing and not way.policy.further_sharing_allowed:
+                raise Invalid(
+                    "`allow_further_sharing` is not allowed at this facility", field="allow_further_sharing"
+                )
+            await self._check_numbers(actor, wanted.recipients, users)
+            share = await self._save_pending(actor, share_id, wanted, way, users)
+            revision = await self._granted(share)
+            return await self._activate(share, preferences_of(wanted.recipients)), revision
+
+    async def share_again(self, actor: str, share_id: ShareId, wanted: Wanted) -> tuple[Share, str]:
+        """Shares the cases of an earlier share of the actor (SHR-32)."""
+        if wanted.case_ids:
+            raise Invalid("`case_ids` are those of the earlier share: expected none", field="case_ids")
+        async with self._database.audited(actor, "share.repeated", f"share:{share_id}"):
+            user = await active_user(self._access, actor)
+            async with self._database.transaction() as transaction:
+                earlier = await transaction.share(share_id)
+            if earlier is None or earlier.sender_login != user.login:
+                raise no_share()
+        return await self.share(actor, replace(wanted, case_ids=earlier.case_ids))
+
+    async def _way(
+        self, actor: str, case_ids: Sequence[CaseId], logins: Sequence[str]
+    ) -> tuple[Way, Mapping[str, User]]:
+        """How the actor may share these cases, and who they and those named are; access decides once more
+        when it grants."""
+        prospect = await self._access.prepare_grant(case_ids, [actor, *logins])
+        if not all(sight.allowed for sight in prospect.sights):
+            raise no_case()
+        facility_id, *others = {sight.facility_id for sight in prospect.sights}
+        if others or facility_id is None:
+            raise Invalid("`case_ids` names cases of more than one facility", field="case_ids")
+        if len(prospect.owners) < len(case_ids):
+            raise no_case()
+        by_privilege = prospect.may_share and all(sight.by_privilege for sight in prospect.sights)
         async with self._database.transaction() as transaction:
-            ended = await transaction.claim_ended(BATCH)
-            expired = [bucket.after(Act.EXPIRE, transaction.now) for bucket in ended]
-            await transaction.save_buckets(expired)
-            await transaction.say(*(ShareExpired(bucket.id, bucket.version) for bucket in expired))
-            await _record_each(transaction, "share.expired", expired)
-        return len(expired)
+            policy = await transaction.policy(facility_id)
+            parent = None
+            if not by_privilege:
+                parent = most_allowing(await transaction.to_share_on(actor, case_ids, MAX_PARENTS))
+        if not by_privilege and not (parent and policy.further_sharing_allowed):
+            raise lacks(SHARE_CREATE, at=CASES_FACILITY)
+        return Way(facility_id, prospect.owners[case_ids[0]].time_zone, policy, parent), prospect.users
 
-    async def abandon(self) -> int:
-        """Ends what was begun so long ago that nobody is at work on it any more.
+    async def _check_numbers(
+        self, actor: str, recipients: Sequence[Recipient], users: Mapping[str, User]
+    ) -> None:
+        """Refuses a code for who cannot be sent one.
 
-        A pending share is revoked; a bucket for which a later end was begun keeps the end that it had.
+        While notify does not answer, the share is made: the code is sent, or refused, when they ask for it.
         """
+        coded = [
+            check_recipient(each, users.get(each.login.lower()), actor)
+            for each in recipients
+            if each.two_factor
+        ]
+        if not coded:
+            return
+        with suppress(Unavailable):
+            served, countries = await self._texts.served([each.mobile_number for each in coded])
+            check_numbers(coded, served, countries)
+
+    async def _save_pending(
+        self, actor: str, share_id: ShareId, wanted: Wanted, way: Way, users: Mapping[str, User]
+    ) -> Share:
+        sender = users.get(actor)
+        if sender is None:
+            raise Unauthenticated("no active user has this login")
+        recipients = [
+            (each, check_recipient(each, users.get(each.login.lower()), actor)) for each in wanted.recipients
+        ]
+        assert wanted.rights is not None
         async with self._database.transaction() as transaction:
-            since = transaction.now - self._abandon_after
-            pending = await transaction.claim_pending(since, BATCH)
-            abandoned = [bucket.after(Act.REVOKE, transaction.now) for bucket in pending]
-            await transaction.save_buckets(abandoned)
-            await transaction.say(*(ShareRevoked(bucket.id, bucket.version) for bucket in abandoned))
-            await _record_each(transaction, "share.abandoned", abandoned)
-            given_up = [bucket.given_up() for bucket in await transaction.claim_lengthening(since, BATCH)]
-            await transaction.save_buckets(given_up)
-            await _record_each(transaction, "share.extension_abandoned", given_up)
-        return len(abandoned) + len(given_up)
+            if not await transaction.keep_from_deletion(wanted.case_ids):
+                raise no_case()
+            parent = None
+            if way.parent:  # whoever ends it now waits for this share, and ends it too
+                parent = first(await transaction.lock_buckets([way.parent.id]))
+                if parent is None or parent.stands(transaction.now) is not State.ACTIVE:
+                    raise lacks(SHARE_CREATE, at=CASES_FACILITY)
+            bound = parent.ends_at if parent else None
+            ends_at = end_for(wanted.validity, way.policy, way.time_zone, transaction.now, bound)
+            share = Share(
+                id=share_id,
+                sender_login=actor,
+                sender_user_id=sender.id,
+                sender_name=sender.name,
+                facility_id=way.facility_id,
+                time_zone=way.time_zone,
+                reason=wanted.reason,
+                message=wanted.message,
+                language=wanted.language or language_of([user.language for _, user in recipients]),
+                urgent=wanted.urgent,
+                rights=wanted.rights,
+                allow_further_sharing=wanted.allow_further_sharing,
+                parent_bucket_id=parent.id if parent else None,
+                shared_at=transaction.now,
+                case_ids=tuple(wanted.case_ids),
+                buckets=tuple(
+                    Bucket(
+                        BucketId(self._new_id()),
+                        share_id,
+                        user.login,
+                        user.id,
+                        recipient.two_factor,
+                        recipient.send_mail,
+                        ends_at,
+                    )
+                    for recipient, user in recipients
+                ),
+            )
+            digests = {bucket.id: self._links.stored(bucket.id) for bucket in share.buckets}
+            await transaction.insert_share(share, digests)
+        return share
 
-    async def untold(self) -> Sequence[Bucket]:
-        """Buckets that access has not accepted yet as they stand."""
+    async def _granted(self, share: Share) -> str:
+        """Asks access; what it refuses was never shared. If nobody knows, `Repairs` ends it."""
+        try:
+            return await self._access.grant(share)
+        except REFUSED:
+            async with self._database.transaction() as transaction:
+                await transaction.delete_share(share.id)
+            raise
+
+    async def _activate(self, share: Share, preferences: Preferences) -> Share:
         async with self._database.transaction() as transaction:
-            return await transaction.untold(BATCH)
+            buckets = await transaction.lock_buckets([bucket.id for bucket in share.buckets])
+            if len(buckets) < len(share.buckets):
+                raise no_case()  # deleted meanwhile
+            active = {bucket.id: bucket.granted() for bucket in buckets}
+            await transaction.save_buckets(active.values())
+            await transaction.save_preferences(share.sender_login, preferences)
+            await transaction.say(*(ShareCreated(each.id, each.version) for each in active.values()))
+            await transaction.record(
+                share.sender_login,
+                "share.created",
+                f"share:{share.id}",
+                "done",
+                facility=str(share.facility_id),
+                cases=" ".join(map(str, share.case_ids)),
+                recipients=" ".join(each.recipient_login for each in share.buckets),
+                rights=share.rights.value,
+                parent=str(share.parent_bucket_id or ""),
+            )
+        return replace(share, buckets=tuple(active[bucket.id] for bucket in share.buckets))
 
-    async def tell(self, untold: Sequence[Bucket]) -> None:
-        """Tells access how these stand."""
-        await self._telling.repeat(untold)
-
-    async def count_untold(self) -> int:
-        """How many buckets access has not accepted as they stand."""
+    async def list_shares(
+        self, actor: str, *, blocked_only: bool, before: UUID | None, limit: int
+    ) -> Sequence[Share]:
+        """The actor's shares, and those of facilities whose shares they administer, newest first."""
+        reach = await self._access.reach(SHARE_ADMIN)
         async with self._database.transaction() as transaction:
-            return await transaction.count_untold()
+            await transaction.record(actor, "shares.listed", f"user:{actor}", "done")
+            shares = await transaction.shares(
+                actor, reach, blocked_only=blocked_only, before=before, limit=limit
+            )
+            return [_as_it_stands(share, transaction.now) for share in shares]
 
-    async def purge(self, transaction: SharingTransaction, case_id: CaseId, version: int) -> None:
-        """Keeps nothing of a deleted case: a share with no other goes whole (A60)."""
-        await transaction.purge_case(case_id)
-        await transaction.say(CasePurged(case_id, version, "sharing"))
-        await transaction.record("service:sharing", "case.purged", f"case:{case_id}", "done")
+    async def revoke(self, actor: str, bucket_id: BucketId | None, share_id: ShareId | None) -> str:
+        """Ends a bucket, or all of a share, and whatever was shared on from it; answers the revision."""
+        if (bucket_id is None) == (share_id is None):
+            raise Invalid("one of `bucket_id` and `share_id` is expected", field="bucket_id")
+        object_ = f"bucket:{bucket_id}" if bucket_id else f"share:{share_id}"
+        async with self._database.audited(actor, "share.revoked", object_):
+            share, _ = await administered(self._database, self._access, actor, bucket_id, share_id)
+            roots = [bucket_id] if bucket_id else [bucket.id for bucket in share.buckets]
+            async with self._database.transaction() as transaction:
+                tree = await lock_tree(transaction, roots)
+                if not tree:
+                    raise no_share()
+                ended = [
+                    bucket.after(Act.REVOKE, transaction.now)
+                    for bucket in tree
+                    if bucket.state is not State.REVOKED
+                ]
+                await transaction.save_buckets(ended)
+                await transaction.say(*(ShareRevoked(bucket.id, bucket.version) for bucket in ended))
+                await transaction.record(actor, "share.revoked", object_, "done", buckets=len(ended))
+            changed = {bucket.id: bucket for bucket in ended}
+        return await self._telling.tell([changed.get(bucket.id, bucket) for bucket in tree])
+
+    async def describe_bucket(self, bucket_id: BucketId) -> Described:
+        """The snapshot for notify."""
+        async with self._database.statements() as transaction:
+            share = await transaction.share_of(bucket_id)
+        if share is None:
+            raise no_bucket()
+        bucket = share.bucket(bucket_id)
+        mail_due = bucket.send_mail and bucket.stands(transaction.now) is State.ACTIVE
+        return Described(share, bucket, mail_due, self._links.text(bucket_id))
 
 
-async def _record_each(transaction: SharingTransaction, action: str, buckets: Collection[Bucket]) -> None:
-    for bucket in buckets:
-        await transaction.record("service:sharing", action, f"bucket:{bucket.id}", "done")
+def first(buckets: Sequence[Bucket]) -> Bucket | None:
+    return buckets[0] if buckets else None
+
+
+def _as_it_stands(share: Share, now: datetime) -> Share:
+    buckets = tuple(replace(bucket, state=bucket.stands(now)) for bucket in share.buckets)
+    return replace(share, buckets=buckets)

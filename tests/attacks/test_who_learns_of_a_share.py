@@ -16,10 +16,10 @@ from kernel.ids import UUID7, BucketId, ShareId
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from services.sharing.codes import Codes
-from services.sharing.domain import Recipient
 from services.sharing.otp import Pepper
 from services.sharing.usecases import Telling
 from services.sharing.validity import Validity
+from services.sharing.wanted import Recipient
 from tests.access.service import serve
 from tests.reporting.system import a_user
 from tests.sharing.hearing import Heard, HeardTransaction
@@ -64,8 +64,10 @@ def acts(sharing: Sharing) -> dict[str, Act]:
     return {
         "Revoke a bucket": lambda login, bucket_id, _: shares.revoke(login, bucket_id, None),
         "Revoke a share": lambda login, _, share_id: shares.revoke(login, None, share_id),
-        "Extend": lambda login, bucket_id, _: shares.extend(login, bucket_id, FOR_EVER),
-        "shorten": lambda login, bucket_id, _: shares.extend(login, bucket_id, till(sharing, 1)["validity"]),
+        "Extend": lambda login, bucket_id, _: sharing.extending.extend(login, bucket_id, FOR_EVER),
+        "shorten": lambda login, bucket_id, _: sharing.extending.extend(
+            login, bucket_id, till(sharing, 1)["validity"]
+        ),
         "ShareAgain": lambda login, _, share_id: shares.share_again(login, share_id, wanted([], "ron")),
         "Unblock": lambda login, bucket_id, _: codes.unblock(login, bucket_id),
         "SendCode": lambda login, bucket_id, _: codes.send_code(login, "s", bucket_id),

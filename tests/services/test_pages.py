@@ -16,7 +16,7 @@ from services.ingest.purgerecord import CONFIRM
 from services.reporting.domain import MAX_CASE_BYTES, MAX_CASE_REPORTS
 from services.routing import domain as routing
 from services.routing.heldparts import UNDECIDED_NAMED
-from services.sharing import domain as sharing
+from services.sharing import wanted as sharing
 from wire.ingest.v1 import ingest_pb2
 from wire.letters.v1 import letters_pb2
 from wire.notify.v1 import notify_pb2

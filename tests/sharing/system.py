@@ -25,11 +25,16 @@ from plumbing import rpc
 from plumbing.db import Database
 from services.sharing import events, main
 from services.sharing.clients import AccessClient
-from services.sharing.domain import Act, Bucket, Links, Recipient, Rights, Share, State, Wanted
-from services.sharing.shares import Shares
+from services.sharing.domain import Act, Bucket, Rights, Share, State
+from services.sharing.extending import Extending
+from services.sharing.inbox import Inbox
+from services.sharing.links import Links
+from services.sharing.policies import Policies
+from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Inbox, Policies, Repairs, Telling
+from services.sharing.usecases import Shares, Telling
 from services.sharing.validity import Policy, Validity, today_at
+from services.sharing.wanted import Recipient, Wanted
 from tests.access.service import CLOCK, Service
 from tests.hosting import hosted
 from tests.reporting.system import a_case, a_user, give
@@ -163,6 +168,7 @@ class Sharing:
     clock: Clock
     access: CutOff
     shares: Shares
+    extending: Extending
     inbox: Inbox
     policies: Policies
     repairs: Repairs
@@ -270,7 +276,7 @@ async def block(sharing: Sharing, bucket: Bucket) -> None:
 
 async def extend(sharing: Sharing, login: str, bucket: Bucket, validity: Validity) -> Bucket:
     act(login)
-    _, extended, _ = await sharing.shares.extend(login, bucket.id, validity)
+    _, extended, _ = await sharing.extending.extend(login, bucket.id, validity)
     return extended
 
 
@@ -315,6 +321,7 @@ async def use_cases(
             clock,
             access,
             Shares(database, access, Everywhere(), telling, links, new_id, 3),
+            Extending(database, access, telling),
             Inbox(database, access),
             Policies(database, access),
             Repairs(database, telling, ABANDON_AFTER),

@@ -21,8 +21,9 @@ from services.notify import usecases as notify
 from services.notify.channels import TextGateway
 from services.notify.rendering import Templates
 from services.sharing import main
-from services.sharing.domain import Recipient, State, check_recipient
+from services.sharing.domain import State
 from services.sharing.otp import Code, Pepper
+from services.sharing.wanted import Recipient, check_recipient
 from tests.notify.builders import LINK_BASE
 from tests.notify.system import TextGateway as Server
 from tests.notify.system import text_gateway

@@ -14,8 +14,9 @@ from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
 from plumbing.answers import BadAnswer
 from services.sharing import events
-from services.sharing.domain import Act, Bucket, Recipient, State
+from services.sharing.domain import Act, Bucket, State
 from services.sharing.validity import Validity, end_of
+from services.sharing.wanted import Recipient
 from tests.sharing.system import (
     ABANDON_AFTER,
     AMSTERDAM,
@@ -128,7 +129,7 @@ async def test_a_share_that_is_shortened_while_it_is_granted_opens_with_the_new_
 
     async def shorten_it() -> None:
         (row,) = await sharing.query("select bucket_id from buckets where state = 'pending'")
-        await sharing.shares.extend("vos", row["bucket_id"], Validity(day.isoformat()))
+        await sharing.extending.extend("vos", row["bucket_id"], Validity(day.isoformat()))
 
     sharing.access.meanwhile["grant"] = shorten_it
     share = await sharing.share("vos", [case_id], "rita")
@@ -279,7 +280,7 @@ async def test_many_at_once_leave_no_difference(sharing: Sharing) -> None:
                 await sharing.shares.revoke("vos", parent.buckets[0].id, None)
             else:
                 validity = till(sharing, number % 7)["validity"]
-                await sharing.shares.extend("vos", parent.buckets[0].id, validity)
+                await sharing.extending.extend("vos", parent.buckets[0].id, validity)
         except (Crash, ReadroomError):
             pass
 

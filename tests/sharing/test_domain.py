@@ -13,26 +13,8 @@ from hypothesis import strategies as st
 from kernel.errors import Conflict, Expired, Invalid, ReadroomError
 from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
-from services.sharing.domain import (
-    MAX_CASES,
-    MAX_MESSAGE_CHARACTERS,
-    MAX_REASON_CHARACTERS,
-    Act,
-    Bucket,
-    Links,
-    Preferences,
-    Recipient,
-    Rights,
-    State,
-    User,
-    Wanted,
-    check,
-    check_recipient,
-    language_of,
-    link_digest,
-    most_allowing,
-    preferences_of,
-)
+from services.sharing.domain import Act, Bucket, Rights, State, User, most_allowing
+from services.sharing.links import Links, link_digest
 from services.sharing.otp import MAX_WRONG_CODES
 from services.sharing.validity import (
     THE_DEFAULT,
@@ -42,6 +24,18 @@ from services.sharing.validity import (
     end_for,
     end_of,
     last_day_before,
+)
+from services.sharing.wanted import (
+    MAX_CASES,
+    MAX_MESSAGE_CHARACTERS,
+    MAX_REASON_CHARACTERS,
+    Preferences,
+    Recipient,
+    Wanted,
+    check,
+    check_recipient,
+    language_of,
+    preferences_of,
 )
 from tests.clocks import NOON
 

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from plumbing.rpc import MAX_RESPONSE_BYTES
 from services.sharing.api import RECEIVED_PAGE_SIZE, SHARES_PAGE_SIZE
-from services.sharing.domain import MAX_CASES, MAX_MESSAGE_CHARACTERS, MAX_REASON_CHARACTERS
+from services.sharing.wanted import MAX_CASES, MAX_MESSAGE_CHARACTERS, MAX_REASON_CHARACTERS
 from wire.sharing.v1 import sharing_pb2 as pb
 
 WIDE = "\U0001f9e0"

@@ -11,8 +11,9 @@ from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, Un
 from kernel.events import ShareCreated, ShareExpired, ShareRevoked
 from kernel.ids import CaseId, FacilityId, ShareId
 from kernel.language import Language
-from services.sharing.domain import Bucket, Preferences, Recipient, Rights, State
+from services.sharing.domain import Bucket, Rights, State
 from services.sharing.validity import Policy, Validity, a_month_after, end_of
+from services.sharing.wanted import Preferences, Recipient
 from tests.sharing.system import (
     AMSTERDAM,
     DAY,
@@ -309,10 +310,10 @@ async def test_a_facility_sets_default_and_maximum_and_forbids_unlimited_access(
             for changes in (till(sharing, 11), {"validity": Validity(unlimited=True)})
         ]
         fields += [
-            (await error_of(sharing.shares.extend("vos", share.buckets[0].id, validity))).field
+            (await error_of(sharing.extending.extend("vos", share.buckets[0].id, validity))).field
             for validity in (till(sharing, 11)["validity"], Validity(unlimited=True))
         ]
-        _, extended, _ = await sharing.shares.extend(
+        _, extended, _ = await sharing.extending.extend(
             "vos", share.buckets[0].id, till(sharing, 10)["validity"]
         )
     finally:
@@ -398,7 +399,7 @@ async def test_what_has_ended_is_in_no_list_and_a_renewal_brings_it_back(sharing
     assert bucket.id not in await sharing.received("rita")
     assert [State.EXPIRED] == await sharing.states(share)
     act("vos")
-    _, renewed, _ = await sharing.shares.extend("vos", bucket.id, till(sharing, 5)["validity"])
+    _, renewed, _ = await sharing.extending.extend("vos", bucket.id, till(sharing, 5)["validity"])
     assert (State.ACTIVE, 3, 3) == (renewed.state, renewed.version, renewed.accepted_version)
     assert bucket.id in await sharing.received("rita")
     assert await sharing.world.sees("rita", case_id)
@@ -410,16 +411,16 @@ async def test_a_bucket_is_shortened_lengthened_and_made_endless(sharing: Sharin
 
     for validity in (till(sharing, 0)["validity"], till(sharing, 9)["validity"], Validity(unlimited=True)):
         act("vos")
-        _, bucket, revision = await sharing.shares.extend("vos", bucket_id, validity)
+        _, bucket, revision = await sharing.extending.extend("vos", bucket_id, validity)
         assert revision
         stored = await sharing.stored(share.id)
         assert stored is not None
         assert [replace(bucket, accepted_version=bucket.version)] == list(stored.buckets)
         assert await sharing.ends_in_access(bucket_id) == bucket.ends_at
-    assert isinstance(await error_of(sharing.shares.extend("vos", bucket_id, Validity())), Invalid)
+    assert isinstance(await error_of(sharing.extending.extend("vos", bucket_id, Validity())), Invalid)
     await sharing.revoke("vos", share=share)
     assert isinstance(
-        await error_of(sharing.shares.extend("vos", bucket_id, Validity(unlimited=True))), Conflict
+        await error_of(sharing.extending.extend("vos", bucket_id, Validity(unlimited=True))), Conflict
     )
 
 
@@ -436,7 +437,7 @@ async def test_a_share_is_revoked_by_its_sender_and_who_administers_the_facility
         for verb, arguments in (
             (sharing.shares.revoke, (None, share.id)),
             (sharing.shares.revoke, (share.buckets[0].id, None)),
-            (sharing.shares.extend, (share.buckets[0].id, Validity(unlimited=True))),
+            (sharing.extending.extend, (share.buckets[0].id, Validity(unlimited=True))),
         ):
             act(login)
             error: ReadroomError = await error_of(verb(login, *arguments))

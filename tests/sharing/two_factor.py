@@ -19,21 +19,12 @@ from kernel.reach import Reach
 from plumbing.db import Database
 from services.sharing import usecases
 from services.sharing.codes import CodeRepairs, Codes
-from services.sharing.domain import (
-    Bucket,
-    Change,
-    Links,
-    Owner,
-    Received,
-    Rights,
-    Share,
-    Sight,
-    State,
-    User,
-)
+from services.sharing.domain import Bucket, Change, Owner, Received, Rights, Share, Sight, State, User
+from services.sharing.links import Links
 from services.sharing.otp import Code, Pepper, Redeemed, Verdict
+from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Repairs, Telling
+from services.sharing.usecases import Telling
 from tests.clocks import Clock
 
 INSTANT = timedelta(microseconds=1)
