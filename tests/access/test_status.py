@@ -190,6 +190,39 @@ async def test_an_old_row_waits_for_its_turn_and_is_listed_with_its_status(acces
     assert [] == await stale(access, case_id, 1)
 
 
+async def test_what_the_version_before_writes_of_a_case_leaves_no_status_until_it_is_derived_again(
+    access: Access,
+) -> None:
+    """It says that the images have settled, and knows of no status: filters would ask for the old one."""
+    facility = await access.facility()
+    radiologist, _ = await both_sides(access, facility)
+    case_id = await access.case(facility, a_study(settled=False))
+    statuses = ("status_group", "status_facility")
+    assert ("IN_TRANSMIT",) * 2 == await stored(access, *statuses)
+
+    await access.query("update cases set settled = true, version = version + 1")
+
+    assert (None, None) == await stored(access, *statuses)
+    assert Status.READY_TO_READ is (await shown(access, radiologist)).study_status_id
+    async with access.database.statements() as statements:
+        assert [case_id] == await statements.outdated(None, 10)
+    await access.index.describe_again(case_id)
+    assert ("READY_TO_READ",) * 2 == await stored(access, *statuses)
+
+
+async def test_a_move_that_the_version_before_heard_ends_the_assignment_too(access: Access) -> None:
+    facility, other = await access.facility(), await access.facility()
+    radiologist, _ = await both_sides(access, facility)
+    await access.case(facility)
+    await access.query("update cases set assignee_id = $1, assigned_at = $2", radiologist.id, NOON)
+    await access.query("update cases set undistributed = true, version = version + 1")
+    assert (radiologist.id,) == await stored(access, "assignee_id")
+
+    await access.query("update cases set facility_id = $1, version = version + 1", other.id)
+
+    assert (None, None) == await stored(access, "assignee_id", "assigned_at")
+
+
 async def test_of_an_older_snapshot_nothing_is_taken(access: Access) -> None:
     facility = await access.facility()
     case_id = await access.case(facility, a_study(settled=True))
