@@ -27,6 +27,8 @@ CONCURRENTLY = "-- concurrently"
 _SETTINGS = {"statement_timeout": "0", "lock_timeout": "0"}
 """An index of a full table takes its time, whatever the database allows to others."""
 
+_ENCODING = "UTF8"
+
 _SENTENCE = "the database does not answer"
 _MIGRATION = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _RECONCILES = re.compile(r"^-- reconciles: (\S+) as ([0-9a-f]{64})$", re.MULTILINE)
@@ -91,8 +93,8 @@ async def migrate(url: str, folders: Sequence[Path], ca: Path | None = None) -> 
     Folders in the order given, files by number, each file in a transaction of its own, or outside one;
     several processes may do this at once. `ca` is of the server's certificate, where the server is on another
     machine. Raises Invalid for a file that was changed after it was applied, has no number or the number of
-    another, or has after `-- concurrently` what may not stand there; Unavailable if the database does not
-    answer, or somebody cuts a file off.
+    another, or has after `-- concurrently` what may not stand there, and for a database that is not encoded
+    in UTF-8; Unavailable if the database does not answer, or somebody cuts a file off.
     """
     files = {name: path.read_text() for folder in folders for name, path in _migrations(folder)}
     for name, sql in files.items():
@@ -105,6 +107,7 @@ async def migrate(url: str, folders: Sequence[Path], ca: Path | None = None) -> 
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise Unavailable(_SENTENCE) from error
     try:
+        _require_utf8(connection)
         await locks.hold_for_session(connection, LockClass.MIGRATION)
         await connection.execute(
             """
@@ -127,6 +130,16 @@ async def migrate(url: str, folders: Sequence[Path], ca: Path | None = None) -> 
         return new
     finally:
         await connection.close(timeout=CLOSE_S)
+
+
+def _require_utf8(connection: "Connection") -> None:
+    """In another encoding names would not fit, and SQL would take letters for others than Python does."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != _ENCODING:
+        raise Invalid(
+            f"the database is encoded in `{encoding}`: make another with `createdb --template=template0 "
+            f"--encoding={_ENCODING}`, and restore into it"
+        )
 
 
 def _migrations(folder: Path) -> list[tuple[str, Path]]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -36,6 +37,21 @@ async def test_each_migration_is_applied_once_in_order_by_whoever_comes_first(
     assert sum(map(len, answers)) == 2
     (folder / "0003_more.sql").write_text("alter table cases add version int;")
     assert await migrate(url, [folder]) == ["access/0003_more.sql"]
+
+
+async def test_a_database_of_another_encoding_is_refused(servers: EmbeddedServers, folder: Path) -> None:
+    name = f"latin_{uuid4().hex}"
+    await asyncio.to_thread(
+        servers.postgres.execute,
+        f"create database {name} template template0 encoding 'LATIN1' locale_provider libc locale 'C'"
+        " owner readroom_access",
+    )
+    url = servers.database_url("access").removesuffix("readroom_access") + name
+
+    with pytest.raises(Invalid, match=r"encoded in `LATIN1`: make another with `createdb"):
+        await migrate(url, [folder])
+
+    await asyncio.to_thread(servers.postgres.execute, f"drop database {name}")
 
 
 async def test_folders_are_applied_in_the_order_given(servers: EmbeddedServers, tmp_path: Path) -> None:
