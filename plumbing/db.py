@@ -50,7 +50,7 @@ CLOSE_S = 2.0
 WAITERS_PER_CONNECTION = 32
 """Callers that may wait for a connection; the next one is refused at once, so nothing piles up (R8)."""
 
-_SERVER_SETTINGS = {
+SERVER_SETTINGS = {
     "jit": "off",  # compiling costs more than our statements
     "client_connection_check_interval": "500ms",  # a statement nobody waits for any more ends soon
     "idle_in_transaction_session_timeout": "30s",  # locks of a client that vanished are freed
@@ -198,7 +198,7 @@ class Database(Generic[T]):
             max_size=pool_size,
             timeout=ACQUIRE_S,
             command_timeout=COMMAND_S,
-            server_settings=_SERVER_SETTINGS,
+            server_settings=SERVER_SETTINGS,
             reset=_keep,
         )
         return cls(pool, transaction, clock=clock, new_id=new_id, size=pool_size)

@@ -7,6 +7,7 @@ No setting and nothing in an address makes that weaker.
 
 import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -79,6 +80,13 @@ def context(address: str, kind: Kind, ca: Path | None) -> ssl.SSLContext | None:
     made = ssl.create_default_context(cafile=ca)  # verifies certificate and host name
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
+
+
+def libpq(address: str, ca: Path | None) -> Mapping[str, str]:
+    """The same as `context`, for a database that is reached through libpq."""
+    if context(address, DATABASE, ca) is None:
+        return {"sslmode": "disable"}
+    return {"sslmode": "verify-full", "sslrootcert": str(ca), "ssl_min_protocol_version": "TLSv1.2"}
 
 
 def is_local(address: str) -> bool:

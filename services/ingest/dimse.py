@@ -48,7 +48,7 @@ from services.ingest.domain import (
 )
 from services.ingest.packs import Packs
 from services.ingest.parts import Description, whole_value
-from services.ingest.reception import Receipt, Reception, Unfiled
+from services.ingest.reception import Index, Receipt, Reception, Unfiled
 from services.ingest.usecases import Gateways, Studies
 
 R = TypeVar("R")
@@ -341,12 +341,14 @@ class Listener:
         gateways: Gateways,
         studies: Studies,
         packs: Packs,
+        index: Index,
         loop: EventLoopBridge,
         clock: Clock,
     ) -> None:
         self._gateways = gateways
         self._studies = studies
         self._packs = packs
+        self._index = index
         self._loop = loop
         self._clock = clock
         self._open: set[Association] = set()
@@ -366,7 +368,9 @@ class Listener:
                 request.remote,
             )
         )
-        reception = Reception(sender, self._studies, self._gateways, self._packs, self._loop, self._clock)
+        reception = Reception(
+            sender, self._studies, self._gateways, self._packs, self._index, self._loop, self._clock
+        )
         for context in request.refused_contexts:
             CONTEXTS_REFUSED.labels(self._classes.named(context.abstract_syntax_uid)).inc()
         association = Association(reception, self._clock, self, request.still_open)

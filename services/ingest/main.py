@@ -18,6 +18,7 @@ from plumbing.cache import RateWindow
 from plumbing.callers import GATEWAY_URI
 from plumbing.config import Address, CacheUrl, ServiceSettings
 from plumbing.leases import Lease
+from plumbing.lines import Lines
 from plumbing.runtime import Application
 from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
@@ -31,6 +32,7 @@ from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
+from services.ingest.instancestore import INDEX, Index
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
@@ -142,7 +144,11 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await events.resume(deletions, asked_for=timedelta())
 
-    listener = Listener(gateways, studies, packs, EventLoopBridge(asyncio.get_running_loop()), clock)
+    lines = Lines(settings.database_url.get_secret_value(), INDEX, size=16, ca=settings.servers_ca)
+    resources.callback(lines.close)
+    listener = Listener(
+        gateways, studies, packs, Index(lines), EventLoopBridge(asyncio.get_running_loop()), clock
+    )
     acceptor = dimse.Acceptor(
         settings.dicom_listen,
         context=server_context(gateway_tls),

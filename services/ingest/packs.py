@@ -149,12 +149,21 @@ class Entry:
         self._data_set_length += len(chunk)
 
     def complete(self, label: Label) -> Place:
-        """Writes the header and makes the entry durable: `fdatasync`, and `fsync` of a new name (R1)."""
+        """Ends the entry and makes it durable (R1)."""
+        place = self.end(label)
+        self.sync()
+        return place
+
+    def sync(self) -> None:
+        """Makes what was written durable: `fdatasync`, and `fsync` of a new name."""
+        self._pack.sync()
+
+    def end(self, label: Label) -> Place:
+        """Writes the header; `sync` makes the entry durable."""
         size = len(self._prefix) + self._data_set_length
         end = -(-self._position // BLOCK) * BLOCK
         self._write(bytes(end - self._position))
         _write_all(self._pack.descriptor, header(label, size), self._offset)
-        self._pack.sync()
         return Place(self._pack.pack_id, self._offset, len(self._prefix), self._data_set_length, end)
 
     def written(self) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fail
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from kernel.clock import Clock
@@ -55,7 +56,15 @@ class Entry(Protocol):
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None: ...
     def written(self) -> Iterator[bytes]: ...
-    def complete(self, label: Label) -> Place: ...
+    def complete(self, label: Label) -> Place:
+        """Ends the entry, and it is durable."""
+        ...
+
+    def end(self, label: Label) -> Place:
+        """Ends the entry; `sync` makes it durable."""
+        ...
+
+    def sync(self) -> None: ...
     def keep(self, place: Place) -> None: ...
     def discard(self) -> None: ...
 
@@ -77,6 +86,22 @@ class PackDirectory(Protocol):
     def create(self) -> Pack: ...
     def spool(self) -> BinaryIO:
         """A file without a name, which is gone when it is closed."""
+        ...
+
+
+class Index(Protocol):
+    """The index, asked from the association's thread."""
+
+    def receive(
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        digest: bytes,
+        now: datetime,
+        sync: Callable[[], None],
+    ) -> Verdict:
+        """Indexes an instance of a known study and part, once `sync` has returned; raises Unavailable."""
         ...
 
 
@@ -219,9 +244,18 @@ class Receipt:
     def _index(
         self, label: Label, description: Description, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
-        stored = StoredInstance(self._instance, label.sha256, self._entry.complete(label))
-        assert label.study_id is not None
-        verdict, live_id = self._reception.index(label.study_id, stored, description, described=described)
+        """Makes the entry durable, and then known; what the index makes of it."""
+        study_id = label.study_id
+        assert study_id is not None
+        stored = StoredInstance(self._instance, label.sha256, self._entry.end(label))
+        if described and not self._study.pack.is_empty:
+            sync = self._entry.sync
+            verdict = self._reception.index_at_once(study_id, stored, description, label.received_at, sync)
+            if verdict in (Verdict.NEW, Verdict.DUPLICATE):
+                return verdict, study_id, stored
+        else:
+            self._entry.sync()
+        verdict, live_id = self._reception.index(study_id, stored, description, described=described)
         return verdict, live_id, stored
 
 
@@ -270,11 +304,13 @@ class Reception:
         studies: Studies,
         gateways: Gateways,
         packs: PackDirectory,
+        index: Index,
         loop: EventLoop,
         clock: Clock,
     ) -> None:
         self.sender = sender
         self.clock = clock
+        self._index = index
         self._studies = studies
         self._gateways = gateways
         self._packs = packs
@@ -343,6 +379,23 @@ class Reception:
         if (listing := self._gateways.refuse(refusal)) is not None:
             with suppress(Unavailable):
                 self._loop.wait(listing, REFUSE_S)
+
+    def index_at_once(
+        self,
+        study_id: StudyId,
+        stored: StoredInstance,
+        description: Description,
+        now: datetime,
+        sync: Callable[[], None],
+    ) -> Verdict:
+        """Indexes one more instance of a study and a part that are known; the bytes are durable afterwards.
+
+        NEW and DUPLICATE stand. What else the index says is for `index` to decide: nothing was indexed.
+        """
+        verdict = self._index.receive(study_id, self.sender, stored, description.digest, now, sync)
+        if verdict is Verdict.NEW:
+            self._studies.changed(study_id)
+        return verdict
 
     def index(
         self, study_id: StudyId, stored: StoredInstance, description: Description, *, described: bool

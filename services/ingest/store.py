@@ -6,10 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from kernel.dicom import UID
-from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
@@ -20,16 +17,17 @@ from services.ingest.domain import (
     Series,
     StoredInstance,
     Study,
-    Verdict,
 )
 from services.ingest.gatewaystore import GatewayStore
-from services.ingest.parts import DESCRIBED, MOST, Description
+from services.ingest.instancestore import InstanceStore
 from services.ingest.partstore import PartStore, received_study, stored_instance
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
 
 
-class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore):
+class IngestTransaction(
+    InstanceStore, GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore
+):
     """A transaction over ingest's database."""
 
     # Receiving
@@ -48,56 +46,6 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, Q
         )
         assert row is not None
         return row[0], row[1]
-
-    async def receive(
-        self,
-        study_id: StudyId,
-        sender: Sender,
-        stored: StoredInstance,
-        description: Description,
-        *,
-        create: bool,
-        described: bool = False,
-    ) -> tuple[Verdict, StudyId]:
-        """Indexes an instance whose bytes are durable; the functions in 0007 and 0012 decide (R1, R4, A26).
-
-        With `described` the index has heard the description from this association, and hears only the digest.
-
-        Raises Unavailable if the pack was sealed, or the study purged, meanwhile.
-        """
-        instance, place = stored.instance, stored.place
-        try:
-            row = await self.connection.fetchrow(
-                """
-                select verdict, live_study_id from index_instance(
-                    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::jsonb,
-                    $19, $20)
-                """,
-                study_id,
-                create,
-                sender.receiving_facility_id,
-                instance.study_instance_uid,
-                sender.gateway_id,
-                sender.calling_ae_title,
-                instance.series_instance_uid,
-                instance.sop_instance_uid,
-                instance.sop_class_uid,
-                instance.transfer_syntax_uid,
-                stored.sha256,
-                place.pack_id,
-                place.offset,
-                place.prefix_length,
-                place.data_set_length,
-                place.end,
-                description.digest,
-                None if described else told_to_the_index(description),
-                self.now,
-                sender.began(self.now),
-            )
-        except asyncpg.ObjectNotInPrerequisiteStateError as error:
-            raise Unavailable("the pack is sealed, or the study was purged") from error
-        assert row is not None
-        return Verdict(row["verdict"]), row["live_study_id"] or study_id
 
     async def seal_packs(self, pack_ids: Collection[PackId]) -> dict[PackId, int]:
         """Ends packs, also such as hold nothing: a commit still under way fails. Answers where they end."""
@@ -235,17 +183,3 @@ class IngestTransaction(GatewayStore, DeletionStore, SettlingStore, PartStore, Q
                 for row in rows
             ]
         return found
-
-
-def told_to_the_index(description: Description) -> str:
-    """The description as `describe_part` takes it."""
-    return json.dumps(
-        {
-            "study": description.study,
-            "series": description.series,
-            "mapping": description.mapping,
-            "identity": description.identity,
-            "most": MOST,
-            "described": DESCRIBED,
-        }
-    )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -343,6 +344,7 @@ class Studies:
         self._limits = limits
         self._new_id = new_id
         self._changed: set[StudyId] = set()
+        self._changing = Lock()
         self._released: dict[PackId, StudyId | None] = {}
         self.woken = asyncio.Event()
 
@@ -395,8 +397,13 @@ class Studies:
                 if await statements.quarantine(live_id, sender, stored, reason, self._limits):
                     verdict = Verdict.QUARANTINED
         if verdict is Verdict.NEW:
-            self._changed.add(live_id)
+            self.changed(live_id)
         return verdict, live_id
+
+    def changed(self, study_id: StudyId) -> None:
+        """The study has a further instance, which will be told; from any thread."""
+        with self._changing:
+            self._changed.add(study_id)
 
     async def keep_unfiled(self, sender: Sender, stored: StoredInstance, reason: str) -> bool:
         """Whether durable bytes that cannot be filed are kept, alone in their pack, for a person."""
@@ -414,11 +421,12 @@ class Studies:
         With `everything` false, only studies whose association has just ended are told.
         """
         released = dict(islice(self._released.items(), TOLD_AT_ONCE))
-        telling = self._changed if everything else self._changed & set(released.values())
-        telling = set(islice(telling, TOLD_AT_ONCE))
         # Taken out first: what changes from here on is told the next time. Should this fail, then the next
         # change of the study tells it, or its settling.
-        self._changed = self._changed - telling
+        with self._changing:
+            telling = self._changed if everything else self._changed & set(released.values())
+            telling = set(islice(telling, TOLD_AT_ONCE))
+            self._changed -= telling
         # Studies before packs: `receive` takes its locks in this order.
         async with self._database.transaction() as transaction:
             changes = await transaction.bump(telling)

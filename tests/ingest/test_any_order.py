@@ -26,9 +26,11 @@ from local.embedded import EmbeddedServers
 from plumbing import dimse
 from plumbing.cache import RateWindow
 from plumbing.db import Database
+from plumbing.lines import Lines
 from services.ingest import events
 from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
+from services.ingest.instancestore import INDEX, Index
 from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
 from services.ingest.reception import Reception
 from services.ingest.store import IngestTransaction
@@ -63,6 +65,7 @@ class World:
         self.new_id = UUID7(self.clock)
         self.bridge = EventLoopBridge(self.loop)
         self.rates = RateWindow(cache_url, self.clock)
+        self.lines = Lines(url, INDEX, size=4)
         self.database = self.run(
             Database.connect(url, IngestTransaction, clock=self.clock, new_id=self.new_id)
         )
@@ -80,6 +83,7 @@ class World:
     def close(self) -> None:
         self.run(self.rates.close())
         self.run(self.database.close())
+        self.lines.close()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
 
@@ -105,7 +109,9 @@ class Senders(RuleBasedStateMachine):
             world.database, nobody, world.rates, limits, world.new_id, world.clock, lambda: None
         )
         self.studies = Studies(world.database, self.packs, limits, world.new_id)
-        self.listener = Listener(self.gateways, self.studies, self.packs, world.bridge, world.clock)
+        self.listener = Listener(
+            self.gateways, self.studies, self.packs, Index(world.lines), world.bridge, world.clock
+        )
         self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))
         self.associations: dict[int, Association] = {}
         self.under_way: dict[int, tuple[Sink, bytes, DicomObject]] = {}
@@ -131,7 +137,13 @@ class Senders(RuleBasedStateMachine):
         world = self.world
         if at not in self.associations:
             reception = Reception(
-                a_sender(self.gateway), self.studies, self.gateways, self.packs, world.bridge, world.clock
+                a_sender(self.gateway),
+                self.studies,
+                self.gateways,
+                self.packs,
+                Index(world.lines),
+                world.bridge,
+                world.clock,
             )
             self.associations[at] = Association(reception, world.clock, self.listener)
         if at in self.under_way:

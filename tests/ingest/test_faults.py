@@ -238,7 +238,11 @@ def run(*command: str | Path) -> str:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.proves("R2")
 @pytest.mark.proves("R1", part="the order of sync, commit and answer")
-async def test_pack_and_index_are_durable_before_the_answer(ingest: Ingest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+async def test_pack_and_index_are_durable_before_the_answer(
+    ingest: Ingest, tmp_path: Path, before: int
+) -> None:
+    """The first of a pack; and another one, which is indexed while it is synced, and committed later."""
     gateway = await ingest.enrol()
     await ingest.stop()
     trace = tmp_path / "trace"
@@ -247,9 +251,10 @@ async def test_pack_and_index_are_durable_before_the_answer(ingest: Ingest, tmp_
         tracer = a_tracer(process.pid, trace)
         assert tracer.stderr is not None
         assert b"attached" in await asyncio.to_thread(tracer.stderr.readline)
-        ct = a_ct(pixels=os.urandom(300_000))
-        (answer,) = await sent_objects(Sender.of(ingest, gateway), ct)
-        assert answer.status == 0
+        study, series = a_uid(), a_uid()
+        objects = [a_ct(study=study, series=series, pixels=os.urandom(300_000)) for _ in range(before + 1)]
+        answers = await sent_objects(Sender.of(ingest, gateway), *objects)
+        assert {answer.status for answer in answers} == {0}
         tracer.send_signal(signal.SIGINT)
         tracer.wait(10)
 
@@ -263,15 +268,15 @@ async def test_pack_and_index_are_durable_before_the_answer(ingest: Ingest, tmp_
         return [at for at, call in enumerate(calls) if re.match(pattern, call)]
 
     pack = r"\(\d+<[^>]*\.tar>"
-    synced = first(rf"fdatasync{pack}", 0)
+    synced = places(rf"fdatasync{pack}")[before]
     written = [at for at in places(rf"pwrite64{pack}") if at < synced]
-    folder_synced = first(r"fsync\(\d+<[^>]*/packs/[0-9a-f]{2}>", synced)
-    # The statement of the index goes out behind both, and its answer comes.
+    folder_synced = synced if before else first(r"fsync\(\d+<[^>]*/packs/[0-9a-f]{2}>", synced)
+    # The statement of the index, or its commit, goes out behind both, and its answer comes.
     asked = first(rf"(sendto|sendmsg|write)\(\d+<{database}", folder_synced)
     told = first(rf"(recvfrom|recvmsg|read)\(\d+<{database}", asked)
     to_sender = rf"(write|sendto|sendmsg)\(\d+<TCP:\[127\.0\.0\.1:{ingest.ports['dicom']}->"
-    answered = first(to_sender, written[0])
-    assert written[-1] < synced < folder_synced < asked < told < answered
+    answered = first(to_sender, written[-1])
+    assert written[-1] < synced <= folder_synced < asked < told < answered
     assert not [at for at in places(rf"pwrite64{pack}") if synced < at < answered]
 
 

@@ -26,6 +26,7 @@ from plumbing.pages import MAX_PAGE_BYTES
 from plumbing.rpc import MAX_RESPONSE_BYTES
 from services.ingest.deletionstore import TABLES
 from services.ingest.domain import Gateway, Verdict
+from services.ingest.instancestore import told_to_the_index
 from services.ingest.parts import (
     MAX_DISTINCT,
     MAX_SERIES_NAMED,
@@ -38,7 +39,7 @@ from services.ingest.parts import (
     Part,
     StudyInParts,
 )
-from services.ingest.store import IngestTransaction, told_to_the_index
+from services.ingest.store import IngestTransaction
 from tests.ingest.builders import a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import a_ct, with_other_bytes
 from tests.ingest.system import Ingest, Sender, sent_objects

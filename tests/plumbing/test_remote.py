@@ -20,6 +20,7 @@ from plumbing.authority import CertificateAuthority
 from plumbing.bus import Bus
 from plumbing.cache import RateWindow
 from plumbing.db import Database, Transaction
+from plumbing.lines import Lines
 from plumbing.migrating import migrate
 from tests.plumbing.a_house import written
 from tests.wait import eventually
@@ -129,6 +130,13 @@ async def ask_database(port: int, ca: Path) -> None:
         await database.close()
 
 
+async def ask_database_from_a_thread(port: int, ca: Path) -> None:
+    url = f"postgresql://role:{SECRET}@localhost:{port}/readroom?sslmode=verify-full"
+    lines = Lines(url, "select 1", size=1, ca=ca)
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(lines.begin, [])
+
+
 async def migrate_database(port: int, ca: Path) -> None:
     url = f"postgresql://role:{SECRET}@localhost:{port}/readroom?sslmode=verify-full"
     with pytest.raises(Unavailable):
@@ -159,6 +167,7 @@ async def ask_collector(port: int, ca: Path) -> None:
 
 ASKING = {
     "database": (ask_database, postgresql_with_tls),
+    "database from a thread": (ask_database_from_a_thread, postgresql_with_tls),
     "migrate": (migrate_database, postgresql_with_tls),
     "bus": (ask_bus, nats_with_tls),
     "cache": (ask_cache, at_once),
@@ -201,6 +210,7 @@ async def test_a_server_of_another_authority_is_told_nothing(pki: Pki, tmp_path:
     ("ask", "talk"),
     [
         (ask_database, postgresql_without_tls),
+        (ask_database_from_a_thread, postgresql_without_tls),
         (migrate_database, postgresql_without_tls),
         (ask_bus, nats_stripped),
     ],
