@@ -105,7 +105,8 @@ _log = log.get()
 async def describe(describing: Describing, lease: Lease) -> None:
     """One round: derives again what is outdated, unless another process does.
 
-    Raises Unavailable when it has tried everything and something failed.
+    Raises Unavailable where something failed. It stops where nothing went, for then somebody is away; the
+    next round goes on from there.
     """
     if not await lease.hold():
         OUTDATED.set(0)
@@ -119,7 +120,7 @@ async def describe(describing: Describing, lease: Lease) -> None:
         undone = await timers.each("describe", cases, describing.describe)
         failed += len(undone)
         OUTDATED.dec(len(cases) - len(undone))
-        if not marked and not cases:
+        if (not marked and not cases) or (undone and len(undone) == len(cases)):
             break
         await asyncio.sleep(_SHARE * (time.monotonic() - began))
     OUTDATED.set(await describing.count())

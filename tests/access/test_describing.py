@@ -116,6 +116,26 @@ async def test_one_case_that_cannot_be_described_keeps_no_other_from_it(access: 
     assert [(0,)] == await rows(access, "derived", cases[1])
 
 
+async def test_where_nothing_goes_it_stops_and_goes_on_from_there_later(access: Access) -> None:
+    """Somebody is away: whoever asked thousands of times would ask for hours."""
+    facility = await access.facility()
+    cases = [await access.case(facility, replace(a_full_study(), in_full=False)) for _ in range(BATCH + 2)]
+    told = {id_: replace(study, in_full=True) for id_, study in access.owners.studies.items()}
+    access.owners.studies.update(dict.fromkeys(told, "no study"))  # type: ignore[arg-type]
+    access.owners.asked.clear()
+    describing = Describing(access.database, access.index)
+    lease = Lease(access.database, "describe", uuid4())
+
+    with pytest.raises(Unavailable):
+        await events.describe(describing, lease)
+    assert BATCH == len(access.owners.asked)
+
+    access.owners.studies.update(told)
+    await events.describe(describing, lease)
+    await events.describe(describing, lease)
+    assert {(DERIVED,)} == set(await rows(access, "derived", *cases))
+
+
 async def test_a_second_process_leaves_it_to_the_first(access: Access) -> None:
     facility = await access.facility()
     study = a_full_study()
