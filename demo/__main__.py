@@ -14,6 +14,7 @@ from rich.console import Console
 
 from demo.cast import ADMIN
 from demo.deletion import delete
+from demo.filters import filter_cases
 from demo.held import hold_and_release
 from demo.modality import Refused
 from demo.queue import empty_the_queue
@@ -48,7 +49,9 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await a_privilege_ends(world, UNKNOWN_UID)
         stage.step(7, "The study is shared with two physicians outside")
         await share(world, arrival.case)
-        stage.step(8, "The study is deleted, and brought back")
+        stage.step(8, "Filters narrow what privileges show, and why somebody sees a case or not")
+        await filter_cases(world)
+        stage.step(9, "The study is deleted, and brought back")
         await delete(world, arrival.case)
 
 

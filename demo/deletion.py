@@ -1,4 +1,4 @@
-"""Step 8: the study is deleted and nothing is left; a late retry is refused, an Export brings it back."""
+"""Step 9: the study is deleted and nothing is left; a late retry is refused, an Export brings it back."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ EXPORTED_WITHIN_S = 30
 
 
 async def delete(world: World, case: Case) -> None:
-    """The eighth step of the story."""
+    """The ninth step of the story."""
     await share_once_more(world, case)
     planted = words(world)
     await it_is_everywhere(world, planted)
