@@ -107,13 +107,6 @@ class Elements:
     notes: tuple[str, ...] = ()
 
 
-def read_elements(data: Octets, transfer_syntax_uid: str, wanted: Collection[int]) -> Elements:
-    """The wanted top-level elements of a whole data set; raises Malformed."""
-    walk = DataSetWalk(transfer_syntax_uid, wanted)
-    walk.feed(data)
-    return walk.finish()
-
-
 class DataSetWalk:
     """Walks a data set whose bytes arrive in chunks."""
 

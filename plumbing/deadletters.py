@@ -1,7 +1,7 @@
 """Dead letters: the facts that a service could not apply, until they are applied, dropped or too old.
 
-A row is written when a fact fails for the first time. It is dead after the last attempt (`bus.py`); what an
-operator can do then is in `replaying.py`.
+A row is written when a fact fails for the first time. It is dead after the last attempt (`hearing.py`); what
+an operator can do then is in `replaying.py`.
 """
 
 from collections.abc import Sequence

@@ -10,9 +10,9 @@ from kernel.errors import Conflict, NotFound
 from kernel.ids import parse_id
 from plumbing import callers, pages
 from plumbing.audit import AuditEntry
-from plumbing.bus import Consumer
 from plumbing.callers import acting_login
 from plumbing.deadletters import DeadLetter, Position
+from plumbing.hearing import Consumer
 from plumbing.permitted import Holds, require
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp

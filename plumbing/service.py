@@ -10,9 +10,10 @@ import grpc
 from kernel.clock import Clock
 from kernel.ids import NewId
 from plumbing import replaying, rpc, verifying
-from plumbing.bus import Bus, Consumer, Hearing
+from plumbing.bus import Bus
 from plumbing.config import ServiceSettings
 from plumbing.db import Database, Transaction
+from plumbing.hearing import Consumer, Hearing
 from plumbing.outbox import Relay
 from plumbing.permitted import Holds
 from plumbing.runtime import Application

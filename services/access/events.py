@@ -21,7 +21,7 @@ from kernel.events import (
 )
 from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import log, timers
-from plumbing.bus import Hearing
+from plumbing.hearing import Hearing
 from plumbing.leases import Lease
 from services.access.caseindex import Reading
 from services.access.deletion import Deletions

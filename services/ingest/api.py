@@ -28,12 +28,13 @@ from services.ingest.domain import (
     certificate_sha256,
 )
 from services.ingest.enrolment import Enrolments, Titles
+from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
 from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
-from services.ingest.usecases import Gateways, Studies
+from services.ingest.usecases import Studies
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
 

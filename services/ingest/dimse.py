@@ -46,10 +46,11 @@ from services.ingest.domain import (
     Revoked,
     StoreStatus,
 )
+from services.ingest.gateways import Gateways
 from services.ingest.packs import Packs
 from services.ingest.parts import Description, whole_value
 from services.ingest.reception import Index, Receipt, Reception, Unfiled
-from services.ingest.usecases import Gateways, Studies
+from services.ingest.usecases import Studies
 
 R = TypeVar("R")
 

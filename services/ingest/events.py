@@ -15,12 +15,13 @@ from kernel.errors import ReadroomError
 from kernel.events import CasePurged
 from kernel.ids import CaseId, StudyId
 from plumbing import log, timers
-from plumbing.bus import Hearing
+from plumbing.hearing import Hearing
 from plumbing.leases import HELD_FOR, Lease
 from services.ingest.deletion import ASKED_FOR, Deletions
 from services.ingest.describing import Describing
+from services.ingest.gateways import PRUNE_S, Associations, Gateways
 from services.ingest.purgerecord import DoomedFile
-from services.ingest.usecases import CHANGES_S, PRUNE_S, Associations, Gateways, Studies
+from services.ingest.usecases import CHANGES_S, Studies
 
 LOOK_S = 1.0
 """How often deletions are looked after."""

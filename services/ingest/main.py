@@ -30,6 +30,7 @@ from services.ingest.describing import Describing
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
 from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
+from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.instancestore import INDEX, Index
@@ -38,7 +39,7 @@ from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
 from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Gateways, Studies
+from services.ingest.usecases import Studies
 
 
 class Settings(ServiceSettings):

@@ -28,8 +28,9 @@ from services.ingest.domain import (
     StoreStatus,
     Verdict,
 )
+from services.ingest.gateways import Gateways
 from services.ingest.parts import Description
-from services.ingest.usecases import Gateways, Studies
+from services.ingest.usecases import Studies
 
 R = TypeVar("R")
 

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 from kernel.events import CaseDeleted, Fact, ShareCreated, ShareExpired, ShareRevoked, UserChanged
 from kernel.ids import BucketId, CaseId, UserId
 from plumbing import log, timers
-from plumbing.bus import Hearing, without_asking
+from plumbing.hearing import Hearing, without_asking
 from services.notify.domain import Bucket, Users
 from services.notify.reminders import Reminders
 from services.notify.usecases import Notices

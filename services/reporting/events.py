@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kernel.errors import Conflict
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
-from plumbing.bus import Hearing
+from plumbing.hearing import Hearing
 from services.reporting.usecases import Readings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 from kernel.events import CaseDeleted, Fact, StudyChanged, StudyReceived
 from kernel.ids import CaseId, StudyId
 from plumbing import timers
-from plumbing.bus import Hearing
+from plumbing.hearing import Hearing
 from services.routing.arrivals import Arrival, Arrivals
 from services.routing.domain import Deletion
 from services.routing.heldparts import HeldParts

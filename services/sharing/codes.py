@@ -370,7 +370,7 @@ class CodeRepairs:
         """Tells access of one of them."""
         is_outdated = False
         try:
-            await self._access.register(redeemed)
+            _ = await self._access.register(redeemed)  # nobody waits to be shown anything
         except Expired:
             is_outdated = True
         except (NotFound, Invalid):  # refused for good

@@ -12,7 +12,7 @@ from kernel.errors import Conflict, ReadroomError
 from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
 from plumbing import answers, timers
-from plumbing.bus import Hearing
+from plumbing.hearing import Hearing
 from services.sharing.codes import CodeRepairs
 from services.sharing.repairs import Repairs
 from services.sharing.usecases import BATCH, Access

@@ -15,8 +15,8 @@ from kernel.ids import UUID7, GatewayId, TransferId
 from plumbing.cache import RateWindow
 from plumbing.db import Database
 from services.ingest.domain import Announcer, Limits
+from services.ingest.gateways import Gateways
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Gateways
 from tests.ingest.builders import a_uid
 from tests.ingest.system import EnrolledGateway, Ingest
 from tests.ingest.test_deletion import begin_transfer

@@ -13,8 +13,9 @@ from nats.js.errors import APIError
 
 from kernel.events import FACTS, HEARS, SAYS, CaseDeleted, CasePurged, Fact, wire_subject
 from local.embedded import EmbeddedServers
-from plumbing.bus import Bus, Consumer, Hearing
+from plumbing.bus import Bus
 from plumbing.components import SERVICES
+from plumbing.hearing import Consumer, Hearing
 from plumbing.permissions import SETUP, inbox
 from plumbing.stream import JSZ, STREAM
 from tests.plumbing.telling import (

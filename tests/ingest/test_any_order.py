@@ -30,11 +30,12 @@ from plumbing.lines import Lines
 from services.ingest import events
 from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
+from services.ingest.gateways import Gateways
 from services.ingest.instancestore import INDEX, Index
 from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
 from services.ingest.reception import Reception
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Gateways, Studies
+from services.ingest.usecases import Studies
 from tests.ingest.builders import a_gateway, a_sender
 from tests.ingest.objects import a_ct
 from tests.ingest.system import DicomObject, quarantined_file, sha256

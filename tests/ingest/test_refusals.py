@@ -12,9 +12,9 @@ from kernel.clock import MonotonicClock
 from kernel.ids import UUID7
 from plumbing.db import Database
 from services.ingest.domain import Limits, Refusal, RefusalKind
+from services.ingest.gateways import Gateways
 from services.ingest.refusals import MAX_WINDOWS, STRANGERS_TIMES, WINDOW, RefusalWindows
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Gateways
 from tests.ingest.builders import NOW, a_gateway
 
 LATER = NOW + WINDOW

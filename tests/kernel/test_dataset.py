@@ -4,7 +4,7 @@ import os
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +23,9 @@ from kernel.dataset import (
     MAX_VALUE_BYTES,
     PIXEL_DATA,
     DataSetWalk,
+    Elements,
     Excessive,
     Malformed,
-    read_elements,
 )
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
@@ -43,6 +43,13 @@ NOT_WHOLE = {
 
 IMPLICIT_UNDER_JPEG = "SC_rgb_jpeg.dcm"
 """PS3.5 A.4 forbids it; pydicom guesses what it is, as the walk does."""
+
+
+def read_elements(data: bytes | bytearray, transfer_syntax_uid: str, wanted: Collection[int]) -> Elements:
+    """The wanted top-level elements of a whole data set; raises Malformed."""
+    walk = DataSetWalk(transfer_syntax_uid, wanted)
+    walk.feed(data)
+    return walk.finish()
 
 
 def part_10_files() -> Iterator[Path]:

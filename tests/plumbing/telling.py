@@ -17,9 +17,10 @@ from kernel.events import Fact, StudyChanged, StudyReceived
 from kernel.ids import UUID7
 from local.embedded import EmbeddedServers
 from local.embedded.postgres import SUPERUSER
-from plumbing.bus import Bus, Consumer, Hearing
+from plumbing.bus import Bus
 from plumbing.busowner import set_up_once
 from plumbing.db import Database, Transaction
+from plumbing.hearing import Consumer, Hearing
 from plumbing.migrating import migrate
 from plumbing.outbox import Relay
 from plumbing.stream import STREAM

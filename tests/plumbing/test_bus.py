@@ -17,9 +17,10 @@ from kernel.errors import Invalid, Unavailable
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
 from local.embedded import EmbeddedServers, binaries
 from plumbing import telemetry
-from plumbing.bus import CONCURRENCY, MAX_FAILURES, Bus
+from plumbing.bus import Bus
 from plumbing.busowner import keep_up, set_up_once
 from plumbing.db import Database
+from plumbing.hearing import CONCURRENCY, MAX_FAILURES
 from plumbing.outbox import Relay
 from plumbing.status import TooLarge
 from plumbing.stream import ACK_WAIT_S, STREAM

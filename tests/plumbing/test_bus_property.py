@@ -27,9 +27,10 @@ from nats.aio.client import Client
 from kernel.errors import Unavailable
 from kernel.events import Fact, StudyChanged
 from local.embedded import EmbeddedServers
-from plumbing.bus import Bus, Consumer, Hearing
+from plumbing.bus import Bus
 from plumbing.busowner import set_up_once
 from plumbing.db import Database, Transaction
+from plumbing.hearing import Consumer, Hearing
 from plumbing.migrating import migrate
 from plumbing.outbox import CLAIM_S, Relay
 from plumbing.stream import STREAM

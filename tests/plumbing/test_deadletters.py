@@ -15,10 +15,10 @@ from kernel.events import Fact, StudyReceived
 from local.embedded import EmbeddedServers
 from plumbing import callers
 from plumbing.audit import AuditEntry
-from plumbing.bus import Consumer
 from plumbing.busowner import set_up_once
 from plumbing.db import Database
 from plumbing.deadletters import KEPT_FOR, DeadLetter
+from plumbing.hearing import Consumer
 from plumbing.replaying import DeadLettersApi
 from plumbing.stream import STREAM
 from tests.plumbing.telling import (

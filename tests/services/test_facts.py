@@ -13,8 +13,9 @@ import pytest
 from kernel.errors import Unavailable
 from kernel.events import FACTS, HEARS, SAYS, CaseDeleted, CasePurged, fact_of, heard_subjects, wire_subject
 from local.embedded import EmbeddedServers
-from plumbing.bus import Bus, Hearing
+from plumbing.bus import Bus
 from plumbing.components import SERVICES
+from plumbing.hearing import Hearing
 from services.access import events as access
 from services.ingest import events as ingest
 from services.notify import events as notify
