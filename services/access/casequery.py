@@ -12,6 +12,8 @@ What is said of a case here has three values. Only what is true opens it: a filt
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from kernel.ids import FacilityId
 from kernel.reading import Side
@@ -24,6 +26,14 @@ _VISIBLE = "sighted.by_privilege or sighted.by_grant or sighted.by_folder or sig
 _FIRST_OF_FILTER = 7
 
 
+class CaseTexts(NamedTuple):
+    """The relation `sighted`, and what is demanded of its rows."""
+
+    sighted: str
+    visible: str
+    shown: str
+
+
 class CaseQuery(ABC):
     """What a statement needs to ask for cases as one user sees them at one instant, in one session.
 
@@ -33,6 +43,7 @@ class CaseQuery(ABC):
             it. `by_share` is null without a share, else whether they may write.
         visible: whether one of the paths opens it.
         shown: the same of a case that is not being deleted (A60).
+        texts: these three.
         by_privilege: of a case `c`: whether the privilege path opens it.
         by_historical: of a case `c` that no privilege opens: whether another study of its patient does
             (ACC-30); empty where that opens nothing.
@@ -48,6 +59,7 @@ class CaseQuery(ABC):
     sighted: str
     visible: str
     shown: str
+    texts: CaseTexts
     by_privilege: str
     by_historical: str
     asks_filter: bool
@@ -72,19 +84,16 @@ class _CaseQuery(CaseQuery):
     ) -> None:
         self.side = user.reading_side
         self.parameters = [user.login, facilities, user.grantee, user.folders, now, session]
-        self.gives_sight = gives_sight(self.now, "$6")
-        self.by_privilege = f"c.facility_id = any({self.facilities}::uuid[])"
-        self.by_historical = ""
+        self.by_privilege, self.by_historical = _BY_PRIVILEGE, ""
         self.columns = ()
         self.asks_filter = asks_filter and user.filter is not None
         if user.filter and asks_filter:
             self._ask(user.filter, now, user.facilities)
         elif user.filter:
             self.columns = user.filter.columns
-        paths = self._paths()
-        self.sighted = f"(select c.*, {paths} from cases c where c.move_id is null) sighted"
-        self.visible = f"({_VISIBLE}{' or sighted.by_historical' if self.by_historical else ''})"
-        self.shown = f"{self.visible} and sighted.deletion_id is null"
+        self.gives_sight = _GIVES_SIGHT
+        self.texts = _texts(self.by_privilege, self.by_historical)
+        self.sighted, self.visible, self.shown = self.texts
 
     def value(self, value: object) -> str:
         self.parameters.append(value)
@@ -111,22 +120,34 @@ class _CaseQuery(CaseQuery):
                 and a.move_id is null and a.deletion_id is null and coalesce({of_anchor}, false) {is_earlier}
         ))"""
 
-    def _paths(self) -> str:
-        by_historical = f", {self.by_historical} as by_historical" if self.by_historical else ""
-        return f"""
-            {self.by_privilege} as by_privilege,
+
+_GIVES_SIGHT = gives_sight(CaseQuery.now, "$6")
+_BY_PRIVILEGE = f"c.facility_id = any({CaseQuery.facilities}::uuid[])"
+
+
+@lru_cache(maxsize=1000)
+def _texts(by_privilege: str, by_historical: str) -> CaseTexts:
+    """For whoever has no filter they are always the same."""
+    historical = f", {by_historical} as by_historical" if by_historical else ""
+    sighted = f"""(
+        select c.*,
+            {by_privilege} as by_privilege,
             exists (
-                select from case_grants g where g.case_id = c.case_id and g.user_id = {self.grantee}::uuid
+                select from case_grants g
+                where g.case_id = c.case_id and g.user_id = {CaseQuery.grantee}::uuid
             ) as by_grant,
             exists (
                 select from folder_cases f
-                where f.case_id = c.case_id and f.folder_id = any({self.folders}::uuid[])
+                where f.case_id = c.case_id and f.folder_id = any({CaseQuery.folders}::uuid[])
             ) as by_folder,
             (
                 select bool_or(b.write_report) from bucket_cases h join buckets b using (bucket_id)
-                where h.case_id = c.case_id and h.user_id = {self.grantee}::uuid and {self.gives_sight}
-            ) as by_share{by_historical}
-        """
+                where h.case_id = c.case_id and h.user_id = {CaseQuery.grantee}::uuid and {_GIVES_SIGHT}
+            ) as by_share{historical}
+        from cases c where c.move_id is null
+    ) sighted"""
+    visible = f"({_VISIBLE}{' or sighted.by_historical' if by_historical else ''})"
+    return CaseTexts(sighted, visible, f"{visible} and sighted.deletion_id is null")
 
 
 def seen_by(

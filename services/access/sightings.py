@@ -7,6 +7,7 @@ the cases, so that whoever asked with a user compiled at another version knows t
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import compress, product
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from kernel.ids import BucketId, CaseId, FacilityId
 from kernel.reading import Side
 from plumbing.db import Transaction
 from services.access.active import gives_sight, is_active
-from services.access.casequery import CaseQuery, glimpsed_by, seen_by
+from services.access.casequery import CaseQuery, CaseTexts, glimpsed_by, seen_by
 from services.access.domain import Answer, CompiledUser, ConfirmedStudy, Found, Owned, Path, Sighting
 from services.access.late import late_images
 from services.access.received import ReceivedStudy, StudyOfSeries
@@ -31,13 +32,19 @@ _FOUND = """
 
 
 def _check(cases: CaseQuery, case_id: CaseId, with_studies: bool, side: Side | None) -> str:
-    """One case, whether its studies are asked for, and the side whose images since the report are, if any.
+    """One case, whether its studies are asked for, and the side whose images since the report are, if any."""
+    asked = cases.value(case_id), cases.value(with_studies), cases.value(side)
+    return _check_of(cases.texts, cases.columns, *asked)
+
+
+@lru_cache(maxsize=1000)
+def _check_of(cases: CaseTexts, columns: tuple[str, ...], case: str, studies: str, late: str) -> str:
+    """The statement, which is the same for all who have no filter, or whose filters read the same.
 
     The revision stands where the planner knows that it is one row: then it keeps one plan for all calls,
     where planning each would take longer than the answer. `offset 0` has each path looked up once: else the
     planner writes it out where it is demanded and where it is answered.
     """
-    case, studies, late = cases.value(case_id), cases.value(with_studies), cases.value(side)
     return f"""
         select u.version as user_version, (select value from revision) as revision,
             {_FOUND},
@@ -56,18 +63,19 @@ def _check(cases: CaseQuery, case_id: CaseId, with_studies: bool, side: Side | N
             case when {late}::text is not null then (
                 select (r.instance_count, r.images_since) from readings r
                 where r.case_id = sighted.case_id and r.side = {late}
-            ) end as reported{_values(cases)}
+            ) end as reported{_values(columns)}
         from users u
         left join (select * from {cases.sighted} where sighted.case_id = {case} offset 0) sighted
             on {cases.visible}
-        where u.login = {cases.login}
+        where u.login = {CaseQuery.login}
     """
 
 
 def _check_many(cases: CaseQuery, case_ids: Sequence[CaseId]) -> str:
     by_historical = ", sighted.by_historical" if cases.by_historical else ""
     return f"""
-        select u.version as user_version, revision.value as revision, {_FOUND}{by_historical}{_values(cases)}
+        select u.version as user_version, revision.value as revision,
+            {_FOUND}{by_historical}{_values(cases.columns)}
         from users u
         cross join revision
         cross join unnest({cases.value(case_ids)}::uuid[]) with ordinality as asked (case_id, position)
@@ -77,9 +85,9 @@ def _check_many(cases: CaseQuery, case_ids: Sequence[CaseId]) -> str:
     """
 
 
-def _values(cases: CaseQuery) -> str:
-    """The values that the filter asks for, as the last columns of a row."""
-    return "".join(f", sighted.{column}" for column in cases.columns)
+def _values(columns: Sequence[str]) -> str:
+    """The values that a filter asks for, as the last columns of a row."""
+    return "".join(f", sighted.{column}" for column in columns)
 
 
 class Sightings(Transaction):

@@ -45,7 +45,7 @@ BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
 BEHIND_LISTED = {"page_of"}
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
-THE_PREDICATE = {"__init__", "_ask", "_HIDDEN"}
+THE_PREDICATE = {"_texts", "_ask", "_HIDDEN"}
 EXCEPTIONS = (
     BEHIND_OWNED
     | BEHIND_SIGHTED
