@@ -25,6 +25,7 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.tokens import Verifier, mint
 from services.access import api
+from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Projection, Reading, Signed
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.preparing import Preparing
@@ -58,10 +59,18 @@ MANAGER = a_user(
 )
 GUEST = a_user(Role.FACILITY_USER)  # sees the case by a grant only
 RECIPIENT = a_user(Role.REFERRING_PHYSICIAN)  # sees it by a share with write access only
+FILTERED = {
+    a_user(Role.FACILITY_USER): SavedFilter({}, filter_, historical)
+    for filter_, historical in (
+        ("StudyStatusID = 'READY_TO_READ' and ReportedTypes is null and LockedBy is null", Historical.OFF),
+        ("not ReportedTypes = 'FINAL' and not StudyStatusID = 'IN_TRANSMIT'", Historical.ALL),
+    )
+}
 USERS = [
     MANAGER,
     GUEST,
     RECIPIENT,
+    *FILTERED,
     *(a_user(role, home_facility_id=FACILITY.id) for role in Role if role is not Role.FACILITY_MANAGER),
 ]
 READER, OTHER_READER, COORDINATOR = (
@@ -272,6 +281,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     yield "ListCases", pb.ListCasesRequest()
     yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id))
     yield "ListUsers", pb.ListUsersRequest()
+    yield "ListFilters", pb.ListFiltersRequest()
     yield "ListFolders", pb.ListFoldersRequest()
     yield "ListFolderCases", pb.ListFolderCasesRequest(folder_id=str(FOLDER_ID))
     yield "ListGrants", pb.ListGrantsRequest(user_id=str(GUEST.id))
@@ -281,6 +291,9 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     for user in about:
         for expression in FILTERS:
             yield "Lint", pb.LintRequest(user_id=str(user.id), expression=expression)
+            saved = pb.Filter(user_id=str(user.id), expression=expression, version=99)
+            yield "SaveFilter", pb.SaveFilterRequest(filter=saved)
+        yield "DescribeFilter", pb.DescribeFilterRequest(user_id=str(user.id))
         for case_id in case_ids[:2]:
             yield "Explain", pb.ExplainRequest(user_id=str(user.id), case_id=case_id)
         yield "ExplainList", pb.ExplainListRequest(user_id=str(user.id))
@@ -298,6 +311,8 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     async with access.database.transaction() as transaction:
         for user in USERS:
             await transaction.save_user(user, by="ada")
+        for user, saved in FILTERED.items():
+            await transaction.save_filter(user.id, saved, by="ada")
     for user in USERS:
         if user not in (GUEST, RECIPIENT):
             await access.give(user, FACILITY, PrivilegeLevel.VIEW)
