@@ -85,6 +85,19 @@ async def test_no_more_rows_are_shown_than_one_looks_through(access: Access) -> 
     assert (found.counted.shown, len(found.samples)) == (SAMPLES + 1, SAMPLES)
 
 
+async def test_what_one_does_not_see_takes_no_place_of_what_one_sees(access: Access) -> None:
+    facility = await access.facility()
+    manager = await access.manager(facility)
+    seen = await access.case(facility, a_study(received_at=NOON - timedelta(days=1)))
+    for _ in range(SAMPLES):
+        await access.case(facility)
+    await access.folders.grant_case(ADMIN, seen, manager.id)
+
+    found = await linted(access, "true", by=manager.login)
+
+    assert [case.case_id for case, _ in found.samples] == [seen]
+
+
 @pytest.mark.proves("BEY-4", part="position, quotes repaired, nearest name")
 async def test_what_cannot_be_read_is_answered_with_its_place_and_its_repair(access: Access) -> None:
     fault = (await linted(access, "Modality in (‘CT', MR’)")).fault

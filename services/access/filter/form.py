@@ -180,7 +180,7 @@ def _terms(expression: Expression) -> list[Expression]:
 
 def _alike(term: Expression) -> tuple[Expression, ...]:
     """One value as a list of one, a range as its two ends."""
-    if not isinstance(term, Predicate) or term.negated:
+    if not isinstance(term, Predicate):
         return (term,)
     if term.operator is Operator.EQ:
         return (replace(term, operator=Operator.IN),)

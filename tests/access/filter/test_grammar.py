@@ -372,7 +372,9 @@ def test_one_sign_again_and_again_is_refused(sign: str, length: int) -> None:
     refused((sign * length)[:length])
 
 
-@pytest.mark.parametrize("word", ["ＰatientName", "PatientNameſ", "Kelvin", "PatıentName", "РatientName"])
+@pytest.mark.parametrize(
+    "word", ["ＰatientName", "PatientNameſ", "Kelvin", "PatıentName", "РatientName", "Loc\u212aedBy"]
+)
 def test_letters_that_only_look_alike_are_no_field(word: str) -> None:
     assert "there is no field" in str(refused(f"{word} = 'x'"))
 
