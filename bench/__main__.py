@@ -8,6 +8,7 @@ import sys
 
 from bench import (
     p1_store,
+    p2_small,
     p6_decision,
     p7_check,
     p9_routing,
@@ -21,6 +22,7 @@ from bench.results import Result, report, save
 
 MEASUREMENTS = {
     "P1": p1_store.measure,
+    "P2": p2_small.measure,
     "P6": p6_decision.measure,
     "P7": p7_check.measure,
     "P9": p9_routing.measure,

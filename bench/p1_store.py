@@ -31,7 +31,7 @@ async def measure() -> Sequence[Result]:
 def _measure(site: Site) -> Sequence[Result]:
     results: list[Result] = []
     port = int(site.endpoints.dicom.rpartition(":")[2])
-    ours = peers.Receiver("Readroom", port, "READROOM", _pids(site))
+    ours = peers.Receiver("Readroom", port, "READROOM", pids(site))
     for sender in ("tuned", "as shipped"):
         tuned = sender == "tuned"
         seconds: dict[str, list[float]] = defaultdict(list)
@@ -94,7 +94,7 @@ def _results(
     return [*rows, processor]
 
 
-def _pids(site: Site) -> tuple[int, ...]:
+def pids(site: Site) -> tuple[int, ...]:
     """ingest, and PostgreSQL's processes of this moment, which do its work."""
     postgres = site.system.servers.postgres.pid
     children = [int(pid) for pid in Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()]

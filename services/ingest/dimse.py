@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -68,6 +69,7 @@ REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
 }
 
 INSTANCES = Counter("readroom_ingest_instances", "C-STOREs answered, by what they were answered", ["status"])
+ANSWERED = {status: INSTANCES.labels(status.value) for status in StoreStatus}
 BYTES = Counter("readroom_ingest_bytes", "Bytes of stored data sets")
 ODD = Counter("readroom_ingest_odd_data_sets", "Data sets that were stored though they are not quite DICOM")
 STORE_SECONDS = Histogram(
@@ -145,10 +147,13 @@ class Sink:
         except (dimse.Refused, dimse.Aborted):
             self.discard()
             raise
-        self._association.count(status, self._length)
+        ended = self._association.clock.now()
+        self._association.count(status)
+        if status is StoreStatus.STORED:
+            self._association.stored(self._length, ended)
         if self._examination.notes:
             self._association.odd()
-        STORE_SECONDS.observe((self._association.clock.now() - began).total_seconds())
+        STORE_SECONDS.observe((ended - began).total_seconds())
         return ANSWERS[status].status, ANSWERS[status].comment
 
     def discard(self) -> None:
@@ -237,7 +242,7 @@ class Sink:
             status = StoreStatus.OUT_OF_RESOURCES
         else:
             return
-        self._association.count(status, self._length)
+        self._association.count(status)
         self._association.reception.refuse(self._command.sop_instance_uid, status)
         raise dimse.Refused(ANSWERS[status].status, ANSWERS[status].comment)
 
@@ -264,6 +269,10 @@ def describe(values: Mapping[int, bytes]) -> Description:
     return Description(kept[Level.STUDY], kept[Level.SERIES], mapping, identity)
 
 
+NOTED_EVERY = timedelta(seconds=1)
+"""When the last instance came is noted so often, and at the end of the association."""
+
+
 class Association:
     """An association that was accepted."""
 
@@ -282,6 +291,7 @@ class Association:
         self._description = Description({}, {}, {})
         self._counts: dict[str, int] = {}
         self._bytes = 0
+        self._stored_at = self._noted_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def admission(self) -> Admission:
@@ -299,6 +309,8 @@ class Association:
     def ended(self, how: str) -> None:
         """Released, aborted or lost: every instance acknowledged stays (R5)."""
         self._listener.closed(self)
+        if self._stored_at != self._noted_at:
+            self._note()
         self.reception.end()
         sender = self.reception.sender
         _log.info(
@@ -323,15 +335,23 @@ class Association:
         ODD.inc()
         self._counts["odd"] = self._counts.get("odd", 0) + 1
 
-    def count(self, status: StoreStatus, length: int) -> None:
+    def count(self, status: StoreStatus) -> None:
         """Notes an answer."""
-        INSTANCES.labels(status.value).inc()
+        ANSWERED[status].inc()
         key = status.name.lower()
         self._counts[key] = self._counts.get(key, 0) + 1
-        if status is StoreStatus.STORED:
-            BYTES.inc(length)
-            self._bytes += length
-            self._listener.stored(self.admission.gateway_id)
+
+    def stored(self, length: int, now: datetime) -> None:
+        """Notes an instance of so many bytes."""
+        BYTES.inc(length)
+        self._bytes += length
+        self._stored_at = now
+        if abs(now - self._noted_at) >= NOTED_EVERY:
+            self._note()
+
+    def _note(self) -> None:
+        self._noted_at = self._stored_at
+        self._listener.stored(self.reception.sender.gateway_id, self._stored_at)
 
 
 class Listener:
@@ -409,9 +429,8 @@ class Listener:
         self._open.discard(association)
         ASSOCIATIONS.dec()
 
-    def stored(self, gateway_id: GatewayId) -> None:
+    def stored(self, gateway_id: GatewayId, now: datetime) -> None:
         """An instance of the gateway was stored."""
-        now = self._clock.now()
         self._gateways.contacts.note(gateway_id, Contact(heard_at=now, stored_at=now))
 
     def admissions(self) -> Collection[Admission]:

@@ -22,13 +22,12 @@ import errno
 import fcntl
 import hashlib
 import os
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from struct import pack
+from struct import Struct, pack
 from typing import BinaryIO, cast
 
 from prometheus_client import Counter
@@ -51,6 +50,14 @@ MAX_BEGINNING_BYTES = 4 << 20
 """How far somebody looks for it, where long elements stand before it."""
 MAX_USTAR_SIZE = 8**11 - 1
 """Eleven octal digits; above it the pax record `size` speaks."""
+
+_USTAR = Struct("100s24s24s8sc100x8s247x")
+"""Name; mode and owners; size and time; sum; kind; magic and version."""
+_OWNERS = b"0000600\x000000000\x000000000\x00"
+_SUM = 148
+"""Where the sum stands."""
+EARLY_BYTES = 64 * 1024
+"""Of less the disk need not begin early."""
 
 DAMAGED = Counter(
     "readroom_ingest_damaged_packs", "Alert: reads or checks that found bytes of a pack missing or wrong"
@@ -111,22 +118,20 @@ def _record(key: str, value: str) -> bytes:
 
 
 def _block(name: str, size: int, kind: bytes, modified_at: datetime) -> bytes:
-    """One ustar header block."""
-    block = tarfile.TarInfo(name)
-    block.type = kind
-    block.size = size if size <= MAX_USTAR_SIZE else 0
-    block.mtime = int(modified_at.timestamp())
-    block.mode = 0o600
-    return block.tobuf(tarfile.USTAR_FORMAT)
+    """One ustar header block: numbers are octal digits; the sum counts its own field as blanks."""
+    length = size if size <= MAX_USTAR_SIZE else 0
+    numbers = b"%011o\0%011o\0" % (length, int(modified_at.timestamp()))
+    block = _USTAR.pack(name.encode("ascii"), _OWNERS, numbers, b" " * 8, kind, b"ustar\x0000")
+    return b"%s%06o\0 %s" % (block[:_SUM], sum(block), block[_SUM + 8 :])
 
 
 def header(label: Label, size: int) -> bytes:
     """The header of an entry: always HEADER_LENGTH bytes."""
     name = label.sha256.hex()
     return (
-        _block(f"PaxHeaders/{name}", RECORDS_LENGTH, tarfile.XHDTYPE, label.received_at)
+        _block(f"PaxHeaders/{name}", RECORDS_LENGTH, b"x", label.received_at)
         + _records(label, size)
-        + _block(f"{name}.dcm", size, tarfile.REGTYPE, label.received_at)
+        + _block(f"{name}.dcm", size, b"0", label.received_at)
     )
 
 
@@ -145,7 +150,8 @@ class Entry:
         """Appends bytes of the data set; the disk begins with them at once, which halves the sync later."""
         begin = self._position
         self._write(chunk)
-        os.posix_fadvise(self._pack.descriptor, begin, len(chunk), os.POSIX_FADV_DONTNEED)
+        if len(chunk) >= EARLY_BYTES:
+            os.posix_fadvise(self._pack.descriptor, begin, len(chunk), os.POSIX_FADV_DONTNEED)
         self._data_set_length += len(chunk)
 
     def complete(self, label: Label) -> Place:
