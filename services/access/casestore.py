@@ -46,7 +46,15 @@ class CaseStore(Transaction):
     async def lock_case(self, case_id: CaseId) -> IndexedCase | None:
         """The case as indexed; until the end of the transaction nobody else indexes it, also if absent."""
         await self.hold_cases([case_id])
-        row = await self.connection.fetchrow("select * from cases where case_id = $1", case_id)
+        row = await self.connection.fetchrow(
+            """
+            select facility_id, study_instance_uid, undistributed, placed_at, placement_version,
+                parts_version, another_patient_held, written_differently, received_at, settled, derived_in,
+                patient_id, issuer_of_patient_id, patient_name, patient_birth_date
+            from cases where case_id = $1
+            """,
+            case_id,
+        )
         if row is None:
             return None
         studies = await self.connection.fetch(

@@ -15,13 +15,21 @@ from services.access.casequery import CaseQuery, seen_by
 from services.access.domain import Answer, CompiledUser, Sighting
 from services.access.readingstore import PROJECTION, projection
 from services.access.received import LISTED, StudyAttributes
-from services.access.sightings import answer_of, sighting_of
+from services.access.sightings import FOUND, answer_of, sighting_of
 
 # Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
 _HIDDEN = """array(
     select d.case_id from cases d where d.deletion_id is not null
     union all select m.case_id from cases m where m.move_id is not null
 )"""
+# What a case is derived to for filters is far longer than what is shown of it.
+_LISTED = f"""
+    {FOUND}, sighted.received_at, sighted.study_instance_uid, sighted.undistributed, sighted.settled,
+    sighted.series_count, sighted.modalities_in_study, sighted.modalities_left_out,
+    sighted.another_patient_held, sighted.written_differently, sighted.calling_ae_title,
+    sighted.gateway_id, sighted.priority,
+    {", ".join(f"sighted.{name}" for name in LISTED)}
+"""
 _NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
 
 
@@ -105,7 +113,7 @@ def listed(cases: CaseQuery, page: str) -> str:
     return f"""
         with page as ({page})
         select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
-            sighted.*, a.login as assignee_login, {PROJECTION}, r.images_since
+            {_LISTED}, a.login as assignee_login, {PROJECTION}, r.images_since
         from users u
         cross join revision
         left join (page join {cases.sighted} using (case_id)) on {cases.shown}

@@ -25,7 +25,8 @@ from services.access.received import ReceivedStudy, StudyOfSeries
 
 A = TypeVar("A")
 
-_FOUND = """
+# Which case was found, and by which paths it is seen.
+FOUND = """
     sighted.case_id, sighted.facility_id, sighted.deletion_id, sighted.instance_count, sighted.untouched,
     sighted.by_privilege, sighted.by_grant, sighted.by_folder, sighted.by_share
 """
@@ -47,7 +48,7 @@ def _check_of(cases: CaseTexts, columns: tuple[str, ...], case: str, studies: st
     """
     return f"""
         select u.version as user_version, (select value from revision) as revision,
-            {_FOUND},
+            {FOUND},
             case when {studies} then (
                 select jsonb_agg(
                     jsonb_build_object(
@@ -75,7 +76,7 @@ def _check_many(cases: CaseQuery, case_ids: Sequence[CaseId]) -> str:
     by_historical = ", sighted.by_historical" if cases.by_historical else ""
     return f"""
         select u.version as user_version, revision.value as revision,
-            {_FOUND}{by_historical}{_values(cases.columns)}
+            {FOUND}{by_historical}{_values(cases.columns)}
         from users u
         cross join revision
         cross join unnest({cases.value(case_ids)}::uuid[]) with ordinality as asked (case_id, position)

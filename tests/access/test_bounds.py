@@ -32,6 +32,7 @@ from services.access.explained import (
 )
 from services.access.filter import grammar
 from services.access.filter.form import MAX_ENTRIES
+from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
@@ -65,6 +66,7 @@ CHARACTERS = {
     "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "BeginMoveResponse.grant_logins": 32,
     "CaseSummary.patient_initials": 6,
+    "SightGained.login": 32,
     "SaveUserResponse.warnings": 300,  # it names the countries
     "CaseSummary.study_date": VALUE["DA"],
     "CaseSummary.study_description": VALUE["LO"],
@@ -98,6 +100,11 @@ CHARACTERS = {
     "LintResponse.reading": grammar.MAX_CHARACTERS + 200 * 150,
     "Folder.changed_by": 32,
     "Folder.name": MAX_FOLDER_NAME_CHARACTERS,
+    "PatientLink.linked_by": 32,
+    "PatientRecord.issuer": VALUE["LO"],
+    "PatientRecord.patient_birth_date": VALUE["DA"],
+    "PatientRecord.patient_id": VALUE["LO"],
+    "PatientRecord.patient_name": VALUE["PN"],
     "PermissionGrant.permission": 8,
     "Privilege.expires_on": 3,
     "User.email": 64,
@@ -126,6 +133,10 @@ COUNTS = {
     "CheckAgainResponse.studies": 0,
     "Decision.studies": 0,
     "DescribeCasesResponse.cases": MAX_CASES,
+    "DescribePatientResponse.linked": MAX_RECORDS,
+    "DescribePatientResponse.links": MAX_RECORDS**2 // 2,
+    "LinkPatientsResponse.gains": MAX_GAINS,
+    "UnlinkPatientsResponse.records": 2,
     "Shown.case_ids": MAX_CASES,
     "PrepareGrantResponse.decisions": MAX_CASES,
     "PrepareGrantResponse.cases": MAX_CASES,
