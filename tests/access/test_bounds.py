@@ -246,7 +246,7 @@ def test_a_page_of_the_largest_cases_is_not_cut_off_early() -> None:
     assert token
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 20))
 def test_pages_of_rows_of_any_size_are_complete_and_in_order(kilobytes: list[int], limit: int) -> None:
     everything = [

@@ -305,7 +305,7 @@ def must_have_stayed_within(before: World, after: World, by: UserId, changed: Us
 
 
 @pytest.mark.proves("A13", part="over any acts of any managers, at any facility")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(worlds(), st.lists(acts, min_size=10, max_size=20))
 def test_nobody_ends_up_with_more_than_the_givers_could_give(world: World, acts: list[Act]) -> None:
     managers = {user_id for user_id in USERS if not world.compiled(user_id).holds(ADMIN)}

@@ -55,7 +55,7 @@ class Routing:
 
 
 @pytest.mark.proves("A17", part="in any order of facts")
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_nobody_sees_a_case_where_it_no_longer_is_and_in_the_end_it_is_seen_where_it_is(
     access: Access, steps: list[str]

@@ -140,7 +140,7 @@ async def everything(access: Access, user: User, page: int, **only: FacilityId) 
 @pytest.mark.proves("ACC-4")
 @pytest.mark.proves("ACC-5")
 def test_the_worklist_is_exactly_what_check_allows(fresh_database: Any) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.integers(0, 2**32), st.integers(1, 7))
     @example(3100225, 3)  # cases in two folders
     def agree(seed: int, page: int) -> None:

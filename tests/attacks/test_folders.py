@@ -313,7 +313,7 @@ async def done(act: Awaitable[object]) -> bool:
 def test_nobody_sees_a_case_that_no_manager_could_have_given(fresh_database: Any) -> None:
     times_given = []
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(st.integers(0, 2**32))
     def holds(seed: int) -> None:
         async def try_it() -> None:

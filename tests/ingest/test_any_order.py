@@ -260,7 +260,6 @@ def test_whatever_the_order_of_senders_each_instance_counts_once(
             settings=settings(
                 max_examples=20,
                 stateful_step_count=50,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -32,8 +32,6 @@ IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.1
 DEFLATED, JPEG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50"
 UNDEFINED = 0xFFFF_FFFF
 DATA = Path(pydicom.__file__).parent / "data"
-
-patiently = settings(deadline=None)  # the machine may be busy with other things
 
 NOT_WHOLE = {
     "MR_truncated.dcm": "ends inside an element",
@@ -360,7 +358,6 @@ def test_a_long_value_is_kept_up_to_the_limit() -> None:
     assert found.values == {0x0010_4000: data[12 : 12 + MAX_VALUE_BYTES], 0x0010_0010: b"A^B "}
 
 
-@patiently
 @given(
     st.sampled_from([p for p in FILES if p.name not in NOT_WHOLE and p.stat().st_size < 40_000]), st.data()
 )
@@ -374,7 +371,6 @@ def test_chunks_change_nothing(path: Path, data: st.DataObject) -> None:
     assert walk.finish() == read_elements(content, transfer_syntax_uid, wanted)
 
 
-@patiently
 @given(st.binary(max_size=300), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG]))
 def test_any_bytes_are_a_data_set_or_malformed(content: bytes, transfer_syntax_uid: str) -> None:
     try:
@@ -384,7 +380,6 @@ def test_any_bytes_are_a_data_set_or_malformed(content: bytes, transfer_syntax_u
     assert found.length > 0
 
 
-@patiently
 @given(st.data())
 def test_any_damage_is_noticed_or_leaves_a_data_set(data: st.DataObject) -> None:
     content = bytearray(NAME + nested(2) + STUDY_ID + element(PIXEL_DATA, "OW", bytes(20)))

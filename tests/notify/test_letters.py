@@ -185,7 +185,6 @@ async def test_what_people_typed_stays_text(notify: Notify) -> None:
         assert len(mail.text) < 3_500
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_no_text_breaks_a_line_or_a_page(text: str) -> None:
     line = one_line(text)
@@ -196,7 +195,7 @@ def test_no_text_breaks_a_line_or_a_page(text: str) -> None:
     line.encode()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 @given(name=st.text(max_size=50), message=st.text(max_size=200), description=st.text(max_size=50))
 def test_no_text_adds_a_header_or_a_part(name: str, message: str, description: str) -> None:
     values = {

@@ -394,7 +394,6 @@ def test_whatever_happens_each_fact_has_its_effect_once(own_servers: EmbeddedSer
 
         @settings(
             max_examples=examples,
-            deadline=None,
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

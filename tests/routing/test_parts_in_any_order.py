@@ -113,7 +113,7 @@ class Life:
 
 
 @pytest.mark.proves("BEY-7", part="in any order of facts, with rules, moves and releases")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, rules=RULES, directly=st.booleans())
 async def test_the_end_does_not_depend_on_the_facts_that_were_heard(
     routing: Routing, steps: list[Object | str], rules: set[str], directly: bool

@@ -85,7 +85,7 @@ async def outcome(routing: Routing, study_id: StudyId) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(objects=OBJECTS, deliveries=st.lists(st.integers(0, 6), max_size=8))
 async def test_placing_does_not_depend_on_order_or_repetition(
     routing: Routing, objects: list[tuple[str, str | None]], deliveries: list[int]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Invalid
@@ -156,7 +156,6 @@ def test_a_digest_tells_nothing_without_the_pepper() -> None:
     assert "otp_digest" not in repr(a_code())
 
 
-@settings(deadline=None)
 @given(
     first=st.tuples(st.uuids(), st.text(max_size=8), st.from_regex(r"\A[0-9]{6}\Z")),
     second=st.tuples(st.uuids(), st.text(max_size=8), st.from_regex(r"\A[0-9]{6}\Z")),
@@ -242,7 +241,6 @@ def test_four_that_are_wrong_beside_one_that_is_right_block_nothing() -> None:
     assert (2, 2) == (tries.counted, tries.wrong)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*Verdict, "try", "try", "try", "lose", "wait"]), max_size=60))
 def test_in_whatever_order_they_are_judged_no_more_than_five_are_without_a_success(acts: list[Any]) -> None:
     """A try is counted if there is room, then judged, or lost to a failure; time passes."""
@@ -296,7 +294,6 @@ def test_texts_are_limited(sent: list[float], now: float, next_at: float | None)
         assert expected == next_text_at(seconds(*order), NOON + timedelta(seconds=now))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 200_000), min_size=1, max_size=60))
 def test_whoever_asks_whenever_he_likes_never_gets_more(asked: list[int]) -> None:
     sent: list[datetime] = []
@@ -309,7 +306,6 @@ def test_whoever_asks_whenever_he_likes_never_gets_more(asked: list[int]) -> Non
             assert most >= sum(start <= each < start + within for each in sent)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 100_000), max_size=12), st.integers(0, 100_000))
 def test_the_next_text_may_be_sent_exactly_when_it_is_said(sent: list[int], now: int) -> None:
     next_at = next_text_at(seconds(*sent), seconds(now)[0])
