@@ -17,6 +17,7 @@ from kernel.reading import PrivilegeLevel
 from services.access.caseindex import ListedCase, Position
 from services.access.casequery import seen_by
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Path, Permission, PermissionGrant, Role, User
+from services.access.explain import Reason
 from services.access.listings import page_of
 from services.access.received import FIRST_PART
 from services.access.usecases import Questions
@@ -139,6 +140,7 @@ async def everything(access: Access, user: User, page: int, **only: FacilityId) 
 @pytest.mark.proves("ACC-3")
 @pytest.mark.proves("ACC-4")
 @pytest.mark.proves("ACC-5")
+@pytest.mark.proves("BEY-1", part="one evaluation")
 def test_the_worklist_is_exactly_what_check_allows(fresh_database: Any) -> None:
     @settings(max_examples=15)
     @given(st.integers(0, 2**32), st.integers(1, 7))
@@ -154,6 +156,11 @@ def test_the_worklist_is_exactly_what_check_allows(fresh_database: Any) -> None:
                         continue
                     checked = await access.questions.check_many(user.login, cases) if cases else []
                     allowed = {case_id for case_id, each in zip(cases, checked, strict=True) if each.allowed}
+                    for case_id, each in list(zip(cases, checked, strict=True))[:5]:
+                        told = await access.explaining.explain(ADMIN, user.id, case_id)
+                        assert (told.decision.level, told.decision.paths) == (each.level, each.paths)
+                        is_open = [path.path for path in told.paths if path.reason is Reason.OPEN]
+                        assert is_open == list(each.paths)
                     listed = await everything(access, user, page)
                     order = [(case.received_at, case.case_id) for case in listed]
                     assert order == sorted(set(order), reverse=True)
