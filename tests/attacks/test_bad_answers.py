@@ -40,7 +40,7 @@ from tests.access.service import Reporting, Routing
 from tests.attacks.bad_peers import ANSWERS, STATUSES, BadPeers, bad_peers
 from tests.hosting import hosted
 from tests.ingest.test_deletion_timers import NoRouting
-from tests.sharing.test_domain import a_bucket
+from tests.sharing.builders import a_bucket
 from tests.wait import eventually
 from wire.reporting.v1 import reporting_pb2
 from wire.routing.v1 import routing_pb2

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import Conflict, Expired, Invalid, ReadroomError
-from kernel.ids import BucketId, CaseId, FacilityId, ShareId, UserId
+from kernel.ids import BucketId, CaseId, UserId
 from kernel.language import Language
-from services.sharing.domain import Act, Bucket, Rights, State, User, most_allowing
+from services.sharing.domain import Act, Rights, State, User, most_allowing
 from services.sharing.links import Links, link_digest
 from services.sharing.otp import MAX_WRONG_CODES
 from services.sharing.validity import (
@@ -31,41 +31,15 @@ from services.sharing.wanted import (
     MAX_REASON_CHARACTERS,
     Preferences,
     Recipient,
-    Wanted,
     check,
     check_recipient,
     language_of,
     preferences_of,
 )
 from tests.clocks import NOON
+from tests.sharing.builders import LATER, NORTH, a_bucket, a_wish
 
-LATER = NOON + timedelta(days=30)
-NORTH = FacilityId(uuid4())
 EN, NL, FR, DE = Language
-
-
-def a_bucket(**changes: Any) -> Bucket:
-    values: dict[str, Any] = {
-        "id": BucketId(uuid4()),
-        "share_id": ShareId(uuid4()),
-        "recipient_login": "rita",
-        "recipient_user_id": UserId(uuid4()),
-        "two_factor": False,
-        "send_mail": False,
-        "ends_at": LATER,
-    }
-    return Bucket(**values | changes)
-
-
-def a_wish(**changes: Any) -> Wanted:
-    values: dict[str, Any] = {
-        "case_ids": [CaseId(uuid4())],
-        "recipients": [Recipient("rita")],
-        "rights": Rights.READ_REPORT,
-        "reason": "second opinion",
-        "patient_agreed": True,
-    }
-    return Wanted(**values | changes)
 
 
 # How a bucket stands
@@ -188,46 +162,6 @@ def test_a_share_ends_when_its_last_day_ends_at_the_sending_facility(
 ) -> None:
     assert datetime.fromisoformat(instant) == end_of(day, time_zone)
     assert day == last_day_before(end_of(day, time_zone), time_zone)
-
-
-def until(text: str = "", *, unlimited: bool = False, bound: datetime | None = None, **policy: Any) -> str:
-    """The last day, `never`, or the field that is refused."""
-    try:
-        ends_at = end_for(Validity(text, unlimited), Policy(NORTH, **policy), "UTC", NOON, bound)
-    except Invalid as error:
-        return f"refused: {error.field}"
-    return str(last_day_before(ends_at, "UTC")) if ends_at else "never"
-
-
-@pytest.mark.proves("SHR-17", part="what may be entered")
-@pytest.mark.proves("SHR-18", part="what a policy allows")
-@pytest.mark.proves("A47", part="default and maximum")
-@pytest.mark.parametrize(
-    ("answer", "arguments"),
-    [
-        ("2026-12-01", {}),
-        ("2026-11-08", {"default_days": 7}),
-        ("2026-11-11", {"maximum_days": 10}),
-        ("2026-11-11", {"text": "2026-11-11", "maximum_days": 10}),
-        ("refused: valid_till", {"text": "2026-11-12", "maximum_days": 10}),
-        ("2026-11-01", {"text": "2026-11-01"}),
-        ("refused: valid_till", {"text": "2026-10-31"}),
-        ("9999-12-30", {"text": "9999-12-30"}),
-        ("refused: valid_till", {"text": "9999-12-31"}),
-        *(("refused: valid_till", {"text": text}) for text in ("01/12/2026", "2026-02-30", "20261201")),
-        *(("refused: valid_till", {"text": text}) for text in ("2026-W49-2", "٢٠٢٦-12-01", "2026-12-01\n")),
-        ("never", {"unlimited": True}),
-        ("refused: unlimited", {"unlimited": True, "text": "2026-12-01"}),
-        ("refused: unlimited", {"unlimited": True, "unlimited_allowed": False}),
-        ("2026-11-30", {"bound": end_of(date(2026, 11, 30), "UTC")}),
-        ("2026-11-30", {"text": "2026-11-30", "bound": end_of(date(2026, 11, 30), "UTC")}),
-        ("refused: valid_till", {"text": "2026-12-01", "bound": end_of(date(2026, 11, 30), "UTC")}),
-        ("refused: unlimited", {"unlimited": True, "bound": end_of(date(2026, 11, 30), "UTC")}),
-        ("2026-12-01", {"bound": end_of(date(2027, 11, 30), "UTC")}),
-    ],
-)
-def test_until_when_a_share_may_be_asked_for(answer: str, arguments: dict[str, Any]) -> None:
-    assert answer == until(**arguments)
 
 
 def test_the_day_is_that_of_the_sending_facility() -> None:

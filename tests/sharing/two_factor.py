@@ -19,13 +19,14 @@ from kernel.reach import Reach
 from plumbing.db import Database
 from services.sharing import usecases
 from services.sharing.codes import CodeRepairs, Codes
-from services.sharing.domain import Bucket, Change, Owner, Received, Rights, Share, Sight, State, User
+from services.sharing.domain import Bucket, Change, Owner, Received, Share, Sight, State, User
 from services.sharing.links import Links
 from services.sharing.otp import Code, Pepper, Redeemed, Verdict
 from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
 from services.sharing.usecases import Telling
 from tests.clocks import Clock
+from tests.sharing.builders import a_bucket, a_share
 
 INSTANT = timedelta(microseconds=1)
 NORTH = FacilityId(UUID(int=0xA0))
@@ -198,37 +199,19 @@ class World:
         """A bucket that was shared from North by `sender`, and its recipient."""
         login = login or f"recipient-{uuid4().hex[:8]}"
         self.access.people.setdefault(login, a_person(login, number))
-        share_id = ShareId(UUID7(self.clock)())
-        bucket = Bucket(
-            BucketId(UUID7(self.clock)()),
-            share_id,
-            login,
-            self.access.people[login].id,
-            two_factor,
-            False,
-            ends_at,
-            state,
+        new_id = UUID7(self.clock)
+        bucket = a_bucket(
+            id=BucketId(new_id()),
+            share_id=ShareId(new_id()),
+            recipient_login=login,
+            recipient_user_id=self.access.people[login].id,
+            two_factor=two_factor,
+            ends_at=ends_at,
+            state=state,
             version=2,
             accepted_version=2,
         )
-        share = Share(
-            id=share_id,
-            sender_login="sender",
-            sender_user_id=UserId(uuid4()),
-            sender_name="Dr S",
-            facility_id=NORTH,
-            time_zone="Europe/Amsterdam",
-            reason="second opinion",
-            message="please look",
-            language=Language.EN,
-            urgent=False,
-            rights=Rights.READ_REPORT,
-            allow_further_sharing=False,
-            parent_bucket_id=None,
-            shared_at=self.clock.now(),
-            case_ids=(CaseId(uuid4()),),
-            buckets=(bucket,),
-        )
+        share = a_share(bucket, facility_id=NORTH, shared_at=self.clock.now())
         async with self.database.transaction() as transaction:
             await transaction.insert_share(share, {bucket.id: LINKS.stored(bucket.id)})
         return self.acting(login, bucket.id)
