@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FilePath,
+    NonNegativeFloat,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -182,6 +183,7 @@ class ServiceSettings(ReachingSettings):
         audit_key: what audit rows are sealed with, the same for good; at least 32 characters.
         audit_anchor_file: where the chain of audit rows is anchored; nobody else may write it.
         clock_offset_file: holds the seconds that a demo has moved time by; only on one machine.
+        drain_s: how long a process that is told to stop waits for peers to end what they do by themselves.
         otlp_endpoint: where traces go, `http://` on this machine and `https://` on another; without it they
             go nowhere.
     """
@@ -197,6 +199,7 @@ class ServiceSettings(ReachingSettings):
     audit_key: Annotated[SecretStr, Field(min_length=32)]
     audit_anchor_file: Annotated[Path, AfterValidator(_in_a_folder)]
     clock_offset_file: Path | None = None
+    drain_s: NonNegativeFloat = 1.0
     otlp_endpoint: CollectorUrl = None
 
     @property

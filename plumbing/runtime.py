@@ -26,7 +26,7 @@ from plumbing import config, log, rpc, telemetry, timers
 
 S = TypeVar("S", bound=config.ServiceSettings)
 
-# The process is gone 5 s after SIGTERM: calls have this long to end, then tasks, then resources.
+# After the drain the process is gone in 5 s: calls have this long to end, then tasks, then resources.
 _CALLS_END_WITHIN_S = 2.0
 _TASKS_END_WITHIN_S = 1.0
 _RESOURCES_END_WITHIN_S = 1.5
@@ -51,11 +51,14 @@ class Application:
         ready: by the part's name, what answers whether it works; only what the process cannot work without.
             What it can wait for, as bus and cache, is a metric and an alert instead: a balancer would end all
             services at once because the bus is away.
+        drains: asked when the process is told to stop, before anything else ends: each takes nobody new, and
+            waits at most so many seconds until those who are served have ended.
     """
 
     servers: Sequence[rpc.Server]
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
     ready: Mapping[str, Callable[[], Awaitable[bool]]] = field(default_factory=dict)
+    drains: Sequence[Callable[[float], Awaitable[None]]] = ()
 
 
 def run(
@@ -110,13 +113,17 @@ async def _work(
     resources = AsyncExitStack()
     servers: list[rpc.Server] = []
     tasks: list[asyncio.Task[None]] = []
+    drains: Sequence[Callable[[float], Awaitable[None]]] = ()
+    ready: dict[str, Callable[[], Awaitable[bool]]] = {}
     try:
         resources.callback(telemetry.configure(name, settings.otlp_endpoint, settings.servers_ca))
         application = await build(settings, clock, UUID7(clock), resources)
         for server in application.servers:
             servers.append(server)
             await server.start()
-        await resources.enter_async_context(_probes(settings.http_listen, application.ready))
+        ready.update(application.ready)
+        await resources.enter_async_context(_probes(settings.http_listen, ready))
+        drains = application.drains
         tasks += [
             asyncio.create_task(for_life(part, start), name=part) for part, start in application.tasks.items()
         ]
@@ -126,6 +133,8 @@ async def _work(
         for task in ended:
             task.result()
     finally:
+        ready["stays"] = _does_not_stay
+        await asyncio.gather(*(_drain(each, settings.drain_s) for each in drains))
         await asyncio.gather(*(server.stop(_CALLS_END_WITHIN_S) for server in servers))
         for task in tasks:
             task.cancel()
@@ -134,6 +143,16 @@ async def _work(
         with suppress(TimeoutError):
             async with asyncio.timeout(_RESOURCES_END_WITHIN_S):
                 await resources.aclose()
+
+
+async def _does_not_stay() -> bool:
+    """Whoever balances sends nobody new here."""
+    return False
+
+
+async def _drain(drain: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    with timers.surviving("drain"):
+        await drain(seconds)
 
 
 async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -23,6 +23,7 @@ from plumbing.tokens import Verifier
 T = TypeVar("T", bound=Transaction)
 Task = Callable[[], Coroutine[Any, Any, None]]
 Ready = Callable[[], Awaitable[bool]]
+Drain = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Parts(Generic[T]):
         servers: Sequence[rpc.Server] = (),
         tasks: Mapping[str, Task] | None = None,
         ready: Mapping[str, Ready] | None = None,
+        drains: Sequence[Drain] = (),
     ) -> Application:
         """The process: what every service serves and does, and what only this one does beside that.
 
@@ -71,6 +73,7 @@ class Parts(Generic[T]):
             servers=[self.server, *servers],
             tasks={"relay": relay.run, "seal": trail.seal, "consumer": consumer.run, **(tasks or {})},
             ready={"database": self.database.ready, **(ready or {})},
+            drains=drains,
         )
 
 

@@ -15,6 +15,7 @@ from plumbing.dimse.places import Places
 _log = log.get()
 
 _BACKLOG = 128
+_ANSWERED_WITHIN_S = 0.5  # the message under way when a drain has taken its time
 _PAUSE_S = 0.1  # after a failed accept, as when file descriptors have run out
 
 
@@ -74,18 +75,34 @@ class Acceptor:
         """The same, as a probe asks."""
         return self.accepts
 
+    def drain(self, seconds: float) -> None:
+        """Accepts nobody any more, and waits so long for those who are connected to release by themselves.
+
+        Who has not is aborted then; a message under way is answered first, if that takes no half second.
+        """
+        self._close()
+        self._wait(seconds)
+        for association in self._places.all():
+            association.leave()
+        self._wait(_ANSWERED_WITHIN_S)
+
     def stop(self, timeout_s: float = 2.0) -> None:
         """Ends all associations and waits for them, at most `timeout_s` together."""
+        self._close()
+        for association in self._places.all():
+            association.abort()
+        self._wait(timeout_s)
+
+    def _close(self) -> None:
         self._stopping = True
         if self._listener is not None:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept loop
             self._listener.close()
-        deadline = time.monotonic() + timeout_s
-        associations = self._places.all()
-        for association in associations:
-            association.abort()
-        for association in associations:
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for association in self._places.all():
             association.join(max(0.0, deadline - time.monotonic()))
 
     def abort(self, predicate: Callable[[AssociationHandler], bool]) -> int:

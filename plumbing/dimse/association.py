@@ -115,7 +115,8 @@ class Association:
         self._private_classes = private_classes
         self._certificate: bytes | None = None
         self._titles = Titles(0, "", "")
-        self._aborting = self._gave_way = False
+        self._aborting = self._gave_way = self._leaving = False
+        self._messages: Messages | None = None  # once it is established
         self._thread = threading.Thread(target=self._serve, name=f"dimse {self._remote}", daemon=True)
 
     @property
@@ -135,6 +136,13 @@ class Association:
         """Ends it at once; from any thread."""
         self._aborting = True
         shut(self._socket, socket.SHUT_RD)  # wakes a waiting read; the A-ABORT can still be sent
+
+    def leave(self) -> None:
+        """Ends it between two messages: a message under way is answered first; from any thread."""
+        self._leaving = True
+        messages = self._messages
+        if messages is None or not messages.under_way:
+            self.abort()
 
     def give_way(self) -> None:
         """Ends it for a newcomer, without a word; from any thread."""
@@ -315,13 +323,15 @@ class Association:
 
     def _exchange(self, handler: AssociationHandler, contexts: Sequence[Context], reader: Reader) -> End:
         by_id = {context.context_id: context for context in contexts}
-        messages = Messages(handler, by_id, self._limits, self._send, self._still_open)
+        self._messages = messages = Messages(handler, by_id, self._limits, self._send, self._still_open)
         try:
             while True:
                 self._socket.settimeout(
                     self._limits.stalled_s if messages.unfinished else self._limits.idle_s
                 )
                 self._still_open()
+                if self._leaving and not messages.unfinished:
+                    raise Aborted
                 kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size))
                 if length > MAX_PDU_LENGTH:
                     raise Violation(INVALID_PARAMETER if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)

@@ -63,11 +63,17 @@ class Messages:
         self._operation: _Operation | None = None  # whose data set is coming
         self._context_id = 0  # of the message under way
         self._room = _ROOM  # for its fragments, in bytes
+        self._answering = False
 
     @property
     def unfinished(self) -> bool:
         """Whether a message has begun and not ended."""
         return bool(self._command) or self._operation is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a message has begun and has not been answered."""
+        return self.unfinished or self._answering
 
     def drop(self) -> None:
         """No more bytes will come."""
@@ -137,7 +143,6 @@ class Messages:
             raise Violation(UNEXPECTED_PARAMETER)
         operation.write(fragment)
         if last:
-            self._operation = None
             self._answer(operation)
 
     def _begin(self, command: Command) -> "_Operation":
@@ -186,16 +191,20 @@ class Messages:
         return _Operation(command, sink=sink, room=self._limits.max_data_set_bytes)
 
     def _answer(self, operation: "_Operation") -> None:
+        self._answering = True
+        self._operation = None
         self._room = _ROOM
         status, comment = operation.finish()
         self._still_open()
         if operation.command.command_field == commands.C_CANCEL_RQ:
+            self._answering = False
             return
         if status != commands.SUCCESS:
             self._tell(operation, f"{status:04X}", comment)
         response = write_response(operation.command, status, comment)
         pdv = PDV_HEADER.pack(len(response) + 2, self._context_id, COMMAND | LAST) + response
         self._send(PDU_HEADER.pack(P_DATA, len(pdv)) + pdv)
+        self._answering = False
 
 
 class _Operation:

@@ -210,6 +210,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             ),
         },
         ready={"listener": acceptor.ready, "disk": packs.ready},
+        drains=[lambda seconds: asyncio.to_thread(acceptor.drain, seconds)],
     )
 
 

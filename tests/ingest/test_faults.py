@@ -280,6 +280,39 @@ async def test_pack_and_index_are_durable_before_the_answer(
     assert not [at for at in places(rf"pwrite64{pack}") if synced < at < answered]
 
 
+@pytest.mark.parametrize("drain_s", [30, 0])
+async def test_a_process_that_is_told_to_stop_lets_an_association_go_on_to_its_release(
+    ingest: Ingest, drain_s: int
+) -> None:
+    """And without the time for it, it does not: the sender has to come again."""
+    gateway = await ingest.enrol()
+    await ingest.stop()
+    study, series = a_uid(), a_uid()
+    objects = [a_ct(study=study, series=series) for _ in range(6)]
+
+    def send(process: "subprocess.Popen[bytes]") -> list[int | None]:
+        with Sender.of(ingest, gateway).association([(CT, ExplicitVRLittleEndian)]) as association:
+            statuses = [store_object(association, objects[0]).status]
+            process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + 10
+            while listens(ingest.ports["dicom"]) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not drain_s:
+                process.wait(10)
+            statuses += [
+                store_object(association, each).status if association.is_established else None
+                for each in objects[1:]
+            ]
+        return statuses
+
+    with a_process_of_its_own(ingest, drain_s=str(drain_s)) as process:
+        await eventually(lambda: listens(ingest.ports["dicom"]), within=20)
+        statuses = await asyncio.to_thread(send, process)
+        assert statuses == ([0] * 6 if drain_s else [0] + [None] * 5)
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    assert await every_row_has_its_bytes(ingest) == statuses.count(0)
+
+
 def a_tracer(pid: int, trace: Path) -> "subprocess.Popen[bytes]":
     calls = "fsync,fdatasync,pwrite64,write,sendto,sendmsg,recvfrom,recvmsg,read"
     command = ["strace", "-f", "-yy", "-s", "0", "-o", str(trace), "-p", str(pid), "-e", f"trace={calls}"]
@@ -287,9 +320,10 @@ def a_tracer(pid: int, trace: Path) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def a_process_of_its_own(ingest: Ingest) -> Iterator["subprocess.Popen[bytes]"]:
+def a_process_of_its_own(ingest: Ingest, **more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """The command a pod runs."""
-    told = {f"READROOM_INGEST_{name.upper()}": value for name, value in ingest.told().items()}
+    settings = {**ingest.told(), **more}
+    told = {f"READROOM_INGEST_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen([sys.executable, "-m", "services", "ingest"], env={**os.environ, **told})
     try:
         yield process

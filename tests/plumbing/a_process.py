@@ -59,6 +59,13 @@ async def build(
         if scenario == "resource_hangs":
             await asyncio.Event().wait()
 
+    async def drain(seconds: float) -> None:
+        say(f"drains for {seconds:g} s")
+        if scenario == "drains":
+            await asyncio.sleep(seconds)
+        if scenario == "drain_fails":
+            raise KeyError("DOE^JOHN")
+
     async def answers() -> bool:
         if scenario == "never_ready":
             await asyncio.Event().wait()
@@ -71,6 +78,7 @@ async def build(
         servers=[rpc.Server("access", settings.listen, settings.tls, None)],
         tasks={"relay": TASKS.get(scenario, runs)},
         ready={"database": answers},
+        drains=[drain],
     )
 
 

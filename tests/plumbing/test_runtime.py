@@ -106,7 +106,33 @@ async def test_it_serves_until_it_is_told_to_stop_and_closes_everything(
     assert await process.status("/readyz") == (200, '{"database": true}')
     code, out, _ = await process.told_to_stop(number)
     assert code == 0
-    assert out.splitlines()[1:] == ["task cancelled", "resource closed"]
+    assert out.splitlines()[1:] == ["drains for 1 s", "task cancelled", "resource closed"]
+
+
+async def test_while_it_drains_it_is_not_ready_and_everything_else_goes_on(start: Start, pki: Pki) -> None:
+    process = await start("drains", DRAIN_S="2")
+    await eventually(process.serving, within=20)
+    assert process.running.pid
+    os.kill(process.running.pid, signal.SIGTERM)
+    await process.said("drains for 2 s")
+
+    assert await process.status("/readyz") == (503, '{"database": true, "stays": false}')
+    assert await process.serving()
+    async with rpc.connect(f"127.0.0.1:{process.grpc_port}", "access", pki.tls("bff")) as channel:
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert "task cancelled" not in process.out.read_text()
+    code, out, _ = await process.end()
+    assert code == 0
+    assert out.splitlines()[1:] == ["drains for 2 s", "task cancelled", "resource closed"]
+
+
+async def test_a_drain_that_fails_does_not_keep_it(start: Start) -> None:
+    process = await start("drain_fails")
+    await eventually(process.serving, within=20)
+    code, out, _ = await process.told_to_stop()
+    assert code == 0
+    assert out.splitlines()[1:] == ["drains for 1 s", "task cancelled", "resource closed"]
 
 
 async def test_a_call_that_does_not_end_does_not_keep_it(start: Start, pki: Pki) -> None:
