@@ -137,11 +137,13 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
         self.waiting: set[tuple[str, int]] = set()
         self.mapping_tags: dict[str, str] = {}
         self.is_away = False
+        self.asked_in_vain = 0
 
     async def DescribePurge(  # noqa: N802
         self, request: routing_pb2.DescribePurgeRequest, context: Any
     ) -> routing_pb2.DescribePurgeResponse:
         if self.is_away:
+            self.asked_in_vain += 1
             raise Unavailable("routing is away")
         if request.case_id not in self.purged:
             raise NotFound("routing has purged no such case", field="case_id")
