@@ -26,6 +26,7 @@ from services.access.revision import RevisionTokens
 from tests.access.service import ADMIN, CLOCK, FINAL, Service
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
+from wire.reporting.v1 import reporting_pb2
 
 # The journey
 
@@ -141,6 +142,55 @@ async def test_how_far_a_case_was_read_comes_to_the_worklist_of_each_side(servic
     (here,) = await service.listed("tim")
     assert ("", False) == (here.lock_holder_name, here.HasField("lock_ends_at"))
     assert ([pb.READ_TYPE_FINAL], final.reported_at) == (list(here.reported_read_types), here.reported_at)
+
+
+@pytest.mark.proves("A64", part="what access hears over the wire")
+@pytest.mark.proves("A74", part="over the wire")
+async def test_drafts_and_pre_reads_that_reporting_tells_of_come_to_status_and_assignment(
+    service: Service,
+) -> None:
+    facility_id, told = await service.facility(), reporting_pb2.DescribeReadingResponse
+    await service.give(await service.user(), facility_id, pb.LEVEL_REPORT)
+    await service.give(await service.user(pb.ROLE_RADIOLOGY_SUPPORT, "silva"), facility_id, pb.LEVEL_VIEW)
+    case_id = service.a_placement(facility_id, service.a_study(("1.1", "CT", 1), settled=True))
+    await service.say(CasePlaced(case_id, 1))
+    await eventually(service.listed)
+
+    async def says(*expected: str) -> None:
+        async def so() -> bool:
+            (case,) = await service.listed()
+            return expected == (case.study_status_id, case.assignee_login)
+
+        await eventually(so)
+
+    silva = service.acting("silva")
+    assign = pb.AssignRequest(case_id=str(case_id), assignee_login="jane")
+    answer = await silva.Assign(assign)
+    assert ("jane", pb.LEVEL_REPORT) == (answer.assignee_login, answer.assignee_level)
+    await says("ASSIGNED", "jane")
+
+    dictated = service.a_projection(service.a_lock("Jane"))
+    dictated.draft = told.DRAFT_STATE_TRANSCRIBED
+    dictated.at_lock.CopyFrom(told.AtLock(draft=told.DRAFT_STATE_DICTATED))
+    service.a_reading(case_id, group=dictated, facility=service.a_projection(None))
+    await service.say(ReadingChanged(case_id, 1))
+    await says("TRANSCRIBED", "jane")
+
+    pre_read = service.a_projection(None, pb.READ_TYPE_PRE_READ)
+    pre_read.reports.add(
+        read_type=pb.READ_TYPE_PRE_READ, author_login="jane", completed_at=pre_read.reported_at
+    )
+    service.a_reading(case_id, 2, group=pre_read, facility=service.a_projection(None))
+    await service.say(ReadingChanged(case_id, 2))
+    await says("READY_TO_READ", "")
+
+    priority = pb.SetPriorityRequest(case_id=str(case_id), priority=pb.PRIORITY_STAT)
+    token = (await silva.SetPriority(priority)).revision
+    listed = await service.acting("jane").ListCases(pb.ListCasesRequest(at_least_revision=token))
+    assert [pb.PRIORITY_STAT] == [case.priority for case in listed.cases]
+    await silva.Assign(assign)
+    assert (await silva.Unassign(pb.UnassignRequest(case_id=str(case_id)))).revision
+    await says("READY_TO_READ", "")
 
 
 async def test_a_user_reads_what_an_administrator_gave(service: Service) -> None:

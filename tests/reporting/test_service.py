@@ -450,3 +450,32 @@ async def test_a_deletion_ends_what_is_being_written_and_then_all_that_was(world
     await eventually(is_purged)
     with pytest.raises(NotFound):
         await world.described()
+
+
+# What access is told
+
+
+@pytest.mark.proves("A64", part="what reporting tells over the wire")
+async def test_access_is_told_whose_draft_waits_who_signed_what_and_how_the_lock_found_it(
+    world: World,
+) -> None:
+    access, told = world.system.access, pb.DescribeReadingResponse
+    moore = await a_user(
+        access, "moore", access_pb2.ROLE_TRANSCRIPTIONIST, world.facility_id, access_pb2.LEVEL_DRAFT
+    )
+    await world.lock("vos")
+    await world.complete("vos", FINAL, "nodule")
+    await world.acting("vos").Reopen(pb.ReopenRequest(case_id=world.case_id))
+    await world.lock("moore")
+    await world.acting("moore").SaveDraft(pb.SaveDraftRequest(case_id=world.case_id, text="as dictated"))
+
+    described = await world.described()
+    group, facility = described.group, described.facility
+    assert told.DRAFT_STATE_TRANSCRIBED == group.draft
+    assert told.AtLock(state=told.STATE_REOPENED, read_types=[FINAL]) == group.at_lock
+    (signed,) = group.reports
+    assert (FINAL, "vos", world.vos.user_id) == (signed.read_type, signed.author_login, signed.author_user_id)
+    assert signed.completed_at == group.reported_at
+    assert (told.DRAFT_STATE_UNSPECIFIED, False) == (facility.draft, facility.HasField("at_lock"))
+    assert [signed] == list(facility.reports)
+    assert moore.login == group.lock.holder_login
