@@ -3,23 +3,29 @@
 from collections.abc import Sequence
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from kernel.errors import Invalid
+from kernel.events import CasePlaced
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel
 from services.access.accessfilter import Historical
 from services.access.domain import Path, Permission, PermissionGrant, Role
 from services.access.explain import Explanation, Reason
+from services.access.explained import MAX_CLAUSE_CHARACTERS, MAX_VALUES
 from services.access.filter.writing import write
 from services.access.received import StudyAttributes
 from tests.access.builders import a_study, a_user
 from tests.access.conftest import ADMIN, Access
 from tests.access.filter.cases import draw_case
 from tests.access.filter.draw import draw_filter
+from tests.access.service import Service
 from tests.access.test_explaining import explained, reasons
 from tests.access.test_filters import filtered, save
+from tests.wait import eventually
+from wire.access.v1 import access_pb2 as pb
 
 CHILD_ONLY = "PatientAge < '18Y'"
 
@@ -227,3 +233,79 @@ async def test_of_a_facility_it_is_told_how_many_cases_the_filter_hides(access: 
 
     assert (north.counted.cases, north.counted.shown, north.hidden_by_filter) == (4, 2, 2)
     assert (south.counted.cases, south.counted.shown, south.hidden_by_filter) == (1, 0, 0)
+
+
+# Over the wire
+
+
+@pytest.mark.proves("BEY-1")
+async def test_a_help_desk_is_told_all_that_decided(service: Service) -> None:
+    """The privilege with its end, the ceiling, each clause, every other path, and what nearly showed the case."""
+    facility_id = await service.facility("North", "Europe/Amsterdam")
+    jane = await service.user(pb.ROLE_RADIOLOGY_ASSISTANT)
+    ada = next(u for u in (await service.stub.ListUsers(pb.ListUsersRequest())).users if u.login == "ada")
+    study_id = service.a_study(("1.1", "CT", 1))
+    attributes = {"PatientName": "Doe^Jane", "StudyDate": "20261101", "PatientAge": "018Y"}
+    service.ingest.studies[study_id].attribute_sets[0].attributes.update(attributes)
+    case_id = str(service.a_placement(facility_id, study_id))
+    await service.say(CasePlaced(UUID(case_id), 1))
+    await service.give(ada, facility_id, pb.LEVEL_VIEW)
+    await service.save_privilege(
+        pb.Privilege(
+            user_id=jane.user_id, facility_id=facility_id, level=pb.LEVEL_REPORT, expires_on="2999-01-01"
+        )
+    )
+    await eventually(service.listed)
+    wanted = pb.Filter(user_id=jane.user_id, expression=CHILD_ONLY)
+    await service.stub.SaveFilter(pb.SaveFilterRequest(filter=wanted))
+
+    request = pb.ExplainRequest(user_id=jane.user_id, case_id=case_id)
+    told = (await service.stub.Explain(request)).explanation
+
+    assert (told.user.login, told.side, told.facility_name) == ("jane", pb.SIDE_GROUP, "North")
+    assert (told.decision.allowed, told.obstacle) == (False, pb.Explanation.OBSTACLE_UNSPECIFIED)
+    privilege = told.privilege
+    assert (privilege.level, privilege.effective_level) == (pb.LEVEL_REPORT, pb.LEVEL_DRAFT)
+    assert privilege.expires_at.ToJsonString() == "2998-12-31T23:00:00Z"
+    assert (told.role_ceiling, told.reverts_to) == (pb.LEVEL_DRAFT, pb.LEVEL_DRAFT)
+    assert (told.holds_view_images, told.holds_report_view) == (True, True)
+    assert {path.path: path.reason for path in told.paths} == {
+        pb.PATH_PRIVILEGE: pb.ExplainedPath.REASON_FILTER,
+        pb.PATH_GRANT: pb.ExplainedPath.REASON_NONE,
+        pb.PATH_FOLDER: pb.ExplainedPath.REASON_NONE,
+        pb.PATH_SHARE: pb.ExplainedPath.REASON_NONE,
+        pb.PATH_HISTORICAL: pb.ExplainedPath.REASON_NONE,
+    }
+    (clause,) = told.filter.clauses
+    assert (clause.part, clause.truth) == (pb.ExplainedClause.PART_PREDICATE, pb.TRUTH_FALSE)
+    assert (clause.text, [*clause.values]) == (CHILD_ONLY, ["18Y"])
+    assert [*clause.near_misses] == ["PatientAge <= '18Y'"]
+
+    counted = await service.stub.ExplainList(pb.ExplainListRequest(user_id=jane.user_id))
+    (facility,) = counted.facilities
+    assert (facility.facility_name, facility.level) == ("North", pb.LEVEL_DRAFT)
+    assert (facility.cases, facility.shown, facility.hidden_by_filter, facility.has_more) == (1, 0, 1, False)
+
+
+async def test_what_an_administrator_and_a_sender_wrote_is_cut_to_what_is_read_aloud(
+    service: Service,
+) -> None:
+    facility_id = await service.facility("North")
+    jane = await service.user()
+    ada = next(u for u in (await service.stub.ListUsers(pb.ListUsersRequest())).users if u.login == "ada")
+    study_id = service.a_study(*((f"1.{n}", f"M{n}", 1) for n in range(10)))
+    case_id = str(service.a_placement(facility_id, study_id))
+    await service.say(CasePlaced(UUID(case_id), 1))
+    for user in (ada, jane):
+        await service.give(user, facility_id, pb.LEVEL_VIEW)
+    await eventually(service.listed)
+    texts = ", ".join(f"'{'x' * 60}{n}'" for n in range(20))
+    wanted = pb.Filter(user_id=jane.user_id, expression=f"Modality not in ({texts})")
+    await service.stub.SaveFilter(pb.SaveFilterRequest(filter=wanted))
+
+    request = pb.ExplainRequest(user_id=jane.user_id, case_id=case_id)
+    (clause,) = (await service.stub.Explain(request)).explanation.filter.clauses
+
+    assert (len(clause.text), clause.text[-1]) == (MAX_CLAUSE_CHARACTERS, "…")
+    assert (len(clause.values), clause.values_left_out) == (MAX_VALUES, 2)
+    assert clause.truth == pb.TRUTH_TRUE
