@@ -240,7 +240,7 @@ async def test_of_a_facility_it_is_told_how_many_cases_the_filter_hides(access: 
 
 @pytest.mark.proves("BEY-1")
 async def test_a_help_desk_is_told_all_that_decided(service: Service) -> None:
-    """The privilege with its end, the ceiling, each clause, every other path, and what nearly showed the case."""
+    """The privilege with its end, the ceiling, each clause, every other path, and the near miss."""
     facility_id = await service.facility("North", "Europe/Amsterdam")
     jane = await service.user(pb.ROLE_RADIOLOGY_ASSISTANT)
     ada = next(u for u in (await service.stub.ListUsers(pb.ListUsersRequest())).users if u.login == "ada")
