@@ -440,9 +440,17 @@ async def test_what_comes_to_a_case_leaves_its_assignment_and_its_priority(scene
 
 
 @pytest.mark.proves("ASG-8")
-@pytest.mark.proves("ACC-28", part="what is assigned")
-@pytest.mark.proves("ACC-29", part="what is assigned")
-@pytest.mark.parametrize("expression", ["AssignedToUser = '$user'", "assignedToUser = 'VOS'"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("assignedToUser = 'VOS'", marks=pytest.mark.proves("ACC-28")),
+        pytest.param("AssignedToUser = '$user'", marks=pytest.mark.proves("ACC-29")),
+        pytest.param(
+            "AssignedToUser in ('lind', '$User') and AssignedToUser != 'lind'",
+            marks=pytest.mark.proves("A11"),
+        ),
+    ],
+)
 async def test_who_sees_only_what_is_assigned_to_them_sees_it_from_then_until_it_ends(
     scene: Scene, expression: str
 ) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from kernel.errors import Denied, NotFound
+from kernel.events import CasePlaced
 from kernel.ids import UserId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.access.caseindex import NOT_READ, Projection
@@ -23,6 +24,7 @@ from tests.access.builders import a_lock, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
 from tests.access.service import Service
 from tests.clocks import NOON
+from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 
 
@@ -325,28 +327,42 @@ async def counted(access: Access, facilities: Sequence[Facility], limit: int) ->
         )
 
 
-@pytest.mark.proves("BEY-4", part="over the wire")
+@pytest.mark.proves("BEY-4")
 async def test_over_the_wire_a_fault_has_its_place_and_a_filter_its_meaning(service: Service) -> None:
     facility_id = await service.facility("North")
-    text = "Modality = 'CT' and\nStudyDescription like 'KNEE_L%'"
+    (ada,) = (await service.stub.ListUsers(pb.ListUsersRequest())).users
+    await service.give(ada, facility_id, pb.LEVEL_VIEW)
+    case_id = service.a_placement(facility_id, service.a_study(("1.1", "CT", 1)))
+    await service.say(CasePlaced(case_id, 1))
+    await eventually(lambda: service.listed(ADMIN))
 
-    fault = (await service.stub.Lint(pb.LintRequest(expression="true and\nPatientAge < '18'"))).fault
-    of_form = (await service.stub.Lint(pb.LintRequest(form=pb.FilterForm(age_to="18")))).fault
-    found = await service.stub.Lint(
-        pb.LintRequest(expression=text, form=pb.FilterForm(facility_ids=[facility_id], age_to="18Y"))
-    )
-    offered = (await service.stub.Lint(pb.LintRequest(expression="Facility = 'north'"))).offered_form
+    async def lint(expression: str = "", **form: Any) -> pb.LintResponse:
+        request = pb.LintRequest(expression=expression, form=pb.FilterForm(**form))
+        return await service.stub.Lint(request)
 
-    assert (fault.field, fault.line, fault.column, fault.length) == ("expression", 2, 14, 4)
-    assert fault.picture == "PatientAge < '18'\n             ^^^^"
-    assert fault.problem == "`18` has no unit"
-    assert "as in `'18Y'`" in fault.expected
-    assert fault.repaired == "true and\nPatientAge < '18Y'"
-    assert (of_form.field, of_form.line, of_form.picture) == ("age_to", 0, "")
-    assert found.form_expression == "Facility in ('North') and PatientAge <= '18Y'"
-    assert found.reading.startswith("all of:\n")
-    assert [(each.line, each.column, each.length) for each in found.cautions] == [(2, 23, 9)]
-    assert (found.tried_on, found.shown, found.tried_on_all) == (0, 0, True)
+    fault = (await lint("true and\nCallingAETitle in (‘A’, 'B')")).fault
+    assert (fault.field, fault.line, fault.column, fault.length) == ("expression", 2, 20, 1)
+    assert fault.picture == "CallingAETitle in (‘A’, 'B')\n                   ^"
+    assert fault.problem == "`‘` is not the quote of this language"
+    assert fault.expected == "write `'A'`"
+    assert fault.repaired == "true and\nCallingAETitle in ('A', 'B')"
+    assert "ReferringPhysicianName" in (await lint("RefPhysName = 'X'")).fault.expected
+
+    fault = (await lint(age_to="18")).fault
+    assert (fault.field, fault.line, fault.picture) == ("age_to", 0, "")
+    assert fault.problem.startswith("`18` has no unit")
+
+    text = "Modality = 'CT' or\nStudyDescription like 'KNEE_L%' or PatientSex = 'Q'"
+    found = await lint(text, facility_ids=[facility_id])
+    assert found.reading.splitlines()[:2] == ["all of:", "- cases whose facility is `North`"]
+    assert found.form_expression == "Facility in ('North')"
+    (caution,) = [
+        each for each in found.cautions if each.sentence.startswith("`_` stands for any one character")
+    ]
+    assert (caution.line, caution.column, caution.length) == (2, 23, 9)
+    assert (found.tried_on, found.shown, found.tried_on_all) == (1, 1, True)
+    assert [case.case_id for case in found.samples] == [str(case_id)]
     assert not found.HasField("fault")
     assert not found.HasField("offered_form")
-    assert list(offered.facility_ids) == [facility_id]
+
+    assert list((await lint("Facility = 'north'")).offered_form.facility_ids) == [facility_id]

@@ -372,6 +372,7 @@ def test_one_sign_again_and_again_is_refused(sign: str, length: int) -> None:
     refused((sign * length)[:length])
 
 
+@pytest.mark.proves("SEC-13", part="unknown is refused")
 @pytest.mark.parametrize(
     "word", ["ＰatientName", "PatientNameſ", "Kelvin", "PatıentName", "РatientName", "Loc\u212aedBy"]
 )
