@@ -19,6 +19,8 @@ from services.access.manager import UserSettings
 from services.access.received import StudyAttributes
 from tests.access.builders import a_study
 from tests.access.conftest import ADMIN, Access, refused
+from tests.access.service import Service
+from wire.access.v1 import access_pb2 as pb
 
 RESEARCH = "StudyDescription contains 'research'"
 
@@ -385,3 +387,99 @@ async def test_permissions_of_a_filtered_user_stay(access: Access) -> None:
     held, *_ = await access.questions.check_permission(user.login, Permission.DELETE_STUDY, None)
 
     assert held
+
+
+# Over the wire
+
+
+@pytest.mark.proves("ACC-16", part="over the wire")
+@pytest.mark.proves("ACC-18", part="over the wire")
+async def test_a_filter_is_saved_described_and_listed_over_the_wire(service: Service) -> None:
+    facility_id = await service.facility("Maple")
+    jane = await service.user(login="jane")
+    await service.give(jane, facility_id, pb.LEVEL_VIEW)
+    form = pb.FilterForm(
+        referring_physicians=["Roe\nVos"],
+        modalities=["CT"],
+        facility_ids=[facility_id],
+        description_words=["research"],
+        age_from="18Y",
+        study_to="2026-11-21",
+    )
+    wanted = pb.Filter(
+        user_id=jane.user_id,
+        form=form,
+        expression="Facility = 'maple' and AssignedToUser != 'jane'",
+        historical=pb.HISTORICAL_EARLIER,
+    )
+
+    saved = await service.stub.SaveFilter(pb.SaveFilterRequest(filter=wanted))
+
+    assert saved.revision
+    del form.referring_physicians[:]
+    form.referring_physicians.extend(["Roe", "Vos"])
+    expected = pb.Filter(
+        user_id=jane.user_id,
+        login="jane",
+        form=form,
+        expression="Facility = 'Maple' and AssignedToUser != 'jane'",
+        historical=pb.HISTORICAL_EARLIER,
+        version=1,
+        changed_by=ADMIN,
+        changed_at=saved.filter.changed_at,
+    )
+    assert expected == saved.filter
+    described = await service.stub.DescribeFilter(pb.DescribeFilterRequest(user_id=jane.user_id))
+    assert expected == described.filter
+    listed = await service.stub.ListFilters(pb.ListFiltersRequest())
+    assert [("jane", 1, pb.HISTORICAL_EARLIER, False)] == [
+        (each.login, each.version, each.historical, each.broken) for each in listed.filters
+    ]
+    with pytest.raises(Conflict):
+        await service.stub.SaveFilter(pb.SaveFilterRequest(filter=wanted))
+    with pytest.raises(Denied):
+        await service.acting("jane").DescribeFilter(pb.DescribeFilterRequest(user_id=jane.user_id))
+
+
+async def test_filters_are_listed_in_pages(service: Service) -> None:
+    for number in range(5):
+        user = await service.user(login=f"user{number}")
+        saved = pb.Filter(user_id=user.user_id, expression="true")
+        await service.stub.SaveFilter(pb.SaveFilterRequest(filter=saved))
+
+    logins, token = [], ""
+    while True:
+        page = await service.stub.ListFilters(pb.ListFiltersRequest(page_size=2, page_token=token))
+        logins += [each.login for each in page.filters]
+        assert len(page.filters) <= 2
+        token = page.next_page_token
+        if not token:
+            break
+    assert [f"user{number}" for number in range(5)] == logins
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"user_id": "nobody"}, "user_id"),
+        ({"historical": 9}, "historical"),
+        ({"expression": "true\0"}, "expression"),
+        ({"expression": "(" * 5000}, "expression"),
+        ({"form": pb.FilterForm(age_from="old")}, "age_from"),
+        ({"form": pb.FilterForm(facility_ids=["north"])}, "facilities"),
+        ({"form": pb.FilterForm(facility_ids=[str(uuid4())])}, "form"),
+        ({"form": pb.FilterForm(modalities=["CT"] * 9 + [f"M{n}" for n in range(50)])}, "modalities"),
+    ],
+)
+async def test_a_filter_that_cannot_be_is_refused_by_its_field(
+    service: Service, changes: dict[str, Any], field: str
+) -> None:
+    user = await service.user(login="jane")
+    values: dict[str, Any] = {"user_id": user.user_id} | changes
+
+    with pytest.raises(Invalid) as refusal:
+        await service.stub.SaveFilter(pb.SaveFilterRequest(filter=pb.Filter(**values)))
+
+    assert field == refusal.value.field
+    described = await service.stub.DescribeFilter(pb.DescribeFilterRequest(user_id=user.user_id))
+    assert 0 == described.filter.version
