@@ -12,7 +12,14 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
 
-LONGEST_FIRST = ("tests/e2e/", "tests/local/", "tests/readroom/", "tests/gateway/", "tests/plumbing/")
+LONGEST_FIRST = (
+    "tests/e2e/",
+    "tests/upgrade/",
+    "tests/local/",
+    "tests/readroom/",
+    "tests/gateway/",
+    "tests/plumbing/",
+)
 ONE_SYSTEM = ("tests/e2e/", "tests/readroom/")
 
 

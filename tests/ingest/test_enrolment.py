@@ -224,8 +224,9 @@ async def test_a_gateway_that_tells_nonsense_or_too_often_is_refused(ingest: Ing
     for nonsense in ({"software_version": "x" * 65}, {"software_version": "a\nb"}, {"waiting_studies": -1}):
         with pytest.raises(Invalid):
             await heartbeat(ingest, gateway, **nonsense)
-    for _ in range(60):
-        await heartbeat(ingest, gateway)
+    told = 0
     with pytest.raises(Exhausted):
-        await heartbeat(ingest, gateway)
+        for told in range(2 * 60 + 1):  # the minute may turn once
+            await heartbeat(ingest, gateway)
+    assert told >= 60
     await ingest.acting(ADMIN).RevokeGateway(pb.RevokeGatewayRequest(gateway_id=gateway.gateway_id))
