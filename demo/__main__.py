@@ -49,7 +49,7 @@ async def play(stage: Stage, system: LocalSystem) -> None:
         await a_privilege_ends(world, UNKNOWN_UID)
         stage.step(7, "The study is shared with two physicians outside")
         await share(world, arrival.case)
-        stage.step(8, "Filters narrow what privileges show, and why somebody sees a case or not")
+        stage.step(8, "Filters: who sees which case, and why")
         await filter_cases(world)
         stage.step(9, "The study is deleted, and brought back")
         await delete(world, arrival.case)
