@@ -1,16 +1,19 @@
 """What administrators do: users and their privileges."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
+from kernel.database import Database
 from kernel.errors import Conflict, Invalid, NotFound
 from kernel.events import Fact, UserChanged
-from kernel.ids import CaseId, FacilityId, NewId, UserId
+from kernel.ids import FacilityId, NewId, UserId
 from kernel.reading import PrivilegeLevel, ReadType
-from kernel.versions import Change, must_be_current
+from kernel.versions import must_be_current
 from services.access.accessfilter import NO_FILTER, SavedFilter
 from services.access.account import Account
 from services.access.contact import NO_CONTACT, changed_fields
@@ -34,6 +37,10 @@ from services.access.filterrules import must_suit_role
 from services.access.manager import Manager, UserSettings
 from services.access.privileges import must_suit, shown_privilege, with_what_is_hidden
 
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
+
 MAX_DESCRIBED_USERS = 100
 """What one DescribeUsers answers."""
 
@@ -44,70 +51,11 @@ VERSIONS_PAGE = 500
 """What a page of users' versions holds; a page with fewer is the last."""
 
 
-class Transaction(Protocol):
-    """What access's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None: ...
-    async def lock_administration(self) -> None: ...
-    async def hold_rights(self) -> None: ...
-    async def revision(self) -> int: ...
-    async def bump_revision(self) -> int: ...
-
-    async def compiled_user(self, login: str) -> CompiledUser | None: ...
-    async def user(self, user_id: UserId) -> User | None: ...
-    async def users(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[User]: ...
-    async def known_users(self, user_ids: Collection[UserId]) -> set[UserId]: ...
-    async def there_are_users(self) -> bool: ...
-    async def somebody_administers(self) -> bool: ...
-    async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
-    async def user_versions(self, after: UserId | None, limit: int) -> Sequence[tuple[UserId, int]]: ...
-    async def last_change_of_user(self, user_id: UserId) -> Change: ...
-    async def save_user(self, user: User, *, by: str) -> None: ...
-    async def end_sessions(self, user_id: UserId) -> None: ...
-    async def bump_users(self, user_ids: Collection[UserId], *, by: str) -> Sequence[tuple[UserId, int]]: ...
-
-    async def saved_filter(self, user_id: UserId) -> SavedFilter: ...
-    async def save_filter(self, user_id: UserId, saved: SavedFilter, *, by: str) -> Change: ...
-
-    async def privilege(self, user_id: UserId, facility_id: FacilityId) -> Privilege: ...
-    async def privileges(self, user_id: UserId) -> Sequence[tuple[Facility, Privilege]]: ...
-    async def privileges_of(
-        self, user_ids: Collection[UserId]
-    ) -> Sequence[tuple[UserId, Facility, Privilege]]: ...
-    async def last_change_of_privilege(self, user_id: UserId, facility_id: FacilityId) -> Change: ...
-    async def save_privilege(
-        self, user_id: UserId, facility_id: FacilityId, privilege: Privilege, *, by: str
-    ) -> int: ...
-
-    async def facilities_shown(self, user_id: UserId) -> Collection[FacilityId]: ...
-    async def facility(self, facility_id: FacilityId) -> Facility | None: ...
-    async def known_facilities(self, facility_ids: Collection[FacilityId]) -> set[FacilityId]: ...
-
-    async def bump_case(self, case_id: CaseId) -> int: ...
-
-
-T_co = TypeVar("T_co", bound=Transaction, covariant=True)
-
-
-class Database(Protocol[T_co]):
-    """Opens transactions."""
-
-    def transaction(self) -> AbstractAsyncContextManager[T_co]: ...
-    def audited(
-        self, actor: str, action: str, object_: str, *, reason: bool = False
-    ) -> AbstractAsyncContextManager[None]: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Act(Generic[T_co]):
+class Act:
     """An administrative act under way: its transaction, who does it, and what its audit row will say."""
 
-    transaction: T_co
+    transaction: AccessTransaction
     actor: CompiledUser
     action: str
     object: str
@@ -129,28 +77,28 @@ class Act(Generic[T_co]):
         return await self.transaction.bump_revision()
 
 
-class Administration(Generic[T_co]):
+class Administration:
     """Opens the transactions of what administrators do. A refusal is audited."""
 
-    def __init__(self, database: Database[T_co]) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
 
     @asynccontextmanager
-    async def change(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
+    async def change(self, login: str, action: str, object_: str) -> AsyncIterator[Act]:
         """For an act that changes what users are compiled from: one at a time, and nobody acts meanwhile."""
         async with self._opened(login, action, object_) as transaction:
             await transaction.lock_administration()
             yield Act(transaction, await compiled(transaction, login), action, object_)
 
     @asynccontextmanager
-    async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act[T_co]]:
+    async def act(self, login: str, action: str, object_: str) -> AsyncIterator[Act]:
         """For any other act: many at a time, and nobody loses the right to do what they are doing."""
         async with self._opened(login, action, object_) as transaction:
             await transaction.hold_rights()
             yield Act(transaction, await compiled(transaction, login), action, object_)
 
     @asynccontextmanager
-    async def _opened(self, login: str, action: str, object_: str) -> AsyncIterator[T_co]:
+    async def _opened(self, login: str, action: str, object_: str) -> AsyncIterator[AccessTransaction]:
         async with (
             self._database.audited(login, action, object_, reason=True),
             self._database.transaction() as transaction,
@@ -158,13 +106,13 @@ class Administration(Generic[T_co]):
             yield transaction
 
     @asynccontextmanager
-    async def look(self, login: str) -> AsyncIterator[tuple[T_co, CompiledUser]]:
+    async def look(self, login: str) -> AsyncIterator[tuple[AccessTransaction, CompiledUser]]:
         """For what only reads."""
         async with self._database.transaction() as transaction:
             yield transaction, await compiled(transaction, login)
 
 
-async def compiled(transaction: Transaction, login: str) -> CompiledUser:
+async def compiled(transaction: AccessTransaction, login: str) -> CompiledUser:
     """The acting user as they are now; raises Unauthenticated for one who is absent or deactivated."""
     return must_be_active(await transaction.compiled_user(acting_login(login)))
 
@@ -181,7 +129,7 @@ class HeldPrivilege:
     expires_at: datetime | None
 
     @classmethod
-    def of(cls, user: User, facility: Facility, shown: Privilege, now: datetime) -> "HeldPrivilege":
+    def of(cls, user: User, facility: Facility, shown: Privilege, now: datetime) -> HeldPrivilege:
         effective = effective_privilege(shown, user.role, facility.time_zone)
         return cls(user.id, facility.id, facility.name, shown, effective.at(now), effective.expires_at)
 
@@ -189,7 +137,7 @@ class HeldPrivilege:
 class Users:
     """Accounts and their privileges."""
 
-    def __init__(self, database: Database[Transaction], new_id: NewId) -> None:
+    def __init__(self, database: Database[AccessTransaction], new_id: NewId) -> None:
         self._database = database
         self._administration = Administration(database)
         self._new_id = new_id
@@ -362,7 +310,7 @@ class Users:
             return await transaction.user_versions(after, VERSIONS_PAGE)
 
 
-async def managed(transaction: Transaction, manager: Manager, user_id: UserId) -> User:
+async def managed(transaction: AccessTransaction, manager: Manager, user_id: UserId) -> User:
     """A user whom a manager manages; raises NotFound for any other."""
     user = await transaction.user(user_id)
     if user is None:
@@ -371,7 +319,9 @@ async def managed(transaction: Transaction, manager: Manager, user_id: UserId) -
     return user
 
 
-async def _filter_of(transaction: Transaction, manager: Manager, old: User | None, user: User) -> SavedFilter:
+async def _filter_of(
+    transaction: AccessTransaction, manager: Manager, old: User | None, user: User
+) -> SavedFilter:
     """The filter that a new user begins with: that of the delegated manager who creates them (A72).
 
     Raises Conflict if it is none for their role, or that of an existing user is none for the role they get.
@@ -387,13 +337,13 @@ async def _filter_of(transaction: Transaction, manager: Manager, old: User | Non
     return saved
 
 
-async def _account(transaction: Transaction, user: User) -> Account:
+async def _account(transaction: AccessTransaction, user: User) -> Account:
     return Account.of(
         user, await transaction.privileges(user.id), await transaction.facilities_shown(user.id)
     )
 
 
-async def _must_know(transaction: Transaction, facility_ids: set[FacilityId]) -> None:
+async def _must_know(transaction: AccessTransaction, facility_ids: set[FacilityId]) -> None:
     if unknown := facility_ids - await transaction.known_facilities(facility_ids):
         raise NotFound(f"no facility `{min(unknown)}`", field="facility_id")
 

@@ -10,20 +10,21 @@ sight depend on it, so what they will see is answered at once, judged as if the 
 Nothing of it is shown to the facility side, and nobody there assigns.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from kernel.database import Database
 from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.events import SightChanged
-from kernel.ids import CaseId, FacilityId, UserId
+from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel, Side
-from services.access import administration, following
+from services.access import following
 from services.access.administration import Act, Administration
 from services.access.caseindex import Assignment, Lock, Priority
 from services.access.domain import (
-    Answer,
     CompiledUser,
     Path,
     Permission,
@@ -32,6 +33,9 @@ from services.access.domain import (
     no_case,
     possible_logins,
 )
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +83,10 @@ def must_be_free(lock: Lock | None, login: str, now: datetime, *, force: bool) -
     )
 
 
-class Transaction(administration.Transaction, following.Transaction, Protocol):
-    """What access's store does within one transaction; `readingstore.py` says more."""
-
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def sighted(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
-    ) -> Answer[Sequence[Sighting | None]] | None: ...
-    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
-    async def assign(self, case_id: CaseId, user_id: UserId, *, by: str) -> None: ...
-    async def set_priority(self, case_id: CaseId, priority: Priority) -> bool: ...
-
-
 class Assignments:
     """Who reads which case, and how soon."""
 
-    def __init__(self, database: administration.Database[Transaction]) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._administration = Administration(database)
 
     async def assign(
@@ -143,7 +135,7 @@ class Assignments:
             return await _changed(act, case_id, priority=priority.name.lower())
 
 
-async def _to_be_assigned(act: Act[Transaction], session: str, case_id: CaseId) -> Sighting:
+async def _to_be_assigned(act: Act, session: str, case_id: CaseId) -> Sighting:
     """The case as the actor sees it, who may assign it; it stays as it is until the transaction ends."""
     await act.transaction.hold_case(case_id)
     answer = await act.transaction.sighted(act.actor, [case_id], session=session)
@@ -154,12 +146,12 @@ async def _to_be_assigned(act: Act[Transaction], session: str, case_id: CaseId) 
     return sighting
 
 
-async def _assignment(transaction: Transaction, case_id: CaseId) -> Assignment | None:
+async def _assignment(transaction: AccessTransaction, case_id: CaseId) -> Assignment | None:
     kept = await transaction.kept_reading(case_id)
     return kept.assignment if kept else None
 
 
-async def _level(transaction: Transaction, assignee: CompiledUser, case_id: CaseId) -> PrivilegeLevel:
+async def _level(transaction: AccessTransaction, assignee: CompiledUser, case_id: CaseId) -> PrivilegeLevel:
     """What the assignee may do with the case; a share that asks for codes opens it only in their session."""
     answer = await transaction.sighted(assignee, [case_id])
     sighting = answer.found[0] if answer else None
@@ -170,7 +162,7 @@ async def _level(transaction: Transaction, assignee: CompiledUser, case_id: Case
     ).level
 
 
-async def _changed(act: Act[Transaction], case_id: CaseId, **detail: str) -> int:
+async def _changed(act: Act, case_id: CaseId, **detail: str) -> int:
     await following.follow(act.transaction, case_id)
     version = await act.transaction.bump_case(case_id)
     return await act.done(SightChanged(case_id, version), **detail)

@@ -9,35 +9,24 @@ not hidden is not: every deletion begins here, so a fact that says otherwise is 
 whose deletion ingest keeps no record, for ingest alone tells of deletions.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
+from kernel.database import Database
 from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.events import CasePurged, SightChanged
-from kernel.ids import CaseId, DeletionId, StudyId
-from kernel.reading import Side
-from services.access import administration, patients
+from kernel.ids import CaseId, DeletionId
+from services.access import patients
 from services.access.administration import Act, Administration
-from services.access.caseindex import Deletion, Lock
-from services.access.domain import Answer, CompiledUser, Path, Permission, Sighting, no_case
+from services.access.caseindex import Deletion
+from services.access.domain import Path, Permission, Sighting, no_case
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 NAME = "access"
-
-
-class Transaction(administration.Transaction, patients.Transaction, Protocol):
-    """What access's store does within one transaction; `store.py` says more."""
-
-    async def sighted(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
-    ) -> Answer[Sequence[Sighting | None]] | None: ...
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def studies_of(self, case_id: CaseId) -> Sequence[StudyId]: ...
-    async def lock_of(self, case_id: CaseId, side: Side) -> Lock | None: ...
-    async def deletion(self, deletion_id: DeletionId) -> Deletion | None: ...
-    async def begin_delete(self, deletion: Deletion) -> None: ...
-    async def is_live(self, case_id: CaseId) -> bool: ...
-    async def is_deleted(self, case_id: CaseId) -> bool: ...
-    async def purge_case(self, case_id: CaseId) -> bool: ...
 
 
 class Ingest(Protocol):
@@ -51,7 +40,7 @@ class Ingest(Protocol):
 class Deletions:
     """Hides cases that are being deleted, and purges them."""
 
-    def __init__(self, database: administration.Database[Transaction], ingest: Ingest) -> None:
+    def __init__(self, database: Database[AccessTransaction], ingest: Ingest) -> None:
         self._database = database
         self._ingest = ingest
         self._administration = Administration(database)
@@ -117,7 +106,7 @@ class Deletions:
         if not await self._ingest.is_deleted(case_id):
             raise Conflict("ingest knows of no deletion of this case", field="case_id")
 
-    async def purge(self, transaction: Transaction, case_id: CaseId, version: int) -> None:
+    async def purge(self, transaction: AccessTransaction, case_id: CaseId, version: int) -> None:
         """Removes every row of a case for good, and says so, also when there was none.
 
         Raises Conflict for a case whose deletion has not begun.
@@ -133,7 +122,7 @@ class Deletions:
             await transaction.bump_revision()
 
 
-async def _seen(act: Act[Transaction], session: str, case_id: CaseId) -> Sighting:
+async def _seen(act: Act, session: str, case_id: CaseId) -> Sighting:
     """The case as the actor sees it; one being deleted is the same as an absent one."""
     answer = await act.transaction.sighted(act.actor, [case_id], session=session)
     sighting = answer.found[0] if answer else None

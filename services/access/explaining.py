@@ -1,17 +1,16 @@
 """Explains to whoever administers a facility why somebody sees a case there, or does not."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import lacks
-from kernel.ids import CaseId, FacilityId, UserId
-from services.access import administration, filternames
+from kernel.ids import CaseId, UserId
 from services.access.administration import compiled
 from services.access.domain import (
-    Answer,
     CompiledUser,
-    Facility,
     Permission,
     Sighting,
     User,
@@ -20,13 +19,11 @@ from services.access.domain import (
 )
 from services.access.explain import (
     MOST_COUNTED,
-    Counted,
     Evidence,
     ExplainedCase,
     ExplainedFacility,
     ExplainedFilter,
     Explanation,
-    Showings,
     explain,
     must_be_explained_to,
 )
@@ -36,29 +33,14 @@ from services.access.filternames import directory_of
 from services.access.manager import Manager
 from services.access.privileges import shown_privilege
 
-
-class Transaction(filternames.Transaction, Protocol):
-    """What access's store does within one transaction; `explainstore.py` says more."""
-
-    async def in_one_snapshot(self) -> None: ...
-    async def explained_case(self, case_id: CaseId) -> ExplainedCase | None: ...
-    async def showings(
-        self, user_id: UserId, case_id: CaseId, homes: Collection[FacilityId] | None
-    ) -> Showings: ...
-    async def administered(
-        self, facility_ids: Collection[FacilityId] | None, after: tuple[str, UUID] | None, limit: int
-    ) -> Sequence[Facility]: ...
-    async def count_shown(self, user: CompiledUser, facility_id: FacilityId, most: int) -> Counted: ...
-    async def case_values(self, case_id: CaseId, columns: Sequence[str]) -> Mapping[str, object]: ...
-    async def sighted(
-        self, user: CompiledUser, case_ids: Sequence[CaseId]
-    ) -> Answer[Sequence[Sighting | None]] | None: ...
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
 
 
 class Explaining:
     """Explanations. Everything that one tells is of one snapshot."""
 
-    def __init__(self, database: administration.Database[Transaction]) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
 
     async def explain(self, login: str, user_id: UserId, case_id: CaseId) -> Explanation:
@@ -102,7 +84,7 @@ class Explaining:
 
 
 async def _explained(
-    transaction: Transaction, manager: Manager, user_id: UserId
+    transaction: AccessTransaction, manager: Manager, user_id: UserId
 ) -> tuple[User, CompiledUser]:
     """A user who may be explained to the manager, as stored and with what they are compiled to."""
     user = await transaction.user(user_id)
@@ -116,7 +98,7 @@ async def _explained(
     return user, their
 
 
-async def _administered(transaction: Transaction, manager: Manager, case_id: CaseId) -> ExplainedCase:
+async def _administered(transaction: AccessTransaction, manager: Manager, case_id: CaseId) -> ExplainedCase:
     """A case whose facility they administer."""
     case = await transaction.explained_case(case_id)
     if case is not None and manager.administers(case.facility.id):
@@ -127,7 +109,7 @@ async def _administered(transaction: Transaction, manager: Manager, case_id: Cas
 
 
 async def _filter(
-    transaction: Transaction, manager: Manager, user: CompiledUser, case_id: CaseId
+    transaction: AccessTransaction, manager: Manager, user: CompiledUser, case_id: CaseId
 ) -> ExplainedFilter | None:
     """The filter of a user, asked of a case whose values the manager is told if they see it."""
     if user.filter is None:
@@ -150,6 +132,6 @@ async def _filter(
     )
 
 
-async def _sighting(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Sighting | None:
+async def _sighting(transaction: AccessTransaction, user: CompiledUser, case_id: CaseId) -> Sighting | None:
     answer = await transaction.sighted(user, [case_id])
     return answer.found[0] if answer else None

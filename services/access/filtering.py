@@ -1,14 +1,16 @@
 """Saves, describes and lists the filters of users; `filterrules.py` says who may."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import Invalid
-from kernel.ids import FacilityId, UserId
+from kernel.ids import UserId
 from kernel.versions import Change, must_be_current
-from services.access import administration, filternames
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.administration import Administration, managed
 from services.access.domain import Role, User
@@ -25,6 +27,9 @@ from services.access.filterrules import (
     roles_known_to,
 )
 from services.access.manager import Manager
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +81,10 @@ class ListedFilter:
         return fault_of(self.saved, self.role)
 
 
-class Transaction(filternames.Transaction, Protocol):
-    """What access's store does within one transaction; `filterstore.py` says more."""
-
-    async def last_change_of_filter(self, user_id: UserId) -> Change: ...
-    async def filters(
-        self, homes: Collection[FacilityId] | None, roles: Collection[Role], after: str, limit: int
-    ) -> Sequence[ListedFilter]: ...
-    async def logins_of(self, user_ids: Collection[UUID]) -> Mapping[UUID, str]: ...
-
-
 class Filters:
     """Filters of users."""
 
-    def __init__(self, database: administration.Database[Transaction]) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
         self._administration = Administration(database)
 
@@ -144,7 +139,7 @@ class Filters:
 
 
 async def _bound(
-    transaction: Transaction, manager: Manager, user: User, settings: FilterSettings, old: SavedFilter
+    transaction: AccessTransaction, manager: Manager, user: User, settings: FilterSettings, old: SavedFilter
 ) -> SavedFilter:
     """What is saved: the expression with users and facilities by their ids."""
     form = kept(filled(settings.form))
@@ -181,7 +176,7 @@ def _must_be_known(ids: Collection[UUID], known: Collection[UUID], field: str) -
 
 
 async def _described(
-    transaction: Transaction, manager: Manager, user: User, saved: SavedFilter, last: Change
+    transaction: AccessTransaction, manager: Manager, user: User, saved: SavedFilter, last: Change
 ) -> DescribedFilter:
     text, group = saved.expression, is_of_group(user.role)
     fault = fault_of(saved, user.role)

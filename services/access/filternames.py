@@ -1,25 +1,23 @@
 """Whom and what a filter may name: the users and facilities that exist for who writes it."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from kernel.ids import FacilityId, UserId
-from services.access import administration
 from services.access.filter.names import Directory, Names
 from services.access.manager import Manager
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 _MAX_SUGGESTED = 500
 """Logins among which the nearest to an unknown one is looked for."""
 
 
-class Transaction(administration.Transaction, Protocol):
-    """What access's store does within one transaction; `filterstore.py` says more."""
-
-    async def facility_names(self) -> Mapping[UUID, str]: ...
-
-
-async def directory_of(transaction: Transaction, manager: Manager, asked: Names) -> Directory:
+async def directory_of(transaction: AccessTransaction, manager: Manager, asked: Names) -> Directory:
     """Those whom the manager may know of: the users whom they manage and themself, the facilities they know.
 
     Of what does not exist and what they may not know of, the directory holds as little.

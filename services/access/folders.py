@@ -10,18 +10,20 @@ A grant or an entry of a folder belongs to the facility at which it was made: it
 (`usecases.py`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from kernel.database import Database
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, FolderId, NewId, UserId
 from kernel.reading import PrivilegeLevel
 from kernel.versions import NEVER_SAVED, Change, must_be_current
-from services.access import administration
 from services.access.administration import Act, Administration
 from services.access.domain import (
     MAX_FOLDER_NAME_CHARACTERS,
@@ -38,6 +40,10 @@ from services.access.domain import (
     no_user,
 )
 from services.access.manager import Manager
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 MAX_FOLDER_MEMBERS = 1000
 """A shared folder is for a board or a department, and each member is checked with each case that comes in."""
@@ -99,7 +105,7 @@ class Showing:
     received_at: datetime
 
     @property
-    def place(self) -> "Place":
+    def place(self) -> Place:
         return Place(self.received_at, self.case_id, self.to)
 
 
@@ -180,48 +186,10 @@ def must_take_back(
         raise nothing
 
 
-class Transaction(administration.Transaction, Protocol):
-    """What access's store does within one transaction; `folderstore.py` says more."""
-
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def folder(self, folder_id: FolderId) -> Folder | None: ...
-    async def folders(self, homes: Collection[FacilityId] | None, after: str, limit: int) -> list[Folder]: ...
-    async def save_folder(self, folder: Folder) -> None: ...
-    async def put_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool: ...
-    async def remove_from_folder(self, folder_id: FolderId, case_id: CaseId) -> bool: ...
-    async def is_in_folder(self, folder_id: FolderId, case_id: CaseId) -> bool: ...
-    async def grant_case(self, user_id: UserId, case_id: CaseId) -> bool: ...
-    async def revoke_grant(self, user_id: UserId, case_id: CaseId) -> bool: ...
-    async def is_granted(self, user_id: UserId, case_id: CaseId) -> bool: ...
-    async def owned(
-        self, user: CompiledUser, case_id: CaseId, *, everywhere: bool, facilities: Collection[FacilityId]
-    ) -> Owned | None: ...
-    async def list_grants(
-        self,
-        user: CompiledUser,
-        of: CaseId | UserId,
-        *,
-        by_case: bool,
-        facilities: Collection[FacilityId] | None,
-        after: Place | None,
-        limit: int,
-    ) -> Answer[Sequence[Showing]] | None: ...
-    async def list_folder_cases(
-        self,
-        user: CompiledUser,
-        of: CaseId | FolderId,
-        *,
-        by_case: bool,
-        facilities: Collection[FacilityId] | None,
-        after: Place | None,
-        limit: int,
-    ) -> Answer[Sequence[Showing]] | None: ...
-
-
 class Folders:
     """What administrators do with folders and grants."""
 
-    def __init__(self, database: administration.Database[Transaction], new_id: NewId) -> None:
+    def __init__(self, database: Database[AccessTransaction], new_id: NewId) -> None:
         self._administration = Administration(database)
         self._new_id = new_id
 
@@ -363,7 +331,7 @@ class Folders:
             )
 
 
-async def _known(act: Act[Transaction], case_id: CaseId) -> tuple[Manager, Owned | None]:
+async def _known(act: Act, case_id: CaseId) -> tuple[Manager, Owned | None]:
     """The actor as a manager, and the owner of a case that they see or administer.
 
     The case does not move until the transaction ends. For somebody who administers nothing: raises NotFound
@@ -376,12 +344,12 @@ async def _known(act: Act[Transaction], case_id: CaseId) -> tuple[Manager, Owned
     return act.manager, owned
 
 
-async def _must_know(transaction: Transaction, manager: Manager, case_id: CaseId) -> None:
+async def _must_know(transaction: AccessTransaction, manager: Manager, case_id: CaseId) -> None:
     if await _owned(transaction, manager.user, case_id) is None:
         raise no_case(case_id)
 
 
-async def _owned(transaction: Transaction, user: CompiledUser, case_id: CaseId) -> Owned | None:
+async def _owned(transaction: AccessTransaction, user: CompiledUser, case_id: CaseId) -> Owned | None:
     """The owner of a case that a user sees or whose facility they administer."""
     return await transaction.owned(
         user,
@@ -391,7 +359,9 @@ async def _owned(transaction: Transaction, user: CompiledUser, case_id: CaseId) 
     )
 
 
-async def _folder(transaction: Transaction, folder_id: FolderId) -> tuple[Folder | None, Sequence[User]]:
+async def _folder(
+    transaction: AccessTransaction, folder_id: FolderId
+) -> tuple[Folder | None, Sequence[User]]:
     """A folder and its members; an absent one costs as many statements as a foreign one."""
     folder = await transaction.folder(folder_id)
     return folder, await transaction.users_called(folder.members if folder else (), ())
@@ -404,7 +374,7 @@ def _current(user: CompiledUser, answer: Answer[Sequence[Showing]] | None) -> Se
     return answer.found
 
 
-async def _sight_changed(act: Act[Transaction], case_id: CaseId, changed: bool, **detail: str) -> int:
+async def _sight_changed(act: Act, case_id: CaseId, changed: bool, **detail: str) -> int:
     if not changed:
         return await act.transaction.revision()
     version = await act.transaction.bump_case(case_id)

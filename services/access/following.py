@@ -3,34 +3,23 @@
 Whoever calls these holds the lock of the case (`hold_case`).
 """
 
-from typing import Literal, Protocol
+from __future__ import annotations
 
-from kernel.events import CaseGrown, Fact, SightChanged
-from kernel.ids import CaseId, UserId
-from services.access.caseindex import Followed, KeptReading, Reading
+from typing import TYPE_CHECKING
+
+from kernel.events import CaseGrown, SightChanged
+from kernel.ids import CaseId
+from services.access.caseindex import KeptReading, Reading
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 ACTOR = "service:access"
 """Who acts when access does by itself what follows from a fact."""
 
 
-class Transaction(Protocol):
-    """What access's store does within one transaction; `readingstore.py` says more."""
-
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None: ...
-    async def bump_case(self, case_id: CaseId) -> int: ...
-    async def bump_revision(self) -> int: ...
-
-    async def save_reading(self, reading: Reading) -> None: ...
-    async def mark_late_images(self, case_id: CaseId) -> int | None: ...
-    async def kept_reading(self, case_id: CaseId) -> KeptReading | None: ...
-    async def save_followed(self, case_id: CaseId, followed: Followed) -> None: ...
-    async def unassign(self, case_id: CaseId) -> UserId | None: ...
-
-
-async def keep(transaction: Transaction, reading: Reading) -> None:
+async def keep(transaction: AccessTransaction, reading: Reading) -> None:
     """Keeps what reporting said of a case, and what follows.
 
     Sight depends on a reading through filters alone, and that changes no revision, as an arrival does not.
@@ -46,14 +35,14 @@ async def keep(transaction: Transaction, reading: Reading) -> None:
         await transaction.bump_revision()
 
 
-async def mark_late_images(transaction: Transaction, case_id: CaseId) -> None:
+async def mark_late_images(transaction: AccessTransaction, case_id: CaseId) -> None:
     """Says once that a case has images that its report has not seen, whatever was heard first."""
     version = await transaction.mark_late_images(case_id)
     if version is not None:
         await transaction.say(CaseGrown(case_id, version))
 
 
-async def follow(transaction: Transaction, case_id: CaseId) -> KeptReading | None:
+async def follow(transaction: AccessTransaction, case_id: CaseId) -> KeptReading | None:
     """Keeps what follows from the reading of a case in its row, as filters ask for it (A64)."""
     kept = await transaction.kept_reading(case_id)
     if kept is not None:
@@ -61,7 +50,7 @@ async def follow(transaction: Transaction, case_id: CaseId) -> KeptReading | Non
     return kept
 
 
-async def end_assignment(transaction: Transaction, case_id: CaseId, reason: str) -> None:
+async def end_assignment(transaction: AccessTransaction, case_id: CaseId, reason: str) -> None:
     """Lets nobody be the reader of a case; nothing if nobody was."""
     if (user_id := await transaction.unassign(case_id)) is None:
         return

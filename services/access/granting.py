@@ -1,14 +1,16 @@
 """What sharing does with buckets, and what it is told of cases."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
-from datetime import datetime
-from typing import Literal, Protocol
+from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kernel.database import Database
 from kernel.errors import Conflict, Expired, Invalid
-from kernel.events import Fact, SightChanged
-from kernel.ids import BucketId, CaseId, FacilityId, UserId
+from kernel.events import SightChanged
+from kernel.ids import BucketId, CaseId, FacilityId
 from services.access.buckets import (
     MAX_CASES,
     MAX_CHANGES,
@@ -33,60 +35,20 @@ from services.access.buckets import (
 )
 from services.access.describedcases import DescribedCase
 from services.access.domain import (
-    Answer,
     CompiledUser,
-    Sighting,
-    User,
     acting_login,
     must_be_active,
     possible_logins,
 )
 
-
-class Transaction(Protocol):
-    """What access's store does within one transaction; `store.py` says more."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None: ...
-    async def hold_rights(self) -> None: ...
-    async def hold_buckets(self, bucket_ids: Collection[BucketId]) -> None: ...
-    async def hold_cases(self, case_ids: Collection[CaseId]) -> None: ...
-    async def revision(self) -> int: ...
-    async def bump_revision(self) -> int: ...
-    async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
-    async def compiled_user(self, login: str) -> CompiledUser | None: ...
-    async def users_called(self, user_ids: Collection[UserId], logins: Collection[str]) -> Sequence[User]: ...
-    async def sighted(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
-    ) -> Answer[Sequence[Sighting | None]] | None: ...
-
-    async def buckets(self, bucket_ids: Collection[BucketId]) -> Mapping[BucketId, Bucket]: ...
-    async def save_buckets(self, buckets: Sequence[Bucket]) -> None: ...
-    async def save_standings(self, standings: Sequence[Standing]) -> None: ...
-    async def register_session(self, bucket_id: BucketId, session: str) -> bool: ...
-    async def is_active(self, bucket_id: BucketId) -> bool: ...
-    async def gives_sight(self, user: CompiledUser, bucket_id: BucketId, session: str) -> bool: ...
-    async def describe_cases(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, DescribedCase]: ...
-
-
-class Database(Protocol):
-    """Opens transactions, and connections on which each statement commits by itself."""
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
-    def audited(
-        self, actor: str, action: str, object_: str, *, reason: bool = False
-    ) -> AbstractAsyncContextManager[None]: ...
-    def statements(self) -> AbstractAsyncContextManager[Transaction]: ...
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
 
 
 class Buckets:
     """Grants and changes buckets for sharing, and describes cases to whoever shares and mails them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
 
     async def grant(self, login: str, session: str, share: Share) -> tuple[FacilityId, int]:
@@ -102,7 +64,7 @@ class Buckets:
     @asynccontextmanager
     async def _audited(
         self, login: str, action: str, object_: str, bucket_ids: Collection[BucketId]
-    ) -> AsyncIterator[Transaction]:
+    ) -> AsyncIterator[AccessTransaction]:
         """A transaction in which nobody else says anything of the buckets; a refusal is audited."""
         async with (
             self._database.audited(login, action, object_, reason=True),
@@ -111,14 +73,14 @@ class Buckets:
             yield transaction
 
     @asynccontextmanager
-    async def _holding(self, bucket_ids: Collection[BucketId]) -> AsyncIterator[Transaction]:
+    async def _holding(self, bucket_ids: Collection[BucketId]) -> AsyncIterator[AccessTransaction]:
         async with self._database.transaction() as transaction:
             await transaction.hold_rights()
             await transaction.hold_buckets(bucket_ids)
             yield transaction
 
     async def _grant(
-        self, transaction: Transaction, login: str, session: str, share: Share, object_: str
+        self, transaction: AccessTransaction, login: str, session: str, share: Share, object_: str
     ) -> tuple[FacilityId, int]:
         sender = must_be_active(await transaction.compiled_user(acting_login(login)))
         logins = possible_logins(grant.recipient_login for grant in share.grants)
@@ -241,7 +203,7 @@ class Buckets:
 
 
 async def _must_share(
-    transaction: Transaction, sender: CompiledUser, session: str, share: Share
+    transaction: AccessTransaction, sender: CompiledUser, session: str, share: Share
 ) -> FacilityId:
     await transaction.hold_cases(share.case_ids)
     answer = await transaction.sighted(sender, share.case_ids, session=session)
@@ -255,7 +217,7 @@ async def _must_share(
 
 
 async def _must_extend(
-    transaction: Transaction, actor: CompiledUser, session: str, terms: Terms, standing: Standing
+    transaction: AccessTransaction, actor: CompiledUser, session: str, terms: Terms, standing: Standing
 ) -> None:
     """Raises unless the actor could share the same now: by what it was shared on from, or by privilege."""
     if not terms.case_ids:
@@ -284,7 +246,7 @@ async def _must_extend(
 
 
 async def _own_bucket(
-    transaction: Transaction, user: CompiledUser, session: str, bucket_id: BucketId
+    transaction: AccessTransaction, user: CompiledUser, session: str, bucket_id: BucketId
 ) -> Bucket:
     """A bucket that gives the user sight now; raises NotFound for any other, whatever it lacks."""
     bucket = (await transaction.buckets([bucket_id])).get(bucket_id)
@@ -293,7 +255,7 @@ async def _own_bucket(
     return bucket
 
 
-async def _sight_changed(transaction: Transaction, case_ids: Collection[CaseId]) -> int:
+async def _sight_changed(transaction: AccessTransaction, case_ids: Collection[CaseId]) -> int:
     changed = await transaction.bump_cases(case_ids)
     await transaction.say(*(SightChanged(case_id, version) for case_id, version in changed))
     return await transaction.bump_revision()

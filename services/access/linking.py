@@ -8,18 +8,25 @@ A link changes nothing but which records are one person, so without it everythin
 link shows to whom is counted by the statement that decides sight, before it and after it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from kernel.database import Database
 from kernel.errors import Conflict, NotFound, lacks
 from kernel.ids import CaseId, FacilityId, NewId
 from kernel.reading import Side
-from services.access import administration, patients
+from services.access import patients
 from services.access.administration import Act, Administration
-from services.access.domain import ROLES, Answer, CompiledUser, Permission, Sighting, User, no_case
+from services.access.domain import ROLES, CompiledUser, Permission, Sighting, User, no_case
 from services.access.manager import Manager
 from services.access.patients import MAX_CASES, Link, LinkId, Record, RecordId
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 MAX_RECORDS = 20
 """Of one person: more are no person, but a mistake."""
@@ -72,22 +79,6 @@ class Known:
     left_out: int = 0
 
 
-class Transaction(administration.Transaction, patients.Transaction, Protocol):
-    """What access's store does within one transaction; `patientstore.py` says more."""
-
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def sighted(
-        self, user: CompiledUser, case_ids: Sequence[CaseId], *, session: str = ""
-    ) -> Answer[Sequence[Sighting | None]] | None: ...
-    async def link(self, link_id: LinkId) -> Link | None: ...
-    async def records(self, record_ids: Collection[RecordId]) -> Sequence[Record]: ...
-    async def make_link(self, link: Link) -> None: ...
-    async def drop_link(self, link_id: LinkId) -> None: ...
-    async def logins_with_historical(
-        self, facility_ids: Collection[FacilityId], limit: int
-    ) -> Sequence[str]: ...
-
-
 class _Previewed(Exception):
     """Ends the transaction of a preview, so that nothing of it stays."""
 
@@ -98,7 +89,7 @@ class _Previewed(Exception):
 class Linking:
     """Links the patients of cases, and takes links back."""
 
-    def __init__(self, database: administration.Database[Transaction], new_id: NewId) -> None:
+    def __init__(self, database: Database[AccessTransaction], new_id: NewId) -> None:
         self._administration = Administration(database)
         self._new_id = new_id
 
@@ -113,7 +104,7 @@ class Linking:
             return previewed.linked, None
 
     async def _link(
-        self, act: Act[Transaction], session: str, case_id: CaseId, other_id: CaseId, *, preview: bool
+        self, act: Act, session: str, case_id: CaseId, other_id: CaseId, *, preview: bool
     ) -> tuple[Linked, int]:
         transaction, manager = act.transaction, act.manager
         for each in sorted((case_id, other_id)):
@@ -187,7 +178,9 @@ class Linking:
             )
 
 
-async def _sighting(transaction: Transaction, actor: CompiledUser, session: str, case_id: CaseId) -> Sighting:
+async def _sighting(
+    transaction: AccessTransaction, actor: CompiledUser, session: str, case_id: CaseId
+) -> Sighting:
     """The case as the actor sees it; one being deleted is the same as an absent one."""
     answer = await transaction.sighted(actor, [case_id], session=session)
     sighting = answer.found[0] if answer else None
@@ -196,7 +189,9 @@ async def _sighting(transaction: Transaction, actor: CompiledUser, session: str,
     return sighting
 
 
-async def _record_of(transaction: Transaction, actor: CompiledUser, session: str, case_id: CaseId) -> Record:
+async def _record_of(
+    transaction: AccessTransaction, actor: CompiledUser, session: str, case_id: CaseId
+) -> Record:
     await _sighting(transaction, actor, session, case_id)
     record = await transaction.record_of(case_id)
     if record is None:
@@ -219,7 +214,7 @@ def _must_be_two(one: Record, other: Record, records: int, cases: int) -> None:
 
 
 async def _affected(
-    transaction: Transaction, manager: Manager, facilities: Collection[FacilityId]
+    transaction: AccessTransaction, manager: Manager, facilities: Collection[FacilityId]
 ) -> Mapping[str, User]:
     """Those who may gain sight and whom the manager may be told of, by login.
 
@@ -237,7 +232,7 @@ async def _affected(
 
 
 async def _seen(
-    transaction: Transaction, users: Collection[str], case_ids: Sequence[CaseId]
+    transaction: AccessTransaction, users: Collection[str], case_ids: Sequence[CaseId]
 ) -> dict[str, set[CaseId]]:
     """Which of the cases each user sees now."""
     seen = {}
@@ -249,7 +244,9 @@ async def _seen(
     return seen
 
 
-async def _facilities(transaction: Transaction, records: Sequence[Record]) -> dict[RecordId, set[FacilityId]]:
+async def _facilities(
+    transaction: AccessTransaction, records: Sequence[Record]
+) -> dict[RecordId, set[FacilityId]]:
     """Where the cases of each record are."""
     at: dict[RecordId, set[FacilityId]] = {record.id: set() for record in records}
     for _, record_id, facility_id in await transaction.cases_of_records(list(at), MAX_CASES):

@@ -6,20 +6,21 @@ that they see themself (A73). Of the reading only what the side of the user know
 of the facility's side asks for users of that side only: a filter tells them nothing of a pre-read.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kernel.database import Database
 from kernel.errors import Invalid
 from kernel.ids import FacilityId, UserId
 from kernel.reading import PrivilegeLevel
-from services.access import administration, filternames
 from services.access.administration import compiled, managed
 from services.access.caseindex import ListedCase
 from services.access.domain import CompiledUser, Sighting, decide, no_user, reader_of
 from services.access.filter import form, names
-from services.access.filter.fields import Field
 from services.access.filter.form import Form
 from services.access.filter.grammar import parse
 from services.access.filter.lint import Caution, Filled, Use, lint
@@ -30,6 +31,10 @@ from services.access.filter.tree import Expression, predicates
 from services.access.filternames import directory_of
 from services.access.filterrules import must_know_filter
 from services.access.manager import Manager
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 MAX_COUNTED = 10_000
 """Cases that a filter is tried on: the newest of each facility, as many of each. It takes some 50 ms."""
@@ -91,34 +96,10 @@ class Linted:
     samples: Sequence[tuple[ListedCase, PrivilegeLevel]] = ()
 
 
-class Transaction(filternames.Transaction, Protocol):
-    """What access's store does within one transaction; `lintstore.py` says more."""
-
-    async def in_one_snapshot(self) -> None: ...
-    async def try_filter(
-        self,
-        expression: Expression,
-        reader: Reader,
-        facilities: Collection[FacilityId],
-        fields: Sequence[Field],
-        limit: int,
-    ) -> Counted: ...
-    async def samples(
-        self,
-        user: CompiledUser,
-        session: str,
-        expression: Expression,
-        reader: Reader,
-        facilities: Collection[FacilityId],
-        among: int,
-        limit: int,
-    ) -> Sequence[tuple[ListedCase, Sighting]]: ...
-
-
 class Linting:
     """Tries filters. Everything that one answer says is of one snapshot."""
 
-    def __init__(self, database: administration.Database[Transaction]) -> None:
+    def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
 
     async def lint(self, login: str, session: str, draft: Draft) -> Linted:
@@ -153,7 +134,7 @@ class _Asked(NamedTuple):
     directory: Directory
 
 
-async def _reader(transaction: Transaction, manager: Manager, user_id: UserId | None) -> Reader:
+async def _reader(transaction: AccessTransaction, manager: Manager, user_id: UserId | None) -> Reader:
     """For whom it is tried: the user, or the asker for somebody like them."""
     asker = manager.user
     if user_id is None or user_id == asker.id:
@@ -167,7 +148,7 @@ async def _reader(transaction: Transaction, manager: Manager, user_id: UserId | 
     return reader_of(user, home.time_zone if home else "UTC")
 
 
-async def _asked(transaction: Transaction, manager: Manager, reader: Reader, draft: Draft) -> _Asked:
+async def _asked(transaction: AccessTransaction, manager: Manager, reader: Reader, draft: Draft) -> _Asked:
     """Raises Invalid for what cannot be asked, `FilterError` where it has a place in the expression."""
     filled_in = form.filled(draft.form)
     said = form.expression_of(filled_in)
@@ -183,7 +164,7 @@ async def _asked(transaction: Transaction, manager: Manager, reader: Reader, dra
 
 
 async def _tried(
-    transaction: Transaction, manager: Manager, session: str, reader: Reader, asked: _Asked
+    transaction: AccessTransaction, manager: Manager, session: str, reader: Reader, asked: _Asked
 ) -> Linted:
     fields = sorted({each.field for each in predicates(asked.whole)}, key=lambda field: field.keyword)
     facilities = [each for each in map(FacilityId, asked.directory.facilities) if manager.administers(each)]

@@ -11,20 +11,26 @@ A person moves a case that nobody is at work on. Without a person, by its mappin
 only if nobody has touched it either: whoever may have seen what it shows must not find it gone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from kernel.database import Database
 from kernel.errors import Conflict, Denied, NotFound, Unavailable, lacks
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, MoveId
 from kernel.reading import Side
-from services.access import administration
 from services.access.administration import Administration
 from services.access.caseindex import Lock
 from services.access.domain import CompiledUser, Permission, no_case
 from services.access.indexing import Snapshots
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 PATIENCE = timedelta(seconds=5)
 """After this we ask routing what became of a move; routing commits within some 10 ms."""
@@ -120,21 +126,10 @@ class Ending:
     grant_logins: tuple[str, ...] = ()
     folder_names: tuple[str, ...] = ()
 
-    def as_shown_to(self, user: CompiledUser | None, facility_id: FacilityId) -> "Ending":
+    def as_shown_to(self, user: CompiledUser | None, facility_id: FacilityId) -> Ending:
         if user is not None and user.holds(Permission.ADMINISTER_ACCESS, facility_id):
             return self
         return Ending(self.grant_count, self.folder_count)
-
-
-class Transaction(administration.Transaction, Protocol):
-    """What access's store does within one transaction; `movestore.py` says more."""
-
-    async def hold_case(self, case_id: CaseId) -> bool: ...
-    async def movable(self, case_id: CaseId, now: datetime) -> Movable | None: ...
-    async def ending(self, case_id: CaseId) -> Ending: ...
-    async def begin_move(self, move: Move) -> None: ...
-    async def end_move(self, case_id: CaseId, move_id: MoveId) -> bool: ...
-    async def moves_begun_before(self, before: datetime, limit: int) -> Sequence[tuple[CaseId, MoveId]]: ...
 
 
 class Routing(Protocol):
@@ -155,9 +150,7 @@ class Index(Protocol):
 class Moves:
     """Begins the moves that routing wants to make, and ends those that it did not."""
 
-    def __init__(
-        self, database: administration.Database[Transaction], routing: Routing, index: Index
-    ) -> None:
+    def __init__(self, database: Database[AccessTransaction], routing: Routing, index: Index) -> None:
         self._database = database
         self._administration = Administration(database)
         self._routing = routing
@@ -212,7 +205,7 @@ class Moves:
                 await transaction.bump_revision()
 
 
-async def _looked_at(transaction: Transaction, move: Move, actor: CompiledUser | None) -> Ending:
+async def _looked_at(transaction: AccessTransaction, move: Move, actor: CompiledUser | None) -> Ending:
     """What ends with a move; raises unless it may begin. Until the transaction ends the case stays so."""
     if actor is not None:
         for facility_id in (move.from_facility_id, move.to_facility_id):
@@ -233,7 +226,7 @@ async def _looked_at(transaction: Transaction, move: Move, actor: CompiledUser |
     return (await transaction.ending(move.case_id)).as_shown_to(actor, move.from_facility_id)
 
 
-async def _begun(transaction: Transaction, move: Move) -> bool:
+async def _begun(transaction: AccessTransaction, move: Move) -> bool:
     """Hides the case; whether it was not hidden for this move before."""
     case = await transaction.movable(move.case_id, transaction.now)
     if case is None or case.move_id == move.id:

@@ -9,17 +9,23 @@ patients share is two records. A record lives as long as a case is of it, and sa
 says.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NewType, Protocol
+from typing import TYPE_CHECKING, NewType
 from uuid import UUID
 
 from kernel.errors import Unavailable
-from kernel.events import Fact, SightChanged
+from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId
 from kernel.patient import Identity, is_same_patient
 from services.access.received import StudyAttributes
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
 
 ACTOR = "service:access"
 """Who acts when access does by itself what follows from a fact."""
@@ -57,7 +63,7 @@ class Patient:
     birth_date: str
 
     @classmethod
-    def of(cls, attributes: StudyAttributes, facility_id: FacilityId) -> "Patient | None":
+    def of(cls, attributes: StudyAttributes, facility_id: FacilityId) -> Patient | None:
         """The patient of a case; None if it has no ID."""
         patient_id, issuer = attributes.patient_id.strip(), attributes.issuer_of_patient_id.strip()
         if not patient_id:
@@ -65,7 +71,7 @@ class Patient:
         key = PatientKey(patient_id, issuer, None if issuer else facility_id)
         return cls(key, attributes.patient_name, attributes.patient_birth_date)
 
-    def agrees(self, other: "Patient") -> bool:
+    def agrees(self, other: Patient) -> bool:
         """Whether both are one patient, who has one number."""
         return self.key == other.key and is_same_patient(self.identity, other.identity)
 
@@ -118,34 +124,8 @@ def persons(records: Iterable[RecordId], links: Iterable[Link]) -> dict[RecordId
     return {each: PersonId(root(each)) for each in first}
 
 
-class Transaction(Protocol):
-    """What access's store does within one transaction; `patientstore.py` says more."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None: ...
-    async def say(self, *facts: Fact) -> None: ...
-    async def bump_cases(self, case_ids: Collection[CaseId]) -> Sequence[tuple[CaseId, int]]: ...
-    async def bump_revision(self) -> int: ...
-
-    async def record_of(self, case_id: CaseId) -> Record | None: ...
-    async def records_together(self, record_ids: Collection[RecordId]) -> Sequence[Record]: ...
-    async def hold_patients(self, keys: Iterable[PatientKey]) -> None: ...
-    async def records_of(self, key: PatientKey, limit: int) -> Sequence[Record]: ...
-    async def make_record(self, patient: Patient) -> Record: ...
-    async def renew_or_drop_record(self, record_id: RecordId) -> bool: ...
-    async def records_without_cases(
-        self, after: RecordId | None, limit: int
-    ) -> tuple[Sequence[Record], RecordId | None]: ...
-    async def links_among(self, records: Collection[RecordId]) -> Sequence[Link]: ...
-    async def save_persons(self, persons: Mapping[RecordId, PersonId]) -> None: ...
-    async def cases_of_records(
-        self, record_ids: Collection[RecordId], limit: int
-    ) -> Sequence[tuple[CaseId, RecordId, FacilityId]]: ...
-
-
 async def hold(
-    transaction: Transaction, patients: Iterable[Patient | None], left: Iterable[Record | None] = ()
+    transaction: AccessTransaction, patients: Iterable[Patient | None], left: Iterable[Record | None] = ()
 ) -> Sequence[Record]:
     """Until the transaction ends nobody else makes, links or drops records of these patients and persons.
 
@@ -162,14 +142,16 @@ async def hold(
     return together
 
 
-async def hold_record_of(transaction: Transaction, case_id: CaseId) -> Record | None:
+async def hold_record_of(transaction: AccessTransaction, case_id: CaseId) -> Record | None:
     """The record of a locked case, which is held."""
     record = await transaction.record_of(case_id)
     await hold(transaction, (), [record])
     return record
 
 
-async def file(transaction: Transaction, cases: Mapping[CaseId, Patient | None]) -> Mapping[CaseId, Filing]:
+async def file(
+    transaction: AccessTransaction, cases: Mapping[CaseId, Patient | None]
+) -> Mapping[CaseId, Filing]:
     """Finds or makes the record of each of these locked cases."""
     if not cases:
         return {}
@@ -181,7 +163,7 @@ async def file(transaction: Transaction, cases: Mapping[CaseId, Patient | None])
     }
 
 
-async def _record_for(transaction: Transaction, patient: Patient | None) -> Record | None:
+async def _record_for(transaction: AccessTransaction, patient: Patient | None) -> Record | None:
     """The record of a patient who is held, made if there was none; None for nobody."""
     if patient is None:
         return None
@@ -192,7 +174,7 @@ async def _record_for(transaction: Transaction, patient: Patient | None) -> Reco
     return await transaction.make_record(patient) if len(records) < MAX_SHARING else None
 
 
-async def leave(transaction: Transaction, record: Record | None) -> None:
+async def leave(transaction: AccessTransaction, record: Record | None) -> None:
     """Drops a record that is held if no case is of it any more, and its links, which is audited."""
     if record is None:
         return
@@ -208,7 +190,9 @@ async def leave(transaction: Transaction, record: Record | None) -> None:
     await transaction.bump_revision()
 
 
-async def settle_persons(transaction: Transaction, records: Collection[RecordId]) -> Sequence[SightChanged]:
+async def settle_persons(
+    transaction: AccessTransaction, records: Collection[RecordId]
+) -> Sequence[SightChanged]:
     """Says whose each of these records is by the links; they are held, and all that links join is among them.
 
     Answers what is to be said of their cases: each may be seen beside others than before.
