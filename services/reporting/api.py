@@ -13,7 +13,8 @@ from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from services.reporting.domain import Addendum, Draft, Lock, Report
 from services.reporting.projections import AtLock, Projection, Signed, State
-from services.reporting.usecases import Readings, ReadTypes
+from services.reporting.switching import ReadTypes
+from services.reporting.usecases import Readings
 from wire.access.v1 import access_pb2
 from wire.reporting.v1 import reporting_pb2 as pb
 from wire.reporting.v1 import reporting_pb2_grpc

@@ -15,7 +15,8 @@ from plumbing.service import open_parts
 from services.reporting import api, events
 from services.reporting.clients import AccessClient
 from services.reporting.store import ReportingTransaction
-from services.reporting.usecases import NAME, Readings, ReadTypes
+from services.reporting.switching import ReadTypes
+from services.reporting.usecases import NAME, Readings
 
 
 class Settings(ServiceSettings):

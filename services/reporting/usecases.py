@@ -12,8 +12,6 @@ from uuid import UUID
 from kernel.database import Database
 from kernel.errors import (
     Conflict,
-    Invalid,
-    NotFound,
     ReadroomError,
     Unauthenticated,
     Unavailable,
@@ -22,6 +20,7 @@ from kernel.errors import (
 from kernel.events import CasePurged, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from kernel.reading import PrivilegeLevel, ReadType, Side
+from services.reporting.completion import Keep, refusal
 from services.reporting.domain import (
     NO_SIGHT,
     SIDES,
@@ -29,7 +28,6 @@ from services.reporting.domain import (
     Addendum,
     BrokenLock,
     Draft,
-    Keep,
     Lock,
     Permit,
     Person,
@@ -42,11 +40,10 @@ from services.reporting.domain import (
     draft_state,
     no_case,
     no_report,
-    refusal,
     visible,
 )
 from services.reporting.projections import Projection, Signed, project
-from services.reporting.readtypes import active_read_types, listed, switch
+from services.reporting.readtypes import active_read_types
 
 if TYPE_CHECKING:
     from services.reporting.store import ReportingTransaction
@@ -54,10 +51,6 @@ if TYPE_CHECKING:
 NAME = "reporting"
 
 BREAK_LOCK = "lock.break"
-FACILITY_ADMIN = "facility.admin"
-OPERATOR = "operator"
-# Who gives privileges needs to know which read types there are to give (ACC-34).
-READ_TYPE_READERS = (FACILITY_ADMIN, "access.admin", OPERATOR)
 
 FRESH_S = 1.0
 """How old what access decided may be when a report is committed (A3)."""
@@ -417,76 +410,6 @@ class Readings:
         await transaction.purge_case(case_id)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
         await transaction.say(CasePurged(case_id, version, NAME))
-
-
-class ReadTypes:
-    """Which read types are active where."""
-
-    def __init__(self, database: Database[ReportingTransaction], access: Access) -> None:
-        self._database = database
-        self._access = access
-
-    async def activate_read_type(
-        self, actor: str, facility_id: FacilityId | None, read_type: ReadType, active: bool
-    ) -> Sequence[ReadType]:
-        """Switches a read type at a facility, or (no facility) pre-read for the group (REP-5, REP-6).
-
-        What is off for the group is off everywhere, and back as it was when the group has it again.
-        """
-        if facility_id is None and read_type is not ReadType.PRE_READ:
-            raise Invalid(
-                "`facility_id` is missing: only pre-read is switched for the group", field="facility_id"
-            )
-        object_ = f"facility:{facility_id}" if facility_id else "group"
-        async with self._database.audited(actor, "read_type.switched", object_):
-            permission = FACILITY_ADMIN if facility_id else OPERATOR
-            permit = await self._access.check_permission(permission, facility_id)
-            # The facility side administers the types that it may know of.
-            if not permit.allowed or (
-                facility_id and read_type is ReadType.PRE_READ and permit.side is Side.FACILITY
-            ):
-                raise lacks(permission, at="this facility" if facility_id else "every facility")
-            async with self._database.transaction() as transaction:
-                await transaction.lock_switches()
-                enabled = await transaction.pre_read_enabled()
-                if facility_id:
-                    switches = switch(
-                        await transaction.switches(facility_id), read_type, active, pre_read_enabled=enabled
-                    )
-                    answer = listed(active_read_types(switches, pre_read_enabled=enabled), permit.side)
-                else:
-                    answer = [ReadType.PRE_READ] if active else []
-                await transaction.save_switch(facility_id, read_type, active)
-                await transaction.record(
-                    actor,
-                    "read_type.switched",
-                    object_,
-                    "done",
-                    read_type=read_type.value,
-                    active="yes" if active else "no",
-                )
-                return answer
-
-    async def list_read_types(self, actor: str, facility_id: FacilityId) -> Sequence[ReadType]:
-        """The read types active at a facility that the actor administers; pre-read for the group side."""
-        async with self._database.audited(actor, "read_types.listed", f"facility:{facility_id}"):
-            permits: list[Permit] = []
-            unknown: NotFound | None = None
-            for each in READ_TYPE_READERS:
-                try:
-                    permits.append(await self._access.check_permission(each, facility_id))
-                except NotFound as error:
-                    unknown = error
-            if unknown is not None and not permits:
-                raise unknown
-            if not any(permit.allowed for permit in permits):
-                raise lacks(*READ_TYPE_READERS, at="this facility")
-            async with self._database.transaction() as transaction:
-                active = active_read_types(
-                    await transaction.switches(facility_id),
-                    pre_read_enabled=await transaction.pre_read_enabled(),
-                )
-            return listed(active, permits[0].side)
 
 
 def _projected(reading: Reading, signed: Sequence[Signed] = ()) -> tuple[Projection, Projection]:

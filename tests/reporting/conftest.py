@@ -15,7 +15,8 @@ from kernel.reading import ReadType
 from plumbing.db import Database
 from services.reporting.domain import Sight, Written
 from services.reporting.store import ReportingTransaction
-from services.reporting.usecases import Described, Readings, ReadTypes
+from services.reporting.switching import ReadTypes
+from services.reporting.usecases import Described, Readings
 from tests.clocks import Clock
 from tests.reporting.builders import ACTING, LEASE, NORTH, Access
 

@@ -11,8 +11,8 @@ import pytest
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound
 from kernel.ids import CaseId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
+from services.reporting.completion import AFTER_FINAL, Keep, Refusal, refusal
 from services.reporting.domain import (
-    AFTER_FINAL,
     LOCKING,
     MAX_CASE_BYTES,
     MAX_CASE_REPORTS,
@@ -22,16 +22,13 @@ from services.reporting.domain import (
     Act,
     BrokenLock,
     Issued,
-    Keep,
     Lock,
     Person,
     Reading,
-    Refusal,
     Standing,
     Then,
     check_room,
     checked_text,
-    refusal,
 )
 from services.reporting.projections import State, project
 from services.reporting.readtypes import active_read_types, listed, switch
