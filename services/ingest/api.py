@@ -64,51 +64,40 @@ class Addresses:
     ca_pem: str
 
 
+@dataclass(frozen=True, slots=True)
 class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     """What users and services call."""
 
-    def __init__(
-        self,
-        enrolments: Enrolments,
-        gateways: Gateways,
-        studies: Studies,
-        settle_lengths: SettleLengths,
-        images: Images,
-        held_parts: HeldParts,
-        quarantine: Quarantine,
-        deletions: Deletions,
-        addresses: Addresses,
-    ) -> None:
-        self._enrolments = enrolments
-        self._gateways = gateways
-        self._studies = studies
-        self._settle_lengths = settle_lengths
-        self._images = images
-        self._held_parts = held_parts
-        self._quarantine = quarantine
-        self._deletions = deletions
-        self._addresses = addresses
+    enrolments: Enrolments
+    gateways: Gateways
+    studies: Studies
+    settle_lengths: SettleLengths
+    images: Images
+    held_parts: HeldParts
+    quarantine: Quarantine
+    deletions: Deletions
+    addresses: Addresses
 
     async def EnrolGateway(  # noqa: N802
         self, request: pb.EnrolGatewayRequest, context: Context
     ) -> pb.EnrolGatewayResponse:
-        gateway, certificate_pem = await self._enrolments.enrol_gateway(
+        gateway, certificate_pem = await self.enrolments.enrol_gateway(
             acting_login(), request.name, _titles(request.ae_titles), request.certificate_request_pem
         )
         return pb.EnrolGatewayResponse(
             gateway=_gateway(gateway),
             certificate_pem=certificate_pem.decode(),
-            ca_pem=self._addresses.ca_pem,
-            dicom_address=self._addresses.dicom,
-            gateway_address=self._addresses.gateway,
-            called_ae_title=self._addresses.called_ae_title,
+            ca_pem=self.addresses.ca_pem,
+            dicom_address=self.addresses.dicom,
+            gateway_address=self.addresses.gateway,
+            called_ae_title=self.addresses.called_ae_title,
         )
 
     async def SaveGateway(  # noqa: N802
         self, request: pb.SaveGatewayRequest, context: Context
     ) -> pb.SaveGatewayResponse:
         given = request.gateway
-        gateway = await self._enrolments.save_gateway(
+        gateway = await self.enrolments.save_gateway(
             acting_login(),
             GatewayId(parse_id(given.gateway_id, "gateway_id")),
             given.name,
@@ -122,14 +111,14 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.RevokeGatewayResponse:
         gateway_id = GatewayId(parse_id(request.gateway_id, "gateway_id"))
         return pb.RevokeGatewayResponse(
-            gateway=_gateway(await self._enrolments.revoke_gateway(acting_login(), gateway_id))
+            gateway=_gateway(await self.enrolments.revoke_gateway(acting_login(), gateway_id))
         )
 
     async def ListGateways(  # noqa: N802
         self, request: pb.ListGatewaysRequest, context: Context
     ) -> pb.ListGatewaysResponse:
         asked = pages.asked(request, UUID)
-        found = await self._enrolments.list_gateways(asked.after, asked.limit)
+        found = await self.enrolments.list_gateways(asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.gateway_id, _gateway)
         return pb.ListGatewaysResponse(gateways=page, next_page_token=token)
 
@@ -137,7 +126,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.ListRefusalsRequest, context: Context
     ) -> pb.ListRefusalsResponse:
         asked = pages.asked(request, UUID)
-        found = await self._gateways.list_refusals(asked.after, asked.limit)
+        found = await self.gateways.list_refusals(asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.refusal_id, _refusal)
         return pb.ListRefusalsResponse(refusals=page, next_page_token=token)
 
@@ -145,7 +134,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.ReadSettleLengthRequest, context: Context
     ) -> pb.ReadSettleLengthResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        length = await self._settle_lengths.read_settle_length(acting_login(), facility_id)
+        length = await self.settle_lengths.read_settle_length(acting_login(), facility_id)
         return pb.ReadSettleLengthResponse(settle_length=_settle_length(length))
 
     async def SaveSettleLength(  # noqa: N802
@@ -157,21 +146,21 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
             _duration(given, "settle_after"),
             given.version,
         )
-        saved = await self._settle_lengths.save_settle_length(acting_login(), wanted)
+        saved = await self.settle_lengths.save_settle_length(acting_login(), wanted)
         return pb.SaveSettleLengthResponse(settle_length=_settle_length(saved))
 
     async def ListQuarantined(  # noqa: N802
         self, request: pb.ListQuarantinedRequest, context: Context
     ) -> pb.ListQuarantinedResponse:
         asked = pages.asked(request, Position)
-        found = await self._quarantine.list_quarantined(asked.after, asked.limit)
+        found = await self.quarantine.list_quarantined(asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.position, quarantined)
         return pb.ListQuarantinedResponse(quarantined=page, next_page_token=token)
 
     async def DiscardQuarantined(  # noqa: N802
         self, request: pb.DiscardQuarantinedRequest, context: Context
     ) -> pb.DiscardQuarantinedResponse:
-        await self._quarantine.discard_quarantined(acting_login(), parse_digest(request.sha256))
+        await self.quarantine.discard_quarantined(acting_login(), parse_digest(request.sha256))
         return pb.DiscardQuarantinedResponse()
 
     async def DescribeStudy(  # noqa: N802
@@ -179,11 +168,11 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.DescribeStudyResponse:
         study_id = StudyId(parse_id(request.study_id, "study_id"))
         if request.by_parts:
-            found = await self._studies.describe_study_in_parts(
+            found = await self.studies.describe_study_in_parts(
                 study_id, request.mapping_tag, request.after_part
             )
             return pb.DescribeStudyResponse(study=study_in_parts(found))
-        return pb.DescribeStudyResponse(study=received_study(await self._studies.describe_study(study_id)))
+        return pb.DescribeStudyResponse(study=received_study(await self.studies.describe_study(study_id)))
 
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
@@ -193,7 +182,7 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         return pb.ListVersionsResponse(
             versions=[
                 pb.ListVersionsResponse.Version(study_id=str(study_id), version=version)
-                for study_id, version in await self._studies.list_versions(after)
+                for study_id, version in await self.studies.list_versions(after)
             ]
         )
 
@@ -201,21 +190,21 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.StreamInstanceRequest, context: Context
     ) -> AsyncIterator[pb.StreamInstanceResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        async with self._images.stream_instance(_viewer(), case_id, request.sop_instance_uid) as stored:
+        async with self.images.stream_instance(_viewer(), case_id, request.sop_instance_uid) as stored:
             yield pb.StreamInstanceResponse(header=_header(stored))
-            async for chunk in self._images.read(stored):
+            async for chunk in self.images.read(stored):
                 yield pb.StreamInstanceResponse(chunk=chunk)
 
     async def StreamStudy(  # noqa: N802
         self, request: pb.StreamStudyRequest, context: Context
     ) -> AsyncIterator[pb.StreamStudyResponse]:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        async with self._images.stream_study(_viewer(), case_id) as found:
+        async with self.images.stream_study(_viewer(), case_id) as found:
             length = sum(stored.place.file_length for stored in found)
             yield pb.StreamStudyResponse(study=pb.StudyHeader(instance_count=len(found), length=length))
             for stored in found:
                 yield pb.StreamStudyResponse(header=_header(stored))
-                async for chunk in self._images.read(stored):
+                async for chunk in self.images.read(stored):
                     yield pb.StreamStudyResponse(chunk=chunk)
 
     async def DescribeHeldParts(  # noqa: N802
@@ -223,41 +212,41 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.DescribeHeldPartsResponse:
         case_id = CaseId(parse_id(request.case_id, "case_id")) if request.case_id else None
         names = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
-        found = await self._held_parts.describe_held_parts(acting_login(), case_id, names)
+        found = await self.held_parts.describe_held_parts(acting_login(), case_id, names)
         return pb.DescribeHeldPartsResponse(parts=pages.fitting(found, held_part))
 
     async def DeleteStudy(  # noqa: N802
         self, request: pb.DeleteStudyRequest, context: Context
     ) -> pb.DeleteStudyResponse:
         case_id = CaseId(parse_id(request.case_id, "case_id"))
-        deletion = await self._deletions.delete_study(acting_login(), case_id, force=request.force)
+        deletion = await self.deletions.delete_study(acting_login(), case_id, force=request.force)
         return pb.DeleteStudyResponse(deletion=_deletion(deletion), revision=deletion.revision)
 
     async def ListDeletions(  # noqa: N802
         self, request: pb.ListDeletionsRequest, context: Context
     ) -> pb.ListDeletionsResponse:
         asked = pages.asked(request, UUID)
-        found = await self._deletions.list_deletions(asked.after, asked.limit)
+        found = await self.deletions.list_deletions(asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.deletion_id, _deletion)
         return pb.ListDeletionsResponse(deletions=page, next_page_token=token)
 
     async def DescribeDeletion(  # noqa: N802
         self, request: pb.DescribeDeletionRequest, context: Context
     ) -> pb.DescribeDeletionResponse:
-        begun_at = await self._deletions.describe_deletion(CaseId(parse_id(request.case_id, "case_id")))
+        begun_at = await self.deletions.describe_deletion(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribeDeletionResponse(begun_at=timestamp(begun_at))
 
 
+@dataclass(frozen=True, slots=True)
 class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
     """What gateways call, on a listener of their own."""
 
-    def __init__(self, gateways: Gateways) -> None:
-        self._gateways = gateways
+    gateways: Gateways
 
     async def BeginTransfer(  # noqa: N802
         self, request: pb.BeginTransferRequest, context: Context
     ) -> pb.BeginTransferResponse:
-        await self._gateways.begin_transfer(
+        await self.gateways.begin_transfer(
             _announcer(context),
             TransferId(parse_id(request.transfer_id, "transfer_id")),
             request.study_instance_uid,
@@ -267,7 +256,7 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
         return pb.BeginTransferResponse()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
-        await self._gateways.heartbeat(
+        await self.gateways.heartbeat(
             _announcer(context).gateway_id,
             request.software_version,
             request.waiting_studies,
@@ -276,32 +265,11 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
         return pb.HeartbeatResponse()
 
 
-def serve(
-    server: Server,
-    enrolments: Enrolments,
-    gateways: Gateways,
-    studies: Studies,
-    settle_lengths: SettleLengths,
-    images: Images,
-    held_parts: HeldParts,
-    quarantine: Quarantine,
-    deletions: Deletions,
-    addresses: Addresses,
-) -> None:
+def serve(server: Server, api: IngestApi) -> None:
     """Adds IngestService to a server."""
     server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server,
-        IngestApi(
-            enrolments,
-            gateways,
-            studies,
-            settle_lengths,
-            images,
-            held_parts,
-            quarantine,
-            deletions,
-            addresses,
-        ),
+        api,
         pb.DESCRIPTOR.services_by_name["IngestService"].full_name,
     )
 

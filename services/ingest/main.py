@@ -23,7 +23,7 @@ from plumbing.runtime import Application
 from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
 from services.ingest import events
-from services.ingest.api import Addresses, serve, serve_gateways
+from services.ingest.api import Addresses, IngestApi, serve, serve_gateways
 from services.ingest.clients import AccessClient, RoutingClient
 from services.ingest.deletion import Deletions
 from services.ingest.describing import Describing
@@ -175,8 +175,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         called_ae_title,
         authority.certificate_pem.decode(),
     )
-    serve(
-        parts.server,
+    ingest = IngestApi(
         enrolments,
         gateways,
         studies,
@@ -187,6 +186,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         deletions,
         addresses,
     )
+    serve(parts.server, ingest)
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
     serve_gateways(gateway_server, gateways)
     return parts.application(

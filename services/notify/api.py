@@ -1,5 +1,6 @@
 """NotifyService: proto to domain and back."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -26,30 +27,30 @@ LANGUAGES: dict[int, Language] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
     """The servicer."""
 
-    def __init__(self, notices: Notices, codes: Codes) -> None:
-        self._notices = notices
-        self._codes = codes
+    notices: Notices
+    codes: Codes
 
     async def SendText(self, request: pb.SendTextRequest, context: Context) -> pb.SendTextResponse:  # noqa: N802
         # Who has not chosen is written to in English.
         language = LANGUAGES.get(request.language, Language.EN)
-        await self._codes.send_text(request.mobile_number, request.code, language)
+        await self.codes.send_text(request.mobile_number, request.code, language)
         return pb.SendTextResponse()
 
     async def CheckNumbers(  # noqa: N802
         self, request: pb.CheckNumbersRequest, context: Context
     ) -> pb.CheckNumbersResponse:
-        served, countries = self._codes.check_numbers(request.mobile_numbers)
+        served, countries = self.codes.check_numbers(request.mobile_numbers)
         return pb.CheckNumbersResponse(served=served, countries=countries)
 
     async def ListDeliveries(  # noqa: N802
         self, request: pb.ListDeliveriesRequest, context: Context
     ) -> pb.ListDeliveriesResponse:
         asked = pages.asked(request, UUID)
-        found = await self._notices.list_deliveries(
+        found = await self.notices.list_deliveries(
             acting_login(), NoticeId(asked.after) if asked.after else None, asked.limit
         )
         page, token = asked.rows(found, lambda notice: notice.id, _notice)
@@ -57,14 +58,14 @@ class NotifyApi(notify_pb2_grpc.NotifyServiceServicer):
 
     async def Resend(self, request: pb.ResendRequest, context: Context) -> pb.ResendResponse:  # noqa: N802
         notice_id = NoticeId(parse_id(request.notice_id, "notice_id"))
-        return pb.ResendResponse(notice=_notice(await self._notices.resend(acting_login(), notice_id)))
+        return pb.ResendResponse(notice=_notice(await self.notices.resend(acting_login(), notice_id)))
 
 
-def serve(server: Server, notices: Notices, codes: Codes) -> None:
+def serve(server: Server, api: NotifyApi) -> None:
     """Adds NotifyService to a server."""
     server.add(
         notify_pb2_grpc.add_NotifyServiceServicer_to_server,
-        NotifyApi(notices, codes),
+        api,
         pb.DESCRIPTOR.services_by_name["NotifyService"].full_name,
     )
 

@@ -147,7 +147,7 @@ async def build(
     letters = Letters(sharing, access, press, clock, office)
     sender = Sender("notice", database, letters.write, mail, notices.settled)
 
-    api.serve(parts.server, notices, Codes(texts, press))
+    api.serve(parts.server, api.NotifyApi(notices, Codes(texts, press)))
     return parts.application(
         events.hearings(notices, reminders),
         permitted.asks(to_access),

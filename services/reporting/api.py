@@ -1,5 +1,6 @@
 """ReportingService: proto to domain and back."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -36,34 +37,34 @@ DRAFT_STATE_VALUES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
     """The servicer."""
 
-    def __init__(self, readings: Readings, read_types: ReadTypes) -> None:
-        self._readings = readings
-        self._read_types = read_types
+    readings: Readings
+    read_types: ReadTypes
 
     async def Lock(self, request: pb.LockRequest, context: Context) -> pb.LockResponse:  # noqa: N802
-        return pb.LockResponse(lock=_lock(await self._readings.lock(_actor(), _case_id(request.case_id))))
+        return pb.LockResponse(lock=_lock(await self.readings.lock(_actor(), _case_id(request.case_id))))
 
     async def RenewLock(self, request: pb.RenewLockRequest, context: Context) -> pb.RenewLockResponse:  # noqa: N802
-        lock = await self._readings.renew_lock(_actor(), _case_id(request.case_id))
+        lock = await self.readings.renew_lock(_actor(), _case_id(request.case_id))
         return pb.RenewLockResponse(lock=_lock(lock))
 
     async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockResponse:  # noqa: N802
-        await self._readings.unlock(_actor(), _case_id(request.case_id))
+        await self.readings.unlock(_actor(), _case_id(request.case_id))
         return pb.UnlockResponse()
 
     async def BreakLock(self, request: pb.BreakLockRequest, context: Context) -> pb.BreakLockResponse:  # noqa: N802
-        await self._readings.break_lock(_actor(), _case_id(request.case_id))
+        await self.readings.break_lock(_actor(), _case_id(request.case_id))
         return pb.BreakLockResponse()
 
     async def SaveDraft(self, request: pb.SaveDraftRequest, context: Context) -> pb.SaveDraftResponse:  # noqa: N802
-        draft = await self._readings.save_draft(_actor(), _case_id(request.case_id), request.text)
+        draft = await self.readings.save_draft(_actor(), _case_id(request.case_id), request.text)
         return pb.SaveDraftResponse(draft=_draft(draft))
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:  # noqa: N802
-        report = await self._readings.complete(
+        report = await self.readings.complete(
             _actor(), _case_id(request.case_id), _read_type(request.read_type), request.text
         )
         return pb.CompleteResponse(report=_report(report))
@@ -71,7 +72,7 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
     async def AddAddendum(  # noqa: N802
         self, request: pb.AddAddendumRequest, context: Context
     ) -> pb.AddAddendumResponse:
-        report = await self._readings.add_addendum(
+        report = await self.readings.add_addendum(
             _actor(),
             _case_id(request.case_id),
             ReportId(parse_id(request.report_id, "report_id")),
@@ -80,13 +81,13 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         return pb.AddAddendumResponse(report=_report(report))
 
     async def Reopen(self, request: pb.ReopenRequest, context: Context) -> pb.ReopenResponse:  # noqa: N802
-        await self._readings.reopen(_actor(), _case_id(request.case_id))
+        await self.readings.reopen(_actor(), _case_id(request.case_id))
         return pb.ReopenResponse()
 
     async def ListReports(  # noqa: N802
         self, request: pb.ListReportsRequest, context: Context
     ) -> pb.ListReportsResponse:
-        written = await self._readings.list_reports(_actor(), _case_id(request.case_id))
+        written = await self.readings.list_reports(_actor(), _case_id(request.case_id))
         return pb.ListReportsResponse(
             reports=map(_report, written.reports),
             drafts=map(_draft, written.drafts),
@@ -101,7 +102,7 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         facility_id = (
             FacilityId(parse_id(request.facility_id, "facility_id")) if request.facility_id else None
         )
-        active = await self._read_types.activate_read_type(
+        active = await self.read_types.activate_read_type(
             _actor(), facility_id, _read_type(request.read_type), request.active
         )
         return pb.ActivateReadTypeResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
@@ -110,13 +111,13 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         self, request: pb.ListReadTypesRequest, context: Context
     ) -> pb.ListReadTypesResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        active = await self._read_types.list_read_types(_actor(), facility_id)
+        active = await self.read_types.list_read_types(_actor(), facility_id)
         return pb.ListReadTypesResponse(read_types=[READ_TYPE_VALUES[each] for each in active])
 
     async def DescribeReading(  # noqa: N802
         self, request: pb.DescribeReadingRequest, context: Context
     ) -> pb.DescribeReadingResponse:
-        described = await self._readings.describe_reading(_case_id(request.case_id))
+        described = await self.readings.describe_reading(_case_id(request.case_id))
         return pb.DescribeReadingResponse(
             case_id=str(described.case_id),
             version=described.version,
@@ -132,16 +133,16 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
         return pb.ListVersionsResponse(
             versions=[
                 pb.ListVersionsResponse.Version(case_id=str(case_id), version=version)
-                for case_id, version in await self._readings.list_versions(after)
+                for case_id, version in await self.readings.list_versions(after)
             ]
         )
 
 
-def serve(server: Server, readings: Readings, read_types: ReadTypes) -> None:
+def serve(server: Server, api: ReportingApi) -> None:
     """Adds ReportingService to a server."""
     server.add(
         reporting_pb2_grpc.add_ReportingServiceServicer_to_server,
-        ReportingApi(readings, read_types),
+        api,
         pb.DESCRIPTOR.services_by_name["ReportingService"].full_name,
     )
 

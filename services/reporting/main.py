@@ -45,7 +45,7 @@ async def build(
     readings = Readings(database, access, new_id, lease, time.monotonic)
     read_types = ReadTypes(database, access)
 
-    api.serve(parts.server, readings, read_types)
+    api.serve(parts.server, api.ReportingApi(readings, read_types))
     return parts.application(
         events.hearings(readings, access),
         permitted.asks(to_access),

@@ -1,5 +1,6 @@
 """RoutingService: proto to domain and back."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -39,24 +40,16 @@ REASON_VALUES = {reason: pb.PlacementReason.Value(f"PLACEMENT_REASON_{reason.nam
 HELD_KIND_VALUES = {kind: pb.Held.Kind.Value(f"KIND_{kind.name}") for kind in HeldKind}
 
 
+@dataclass(frozen=True, slots=True)
 class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     """The servicer."""
 
-    def __init__(
-        self,
-        facilities: Facilities,
-        rules: Rules,
-        placements: Placements,
-        held_parts: HeldParts,
-        moves: Moves,
-        reevaluation: Reevaluation,
-    ) -> None:
-        self._facilities = facilities
-        self._rules = rules
-        self._placements = placements
-        self._held_parts = held_parts
-        self._moves = moves
-        self._reevaluation = reevaluation
+    facilities: Facilities
+    rules: Rules
+    placements: Placements
+    held_parts: HeldParts
+    moves: Moves
+    reevaluation: Reevaluation
 
     async def SaveFacility(  # noqa: N802
         self, request: pb.SaveFacilityRequest, context: Context
@@ -68,21 +61,21 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         wanted = FacilitySettings(
             given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
         )
-        facility = await self._facilities.save_facility(acting_login(), facility_id, wanted, given.version)
+        facility = await self.facilities.save_facility(acting_login(), facility_id, wanted, given.version)
         return pb.SaveFacilityResponse(facility=_facility(facility))
 
     async def ListFacilities(  # noqa: N802
         self, request: pb.ListFacilitiesRequest, context: Context
     ) -> pb.ListFacilitiesResponse:
         asked = pages.asked(request, tuple[str, UUID])
-        found = await self._facilities.list_facilities(acting_login(), asked.after, asked.limit)
+        found = await self.facilities.list_facilities(acting_login(), asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: (fold(last.name), last.id), _facility)
         return pb.ListFacilitiesResponse(facilities=page, next_page_token=token)
 
     async def DescribeFacility(  # noqa: N802
         self, request: pb.DescribeFacilityRequest, context: Context
     ) -> pb.DescribeFacilityResponse:
-        facility = await self._facilities.describe_facility(
+        facility = await self.facilities.describe_facility(
             FacilityId(parse_id(request.facility_id, "facility_id"))
         )
         return pb.DescribeFacilityResponse(facility=_facility(facility))
@@ -91,7 +84,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         given = request.rule
         if given.rule_id:
             raise Invalid("`rule_id` is given: a rule is removed and added, never changed", field="rule_id")
-        rule = await self._rules.save_rule(
+        rule = await self.rules.save_rule(
             acting_login(),
             FacilityId(parse_id(given.endpoint_facility_id, "endpoint_facility_id")),
             FacilityId(parse_id(given.hub_facility_id, "hub_facility_id")),
@@ -102,32 +95,32 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:  # noqa: N802
         asked = pages.asked(request, tuple[str, UUID])
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
-        found = await self._rules.list_rules(acting_login(), facility_id, asked.after, asked.limit)
+        found = await self.rules.list_rules(acting_login(), facility_id, asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: (fold(last.text), last.id), _rule)
         return pb.ListRulesResponse(rules=page, next_page_token=token)
 
     async def RemoveRule(self, request: pb.RemoveRuleRequest, context: Context) -> pb.RemoveRuleResponse:  # noqa: N802
-        await self._rules.remove_rule(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
+        await self.rules.remove_rule(acting_login(), RuleId(parse_id(request.rule_id, "rule_id")))
         return pb.RemoveRuleResponse()
 
     async def DescribePlacement(  # noqa: N802
         self, request: pb.DescribePlacementRequest, context: Context
     ) -> pb.DescribePlacementResponse:
-        placement = await self._placements.describe_placement(CaseId(parse_id(request.case_id, "case_id")))
+        placement = await self.placements.describe_placement(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribePlacementResponse(placement=_placement(placement))
 
     async def DescribePurge(  # noqa: N802
         self, request: pb.DescribePurgeRequest, context: Context
     ) -> pb.DescribePurgeResponse:
-        study_ids = await self._placements.describe_purge(CaseId(parse_id(request.case_id, "case_id")))
+        study_ids = await self.placements.describe_purge(CaseId(parse_id(request.case_id, "case_id")))
         return pb.DescribePurgeResponse(study_ids=map(str, study_ids))
 
     async def ListVersions(  # noqa: N802
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:
         listing = {
-            pb.ListVersionsRequest.KIND_FACILITY: self._facilities.list_versions,
-            pb.ListVersionsRequest.KIND_PLACEMENT: self._placements.list_versions,
+            pb.ListVersionsRequest.KIND_FACILITY: self.facilities.list_versions,
+            pb.ListVersionsRequest.KIND_PLACEMENT: self.placements.list_versions,
         }.get(request.kind)
         if listing is None:
             raise Invalid("`kind` is neither facility nor placement", field="kind")
@@ -141,20 +134,20 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
 
     async def ListHeld(self, request: pb.ListHeldRequest, context: Context) -> pb.ListHeldResponse:  # noqa: N802
         asked = pages.asked(request, UUID)
-        found = await self._held_parts.list_held(acting_login(), asked.after, asked.limit)
+        found = await self.held_parts.list_held(acting_login(), asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.id, _held)
         return pb.ListHeldResponse(held=page, next_page_token=token)
 
     async def ListUndecided(  # noqa: N802
         self, request: pb.ListUndecidedRequest, context: Context
     ) -> pb.ListUndecidedResponse:
-        count, parts = await self._held_parts.list_undecided(CaseId(parse_id(request.case_id, "case_id")))
+        count, parts = await self.held_parts.list_undecided(CaseId(parse_id(request.case_id, "case_id")))
         named = [pb.ListUndecidedResponse.Part(study_id=str(study_id), part=part) for study_id, part in parts]
         return pb.ListUndecidedResponse(parts=named, count=count)
 
     async def CheckHeld(self, request: pb.CheckHeldRequest, context: Context) -> pb.CheckHeldResponse:  # noqa: N802
         asked = [(StudyId(parse_id(each.study_id, "parts.study_id")), each.part) for each in request.parts]
-        waiting = await self._held_parts.check_held(asked)
+        waiting = await self.held_parts.check_held(asked)
         return pb.CheckHeldResponse(
             parts=[pb.PartName(study_id=str(study_id), part=part) for study_id, part in waiting]
         )
@@ -163,18 +156,18 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         self, request: pb.ReleasePartRequest, context: Context
     ) -> pb.ReleasePartResponse:
         held_id = parse_id(request.held_id, "held_id")
-        said = await self._held_parts.release_part(acting_login(), held_id, preview=request.preview)
+        said = await self.held_parts.release_part(acting_login(), held_id, preview=request.preview)
         return pb.ReleasePartResponse(**_verdicts(said))
 
     async def DiscardPart(  # noqa: N802
         self, request: pb.DiscardPartRequest, context: Context
     ) -> pb.DiscardPartResponse:
         held_id = parse_id(request.held_id, "held_id")
-        said = await self._held_parts.discard_part(acting_login(), held_id, preview=request.preview)
+        said = await self.held_parts.discard_part(acting_login(), held_id, preview=request.preview)
         return pb.DiscardPartResponse(**_verdicts(said))
 
     async def Distribute(self, request: pb.DistributeRequest, context: Context) -> pb.DistributeResponse:  # noqa: N802
-        moved = await self._moves.distribute(
+        moved = await self.moves.distribute(
             acting_login(),
             CaseId(parse_id(request.case_id, "case_id")),
             FacilityId(parse_id(request.facility_id, "facility_id")),
@@ -183,7 +176,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         return pb.DistributeResponse(placement=_placement(moved.placement), ending=_ending(moved.ending))
 
     async def MoveOn(self, request: pb.MoveOnRequest, context: Context) -> pb.MoveOnResponse:  # noqa: N802
-        moved = await self._moves.move_on(
+        moved = await self.moves.move_on(
             acting_login(),
             CaseId(parse_id(request.case_id, "case_id")),
             FacilityId(parse_id(request.facility_id, "facility_id")),
@@ -204,7 +197,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
             for each in request.changes
         ]
         after = None if wanted else pages.after(request.page_token, UUID)
-        changes, last = await self._reevaluation.reevaluate(acting_login(), hub_id, wanted, after)
+        changes, last = await self.reevaluation.reevaluate(acting_login(), hub_id, wanted, after)
         return pb.ReevaluateResponse(
             changes=map(_change, changes), next_page_token=pages.token(last) if last else ""
         )
@@ -213,7 +206,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         self, request: pb.SuggestRulesRequest, context: Context
     ) -> pb.SuggestRulesResponse:
         hub_id = FacilityId(parse_id(request.hub_facility_id, "hub_facility_id"))
-        found = await self._rules.suggest_rules(acting_login(), hub_id, request.mapping_values)
+        found = await self.rules.suggest_rules(acting_login(), hub_id, request.mapping_values)
         return pb.SuggestRulesResponse(
             suggestions=[
                 pb.SuggestRulesResponse.Suggestion(rule=_rule(each.rule), is_exact=each.is_exact)
@@ -225,23 +218,15 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
 
     async def EndMove(self, request: pb.EndMoveRequest, context: Context) -> pb.EndMoveResponse:  # noqa: N802
         return pb.EndMoveResponse(
-            made=await self._moves.end_move(MoveId(parse_id(request.move_id, "move_id")))
+            made=await self.moves.end_move(MoveId(parse_id(request.move_id, "move_id")))
         )
 
 
-def serve(
-    server: Server,
-    facilities: Facilities,
-    rules: Rules,
-    placements: Placements,
-    held_parts: HeldParts,
-    moves: Moves,
-    reevaluation: Reevaluation,
-) -> None:
+def serve(server: Server, api: RoutingApi) -> None:
     """Adds RoutingService to a server."""
     server.add(
         routing_pb2_grpc.add_RoutingServiceServicer_to_server,
-        RoutingApi(facilities, rules, placements, held_parts, moves, reevaluation),
+        api,
         pb.DESCRIPTOR.services_by_name["RoutingService"].full_name,
     )
 

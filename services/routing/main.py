@@ -59,7 +59,7 @@ async def build(
     moves = Moves(database, administration, access, new_id)
     reevaluation = Reevaluation(database, administration, access, ingest, placements, new_id)
 
-    api.serve(parts.server, facilities, rules, placements, held_parts, moves, reevaluation)
+    api.serve(parts.server, api.RoutingApi(facilities, rules, placements, held_parts, moves, reevaluation))
     return parts.application(
         events.hearings(placements, arrivals),
         permitted.asks(to_access),

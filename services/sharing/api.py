@@ -1,6 +1,7 @@
 """SharingService: proto to domain and back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -42,22 +43,20 @@ RIGHTS: dict[int, Rights] = {value: each for each, value in RIGHTS_VALUES.items(
 STATE_VALUES = {each: pb.Bucket.State.Value(f"STATE_{each.name}") for each in State}
 
 
+@dataclass(frozen=True, slots=True)
 class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     """The servicer."""
 
-    def __init__(
-        self, shares: Shares, extending: Extending, inbox: Inbox, codes: Codes, policies: Policies
-    ) -> None:
-        self._shares = shares
-        self._extending = extending
-        self._inbox = inbox
-        self._codes = codes
-        self._policies = policies
+    shares: Shares
+    extending: Extending
+    inbox: Inbox
+    codes: Codes
+    policies: Policies
 
     async def PrepareShare(  # noqa: N802
         self, request: pb.PrepareShareRequest, context: Context
     ) -> pb.PrepareShareResponse:
-        prepared = await self._shares.prepare_share(_actor(), _case_ids(request.case_ids), request.logins)
+        prepared = await self.shares.prepare_share(_actor(), _case_ids(request.case_ids), request.logins)
         return pb.PrepareShareResponse(
             language=LANGUAGE_VALUES[prepared.language],
             valid_till=prepared.valid_till.isoformat(),
@@ -68,21 +67,21 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         )
 
     async def Share(self, request: pb.ShareRequest, context: Context) -> pb.ShareResponse:  # noqa: N802
-        share, revision = await self._shares.share(_actor(), _wanted(request))
+        share, revision = await self.shares.share(_actor(), _wanted(request))
         return pb.ShareResponse(share=_share(share), revision=revision)
 
     async def ShareAgain(  # noqa: N802
         self, request: pb.ShareAgainRequest, context: Context
     ) -> pb.ShareAgainResponse:
         share_id = ShareId(parse_id(request.share_id, "share_id"))
-        share, revision = await self._shares.share_again(_actor(), share_id, _wanted(request.share))
+        share, revision = await self.shares.share_again(_actor(), share_id, _wanted(request.share))
         return pb.ShareAgainResponse(share=_share(share), revision=revision)
 
     async def ListShares(  # noqa: N802
         self, request: pb.ListSharesRequest, context: Context
     ) -> pb.ListSharesResponse:
         asked = pages.asked(request, UUID, default=DEFAULT_PAGE_SIZE, most=SHARES_PAGE_SIZE)
-        found = await self._shares.list_shares(
+        found = await self.shares.list_shares(
             _actor(), blocked_only=request.blocked_only, before=asked.after, limit=asked.limit
         )
         page, token = asked.rows(found, lambda last: last.id, _share)
@@ -92,38 +91,38 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         self, request: pb.ListReceivedRequest, context: Context
     ) -> pb.ListReceivedResponse:
         asked = pages.asked(request, UUID, default=DEFAULT_PAGE_SIZE, most=RECEIVED_PAGE_SIZE)
-        found = await self._inbox.list_received(_actor(), acting_session(), asked.after, asked.limit)
+        found = await self.inbox.list_received(_actor(), acting_session(), asked.after, asked.limit)
         page, token = asked.rows(found, lambda last: last.bucket.id, _received)
         return pb.ListReceivedResponse(received=page, next_page_token=token)
 
     async def Open(self, request: pb.OpenRequest, context: Context) -> pb.OpenResponse:  # noqa: N802
         return pb.OpenResponse(
-            received=_received(await self._inbox.open(_actor(), acting_session(), request.link))
+            received=_received(await self.inbox.open(_actor(), acting_session(), request.link))
         )
 
     async def SendCode(  # noqa: N802
         self, request: pb.SendCodeRequest, context: Context
     ) -> pb.SendCodeResponse:
-        ends_at = await self._codes.send_code(_actor(), acting_session(), _bucket_id(request.bucket_id))
+        ends_at = await self.codes.send_code(_actor(), acting_session(), _bucket_id(request.bucket_id))
         return pb.SendCodeResponse(ends_at=timestamp(ends_at))
 
     async def Redeem(self, request: pb.RedeemRequest, context: Context) -> pb.RedeemResponse:  # noqa: N802
-        received = await self._codes.redeem(
+        received = await self.codes.redeem(
             _actor(), acting_session(), _bucket_id(request.bucket_id), request.code
         )
         return pb.RedeemResponse(received=_received(received))
 
     async def Unblock(self, request: pb.UnblockRequest, context: Context) -> pb.UnblockResponse:  # noqa: N802
-        share, bucket = await self._codes.unblock(_actor(), _bucket_id(request.bucket_id))
+        share, bucket = await self.codes.unblock(_actor(), _bucket_id(request.bucket_id))
         return pb.UnblockResponse(bucket=_bucket(share, bucket))
 
     async def Revoke(self, request: pb.RevokeRequest, context: Context) -> pb.RevokeResponse:  # noqa: N802
         bucket_id = _bucket_id(request.bucket_id) if request.bucket_id else None
         share_id = ShareId(parse_id(request.share_id, "share_id")) if request.share_id else None
-        return pb.RevokeResponse(revision=await self._shares.revoke(_actor(), bucket_id, share_id))
+        return pb.RevokeResponse(revision=await self.shares.revoke(_actor(), bucket_id, share_id))
 
     async def Extend(self, request: pb.ExtendRequest, context: Context) -> pb.ExtendResponse:  # noqa: N802
-        share, bucket, revision = await self._extending.extend(
+        share, bucket, revision = await self.extending.extend(
             _actor(), _bucket_id(request.bucket_id), Validity(request.valid_till, request.unlimited)
         )
         return pb.ExtendResponse(bucket=_bucket(share, bucket), revision=revision)
@@ -140,20 +139,20 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
             wanted.further_sharing_allowed,
             wanted.version,
         )
-        return pb.SavePolicyResponse(policy=_policy(await self._policies.save_policy(_actor(), policy)))
+        return pb.SavePolicyResponse(policy=_policy(await self.policies.save_policy(_actor(), policy)))
 
     async def DescribePolicy(  # noqa: N802
         self, request: pb.DescribePolicyRequest, context: Context
     ) -> pb.DescribePolicyResponse:
         facility_id = FacilityId(parse_id(request.facility_id, "facility_id"))
         return pb.DescribePolicyResponse(
-            policy=_policy(await self._policies.describe_policy(_actor(), facility_id))
+            policy=_policy(await self.policies.describe_policy(_actor(), facility_id))
         )
 
     async def DescribeBucket(  # noqa: N802
         self, request: pb.DescribeBucketRequest, context: Context
     ) -> pb.DescribeBucketResponse:
-        described = await self._shares.describe_bucket(_bucket_id(request.bucket_id))
+        described = await self.shares.describe_bucket(_bucket_id(request.bucket_id))
         share, bucket = described.share, described.bucket
         return pb.DescribeBucketResponse(
             bucket_id=str(bucket.id),
@@ -171,13 +170,11 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
         )
 
 
-def serve(
-    server: Server, shares: Shares, extending: Extending, inbox: Inbox, codes: Codes, policies: Policies
-) -> None:
+def serve(server: Server, api: SharingApi) -> None:
     """Adds SharingService to a server."""
     server.add(
         sharing_pb2_grpc.add_SharingServiceServicer_to_server,
-        SharingApi(shares, extending, inbox, codes, policies),
+        api,
         pb.DESCRIPTOR.services_by_name["SharingService"].full_name,
     )
 

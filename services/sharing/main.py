@@ -71,7 +71,7 @@ async def build(
     policies = Policies(database, access)
     repairs = Repairs(database, telling, timedelta(seconds=settings.abandon_after_s))
 
-    api.serve(parts.server, shares, extending, inbox, codes, policies)
+    api.serve(parts.server, api.SharingApi(shares, extending, inbox, codes, policies))
     return parts.application(
         events.hearings(repairs, access),
         permitted.asks(to_access),
