@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from services.access.received import StudyAttributes
 from tests.access.builders import a_study
 from tests.access.conftest import ADMIN, Access, refused
 from tests.access.service import Service
+from tests.clocks import NOON
 from wire.access.v1 import access_pb2 as pb
 
 RESEARCH = "StudyDescription contains 'research'"
@@ -161,6 +163,24 @@ async def test_a_filter_is_kept_by_ids_and_shown_by_todays_names(access: Access)
 
     assert [case_id] == await access.worklist(user)
     assert "Facility = 'South'" == (await access.filters.describe(ADMIN, user.id)).saved.expression
+
+
+async def test_another_time_zone_of_the_home_facility_reads_the_dates_of_a_filter_anew(
+    access: Access,
+) -> None:
+    """A date against an instant is read in the zone of the user: that of their home facility."""
+    home, facility = await access.facility("Home", "UTC"), await access.facility()
+    user = await access.user(home_facility_id=home.id)
+    await access.give(user, facility, PrivilegeLevel.VIEW)
+    await save(access, user, f"CreatedTime < '{NOON:%Y-%m-%d %H:%M}'")
+    case_id = await access.case(facility, a_study(received_at=NOON - timedelta(minutes=30)))
+    assert [case_id] == await access.worklist(user)
+
+    # An hour later in Berlin: the same time of day is an hour earlier.
+    await access.hear(replace(home, time_zone="Europe/Berlin", version=2))
+
+    assert [] == await access.worklist(user)
+    assert not (await access.check(user, case_id)).allowed
 
 
 @pytest.mark.parametrize("expression", ["StudyDescription = ", "RefPhysName = 'A'", "PatientAge < 18"])
