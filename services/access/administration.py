@@ -281,7 +281,7 @@ class Users:
                 if administers is None or facility.id in administers
             ]
 
-    async def describe(
+    async def describe_users(
         self, user_ids: Collection[UserId], logins: Collection[str]
     ) -> tuple[list[User], list[HeldPrivilege]]:
         """The users of these ids and logins, without their permissions, and their privileges above none."""
@@ -304,7 +304,7 @@ class Users:
             ]
         return list(users.values()), held
 
-    async def versions(self, after: UserId | None) -> Sequence[tuple[UserId, int]]:
+    async def list_versions(self, after: UserId | None) -> Sequence[tuple[UserId, int]]:
         """A page of the versions of all users."""
         async with self._database.transaction() as transaction:
             return await transaction.user_versions(after, VERSIONS_PAGE)

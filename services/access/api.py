@@ -180,7 +180,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             historical=_one_of(HISTORICALS, given.historical, "historical"),
             version=given.version,
         )
-        saved, revision = await self._filters.save(acting_login(), settings)
+        saved, revision = await self._filters.save_filter(acting_login(), settings)
         answer = pb.SaveFilterResponse(
             filter=answers.a_filter(saved), revision=self._revisions.token(revision)
         )
@@ -190,14 +190,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.DescribeFilterRequest, context: Context
     ) -> pb.DescribeFilterResponse:
         user_id = UserId(parse_id(request.user_id, "user_id"))
-        described = await self._filters.describe(acting_login(), user_id)
+        described = await self._filters.describe_filter(acting_login(), user_id)
         answer = pb.DescribeFilterResponse(filter=answers.a_filter(described))
         return answers.in_one_message(answer, "the filter names too many facilities")
 
     async def ListFilters(self, request: pb.ListFiltersRequest, context: Context) -> pb.ListFiltersResponse:  # noqa: N802
         limit = pages.size(request.page_size)
         after = pages.after(request.page_token, str) or ""
-        found = await self._filters.list(acting_login(), after, limit + 1)
+        found = await self._filters.list_filters(acting_login(), after, limit + 1)
         page, token = pages.fit(found, limit, lambda last: last.login, answers.a_filtered_user)
         return pb.ListFiltersResponse(filters=page, next_page_token=token)
 
@@ -269,7 +269,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def LinkPatients(  # noqa: N802
         self, request: pb.LinkPatientsRequest, context: Context
     ) -> pb.LinkPatientsResponse:
-        linked, revision = await self._linking.link(
+        linked, revision = await self._linking.link_patients(
             acting_login(),
             acting_session(),
             _case_id(request.case_id),
@@ -281,7 +281,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def UnlinkPatients(  # noqa: N802
         self, request: pb.UnlinkPatientsRequest, context: Context
     ) -> pb.UnlinkPatientsResponse:
-        records, revision = await self._linking.unlink(
+        records, revision = await self._linking.unlink_patients(
             acting_login(), LinkId(parse_id(request.link_id, "link_id"))
         )
         return pb.UnlinkPatientsResponse(
@@ -291,7 +291,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def DescribePatient(  # noqa: N802
         self, request: pb.DescribePatientRequest, context: Context
     ) -> pb.DescribePatientResponse:
-        known = await self._linking.describe(acting_login(), acting_session(), _case_id(request.case_id))
+        known = await self._linking.describe_patient(
+            acting_login(), acting_session(), _case_id(request.case_id)
+        )
         return answers.a_patient(known)
 
     async def ListGrants(self, request: pb.ListGrantsRequest, context: Context) -> pb.ListGrantsResponse:  # noqa: N802
@@ -436,7 +438,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         if by.login is None:
             deletion, revision = await self._deletions.begun(case_id, deletion_id)
         else:
-            deletion, revision = await self._deletions.begin(
+            deletion, revision = await self._deletions.begin_delete(
                 by.login, by.session or "", case_id, deletion_id, force=request.force
             )
         return pb.BeginDeleteResponse(
@@ -455,7 +457,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         by = caller()
         if by.login is None:
-            ending = await self._moves.begin(move, preview=request.preview)
+            ending = await self._moves.begin_move(move, preview=request.preview)
         else:
             ending = await self._moves.begin_for(by.login, move, preview=request.preview)
         return pb.BeginMoveResponse(
@@ -468,7 +470,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def CheckDeletion(  # noqa: N802
         self, request: pb.CheckDeletionRequest, context: Context
     ) -> pb.CheckDeletionResponse:
-        return pb.CheckDeletionResponse(begun=await self._deletions.has_begun(_case_id(request.case_id)))
+        return pb.CheckDeletionResponse(begun=await self._deletions.check_deletion(_case_id(request.case_id)))
 
     # What sharing and notify ask
 
@@ -503,19 +505,21 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             if request.parent_bucket_id
             else None,
         )
-        facility_id, revision = await self._buckets.grant(acting_login(), acting_session(), share)
+        facility_id, revision = await self._buckets.grant_buckets(acting_login(), acting_session(), share)
         return pb.GrantBucketsResponse(revision=self._revisions.token(revision), facility_id=str(facility_id))
 
     async def ChangeBuckets(  # noqa: N802
         self, request: pb.ChangeBucketsRequest, context: Context
     ) -> pb.ChangeBucketsResponse:
-        revision = await self._buckets.change(list(map(_standing, request.changes)))
+        revision = await self._buckets.change_buckets(list(map(_standing, request.changes)))
         return pb.ChangeBucketsResponse(revision=self._revisions.token(revision))
 
     async def ExtendBucket(  # noqa: N802
         self, request: pb.ExtendBucketRequest, context: Context
     ) -> pb.ExtendBucketResponse:
-        revision = await self._buckets.extend(acting_login(), acting_session(), _standing(request.change))
+        revision = await self._buckets.extend_bucket(
+            acting_login(), acting_session(), _standing(request.change)
+        )
         return pb.ExtendBucketResponse(revision=self._revisions.token(revision))
 
     async def RegisterSession(  # noqa: N802
@@ -533,7 +537,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.DescribeUsersRequest, context: Context
     ) -> pb.DescribeUsersResponse:
         user_ids = [UserId(parse_id(each, "user_ids")) for each in request.user_ids]
-        users, privileges = await self._users.describe(user_ids, request.logins)
+        users, privileges = await self._users.describe_users(user_ids, request.logins)
         answer = pb.DescribeUsersResponse(
             users=map(answers.a_user, users),
             privileges=[answers.a_described_privilege(held) for held in privileges if held.expires_at],
@@ -551,7 +555,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.ListVersionsRequest, context: Context
     ) -> pb.ListVersionsResponse:
         after = request.after_user_id
-        versions = await self._users.versions(UserId(parse_id(after, "after_user_id")) if after else None)
+        versions = await self._users.list_versions(
+            UserId(parse_id(after, "after_user_id")) if after else None
+        )
         return pb.ListVersionsResponse(
             versions=[
                 pb.ListVersionsResponse.Version(user_id=str(user_id), version=version)

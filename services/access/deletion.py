@@ -45,7 +45,7 @@ class Deletions:
         self._ingest = ingest
         self._administration = Administration(database)
 
-    async def begin(
+    async def begin_delete(
         self, login: str, session: str, case_id: CaseId, deletion_id: DeletionId, *, force: bool
     ) -> tuple[Deletion, int]:
         """Hides a case for a user who may delete it; answers the deletion and the revision.
@@ -96,7 +96,7 @@ class Deletions:
                 raise NotFound("no such deletion", field="deletion_id")
             return deletion, await transaction.revision()
 
-    async def has_begun(self, case_id: CaseId) -> bool:
+    async def check_deletion(self, case_id: CaseId) -> bool:
         """Whether the deletion of a case has begun here, or the case was purged."""
         async with self._database.transaction() as transaction:
             return await transaction.is_deleted(case_id)

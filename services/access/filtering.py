@@ -88,7 +88,7 @@ class Filters:
         self._database = database
         self._administration = Administration(database)
 
-    async def save(self, login: str, settings: FilterSettings) -> tuple[DescribedFilter, int]:
+    async def save_filter(self, login: str, settings: FilterSettings) -> tuple[DescribedFilter, int]:
         """Sets the filter of a user; answers it and the revision of sight.
 
         Raises Invalid for what does not parse, with the place (`FilterError`): then nothing changes.
@@ -115,7 +115,7 @@ class Filters:
             )
             return await _described(transaction, manager, user, saved, change), revision
 
-    async def describe(self, login: str, user_id: UserId) -> DescribedFilter:
+    async def describe_filter(self, login: str, user_id: UserId) -> DescribedFilter:
         """The filter of a user whom the caller manages."""
         async with self._administration.look(login) as (transaction, actor):
             manager = Manager(actor)
@@ -125,7 +125,7 @@ class Filters:
             last = await transaction.last_change_of_filter(user_id)
             return await _described(transaction, manager, user, saved, last)
 
-    async def list(self, login: str, after: str, limit: int) -> Sequence[ListedFilter]:
+    async def list_filters(self, login: str, after: str, limit: int) -> Sequence[ListedFilter]:
         """The filters of the users whom the caller manages, by login; those that ask nothing are left out."""
         async with self._administration.look(login) as (transaction, actor):
             homes = Manager(actor).homes

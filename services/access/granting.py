@@ -51,7 +51,7 @@ class Buckets:
     def __init__(self, database: Database[AccessTransaction]) -> None:
         self._database = database
 
-    async def grant(self, login: str, session: str, share: Share) -> tuple[FacilityId, int]:
+    async def grant_buckets(self, login: str, session: str, share: Share) -> tuple[FacilityId, int]:
         """Opens the buckets of a share; answers the facility that owns the cases, and the revision.
 
         Again with the same content it answers the same; so a lost answer does no harm.
@@ -112,7 +112,7 @@ class Buckets:
         await transaction.say(*(SightChanged(case_id, version) for case_id, version in changed))
         return facility_id, await transaction.bump_revision()
 
-    async def extend(self, login: str, session: str, standing: Standing) -> int:
+    async def extend_bucket(self, login: str, session: str, standing: Standing) -> int:
         """Sets how a bucket stands, with any end, if the actor could share it like this now (A46).
 
         Answers the revision; again with the same content the same, so a lost answer does no harm.
@@ -136,7 +136,7 @@ class Buckets:
             )
             return await _sight_changed(transaction, terms.case_ids)
 
-    async def change(self, standings: Sequence[Standing]) -> int:
+    async def change_buckets(self, standings: Sequence[Standing]) -> int:
         """Sets how buckets stand where that is newer, none with a later end; answers the revision.
 
         One that is not known is remembered, so that a grant that comes late opens nothing.

@@ -93,7 +93,7 @@ class Linking:
         self._administration = Administration(database)
         self._new_id = new_id
 
-    async def link(
+    async def link_patients(
         self, login: str, session: str, case_id: CaseId, other_id: CaseId, *, preview: bool
     ) -> tuple[Linked, int | None]:
         """Says that the patients of two cases are one person; answers that, and the revision if it stays."""
@@ -135,7 +135,7 @@ class Linking:
             raise _Previewed(linked)
         return linked, await act.done(*changed, link=str(link.id), other=f"case:{other_id}")
 
-    async def unlink(self, login: str, link_id: LinkId) -> tuple[Sequence[Record], int]:
+    async def unlink_patients(self, login: str, link_id: LinkId) -> tuple[Sequence[Record], int]:
         """Takes a link back; answers the two records, and the revision."""
         async with self._administration.act(login, "patient.unlinked", f"link:{link_id}") as act:
             transaction, manager = act.transaction, act.manager
@@ -155,7 +155,7 @@ class Linking:
             changed = await patients.settle_persons(transaction, [each.id for each in together])
             return records, await act.done(*changed)
 
-    async def describe(self, login: str, session: str, case_id: CaseId) -> Known:
+    async def describe_patient(self, login: str, session: str, case_id: CaseId) -> Known:
         """The record of a case that the administrator sees, and what is linked with it."""
         async with self._administration.look(login) as (transaction, actor):
             manager = Manager(actor)

@@ -169,7 +169,7 @@ class Moves:
                 )
             return ending
 
-    async def begin(self, move: Move, *, preview: bool) -> Ending:
+    async def begin_move(self, move: Move, *, preview: bool) -> Ending:
         """Hides a case that routing moves by itself, because of its mapping value."""
         if move.by_hand:
             raise Denied("only a user moves a case by hand")

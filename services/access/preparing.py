@@ -40,7 +40,7 @@ class Preparing:
         if len(facility_ids) != 1 or not all(decision.allowed for decision in decisions):
             return Prepared(decisions)
         cases = await self._buckets.describe_cases(case_ids)
-        users, _ = await self._users.describe([], logins)
+        users, _ = await self._users.describe_users([], logins)
         may_share = False
         with suppress(NotFound):  # they hold nothing at the facility of a case that they see
             may_share, *_ = await self._questions.check_permission(

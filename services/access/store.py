@@ -3,7 +3,6 @@
 
 from collections.abc import Collection
 from datetime import date
-from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +14,6 @@ from kernel.language import Language
 from kernel.reading import PrivilegeLevel, ReadType
 from kernel.versions import NEVER_SAVED, Change
 from plumbing import locks
-from plumbing.audit import AuditEntry
 from plumbing.locks import LockClass
 from services.access.accessfilter import AccessFilter
 from services.access.bucketstore import BucketStore
@@ -87,12 +85,6 @@ class AccessTransaction(
     LintStore,
 ):
     """A transaction over access's database."""
-
-    async def record(
-        self, actor: str, action: str, object_: str, outcome: Literal["done", "refused"], **detail: str | int
-    ) -> None:
-        """Writes an audit row."""
-        await self.audit(AuditEntry(actor, action, object_, outcome, detail))
 
     async def lock_administration(self) -> None:
         """Nobody else changes what users are compiled from, and nobody acts on what their user is."""

@@ -208,19 +208,19 @@ class Scene:
 
     async def grant(self, share: Share, by: User | None = None, session: str = "") -> BucketId:
         """Its first bucket."""
-        await self.access.buckets.grant((by or self.sender).login, session, share)
+        await self.access.buckets.grant_buckets((by or self.sender).login, session, share)
         return share.grants[0].bucket_id
 
     async def change(self, bucket_id: BucketId, version: int, **changes: Any) -> int:
         values: dict[str, Any] = {"is_open": True, "ends_at": END} | changes
-        return await self.access.buckets.change([Standing(bucket_id, version, **values)])
+        return await self.access.buckets.change_buckets([Standing(bucket_id, version, **values)])
 
     async def extend(
         self, bucket_id: BucketId, version: int, by: User | None = None, session: str = "", **changes: Any
     ) -> int:
         values: dict[str, Any] = {"is_open": True, "ends_at": END} | changes
         standing = Standing(bucket_id, version, **values)
-        return await self.access.buckets.extend((by or self.sender).login, session, standing)
+        return await self.access.buckets.extend_bucket((by or self.sender).login, session, standing)
 
     async def ends(self, *bucket_ids: BucketId) -> list[datetime | None]:
         """The ends that access keeps of these buckets."""

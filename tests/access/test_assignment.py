@@ -243,7 +243,7 @@ async def test_nobody_assigns_what_they_do_not_see(scene: Scene) -> None:
     stranger = await scene.a_user(Role.ADMINISTRATOR, PrivilegeLevel.NONE)
     for act in await scene.acts(stranger):
         await refused(act, NotFound, "case_id")
-    await scene.access.deletions.begin(
+    await scene.access.deletions.begin_delete(
         (await deleter(scene)).login, "", scene.case_id, DeletionId(uuid4()), force=False
     )
     for act in await scene.acts(scene.coordinator):
@@ -391,14 +391,14 @@ async def test_who_is_assigned_does_not_keep_a_case_from_moving_without_a_hand(s
     await scene.assign(scene.vos)
 
     move = Move(MoveId(uuid4()), scene.case_id, scene.facility.id, other.id, by_hand=False)
-    await scene.access.moves.begin(move, preview=False)
+    await scene.access.moves.begin_move(move, preview=False)
 
 
 async def test_with_the_case_goes_who_was_to_read_it(scene: Scene) -> None:
     await scene.assign(scene.vos)
     login = (await deleter(scene)).login
     deletion_id = DeletionId(uuid4())
-    await scene.access.deletions.begin(login, "", scene.case_id, deletion_id, force=False)
+    await scene.access.deletions.begin_delete(login, "", scene.case_id, deletion_id, force=False)
     async with scene.access.database.transaction() as transaction:
         await scene.access.deletions.purge(transaction, scene.case_id, 1)
 

@@ -29,7 +29,7 @@ INSTANT = timedelta(microseconds=1)
 async def test_a_recipient_sees_the_shared_cases_and_nobody_else_does(scene: Scene) -> None:
     before = await scene.access.revision()
 
-    facility_id, revision = await scene.access.buckets.grant(scene.sender.login, "", scene.a_share())
+    facility_id, revision = await scene.access.buckets.grant_buckets(scene.sender.login, "", scene.a_share())
 
     assert (scene.facility.id, before + 1) == (facility_id, revision)
     assert scene.cases[:1] == await scene.sees(scene.jane)
@@ -225,7 +225,7 @@ async def test_of_two_changes_told_at_once_the_newer_counts(scene: Scene) -> Non
     closed, opened = Standing(bucket_id, 2, False, END), Standing(bucket_id, 1, True, END)
 
     for changes in ([closed, opened], [opened, closed]):
-        await scene.access.buckets.change(changes)
+        await scene.access.buckets.change_buckets(changes)
         assert [] == await scene.sees(scene.jane)
 
 
@@ -235,7 +235,7 @@ async def test_what_sharing_says_by_itself_shortens_and_never_makes_longer(scene
 
     await scene.change(bucket_id, 1, ends_at=None)
     assert [END] == await scene.ends(bucket_id)
-    await scene.access.buckets.change([two, one])
+    await scene.access.buckets.change_buckets([two, one])
     assert [END - INSTANT] == await scene.ends(bucket_id)
     await scene.change(bucket_id, 4, ends_at=NOON)
     assert [] == await scene.sees(scene.jane)
@@ -258,11 +258,11 @@ async def test_a_grant_that_comes_after_its_bucket_was_told_of_opens_nothing(
 async def test_the_same_grant_again_is_the_same_answer(scene: Scene) -> None:
     """The answer was lost, and sharing asks again: nothing happens twice, whatever else changed since."""
     share = scene.a_share(scene.jane, scene.john, two_factor=True, case_ids=tuple(scene.cases))
-    first = await scene.access.buckets.grant(scene.sender.login, "", share)
+    first = await scene.access.buckets.grant_buckets(scene.sender.login, "", share)
     facts = await scene.access.facts()
     await scene.access.give(scene.sender, scene.facility, PrivilegeLevel.NONE)
 
-    facility_id, revision = await scene.access.buckets.grant(scene.sender.login, "", share)
+    facility_id, revision = await scene.access.buckets.grant_buckets(scene.sender.login, "", share)
 
     assert (first[0], await scene.access.revision()) == (facility_id, revision)
     assert [f for f in facts if f[0] == "sight.changed.v1"] == [

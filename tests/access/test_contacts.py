@@ -283,7 +283,7 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
     await access.give(user, north, PrivilegeLevel.REPORT, expires_on=expires_on, read_types=types)
     await access.give(user, south, PrivilegeLevel.VIEW)
 
-    users, held = await access.users.describe(
+    users, held = await access.users.describe_users(
         [user.id, UserId(uuid4())], [other.login.upper(), user.login, "nobody", "a\0b", "x" * 9999]
     )
 
@@ -301,16 +301,16 @@ async def test_users_are_described_with_their_privileges_and_without_their_permi
 
 
 async def test_too_many_or_no_users_are_not_described(access: Access) -> None:
-    await refused(access.users.describe([], []), Invalid, "user_ids")
+    await refused(access.users.describe_users([], []), Invalid, "user_ids")
     ids = [UserId(uuid4()) for _ in range(MAX_DESCRIBED_USERS)]
-    assert ([], []) == await access.users.describe(ids, [])
-    await refused(access.users.describe(ids, ["jane"]), Invalid, "user_ids")
+    assert ([], []) == await access.users.describe_users(ids, [])
+    await refused(access.users.describe_users(ids, ["jane"]), Invalid, "user_ids")
 
 
 async def test_the_versions_of_all_users_come_page_by_page(access: Access) -> None:
     users = [await access.user() for _ in range(3)]
     expected = sorted([(access.admin.id, access.admin.version), *((user.id, 1) for user in users)])
 
-    assert expected == await access.users.versions(None)
-    assert expected[2:] == await access.users.versions(expected[1][0])
-    assert [] == await access.users.versions(expected[-1][0])
+    assert expected == await access.users.list_versions(None)
+    assert expected[2:] == await access.users.list_versions(expected[1][0])
+    assert [] == await access.users.list_versions(expected[-1][0])

@@ -41,7 +41,7 @@ async def a_deleter(
 async def begin(
     access: Access, user: User, case_id: CaseId, deletion_id: UUID | None = None, *, force: bool = False
 ) -> Deletion:
-    deletion, _ = await access.deletions.begin(
+    deletion, _ = await access.deletions.begin_delete(
         user.login, "s", case_id, DeletionId(deletion_id or uuid4()), force=force
     )
     return deletion
@@ -63,7 +63,7 @@ async def share(access: Access, sender: User, recipient: User, *case_ids: CaseId
     bucket_id = BucketId(uuid4())
     grant = Grant(bucket_id, recipient.login, two_factor=False)
     wanted = Share(case_ids, (grant,), None, write_report=True, allow_further_sharing=False, parent_id=None)
-    await access.buckets.grant(sender.login, "s", wanted)
+    await access.buckets.grant_buckets(sender.login, "s", wanted)
     return bucket_id
 
 
@@ -91,7 +91,7 @@ async def test_who_sees_a_case_by_privilege_and_may_delete_there_deletes_it(acce
     user = await a_deleter(access, north)
     before = await access.revision()
 
-    deletion, revision = await access.deletions.begin(
+    deletion, revision = await access.deletions.begin_delete(
         user.login, "s", case_id, DeletionId(uuid4()), force=False
     )
 

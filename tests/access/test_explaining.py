@@ -134,9 +134,9 @@ async def test_what_hides_a_case_from_everybody_is_told_with_the_paths(access: A
     gone = await access.user(active=False)
     for user in (jane, gone):
         await access.give(user, facility, PrivilegeLevel.VIEW)
-    await access.deletions.begin(jane.login, "s", deleted, DeletionId(uuid4()), force=True)
+    await access.deletions.begin_delete(jane.login, "s", deleted, DeletionId(uuid4()), force=True)
     move = Move(MoveId(uuid4()), moved, facility.id, elsewhere.id, False)
-    await access.moves.begin(move, preview=False)
+    await access.moves.begin_move(move, preview=False)
 
     for user, case_id, obstacle in (
         (jane, deleted, Obstacle.BEING_DELETED),
@@ -175,7 +175,7 @@ async def test_of_each_facility_it_is_told_how_many_cases_somebody_sees(access: 
     jane = await access.user()
     await access.give(jane, north, PrivilegeLevel.DRAFT)
     await access.folders.grant_case(ADMIN, elsewhere, jane.id)
-    await access.moves.begin(
+    await access.moves.begin_move(
         Move(MoveId(uuid4()), cases[0], north.id, south.id, False), preview=False
     )  # shown to nobody
 

@@ -138,7 +138,9 @@ async def test_other_studies_of_the_patient_are_shown_beside_one_that_the_filter
         )
         case_id = others[which]  # to be viewed, and not to be deleted
         await refused(
-            access.deletions.begin(user.login, "", case_id, DeletionId(uuid4()), force=True), Denied, None
+            access.deletions.begin_delete(user.login, "", case_id, DeletionId(uuid4()), force=True),
+            Denied,
+            None,
         )
 
 
@@ -178,7 +180,7 @@ async def test_an_anchor_that_is_deleted_opens_nothing_any_more(access: Access) 
     await save(access, user, "StudyDescription = 'Research'", historical=Historical.ALL)
     assert (await access.check(user, earlier)).allowed
 
-    await access.deletions.begin(user.login, "", anchor, DeletionId(uuid4()), force=True)
+    await access.deletions.begin_delete(user.login, "", anchor, DeletionId(uuid4()), force=True)
 
     assert NO_SIGHT == await access.check(user, earlier)
     assert [] == await access.worklist(user)
@@ -255,7 +257,7 @@ async def test_what_a_filter_hides_is_absent_for_every_verb(scene: Scene) -> Non
     for case_id in (scene.cases[0], CaseId(uuid4())):
         await refused(scene.grant(scene.a_share(case_ids=(case_id,))), NotFound, "case_id")
         await refused(
-            access.deletions.begin(user.login, "", case_id, DeletionId(uuid4()), force=True),
+            access.deletions.begin_delete(user.login, "", case_id, DeletionId(uuid4()), force=True),
             NotFound,
             "case_id",
         )

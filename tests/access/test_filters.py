@@ -41,7 +41,7 @@ async def save(
         async with access.database.statements() as statements:
             version = (await statements.last_change_of_filter(user.id)).version
     settings = FilterSettings(user.id, form or {}, expression, historical, version)
-    saved, _ = await access.filters.save(by, settings)
+    saved, _ = await access.filters.save_filter(by, settings)
     return saved
 
 
@@ -143,7 +143,7 @@ async def test_form_and_expression_are_asked_together_and_open_again_as_they_wer
     saved = await save(access, jane, text, form=form, historical=Historical.EARLIER)
 
     assert [cases["ROE^RAY", "Research"]] == await access.worklist(jane)
-    assert saved == await access.filters.describe(ADMIN, jane.id)
+    assert saved == await access.filters.describe_filter(ADMIN, jane.id)
     assert (form, f"{RESEARCH} and facility = 'Maple Street'", Historical.EARLIER, ADMIN, "") == (
         saved.saved.form,
         saved.saved.expression,
@@ -162,7 +162,7 @@ async def test_a_filter_is_kept_by_ids_and_shown_by_todays_names(access: Access)
     await access.hear(renamed)
 
     assert [case_id] == await access.worklist(user)
-    assert "Facility = 'South'" == (await access.filters.describe(ADMIN, user.id)).saved.expression
+    assert "Facility = 'South'" == (await access.filters.describe_filter(ADMIN, user.id)).saved.expression
 
 
 async def test_another_time_zone_of_the_home_facility_reads_the_dates_of_a_filter_anew(
@@ -242,9 +242,9 @@ async def test_a_stored_filter_that_no_longer_parses_hides_everything_and_is_tol
 
         assert [] == await access.worklist(user)
         assert not (await access.check(user, case_id)).allowed
-        [listed] = await access.filters.list(ADMIN, "", 10)
+        [listed] = await access.filters.list_filters(ADMIN, "", 10)
         assert (user.login, True) == (listed.login, bool(listed.fault))
-        assert (await access.filters.describe(ADMIN, user.id)).fault
+        assert (await access.filters.describe_filter(ADMIN, user.id)).fault
         assert 1 == await look_at(access.filters) == BROKEN_FILTERS._value.get()
     await save(access, user, "true")
     assert [case_id] == await access.worklist(user)
@@ -260,7 +260,7 @@ async def test_a_form_that_is_kept_and_no_longer_read_hides_everything(access: A
         await transaction.bump_users([user.id], by="ada")
 
     assert [] == await access.worklist(user)
-    assert (await access.filters.describe(ADMIN, user.id)).fault
+    assert (await access.filters.describe_filter(ADMIN, user.id)).fault
 
 
 # Delegated managers
@@ -283,14 +283,14 @@ async def test_a_manager_changes_filters_of_users_all_of_whose_privileges_are_at
 
     await access.give(jane, other, PrivilegeLevel.VIEW)
     await refused(save(access, jane, "", by=manager.login), Denied, None)
-    assert RESEARCH == (await access.filters.describe(manager.login, jane.id)).saved.expression
+    assert RESEARCH == (await access.filters.describe_filter(manager.login, jane.id)).saved.expression
     await refused(save(access, manager, RESEARCH, by=manager.login), Denied, None)
     stranger = await access.user(Role.FACILITY_USER, home_facility_id=other.id)
     for user_id in (stranger.id, UserId(uuid4())):
         await refused(save(access, replace(stranger, id=user_id), "", by=manager.login), NotFound, "user_id")
-        await refused(access.filters.describe(manager.login, user_id), NotFound, "user_id")
+        await refused(access.filters.describe_filter(manager.login, user_id), NotFound, "user_id")
     await refused(save(access, jane, "", by=jane.login), Denied, None)
-    assert [jane.login] == [each.login for each in await access.filters.list(manager.login, "", 10)]
+    assert [jane.login] == [each.login for each in await access.filters.list_filters(manager.login, "", 10)]
 
 
 @pytest.mark.proves("A73", part="filters")
@@ -303,9 +303,9 @@ async def test_whoever_is_of_the_facility_side_saves_and_knows_filters_of_that_s
     await save(access, radiologist, RESEARCH)
 
     await refused(save(access, radiologist, "", by=manager.login), Denied, None)
-    await refused(access.filters.describe(manager.login, radiologist.id), Denied, None)
-    assert [] == await access.filters.list(manager.login, "", 10)
-    assert [radiologist.login] == [each.login for each in await access.filters.list(ADMIN, "", 10)]
+    await refused(access.filters.describe_filter(manager.login, radiologist.id), Denied, None)
+    assert [] == await access.filters.list_filters(manager.login, "", 10)
+    assert [radiologist.login] == [each.login for each in await access.filters.list_filters(ADMIN, "", 10)]
 
 
 @pytest.mark.proves("A72", part="whom they create")
@@ -320,7 +320,7 @@ async def test_a_manager_who_has_a_filter_gives_it_to_whom_they_create_and_chang
 
     created, _ = await access.users.save_user(manager.login, new_user(home.id, Role.FACILITY_USER))
 
-    saved = (await access.filters.describe(ADMIN, created.id)).saved
+    saved = (await access.filters.describe_filter(ADMIN, created.id)).saved
     assert (RESEARCH, Historical.ALL) == (saved.expression, saved.historical)
     shown = await access.case(home, described("Research"))
     await access.case(home, described("Head"))

@@ -63,7 +63,7 @@ async def filtered(access: Access, facility: Facility, role: Role, example: dict
     user = await access.user(role)
     await access.give(user, facility, PrivilegeLevel.VIEW)
     settings = FilterSettings(user.id, example.get("form", {}), example.get("filter", ""), Historical.OFF, 0)
-    await access.filters.save(ADMIN, settings)
+    await access.filters.save_filter(ADMIN, settings)
     return user
 
 

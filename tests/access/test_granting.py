@@ -96,7 +96,7 @@ async def test_a_share_is_of_cases_of_one_facility(scene: Scene) -> None:
 async def test_an_undistributed_case_is_shared_as_its_hubs(scene: Scene) -> None:
     case_id = await scene.access.case(scene.facility, undistributed=True)
 
-    facility_id, _ = await scene.access.buckets.grant(
+    facility_id, _ = await scene.access.buckets.grant_buckets(
         scene.sender.login, "", scene.a_share(case_ids=(scene.cases[0], case_id))
     )
 
@@ -182,7 +182,7 @@ async def test_what_is_no_change_is_refused_by_name(scene: Scene) -> None:
         ("version", [Standing(bucket_id, 0, True, None)]),
         ("version", [Standing(bucket_id, -1, True, None)]),
     ):
-        await refused(buckets.change(changes), Invalid, field)
+        await refused(buckets.change_buckets(changes), Invalid, field)
     for session in ("", "x" * 129, "a\0b", "a\nb"):
         await refused(buckets.register_session(bucket_id, session), Invalid, "session")
     await refused(buckets.register_session(bucket_id, "phone"), NotFound, "bucket_id")
@@ -204,7 +204,7 @@ async def test_what_was_shared_is_shared_on_only_where_that_is_allowed(scene: Sc
     )
     await refused(scene.grant(scene.a_share(scene.john), by=scene.jane), Denied, None)
 
-    facility_id, _ = await scene.access.buckets.grant(
+    facility_id, _ = await scene.access.buckets.grant_buckets(
         scene.jane.login, "", scene.a_share(scene.john, parent_id=allowed)
     )
     assert scene.facility.id == facility_id

@@ -47,7 +47,7 @@ async def a_facility(access: Access, name: str) -> Facility:
 async def link(
     access: Access, one: CaseId, other: CaseId, by: str = ADMIN, *, preview: bool = False
 ) -> Linked:
-    linked, _ = await access.linking.link(by, SESSION, one, other, preview=preview)
+    linked, _ = await access.linking.link_patients(by, SESSION, one, other, preview=preview)
     return linked
 
 
@@ -104,12 +104,12 @@ async def test_a_link_that_is_taken_back_leaves_nothing(
     made = await link_id(access, one, other)
     assert before != await everything(access)
 
-    records, _ = await access.linking.unlink(ADMIN, made)
+    records, _ = await access.linking.unlink_patients(ADMIN, made)
 
     assert {north.id, south.id} == {record.patient.key.facility_id for record in records}
     assert before == await everything(access)
     with pytest.raises(NotFound):
-        await access.linking.unlink(ADMIN, made)
+        await access.linking.unlink_patients(ADMIN, made)
 
 
 async def test_links_are_taken_back_in_any_order(access: Access, north: Facility) -> None:
@@ -120,12 +120,12 @@ async def test_links_are_taken_back_in_any_order(access: Access, north: Facility
     made = [await link_id(access, one, other) for one, other in pairwise(cases)]
     assert 1 == len({person for _, person in await of(access, *cases)})
 
-    await access.linking.unlink(ADMIN, made[1])
+    await access.linking.unlink_patients(ADMIN, made[1])
     persons = [person for _, person in await of(access, *cases)]
     assert persons[0] == persons[1] != persons[2] == persons[3]
 
-    await access.linking.unlink(ADMIN, made[0])
-    await access.linking.unlink(ADMIN, made[2])
+    await access.linking.unlink_patients(ADMIN, made[0])
+    await access.linking.unlink_patients(ADMIN, made[2])
     assert before == await everything(access)
 
 
@@ -166,7 +166,7 @@ async def test_a_manager_of_one_of_the_facilities_may_not_link_and_may_take_back
     assert isinstance(await refusal(link(access, one, other, manager.login, preview=True)), Denied)
 
     made = await link_id(access, one, other)
-    await access.linking.unlink(manager.login, made)
+    await access.linking.unlink_patients(manager.login, made)
     assert [] == await access.query("select * from patient_links")
 
 
@@ -176,8 +176,8 @@ async def test_a_manager_of_a_third_facility_learns_nothing_of_a_link(
     stranger = await a_manager(access, await access.facility("West"))
     made = await link_id(access, await a_case(access, north.id), await a_case(access, south.id))
 
-    absent = await refusal(access.linking.unlink(stranger.login, LinkId(uuid4())))
-    foreign = await refusal(access.linking.unlink(stranger.login, made))
+    absent = await refusal(access.linking.unlink_patients(stranger.login, LinkId(uuid4())))
+    foreign = await refusal(access.linking.unlink_patients(stranger.login, made))
     assert type(absent) is type(foreign) is NotFound
     assert absent.sentence.partition("`")[0] == foreign.sentence.partition("`")[0]
 
@@ -203,7 +203,9 @@ async def test_a_case_that_is_not_seen_does_not_exist(
 
     for other in (foreign, CaseId(uuid4())):
         assert isinstance(await refusal(link(access, mine, other, manager.login)), NotFound)
-        assert isinstance(await refusal(access.linking.describe(manager.login, SESSION, other)), NotFound)
+        assert isinstance(
+            await refusal(access.linking.describe_patient(manager.login, SESSION, other)), NotFound
+        )
     user = await access.user()
     await access.give(user, north, PrivilegeLevel.VIEW)
     assert isinstance(await refusal(link(access, mine, mine, user.login)), Denied)
@@ -335,7 +337,7 @@ async def test_a_corrected_case_leaves_its_person(access: Access, north: Facilit
 
 
 async def told(access: Access, case_id: CaseId, by: str = ADMIN) -> Known:
-    return await access.linking.describe(by, SESSION, case_id)
+    return await access.linking.describe_patient(by, SESSION, case_id)
 
 
 def numbers(records: Sequence[Any]) -> list[str]:
@@ -380,7 +382,7 @@ async def with_historical(
     user = await access.user(**of)
     for facility in facilities:
         await access.give(user, facility, PrivilegeLevel.VIEW)
-    await access.filters.save(ADMIN, FilterSettings(user.id, {}, expression, historical, 0))
+    await access.filters.save_filter(ADMIN, FilterSettings(user.id, {}, expression, historical, 0))
     return user
 
 
@@ -423,7 +425,7 @@ async def test_who_gains_sight_is_told_before_and_is_what_comes_true_and_goes_wi
     assert inactive.login not in gained
 
     assert made.link is not None
-    await access.linking.unlink(ADMIN, made.link.id)
+    await access.linking.unlink_patients(ADMIN, made.link.id)
     assert before == await seen()
 
 

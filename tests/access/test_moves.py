@@ -191,7 +191,9 @@ async def test_a_case_that_moves_can_neither_be_shown_to_others_nor_deleted(
     with pytest.raises(NotFound):
         await access.folders.grant_case(ADMIN, scene.case_id, guest.id)
     with pytest.raises(NotFound):
-        await access.deletions.begin(deleter.login, "s", scene.case_id, DeletionId(uuid4()), force=False)
+        await access.deletions.begin_delete(
+            deleter.login, "s", scene.case_id, DeletionId(uuid4()), force=False
+        )
 
 
 async def test_the_same_move_is_answered_the_same_again_and_another_one_waits(
@@ -318,9 +320,9 @@ async def test_a_share_that_was_blocked_when_its_case_moved_never_shows_it_again
 
     await access.moves.begin_for(scene.mover.login, move, preview=False)
     if unblocked == "while it moves":
-        await access.buckets.change(unblock)
+        await access.buckets.change_buckets(unblock)
     await access.hear(scene.moved(move))
-    await access.buckets.change(unblock)
+    await access.buckets.change_buckets(unblock)
 
     assert not await scene.seen_by(friend)
     assert await scene.seen_by(scene.at_endpoint)
@@ -330,7 +332,7 @@ async def test_a_share_that_was_blocked_when_its_case_moved_never_shows_it_again
 async def test_a_case_that_is_being_deleted_is_none(access: Access, scene: Scene) -> None:
     deleter = await access.user(permissions=frozenset({PermissionGrant(Permission.DELETE_STUDY)}))
     await access.give(deleter, scene.hub, PrivilegeLevel.VIEW)
-    await access.deletions.begin(deleter.login, "s", scene.case_id, DeletionId(uuid4()), force=False)
+    await access.deletions.begin_delete(deleter.login, "s", scene.case_id, DeletionId(uuid4()), force=False)
 
     with pytest.raises(NotFound):
         await scene.begin()
@@ -343,7 +345,7 @@ async def test_a_case_that_nobody_has_touched_moves_without_a_hand(access: Acces
     move = scene.move(by_hand=False)
 
     assert [scene.case_id] == await access.worklist(scene.at_hub)  # shows no images
-    assert Ending(0, 0) == await access.moves.begin(move, preview=True)
+    assert Ending(0, 0) == await access.moves.begin_move(move, preview=True)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +377,7 @@ async def test_a_case_that_was_ever_touched_moves_by_hand_only(
             assert (await access.check(scene.at_hub, scene.case_id)).studies
 
     with pytest.raises(Conflict, match="a person must move it"):
-        await access.moves.begin(scene.move(by_hand=False), preview=False)
+        await access.moves.begin_move(scene.move(by_hand=False), preview=False)
     if touch != "drafted":
         assert Ending(0, 0) == await scene.begin()
 
@@ -400,10 +402,10 @@ async def test_what_the_version_before_indexed_moves_by_hand_only(access: Access
     await access.query("update cases set untouched = default")
 
     with pytest.raises(Conflict, match="a person must move it"):
-        await access.moves.begin(scene.move(by_hand=False), preview=False)
+        await access.moves.begin_move(scene.move(by_hand=False), preview=False)
     assert Ending(0, 0) == await scene.begin()
 
 
 async def test_only_a_user_moves_by_hand(access: Access, scene: Scene) -> None:
     with pytest.raises(Denied):
-        await access.moves.begin(scene.move(by_hand=True), preview=False)
+        await access.moves.begin_move(scene.move(by_hand=True), preview=False)

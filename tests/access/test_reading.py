@@ -296,7 +296,7 @@ async def test_a_privilege_for_pre_reads_alone_is_to_the_facility_side_one_to_dr
     assert {(PrivilegeLevel.REPORT, frozenset({ReadType.PRE_READ}))} == {
         (each.privilege.level, each.privilege.read_types) for each in known
     }
-    [described] = (await access.users.describe([pre_reads.id], []))[1]
+    [described] = (await access.users.describe_users([pre_reads.id], []))[1]
     assert known[0].expires_at == described.expires_at
     assert described.expires_at is not None
 

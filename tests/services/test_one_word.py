@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FileDescriptor
 
+from wire.access.v1 import access_pb2
 from wire.audit.v1 import audit_pb2
 from wire.ingest.v1 import ingest_pb2
 from wire.letters.v1 import letters_pb2
@@ -22,6 +23,7 @@ SERVED: dict[str, tuple[FileDescriptor, str]] = {
     **{
         name: (contract.DESCRIPTOR, f"services/{name}/api.py")
         for name, contract in (
+            ("access", access_pb2),
             ("ingest", ingest_pb2),
             ("notify", notify_pb2),
             ("reporting", reporting_pb2),
