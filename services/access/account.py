@@ -97,6 +97,16 @@ class Account:
         held = {facility_id for facility_id, extent in self.extents.items() if extent != NO_EXTENT}
         return self.shown | singly | held
 
+    def gives_more_than(self, before: "Account") -> bool:
+        """Whether this gives its user anything that the account before did not, however dormant."""
+        if self.switched(before):
+            return self.user.active
+        return any(
+            self.extent(facility_id).beyond(before.extent(facility_id))
+            or self.permissions(facility_id) - before.permissions(facility_id)
+            for facility_id in self.facilities
+        )
+
     def switched(self, other: "Account") -> str | None:
         """The field of the first difference that counts wherever either account has anything."""
         switches = {

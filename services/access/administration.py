@@ -33,7 +33,7 @@ from services.access.domain import (
     no_user,
     possible_logins,
 )
-from services.access.filterrules import must_suit_role
+from services.access.filterrules import must_give_through, must_suit_role
 from services.access.manager import Manager, UserSettings
 from services.access.privileges import must_suit, shown_privilege, with_what_is_hidden
 
@@ -160,8 +160,8 @@ class Users:
             if old is None:
                 manager.must_create(Account(user, {}, frozenset()), transaction.now)
             else:
-                before = await _account(transaction, old)
-                manager.must_change(before, replace(before, user=user), transaction.now)
+                before = await account_of(transaction, old)
+                await _must_change(transaction, manager, before, replace(before, user=user))
             facilities = {grant.facility_id for grant in user.permissions} | {user.home_facility_id}
             await _must_know(transaction, {facility for facility in facilities if facility})
             if user == old:
@@ -242,8 +242,8 @@ class Users:
             )
             old = await transaction.privilege(user_id, facility_id)
             privilege = with_what_is_hidden(privilege, old, act.actor.side)
-            before = await _account(transaction, user)
-            manager.must_change(before, before.with_privilege(facility, privilege), transaction.now)
+            before = await account_of(transaction, user)
+            await _must_change(transaction, manager, before, before.with_privilege(facility, privilege))
             if privilege != old:
                 version = await transaction.save_privilege(
                     user_id, facility_id, privilege, by=act.actor.login
@@ -319,6 +319,16 @@ async def managed(transaction: AccessTransaction, manager: Manager, user_id: Use
     return user
 
 
+async def _must_change(
+    transaction: AccessTransaction, manager: Manager, before: Account, after: Account
+) -> None:
+    """Raises unless they may make one account of the other, with what they have and through their filter."""
+    manager.must_change(before, after, transaction.now)
+    if not manager.everywhere and after.gives_more_than(before):
+        own = await transaction.saved_filter(manager.user.id)
+        must_give_through(own, await transaction.saved_filter(before.user.id), before.user)
+
+
 async def _filter_of(
     transaction: AccessTransaction, manager: Manager, old: User | None, user: User
 ) -> SavedFilter:
@@ -337,7 +347,8 @@ async def _filter_of(
     return saved
 
 
-async def _account(transaction: AccessTransaction, user: User) -> Account:
+async def account_of(transaction: AccessTransaction, user: User) -> Account:
+    """A user with all that others gave them."""
     return Account.of(
         user, await transaction.privileges(user.id), await transaction.facilities_shown(user.id)
     )

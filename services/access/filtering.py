@@ -12,7 +12,7 @@ from kernel.errors import Invalid
 from kernel.ids import UserId
 from kernel.versions import Change, must_be_current
 from services.access.accessfilter import Historical, SavedFilter
-from services.access.administration import Administration, managed
+from services.access.administration import Administration, account_of, managed
 from services.access.domain import Role, User
 from services.access.filter.form import filled, kept
 from services.access.filter.grammar import parse
@@ -97,10 +97,10 @@ class Filters:
         async with self._administration.change(login, "filter.saved", f"user:{user_id}") as act:
             manager, transaction = act.manager, act.transaction
             user = await managed(transaction, manager, user_id)
-            must_save_filter(manager, user, await transaction.privileges(user_id))
+            old = await transaction.saved_filter(user_id)
+            must_save_filter(manager, await account_of(transaction, user), old, transaction.now)
             last = await transaction.last_change_of_filter(user_id)
             must_be_current(f"the filter of `{user.login}`", settings.version, last)
-            old = await transaction.saved_filter(user_id)
             saved = await _bound(transaction, manager, user, settings, old)
             if saved == old:
                 return await _described(transaction, manager, user, saved, last), await transaction.revision()

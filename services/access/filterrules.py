@@ -1,19 +1,22 @@
 """Who saves which filter for whom (ACC-16, A68, A72, A73).
 
 Whoever holds `access.admin` everywhere saves any user's filter, their own too. A delegated manager saves
-those of users whom they manage and all of whose privileges lie at their facilities; never their own; and none
-while they have a filter themselves, for what it hides from them another might show. A user whom they create
-begins with theirs. Whoever is of the facility side saves and reads those of users of that side only.
+those of users whom they manage and all of whose privileges lie at their facilities; never their own; and
+none while they have a filter themselves, for what it hides from them another might show. A first filter only
+hides; any other may show more, so they save it only where they have what the user has (A13). A user whom
+they create begins with theirs, and they give more only to who has the same. Whoever is of the facility side
+saves and reads those of users of that side only.
 
 A name that does not exist for who asks is answered as one that does not exist.
 """
 
-from collections.abc import Collection
+from datetime import datetime
 
 from kernel.errors import Conflict, Denied, Invalid
 from kernel.reading import Side
 from services.access.accessfilter import SavedFilter
-from services.access.domain import ROLES, CompiledUser, Facility, Privilege, Role, User
+from services.access.account import Account
+from services.access.domain import ROLES, CompiledUser, Role, User
 from services.access.manager import Manager
 
 
@@ -42,10 +45,9 @@ def must_know_filter(asker: CompiledUser, user: User) -> None:
         raise Denied(f"`{user.login}` is of the group side: only who is of that side knows their filter")
 
 
-def must_save_filter(
-    manager: Manager, user: User, privileges: Collection[tuple[Facility, Privilege]]
-) -> None:
-    """Raises Denied unless a manager may save the filter of a user whom they manage (A72)."""
+def must_save_filter(manager: Manager, account: Account, old: SavedFilter, now: datetime) -> None:
+    """Raises Denied unless a manager may save the filter of a user whom they manage (A13, A72)."""
+    user = account.user
     must_know_filter(manager.user, user)
     if manager.everywhere:
         return
@@ -53,10 +55,21 @@ def must_save_filter(
         raise Denied("only who holds `access.admin` for every facility changes their own filter")
     if manager.user.filter is not None:
         raise Denied("you have a filter yourself: only who has none changes filters of others")
-    if any(not manager.administers(facility.id) for facility, _ in privileges):
+    if not all(map(manager.administers, account.extents)):
         raise Denied(
             "this user has privileges at a facility that you do not administer: "
             "only who holds `access.admin` for every facility changes their filter"
+        )
+    if old.asks_something:
+        manager.must_hold_levels(account, now)
+
+
+def must_give_through(own: SavedFilter, theirs: SavedFilter, user: User) -> None:
+    """Raises Denied unless a user has the filter of the delegated manager who gives them more (A13)."""
+    if own.asks_something and own != theirs:
+        raise Denied(
+            f"you have a filter that `{user.login}` does not have: only who has none, "
+            "or holds `access.admin` for every facility, gives them more"
         )
 
 

@@ -248,8 +248,9 @@ async def _facilities(
     transaction: AccessTransaction, records: Sequence[Record]
 ) -> dict[RecordId, set[FacilityId]]:
     """Where the cases of each record are."""
+    """Where the cases of each record are, however many there are."""
     at: dict[RecordId, set[FacilityId]] = {record.id: set() for record in records}
-    for _, record_id, facility_id in await transaction.cases_of_records(list(at), MAX_CASES):
+    for record_id, facility_id in await transaction.facilities_of_records(list(at)):
         at[record_id].add(facility_id)
     return at
 

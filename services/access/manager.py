@@ -188,6 +188,14 @@ class Manager:
         for facility_id in sorted(before.facilities | after.facilities):
             self._must_change_at(facility_id, before, after, now)
 
+    def must_hold_levels(self, account: Account, now: datetime) -> None:
+        """Raises Denied unless every level of an account lies within what they have where it holds."""
+        if self.everywhere:
+            return
+        for facility_id, extent in sorted(account.extents.items()):
+            self.must_administer(facility_id)
+            self._must_hold(facility_id, extent, account.user.role, now)
+
     def _must_be_at_home(self, user: User) -> None:
         if not self.administers(user.home_facility_id):
             raise Denied(

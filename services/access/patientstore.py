@@ -165,6 +165,16 @@ class PatientStore(Transaction):
         )
         return [tuple(row) for row in rows]
 
+    async def facilities_of_records(
+        self, record_ids: Collection[RecordId]
+    ) -> list[tuple[RecordId, FacilityId]]:
+        """Each facility that owns a case of one of these records, with the record."""
+        rows = await self.connection.fetch(
+            "select distinct patient_record_id, facility_id from cases where patient_record_id = any($1)",
+            list(record_ids),
+        )
+        return [tuple(row) for row in rows]
+
     async def logins_with_historical(self, facility_ids: Collection[FacilityId], limit: int) -> list[str]:
         """Who has a privilege at one of these facilities and a filter with historical studies, by login."""
         rows = await self.connection.fetch(

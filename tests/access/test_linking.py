@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,6 +14,7 @@ from kernel.errors import Conflict, Denied, NotFound, ReadroomError, Unavailable
 from kernel.events import SightChanged
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel
+from services.access import linking
 from services.access.accessfilter import Historical
 from services.access.domain import Facility, Role, User
 from services.access.filtering import FilterSettings
@@ -180,6 +181,24 @@ async def test_a_manager_of_a_third_facility_learns_nothing_of_a_link(
     foreign = await refusal(access.linking.unlink_patients(stranger.login, made))
     assert type(absent) is type(foreign) is NotFound
     assert absent.sentence.partition("`")[0] == foreign.sentence.partition("`")[0]
+
+
+async def test_however_many_cases_a_patient_has_no_stranger_takes_a_link_of_theirs_back(
+    access: Access, north: Facility, south: Facility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whose cases not all are read, the owner is not taken for nobody."""
+    monkeypatch.setattr(linking, "MAX_CASES", 3)
+    stranger = await a_manager(access, await access.facility("West"))
+
+    async def a_case_of(facility: Facility, said: StudyAttributes, number: int) -> CaseId:
+        return await access.case(facility, a_study(attributes=said), case_id=CaseId(UUID(int=number)))
+
+    made = await link_id(access, await a_case_of(north, JANE, 1), await a_case_of(south, JOHN, 9))
+    for number in range(2, 6):
+        await a_case_of(north, JANE, number)
+
+    assert isinstance(await refusal(access.linking.unlink(stranger.login, made)), NotFound)
+    await access.linking.unlink((await a_manager(access, south)).login, made)
 
 
 async def test_a_facility_that_has_only_another_case_of_the_person_must_agree_too(
