@@ -34,7 +34,7 @@ from services.access.domain import (
     possible_logins,
 )
 from services.access.filterrules import must_give_through, must_suit_role
-from services.access.manager import Manager, UserSettings
+from services.access.manager import Manager, UserSettings, must_suit_side
 from services.access.privileges import must_suit, shown_privilege, with_what_is_hidden
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class Users:
             else:
                 before = await account_of(transaction, old)
                 await _must_change(transaction, manager, before, replace(before, user=user))
+            must_suit_side(user, old)
             facilities = {grant.facility_id for grant in user.permissions} | {user.home_facility_id}
             await _must_know(transaction, {facility for facility in facilities if facility})
             if user == old:

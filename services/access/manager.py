@@ -71,7 +71,6 @@ class UserSettings:
             permissions = old.permissions if old else manager.default_permissions(role, self.home_facility_id)
         elif old:
             permissions |= old.permissions - manager.shown(old).permissions
-        _must_suit(permissions, role, old)
         return User(
             id=user_id,
             login=login,
@@ -266,14 +265,17 @@ class Manager:
                 )
 
 
-def _must_suit(permissions: frozenset[PermissionGrant], role: Role, old: User | None) -> None:
-    """Raises Invalid if somebody who is not of the group is to assign cases; who held it before keeps it."""
-    if ROLES[role].side is Side.GROUP:
+def must_suit_side(user: User, old: User | None) -> None:
+    """Raises Invalid if somebody who is not of the group is to assign cases; who held it before keeps it.
+
+    Only who may make the change is told: it says what the user holds, wherever that is.
+    """
+    if ROLES[user.role].side is Side.GROUP:
         return
     kept = old.permissions if old and ROLES[old.role].side is not Side.GROUP else frozenset()
-    if any(each.permission is Permission.ASSIGN_CASE for each in permissions - kept):
+    if any(each.permission is Permission.ASSIGN_CASE for each in user.permissions - kept):
         raise Invalid(
-            f"`{Permission.ASSIGN_CASE}` is for the radiology group: the role `{role}` cannot hold it; "
+            f"`{Permission.ASSIGN_CASE}` is for the radiology group: the role `{user.role}` cannot hold it; "
             "take it from their permissions",
             field="permissions",
         )
