@@ -247,7 +247,6 @@ async def _seen(
 async def _facilities(
     transaction: AccessTransaction, records: Sequence[Record]
 ) -> dict[RecordId, set[FacilityId]]:
-    """Where the cases of each record are."""
     """Where the cases of each record are, however many there are."""
     at: dict[RecordId, set[FacilityId]] = {record.id: set() for record in records}
     for record_id, facility_id in await transaction.facilities_of_records(list(at)):

@@ -197,8 +197,8 @@ async def test_however_many_cases_a_patient_has_no_stranger_takes_a_link_of_thei
     for number in range(2, 6):
         await a_case_of(north, JANE, number)
 
-    assert isinstance(await refusal(access.linking.unlink(stranger.login, made)), NotFound)
-    await access.linking.unlink((await a_manager(access, south)).login, made)
+    assert isinstance(await refusal(access.linking.unlink_patients(stranger.login, made)), NotFound)
+    await access.linking.unlink_patients((await a_manager(access, south)).login, made)
 
 
 async def test_a_facility_that_has_only_another_case_of_the_person_must_agree_too(
