@@ -13,6 +13,10 @@ from readroom.pages import every, first
 from readroom.show import Column, Output, instant
 from readroom.words import LEVELS, PRIORITIES, READ_TYPES
 from wire.access.v1.access_pb2 import (
+    CASE_ORDER_PATIENT_NAME,
+    CASE_ORDER_PRIORITY,
+    CASE_ORDER_RECEIVED,
+    CASE_ORDER_STUDY_DATE,
     LEVEL_REPORT,
     LEVEL_UNSPECIFIED,
     PRIORITY_NORMAL,
@@ -20,9 +24,27 @@ from wire.access.v1.access_pb2 import (
     AssignResponse,
     Case,
     ListCasesRequest,
+    ReadSearchRequest,
     SetPriorityRequest,
     UnassignRequest,
 )
+
+# By the word of a command: what a list is ordered by, and whether the smallest comes first.
+ORDERS = {
+    "received": (CASE_ORDER_RECEIVED, False),
+    "study-date": (CASE_ORDER_STUDY_DATE, False),
+    "patient-name": (CASE_ORDER_PATIENT_NAME, True),
+    "priority": (CASE_ORDER_PRIORITY, False),
+}
+SEARCH = click.option(
+    "--search",
+    metavar="WORDS",
+    default="",
+    help="Only what all these words find: a name, a description, a physician, a facility; the beginning of "
+    "a number; a modality; a date such as 2026-11-21, 2026-11, today, yesterday or -3d. A "
+    '"phrase" stays together. name: id: ref: desc: mod: fac: date: status: choose the field.',
+)
+WHERE = click.option("--where", metavar="FILTER", default="", help="Only what satisfies this filter.")
 
 
 def _modalities(case: Case) -> list[str]:
@@ -93,17 +115,53 @@ def case() -> None:
 
 @case.command("list")
 @click.option("--facility", help="Only cases of this facility.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many.  [default: all]")
+@SEARCH
+@WHERE
+@click.option(
+    "--order",
+    type=click.Choice(list(ORDERS)),
+    default="received",
+    show_default=True,
+    help="Newest and most urgent first, names from A to Z.",
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.  [default: all]")
 @acting
-async def list_cases(readroom: Readroom, out: Output, facility: str | None, limit: int | None) -> None:
-    """List your worklist, newest first."""
+async def list_cases(
+    readroom: Readroom,
+    out: Output,
+    facility: str | None,
+    search: str,
+    where: str,
+    order: str,
+    reverse: bool,
+    limit: int | None,
+) -> None:
+    """List your worklist, or what you search for in it."""
     # Not everybody may list facilities to find an id by name; everybody may read the names on their worklist.
     by_id = facility if facility and names.is_id(facility) else ""
     by_name = facility if facility and not by_id else None
-    request = ListCasesRequest(page_size=min(limit or 500, 500), facility_id=by_id)
+    by, ascending = ORDERS[order]
+    request = ListCasesRequest(
+        page_size=min(limit or 500, 500),
+        facility_id=by_id,
+        search=search,
+        where=where,
+        order=by,
+        ascending=ascending != reverse,
+    )
     found = every(readroom.access.ListCases, request, lambda page: page.cases)
     wanted = (c async for c in found if by_name is None or names.same(c.facility_name, by_name))
     out.items(CASE, await first(wanted, limit))
+
+
+@case.command("read-search")
+@click.argument("words")
+@acting
+async def read_search(readroom: Readroom, out: Output, words: str) -> None:
+    """Show what words of --search ask for, as a filter that --where takes."""
+    answer = await readroom.access.ReadSearch(ReadSearchRequest(search=words))
+    out.done(answer.expression or "this asks for nothing", expression=answer.expression)
 
 
 @case.command("fetch")

@@ -1,6 +1,6 @@
 """AccessService: what goes out, domain to proto."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -19,6 +19,7 @@ from services.access.filtering import DescribedFilter, ListedFilter
 from services.access.folders import Folder, Showing
 from services.access.linking import Known, Linked
 from services.access.patients import Link, Record
+from services.access.search import Order, Place
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -35,6 +36,7 @@ SIDE_VALUES = {
     Side.FACILITY: pb.SIDE_FACILITY,
 }
 PRIORITY_VALUES = {priority: pb.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
+ORDER_VALUES = {order: pb.CaseOrder.Value(f"CASE_ORDER_{order.name}") for order in Order}
 PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
 HISTORICAL_VALUES = {
     Historical.OFF: pb.HISTORICAL_UNSPECIFIED,
@@ -199,6 +201,32 @@ def a_decision(decision: Decision) -> pb.Decision:
         images_since=timestamp(decision.late.since) if decision.late else None,
         role=ROLE_VALUES[decision.role] if decision.role else pb.ROLE_UNSPECIFIED,
         user_id=str(decision.user_id or ""),
+    )
+
+
+def a_page(
+    found: Sequence[tuple[ListedCase, PrivilegeLevel]],
+    limit: int,
+    came_to: Place | None,
+    token: Callable[[Place], str],
+) -> pb.ListCasesResponse:
+    """A page of a worklist, and the tokens of those beside it.
+
+    Args:
+        found: one more than the page has, if there are more.
+        came_to: the place next to which they were asked for.
+        token: of a place.
+    """
+    back = came_to is not None and came_to.backward
+    rows = pages.fitting(found[::-1][:limit] if back else found[:limit], lambda each: a_case(*each))
+    page = found[len(found) - len(rows) :] if back else found[: len(rows)]
+    are_more = len(found) > len(page)
+    first, last = (page[0][0].place, page[-1][0].place) if page else (None, None)
+    follows, precedes = (True, are_more) if back else (are_more, came_to is not None)
+    return pb.ListCasesResponse(
+        cases=rows[::-1] if back else rows,
+        next_page_token=token(last) if last and follows else "",
+        previous_page_token=token(first.before()) if first and precedes else "",
     )
 
 

@@ -13,7 +13,7 @@ from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
 from plumbing.permitted import Holds
 from plumbing.rpc import Server
-from services.access import answers, explained, linted
+from services.access import answers, explained, linted, search
 from services.access.accessfilter import Historical
 from services.access.administration import Users
 from services.access.answers import (
@@ -32,12 +32,13 @@ from services.access.asked import facility_id as _facility_id
 from services.access.asked import form as _form
 from services.access.asked import granted as _granted
 from services.access.asked import instant as _instant
+from services.access.asked import listing as _listing
 from services.access.asked import one_of as _one_of
 from services.access.asked import permission as _permission
 from services.access.asked import standing as _standing
 from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share
-from services.access.caseindex import Position, Priority
+from services.access.caseindex import Priority
 from services.access.contact import checked_contact, unreachable
 from services.access.deletion import Deletions
 from services.access.domain import Permission, Role
@@ -50,6 +51,7 @@ from services.access.linting import Draft, Linting
 from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
+from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.privileges import checked_privilege
 from services.access.revision import RevisionTokens
@@ -68,6 +70,7 @@ READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ
 LEVELS: dict[int, PrivilegeLevel] = {value: level for level, value in LEVEL_VALUES.items()}
 HISTORICALS: dict[int, Historical] = {value: historical for historical, value in HISTORICAL_VALUES.items()}
 PRIORITIES: dict[int, Priority] = {value: priority for priority, value in answers.PRIORITY_VALUES.items()}
+ORDERS: dict[int, search.Order] = {value: order for order, value in answers.ORDER_VALUES.items()}
 LANGUAGES: dict[int, Language | None] = {value: language for language, value in LANGUAGE_VALUES.items()}
 
 
@@ -89,6 +92,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         linting: Linting,
         preparing: Preparing,
         revisions: RevisionTokens,
+        places: PlaceTokens,
         text_countries: Collection[str],
     ) -> None:
         self._questions = questions
@@ -104,6 +108,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._linting = linting
         self._preparing = preparing
         self._revisions = revisions
+        self._places = places
         self._text_countries = text_countries
 
     # Users and privileges
@@ -360,21 +365,26 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
         limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
+        login, asked = acting_login(), _listing(request, ORDERS)
+        place = self._places.place(request.page_token, login, asked)
         found = await self._questions.list_cases(
-            acting_login(),
-            pages.after(request.page_token, Position),
+            login,
+            place,
             limit + 1,
-            facility_id=_facility_id(request.facility_id, "facility_id"),
+            asked,
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        page, token = pages.fit(
-            found,
-            limit,
-            lambda last: Position(last[0].received_at, last[0].case_id),
-            lambda each: answers.a_case(*each),
+
+        def token(beside: search.Place) -> str:
+            return self._places.token(beside, login, asked)
+
+        return answers.a_page(found, limit, place, token)
+
+    async def ReadSearch(self, request: pb.ReadSearchRequest, context: Context) -> pb.ReadSearchResponse:  # noqa: N802
+        return pb.ReadSearchResponse(
+            expression=await self._questions.read_search(acting_login(), request.search)
         )
-        return pb.ListCasesResponse(cases=page, next_page_token=token)
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:  # noqa: N802
         explanation = await self._explaining.explain(

@@ -11,6 +11,7 @@ from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, parse_id
 from services.access.buckets import Standing
 from services.access.domain import Permission, PermissionGrant
+from services.access.search import Listing, Order
 from wire.access.v1 import access_pb2 as pb
 
 # ISO 8601 has other forms, which Python takes.
@@ -41,6 +42,17 @@ def case_id(text: str) -> CaseId:
 
 def facility_id(text: str, field: str) -> FacilityId | None:
     return FacilityId(parse_id(text, field)) if text else None
+
+
+def listing(given: pb.ListCasesRequest, orders: dict[int, Order]) -> Listing:
+    """Which cases are asked for, and in which order."""
+    return Listing(
+        order=one_of(orders, given.order or pb.CASE_ORDER_RECEIVED, "order"),
+        descending=not given.ascending,
+        facility_id=facility_id(given.facility_id, "facility_id"),
+        where=given.where,
+        line=given.search,
+    )
 
 
 def form(given: pb.FilterForm) -> dict[str, object]:

@@ -30,6 +30,7 @@ from services.access.received import (
     cut_modality,
     first_values,
 )
+from services.access.search import Place
 from services.access.status import Known, ReadingState, Status, study_status_id
 
 
@@ -399,20 +400,13 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a list of cases, newest first: after this case."""
-
-    received_at: datetime
-    case_id: CaseId
-
-
-@dataclass(frozen=True, slots=True)
 class ListedCase:
     """A case as a worklist shows it to one side.
 
     Attributes:
         images_since: since when access knows of images that its report has not seen.
         assignee_login: of who is to read it; shown to the group only (A59).
+        place: in the list that was asked for.
     """
 
     case_id: CaseId
@@ -426,6 +420,7 @@ class ListedCase:
     images_since: datetime | None = None
     assignee_login: str | None = None
     priority: Priority = Priority.NORMAL
+    place: Place | None = None
 
     @property
     def late(self) -> LateImages | None:

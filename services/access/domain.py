@@ -37,6 +37,8 @@ from services.access.late import LateImages
 MAX_USER_NAME_CHARACTERS = 128
 MAX_FOLDER_NAME_CHARACTERS = 64
 
+UTC_ZONE = ZoneInfo("UTC")
+
 
 class Path(StrEnum):
     """A way by which a user sees a case."""
@@ -243,6 +245,7 @@ class CompiledUser:
         grantee: their id where grants of single cases and shares count for them, else None.
         folders: the folders whose cases they see.
         filter: what narrows the facilities' cases, if anything does.
+        zone: in which they read dates: that of their home facility, else UTC.
     """
 
     id: UserId
@@ -257,6 +260,7 @@ class CompiledUser:
     grantee: UserId | None
     folders: tuple[FolderId, ...]
     filter: AccessFilter | None = None
+    zone: ZoneInfo = UTC_ZONE
 
     @property
     def side(self) -> Side:
@@ -267,6 +271,11 @@ class CompiledUser:
     def reading_side(self) -> Side:
         """As which side they see what was read: whoever is not of the group, as the facility (A32)."""
         return Side.GROUP if self.side is Side.GROUP else Side.FACILITY
+
+    @property
+    def searches_as(self) -> Reader:
+        """For whom a search of theirs is asked: of what follows a reading it is told as it is now."""
+        return Reader(self.id, self.login, self.side is Side.GROUP, self.zone, as_of_lock=False)
 
     def level_at(self, facility_id: FacilityId, now: datetime) -> PrivilegeLevel:
         """Their effective level at a facility."""
@@ -327,6 +336,7 @@ def compile_user(
     privileges: Iterable[tuple[Facility, Privilege]],
     folders: Iterable[FolderId],
     access_filter: AccessFilter | None = None,
+    time_zone: str = "",
 ) -> CompiledUser:
     """Everything about a user that decisions need."""
     held = {f.id: effective_privilege(privilege, user.role, f.time_zone) for f, privilege in privileges}
@@ -344,13 +354,14 @@ def compile_user(
         grantee=user.id if sees else None,
         folders=tuple(folders) if sees else (),
         filter=access_filter,
+        zone=known_zone(time_zone) or UTC_ZONE,
     )
 
 
 def reader_of(user: User, time_zone: str) -> Reader:
     """For whom an access filter of the user is asked; the zone is that of their home facility, else UTC."""
     is_of_group = ROLES[user.role].side is Side.GROUP
-    zone = known_zone(time_zone) or ZoneInfo("UTC")
+    zone = known_zone(time_zone) or UTC_ZONE
     return Reader(user.id, user.login, is_of_group, zone, as_of_lock=True)
 
 

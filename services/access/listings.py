@@ -1,20 +1,24 @@
-# ruff: noqa: S608  statements are put together from constants of this file
-"""The worklist: a page of the cases that a user sees."""
+# ruff: noqa: S608  statements are put together from constants, and from what the filter language compiles to
+"""The worklist: a page of the cases that a user sees, in any order, and of those that a search finds."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from uuid import UUID
+from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 
-from kernel.ids import CaseId, FacilityId
+from kernel.ids import CaseId
 from kernel.reading import Side
 from plumbing.db import Transaction
-from services.access.caseindex import CaseSummary, ListedCase, Position, Priority
+from services.access.caseindex import CaseSummary, ListedCase, Priority
 from services.access.casequery import CaseQuery, seen_by
+from services.access.derived import DERIVED
 from services.access.domain import Answer, CompiledUser, Sighting
+from services.access.filter.prefilter import prefilter
+from services.access.filter.sql import to_sql
 from services.access.readingstore import PROJECTION, projection
 from services.access.received import LISTED, StudyAttributes
+from services.access.search import Listing, Order, Place, Search
 from services.access.sightings import FOUND, answer_of, sighting_of
 
 # Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
@@ -30,90 +34,141 @@ _LISTED = f"""
     sighted.gateway_id, sighted.priority,
     {", ".join(f"sighted.{name}" for name in LISTED)}
 """
-_NEWEST = Position(datetime.max.replace(tzinfo=UTC), CaseId(UUID(int=2**128 - 1)))
+
+FEW = 2000
+"""Cases that are looked at one by one; of more a page is found soon in the order of the list."""
 
 
-def page_of(cases: CaseQuery, after: Position | None, limit: int, facility_id: FacilityId | None) -> str:
-    """The statement that answers a page of these cases, newest first.
+class _Key(NamedTuple):
+    """What a list is ordered by: a column of a case, and its type."""
+
+    column: str
+    type: str
+
+
+_KEYS = {
+    Order.RECEIVED: _Key("received_at", "timestamptz"),
+    Order.STUDY_DATE: _Key("study_order", "timestamp"),
+    Order.PATIENT_NAME: _Key("patient_name_order", "text"),
+    Order.PRIORITY: _Key("priority", "smallint"),
+}
+
+
+def page_of(
+    cases: CaseQuery,
+    asked: Listing,
+    place: Place | None,
+    limit: int,
+    found: str = "",
+    few: Sequence[CaseId] | None = None,
+) -> str:
+    """The statement that answers a page of these cases.
 
     Each path is a branch of its own that an index serves in order, each cut off at the page; what they offer
     passes the same predicate as a check. A case in several folders or shares counts once before the cut. Of
     the reading the projection of one side is shown, on which nothing else depends (A59).
+
+    Args:
+        found: whether the search finds a case `c`; empty without one.
+        few: the only cases that it may find, if they are few: then each is looked at, whatever shows it.
     """
-    after = after or _NEWEST
-    before = f"({cases.value(after.received_at)}, {cases.value(after.case_id)})"
+    key = _KEYS[asked.order]
+    descending = asked.descending != (place is not None and place.backward)
+    way, beyond = ("desc", "<") if descending else ("asc", ">")
+    place_ = place and f"({cases.value(place.key)}::text::{key.type}, {cases.value(place.case_id)}::uuid)"
     limit_ = f"limit {cases.value(limit)}"
-    facility = cases.value(facility_id)
+    facility = cases.value(asked.facility_id)
+    in_order = f"order by place {way}, case_id {way} {limit_}"
+    told = f"page.place {way}, sighted.case_id {way}"
+    found_ = f"and {found}" if found else ""
+
+    def lies_beyond(place: str, case_id: str) -> str:
+        return f"and ({place}, {case_id}) {beyond} {place_}" if place_ else ""
 
     def at_a_facility(condition: str) -> str:
         return f"""
-            select offered.case_id, offered.received_at
+            select offered.case_id, offered.place
             from unnest({cases.facilities}::uuid[]) as seen (facility_id)
             cross join lateral (
-                select c.case_id, c.received_at from cases c
-                where c.facility_id = seen.facility_id and (c.received_at, c.case_id) < {before}
-                    and c.case_id <> all({_HIDDEN}) {condition}
-                order by c.received_at desc, c.case_id desc {limit_}
+                select c.case_id, c.{key.column} as place from cases c
+                where c.facility_id = seen.facility_id {lies_beyond(f"c.{key.column}", "c.case_id")}
+                    and c.case_id <> all({_HIDDEN}) {condition} {found_}
+                order by c.{key.column} {way}, c.case_id {way} {limit_}
             ) offered
-            order by received_at desc, case_id desc {limit_}
+            {in_order}
         """
 
-    def of_those(shown: str) -> str:
+    def of_those(shown: str, alias: str, condition: str) -> str:
         """Of cases that a table shows, whatever facility they are at: those that the page may hold."""
-        return f"""({shown}.received_at, {shown}.case_id) < {before}
-            and {shown}.case_id <> all({_HIDDEN})
-            and ({facility}::uuid is null or {facility} = (
-                select c.facility_id from cases c where c.case_id = {shown}.case_id
-            ))
+        is_received = asked.order is Order.RECEIVED
+        at = f"{alias}.received_at" if is_received else f"c.{key.column}"
+        joined = "" if is_received and not found else f"join cases c on c.case_id = {alias}.case_id"
+        return f"""
+            select {alias}.case_id, {at} as place from {shown} {alias} {joined}
+            where {condition} {lies_beyond(at, f"{alias}.case_id")}
+                and {alias}.case_id <> all({_HIDDEN})
+                and ({facility}::uuid is null or {facility} = (
+                    select o.facility_id from cases o where o.case_id = {alias}.case_id
+                ))
+                {found_}
+            order by {at} {way}, {alias}.case_id {way} {limit_}
         """
 
+    if few is not None:
+        page = f"""
+            select c.case_id, c.{key.column} as place
+            from (
+                select * from {cases.sighted}
+                where sighted.case_id = any({cases.value(few)}::uuid[]) and {cases.shown}
+            ) c
+            where ({facility}::uuid is null or c.facility_id = {facility})
+                {lies_beyond(f"c.{key.column}", "c.case_id")} {found_}
+            {in_order}
+        """
+        return listed(cases, page, told, "page.place::text")
     by_filter = f"and {cases.by_privilege}" if cases.asks_filter else ""
     by_historical = f"union ({at_a_facility(f'and {cases.by_historical}')})" if cases.by_historical else ""
-    return listed(
-        cases,
-        f"""
-            ({at_a_facility(by_filter)})
-            {by_historical}
-            union (
-                select g.case_id, g.received_at from case_grants g
-                where g.user_id = {cases.grantee}::uuid and {of_those("g")}
-                order by g.received_at desc, g.case_id desc {limit_}
-            ) union (
-                select distinct offered.case_id, offered.received_at
-                from unnest({cases.folders}::uuid[]) as theirs (folder_id)
-                cross join lateral (
-                    select f.case_id, f.received_at from folder_cases f
-                    where f.folder_id = theirs.folder_id and {of_those("f")}
-                    order by f.received_at desc, f.case_id desc {limit_}
-                ) offered
-                order by received_at desc, case_id desc {limit_}
-            ) union (
-                select distinct offered.case_id, offered.received_at
-                from buckets b
-                cross join lateral (
-                    select h.case_id, h.received_at from bucket_cases h
-                    where h.bucket_id = b.bucket_id and {of_those("h")}
-                    order by h.received_at desc, h.case_id desc {limit_}
-                ) offered
-                where b.user_id = {cases.grantee}::uuid and {cases.gives_sight}
-                order by received_at desc, case_id desc {limit_}
-            )
-            order by received_at desc, case_id desc {limit_}
-        """,
-    )
+    in_folder = of_those("folder_cases", "f", "f.folder_id = theirs.folder_id")
+    in_bucket = of_those("bucket_cases", "h", "h.bucket_id = b.bucket_id")
+    page = f"""
+        ({at_a_facility(by_filter)})
+        {by_historical}
+        union ({of_those("case_grants", "g", f"g.user_id = {cases.grantee}::uuid")})
+        union (
+            select distinct offered.case_id, offered.place
+            from unnest({cases.folders}::uuid[]) as theirs (folder_id)
+            cross join lateral ({in_folder}) offered
+            {in_order}
+        ) union (
+            select distinct offered.case_id, offered.place
+            from buckets b
+            cross join lateral ({in_bucket}) offered
+            where b.user_id = {cases.grantee}::uuid and {cases.gives_sight}
+            {in_order}
+        )
+        {in_order}
+    """
+    return listed(cases, page, told, "page.place::text")
 
 
-def listed(cases: CaseQuery, page: str) -> str:
-    """The statement that answers the cases of a page as the worklist shows them, newest first.
+def listed(
+    cases: CaseQuery,
+    page: str,
+    order: str = "sighted.received_at desc, sighted.case_id desc",
+    place: str = "null::text",
+) -> str:
+    """The statement that answers the cases of a page as the worklist shows them.
 
     Args:
-        page: a statement of ids and times of cases that the user may see: only those that they do are told.
+        page: a statement of ids and places of cases that the user may see: only those that they do are told.
+        order: in which they are told, newest first unless said.
+        place: of each case in the list, as text.
     """
     side = cases.value(cases.side)
     return f"""
         with page as ({page})
         select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
-            {_LISTED}, a.login as assignee_login, {PROJECTION}, r.images_since
+            {_LISTED}, {place} as place, a.login as assignee_login, {PROJECTION}, r.images_since
         from users u
         cross join revision
         left join (page join {cases.sighted} using (case_id)) on {cases.shown}
@@ -121,7 +176,7 @@ def listed(cases: CaseQuery, page: str) -> str:
         left join readings r on r.case_id = sighted.case_id and r.side = {side}
         left join users a on a.user_id = sighted.assignee_id and {side} = '{Side.GROUP}'
         where u.login = {cases.login}
-        order by sighted.received_at desc, sighted.case_id desc
+        order by {order}
     """
 
 
@@ -131,19 +186,42 @@ class Listings(Transaction):
     async def list_cases(
         self,
         user: CompiledUser,
-        after: Position | None,
+        asked: Listing,
+        place: Place | None,
         limit: int,
-        facility_id: FacilityId | None,
+        search: Search | None = None,
         *,
         session: str = "",
     ) -> Answer[list[tuple[ListedCase, Sighting]]] | None:
-        """The cases that the user sees, newest first; None if the user is gone."""
-        cases = seen_by(user, self.now, session, facility_id)
-        statement = page_of(cases, after, limit, facility_id)
+        """The cases that the user sees and the search finds, from a place on; None if the user is gone.
+
+        Before a place they are told in the order of the list too, those next to it.
+        """
+        few = await self._few(search) if search else None
+        cases = seen_by(user, self.now, session, asked.facility_id)
+        found = finds(cases, search, self.now) if search else ""
+        statement = page_of(cases, asked, place, limit, found, few)
         rows = await self.connection.fetch(statement, *cases.parameters)
         if not rows:
             return None
-        return answer_of(rows[0], rows_of(rows))
+        return answer_of(rows[0], rows_of(rows if not place or not place.backward else rows[::-1]))
+
+    async def _few(self, search: Search) -> list[CaseId] | None:
+        """All cases that a search may find, anybody's, if the index of texts says that they are few."""
+        demanded = prefilter(search.expression, alias="c", first_parameter=1, derived=DERIVED)
+        if demanded is None:
+            return None
+        statement = f"select c.case_id from cases c where {demanded.text} limit {FEW + 1}"
+        rows = await self.connection.fetch(statement, *demanded.parameters)
+        return [row["case_id"] for row in rows] if len(rows) <= FEW else None
+
+
+def finds(cases: CaseQuery, search: Search, now: datetime) -> str:
+    """Whether a search finds a case `c`: it restricts whatever shows the case."""
+    parameters = cases.parameters
+    condition = to_sql(search.expression, search.reader, now, alias="c", first_parameter=len(parameters) + 1)
+    parameters.extend(condition.parameters)
+    return f"({condition.text})"
 
 
 def rows_of(rows: Sequence[asyncpg.Record]) -> list[tuple[ListedCase, Sighting]]:
@@ -175,4 +253,5 @@ def _listed_case(row: asyncpg.Record) -> ListedCase:
         images_since=row["images_since"],
         assignee_login=row["assignee_login"],
         priority=Priority(row["priority"]),
+        place=Place(row["place"], row["case_id"]) if row["place"] is not None else None,
     )

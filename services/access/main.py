@@ -29,6 +29,7 @@ from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
 from services.access.moves import Moves
+from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
@@ -43,7 +44,8 @@ class Settings(ServiceSettings):
     Attributes:
         ingest_address, routing_address, reporting_address: gRPC addresses of those whose facts it hears.
         text_countries: as notify is told: ISO 3166 codes of the countries that text messages are sent to.
-        revision_key: encrypts revision tokens; at least 32 characters, the same at each instance.
+        revision_key: encrypts tokens of revisions and of places in lists; at least 32 characters, the same
+            at each instance.
     """
 
     prefix = "READROOM_ACCESS_"
@@ -58,7 +60,8 @@ class Settings(ServiceSettings):
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    revisions = RevisionTokens(settings.revision_key.get_secret_value())
+    key = settings.revision_key.get_secret_value()
+    revisions = RevisionTokens(key)
     parts = await open_parts(NAME, settings, AccessTransaction, clock, new_id, resources)
     database = parts.database
     to_routing = parts.asks("routing", settings.routing_address)
@@ -93,6 +96,7 @@ async def build(
             Linting(database),
             Preparing(questions, users, buckets),
             revisions,
+            PlaceTokens(key),
             settings.text_countries,
         ),
     )

@@ -119,7 +119,8 @@ class AccessTransaction(
             for p in privileges
         )
         user = _user(row)
-        return compile_user(user, held, row["folders"], await self._filter(user, row))
+        access_filter = await self._filter(user, row)
+        return compile_user(user, held, row["folders"], access_filter, row["time_zone"])
 
     async def _filter(self, user: User, row: asyncpg.Record) -> AccessFilter | None:
         if row["expression"] is None:

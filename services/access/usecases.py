@@ -13,10 +13,7 @@ from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel, Side
 from services.access.accessfilter import Historical
-from services.access.caseindex import (
-    ListedCase,
-    Position,
-)
+from services.access.caseindex import ListedCase
 from services.access.domain import (
     BEING_DELETED,
     NO_SIGHT,
@@ -31,6 +28,7 @@ from services.access.domain import (
     decide,
     must_be_active,
 )
+from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, search_of
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -164,23 +162,47 @@ class Questions:
     async def list_cases(
         self,
         login: str,
-        after: Position | None,
+        place: Place | None,
         limit: int,
+        asked: Listing = NEWEST_FIRST,
         *,
-        facility_id: FacilityId | None,
-        at_least: int,
+        at_least: int = 0,
         session: str = "",
     ) -> list[tuple[ListedCase, PrivilegeLevel]]:
-        """The cases that the user sees and what they may do with them, newest first."""
-        user, answer = await self._ask(
-            login, lambda t, user: t.list_cases(user, after, limit, facility_id, session=session), at_least
-        )
+        """The cases that the user sees of what is asked for, and what they may do with them.
+
+        Those next to a place are told, after it or before it, in the order of the list. Raises Invalid for a
+        search that cannot be read.
+        """
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_Listed] | None:
+            try:
+                search = await search_of(statements, user, asked)
+            except Invalid:
+                # What they may name is theirs to know only if they still are as they were compiled.
+                current = await statements.knows_facility(user, None)
+                if current and current.user_version == user.version:
+                    raise
+                return current.carrying([]) if current else None
+            return await statements.list_cases(user, asked, place, limit, search, session=session)
+
+        user, answer = await self._ask(login, ask, at_least)
         now = self._clock.now()
         decide_alike = cache(partial(decide, user, now=now))
         return [
             (case.at(now), decide_alike(found.facility_id, found.paths, may_write=found.may_write).level)
             for case, found in answer.found
         ]
+
+    async def read_search(self, login: str, line: str) -> str:
+        """What a line of the search box asks for, as a filter; empty if nothing. Raises Invalid."""
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[str] | None:
+            answer = await statements.knows_facility(user, None)
+            return answer.carrying(await as_filter(statements, user, line)) if answer else None
+
+        _, answer = await self._ask(login, ask)
+        return answer.found
 
     async def _ask(
         self,
@@ -210,6 +232,7 @@ class Questions:
         return user
 
 
+_Listed = list[tuple[ListedCase, Sighting]]
 _Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...]]
 
 

@@ -32,6 +32,7 @@ from services.access.linting import Linting
 from services.access.moves import Moves
 from services.access.privileges import checked_privilege
 from services.access.received import ReceivedStudy
+from services.access.search import Listing
 from services.access.store import AccessTransaction
 from services.access.usecases import Questions
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
@@ -151,7 +152,7 @@ class Access:
         self, user: User, limit: int = 500, facility_id: FacilityId | None = None, session: str = ""
     ) -> list[CaseId]:
         listed = await self.questions.list_cases(
-            user.login, None, limit, facility_id=facility_id, at_least=0, session=session
+            user.login, None, limit, Listing(facility_id=facility_id), session=session
         )
         return [case.case_id for case, _ in listed]
 

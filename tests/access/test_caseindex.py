@@ -21,7 +21,7 @@ from tests.clocks import NOON
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     return case
 
 

@@ -42,7 +42,7 @@ BEHIND_OWNED = {
 }
 BEHIND_SIGHTED = {"save_buckets"}
 BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
-BEHIND_LISTED = {"page_of"}
+BEHIND_LISTED = {"page_of", "_few"}
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
 THE_PREDICATE = {"_texts", "_ask", "_HIDDEN"}

@@ -28,6 +28,7 @@ from services.access import api
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Projection, Reading, Signed
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
+from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
@@ -280,6 +281,12 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
         yield "CheckPermission", pb.CheckPermissionRequest(permission=permission)
     yield "ListCases", pb.ListCasesRequest()
     yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id))
+    for where in FILTERS:
+        for order in pb.CaseOrder.values():
+            yield "ListCases", pb.ListCasesRequest(where=where, order=order, page_size=1)
+    for search in ("status:read", "status:dictated", "status:assigned", "-9d"):
+        yield "ListCases", pb.ListCasesRequest(search=search, ascending=True)
+        yield "ReadSearch", pb.ReadSearchRequest(search=search)
     yield "ListUsers", pb.ListUsersRequest()
     yield "ListFilters", pb.ListFiltersRequest()
     yield "ListFolders", pb.ListFoldersRequest()
@@ -339,6 +346,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
             access.linting,
             Preparing(access.questions, access.users, access.buckets),
             revisions,
+            PlaceTokens("k" * 32, random_bytes=bytes),
             DEFAULT,
         ),
     )

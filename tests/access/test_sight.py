@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel
-from services.access.caseindex import ListedCase, Position
+from services.access.caseindex import ListedCase
 from services.access.casequery import seen_by
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Path, Permission, PermissionGrant, Role, User
 from services.access.explain import Reason
 from services.access.listings import page_of
 from services.access.received import FIRST_PART
+from services.access.search import Listing, Order
 from services.access.usecases import Questions
 from tests.access.builders import (
     PrivilegeCase,
@@ -55,7 +56,7 @@ async def test_check_and_list_answer_what_the_user_may_do(access: Access, case: 
 
     decision = await access.check(user, case_id)
     (again,) = await access.questions.check_many(user.login, [case_id])
-    listed = await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    listed = await access.questions.list_cases(user.login, None, 10, at_least=0)
 
     if case.expected is None:
         assert [NO_SIGHT, NO_SIGHT, []] == [decision, again, listed]
@@ -129,12 +130,12 @@ async def everything(access: Access, user: User, page: int, **only: FacilityId) 
     after = None
     while True:
         listed = await access.questions.list_cases(
-            user.login, after, page, facility_id=only.get("facility_id"), at_least=0
+            user.login, after, page, Listing(facility_id=only.get("facility_id"))
         )
         seen += [case for case, _ in listed]
         if len(listed) < page:
             return seen
-        after = Position(seen[-1].received_at, seen[-1].case_id)
+        after = seen[-1].place
 
 
 @pytest.mark.proves("ACC-3")
@@ -193,7 +194,7 @@ async def test_who_is_not_a_user_is_nobody(access: Access, login: str) -> None:
         access.questions.check(login, CaseId(uuid4()), images=False, at_least=0),
         access.questions.check_many(login, [CaseId(uuid4())]),
         access.questions.check_permission(login, Permission.VIEW_IMAGES, None),
-        access.questions.list_cases(login, None, 10, facility_id=None, at_least=0),
+        access.questions.list_cases(login, None, 10, at_least=0),
         access.users.list_users(login, "", 10),
         access.folders.grant_case(login, CaseId(uuid4()), access.admin.id),
     ):
@@ -281,7 +282,7 @@ async def test_a_privilege_revoked_between_compiling_and_asking_is_not_used(acce
     decision, _ = await sight.check(user.login, case_id, images=False, at_least=0)
     assert not decision.allowed
     await access.give(user, facility, PrivilegeLevel.REPORT)
-    assert [] == await sight.list_cases(user.login, None, 10, facility_id=None, at_least=0)
+    assert [] == await sight.list_cases(user.login, None, 10, at_least=0)
 
 
 async def test_a_user_who_never_stops_changing_is_told_to_come_back(access: Access) -> None:
@@ -309,7 +310,7 @@ async def test_a_revision_that_has_not_arrived_is_not_guessed(access: Access) ->
     with pytest.raises(Unavailable):
         await access.questions.check(user.login, CaseId(uuid4()), images=False, at_least=revision + 1)
     with pytest.raises(Unavailable):
-        await access.questions.list_cases(user.login, None, 10, facility_id=None, at_least=revision + 1)
+        await access.questions.list_cases(user.login, None, 10, at_least=revision + 1)
 
 
 async def test_only_so_many_users_are_kept_compiled(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,11 +382,11 @@ async def test_pages_stay_complete_while_cases_arrive(access: Access) -> None:
     seen: list[CaseId] = []
     after = None
     for number in range(100):
-        listed = await access.questions.list_cases(user.login, after, 3, facility_id=None, at_least=0)
+        listed = await access.questions.list_cases(user.login, after, 3, at_least=0)
         seen += [case.case_id for case, _ in listed]
         if len(listed) < 3:
             break
-        after = Position(listed[-1][0].received_at, listed[-1][0].case_id)
+        after = listed[-1][0].place
         await arrive(100 + number)  # on top
         await arrive(2 * number + 1)  # somewhere in the middle
 
@@ -481,10 +482,21 @@ async def test_a_case_in_several_folders_takes_one_place_on_a_page(access: Acces
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["cases_by_facility", "case_grants_by_user", "folder_cases_by_folder", "bucket_cases_by_bucket"],
+    ("path", "order"),
+    [
+        ("cases_by_facility", Order.RECEIVED),
+        ("case_grants_by_user", Order.RECEIVED),
+        ("folder_cases_by_folder", Order.RECEIVED),
+        ("bucket_cases_by_bucket", Order.RECEIVED),
+        ("cases_by_study", Order.STUDY_DATE),
+        ("cases_by_patient_name", Order.PATIENT_NAME),
+        ("cases_by_priority", Order.PRIORITY),
+    ],
 )
-async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access: Access, path: str) -> None:
+@pytest.mark.parametrize("descending", [True, False])
+async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(
+    access: Access, path: str, order: Order, descending: bool
+) -> None:
     """However many cases there are, a page reads no more than a page of each path."""
     facilities = [await access.facility() for _ in range(3)]
     user = await access.user()
@@ -507,12 +519,14 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
             template,
             [facility.id for facility in facilities],
         )
-        await execute("insert into case_grants select case_id, $1, received_at from cases", user.id)
-        await execute("insert into folder_cases select $1, case_id, received_at from cases", folder_id)
+        # What tables show is kept by receipt: in another order all of it is sorted.
+        shown = "select * from cases" if order is Order.RECEIVED else "select * from cases limit 3"
+        await execute(f"insert into case_grants select case_id, $1, received_at from ({shown}) c", user.id)
+        await execute(f"insert into folder_cases select $1, case_id, received_at from ({shown}) c", folder_id)
         await transaction.save_buckets([a_bucket(user) for _ in range(20)])
         await execute(
-            """insert into bucket_cases (bucket_id, user_id, case_id, received_at)
-            select bucket_id, user_id, case_id, received_at from cases
+            f"""insert into bucket_cases (bucket_id, user_id, case_id, received_at)
+            select bucket_id, user_id, case_id, received_at from ({shown}) c
             cross join (select *, row_number() over () as number from buckets) b
             where number = 1 or case_id in (select case_id from cases limit 3)"""
         )
@@ -526,7 +540,8 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access:
         assert compiled is not None
         cases = seen_by(compiled, NOON)
         rows = await statements.connection.fetch(
-            "explain (analyze, format text) " + page_of(cases, None, 51, None), *cases.parameters
+            "explain (analyze, format text) " + page_of(cases, Listing(order, descending), None, 51),
+            *cases.parameters,
         )
     plan = "\n".join(row[0] for row in rows)
 

@@ -256,6 +256,38 @@ other path opens the case.
 """
 Global___Path: _TypeAlias = Path  # noqa: Y015
 
+class _CaseOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CaseOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CASE_ORDER_UNSPECIFIED: _CaseOrder.ValueType  # 0
+    """By receipt."""
+    CASE_ORDER_RECEIVED: _CaseOrder.ValueType  # 1
+    """When the first instance was received."""
+    CASE_ORDER_STUDY_DATE: _CaseOrder.ValueType  # 2
+    """Date and time of the study, at the place where it was made."""
+    CASE_ORDER_PATIENT_NAME: _CaseOrder.ValueType  # 3
+    """The patient's name without case and accents."""
+    CASE_ORDER_PRIORITY: _CaseOrder.ValueType  # 4
+    """How soon it is to be read."""
+
+class CaseOrder(_CaseOrder, metaclass=_CaseOrderEnumTypeWrapper):
+    """CaseOrder is what a list of cases is ordered by; what is equal goes by its id."""
+
+CASE_ORDER_UNSPECIFIED: CaseOrder.ValueType  # 0
+"""By receipt."""
+CASE_ORDER_RECEIVED: CaseOrder.ValueType  # 1
+"""When the first instance was received."""
+CASE_ORDER_STUDY_DATE: CaseOrder.ValueType  # 2
+"""Date and time of the study, at the place where it was made."""
+CASE_ORDER_PATIENT_NAME: CaseOrder.ValueType  # 3
+"""The patient's name without case and accents."""
+CASE_ORDER_PRIORITY: CaseOrder.ValueType  # 4
+"""How soon it is to be read."""
+Global___CaseOrder: _TypeAlias = CaseOrder  # noqa: Y015
+
 class _Priority:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2245,6 +2277,10 @@ class ListCasesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     FACILITY_ID_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    ASCENDING_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Items on the page, 1 to 500; 0 means 50."""
     page_token: _builtins.str
@@ -2253,6 +2289,16 @@ class ListCasesRequest(_message.Message):
     """A revision that the answer must not be older than; empty: none."""
     facility_id: _builtins.str
     """Only cases of this facility; empty: all."""
+    where: _builtins.str
+    """Only what satisfies this filter, which may name the facilities that the user may know of, and of users themself and,
+    for the group, the group's; empty: all.
+    """
+    search: _builtins.str
+    """Only what these words of the search box find, at most 200 characters; empty: all. It restricts beside `where`."""
+    order: Global___CaseOrder.ValueType
+    """What the page is ordered by."""
+    ascending: _builtins.bool
+    """Whether the smallest comes first: what is absent, then the oldest, the first name, the normal priority."""
     def __init__(
         self,
         *,
@@ -2260,14 +2306,62 @@ class ListCasesRequest(_message.Message):
         page_token: _builtins.str = ...,
         at_least_revision: _builtins.str = ...,
         facility_id: _builtins.str = ...,
+        where: _builtins.str = ...,
+        search: _builtins.str = ...,
+        order: Global___CaseOrder.ValueType = ...,
+        ascending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "facility_id", b"facility_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "facility_id", b"facility_id", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesRequest: _TypeAlias = ListCasesRequest  # noqa: Y015
+
+@_typing.final
+class ReadSearchRequest(_message.Message):
+    """ReadSearchRequest is a line of the search box."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    search: _builtins.str
+    """At most 200 characters."""
+    def __init__(
+        self,
+        *,
+        search: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSearchRequest: _TypeAlias = ReadSearchRequest  # noqa: Y015
+
+@_typing.final
+class ReadSearchResponse(_message.Message):
+    """ReadSearchResponse says what it asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    expression: _builtins.str
+    """A filter that `where` of ListCases takes; empty if the line asks nothing."""
+    def __init__(
+        self,
+        *,
+        expression: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSearchResponse: _TypeAlias = ReadSearchResponse  # noqa: Y015
 
 @_typing.final
 class Case(_message.Message):
@@ -2443,14 +2537,17 @@ Global___Case: _TypeAlias = Case  # noqa: Y015
 
 @_typing.final
 class ListCasesResponse(_message.Message):
-    """ListCasesResponse is one page, newest first; no token means that nothing follows."""
+    """ListCasesResponse is one page. Its tokens are encrypted and count only for the same user, order and search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PREVIOUS_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last page."""
+    previous_page_token: _builtins.str
+    """Token of the page before; empty on the first page."""
     @_builtins.property
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
         """The cases of the page."""
@@ -2460,10 +2557,11 @@ class ListCasesResponse(_message.Message):
         *,
         cases: _abc.Iterable[Global___Case] | None = ...,
         next_page_token: _builtins.str = ...,
+        previous_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token", "previous_page_token", b"previous_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

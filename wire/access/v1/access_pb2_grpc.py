@@ -150,6 +150,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.ReadSearch = channel.unary_unary(
+                '/wire.access.v1.AccessService/ReadSearch',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.FromString,
+                _registered_method=True)
         self.Assign = channel.unary_unary(
                 '/wire.access.v1.AccessService/Assign',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.AssignRequest.SerializeToString,
@@ -423,7 +428,15 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCases(self, request, context):
-        """ListCases is the acting user's worklist: every case they see, newest first.
+        """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
+        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSearch(self, request, context):
+        """ReadSearch answers a line of the search box in the language of filters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -692,6 +705,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'ReadSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSearch,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.SerializeToString,
             ),
             'Assign': grpc.unary_unary_rpc_method_handler(
                     servicer.Assign,
@@ -1401,6 +1419,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ListCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSearch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ReadSearch',
+            wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

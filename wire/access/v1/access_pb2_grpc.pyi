@@ -128,7 +128,11 @@ class AccessServiceStub:
     user holds nothing answer the same: NotFound.
     """
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
-    """ListCases is the acting user's worklist: every case they see, newest first."""
+    """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
+    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+    """
+    ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
+    """ReadSearch answers a line of the search box in the language of filters."""
     Assign: _grpc.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]
     """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
     is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
@@ -301,7 +305,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     user holds nothing answer the same: NotFound.
     """
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
-    """ListCases is the acting user's worklist: every case they see, newest first."""
+    """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
+    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+    """
+    ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
+    """ReadSearch answers a line of the search box in the language of filters."""
     Assign: _aio.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]  # type: ignore[assignment]
     """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
     is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
@@ -609,7 +617,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.ListCasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
-        """ListCases is the acting user's worklist: every case they see, newest first."""
+        """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
+        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadSearch(
+        self,
+        request: _access_pb2.ReadSearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ReadSearchResponse, _abc.Awaitable[_access_pb2.ReadSearchResponse]]:
+        """ReadSearch answers a line of the search box in the language of filters."""
 
     @_abc_1.abstractmethod
     def Assign(
