@@ -22,7 +22,7 @@ from kernel.errors import Invalid
 from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, UserId
 from kernel.reading import PrivilegeLevel, Side
 from services.access.accessfilter import Historical, SavedFilter
-from services.access.caseindex import Deletion, Position
+from services.access.caseindex import Deletion
 from services.access.domain import ROLES, Decision, Facility, Path, Role, User
 from services.access.filter.dates import parse_date
 from services.access.filter.reader import Reader
@@ -266,13 +266,11 @@ async def listed(access: Access, login: str, page: int) -> list[CaseId]:
     seen: list[CaseId] = []
     after = None
     while True:
-        found = await access.questions.list_cases(
-            login, after, page, facility_id=None, at_least=0, session=SESSION
-        )
+        found = await access.questions.list_cases(login, after, page, at_least=0, session=SESSION)
         seen += [case.case_id for case, _ in found]
         if len(found) < page:
             return seen
-        after = Position(found[-1][0].received_at, found[-1][0].case_id)
+        after = found[-1][0].place
 
 
 async def everybody_sees_what_they_may(access: Access, random: Random, totals: dict[Path, int]) -> None:
