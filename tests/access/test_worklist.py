@@ -107,7 +107,7 @@ async def a_world(access: Access, random: Random) -> tuple[list[User], list[Faci
     filtered = FilterSettings(
         users[2].id, {}, "plain(PatientName) contains 'roe'", random.choice(list(Historical)), 0
     )
-    await access.filters.save(ADMIN, filtered)
+    await access.filters.save_filter(ADMIN, filtered)
     return users, facilities, told
 
 
