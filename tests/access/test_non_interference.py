@@ -353,19 +353,20 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     port = await server.start()
     resources.push_async_callback(server.stop, 0.1)
 
-    tokens: list[str | None] = [None]
+    acting: list[User | None] = [None]
+    key = pki.token_key.read_bytes()
 
     def act(user: User | None) -> None:
-        key = pki.token_key.read_bytes()
-        tokens[0] = (
-            mint(key, login=user.login, session="s", audience="access", now=clock.now()) if user else None
-        )
+        acting[0] = user
+
+    def token() -> str | None:
+        """One for each call: a slow machine asks for longer than a token lives."""
+        user = acting[0]
+        return mint(key, login=user.login, session="s", audience="access", now=clock.now()) if user else None
 
     stubs = {}
     for peer in ("bff", "ingest", "routing", "sharing", "notify"):
-        channel = rpc.connect(
-            f"127.0.0.1:{port}", "access", pki.tls(peer), deadline_s=10, token=lambda: tokens[0]
-        )
+        channel = rpc.connect(f"127.0.0.1:{port}", "access", pki.tls(peer), deadline_s=10, token=token)
         resources.push_async_callback(channel.close)
         stubs[peer] = access_pb2_grpc.AccessServiceStub(channel)
 
