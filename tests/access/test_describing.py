@@ -25,6 +25,7 @@ from services.access.domain import Facility
 from services.access.received import Distinct, ReceivedStudy, StudyAttributes
 from tests.access.builders import a_part, a_placement, a_study
 from tests.access.conftest import Access, start
+from tests.access.test_filters import filtered
 from tests.clocks import NOON
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,24 @@ async def test_a_study_that_ingest_does_not_tell_in_full_waits_and_is_derived_fr
     access.owners.add(study)
     await one_round(access)
     assert [(DERIVED,)] == await rows(access, "derived", case_id)
+
+
+async def test_a_filter_takes_nothing_for_absent_before_a_case_is_described(access: Access) -> None:
+    """The version before kept no institution: that says nothing of whether there is one."""
+    facility = await access.facility()
+    with_one, without = a_full_study(), a_study(a_part(last_received_at=NOON), in_full=True)
+    cases = []
+    for study in (with_one, without):
+        cases.append(await access.case(facility, replace(study, in_full=False, parts=(a_part(),))))
+        access.owners.add(study)
+    user = await filtered(access, facility, "InstitutionName is null")
+    assert [] == await access.worklist(user)
+    assert not any([(await access.check(user, each)).allowed for each in cases])
+
+    await one_round(access)
+
+    assert [cases[1]] == await access.worklist(user)
+    assert [False, True] == [(await access.check(user, each)).allowed for each in cases]
 
 
 async def test_one_case_that_cannot_be_described_keeps_no_other_from_it(access: Access) -> None:

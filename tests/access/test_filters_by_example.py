@@ -50,7 +50,9 @@ def the_study(case: dict[str, Any]) -> ReceivedStudy:
     part = a_part(
         modalities=tuple(case["modalities"]), body_parts=Distinct((case["body"],) if "body" in case else ())
     )
-    return replace(a_study(part, attributes=attributes), calling_ae_title=case.get("sender", ""))
+    return replace(
+        a_study(part, attributes=attributes, in_full=True), calling_ae_title=case.get("sender", "")
+    )
 
 
 async def the_cases(access: Access) -> tuple[Facility, dict[CaseId, str]]:

@@ -19,7 +19,7 @@ from services.access.filter.bounds import (
     require_bound,
     within,
 )
-from services.access.filter.fields import Function, Kind, Operator
+from services.access.filter.fields import DESCRIBED, Function, Kind, Operator
 from services.access.filter.forms import BLANKS, GROUPS_PARTED_BY, NAME_PADDING
 from services.access.filter.reader import Reader
 from services.access.filter.texts import Form, asks_whole_name, form_of, matcher
@@ -145,13 +145,27 @@ def predicate(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
     if asked.field.of_group and not reader.is_of_group:
         return lambda row, now: None
     if asked.operator is Operator.IS_NULL:
-        get = value(asked.field, reader, columns)
-        holds: Holds = lambda row, now: get(row, now) is None  # noqa: E731
+        holds = _is_null(asked, reader, columns)
     elif asked.function is Function.AGE:
         holds = _time_since(asked, reader, columns)
     else:
         holds = _PREDICATES[asked.field.kind](asked, reader, columns)
     return _not(holds) if asked.negated else holds
+
+
+def _is_null(asked: Predicate, reader: Reader, columns: Columns) -> Holds:
+    """A value that is not there is not known to be absent before the case was described in full."""
+    get = value(asked.field, reader, columns)
+    if not asked.field.is_described:
+        return lambda row, now: get(row, now) is None
+    described = columns.at(DESCRIBED)
+
+    def holds(row: Row, now: datetime) -> bool | None:
+        if get(row, now) is not None:
+            return False
+        return True if row[described] > 0 else None
+
+    return holds
 
 
 def _text(asked: Predicate, reader: Reader, columns: Columns) -> Holds:

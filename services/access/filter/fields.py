@@ -1,7 +1,8 @@
 """The fields of the filter language: how each is called, its kind, and which columns of the index it reads.
 
 An absent value is null: the empty text of a text column, the empty array of a set, null of any other. Null
-makes a predicate unknown, and what is unknown at the top hides the case.
+makes a predicate unknown, and what is unknown at the top hides the case. Whether a value that is not there is
+absent is known once the case was described in full (`DESCRIBED`).
 """
 
 from collections.abc import Mapping
@@ -80,6 +81,11 @@ class Field:
     choices_of_group: frozenset[str] = frozenset()
 
     @property
+    def is_described(self) -> bool:
+        """Whether its value comes with the description of a case: before that it may only be missing."""
+        return self.kind not in (Kind.ENUM, Kind.LOGIN, Kind.FACILITY)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Its keyword and its other names."""
         return (self.keyword, *self.aliases)
@@ -134,6 +140,9 @@ SET_BY_HAND = frozenset({"DISREGARD", "FOR_COMPARISON"})
 
 OF_THE_GROUP = frozenset({"DICTATED", "TRANSCRIBED", "ASSIGNED"})
 """Statuses that the facility side never sees (A64)."""
+
+DESCRIBED = "derived"
+"""The column that is 0 until a case was described in full, and while it is to be described again."""
 
 _LOCK = ("locked_by", "locked_until")
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from services.access.filter.bounds import AGE_COLUMN, chosen, comparables, require_bound, since
-from services.access.filter.fields import Field, Function, Kind, Operator
+from services.access.filter.fields import DESCRIBED, Field, Function, Kind, Operator
 from services.access.filter.reader import Reader
 from services.access.filter.texts import (
     DOTLESS_I,
@@ -224,6 +224,12 @@ class _Statement:
         return f"case when {lives} then nullif({holder}, '') end"
 
     def _is_null(self, field: Field) -> str:
+        absent = self._is_absent(field)
+        if not field.is_described:
+            return absent
+        return f"({absent} and nullif({self._column(DESCRIBED)} > 0, false))"
+
+    def _is_absent(self, field: Field) -> str:
         if field.kind is Kind.AGE:
             return f"coalesce({', '.join(map(self._column, field.columns))}) is null"
         if field.kind is Kind.NAME or (field.kind is Kind.TEXT and field.is_set):

@@ -188,7 +188,7 @@ def row(case: Case) -> dict[str, Any]:
         "reported_types_at_lock": case["reported at lock"],
         "locked_by": holder,
         "locked_until": until,
-        **(_derived(case, received) if case["described"] else {}),
+        **(_derived(case, received) if case["described"] else {"derived": 0}),
     }
 
 

@@ -49,7 +49,9 @@ def satisfies(asked: tree.Predicate, case: Case, reader: Reader, now: datetime) 
     if keyword == "AssignedToUser" and not reader.is_of_group:
         return None
     if operator == "is null":
-        return not values_of(keyword, case, reader, now)
+        missing = not values_of(keyword, case, reader, now)
+        is_known = case["described"] or keyword in TOLD_AT_ONCE
+        return True if missing and is_known else None if missing else False
     if keyword == "PatientAge":
         return age_satisfies(asked, ages_of(case))
     if function == "age":
@@ -73,6 +75,11 @@ def compare(operator: str, value: Any, literals: list[Any]) -> bool:
     below, above = bool(value < first), bool(value > last)
     within = not below and not above
     return {"<": below, "<=": not above, ">": above, ">=": not below, "between": within}[operator]
+
+
+TOLD_AT_ONCE = {
+    "Facility", "Priority", "StudyStatusID", "ReportedTypes", "LockedBy", "AssignedToUser",
+}  # fmt: skip
 
 
 # Texts

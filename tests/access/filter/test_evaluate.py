@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from kernel.ids import UserId
+from services.access.derived import DERIVED
 from services.access.filter import evaluate
 from services.access.filter.fields import FIELD_BY_NAME, FIELDS, Operator
 from services.access.filter.grammar import parse
@@ -36,6 +37,7 @@ NOTHING |= dict.fromkeys(
         "status_group", "status_facility",
     )
 )  # fmt: skip
+NOTHING["derived"] = DERIVED
 ALWAYS_THERE = {
     "CreatedTime", "NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "Facility", "Priority",
 }  # fmt: skip
@@ -126,6 +128,17 @@ def test_padding_alone_is_absent(padding: str) -> None:
     assert holds("PatientName != 'Doe'", {"patient_name": f"={padding}"}) is None
 
 
+@pytest.mark.parametrize("text", ["PatientAge is null", "StudyDescription is null", "ReceivedTime is null"])
+def test_what_is_not_there_is_not_known_to_be_absent_until_the_case_was_described(text: str) -> None:
+    assert holds(text, {"derived": 0}) is None
+    assert holds(f"not {text}", {"derived": 0}) is None
+    assert holds(text) is True
+
+
+def test_who_reads_a_case_is_told_at_once() -> None:
+    assert holds("AssignedToUser is null and LockedBy is null", {"derived": 0}) is True
+
+
 # What is read
 
 
@@ -138,7 +151,7 @@ def test_padding_alone_is_absent(padding: str) -> None:
         ("PatientName contains 'a'", "patient_name text_forms"),
         ("PatientAge < '18Y'", "age_years"),
         ("PatientAge between '1M' and '2Y'", "age_months age_years"),
-        ("PatientAge is null", "age_years age_months age_weeks age_days"),
+        ("PatientAge is null", "age_years age_months age_weeks age_days derived"),
         ("StudyDateTime < '2026-11-01'", "study_day study_time_of_day"),
         ("StudyStatusID = 'READ'", "status_group"),
         ("AssignedToUser = '$user'", "assignee_id"),
