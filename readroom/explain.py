@@ -139,6 +139,8 @@ def _filter(told: ExplainedFilter) -> Iterator[str]:
             yield _line(" ", "", f"{indent}  it would be visible with {near}")
     if told.clauses_left_out:
         yield _line(" ", "", f"and {told.clauses_left_out} clauses more")
+    if not told.values_shown:
+        yield _line(" ", "", "you do not see the case yourself, so you are told none of its values")
 
 
 def _clause(clause: ExplainedClause, values_shown: bool) -> str:

@@ -88,6 +88,7 @@ async def lint_filter(
     found = await readroom.access.Lint(request)
     if found.HasField("fault"):
         _refuse(found.fault)
+    await _with_names(readroom, found.offered_form)
     out.told(lint_lines(found, expression), lint_object(found))
 
 
@@ -97,7 +98,9 @@ async def lint_filter(
 async def show_filter(readroom: Readroom, out: Output, login: str) -> None:
     """Show the filter of a user."""
     request = DescribeFilterRequest(user_id=await names.user_id(readroom, login))
-    out.item(FILTER, (await readroom.access.DescribeFilter(request)).filter)
+    found = (await readroom.access.DescribeFilter(request)).filter
+    await _with_names(readroom, found.form)
+    out.item(FILTER, found)
 
 
 @filter_.command("set")
@@ -133,7 +136,9 @@ async def set_filter(
     wanted = Filter(
         user_id=user_id, form=form, expression=expression, historical=HISTORICAL.number(historical)
     )
-    out.item(FILTER, await _saved(readroom, wanted, version))
+    saved = await _saved(readroom, wanted, version)
+    await _with_names(readroom, saved.form)
+    out.item(FILTER, saved)
     out.warn(caution.sentence for caution in linted.cautions)
 
 
@@ -148,11 +153,12 @@ async def clear_filter(readroom: Readroom, out: Output, login: str, version: int
 
 
 @filter_.command("list")
+@click.option("--broken", is_flag=True, help="Only filters that cannot be read any more.")
 @acting
-async def list_filters(readroom: Readroom, out: Output) -> None:
+async def list_filters(readroom: Readroom, out: Output, broken: bool) -> None:
     """List who has a filter, by login."""
     found = every(readroom.access.ListFilters, ListFiltersRequest(), lambda page: page.filters)
-    out.items(FILTERED, [user async for user in found])
+    out.items(FILTERED, [user async for user in found if user.broken or not broken])
 
 
 FILTER = (
@@ -180,9 +186,30 @@ FILTERED = (
 def _form_words(form: FilterForm) -> list[str]:
     """What is filled in, one entry for each field."""
     return [
-        f"{field.name.replace('_', ' ')}: {value if isinstance(value, str) else ', '.join(value)}"
+        f"{_WORDS.get(field.name) or field.name.replace('_', ' ')}: "
+        f"{value if isinstance(value, str) else ', '.join(value)}"
         for field, value in form.ListFields()
     ]
+
+
+_WORDS = {"facility_ids": "facilities"}
+_OPTIONS = {
+    "referring_physicians": "--referring-physician",
+    "modalities": "--modality",
+    "facilities": "--facility",
+    "description_words": "--description",
+    "age_from": "--age-from",
+    "age_to": "--age-to",
+    "study_from": "--study-from",
+    "study_to": "--study-to",
+}
+"""How each field of the form is typed."""
+
+
+async def _with_names(readroom: Readroom, form: FilterForm) -> None:
+    """Puts names where the form has ids of facilities; a facility that you may not list keeps its id."""
+    if form.facility_ids:
+        form.facility_ids[:] = map(await names.facility_name(readroom), form.facility_ids)
 
 
 async def _saved(readroom: Readroom, wanted: Filter, version: int | None) -> Filter:
@@ -198,17 +225,21 @@ def _refuse(fault: FilterFault) -> None:
     """Draws the fault, and raises Invalid with what is wrong."""
     for line in fault_lines(fault):
         click.echo(line, err=True)
-    place = f"line {fault.line}, column {fault.column}: " if fault.line else ""
+    option = _OPTIONS.get(fault.field)
+    place = f"line {fault.line}, column {fault.column}: " if fault.line else f"`{option}`: " if option else ""
     said = f"{fault.problem}; {fault.expected}" if fault.expected else fault.problem
-    raise Invalid(f"{place}{said}", field=None if fault.line else fault.field)
+    raise Invalid(f"{place}{said}", field=None if place else fault.field)
 
 
 def fault_lines(fault: FilterFault) -> Iterator[str]:
     """The line of the fault with carets under it, and the filter repaired."""
     for line in fault.picture.splitlines():
         yield f"  {harmless(line)}"
-    if fault.repaired:
-        yield f"{YES} write  {harmless(fault.repaired)}"
+    first, *more = fault.repaired.splitlines() or [""]
+    if first:
+        yield f"{YES} write  {harmless(first)}"
+    for line in more:
+        yield f"         {harmless(line)}"
 
 
 def lint_lines(found: LintResponse, expression: str) -> Iterator[str]:

@@ -259,7 +259,10 @@ def test_without_the_values_the_truth_is_told_alone() -> None:
         filter=ExplainedFilter(clauses=[a_clause(PREDICATE, 0, FALSE, "PatientSex = 'F'")]),
     )
 
-    assert list(lines(told))[-1] == "                ✗ PatientSex = 'F'"
+    assert list(lines(told))[-2:] == [
+        "                ✗ PatientSex = 'F'",
+        "                you do not see the case yourself, so you are told none of its values",
+    ]
 
 
 def test_a_filter_that_no_longer_parses_and_one_that_opens_nothing_more_are_told() -> None:

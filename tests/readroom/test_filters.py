@@ -22,6 +22,12 @@ def test_a_fault_is_drawn_with_carets_and_the_repair() -> None:
     ]
 
 
+def test_a_repair_of_several_lines_is_drawn_as_several() -> None:
+    fault = FilterFault(picture="and Modalty = 'CT'\n    ^", repaired="PatientSex = 'F'\nand Modality = 'CT'")
+
+    assert list(fault_lines(fault))[2:] == ["✓ write  PatientSex = 'F'", "         and Modality = 'CT'"]
+
+
 def test_what_a_filter_does_is_told_with_its_cautions_below_what_they_are_about() -> None:
     expression = "PatientName like 'a_b'\nand Modality = 'CT'"
     found = LintResponse(
@@ -118,3 +124,39 @@ def test_lint_reads_back_counts_and_warns(admin: Run) -> None:
 
 def test_of_another_version_nothing_is_saved(admin: Run, somebody: str) -> None:
     assert admin("filter", "set", somebody, "false", "--version", "99999").code == 6
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--age-from", ["18"]),
+        ("--study-to", ["soon"]),
+        ("--referring-physician", [f"x{i}" for i in range(41)]),
+    ],
+)
+@pytest.mark.parametrize("command", [["lint"], ["set", "filtered"]])
+def test_a_fault_of_the_form_names_the_option_as_it_is_typed(
+    admin: Run, somebody: str, command: list[Any], option: str, values: list[str]
+) -> None:
+    answer = admin("filter", *command, *(word for value in values for word in (option, value)))
+
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"readroom: `{option}`: ")
+
+
+def test_facilities_of_the_form_are_shown_by_name(admin: Run, somebody: str) -> None:
+    admin("facility", "create", "Of The Form", "--model", "standard", "--time-zone", "Europe/Amsterdam")
+
+    made = admin("filter", "set", somebody, "--facility", "of the form", "--json").json
+
+    assert made["form"] == ["facilities: Of The Form"]
+    assert admin("filter", "show", somebody, "--json").json == made
+    offered = admin("filter", "lint", "Facility = 'Of The Form'", "--json").json["offered_form"]
+    assert offered == made["form"]
+
+
+def test_of_filters_only_the_broken_are_listed(admin: Run, somebody: str) -> None:
+    admin("filter", "set", somebody, "false")
+
+    assert admin("filter", "list", "--broken", "--json").json == []
+    assert somebody in {each["login"] for each in admin("filter", "list", "--json").json}
