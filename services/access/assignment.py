@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from kernel.database import Database
-from kernel.errors import Conflict, Denied, NotFound, lacks
+from kernel.errors import Conflict, Denied, Invalid, NotFound, lacks
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel, Side
@@ -36,6 +36,10 @@ from services.access.domain import (
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
+
+
+_REFERRING_PHYSICIAN = "referringphysician"
+"""Whom rules of assignment may name so, once identities of physicians are known; as it is folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,12 @@ def must_report(
     user: CompiledUser | None, login: str, facility_id: FacilityId, now: datetime
 ) -> CompiledUser:
     """The user, if they may report at the facility now; a stranger is answered as one who may not (A38)."""
+    if user is None and login.removeprefix("$").casefold() == _REFERRING_PHYSICIAN:
+        raise Invalid(
+            "the referring physician of a case is a name in its images, and no user yet: "
+            "assign the case to somebody by their login",
+            field="assignee_login",
+        )
     if user is None or not user.active or user.level_at(facility_id, now) < PrivilegeLevel.REPORT:
         raise NotFound(
             f"nobody called `{login}` may report at the facility of the case: "

@@ -193,6 +193,17 @@ async def test_only_who_may_report_at_the_facility_now_is_taken(scene: Scene) ->
     assert await scene.assignee() is None
 
 
+@pytest.mark.parametrize("written", ["ReferringPhysician", "$referringphysician"])
+async def test_a_case_is_not_assigned_to_its_referring_physician_whom_nobody_knows_as_a_user(
+    scene: Scene, written: str
+) -> None:
+    with pytest.raises(Invalid, match="no user yet: assign the case to somebody by their login") as refusal:
+        await scene.assign(written)
+
+    assert "assignee_login" == refusal.value.field
+    assert await scene.assignee() is None
+
+
 @pytest.mark.proves("A38", part="it gives no sight")
 async def test_an_assignment_gives_nobody_more_than_they_had(scene: Scene) -> None:
     users = (scene.vos, scene.lind, scene.physician)

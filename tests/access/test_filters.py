@@ -330,6 +330,21 @@ async def test_a_manager_who_has_a_filter_gives_it_to_whom_they_create_and_chang
         await refused(save(access, user, "", by=manager.login), Denied, None)
 
 
+@pytest.mark.proves("A72", part="to whom they give more")
+async def test_a_manager_who_has_a_filter_gives_more_only_to_who_has_the_same(access: Access) -> None:
+    home = await access.facility()
+    manager = await access.manager(home)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
+    same, other, none = [await access.user(Role.FACILITY_USER, home_facility_id=home.id) for _ in range(3)]
+    for user, expression in ((same, RESEARCH), (other, "Modality = 'CT'"), (manager, RESEARCH)):
+        await save(access, user, expression)
+
+    for user in (other, none):
+        with pytest.raises(Denied):
+            await access.give(user, home, PrivilegeLevel.VIEW, by=manager.login)
+    await access.give(same, home, PrivilegeLevel.VIEW, by=manager.login)
+
+
 def new_user(home: FacilityId, role: Role) -> UserSettings:
     return UserSettings(
         user_id=None,
