@@ -66,7 +66,8 @@ async def a_case(access: Access, facility: Facility, random: Random) -> tuple[Ca
     received = NOON + timedelta(minutes=random.randint(0, 5))
     modality, priority = random.choice(MODALITIES), random.choice((0, 0, 1, 2))
     attributes = StudyAttributes(patient_name=name, study_date=study_date)
-    study = a_study(a_part(modalities=(modality,), received_at=received), attributes=attributes)
+    part = a_part(modalities=(modality,), received_at=received)
+    study = a_study(part, attributes=attributes, in_full=True)
     case_id = await access.case(facility, study)
     async with access.database.transaction() as transaction:
         await transaction.connection.execute(
