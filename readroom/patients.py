@@ -29,7 +29,7 @@ def patient() -> None:
 @click.argument("case_id")
 @acting
 async def show_patient(readroom: Readroom, out: Output, case_id: str) -> None:
-    """Show the patient record of a case, and what is linked with it."""
+    """Show the patient record of a case that you see, and what is linked with it."""
     told = await readroom.access.DescribePatient(DescribePatientRequest(case_id=case_id))
     facility = await names.facility_name(readroom)
     out.told(known_lines(told, facility), _known_as_object(told))
@@ -45,7 +45,8 @@ async def link_patients(
 ) -> None:
     """Say that the patients of two cases are one person.
 
-    Users whose filter lets them see other studies of a patient then see those of both.
+    Users whose filter lets them see other studies of a patient then see those of both. You need to see both
+    cases, and to administer every facility that has a case of either patient.
     """
     request = LinkPatientsRequest(case_id=case_id, other_case_id=other_case_id, preview=preview)
     told = await readroom.access.LinkPatients(request)
