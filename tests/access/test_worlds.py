@@ -25,6 +25,7 @@ from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import Deletion
 from services.access.domain import ROLES, Decision, Facility, Path, Role, User
 from services.access.filter.dates import parse_date
+from services.access.filter.names import Directory, bind
 from services.access.filter.reader import Reader
 from services.access.filter.tree import Constant, Expression
 from services.access.filter.writing import write
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SESSION = "phone"
 ZONES = ("UTC", "Europe/Berlin", "America/New_York")
 HIDES = Constant(False)
+LOGINS = Directory({user_id: login for login, user_id in USERS.items()}, {})
 
 
 @dataclass
@@ -66,9 +68,10 @@ class Somebody:
     def asks(self) -> Expression | None:
         """What their filter asks, one that does not parse hiding everything; None without one."""
         try:
-            return self.saved.parsed(is_of_group=self.reader.is_of_group)
+            asked = self.saved.parsed(is_of_group=self.reader.is_of_group)
         except Invalid:
             return HIDES
+        return bind(self.saved.expression, asked, LOGINS) if asked else None
 
 
 @dataclass
