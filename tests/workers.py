@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LONGEST_FIRST = (
     "tests/e2e/",
+    "tests/access/test_non_interference",
     "tests/upgrade/",
     "tests/local/",
     "tests/readroom/",

@@ -30,7 +30,7 @@ from services.access.explained import (
     MAX_SHOWN_CHARACTERS,
     MAX_VALUES,
 )
-from services.access.filter import grammar
+from services.access.filter import grammar, searching
 from services.access.filter.form import MAX_ENTRIES
 from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
@@ -66,6 +66,7 @@ CHARACTERS = {
     "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "BeginMoveResponse.grant_logins": 32,
     "CaseSummary.patient_initials": 6,
+    "ReadSearchResponse.expression": searching.MAX_WORDS * 4 * 100 + 4 * searching.MAX_CHARACTERS,
     "SightGained.login": 32,
     "SaveUserResponse.warnings": 300,  # it names the countries
     "CaseSummary.study_date": VALUE["DA"],
@@ -114,6 +115,7 @@ CHARACTERS = {
     "facility_name": 64,
     "changed_by": 32,
     "next_page_token": pages.MAX_TOKEN_CHARACTERS // 4,
+    "previous_page_token": pages.MAX_TOKEN_CHARACTERS // 4,
     "revision": 16,
 }
 

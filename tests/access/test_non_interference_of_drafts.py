@@ -1,0 +1,86 @@
+"""What somebody of a facility obtains does not depend on drafts and assignees (A59, BEY-11).
+
+Two worlds as in `test_non_interference.py`: in one a case is assigned, dictated and transcribed.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kernel.reading import DraftState, PrivilegeLevel, ReadType
+from local.pki import Pki
+from services.access.caseindex import NOT_READ, Projection, Reading, Signed
+from services.access.domain import User
+from tests.access.builders import a_reading
+from tests.access.test_non_interference import (
+    CASE_ID,
+    COORDINATOR,
+    FACILITY,
+    GUEST,
+    LOCK,
+    OTHER_READER,
+    OUTSIDERS,
+    READER,
+    USERS,
+    a_world,
+    pre_read,
+)
+from tests.clocks import NOON
+
+# What each world hears at each step: with drafts and assignees, and without. A user is assigned the case.
+DICTATED, TRANSCRIBED = (Projection(draft=each) for each in (DraftState.DICTATED, DraftState.TRANSCRIBED))
+PRE_READ_BY_THE_OTHER = replace(
+    a_reading(CASE_ID, pre_read(9, 1), NOT_READ, version=5),
+    signed=(Signed(ReadType.PRE_READ, OTHER_READER.login, NOON + timedelta(hours=9)),),
+)
+ASSIGNED_LIFE: dict[str, tuple[Reading | User, Reading | None]] = {
+    "it is assigned": (READER, None),
+    "its reader locks it": (a_reading(CASE_ID, Projection(lock=LOCK), version=1),) * 2,
+    "they dictate": (
+        a_reading(CASE_ID, replace(DICTATED, lock=LOCK), Projection(lock=LOCK), version=2),
+        None,
+    ),
+    "they give the lock back": (
+        a_reading(CASE_ID, DICTATED, NOT_READ, version=3),
+        a_reading(CASE_ID, NOT_READ, version=2),
+    ),
+    "it is transcribed": (a_reading(CASE_ID, TRANSCRIBED, NOT_READ, version=4), None),
+    "it is assigned to another": (OTHER_READER, None),
+    "who pre-reads it: it is for the next": (PRE_READ_BY_THE_OTHER, None),
+}
+
+
+@pytest.mark.proves("A59", part="drafts and assignees")
+@pytest.mark.proves("BEY-11", part="drafts and assignees")
+async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_the_group(
+    fresh_database: Callable[[str], str], pki: Pki
+) -> None:
+    """An assignment moves the revision, of which a token tells nothing: it has a nonce, but for here."""
+    async with AsyncExitStack() as resources:
+        theirs, without = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
+        for world in (theirs, without):
+            for user in (READER, OTHER_READER):
+                await world.access.give(user, FACILITY, PrivilegeLevel.REPORT)
+        for step, (there, here) in ASSIGNED_LIFE.items():
+            if isinstance(there, User):
+                await theirs.access.assignments.assign(
+                    COORDINATOR.login, "", CASE_ID, there.login, force=False
+                )
+            await theirs.hear(None if isinstance(there, User) else there)
+            await without.hear(here)
+            for user in OUTSIDERS:
+                answers = [
+                    await world.answers(user, [GUEST, USERS[-1]], revisions=False)
+                    for world in (theirs, without)
+                ]
+                assert answers[0] == answers[1], (step, user.role)
+            services = [await each.answers_to_services(revisions=False) for each in (theirs, without)]
+            assert services[0] == services[1], step
+            lists = [await world.list_of(COORDINATOR) for world in (theirs, without)]
+            assert lists[0] != lists[1], f"{step}: the group is shown it"
+
+        [row] = await theirs.access.query("select assignee_id from cases where case_id = $1", CASE_ID)
+        assert row["assignee_id"] is None
