@@ -197,6 +197,12 @@ class Senders(RuleBasedStateMachine):
         self.begin(at, key, 0)
         self.finish(at)
 
+    @rule(at=PLACES, key=st.sampled_from(sorted(VARIANTS)))
+    def send_cut_off(self, at: int, key: tuple[UID, str, int]) -> None:
+        """The same without the last byte."""
+        self.begin(at, key, 1)
+        self.finish(at)
+
     @rule(at=PLACES)
     def lose_the_instance(self, at: int) -> None:
         if at in self.under_way:
