@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench import peers, studies
@@ -20,12 +20,17 @@ DUE_PROCESSOR = at_most(4)  # seconds per GB
 
 
 async def measure() -> Sequence[Result]:
+    return await beside_peers("P1", _measure)
+
+
+async def beside_peers(name: str, measured: Callable[[Site], Sequence[Result]]) -> Sequence[Result]:
+    """What is measured at a running system; nothing where a peer is not installed."""
     lacking = peers.missing("storescu", "storescp", "Orthanc")
     if lacking:
-        print(f"P1 is left out: {', '.join(lacking)} not installed (make debian)")
+        print(f"{name} is left out: {', '.join(lacking)} not installed (make debian)")
         return []
     async with running() as site:
-        return _measure(site)
+        return measured(site)
 
 
 def _measure(site: Site) -> Sequence[Result]:

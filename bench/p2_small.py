@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import peers, studies
-from bench.p1_store import RUNS, pids
+from bench.p1_store import RUNS, beside_peers, pids
 from bench.results import Due, Result, median, spread, times_the_peer
-from bench.site import AE_TITLE, Site, running
+from bench.site import AE_TITLE, Site
 
 INSTANCES = int(os.environ.get("BENCH_P2_INSTANCES", "2000"))
 FOUR = 4
@@ -20,12 +20,7 @@ DUE_FOUR_TO_ONE = times_the_peer(1.5)
 
 
 async def measure() -> Sequence[Result]:
-    lacking = peers.missing("storescu", "storescp", "Orthanc")
-    if lacking:
-        print(f"P2 is left out: {', '.join(lacking)} not installed (make debian)")
-        return []
-    async with running() as site:
-        return _measure(site)
+    return await beside_peers("P2", _measure)
 
 
 def _measure(site: Site) -> Sequence[Result]:

@@ -40,11 +40,17 @@ SEARCH = click.option(
     "--search",
     metavar="WORDS",
     default="",
-    help="Only what all these words find: a name, a description, a physician, a facility; the beginning of "
-    "a number; a modality; a date such as 2026-11-21, 2026-11, today, yesterday or -3d. A "
-    '"phrase" stays together. name: id: ref: desc: mod: fac: date: status: choose the field.',
+    help="List only cases in which all these words are found: a name, a description, a physician, a "
+    "facility; the beginning of a number; a modality; a date such as 2026-11-21, 2026-11, today, "
+    'yesterday or -3d. A "phrase" stays together. name: id: ref: desc: mod: fac: date: '
+    "status: choose the field.",
 )
-WHERE = click.option("--where", metavar="FILTER", default="", help="Only what satisfies this filter.")
+WHERE = click.option(
+    "--where", metavar="FILTER", default="", help="List only cases that satisfy this filter."
+)
+FORCE = click.option(
+    "--force", is_flag=True, help="Do it even if somebody else has locked the case to read it."
+)
 
 
 def _modalities(case: Case) -> list[str]:
@@ -122,10 +128,10 @@ def case() -> None:
     type=click.Choice(list(ORDERS)),
     default="received",
     show_default=True,
-    help="Newest and most urgent first, names from A to Z.",
+    help="How the list is sorted: the newest or the most urgent case comes first, names go from A to Z.",
 )
-@click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many.  [default: all]")
+@click.option("--reverse", is_flag=True, help="Sort the other way round.")
+@click.option("--limit", type=click.IntRange(min=1), help="List at most this many cases.  [default: all]")
 @acting
 async def list_cases(
     readroom: Readroom,
@@ -191,7 +197,7 @@ async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instanc
 @case.command("assign")
 @click.argument("case_id")
 @click.argument("login")
-@click.option("--force", is_flag=True, help="Also while somebody else holds its lock.")
+@FORCE
 @acting
 async def assign(readroom: Readroom, out: Output, case_id: str, login: str, force: bool) -> None:
     """Let somebody read a case who may report at its facility, in place of who was to read it before.
@@ -222,7 +228,7 @@ def _warnings(answer: AssignResponse) -> list[str]:
 
 @case.command("unassign")
 @click.argument("case_id")
-@click.option("--force", is_flag=True, help="Also while somebody else holds its lock.")
+@FORCE
 @acting
 async def unassign(readroom: Readroom, out: Output, case_id: str, force: bool) -> None:
     """Let nobody in particular read a case."""

@@ -35,21 +35,43 @@ _FORM = (
         "referring_physicians",
         multiple=True,
         metavar="NAME",
-        help="Part of Referring Physician's Name, in any case; of several any.",
+        help="The case names a referring physician whose name contains NAME, in capitals or not. Give it "
+        "again for another name: one of them is enough.",
     ),
-    click.option("--modality", "modalities", multiple=True, help="Of several any."),
-    click.option("--facility", "facilities", multiple=True, help="Of several any."),
+    click.option(
+        "--modality",
+        "modalities",
+        multiple=True,
+        help="The study has this modality. Give it again for another: one of them is enough.",
+    ),
+    click.option(
+        "--facility",
+        "facilities",
+        multiple=True,
+        help="This facility owns the case. Give it again for another: one of them is enough.",
+    ),
     click.option(
         "--description",
         "description_words",
         multiple=True,
         metavar="WORD",
-        help="In Study Description, in any case; of several all.",
+        help="The study description contains WORD, in capitals or not. Give it again for another word: all "
+        "of them must be there.",
     ),
-    click.option("--age-from", default="", metavar="AGE", help="The youngest at the study date, as in 18Y."),
-    click.option("--age-to", default="", metavar="AGE", help="The oldest, as in 17Y."),
-    click.option("--study-from", default="", metavar="DATE", help="The first study date."),
-    click.option("--study-to", default="", metavar="DATE", help="The last study date."),
+    click.option(
+        "--age-from",
+        default="",
+        metavar="AGE",
+        help="Patients of at least this age at the study date, such as 18Y.",
+    ),
+    click.option(
+        "--age-to",
+        default="",
+        metavar="AGE",
+        help="Patients of at most this age at the study date, such as 17Y.",
+    ),
+    click.option("--study-from", default="", metavar="DATE", help="Studies of this date or a later one."),
+    click.option("--study-to", default="", metavar="DATE", help="Studies of this date or an earlier one."),
 )
 
 
@@ -75,7 +97,12 @@ def filter_() -> None:
 
 @filter_.command("lint")
 @click.argument("expression", default="")
-@click.option("--for", "login", metavar="LOGIN", help="Whom it is for.  [default: somebody like you]")
+@click.option(
+    "--for",
+    "login",
+    metavar="LOGIN",
+    help="The user who is to have the filter.  [default: somebody like you]",
+)
 @form_options
 @acting
 async def lint_filter(
@@ -111,7 +138,8 @@ async def show_filter(readroom: Readroom, out: Output, login: str) -> None:
     type=click.Choice(HISTORICAL.sayable),
     default="off",
     show_default=True,
-    help="Other studies of a patient of whom the filter shows one: none, those not later, or all.",
+    help="If the filter shows a study of a patient, the user may also view: nothing more, the patient's "
+    "studies that are not later, or all of them.",
 )
 @form_options
 @made_from
@@ -153,7 +181,7 @@ async def clear_filter(readroom: Readroom, out: Output, login: str, version: int
 
 
 @filter_.command("list")
-@click.option("--broken", is_flag=True, help="Only filters that cannot be read any more.")
+@click.option("--broken", is_flag=True, help="List only filters that Readroom cannot read any more.")
 @acting
 async def list_filters(readroom: Readroom, out: Output, broken: bool) -> None:
     """List who has a filter, by login."""

@@ -38,7 +38,7 @@ async def show_patient(readroom: Readroom, out: Output, case_id: str) -> None:
 @patient.command("link")
 @click.argument("case_id")
 @click.argument("other_case_id")
-@click.option("--preview", is_flag=True, help="Only say what the link would show to whom; change nothing.")
+@click.option("--preview", is_flag=True, help="Print what the link would show to whom, and change nothing.")
 @acting
 async def link_patients(
     readroom: Readroom, out: Output, case_id: str, other_case_id: str, preview: bool
