@@ -17,6 +17,7 @@ _log = log.get()
 _BACKLOG = 128
 _ANSWERED_WITHIN_S = 0.5  # the message under way when a drain has taken its time
 _PAUSE_S = 0.1  # after a failed accept, as when file descriptors have run out
+_ACCEPT_ENDS_WITHIN_S = 2.0  # where shutting a listener down does not wake who accepts from it
 
 
 class Acceptor:
@@ -99,6 +100,8 @@ class Acceptor:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept loop
             self._listener.close()
+        if self._accepting is not None:
+            self._accepting.join(_ACCEPT_ENDS_WITHIN_S)  # so that whoever has a place has a thread
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import sys
 import threading
 import time
+from contextlib import suppress
 
 from plumbing.dimse.pdus import NOT_SPECIFIED
-from tests.plumbing.dimse.peers import ByHand, Listening
+from tests.plumbing.dimse.peers import ByHand, Listening, listening
 from tests.wait import eventually
 
 C_STORE, C_ECHO = 0x0001, 0x0030
@@ -92,3 +94,26 @@ async def test_an_instance_that_does_not_come_to_its_end_does_not_keep_it(plain:
     plain.acceptor.stop()
     assert peer.aborted() == (SOURCE_PROVIDER, NOT_SPECIFIED)
     assert plain.discarded == 1
+
+
+def test_whoever_knocks_at_this_moment_does_not_end_the_drain() -> None:
+    """Their connection has a place before it has a thread."""
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            with listening() as plain:
+                knocks = [threading.Thread(target=knock_until_refused, args=(plain.port,)) for _ in range(3)]
+                for each in knocks:
+                    each.start()
+                plain.acceptor.drain(0.05)
+                for each in knocks:
+                    each.join(10)
+    finally:
+        sys.setswitchinterval(switched)
+
+
+def knock_until_refused(port: int) -> None:
+    with suppress(ConnectionError):
+        while True:
+            socket.create_connection(("127.0.0.1", port)).close()
