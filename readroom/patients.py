@@ -17,6 +17,7 @@ from wire.access.v1.access_pb2 import (
     PatientLink,
     PatientRecord,
     UnlinkPatientsRequest,
+    UnlinkPatientsResponse,
 )
 
 
@@ -62,7 +63,7 @@ async def unlink_patients(readroom: Readroom, out: Output, link_id: str) -> None
     answer = await readroom.access.UnlinkPatients(UnlinkPatientsRequest(link_id=link_id))
     facility = await names.facility_name(readroom)
     out.told(
-        ["no longer linked:", *(f"  {_record(each, facility)}" for each in answer.records)],
+        unlinked_lines(answer, facility),
         {
             "link_id": link_id,
             "records": [_record_as_object(each) for each in answer.records],
@@ -82,7 +83,19 @@ def known_lines(told: DescribePatientResponse, facility: Callable[[str], str]) -
     for link in told.links:
         yield f"link {link.link_id}: by `{link.linked_by}`, {clock(instant(link.linked_at))}"
     if told.left_out:
-        yield f"linked with {told.left_out} more at facilities that you do not administer"
+        yield f"linked with {told.left_out} more, whom you do not administer or of whom you see no case"
+
+
+def unlinked_lines(told: UnlinkPatientsResponse, facility: Callable[[str], str]) -> Iterator[str]:
+    """Whose link it was, as far as the caller sees cases of theirs."""
+    if not told.records:
+        yield "no longer linked: two patients of whom you see no case"
+        return
+    yield "no longer linked:"
+    for each in told.records:
+        yield f"  {_record(each, facility)}"
+    if len(told.records) == 1:
+        yield "  and a patient of whom you see no case"
 
 
 def linked_lines(told: LinkPatientsResponse, facility: Callable[[str], str]) -> Iterator[str]:

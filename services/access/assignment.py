@@ -54,13 +54,23 @@ class Assigned:
 
 
 def must_assign(actor: CompiledUser, sighting: Sighting) -> None:
-    """Raises Denied unless a user may say who reads a case that they see, and how soon."""
+    """Raises Denied unless a user may say who reads a case that they see, and how soon.
+
+    A filter may ask for assignee and priority: then who sets these chooses what it shows. So they set neither
+    of a case that their own filter hides, and that a grant, a folder or an anchor shows them (ACC-15).
+    """
     if actor.side is not Side.GROUP:
         raise Denied("only the radiology group assigns cases")
     if set(sighting.paths) == {Path.SHARE}:
         raise Denied("a share does not assign cases: you need a privilege at the facility of the case")
     if not actor.holds(Permission.ASSIGN_CASE, sighting.facility_id):
         raise lacks(Permission.ASSIGN_CASE, at="the facility of the case")
+    is_hidden = Path.PRIVILEGE not in sighting.paths and sighting.facility_id in actor.facilities
+    if actor.filter is not None and is_hidden:
+        raise Denied(
+            "your filter hides the case, and nobody chooses by themself what it shows them: "
+            "ask somebody whose filter shows it, or who has none"
+        )
 
 
 def must_report(

@@ -1,8 +1,10 @@
 """Links of patients: an administrator says that two patient records are one person, and takes that back (A7).
 
     link        needs sight of both cases, and `access.admin` at every facility that has a case of either
-                person: each shows its cases beside the other's to who has a filter with historical studies
-    take back   needs less: `access.admin` at every facility of one of the two records
+                person: each shows its cases beside the other's to who has a filter with historical studies. A
+                delegated manager sees all these cases by their own privilege, for they give only that (A13)
+    take back   needs less: `access.admin` at every facility of one of the two records; no sight, so a patient
+                of whom they see no case is not named
 
 A link changes nothing but which records are one person, so without it everything is as it was before. What a
 link shows to whom is counted by the statement that decides sight, before it and after it.
@@ -15,12 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernel.database import Database
-from kernel.errors import Conflict, NotFound, lacks
+from kernel.errors import Conflict, Denied, NotFound, lacks
 from kernel.ids import CaseId, FacilityId, NewId
 from kernel.reading import Side
 from services.access import patients
 from services.access.administration import Act, Administration
-from services.access.domain import ROLES, CompiledUser, Permission, Sighting, User, no_case
+from services.access.domain import ROLES, CompiledUser, Path, Permission, Sighting, User, no_case
 from services.access.manager import Manager
 from services.access.patients import MAX_CASES, Link, LinkId, Record, RecordId
 
@@ -68,8 +70,9 @@ class Known:
 
     Attributes:
         record: of the case itself; None if the case has no patient ID.
-        others: the records that are linked with it, of facilities that they administer.
-        links: those of these records.
+        others: the records that are linked with it, of facilities that they administer, and of which they see
+            a case.
+        links: those of the records of facilities that they administer: they may take them back.
         left_out: how many more records are linked with it.
     """
 
@@ -119,6 +122,7 @@ class Linking:
             raise lacks(Permission.ADMINISTER_ACCESS, at="every facility that has a case of these patients")
         _must_be_two(one, other, len(together), len(cases))
         case_ids = [each for each, _, _ in cases]
+        await _must_see_all(transaction, manager, case_ids)
         users = await _affected(transaction, manager, facilities)
         before = await _seen(transaction, users, case_ids)
         low, high = sorted((one.id, other.id))
@@ -136,7 +140,10 @@ class Linking:
         return linked, await act.done(*changed, link=str(link.id), other=f"case:{other_id}")
 
     async def unlink_patients(self, login: str, link_id: LinkId) -> tuple[Sequence[Record], int]:
-        """Takes a link back; answers the two records, and the revision."""
+        """Takes a link back; answers those of the two records of which the manager sees a case.
+
+        And the revision.
+        """
         async with self._administration.act(login, "patient.unlinked", f"link:{link_id}") as act:
             transaction, manager = act.transaction, act.manager
             link = await transaction.link(link_id)
@@ -153,7 +160,8 @@ class Linking:
                 raise lacks(Permission.ADMINISTER_ACCESS, at="every facility of one of the two patients")
             await transaction.drop_link(link_id)
             changed = await patients.settle_persons(transaction, [each.id for each in together])
-            return records, await act.done(*changed)
+            seen = await transaction.records_seen(act.actor, [record.id for record in records])
+            return [each for each in records if each.id in seen], await act.done(*changed)
 
     async def describe_patient(self, login: str, session: str, case_id: CaseId) -> Known:
         """The record of a case that the administrator sees, and what is linked with it."""
@@ -167,9 +175,11 @@ class Linking:
             together = await transaction.records_together([record.id])
             others = [each for each in together if each.id != record.id]
             at = await _facilities(transaction, others)
-            known = [each for each in others if any(map(manager.administers, at[each.id]))]
-            ids = {record.id, *(each.id for each in known)}
+            theirs = [each for each in others if any(map(manager.administers, at[each.id]))]
+            ids = {record.id, *(each.id for each in theirs)}
             links = await transaction.links_among(ids)
+            seen = await transaction.records_seen(actor, ids, session)
+            known = [each for each in theirs if each.id in seen]
             return Known(
                 record,
                 known,
@@ -197,6 +207,19 @@ async def _record_of(
     if record is None:
         raise Conflict(f"case `{case_id}` names no patient: correct its patient ID first", field="case_id")
     return record
+
+
+async def _must_see_all(transaction: AccessTransaction, manager: Manager, case_ids: Sequence[CaseId]) -> None:
+    """Raises Denied for a delegated manager whose privilege does not show them each of these cases."""
+    if manager.everywhere:
+        return
+    answer = await transaction.sighted(manager.user, case_ids)
+    found = answer.found if answer else ()
+    if not found or any(each is None or Path.PRIVILEGE not in each.paths for each in found):
+        raise Denied(
+            "a link shows the cases of both patients to others, and you do not see all of them by your own "
+            "privilege: ask somebody who does, or who holds `access.admin` for every facility"
+        )
 
 
 def _must_be_two(one: Record, other: Record, records: int, cases: int) -> None:

@@ -82,7 +82,8 @@ class Movable:
         """Raises Conflict, with what to do next, unless a case may move.
 
         Whoever is not of the group side is told of the lock, which they see, and for the rest only that
-        somebody has begun to read: what a lock of the past led to may be a pre-read.
+        somebody has begun to read: what a lock of the past led to may be a pre-read. Whoever does not see the
+        case is of no side here, and is not told who has locked it either.
         """
         if self.move_id not in (None, move.id):
             raise Conflict("the case is being moved: try again in a few seconds", field="case_id")
@@ -94,6 +95,10 @@ class Movable:
         if self.shared:
             raise Conflict("the case is shared: end its shares first", field="case_id")
         if self.lock is not None and now < self.lock.ends_at:
+            if side is Side.NONE:
+                raise Conflict(
+                    "somebody is reading the case: wait until they give the lock back", field="case_id"
+                )
             raise Conflict(
                 f"the case is locked by `{self.lock.holder_name}`: wait until they give the lock back",
                 field="case_id",
@@ -222,8 +227,19 @@ async def _looked_at(transaction: AccessTransaction, move: Move, actor: Compiled
         raise NotFound(
             "access does not know the facility yet: try again in a few seconds", field="facility_id"
         )
-    case.must_move(move, actor.reading_side if actor else Side.GROUP, transaction.now)
+    case.must_move(move, await _told_as(transaction, move.case_id, actor), transaction.now)
     return (await transaction.ending(move.case_id)).as_shown_to(actor, move.from_facility_id)
+
+
+async def _told_as(transaction: AccessTransaction, case_id: CaseId, actor: CompiledUser | None) -> Side:
+    """As which side somebody is told why a case stays: routing as the group, who does not see it as none.
+
+    A move asks for no sight: whose a study is, is said by who administers facilities, by its mapping value.
+    """
+    if actor is None:
+        return Side.GROUP
+    answer = await transaction.sighted(actor, [case_id])
+    return actor.reading_side if answer and answer.found[0] else Side.NONE
 
 
 async def _begun(transaction: AccessTransaction, move: Move) -> bool:

@@ -9,6 +9,8 @@ from kernel.ids import CaseId, FacilityId
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
+from services.access.casequery import seen_by
+from services.access.domain import CompiledUser
 from services.access.patients import Link, LinkId, Patient, PatientKey, PersonId, Record, RecordId
 
 
@@ -174,6 +176,23 @@ class PatientStore(Transaction):
             list(record_ids),
         )
         return [tuple(row) for row in rows]
+
+    async def records_seen(
+        self, user: CompiledUser, record_ids: Collection[RecordId], session: str = ""
+    ) -> set[RecordId]:
+        """Those of these records of which the user sees a case."""
+        cases = seen_by(user, self.now, session)
+        rows = await self.connection.fetch(
+            f"""
+            select record_id
+            from users u cross join unnest({cases.value(list(record_ids))}::uuid[]) as asked (record_id)
+            where u.login = {cases.login} and exists (
+                select from {cases.sighted} where sighted.patient_record_id = record_id and {cases.shown}
+            )
+            """,  # noqa: S608  of what a `CaseQuery` is made of
+            *cases.parameters,
+        )
+        return {row["record_id"] for row in rows}
 
     async def logins_with_historical(self, facility_ids: Collection[FacilityId], limit: int) -> list[str]:
         """Who has a privilege at one of these facilities and a filter with historical studies, by login."""

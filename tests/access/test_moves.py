@@ -27,7 +27,7 @@ REPORTED = Projection(ReadingState.FINAL, None, frozenset({ReadType.FINAL}), NOO
 
 
 class Scene:
-    """A case at a hub, an endpoint, somebody who administers both, and one who sees cases at each."""
+    """A case at a hub, an endpoint, somebody who administers both and sees it, who sees cases at each."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -41,6 +41,7 @@ class Scene:
         self.case_id = self.placement.case_id
         self.mover = await self.a_mover(Role.ADMINISTRATOR)
         self.at_hub, self.at_endpoint = await access.user(), await access.user()
+        await access.give(self.mover, self.hub, PrivilegeLevel.VIEW)
         await access.give(self.at_hub, self.hub, PrivilegeLevel.REPORT)
         await access.give(self.at_endpoint, self.endpoint, PrivilegeLevel.REPORT)
         return self

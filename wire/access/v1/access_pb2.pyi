@@ -1747,7 +1747,7 @@ Global___UnlinkPatientsRequest: _TypeAlias = UnlinkPatientsRequest  # noqa: Y015
 
 @_typing.final
 class UnlinkPatientsResponse(_message.Message):
-    """UnlinkPatientsResponse shows whose link it was."""
+    """UnlinkPatientsResponse shows whose link it was, to who sees that."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1757,7 +1757,7 @@ class UnlinkPatientsResponse(_message.Message):
     """Revision of sight after the write."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientRecord]:
-        """The two records."""
+        """Those of the two records of which the caller sees a case."""
 
     def __init__(
         self,
@@ -1813,11 +1813,13 @@ class DescribePatientResponse(_message.Message):
 
     @_builtins.property
     def linked(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientRecord]:
-        """The records that are linked with it and have a case at a facility that the caller administers; at most 20."""
+        """The records that are linked with it, have a case at a facility that the caller administers, and a case that the
+        caller sees; at most 20.
+        """
 
     @_builtins.property
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___PatientLink]:
-        """The links of these."""
+        """The links of the records that have a case at a facility that the caller administers."""
 
     def __init__(
         self,
