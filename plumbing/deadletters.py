@@ -21,7 +21,7 @@ MAX_PAYLOAD_CHARACTERS = 64 << 10
 """A fact with its ids is much shorter. One that was cut can be dropped, not replayed."""
 MAX_SENTENCE_CHARACTERS = 4000
 KEPT_FOR = timedelta(days=90)
-"""As long as settled notices. The owners' versions are compared each hour, so an old letter heals nothing."""
+"""As long as settled notices. The owners' versions are compared each week, so an old letter heals nothing."""
 TEND_S = 60.0
 _PRUNED_AT_ONCE = 5_000
 

@@ -30,12 +30,14 @@ class Lease:
     async def hold(self) -> bool:
         """Takes the lease if nobody has it, or renews it; False: another process has it."""
         async with self._database.statements() as statements:
-            # One that ends too late is of a time before the clock was set back.
+            # One that ends much too late is of before the clock was set back. Of a statement that began
+            # a moment after ours, and was quicker, it ends a little later than ours would.
             held = await statements.connection.fetchval(
                 """
                 insert into leases (task, holder, ends_at) values ($1, $2, now() + $3)
                 on conflict (task) do update set holder = excluded.holder, ends_at = excluded.ends_at
-                    where leases.holder = excluded.holder or leases.ends_at not between now() and now() + $3
+                    where leases.holder = excluded.holder
+                        or leases.ends_at not between now() and now() + $3 + $3
                 returning true
                 """,
                 self._task,

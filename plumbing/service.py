@@ -9,7 +9,7 @@ import grpc
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import replaying, rpc, verifying
+from plumbing import replaying, rpc, toldagain, verifying
 from plumbing.bus import Bus
 from plumbing.config import ServiceSettings
 from plumbing.db import Database, Transaction
@@ -68,6 +68,7 @@ class Parts(Generic[T]):
         consumer = Consumer(self.bus, self.database, self.name, hearings, self.clock)
         verifying.serve(self.server, trail, holds)
         replaying.serve(self.server, consumer, holds)
+        toldagain.serve(self.server, self.database)
         relay = Relay(self.database, self.bus, self.clock)
         return Application(
             servers=[self.server, *servers],

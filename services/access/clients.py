@@ -1,15 +1,27 @@
 """Routing, ingest and reporting, which access asks while it hears their facts; while serving, nobody."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import grpc
 
 from kernel.dicom import MAX_CHARACTERS
 from kernel.errors import NotFound
+from kernel.events import (
+    CaseMoved,
+    CasePlaced,
+    CaseUndistributed,
+    FacilityChanged,
+    ReadingChanged,
+    StudyChanged,
+    StudyReceived,
+)
+from kernel.healing import Said
 from kernel.ids import CaseId, FacilityId, MoveId, StudyId
 from kernel.reading import DraftState, ReadType, Side
 from plumbing import answers
+from plumbing.toldagain import FactsClient
 from services.access.caseindex import (
     AtLock,
     Lock,
@@ -67,6 +79,7 @@ class RoutingClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._routing = routing_pb2_grpc.RoutingServiceStub(channel)
+        self._facts = FactsClient(channel)
 
     async def describe_placement(self, case_id: CaseId) -> Placement | None:
         try:
@@ -107,6 +120,12 @@ class RoutingClient:
             FacilityId(UUID(facility.facility_id)), facility.name, facility.time_zone, facility.version
         )
 
+    async def facilities_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([FacilityChanged], since, token)
+
+    async def placements_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([CasePlaced, CaseUndistributed, CaseMoved], since, token)
+
     async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return await self._versions(routing_pb2.ListVersionsRequest.KIND_FACILITY, after)
 
@@ -127,6 +146,7 @@ class IngestClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
+        self._facts = FactsClient(channel)
 
     async def is_deleted(self, case_id: CaseId) -> bool:
         try:
@@ -172,6 +192,9 @@ class IngestClient:
         )
         return (await self._ingest.DescribeStudy(request)).study
 
+    async def studies_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([StudyReceived, StudyChanged], since, token)
+
     async def study_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))
         answer = await self._ingest.ListVersions(request)
@@ -184,6 +207,7 @@ class ReportingClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._reporting = reporting_pb2_grpc.ReportingServiceStub(channel)
+        self._facts = FactsClient(channel)
 
     async def describe_reading(self, case_id: CaseId) -> Reading | None:
         try:
@@ -204,6 +228,9 @@ class ReportingClient:
                 for each in answer.group.reports
             ),
         )
+
+    async def readings_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([ReadingChanged], since, token)
 
     async def reading_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         request = reporting_pb2.ListVersionsRequest(after_case_id=str(after or ""))

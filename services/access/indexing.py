@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from kernel.database import Database
 from kernel.errors import Unavailable
 from kernel.events import SightChanged, UserChanged
-from kernel.healing import Kind, Versions
+from kernel.healing import Kind, Said, Versions
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.access import following, patients
 from services.access.caseindex import (
@@ -38,6 +39,8 @@ class Routing(Protocol):
 
     async def describe_placement(self, case_id: CaseId) -> Placement | None: ...
     async def describe_facility(self, facility_id: FacilityId) -> Facility | None: ...
+    async def facilities_said(self, since: datetime | None, token: str) -> Said: ...
+    async def placements_said(self, since: datetime | None, token: str) -> Said: ...
     async def facility_versions(self, after: UUID | None) -> Versions: ...
     async def placement_versions(self, after: UUID | None) -> Versions: ...
 
@@ -46,6 +49,7 @@ class Ingest(Protocol):
     """The service ingest, asked by access itself; None means gone."""
 
     async def describe_study(self, study_id: StudyId) -> ReceivedStudy | None: ...
+    async def studies_said(self, since: datetime | None, token: str) -> Said: ...
     async def study_versions(self, after: UUID | None) -> Versions: ...
 
 
@@ -53,6 +57,7 @@ class Reporting(Protocol):
     """The service reporting, asked by access itself; None means that nothing was written, or gone."""
 
     async def describe_reading(self, case_id: CaseId) -> Reading | None: ...
+    async def readings_said(self, since: datetime | None, token: str) -> Said: ...
     async def reading_versions(self, after: UUID | None) -> Versions: ...
 
 
@@ -233,24 +238,28 @@ class CaseIndex:
         return [
             Kind(
                 "facilities",
+                routing.facilities_said,
                 routing.facility_versions,
                 self._stale(lambda t, told: t.stale_facilities(told)),
                 self._caught_up(self.fetch_facility, self.index_facility),
             ),
             Kind(
                 "cases",
+                routing.placements_said,
                 routing.placement_versions,
                 self._stale(lambda t, told: t.stale_cases(told)),
                 self._catch_up_case,
             ),
             Kind(
                 "studies",
+                ingest.studies_said,
                 ingest.study_versions,
                 self._stale(lambda t, told: t.stale_studies(told)),
                 self._caught_up(self.fetch_study, self.index_study),
             ),
             Kind(
                 "readings",
+                reporting.readings_said,
                 reporting.reading_versions,
                 self._stale(lambda t, told: t.stale_readings(told)),
                 self._caught_up(self.fetch_reading, self.index_reading),

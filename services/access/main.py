@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from kernel.clock import Clock, MonotonicClock
 from kernel.countries import DEFAULT
 from kernel.ids import UUID7, NewId
-from plumbing import healing, runtime, timers
+from plumbing import runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings
 from plumbing.db import Database
+from plumbing.healing import Healing
 from plumbing.leases import Lease
 from plumbing.service import open_parts
 from services.access import api, events
@@ -104,7 +105,7 @@ async def build(
         events.hearings(index, deletions),
         api.holds(questions),
         tasks={
-            "heal": partial(healing.run, index.kinds()),
+            "heal": Healing(database, index.kinds(), holder).run,
             "describe": partial(
                 timers.every,
                 events.DESCRIBE_EVERY_S,

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
 import grpc
 
 from kernel.errors import Exhausted, NotFound
+from kernel.events import UserChanged
+from kernel.healing import Said
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
 from kernel.reach import Reach
 from plumbing import answers, permitted
+from plumbing.toldagain import FactsClient
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users, study_date
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.sharing.v1 import sharing_pb2, sharing_pb2_grpc
@@ -95,6 +98,7 @@ class AccessClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._access = access_pb2_grpc.AccessServiceStub(channel)
+        self._facts = FactsClient(channel)
         self._users = Joined(self._describe_users, DESCRIBED_AT_ONCE)
         self._cases = Joined(self._describe_cases, DESCRIBED_AT_ONCE)
 
@@ -138,6 +142,9 @@ class AccessClient:
             )
             for case in answer.cases
         }
+
+    async def users_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([UserChanged], since, token)
 
     async def user_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         answer = await self._access.ListVersions(

@@ -22,9 +22,10 @@ from kernel.countries import DEFAULT
 from kernel.ids import NewId
 from kernel.language import Language
 from kernel.mailboxes import mailbox
-from plumbing import delivering, healing, permitted, runtime, timers
+from plumbing import delivering, permitted, runtime, timers
 from plumbing.config import Address, Countries, ServiceSettings, listed
 from plumbing.delivering import Sender
+from plumbing.healing import HEAL_INTERVAL_S, Healing
 from plumbing.remote import is_loopback
 from plumbing.service import open_parts
 from services.notify import api, events
@@ -154,8 +155,8 @@ async def build(
         tasks={
             "send": partial(delivering.run, sender, database.asked, events.SENDERS),
             "plan": partial(events.plan, reminders),
-            "heal": partial(healing.run, reminders.kinds()),
-            "forget": partial(timers.every, healing.HEAL_INTERVAL_S, notices.forget),
+            "heal": Healing(database, reminders.kinds(), new_id()).run,
+            "forget": partial(timers.every, HEAL_INTERVAL_S, notices.forget),
             "count": partial(events.count, notices),
         },
     )

@@ -83,7 +83,9 @@ class Reminders:
 
     def kinds(self) -> Sequence[Kind]:
         """What is kept of access, to be compared with it."""
-        return [Kind("users", self._access.user_versions, self._stale, self._catch_up)]
+        return [
+            Kind("users", self._access.users_said, self._access.user_versions, self._stale, self._catch_up)
+        ]
 
     async def _stale(self, told: Mapping[UUID, int]) -> Collection[UserId]:
         async with self._database.transaction() as transaction:

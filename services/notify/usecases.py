@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from kernel.database import Database
 from kernel.delivery import AFTER, Event, NotDue, State
 from kernel.errors import Conflict, Invalid, NotFound, lacks
 from kernel.events import CasePurged
+from kernel.healing import Said
 from kernel.ids import BucketId, CaseId, FacilityId, NoticeId, UserId
 from kernel.language import Language
 from kernel.reach import Reach
@@ -74,6 +76,7 @@ class Access(Protocol):
 
     async def describe_users(self, user_ids: Collection[UserId]) -> Users: ...
     async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]: ...
+    async def users_said(self, since: datetime | None, token: str) -> Said: ...
     async def user_versions(self, after: UUID | None) -> Sequence[tuple[UUID, int]]: ...
     async def reach(self, permission: str) -> Reach: ...
 

@@ -8,10 +8,13 @@ import grpc
 
 from kernel.dicom import UID
 from kernel.errors import Conflict, Denied, NotFound
+from kernel.events import StudyChanged, StudyReceived
+from kernel.healing import Said
 from kernel.ids import CaseId, FacilityId, StudyId
 from kernel.patient import KEYWORDS, Identity
 from kernel.reach import Reach
 from plumbing import answers, permitted
+from plumbing.toldagain import FactsClient
 from services.routing.domain import Part, Study
 from services.routing.moves import Ending, Move
 from services.routing.usecases import Sight
@@ -71,6 +74,7 @@ class IngestClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
+        self._facts = FactsClient(channel)
 
     async def describe_study(self, study_id: StudyId, mapping_tag: str | None) -> Study | None:
         request = ingest_pb2.DescribeStudyRequest(
@@ -97,6 +101,9 @@ class IngestClient:
         except NotFound:
             return None
         return answers.instant(answer, "begun_at")
+
+    async def studies_said(self, since: datetime | None, token: str) -> Said:
+        return await self._facts.said([StudyReceived, StudyChanged], since, token)
 
     async def list_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         request = ingest_pb2.ListVersionsRequest(after_study_id=str(after or ""))

@@ -9,8 +9,9 @@ from pydantic import PositiveFloat
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import healing, permitted, runtime
+from plumbing import permitted, runtime
 from plumbing.config import Address, ServiceSettings
+from plumbing.healing import Healing
 from plumbing.service import open_parts
 from services.routing import api, events
 from services.routing.arrivals import Arrivals
@@ -64,7 +65,7 @@ async def build(
         events.hearings(placements, arrivals),
         permitted.asks(to_access),
         tasks={
-            "heal": partial(healing.run, arrivals.kinds(), settings.heal_interval_s),
+            "heal": partial(Healing(database, arrivals.kinds(), new_id()).run, settings.heal_interval_s),
             "count-held": partial(events.count_held, held_parts),
         },
     )

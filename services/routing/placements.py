@@ -203,7 +203,8 @@ class Placements:
 
     def kinds(self, apply: Callable[[StudyId], Awaitable[bool]] | None = None) -> Sequence[Kind]:
         """What is kept of ingest, to be compared with what it has; `apply` does more than to place it."""
-        return [Kind("studies", self._ingest.list_versions, self._stale, apply or self._heal)]
+        ingest = self._ingest
+        return [Kind("studies", ingest.studies_said, ingest.list_versions, self._stale, apply or self._heal)]
 
     async def _stale(self, told: Mapping[UUID, int]) -> Sequence[StudyId]:
         async with self._database.transaction() as transaction:

@@ -13,6 +13,7 @@ from uuid import UUID
 from kernel.database import Database
 from kernel.errors import Invalid, NotFound, lacks
 from kernel.events import FacilityChanged
+from kernel.healing import Said
 from kernel.ids import CaseId, FacilityId, NewId, RuleId, StudyId
 from kernel.reach import Reach
 from kernel.versions import must_be_current
@@ -65,6 +66,10 @@ class Ingest(Protocol):
 
     async def describe_study(self, study_id: StudyId, mapping_tag: str | None) -> Study | None:
         """The owner's snapshot, with values of the tag; None if the study is gone."""
+        ...
+
+    async def studies_said(self, since: datetime | None, token: str) -> Said:
+        """A page of the facts that it has published about studies."""
         ...
 
     async def list_versions(self, after: UUID | None) -> Versions:

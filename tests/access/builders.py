@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import yaml
 
+from kernel.healing import Said
 from kernel.ids import BucketId, CaseId, FacilityId, MoveId, StudyId, UserId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.buckets import Bucket, Standing, Terms
@@ -34,6 +35,7 @@ from services.access.domain import (
 from services.access.privileges import checked_privilege
 from services.access.received import FIRST_PART, ReceivedPart, ReceivedStudy, StudyAttributes
 from tests.clocks import NOON
+from tests.healing import said
 
 CASES = Path(__file__).parents[1] / "cases" / "privileges.yaml"
 
@@ -220,6 +222,18 @@ class Owners:
         if move_id not in self.made:
             self.given_up.add(move_id)
         return move_id in self.made
+
+    async def facilities_said(self, since: datetime | None, token: str) -> Said:
+        return said(_page(self.facilities, None))
+
+    async def placements_said(self, since: datetime | None, token: str) -> Said:
+        return said(_page(self.placements, None))
+
+    async def studies_said(self, since: datetime | None, token: str) -> Said:
+        return said(_page(self.studies, None))
+
+    async def readings_said(self, since: datetime | None, token: str) -> Said:
+        return said(_page(self.readings, None))
 
     async def facility_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         return _page(self.facilities, after)

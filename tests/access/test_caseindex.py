@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from kernel.errors import Unavailable
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel
-from plumbing.healing import heal
 from services.access.caseindex import IndexedCase, ListedCase, Placement
 from services.access.domain import NO_SIGHT, Facility, User
 from services.access.received import ReceivedStudy, StudyAttributes
 from tests.access.builders import a_facility, a_placement, a_study, confirmed
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON
+from tests.healing import heal
 
 
 async def shown(access: Access, user: User) -> ListedCase:
@@ -252,7 +252,9 @@ async def test_what_no_fact_told_heals(access: Access) -> None:
     placement = a_placement(facility.id, study)
     access.owners.add(facility, study, unplaced, placement)
 
-    assert 2 == await heal(access.index.kinds())  # facility and case; the study comes with its case
+    assert 2 == await heal(
+        access.database, access.index.kinds()
+    )  # facility and case; the study comes with its case
     user = await a_viewer(access, facility)
     assert (facility.name, 1) == (
         (await shown(access, user)).facility_name,
@@ -262,17 +264,17 @@ async def test_what_no_fact_told_heals(access: Access) -> None:
     access.owners.add(
         replace(facility, name="Renamed", version=2), a_study(("1.1", "CT", 2), id=study.id, version=2)
     )
-    assert 2 == await heal(access.index.kinds())
+    assert 2 == await heal(access.database, access.index.kinds())
     case = await shown(access, user)
     assert ("Renamed", 2) == (case.facility_name, case.summary.instance_count)
-    assert 0 == await heal(access.index.kinds())
+    assert 0 == await heal(access.database, access.index.kinds())
 
 
 async def test_healing_goes_through_every_page(access: Access) -> None:
     facilities = [a_facility(f"F{number}") for number in range(501)]
     access.owners.add(*facilities)
 
-    assert 501 == await heal(access.index.kinds())
+    assert 501 == await heal(access.database, access.index.kinds())
 
 
 async def test_text_that_looks_like_sql_is_text(access: Access) -> None:

@@ -12,7 +12,6 @@ import pytest
 from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import BucketId, CaseId, DeletionId, StudyId
 from kernel.reading import PrivilegeLevel, ReadType
-from plumbing.healing import heal
 from services.access.buckets import Grant, Share
 from services.access.caseindex import Deletion, Projection
 from services.access.domain import BEING_DELETED, NO_SIGHT, Facility, Permission, PermissionGrant, User
@@ -21,6 +20,7 @@ from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON
+from tests.healing import heal
 
 LOCKED = Projection(ReadingState.UNREAD, a_lock("Dr. Roe"))
 KEPT = {"deletions", "tombstones", "audit_rows", "outbox", "heard"}
@@ -542,8 +542,8 @@ async def test_healing_resurrects_nothing_while_the_owners_still_have_it(access:
     )
     await deleted(access, north, case_id)
 
-    await heal(access.index.kinds())
-    await heal(access.index.kinds())
+    await heal(access.database, access.index.kinds())
+    await heal(access.database, access.index.kinds())
 
     assert KEPT >= (await rows_naming(access, case_id, study_id)).keys()
 

@@ -12,12 +12,12 @@ import pytest
 from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, FolderId, UserId
 from kernel.reading import PrivilegeLevel
-from plumbing.healing import heal
 from services.access.domain import NO_SIGHT, Facility, Permission, PermissionGrant, Role, User
 from services.access.folders import MAX_FOLDER_MEMBERS, Folder, FolderSettings, Place, Showing
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import ADMIN, Access, refused
 from tests.clocks import NOON
+from tests.healing import heal
 
 
 async def a_manager(
@@ -346,7 +346,7 @@ async def test_a_move_of_which_no_fact_told_ends_them_when_it_heals(access: Acce
     await access.folders.grant_case(ADMIN, placement.case_id, user.id)
 
     access.owners.add(replace(placement, facility_id=endpoint.id, version=2))
-    await heal(access.index.kinds())
+    await heal(access.database, access.index.kinds())
 
     assert NO_SIGHT == await access.check(user, placement.case_id)
 

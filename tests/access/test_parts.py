@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from kernel.events import CasePlaced
 from kernel.reading import PrivilegeLevel
-from plumbing.healing import heal
 from services.access import answers
 from services.access.caseindex import IndexedCase, ListedCase, Placement
 from services.access.domain import ConfirmedStudy, Facility, User
@@ -29,6 +28,7 @@ from tests.access.builders import a_facility, a_part, a_placement, a_study, conf
 from tests.access.conftest import Access
 from tests.access.service import Service
 from tests.clocks import NOON
+from tests.healing import heal
 from tests.wait import eventually
 from wire.access.v1 import access_pb2 as pb
 
@@ -304,11 +304,11 @@ async def test_after_the_version_before_has_run_again_the_owners_are_asked_anew(
     access.owners.add(grown, replace(placement, version=2, studies=(confirmed(grown, *grown.parts),)))
     assert (confirmed(study, *study.parts),) == (await access.check(user, placement.case_id)).studies
 
-    assert 1 == await heal(access.index.kinds())
+    assert 1 == await heal(access.database, access.index.kinds())
 
     assert (confirmed(grown, *grown.parts),) == (await access.check(user, placement.case_id)).studies
     assert 8 == (await shown(access, user)).summary.instance_count
-    assert 0 == await heal(access.index.kinds())
+    assert 0 == await heal(access.database, access.index.kinds())
 
 
 def test_a_snapshot_by_parts_stands_for_one_by_series_of_the_same_version() -> None:

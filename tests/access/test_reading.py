@@ -9,7 +9,6 @@ import pytest
 from kernel.errors import Invalid
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, ReadType, Side
-from plumbing.healing import heal
 from services.access.administration import HeldPrivilege
 from services.access.caseindex import (
     NOT_READ,
@@ -23,6 +22,7 @@ from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access
 from tests.clocks import NOON
+from tests.healing import heal
 
 PRE_READ = Projection(read_types=frozenset({ReadType.PRE_READ}), reported_at=NOON)
 FINAL = Projection(ReadingState.FINAL, None, frozenset({ReadType.FINAL}), NOON)
@@ -149,12 +149,12 @@ async def test_a_reading_that_no_fact_told_heals(access: Access) -> None:
     case_id = await access.case(facility)
     access.owners.add(a_reading(case_id, PRE_READ, NOT_READ))
 
-    assert 1 == await heal(access.index.kinds())
+    assert 1 == await heal(access.database, access.index.kinds())
     assert PRE_READ == (await shown(access, radiologist)).reading
     access.owners.add(a_reading(case_id, FINAL, version=2))
-    assert 1 == await heal(access.index.kinds())
+    assert 1 == await heal(access.database, access.index.kinds())
     assert FINAL == (await shown(access, radiologist)).reading
-    assert 0 == await heal(access.index.kinds())
+    assert 0 == await heal(access.database, access.index.kinds())
 
 
 async def test_a_reading_changes_neither_the_entry_of_its_case_nor_sight(access: Access) -> None:

@@ -27,7 +27,6 @@ from plumbing import answers, rpc
 from plumbing.bus import Bus
 from plumbing.components import SERVICES
 from plumbing.db import Database
-from plumbing.healing import heal
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.indexing import CaseIndex
 from services.access.store import AccessTransaction
@@ -38,6 +37,7 @@ from services.ingest.store import IngestTransaction
 from services.sharing.domain import Rights
 from tests.access.service import Reporting, Routing
 from tests.attacks.bad_peers import ANSWERS, STATUSES, BadPeers, bad_peers
+from tests.healing import heal
 from tests.hosting import hosted
 from tests.ingest.test_deletion_timers import NoRouting
 from tests.sharing.builders import a_bucket
@@ -267,7 +267,7 @@ async def test_access_heals_what_it_can_beside_what_it_cannot(
         reporting.readings[good] = reporting_pb2.DescribeReadingResponse(case_id=good, version=1)
 
         with pytest.raises(Unavailable, match="could not be healed"):
-            await heal(index.kinds())
+            await heal(database, index.kinds())
 
         async with database.statements() as statements:
             fetch = statements.connection.fetch

@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from kernel.errors import Unavailable
+from kernel.healing import Said
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.language import Language
 from kernel.reach import Reach
 from services.notify.domain import Bucket, Exam, Person, Privilege, Users
 from tests.clocks import NOON
+from tests.healing import said
 
 NORTH, SOUTH = FacilityId(uuid4()), FacilityId(uuid4())
 OFFICE = "office@north.example"
@@ -41,6 +43,10 @@ class Owners:
     async def describe_cases(self, case_ids: Collection[CaseId]) -> Sequence[Exam]:
         self._answer()
         return [self.exams[each] for each in case_ids if each in self.exams]
+
+    async def users_said(self, since: datetime | None, token: str) -> Said:
+        self._answer()
+        return said(sorted((person.id, person.version) for person in self.people.values()))
 
     async def user_versions(self, after: UUID | None) -> Sequence[tuple[UUID, int]]:
         self._answer()

@@ -9,9 +9,9 @@ from kernel.delivery import State
 from kernel.errors import Conflict
 from kernel.language import Language
 from kernel.reach import Reach
-from plumbing.healing import heal
 from services.notify.domain import Expiring, due_step
 from tests.clocks import NOON
+from tests.healing import heal
 from tests.notify.builders import NORTH, OFFICE, SOUTH
 from tests.notify.conftest import Notify
 
@@ -266,8 +266,8 @@ async def test_users_of_whom_nothing_was_heard_are_found(notify: Notify) -> None
     for person in people[:3]:
         notify.owners.privilege(person, NOON + DAY)
 
-    assert 120 == await heal(notify.reminders.kinds())
-    assert 0 == await heal(notify.reminders.kinds())
+    assert 120 == await heal(notify.database, notify.reminders.kinds())
+    assert 0 == await heal(notify.database, notify.reminders.kinds())
     assert len(await notify.remind()) == 6
     notify.owners.bump(people[0])
-    assert 1 == await heal(notify.reminders.kinds())
+    assert 1 == await heal(notify.database, notify.reminders.kinds())

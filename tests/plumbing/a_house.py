@@ -17,6 +17,7 @@ from local.pki import Pki
 from plumbing import rpc, tls, tokens
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
+from wire.facts.v1 import facts_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.letters.v1 import letters_pb2_grpc
 from wire.notify.v1 import notify_pb2_grpc
@@ -36,6 +37,7 @@ CONTRACTS: dict[str, Any] = {
     "wire.sharing.v1.SharingService": sharing_pb2_grpc.add_SharingServiceServicer_to_server,
     "wire.notify.v1.NotifyService": notify_pb2_grpc.add_NotifyServiceServicer_to_server,
     "wire.audit.v1.AuditService": audit_pb2_grpc.add_AuditServiceServicer_to_server,
+    "wire.facts.v1.FactsService": facts_pb2_grpc.add_FactsServiceServicer_to_server,
     "wire.letters.v1.DeadLettersService": letters_pb2_grpc.add_DeadLettersServiceServicer_to_server,
 }
 CHECK = f"/{ACCESS}/Check"

@@ -210,14 +210,17 @@ def methods(service: str, *names: str) -> set[str]:
 
 
 CHECKS = methods("access", "Check", "CheckMany", "CheckPermission")
+FACTS = methods("facts", "ListFacts")
 CALLS = {
     "ingest": CHECKS
     | methods("access", "BeginDelete", "CheckAgain")
     | methods("routing", "DescribeFacility", "CheckHeld", "DescribePurge", "ListUndecided"),
     "routing": CHECKS
+    | FACTS
     | methods("access", "BeginMove")
     | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion"),
-    "access": methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion")
+    "access": FACTS
+    | methods("ingest", "DescribeStudy", "ListVersions", "DescribeDeletion")
     | methods("routing", "DescribeFacility", "DescribePlacement", "EndMove", "ListVersions")
     | methods("reporting", "DescribeReading", "ListVersions"),
     # The version before asks DescribeCases whether a case is live: it may go with the next version.
@@ -227,6 +230,7 @@ CALLS = {
     | methods("access", "GrantBuckets", "ChangeBuckets", "RegisterSession", "DescribeUsers", "DescribeCases")
     | methods("notify", "CheckNumbers", "SendText"),
     "notify": CHECKS
+    | FACTS
     | methods("access", "DescribeUsers", "DescribeCases", "ListVersions")
     | methods("sharing", "DescribeBucket"),
 }

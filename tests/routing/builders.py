@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from kernel.dicom import UID
 from kernel.errors import Conflict, ReadroomError
+from kernel.healing import Said
 from kernel.ids import CaseId, FacilityId, StudyId
 from kernel.patient import Identity
 from kernel.reach import Reach
@@ -15,6 +16,7 @@ from services.routing.domain import FIRST_PART, Facility, Model, Part, Study
 from services.routing.moves import Ending, Move
 from services.routing.usecases import Sight
 from tests.clocks import NOON
+from tests.healing import said
 
 TAG = "InstitutionName"
 EVERYWHERE = Reach(everywhere=True)
@@ -137,6 +139,9 @@ class Archive:
 
     async def describe_deletion(self, case_id: CaseId) -> datetime | None:
         return self.deletions.get(case_id)
+
+    async def studies_said(self, since: datetime | None, token: str) -> Said:
+        return said([(each.id, each.version) for each in self.studies.values()])
 
     async def list_versions(self, after: UUID | None) -> list[tuple[UUID, int]]:
         ids = sorted(each for each in self.studies if after is None or each > after)

@@ -34,6 +34,7 @@ from tests.routing.builders import EVERYWHERE, TAG, Archive, Movers, Permissions
 from tests.routing.system import CLOCK, Access, Ingest, System
 from tests.wait import eventually
 from wire.access.v1 import access_pb2_grpc
+from wire.facts.v1 import facts_pb2_grpc
 from wire.ingest.v1 import ingest_pb2_grpc
 
 ADMIN = "ada"
@@ -158,6 +159,7 @@ async def system(
     ingest_server.add(
         ingest_pb2_grpc.add_IngestServiceServicer_to_server, ingest, "wire.ingest.v1.IngestService"
     )
+    ingest_server.add(facts_pb2_grpc.add_FactsServiceServicer_to_server, ingest, "wire.facts.v1.FactsService")
     access_port, ingest_port = await access_server.start(), await ingest_server.start()
     database_url = fresh_database("routing")
     tls = pki.tls("routing")

@@ -27,6 +27,7 @@ from services.routing.domain import Study
 from tests.routing.builders import EVERYWHERE, Archive, of_series
 from tests.wait import eventually
 from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.facts.v1 import facts_pb2, facts_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.routing.v1 import routing_pb2 as pb
 from wire.routing.v1 import routing_pb2_grpc
@@ -65,7 +66,7 @@ class Access(access_pb2_grpc.AccessServiceServicer):
         return access_pb2.BeginMoveResponse()
 
 
-class Ingest(ingest_pb2_grpc.IngestServiceServicer):
+class Ingest(ingest_pb2_grpc.IngestServiceServicer, facts_pb2_grpc.FactsServiceServicer):
     """Answers the newest snapshot of each study that was put into its archive."""
 
     def __init__(self) -> None:
@@ -94,6 +95,16 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer):
             raise NotFound("no such deletion")
         answer = ingest_pb2.DescribeDeletionResponse()
         answer.begun_at.FromDatetime(begun_at)
+        return answer
+
+    async def ListFacts(  # noqa: N802
+        self, request: facts_pb2.ListFactsRequest, context: Any
+    ) -> facts_pb2.ListFactsResponse:
+        told = await self.archive.studies_said(None, "")
+        answer = facts_pb2.ListFactsResponse(complete=request.HasField("since"))
+        answer.as_of.FromDatetime(told.as_of)
+        for study_id, version in told.versions:
+            answer.facts.add(id=str(study_id), version=version)
         return answer
 
     async def ListVersions(  # noqa: N802

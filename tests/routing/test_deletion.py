@@ -12,10 +12,10 @@ import pytest
 from kernel.errors import NotFound, Unavailable
 from kernel.events import CaseDeleted, CasePurged
 from kernel.ids import CaseId, FacilityId, StudyId
-from plumbing.healing import heal
 from services.routing.domain import Deletion, Facility, Model, Placement, Study
 from services.routing.parts import HeldKind, HeldReason
 from tests.clocks import NOON
+from tests.healing import heal
 from tests.routing.builders import a_study
 from tests.routing.conftest import ADMIN, Routing
 from tests.routing.system import System, a_hub, at, facts_said
@@ -261,7 +261,7 @@ async def test_healing_resurrects_nothing_while_ingest_still_has_it(routing: Rou
     study, case = await a_case(routing, lakeside)
     await purge(routing, case.case_id)
 
-    await heal(routing.placements.kinds())
+    await heal(routing.database, routing.placements.kinds())
 
     assert KEPT >= await rows_naming(routing, case.case_id, study.id)
 

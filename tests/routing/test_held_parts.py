@@ -10,11 +10,11 @@ import pytest
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, StudyId
 from kernel.reach import Reach
-from plumbing.healing import heal
 from services.routing.domain import Facility, Model, PlacedStudy, Placement, Study
 from services.routing.heldparts import STUDY_CORRECT, Verdicts
 from services.routing.parts import HeldKind, HeldReason
 from services.routing.usecases import Sight
+from tests.healing import heal
 from tests.routing.builders import EVERYWHERE, JOHN, Object, a_study, of_series
 from tests.routing.conftest import ADMIN, Routing
 
@@ -303,20 +303,20 @@ async def test_series_that_the_version_before_held_become_parts(routing: Routing
     if newer:
         routing.archive.add(replace(study, version=2))
 
-    assert await heal(routing.placements.kinds()) == 1
+    assert await heal(routing.database, routing.placements.kinds()) == 1
 
     assert [(each.kind, each.part) for each in await routing.held()] == [(HeldKind.PART, 2)]
     (after,) = await routing.cases()
     assert after.studies[0].parts == (1,)
     assert after.version == before.version + 1
-    assert await heal(routing.placements.kinds()) == 0
+    assert await heal(routing.database, routing.placements.kinds()) == 0
 
 
 async def test_what_a_worker_of_the_version_before_wrote_meanwhile_is_made_up_for(routing: Routing) -> None:
     study, _, _ = await a_hub_study(routing)
     newer = routing.archive.add(replace(study, version=2))
     await routing.query("update received_studies set study_version = 2")
-    assert await heal(routing.placements.kinds()) == 1
+    assert await heal(routing.database, routing.placements.kinds()) == 1
     rows = await routing.query("select study_version, parts_version from received_studies")
     assert [tuple(row) for row in rows] == [(2, newer.version)]
 

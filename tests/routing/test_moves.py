@@ -7,11 +7,11 @@ import pytest
 
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import MoveId
-from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason
 from services.routing.moves import Ending, Move
 from services.routing.parts import HeldKind, HeldReason
 from tests.clocks import NOON
+from tests.healing import heal
 from tests.routing.builders import a_study
 from tests.routing.conftest import ADMIN, Routing
 
@@ -128,7 +128,7 @@ async def test_what_waited_beside_a_case_that_moves_on_gets_a_case_and_is_not_de
     deletion = await routing.placements.fetch_deletion(scene.case.case_id)
     assert deletion is not None
     assert {} == deletion.beside
-    assert 1 == await heal(routing.arrivals.kinds())
+    assert 1 == await heal(routing.database, routing.arrivals.kinds())
     assert [] == await scene.waits()
     (row,) = await routing.query(
         "select facility_id, reason from placements join received_studies using (case_id) "
@@ -136,7 +136,7 @@ async def test_what_waited_beside_a_case_that_moves_on_gets_a_case_and_is_not_de
         direct.id,
     )
     assert (scene.lakeside.id, Reason.DIRECT) == (row["facility_id"], row["reason"])
-    assert 0 == await heal(routing.arrivals.kinds())
+    assert 0 == await heal(routing.database, routing.arrivals.kinds())
 
 
 async def test_back_at_its_hub_a_case_waits_again(routing: Routing, scene: Scene) -> None:

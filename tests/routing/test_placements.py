@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from kernel.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId, StudyId
-from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason, Study
 from services.routing.parts import Held, HeldKind, HeldReason
 from services.routing.store import RoutingTransaction
+from tests.healing import heal
 from tests.routing.builders import EVERYWHERE, a_study, a_uid
 from tests.routing.conftest import ADMIN, Routing
 
@@ -410,9 +410,9 @@ async def test_healing_brings_what_was_missed_and_nothing_else(routing: Routing)
     studies = [routing.archive.add(a_study(lakeside.id, ("1.1", None))) for _ in range(5)]
     await routing.place(*studies[:2])
     routing.archive.add(grown(studies[0], ("1.1", None), ("1.2", None)))
-    assert await heal(routing.placements.kinds()) == 4
+    assert await heal(routing.database, routing.placements.kinds()) == 4
     assert len(await routing.cases()) == 5
-    assert await heal(routing.placements.kinds()) == 0
+    assert await heal(routing.database, routing.placements.kinds()) == 0
 
 
 async def test_a_study_that_cannot_be_placed_does_not_keep_the_others_from_healing(routing: Routing) -> None:
@@ -420,7 +420,7 @@ async def test_a_study_that_cannot_be_placed_does_not_keep_the_others_from_heali
     studies = sorted((routing.archive.add(a_study(lakeside.id)) for _ in range(3)), key=lambda each: each.id)
     routing.archive.add(replace(studies[0], study_instance_uid=None))  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match=r"^1 could not be healed"):
-        await heal(routing.placements.kinds())
+        await heal(routing.database, routing.placements.kinds())
     assert len(await routing.cases()) == 2
 
 
@@ -432,7 +432,7 @@ async def test_a_study_that_has_gone_meanwhile_is_left_alone(routing: Routing) -
         return None
 
     routing.archive.describe_study = gone  # type: ignore[method-assign,assignment]
-    assert await heal(routing.placements.kinds()) == 0
+    assert await heal(routing.database, routing.placements.kinds()) == 0
     assert await routing.placements.fetch(study.id) is None
     assert await routing.cases() == []
 

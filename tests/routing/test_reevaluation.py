@@ -7,11 +7,11 @@ import pytest
 
 from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.ids import CaseId, FacilityId
-from plumbing.healing import heal
 from services.routing.domain import Facility, Model, Placement, Reason, Study
 from services.routing.moves import Move
 from services.routing.parts import HeldKind, HeldReason
 from services.routing.reevaluation import CHANGED, MAX_CHANGES, Change
+from tests.healing import heal
 from tests.routing.builders import JANE, JOHN, Object, a_study
 from tests.routing.conftest import ADMIN, Routing
 
@@ -127,7 +127,7 @@ async def test_where_access_does_not_answer_the_snapshot_waits(routing: Routing,
     with pytest.raises(Unavailable):
         await scene.grown(report, ("1.1", None), ("1.2", "MS44"))
     routing.movers.why_not = None
-    assert 1 == await heal(routing.arrivals.kinds())
+    assert 1 == await heal(routing.database, routing.arrivals.kinds())
 
     assert scene.lakeside.id == (await scene.case_of(report)).facility_id
 

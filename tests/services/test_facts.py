@@ -30,12 +30,14 @@ ANY: Any = None
 
 
 def named_facts(path: Path) -> Iterator[str]:
-    """The facts that a module names other than as a type."""
+    """The facts that a module names other than as a type, or to ask its owner which it has said."""
     tree = ast.parse(path.read_text())
     types: set[ast.AST] = set()
     for node in ast.walk(tree):
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             types |= set(ast.walk(annotation)) if annotation else set()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "said":
+            types |= set(ast.walk(node))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in CLASSES and node not in types:
             yield node.id
