@@ -10,7 +10,7 @@ from readroom.client import Readroom
 from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
-from readroom.show import Column, Output, instant
+from readroom.show import Column, Output, Table, instant
 from readroom.words import LEVELS, PRIORITIES, READ_TYPES
 from wire.access.v1.access_pb2 import (
     CASE_ORDER_PATIENT_NAME,
@@ -20,9 +20,11 @@ from wire.access.v1.access_pb2 import (
     LEVEL_REPORT,
     LEVEL_UNSPECIFIED,
     PRIORITY_NORMAL,
+    Assignable,
     AssignRequest,
     AssignResponse,
     Case,
+    ListAssignableRequest,
     ListCasesRequest,
     ReadSearchRequest,
     SetPriorityRequest,
@@ -214,6 +216,39 @@ async def assign(readroom: Readroom, out: Output, case_id: str, login: str, forc
         assignee_level=LEVELS.word(answer.assignee_level),
         revision=answer.revision,
     )
+
+
+@case.command("assignable")
+@click.argument("case_id")
+@acting
+async def list_assignable(readroom: Readroom, out: Output, case_id: str) -> None:
+    """List who may be assigned a case, and what they could do with it then.
+
+    Where somebody's filter would hide the case from them all the same, the fields that it asks for are named.
+    """
+    request = ListAssignableRequest(case_id=case_id)
+    found = every(readroom.access.ListAssignable, request, lambda page: page.users)
+    out.items(ASSIGNABLE, await first(found, None))
+
+
+def once_assigned(each: Assignable) -> str:
+    """What somebody could do with a case that is assigned to them, and what keeps them from reporting."""
+    if each.level == LEVEL_REPORT:
+        return "report"
+    why = f"their filter asks for {', '.join(each.hidden_by)}" if each.hidden_by else "their filter hides it"
+    return f"{'nothing' if each.level == LEVEL_UNSPECIFIED else LEVELS.word(each.level)}: {why}"
+
+
+ASSIGNABLE: Table[Assignable] = (
+    Column("login", lambda each: each.login),
+    Column("name", lambda each: each.name),
+    Column("is_assignee", lambda each: each.is_assignee),
+    Column("level_now", lambda each: LEVELS.word(each.level_now)),
+    Column("once_assigned", once_assigned),
+    Column("level", lambda each: LEVELS.word(each.level), json_only=True),
+    Column("hidden_by", lambda each: list(each.hidden_by), json_only=True),
+    Column("user_id", lambda each: each.user_id, json_only=True),
+)
 
 
 def _warnings(answer: AssignResponse) -> list[str]:

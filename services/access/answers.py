@@ -12,6 +12,7 @@ from plumbing import pages
 from plumbing.timestamps import timestamp
 from services.access.accessfilter import Historical
 from services.access.administration import HeldPrivilege
+from services.access.assignable import Assignable
 from services.access.caseindex import ListedCase, Priority
 from services.access.describedcases import DescribedCase
 from services.access.domain import Decision, Path, Role, User
@@ -57,6 +58,18 @@ def in_one_message(answer: Whole, advice: str) -> Whole:
     if answer.ByteSize() > pages.MAX_PAGE_BYTES:
         raise Exhausted(f"the answer would not fit into one message: {advice}")
     return answer
+
+
+def an_assignable(each: Assignable) -> pb.Assignable:
+    return pb.Assignable(
+        user_id=str(each.user.id),
+        login=each.user.login,
+        name=each.user.name,
+        is_assignee=each.is_assignee,
+        level_now=LEVEL_VALUES[each.level_now],
+        level=LEVEL_VALUES[each.level],
+        hidden_by=each.hidden_by,
+    )
 
 
 def a_user(user: User) -> pb.User:

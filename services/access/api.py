@@ -30,16 +30,16 @@ from services.access.asked import day as _date
 from services.access.asked import either as _either
 from services.access.asked import facility_id as _facility_id
 from services.access.asked import form as _form
-from services.access.asked import granted as _granted
 from services.access.asked import instant as _instant
 from services.access.asked import listing as _listing
 from services.access.asked import one_of as _one_of
 from services.access.asked import permission as _permission
 from services.access.asked import standing as _standing
+from services.access.asked import user as _user
 from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share
 from services.access.caseindex import Priority
-from services.access.contact import checked_contact, unreachable
+from services.access.contact import unreachable
 from services.access.deletion import Deletions
 from services.access.domain import Permission, Role
 from services.access.explaining import Explaining
@@ -48,7 +48,6 @@ from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
 from services.access.linking import Linking
 from services.access.linting import Draft, Linting
-from services.access.manager import UserSettings
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
 from services.access.places import PlaceTokens
@@ -64,6 +63,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_WORKLIST_PAGE_SIZE = 50
 DEFAULT_FACILITIES, MAX_FACILITIES = 20, 50
 """Of each up to 10,000 cases are counted."""
+DEFAULT_ASSIGNABLE, MAX_ASSIGNABLE = 50, 100
+"""Each is compiled, and asks some statements."""
 
 ROLES: dict[int, Role] = {value: role for role, value in ROLE_VALUES.items()}
 READ_TYPES: dict[int, ReadType] = {value: read_type for read_type, value in READ_TYPE_VALUES.items()}
@@ -114,20 +115,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     # Users and privileges
 
     async def SaveUser(self, request: pb.SaveUserRequest, context: Context) -> pb.SaveUserResponse:  # noqa: N802
-        given = request.user
-        settings = UserSettings(
-            user_id=UserId(parse_id(given.user_id, "user_id")) if given.user_id else None,
-            version=given.version,
-            login=given.login,
-            name=given.name,
-            role=_one_of(ROLES, given.role, "role") if given.role else None,
-            active=given.active,
-            home_facility_id=_facility_id(given.home_facility_id, "home_facility_id"),
-            permissions=frozenset(map(_granted, given.permissions)) if request.set_permissions else None,
-            contact=checked_contact(
-                given.email, given.mobile_number, _one_of(LANGUAGES, given.language, "language")
-            ),
-        )
+        settings = _user(request, ROLES, LANGUAGES)
         user, revision = await self._users.save_user(acting_login(), settings)
         return pb.SaveUserResponse(
             user=answers.a_user(user),
@@ -407,6 +395,16 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         return linted.a_lint(found, request.expression)
 
     # Assignments
+
+    async def ListAssignable(  # noqa: N802
+        self, request: pb.ListAssignableRequest, context: Context
+    ) -> pb.ListAssignableResponse:
+        page = pages.asked(request, str, default=DEFAULT_ASSIGNABLE, most=MAX_ASSIGNABLE)
+        found = await self._assignments.list_assignable(
+            acting_login(), acting_session(), _case_id(request.case_id), page.after or "", page.limit
+        )
+        users, token = page.rows(found, lambda last: last.user.login, answers.an_assignable)
+        return pb.ListAssignableResponse(users=users, next_page_token=token)
 
     async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignResponse:  # noqa: N802
         assigned, revision = await self._assignments.assign(

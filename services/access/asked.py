@@ -8,9 +8,12 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from kernel.errors import Invalid
-from kernel.ids import BucketId, CaseId, FacilityId, parse_id
+from kernel.ids import BucketId, CaseId, FacilityId, UserId, parse_id
+from kernel.language import Language
 from services.access.buckets import Standing
-from services.access.domain import Permission, PermissionGrant
+from services.access.contact import checked_contact
+from services.access.domain import Permission, PermissionGrant, Role
+from services.access.manager import UserSettings
 from services.access.search import Listing, Order
 from wire.access.v1 import access_pb2 as pb
 
@@ -59,6 +62,26 @@ def form(given: pb.FilterForm) -> dict[str, object]:
     """What was filled in, by the names of `filter.form`."""
     filled = {field.name: value for field, value in given.ListFields()}
     return {"facilities" if name == "facility_ids" else name: value for name, value in filled.items()}
+
+
+def user(
+    request: pb.SaveUserRequest, roles: dict[int, Role], languages: dict[int, Language | None]
+) -> UserSettings:
+    """A user as an administrator wants them to be."""
+    given = request.user
+    return UserSettings(
+        user_id=UserId(parse_id(given.user_id, "user_id")) if given.user_id else None,
+        version=given.version,
+        login=given.login,
+        name=given.name,
+        role=one_of(roles, given.role, "role") if given.role else None,
+        active=given.active,
+        home_facility_id=facility_id(given.home_facility_id, "home_facility_id"),
+        permissions=frozenset(map(granted, given.permissions)) if request.set_permissions else None,
+        contact=checked_contact(
+            given.email, given.mobile_number, one_of(languages, given.language, "language")
+        ),
+    )
 
 
 def granted(given: pb.PermissionGrant) -> PermissionGrant:

@@ -12,6 +12,7 @@ Nothing of it is shown to the facility side, and nobody there assigns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel, Side
 from services.access import following
-from services.access.administration import Act, Administration
-from services.access.caseindex import Assignment, Lock, Priority
+from services.access.administration import Act, Administration, compiled
+from services.access.assignable import Assignable, Values, as_if_assigned, judged, needs_anchor
+from services.access.caseindex import Assignment, KeptReading, Lock, Priority
 from services.access.domain import (
     CompiledUser,
     Path,
@@ -33,6 +35,8 @@ from services.access.domain import (
     no_case,
     possible_logins,
 )
+from services.access.filter.trace import columns
+from services.access.patients import MAX_CASES
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -73,6 +77,11 @@ def must_assign(actor: CompiledUser, sighting: Sighting) -> None:
         )
 
 
+def may_report(user: CompiledUser, facility_id: FacilityId, now: datetime) -> bool:
+    """Whether cases of a facility may be assigned to a user now (ASG-2)."""
+    return user.active and user.level_at(facility_id, now) is PrivilegeLevel.REPORT
+
+
 def must_report(
     user: CompiledUser | None, login: str, facility_id: FacilityId, now: datetime
 ) -> CompiledUser:
@@ -83,7 +92,7 @@ def must_report(
             "assign the case to somebody by their login",
             field="assignee_login",
         )
-    if user is None or not user.active or user.level_at(facility_id, now) < PrivilegeLevel.REPORT:
+    if user is None or not may_report(user, facility_id, now):
         raise NotFound(
             f"nobody called `{login}` may report at the facility of the case: "
             "give them a privilege to report there, or assign the case to somebody who has one",
@@ -107,7 +116,24 @@ class Assignments:
     """Who reads which case, and how soon."""
 
     def __init__(self, database: Database[AccessTransaction]) -> None:
+        self._database = database
         self._administration = Administration(database)
+
+    async def list_assignable(
+        self, login: str, session: str, case_id: CaseId, after: str, limit: int
+    ) -> list[Assignable]:
+        """Those whom `assign` takes for a case, by login after this one, each judged as if it were theirs."""
+        async with self._database.transaction() as transaction:
+            await transaction.in_one_snapshot()
+            actor = await compiled(transaction, login)
+            sighting = await _assigned_by(transaction, actor, session, case_id)
+            kept = await transaction.kept_reading(case_id)
+            if kept is None:
+                raise no_case(case_id)
+            users = await _reporting(transaction, sighting.facility_id, after, limit)
+            read = {column for user in users for column in _columns(user)}
+            values = await transaction.case_values(case_id, sorted(read)) if read else {}
+            return [await _judged(transaction, user, case_id, values, kept) for user in users]
 
     async def assign(
         self, login: str, session: str, case_id: CaseId, assignee_login: str, *, force: bool
@@ -129,6 +155,7 @@ class Assignments:
                 return assigned, await transaction.revision()
             must_be_free(await transaction.lock_of(case_id, Side.GROUP), assignee.login, now, force=force)
             await transaction.assign(case_id, assignee.id, by=act.actor.login)
+            await following.follow(transaction, case_id)  # a filter may ask for the status
             assigned = Assigned(assignee.login, await _level(transaction, assignee, case_id))
             return assigned, await _changed(
                 act, case_id, assignee=str(assignee.id), forced="yes" if force else "no"
@@ -144,6 +171,7 @@ class Assignments:
             lock = await transaction.lock_of(case_id, Side.GROUP)
             must_be_free(lock, act.actor.login, transaction.now, force=force)
             assignee = await transaction.unassign(case_id)
+            await following.follow(transaction, case_id)
             return await _changed(act, case_id, assignee=str(assignee), forced="yes" if force else "no")
 
     async def set_priority(self, login: str, session: str, case_id: CaseId, priority: Priority) -> int:
@@ -158,12 +186,60 @@ class Assignments:
 async def _to_be_assigned(act: Act, session: str, case_id: CaseId) -> Sighting:
     """The case as the actor sees it, who may assign it; it stays as it is until the transaction ends."""
     await act.transaction.hold_case(case_id)
-    answer = await act.transaction.sighted(act.actor, [case_id], session=session)
+    return await _assigned_by(act.transaction, act.actor, session, case_id)
+
+
+async def _assigned_by(
+    transaction: AccessTransaction, actor: CompiledUser, session: str, case_id: CaseId
+) -> Sighting:
+    """The case as the actor sees it, who may assign it."""
+    answer = await transaction.sighted(actor, [case_id], session=session)
     sighting = answer.found[0] if answer else None
     if sighting is None or sighting.being_deleted:
         raise no_case(case_id)
-    must_assign(act.actor, sighting)
+    must_assign(actor, sighting)
     return sighting
+
+
+async def _reporting(
+    transaction: AccessTransaction, facility_id: FacilityId, after: str, limit: int
+) -> list[CompiledUser]:
+    """The active users who may report at a facility now, by login; who once might is left out (A1)."""
+    found: list[CompiledUser] = []
+    while len(found) < limit:
+        logins = await transaction.logins_with_level(facility_id, PrivilegeLevel.REPORT, after, limit)
+        for login in logins:
+            user = await transaction.compiled_user(login)
+            if user and may_report(user, facility_id, transaction.now):
+                found.append(user)
+        if len(logins) < limit:
+            break
+        after = logins[-1]
+    return found[:limit]
+
+
+def _columns(user: CompiledUser) -> Sequence[str]:
+    """Of a case, what the filter of a user reads, clause by clause."""
+    return columns(user.filter.expression, user.filter.reader) if user.filter else ()
+
+
+async def _judged(
+    transaction: AccessTransaction, user: CompiledUser, case_id: CaseId, values: Values, kept: KeptReading
+) -> Assignable:
+    answer = await transaction.sighted(user, [case_id])
+    sighting, now = answer.found[0] if answer else None, transaction.now
+    is_assignee = kept.assignment is not None and kept.assignment.assignee_login == user.login
+    if not is_assignee:
+        values = as_if_assigned(values, kept, user, now)
+    is_anchored = False
+    if user.filter and needs_anchor(user, sighting, values, now):
+        anchors = await transaction.possible_anchors(case_id, user.filter.historical, MAX_CASES)
+        seen = await transaction.sighted(user, anchors) if anchors else None
+        is_anchored = any(
+            each and Path.PRIVILEGE in each.paths and not each.being_deleted
+            for each in (seen.found if seen else ())
+        )
+    return judged(user, sighting, values, now, is_assignee=is_assignee, is_anchored=is_anchored)
 
 
 async def _assignment(transaction: AccessTransaction, case_id: CaseId) -> Assignment | None:
@@ -183,6 +259,5 @@ async def _level(transaction: AccessTransaction, assignee: CompiledUser, case_id
 
 
 async def _changed(act: Act, case_id: CaseId, **detail: str) -> int:
-    await following.follow(act.transaction, case_id)
     version = await act.transaction.bump_case(case_id)
     return await act.done(SightChanged(case_id, version), **detail)

@@ -9,6 +9,7 @@ from kernel.ids import CaseId, FacilityId
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
+from services.access.accessfilter import Historical
 from services.access.casequery import seen_by
 from services.access.domain import CompiledUser
 from services.access.patients import Link, LinkId, Patient, PatientKey, PersonId, Record, RecordId
@@ -193,6 +194,20 @@ class PatientStore(Transaction):
             *cases.parameters,
         )
         return {row["record_id"] for row in rows}
+
+    async def possible_anchors(self, case_id: CaseId, historical: Historical, limit: int) -> list[CaseId]:
+        """The other cases of its patient that open a case to who is shown one of them (A71)."""
+        rows = await self.connection.fetch(
+            """
+            select a.case_id from cases c join cases a on a.person_id = c.person_id and a.case_id <> c.case_id
+            where c.case_id = $1 and ($2 or c.study_day is null or c.study_day <= a.study_day)
+            order by a.case_id limit $3
+            """,
+            case_id,
+            historical is Historical.ALL,
+            limit,
+        )
+        return [row["case_id"] for row in rows]
 
     async def logins_with_historical(self, facility_ids: Collection[FacilityId], limit: int) -> list[str]:
         """Who has a privilege at one of these facilities and a filter with historical studies, by login."""

@@ -276,6 +276,22 @@ class AccessTransaction(
         )
         return [(row["user_id"], _facility(row), _privilege(row)) for row in rows]
 
+    async def logins_with_level(
+        self, facility_id: FacilityId, level: PrivilegeLevel, after: str, limit: int
+    ) -> list[str]:
+        """The active users of whom this level is stored at a facility, by login after this one."""
+        rows = await self.connection.fetch(
+            """
+            select u.login from privileges p join users u using (user_id)
+            where p.facility_id = $1 and p.level = $2 and u.active and u.login > $3 order by u.login limit $4
+            """,
+            facility_id,
+            level,
+            after,
+            limit,
+        )
+        return [row["login"] for row in rows]
+
     async def last_change_of_privilege(self, user_id: UserId, facility_id: FacilityId) -> Change:
         """The version of what is stored, 0 for none, and who changed it last."""
         stored = await self.privilege(user_id, facility_id)

@@ -31,6 +31,7 @@ from services.access.explained import (
     MAX_VALUES,
 )
 from services.access.filter import grammar, searching
+from services.access.filter.fields import FIELDS
 from services.access.filter.form import MAX_ENTRIES
 from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
@@ -60,6 +61,9 @@ CHARACTERS = {
     "Case.study_status_id": 4,
     "Case.written_differently": MAX_KEYWORD_CHARACTERS // 4,
     "AssignResponse.assignee_login": 32,
+    "Assignable.hidden_by": 12,  # keywords are of ASCII
+    "Assignable.login": 32,
+    "Assignable.name": MAX_USER_NAME_CHARACTERS,
     "Case.assignee_login": 32,
     "Case.calling_ae_title": VALUE["AE"],
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,
@@ -125,6 +129,7 @@ BY_REQUEST = rpc.MAX_REQUEST_BYTES // 38
 # How many of each repeated field an answer without pages has, or a row. 0: the answer is Exhausted where they
 # would not fit; permissions came in one request, of 1 MiB at most.
 COUNTS = {
+    "Assignable.hidden_by": len(FIELDS),
     "BeginDeleteResponse.study_ids": 1000,
     "BeginMoveResponse.folder_names": MAX_NAMED,
     "BeginMoveResponse.grant_logins": MAX_NAMED,

@@ -273,6 +273,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
                     preview=True,
                 ),
             )
+        yield "ListAssignable", pb.ListAssignableRequest(case_id=case_id)
         yield "Assign", pb.AssignRequest(case_id=case_id, assignee_login="nobody")
         yield "Unassign", pb.UnassignRequest(case_id=case_id)
         yield "SetPriority", pb.SetPriorityRequest(case_id=case_id, priority=pb.PRIORITY_NORMAL)

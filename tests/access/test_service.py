@@ -164,6 +164,8 @@ async def test_drafts_and_pre_reads_that_reporting_tells_of_come_to_status_and_a
         await eventually(so)
 
     silva = service.acting("silva")
+    (jane,) = (await silva.ListAssignable(pb.ListAssignableRequest(case_id=str(case_id)))).users
+    assert ("jane", False, pb.LEVEL_REPORT) == (jane.login, jane.is_assignee, jane.level)
     assign = pb.AssignRequest(case_id=str(case_id), assignee_login="jane")
     answer = await silva.Assign(assign)
     assert ("jane", pb.LEVEL_REPORT) == (answer.assignee_login, answer.assignee_level)

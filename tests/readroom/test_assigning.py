@@ -1,10 +1,37 @@
 """The commands on who reads a case and how soon, against a running system."""
 
+import pytest
+
 from local.processes import until
+from readroom.cases import once_assigned
 from tests.readroom.conftest import Ward
+from wire.access.v1.access_pb2 import LEVEL_REPORT, LEVEL_VIEW, Assignable
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        (Assignable(level=LEVEL_REPORT), "report"),
+        (Assignable(level=LEVEL_VIEW, hidden_by=["PatientAge"]), "view: their filter asks for PatientAge"),
+        (
+            Assignable(hidden_by=["Modality", "PatientAge"]),
+            "nothing: their filter asks for Modality, PatientAge",
+        ),
+        (Assignable(), "nothing: their filter hides it"),
+    ],
+)
+def test_what_keeps_somebody_from_reporting_is_said(judged: Assignable, said: str) -> None:
+    assert said == once_assigned(judged)
 
 
 def test_a_case_is_assigned_made_urgent_and_unassigned(ward: Ward) -> None:
+    listed = ward.by("chief", "case", "assignable", ward.case_id, "--json").json
+    assert ("report", "report", []) == next(
+        (each["level_now"], each["once_assigned"], each["hidden_by"])
+        for each in listed
+        if each["login"] == "marsh"
+    )
+    assert "rowan" not in {each["login"] for each in listed}, "who may not report is not listed"
     assigned = ward.by("chief", "case", "assign", ward.case_id, "MARSH", "--json")
     assert (0, "marsh", "report") == (
         assigned.code,

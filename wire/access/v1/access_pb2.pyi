@@ -2570,6 +2570,114 @@ class ListCasesResponse(_message.Message):
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
 
 @_typing.final
+class ListAssignableRequest(_message.Message):
+    """ListAssignableRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    page_size: _builtins.int
+    """At most so many users, 50 without, never more than 100."""
+    page_token: _builtins.str
+    """Token of the page; empty for the first."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAssignableRequest: _TypeAlias = ListAssignableRequest  # noqa: Y015
+
+@_typing.final
+class Assignable(_message.Message):
+    """Assignable is a user to whom a case may be assigned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    IS_ASSIGNEE_FIELD_NUMBER: _builtins.int
+    LEVEL_NOW_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    HIDDEN_BY_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID."""
+    login: _builtins.str
+    """Their login."""
+    name: _builtins.str
+    """Their name."""
+    is_assignee: _builtins.bool
+    """Whether the case is assigned to them."""
+    level_now: Global___Level.ValueType
+    """What they may do with it as it is now; unspecified: they do not see it."""
+    level: Global___Level.ValueType
+    """What they may do with it once it is assigned to them; less than REPORT: their filter hides it all the same."""
+    @_builtins.property
+    def hidden_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By keyword, the fields that their filter asks for and because of which it would hide the case; empty where `level`
+        is REPORT, and of a filter that shows no case at all.
+        """
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        login: _builtins.str = ...,
+        name: _builtins.str = ...,
+        is_assignee: _builtins.bool = ...,
+        level_now: Global___Level.ValueType = ...,
+        level: Global___Level.ValueType = ...,
+        hidden_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden_by", b"hidden_by", "is_assignee", b"is_assignee", "level", b"level", "level_now", b"level_now", "login", b"login", "name", b"name", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assignable: _TypeAlias = Assignable  # noqa: Y015
+
+@_typing.final
+class ListAssignableResponse(_message.Message):
+    """ListAssignableResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last page."""
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignable]:
+        """The users of the page."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___Assignable] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAssignableResponse: _TypeAlias = ListAssignableResponse  # noqa: Y015
+
+@_typing.final
 class AssignRequest(_message.Message):
     """AssignRequest names a case and its reader."""
 

@@ -155,6 +155,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.FromString,
                 _registered_method=True)
+        self.ListAssignable = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListAssignable',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListAssignableRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListAssignableResponse.FromString,
+                _registered_method=True)
         self.Assign = channel.unary_unary(
                 '/wire.access.v1.AccessService/Assign',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.AssignRequest.SerializeToString,
@@ -442,6 +447,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAssignable(self, request, context):
+        """ListAssignable lists whom Assign takes for a case: the active users who may report at its facility now, by login
+        (ASG-2, A38). Each is judged as they see the case now and as they would if it were assigned to them. Needs what
+        Assign needs of the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Assign(self, request, context):
         """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
         is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
@@ -710,6 +724,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ReadSearch,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.SerializeToString,
+            ),
+            'ListAssignable': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssignable,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListAssignableRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListAssignableResponse.SerializeToString,
             ),
             'Assign': grpc.unary_unary_rpc_method_handler(
                     servicer.Assign,
@@ -1446,6 +1465,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ReadSearch',
             wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ReadSearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssignable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListAssignable',
+            wire_dot_access_dot_v1_dot_access__pb2.ListAssignableRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListAssignableResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -133,6 +133,11 @@ class AccessServiceStub:
     """
     ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
     """ReadSearch answers a line of the search box in the language of filters."""
+    ListAssignable: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAssignableRequest, _access_pb2.ListAssignableResponse]
+    """ListAssignable lists whom Assign takes for a case: the active users who may report at its facility now, by login
+    (ASG-2, A38). Each is judged as they see the case now and as they would if it were assigned to them. Needs what
+    Assign needs of the caller.
+    """
     Assign: _grpc.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]
     """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
     is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
@@ -310,6 +315,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
     """ReadSearch answers a line of the search box in the language of filters."""
+    ListAssignable: _aio.UnaryUnaryMultiCallable[_access_pb2.ListAssignableRequest, _access_pb2.ListAssignableResponse]  # type: ignore[assignment]
+    """ListAssignable lists whom Assign takes for a case: the active users who may report at its facility now, by login
+    (ASG-2, A38). Each is judged as they see the case now and as they would if it were assigned to them. Needs what
+    Assign needs of the caller.
+    """
     Assign: _aio.UnaryUnaryMultiCallable[_access_pb2.AssignRequest, _access_pb2.AssignResponse]  # type: ignore[assignment]
     """Assign makes a user the reader of a case, in place of the one before. It gives them no sight: what they will see
     is answered. Needs sight of the case that is not by shares alone, a role of the group, and `case.assign` at the
@@ -628,6 +638,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ReadSearchResponse, _abc.Awaitable[_access_pb2.ReadSearchResponse]]:
         """ReadSearch answers a line of the search box in the language of filters."""
+
+    @_abc_1.abstractmethod
+    def ListAssignable(
+        self,
+        request: _access_pb2.ListAssignableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListAssignableResponse, _abc.Awaitable[_access_pb2.ListAssignableResponse]]:
+        """ListAssignable lists whom Assign takes for a case: the active users who may report at its facility now, by login
+        (ASG-2, A38). Each is judged as they see the case now and as they would if it were assigned to them. Needs what
+        Assign needs of the caller.
+        """
 
     @_abc_1.abstractmethod
     def Assign(
