@@ -33,6 +33,20 @@ PUBLIC_READ_TYPES = frozenset(ReadType) - {ReadType.PRE_READ}
 """What a facility may be shown (REP-3)."""
 
 
+def completable(level: PrivilegeLevel, read_types: frozenset[ReadType], side: Side) -> frozenset[ReadType]:
+    """The types of which somebody may complete reports at a facility where all of them are active (A36).
+
+    A pre-read is for the group alone (REP-4).
+
+    Args:
+        level: what they may do with the case.
+        read_types: what they were given at its facility.
+    """
+    if level < PrivilegeLevel.REPORT:
+        return frozenset()
+    return read_types if side is Side.GROUP else read_types & PUBLIC_READ_TYPES
+
+
 class DraftState(StrEnum):
     """Whose unsigned text waits to be signed: one that is newer than the last public report (A64)."""
 

@@ -1,6 +1,7 @@
 """AccessService: what goes out, domain to proto."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -11,16 +12,19 @@ from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import pages
 from plumbing.timestamps import timestamp
 from services.access.accessfilter import Historical
+from services.access.acts import CaseAct
 from services.access.administration import HeldPrivilege
 from services.access.assignable import Assignable
-from services.access.caseindex import ListedCase, Priority
+from services.access.caseindex import Priority
 from services.access.describedcases import DescribedCase
 from services.access.domain import Decision, Path, Role, User
 from services.access.filtering import DescribedFilter, ListedFilter
 from services.access.folders import Folder, Showing
 from services.access.linking import Known, Linked
 from services.access.patients import Link, Record
+from services.access.received import LISTED
 from services.access.search import Order, Place
+from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, WaitsFor
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -38,6 +42,11 @@ SIDE_VALUES = {
 }
 PRIORITY_VALUES = {priority: pb.Priority.Value(f"PRIORITY_{priority.name}") for priority in Priority}
 ORDER_VALUES = {order: pb.CaseOrder.Value(f"CASE_ORDER_{order.name}") for order in Order}
+CASE_ACT_VALUES = {act: pb.CaseAct.Value(f"CASE_ACT_{act.name}") for act in CaseAct}
+WAITS_FOR_VALUES: dict[WaitsFor | None, pb.WaitsFor.ValueType] = {
+    None: pb.WAITS_FOR_UNSPECIFIED,
+    **{each: pb.WaitsFor.Value(f"WAITS_FOR_{each.name}") for each in WaitsFor},
+}
 PATH_VALUES = {path: pb.Path.Value(f"PATH_{path.name}") for path in Path}
 HISTORICAL_VALUES = {
     Historical.OFF: pb.HISTORICAL_UNSPECIFIED,
@@ -218,10 +227,11 @@ def a_decision(decision: Decision) -> pb.Decision:
 
 
 def a_page(
-    found: Sequence[tuple[ListedCase, PrivilegeLevel]],
+    found: Sequence[ShownCase],
     limit: int,
     came_to: Place | None,
     token: Callable[[Place], str],
+    columns: Columns,
 ) -> pb.ListCasesResponse:
     """A page of a worklist, and the tokens of those beside it.
 
@@ -229,12 +239,13 @@ def a_page(
         found: one more than the page has, if there are more.
         came_to: the place next to which they were asked for.
         token: of a place.
+        columns: of each row.
     """
     back = came_to is not None and came_to.backward
-    rows = pages.fitting(found[::-1][:limit] if back else found[:limit], lambda each: a_case(*each))
+    rows = pages.fitting(found[::-1][:limit] if back else found[:limit], partial(a_case, columns=columns))
     page = found[len(found) - len(rows) :] if back else found[: len(rows)]
     are_more = len(found) > len(page)
-    first, last = (page[0][0].place, page[-1][0].place) if page else (None, None)
+    first, last = (page[0].place, page[-1].place) if page else (None, None)
     follows, precedes = (True, are_more) if back else (are_more, came_to is not None)
     return pb.ListCasesResponse(
         cases=rows[::-1] if back else rows,
@@ -243,46 +254,64 @@ def a_page(
     )
 
 
-def a_case(case: ListedCase, level: PrivilegeLevel) -> pb.Case:
-    summary = case.summary
-    attributes = summary.attributes
-    reading = case.reading
-    lock = reading.lock
-    return pb.Case(
-        case_id=str(case.case_id),
-        facility_id=str(case.facility_id),
-        facility_name=case.facility_name,
-        received_at=timestamp(case.received_at),
-        patient_name=attributes.patient_name,
-        patient_id=attributes.patient_id,
-        patient_birth_date=attributes.patient_birth_date,
-        patient_sex=attributes.patient_sex,
-        study_instance_uid=case.study_instance_uid,
-        study_date=attributes.study_date,
-        study_time=attributes.study_time,
-        study_description=attributes.study_description,
-        accession_number=attributes.accession_number,
-        referring_physician_name=attributes.referring_physician_name,
-        modalities_in_study=summary.modalities_in_study,
-        modalities_left_out=summary.modalities_left_out,
-        series_count=summary.series_count,
-        instance_count=summary.instance_count,
-        study_status_id=case.study_status_id,
-        undistributed=case.undistributed,
-        level=LEVEL_VALUES[level],
-        lock_holder_name=lock.holder_name if lock else "",
-        lock_ends_at=timestamp(lock.ends_at) if lock else None,
-        reported_read_types=_read_types(reading.read_types),
-        reported_at=timestamp(reading.reported_at),
-        images_since_report=case.late.count if case.late else 0,
-        images_since=timestamp(case.late.since) if case.late else None,
-        another_patient_held=summary.another_patient_held,
-        written_differently=summary.written_differently,
-        assignee_login=case.assignee_login or "",
-        priority=PRIORITY_VALUES[case.priority],
-        calling_ae_title=summary.calling_ae_title,
-        gateway_id=str(summary.gateway_id or ""),
-    )
+def related_cases(
+    found: Sequence[ShownCase], limit: int, token: Callable[[Place], str], columns: Columns
+) -> pb.ListRelatedCasesResponse:
+    """A page of cases beside another; of `found` one more than the page has, if there are more."""
+    rows = pages.fitting(found[:limit], partial(a_case, columns=columns))
+    last = found[len(rows) - 1].place if len(found) > len(rows) else None
+    return pb.ListRelatedCasesResponse(cases=rows, next_page_token=token(last) if last else "")
+
+
+def _attribute(name: str) -> Callable[[ShownCase], Any]:
+    return lambda case: getattr(case.summary.attributes, name)
+
+
+def _of_summary(name: str) -> Callable[[ShownCase], Any]:
+    return lambda case: getattr(case.summary, name)
+
+
+_CASE: Mapping[Column, Callable[[ShownCase], Any]] = {
+    **{each: _attribute(each) for each in Column if each in LISTED},
+    **{
+        each: _of_summary(each)
+        for each in (
+            Column.MODALITIES_IN_STUDY,
+            Column.MODALITIES_LEFT_OUT,
+            Column.SERIES_COUNT,
+            Column.INSTANCE_COUNT,
+            Column.ANOTHER_PATIENT_HELD,
+            Column.WRITTEN_DIFFERENTLY,
+            Column.CALLING_AE_TITLE,
+        )
+    },
+    Column.FACILITY_ID: lambda case: str(case.facility_id),
+    Column.FACILITY_NAME: lambda case: case.facility_name,
+    Column.RECEIVED_AT: lambda case: timestamp(case.received_at),
+    Column.STUDY_INSTANCE_UID: lambda case: case.study_instance_uid,
+    Column.STUDY_STATUS_ID: lambda case: case.study_status_id,
+    Column.UNDISTRIBUTED: lambda case: case.undistributed,
+    Column.LEVEL: lambda case: LEVEL_VALUES[case.level],
+    Column.LOCK_HOLDER_NAME: lambda case: case.reading.lock.holder_name if case.reading.lock else "",
+    Column.LOCK_ENDS_AT: lambda case: timestamp(case.reading.lock.ends_at) if case.reading.lock else None,
+    Column.REPORTED_READ_TYPES: lambda case: _read_types(case.reading.read_types),
+    Column.REPORTED_AT: lambda case: timestamp(case.reading.reported_at),
+    Column.IMAGES_SINCE_REPORT: lambda case: case.late.count if case.late else 0,
+    Column.IMAGES_SINCE: lambda case: timestamp(case.late.since) if case.late else None,
+    Column.ASSIGNEE_LOGIN: lambda case: case.assignee_login or "",
+    Column.PRIORITY: lambda case: PRIORITY_VALUES[case.priority],
+    Column.GATEWAY_ID: lambda case: str(case.summary.gateway_id or ""),
+    Column.MAY: lambda case: sorted(CASE_ACT_VALUES[each] for each in case.may),
+    Column.WAITS_FOR: lambda case: WAITS_FOR_VALUES[case.waits_for],
+    Column.WAITS_SINCE: lambda case: timestamp(case.waits_since),
+    Column.PRIOR_COUNT: lambda case: case.prior_count,
+}
+"""What each column of a row is made of."""
+
+
+def a_case(case: ShownCase, columns: Columns = ALL_COLUMNS) -> pb.Case:
+    """The row of a case, with these columns."""
+    return pb.Case(case_id=str(case.case_id), **{str(each): _CASE[each](case) for each in columns})
 
 
 def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:

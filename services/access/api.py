@@ -54,6 +54,7 @@ from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.privileges import checked_privilege
 from services.access.revision import RevisionTokens
+from services.access.shown import columns_of
 from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -354,12 +355,14 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListCases(self, request: pb.ListCasesRequest, context: Context) -> pb.ListCasesResponse:  # noqa: N802
         limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
         login, asked = acting_login(), _listing(request, ORDERS)
+        columns = columns_of(request.columns)
         place = self._places.place(request.page_token, login, asked)
         found = await self._questions.list_cases(
             login,
             place,
             limit + 1,
             asked,
+            columns,
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
@@ -367,7 +370,40 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         def token(beside: search.Place) -> str:
             return self._places.token(beside, login, asked)
 
-        return answers.a_page(found, limit, place, token)
+        return answers.a_page(found, limit, place, token, columns)
+
+    async def DescribeCase(  # noqa: N802
+        self, request: pb.DescribeCaseRequest, context: Context
+    ) -> pb.DescribeCaseResponse:
+        columns = columns_of(request.columns)
+        described = await self._questions.describe_case(
+            acting_login(),
+            _case_id(request.case_id),
+            columns,
+            session=acting_session(),
+            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+        )
+        return pb.DescribeCaseResponse(case=answers.a_case(described, columns))
+
+    async def ListRelatedCases(  # noqa: N802
+        self, request: pb.ListRelatedCasesRequest, context: Context
+    ) -> pb.ListRelatedCasesResponse:
+        limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
+        login, asked = acting_login(), search.Related(_case_id(request.case_id))
+        columns = columns_of(request.columns)
+        found = await self._questions.list_related_cases(
+            login,
+            asked.case_id,
+            self._places.place(request.page_token, login, asked),
+            limit + 1,
+            columns,
+            session=acting_session(),
+        )
+
+        def token(last: search.Place) -> str:
+            return self._places.token(last, login, asked)
+
+        return answers.related_cases(found, limit, token, columns)
 
     async def ReadSearch(self, request: pb.ReadSearchRequest, context: Context) -> pb.ReadSearchResponse:  # noqa: N802
         return pb.ReadSearchResponse(

@@ -18,23 +18,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from kernel.database import Database
-from kernel.errors import Conflict, Denied, Invalid, NotFound, lacks
+from kernel.errors import Conflict, Invalid, NotFound
 from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel, Side
 from services.access import following
+from services.access.acts import must_assign
 from services.access.administration import Act, Administration, compiled
 from services.access.assignable import Assignable, Values, as_if_assigned, judged, needs_anchor
 from services.access.caseindex import Assignment, KeptReading, Lock, Priority
-from services.access.domain import (
-    CompiledUser,
-    Path,
-    Permission,
-    Sighting,
-    decide,
-    no_case,
-    possible_logins,
-)
+from services.access.domain import CompiledUser, Path, Sighting, decide, no_case, possible_logins
 from services.access.filter.trace import columns
 from services.access.patients import MAX_CASES
 
@@ -55,26 +48,6 @@ class Assigned:
 
     assignee_login: str
     level: PrivilegeLevel
-
-
-def must_assign(actor: CompiledUser, sighting: Sighting) -> None:
-    """Raises Denied unless a user may say who reads a case that they see, and how soon.
-
-    A filter may ask for assignee and priority: then who sets these chooses what it shows. So they set neither
-    of a case that their own filter hides, and that a grant, a folder or an anchor shows them (ACC-15).
-    """
-    if actor.side is not Side.GROUP:
-        raise Denied("only the radiology group assigns cases")
-    if set(sighting.paths) == {Path.SHARE}:
-        raise Denied("a share does not assign cases: you need a privilege at the facility of the case")
-    if not actor.holds(Permission.ASSIGN_CASE, sighting.facility_id):
-        raise lacks(Permission.ASSIGN_CASE, at="the facility of the case")
-    is_hidden = Path.PRIVILEGE not in sighting.paths and sighting.facility_id in actor.facilities
-    if actor.filter is not None and is_hidden:
-        raise Denied(
-            "your filter hides the case, and nobody chooses by themself what it shows them: "
-            "ask somebody whose filter shows it, or who has none"
-        )
 
 
 def may_report(user: CompiledUser, facility_id: FacilityId, now: datetime) -> bool:
@@ -197,7 +170,7 @@ async def _assigned_by(
     sighting = answer.found[0] if answer else None
     if sighting is None or sighting.being_deleted:
         raise no_case(case_id)
-    must_assign(actor, sighting)
+    must_assign(actor, sighting.facility_id, sighting.paths)
     return sighting
 
 

@@ -17,17 +17,16 @@ from datetime import datetime
 from enum import Enum, auto
 from functools import partial
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError, lacks
+from kernel.errors import Conflict, Denied, Invalid, NotFound, ReadroomError
 from kernel.ids import BucketId, CaseId, FacilityId, UserId
 from kernel.reading import PrivilegeLevel
+from services.access.acts import must_create_share
 from services.access.domain import (
     ROLES,
     CompiledUser,
     Path,
-    Permission,
     Sighting,
     User,
-    decide,
     no_case,
 )
 
@@ -294,15 +293,8 @@ def must_share(
         must_be_at(facility_id, within)
         share.must_stay_within(parent.standing, within)
         return facility_id
-    if not sender.holds(Permission.CREATE_SHARE, facility_id):
-        raise lacks(Permission.CREATE_SHARE, at="the facility of the cases")
-    # Without what a share of the same case carries beside: that was shown to them, not to be shown on.
-    own = decide(sender, facility_id, (Path.PRIVILEGE,), now)
     by_privilege = all(Path.PRIVILEGE in seen.paths for seen in sightings.values())
-    if not (by_privilege and own.images and own.reports):
-        raise Denied(
-            "to share a case you must see its images and reports by your own privilege", field="case_ids"
-        )
+    must_create_share(sender, facility_id, now, seen=by_privilege)
     return facility_id
 
 

@@ -92,6 +92,8 @@ class Projection:
         instance_count: how many instances the case had at the last signature that counts for the side; None
             if nobody knows.
         draft: whose draft is newer than the last public report; the facility is told of none.
+        waits_since: since when it waits to be read again: its reopening, else the last public report if that
+            is not final; None while it is unread or final, and if nobody knows.
     """
 
     state: ReadingState = ReadingState.UNREAD
@@ -100,6 +102,7 @@ class Projection:
     reported_at: datetime | None = None
     instance_count: int | None = None
     draft: DraftState = DraftState.NONE
+    waits_since: datetime | None = None
 
 
 NOT_READ = Projection()

@@ -251,6 +251,9 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
         else None,
         instance_count=projection.instance_count if projection.HasField("instance_count") else None,
         draft=_DRAFT_STATES[projection.draft],
+        waits_since=answers.instant(projection, "waits_since")
+        if projection.HasField("waits_since")
+        else None,
     )
 
 

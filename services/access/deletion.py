@@ -14,13 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kernel.database import Database
-from kernel.errors import Conflict, Denied, NotFound, lacks
+from kernel.errors import Conflict, NotFound, lacks
 from kernel.events import CasePurged, SightChanged
 from kernel.ids import CaseId, DeletionId
 from services.access import patients
+from services.access.acts import must_delete
 from services.access.administration import Act, Administration
 from services.access.caseindex import Deletion
-from services.access.domain import Path, Permission, Sighting, no_case
+from services.access.domain import Permission, Sighting, no_case
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -65,10 +66,7 @@ class Deletions:
                 return begun, await transaction.revision()
             sighting = await _seen(act, session, case_id)
             facility_id = sighting.facility_id
-            if Path.PRIVILEGE not in sighting.paths:
-                raise Denied("to delete a case you must see it by your privilege at its facility")
-            if not act.actor.holds(Permission.DELETE_STUDY, facility_id):
-                raise lacks(Permission.DELETE_STUDY, at="the facility of the case")
+            must_delete(act.actor, facility_id, sighting.paths)
             lock = await transaction.lock_of(case_id, act.actor.reading_side)
             if lock is not None and transaction.now < lock.ends_at:
                 if not force:

@@ -401,6 +401,7 @@ class Sighting:
         instance_count: instances that belong to the case.
         untouched: whether nobody was shown its images so far, among other things (`moves.py`).
         late: those of them that came after the report, if they were asked for.
+        may_share_on: whether one of the shares allows it, if that was asked for.
     """
 
     case_id: CaseId
@@ -411,6 +412,7 @@ class Sighting:
     instance_count: int = 0
     untouched: bool = False
     late: LateImages | None = None
+    may_share_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def a_lint(found: Linted, expression: str) -> pb.LintResponse:
         tried_on=counted.cases if counted else 0,
         tried_on_all=counted.are_all if counted else False,
         shown=counted.shown if counted else 0,
-        samples=[answers.a_case(case, level) for case, level in found.samples],
+        samples=map(answers.a_case, found.samples),
     )
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernel.database import Database
 from kernel.errors import Invalid
 from kernel.ids import FacilityId, UserId
-from kernel.reading import PrivilegeLevel
 from services.access.administration import compiled, managed
-from services.access.caseindex import ListedCase
-from services.access.domain import CompiledUser, Sighting, decide, no_user, reader_of
+from services.access.domain import no_user, reader_of
 from services.access.filter import form, names
 from services.access.filter.form import Form
 from services.access.filter.grammar import parse
@@ -31,6 +28,7 @@ from services.access.filter.tree import Expression, predicates
 from services.access.filternames import directory_of
 from services.access.filterrules import must_know_filter
 from services.access.manager import Manager
+from services.access.shown import ShownCase, all_shown
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -93,7 +91,7 @@ class Linted:
     form_says: str = ""
     offered: Form | None = None
     counted: Counted | None = None
-    samples: Sequence[tuple[ListedCase, PrivilegeLevel]] = ()
+    samples: Sequence[ShownCase] = ()
 
 
 class Linting:
@@ -181,9 +179,5 @@ async def _tried(
         form_says=names.shown(form.text_of(asked.form), said, asked.directory) if said else "",
         offered=form.offered(asked.written) if asked.written and said is None else None,
         counted=counted,
-        samples=[(case.at(now), _level(manager.user, found, now)) for case, found in samples],
+        samples=all_shown(manager.user, samples, now),
     )
-
-
-def _level(user: CompiledUser, found: Sighting, now: datetime) -> PrivilegeLevel:
-    return decide(user, found.facility_id, found.paths, now=now, may_write=found.may_write).level

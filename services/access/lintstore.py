@@ -7,13 +7,13 @@ from kernel.ids import FacilityId
 from plumbing.db import Transaction
 from services.access.caseindex import ListedCase
 from services.access.casequery import seen_by
+from services.access.caserows import listed, rows_of
 from services.access.domain import CompiledUser, Sighting
 from services.access.filter.fields import Field, Operator
 from services.access.filter.reader import Reader
 from services.access.filter.sql import to_sql
 from services.access.filter.tree import Expression, Predicate
 from services.access.linting import Counted
-from services.access.listings import listed, rows_of
 
 # The newest of each facility, so that no facility is left out and no index is read to its end.
 _NEWEST = """(

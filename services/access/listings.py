@@ -5,35 +5,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import asyncpg
-
 from kernel.ids import CaseId
-from kernel.reading import Side
 from plumbing.db import Transaction
-from services.access.caseindex import CaseSummary, ListedCase, Priority
+from services.access.caseindex import ListedCase
 from services.access.casequery import CaseQuery, seen_by
+from services.access.caserows import listed, rows_of
 from services.access.derived import DERIVED
 from services.access.domain import Answer, CompiledUser, Sighting
 from services.access.filter.prefilter import prefilter
 from services.access.filter.sql import to_sql
-from services.access.readingstore import PROJECTION, projection
-from services.access.received import LISTED, StudyAttributes
 from services.access.search import Listing, Order, Place, Search
-from services.access.sightings import FOUND, answer_of, sighting_of
+from services.access.shown import ALL_COLUMNS, Columns
+from services.access.sightings import answer_of
 
 # Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
 _HIDDEN = """array(
     select d.case_id from cases d where d.deletion_id is not null
     union all select m.case_id from cases m where m.move_id is not null
 )"""
-# What a case is derived to for filters is far longer than what is shown of it.
-_LISTED = f"""
-    {FOUND}, sighted.received_at, sighted.study_instance_uid, sighted.undistributed, sighted.settled,
-    sighted.series_count, sighted.modalities_in_study, sighted.modalities_left_out,
-    sighted.another_patient_held, sighted.written_differently, sighted.calling_ae_title,
-    sighted.gateway_id, sighted.priority,
-    {", ".join(f"sighted.{name}" for name in LISTED)}
-"""
 
 FEW = 2000
 """Cases that are looked at one by one; of more a page is found soon in the order of the list."""
@@ -61,6 +50,7 @@ def page_of(
     limit: int,
     found: str = "",
     few: Sequence[CaseId] | None = None,
+    columns: Columns = ALL_COLUMNS,
 ) -> str:
     """The statement that answers a page of these cases.
 
@@ -71,6 +61,7 @@ def page_of(
     Args:
         found: whether the search finds a case `c`; empty without one.
         few: the only cases that it may find, if they are few: then each is looked at, whatever shows it.
+        columns: what is read of each.
     """
     key = _KEYS[asked.order]
     descending = asked.descending != (place is not None and place.backward)
@@ -125,7 +116,7 @@ def page_of(
                 {lies_beyond(f"c.{key.column}", "c.case_id")} {found_}
             {in_order}
         """
-        return listed(cases, page, told, "page.place::text")
+        return listed(cases, page, columns, order=told, place="page.place::text")
     by_filter = f"and {cases.by_privilege}" if cases.asks_filter else ""
     by_historical = f"union ({at_a_facility(f'and {cases.by_historical}')})" if cases.by_historical else ""
     in_folder = of_those("folder_cases", "f", "f.folder_id = theirs.folder_id")
@@ -148,36 +139,7 @@ def page_of(
         )
         {in_order}
     """
-    return listed(cases, page, told, "page.place::text")
-
-
-def listed(
-    cases: CaseQuery,
-    page: str,
-    order: str = "sighted.received_at desc, sighted.case_id desc",
-    place: str = "null::text",
-) -> str:
-    """The statement that answers the cases of a page as the worklist shows them.
-
-    Args:
-        page: a statement of ids and places of cases that the user may see: only those that they do are told.
-        order: in which they are told, newest first unless said.
-        place: of each case in the list, as text.
-    """
-    side = cases.value(cases.side)
-    return f"""
-        with page as ({page})
-        select u.version as user_version, revision.value as revision, coalesce(f.name, '') as facility_name,
-            {_LISTED}, {place} as place, a.login as assignee_login, {PROJECTION}, r.images_since
-        from users u
-        cross join revision
-        left join (page join {cases.sighted} using (case_id)) on {cases.shown}
-        left join facilities f on f.facility_id = sighted.facility_id
-        left join readings r on r.case_id = sighted.case_id and r.side = {side}
-        left join users a on a.user_id = sighted.assignee_id and {side} = '{Side.GROUP}'
-        where u.login = {cases.login}
-        order by {order}
-    """
+    return listed(cases, page, columns, order=told, place="page.place::text")
 
 
 class Listings(Transaction):
@@ -190,6 +152,7 @@ class Listings(Transaction):
         place: Place | None,
         limit: int,
         search: Search | None = None,
+        columns: Columns = ALL_COLUMNS,
         *,
         session: str = "",
     ) -> Answer[list[tuple[ListedCase, Sighting]]] | None:
@@ -200,7 +163,7 @@ class Listings(Transaction):
         few = await self._few(search) if search else None
         cases = seen_by(user, self.now, session, asked.facility_id)
         found = finds(cases, search, self.now) if search else ""
-        statement = page_of(cases, asked, place, limit, found, few)
+        statement = page_of(cases, asked, place, limit, found, few, columns)
         rows = await self.connection.fetch(statement, *cases.parameters)
         if not rows:
             return None
@@ -222,36 +185,3 @@ def finds(cases: CaseQuery, search: Search, now: datetime) -> str:
     condition = to_sql(search.expression, search.reader, now, alias="c", first_parameter=len(parameters) + 1)
     parameters.extend(condition.parameters)
     return f"({condition.text})"
-
-
-def rows_of(rows: Sequence[asyncpg.Record]) -> list[tuple[ListedCase, Sighting]]:
-    """What `listed` answers, row by row."""
-    return [(_listed_case(row), found) for row in rows if (found := sighting_of(row))]
-
-
-def _listed_case(row: asyncpg.Record) -> ListedCase:
-    return ListedCase(
-        case_id=row["case_id"],
-        facility_id=row["facility_id"],
-        facility_name=row["facility_name"],
-        received_at=row["received_at"],
-        study_instance_uid=row["study_instance_uid"],
-        undistributed=row["undistributed"],
-        summary=CaseSummary(
-            attributes=StudyAttributes(**{name: row[name] for name in LISTED}),
-            modalities_in_study=tuple(row["modalities_in_study"]),
-            series_count=row["series_count"],
-            instance_count=row["instance_count"],
-            settled=row["settled"],
-            modalities_left_out=row["modalities_left_out"],
-            another_patient_held=row["another_patient_held"],
-            written_differently=tuple(row["written_differently"]),
-            calling_ae_title=row["calling_ae_title"],
-            gateway_id=row["gateway_id"],
-        ),
-        reading=projection(row),
-        images_since=row["images_since"],
-        assignee_login=row["assignee_login"],
-        priority=Priority(row["priority"]),
-        place=Place(row["place"], row["case_id"]) if row["place"] is not None else None,
-    )

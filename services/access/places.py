@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from kernel.errors import Invalid
-from services.access.search import Listing, Place
+from services.access.search import Listing, Place, Related
 
 # RFC 8452, section 4, as of a revision (`revision.py`): the same key, for another purpose.
 _NONCE_BYTES = 12
@@ -31,12 +31,12 @@ class PlaceTokens:
         self._cipher = AESGCMSIV(sha256(key.encode()).digest())
         self._random_bytes = random_bytes
 
-    def token(self, place: Place, login: str, asked: Listing) -> str:
+    def token(self, place: Place, login: str, asked: Listing | Related) -> str:
         nonce = self._random_bytes(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, msgspec.json.encode(place), _bound_to(login, asked))
         return urlsafe_b64encode(nonce + sealed).decode()
 
-    def place(self, token: str, login: str, asked: Listing) -> Place | None:
+    def place(self, token: str, login: str, asked: Listing | Related) -> Place | None:
         """The place in a token, None in an empty one; raises Invalid for what was not made for this list."""
         if not token:
             return None
@@ -52,5 +52,5 @@ class PlaceTokens:
             ) from error
 
 
-def _bound_to(login: str, asked: Listing) -> bytes:
+def _bound_to(login: str, asked: Listing | Related) -> bytes:
     return msgspec.json.encode((_PURPOSE, login, astuple(asked)))

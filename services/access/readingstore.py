@@ -24,7 +24,8 @@ from services.access.status import ReadingState
 
 PROJECTION = """
     r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at,
-    r.instance_count as reported_count, r.draft
+    r.instance_count as reported_count, r.draft,
+    case when r.waits_version = r.version then r.waits_since end as waits_since
 """
 """What `projection` needs of the row `r` of a side."""
 
@@ -44,14 +45,15 @@ class ReadingStore(Transaction):
             """
             insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
                 lock_ends_at, read_types, reported_at, drafted, instance_count,
-                draft, state_at_lock, draft_at_lock, read_types_at_lock)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                draft, state_at_lock, draft_at_lock, read_types_at_lock, waits_since, waits_version)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $3)
             on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
                 lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
                 lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
                 reported_at = excluded.reported_at, drafted = excluded.drafted, draft = excluded.draft,
                 state_at_lock = excluded.state_at_lock, draft_at_lock = excluded.draft_at_lock,
                 read_types_at_lock = excluded.read_types_at_lock,
+                waits_since = excluded.waits_since, waits_version = excluded.waits_version,
                 instance_count = coalesce(excluded.instance_count, readings.instance_count),
                 images_since = case when excluded.instance_count > readings.instance_count then null
                     else readings.images_since end
@@ -76,6 +78,7 @@ class ReadingStore(Transaction):
                     stood.state if stood else None,
                     stood.draft if stood else None,
                     sorted(stood.read_types) if stood else None,
+                    projection.waits_since,
                 )
                 for side, projection in sorted(reading.projections.items())
                 for stood in [reading.at_lock if side is Side.GROUP else None]
@@ -206,6 +209,7 @@ def projection(row: Row) -> Projection:
         reported_at=row["reported_at"],
         instance_count=row["reported_count"],
         draft=DraftState(row["draft"]),
+        waits_since=row["waits_since"],
     )
 
 

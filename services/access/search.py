@@ -53,6 +53,13 @@ NEWEST_FIRST = Listing()
 
 
 @dataclass(frozen=True, slots=True)
+class Related:
+    """The other cases of the patient of a case, the latest study first."""
+
+    case_id: CaseId
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A place in a list: next to this case.
 

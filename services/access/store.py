@@ -17,6 +17,7 @@ from plumbing import locks
 from plumbing.locks import LockClass
 from services.access.accessfilter import AccessFilter
 from services.access.bucketstore import BucketStore
+from services.access.caserows import CaseRows
 from services.access.casestore import CaseStore
 from services.access.contact import Contact
 from services.access.domain import (
@@ -74,6 +75,7 @@ _COMPILED = f"""
 class AccessTransaction(
     Sightings,
     Listings,
+    CaseRows,
     Showings,
     CaseStore,
     ReadingStore,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from kernel.ids import CaseId, FacilityId
-from kernel.reading import PrivilegeLevel, Side
+from kernel.reading import Side
 from services.access.accessfilter import Historical
 from services.access.caseindex import ListedCase
 from services.access.domain import (
@@ -27,8 +27,10 @@ from services.access.domain import (
     acting_login,
     decide,
     must_be_active,
+    no_case,
 )
 from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, search_of
+from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, all_shown
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -165,17 +167,18 @@ class Questions:
         place: Place | None,
         limit: int,
         asked: Listing = NEWEST_FIRST,
+        columns: Columns = ALL_COLUMNS,
         *,
         at_least: int = 0,
         session: str = "",
-    ) -> list[tuple[ListedCase, PrivilegeLevel]]:
-        """The cases that the user sees of what is asked for, and what they may do with them.
+    ) -> list[ShownCase]:
+        """The cases that the user sees of what is asked for, as they are shown them.
 
         Those next to a place are told, after it or before it, in the order of the list. Raises Invalid for a
         search that cannot be read.
         """
 
-        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_Listed] | None:
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_WithPriors] | None:
             try:
                 search = await search_of(statements, user, asked)
             except Invalid:
@@ -183,16 +186,67 @@ class Questions:
                 current = await statements.knows_facility(user, None)
                 if current and current.user_version == user.version:
                     raise
-                return current.carrying([]) if current else None
-            return await statements.list_cases(user, asked, place, limit, search, session=session)
+                return current.carrying(([], None)) if current else None
+            found = await statements.list_cases(user, asked, place, limit, search, columns, session=session)
+            return await _with_priors(statements, user, found, columns, session)
 
+        return await self._shown(login, ask, at_least)
+
+    async def describe_case(
+        self,
+        login: str,
+        case_id: CaseId,
+        columns: Columns = ALL_COLUMNS,
+        *,
+        at_least: int = 0,
+        session: str = "",
+    ) -> ShownCase:
+        """One case as a list shows it to the user; raises NotFound for one that is absent or not seen."""
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_WithPriors] | None:
+            found = await statements.describe_case(user, case_id, columns, session=session)
+            return await _with_priors(statements, user, found, columns, session)
+
+        described = await self._shown(login, ask, at_least)
+        if not described:
+            raise no_case(case_id)
+        return described[0]
+
+    async def list_related_cases(
+        self,
+        login: str,
+        case_id: CaseId,
+        place: Place | None,
+        limit: int,
+        columns: Columns = ALL_COLUMNS,
+        *,
+        session: str = "",
+    ) -> list[ShownCase]:
+        """The other cases of the patient of a case that the user sees, the latest study first, after a place.
+
+        Raises NotFound for a case that is absent or not seen.
+        """
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_WithPriors] | None:
+            seen = await statements.describe_case(user, case_id, frozenset(), session=session)
+            if seen is None or seen.user_version != user.version:
+                return _nothing(seen)
+            if not seen.found:
+                raise no_case(case_id)
+            found = await statements.list_related(user, case_id, place, limit, columns, session=session)
+            return await _with_priors(statements, user, found, columns, session)
+
+        return await self._shown(login, ask)
+
+    async def _shown(
+        self,
+        login: str,
+        ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[_WithPriors] | None]],
+        at_least: int = 0,
+    ) -> list[ShownCase]:
         user, answer = await self._ask(login, ask, at_least)
-        now = self._clock.now()
-        decide_alike = cache(partial(decide, user, now=now))
-        return [
-            (case.at(now), decide_alike(found.facility_id, found.paths, may_write=found.may_write).level)
-            for case, found in answer.found
-        ]
+        rows, priors = answer.found
+        return all_shown(user, rows, self._clock.now(), priors)
 
     async def read_search(self, login: str, line: str) -> str:
         """What a line of the search box asks for, as a filter; empty if nothing. Raises Invalid."""
@@ -233,6 +287,7 @@ class Questions:
 
 
 _Listed = list[tuple[ListedCase, Sighting]]
+_WithPriors = tuple[_Listed, Mapping[CaseId, int] | None]
 _Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...]]
 
 
@@ -261,3 +316,30 @@ async def _through(
     for number, sighting in zip(hidden, again.found, strict=True):
         seen[number] = sighting
     return answer.carrying(seen)
+
+
+async def _with_priors(
+    statements: AccessTransaction,
+    user: CompiledUser,
+    answer: Answer[_Listed] | None,
+    columns: Columns,
+    session: str,
+) -> Answer[_WithPriors] | None:
+    """What was listed, and how many priors each case has, if that is asked for: one more statement.
+
+    If the user is another by then, its answer counts for nothing and says so.
+    """
+    if answer is None or answer.user_version != user.version:
+        return _nothing(answer)
+    if Column.PRIOR_COUNT not in columns or not answer.found:
+        return answer.carrying((answer.found, None))
+    case_ids = [case.case_id for case, _ in answer.found]
+    counted = await statements.count_priors(user, case_ids, session=session)
+    if counted is None or counted.user_version != user.version:
+        return _nothing(counted)
+    return answer.carrying((answer.found, counted.found))
+
+
+def _nothing(answer: Answer[Any] | None) -> Answer[_WithPriors] | None:
+    """The answer to a user who is another by now."""
+    return answer.carrying(([], None)) if answer else None

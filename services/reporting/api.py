@@ -211,6 +211,7 @@ def _projection(projection: Projection) -> pb.DescribeReadingResponse.Projection
         draft=DRAFT_STATE_VALUES[projection.draft],
         at_lock=_at_lock(projection.at_lock),
         reports=map(_signed, projection.reports),
+        waits_since=timestamp(projection.waits_since),
     )
 
 

@@ -17,7 +17,7 @@ from enum import Enum, StrEnum
 
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, ReportId, UserId
-from kernel.reading import PUBLIC_READ_TYPES, DraftState, PrivilegeLevel, ReadType, Side
+from kernel.reading import PUBLIC_READ_TYPES, DraftState, PrivilegeLevel, ReadType, Side, completable
 
 MAX_TEXT_CHARACTERS = 200_000
 """About 80 printed pages; in UTF-8 it stays below the 1 MiB of a request."""
@@ -97,11 +97,7 @@ class Sight:
 
     def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
         """Whether they may complete a report of the type: it is theirs, and active at the facility (A36)."""
-        return (
-            self.level >= PrivilegeLevel.REPORT
-            and read_type in self.read_types & active
-            and (read_type in PUBLIC_READ_TYPES or self.side is Side.GROUP)
-        )
+        return read_type in completable(self.level, self.read_types, self.side) & active
 
     def need(self, level: PrivilegeLevel) -> None:
         if self.level < level:
@@ -277,6 +273,7 @@ class Reading:
     Attributes:
         version: grows with each change of this.
         reopened: whether the case may be read again although a final report was issued.
+        reopened_at: since when; None if the version before has reopened it.
         issued: of each read type what was issued.
         drafted: whether anybody keeps an unsigned text, for whomever to see and however old.
         draft: whose unsigned text waits to be signed; None if the version before has written since.
@@ -289,6 +286,7 @@ class Reading:
     issued: tuple[Issued, ...] = field(default=())
     drafted: bool = False
     draft: DraftState | None = DraftState.NONE
+    reopened_at: datetime | None = None
 
     def standing(self, login: str, now: datetime) -> Standing:
         """How the lock stands to a user at an instant; its end is no longer part of it (R11)."""
@@ -341,6 +339,19 @@ class Reading:
         )
 
     @property
+    def waits_since(self) -> datetime | None:
+        """Since when the case waits to be read again: its reopening, else a public report that is not final.
+
+        None before the first public report, while a final one stands, and if nobody knows. A reopening of
+        before the final report was written by this version, and followed by one of the version before.
+        """
+        final_at = max((i.completed_at for i in self.issued if i.read_type is ReadType.FINAL), default=None)
+        if final_at is None:
+            return self.public_at
+        is_known = self.reopened and self.reopened_at is not None and self.reopened_at >= final_at
+        return self.reopened_at if is_known else None
+
+    @property
     def is_final(self) -> bool:
         """Whether a final report was issued, and the case not reopened since."""
         return not self.reopened and any(each.read_type is ReadType.FINAL for each in self.issued)
@@ -362,10 +373,10 @@ class Reading:
         )
         return replace(self, issued=issued)
 
-    def reopen(self) -> "Reading":
+    def reopen(self, now: datetime) -> "Reading":
         if not self.is_final:
             raise Conflict("the case has no final report: it is open already")
-        return replace(self, reopened=True)
+        return replace(self, reopened=True, reopened_at=now)
 
 
 def _instant(at: datetime) -> str:

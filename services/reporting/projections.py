@@ -48,6 +48,7 @@ class Projection:
         draft: whose unsigned text waits; of the group alone, as a pre-read is.
         at_lock: how it stood when the lock began, for the group; None without a lock, or if nobody knows.
         reports: those that the side sees, oldest first.
+        waits_since: since when the case waits to be read again.
     """
 
     state: State
@@ -58,6 +59,7 @@ class Projection:
     draft: DraftState = DraftState.NONE
     at_lock: AtLock | None = None
     reports: tuple[Signed, ...] = ()
+    waits_since: datetime | None = None
 
 
 def project(reading: Reading, shown: frozenset[ReadType], signed: Sequence[Signed] = ()) -> Projection:
@@ -87,6 +89,7 @@ def project(reading: Reading, shown: frozenset[ReadType], signed: Sequence[Signe
         (reading.draft or DraftState.NONE) if is_group else DraftState.NONE,
         _at_lock(stood) if stood else None,
         tuple(each for each in signed if each.read_type in shown),
+        reading.waits_since,
     )
 
 

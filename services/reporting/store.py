@@ -100,6 +100,7 @@ class ReportingTransaction(Transaction):
             tuple(Issued(ReadType(read_type), *more) for read_type, *more in row["issued"]),
             row["drafted"],
             DraftState(row["draft"]) if _is_whole(row) else None,
+            row["reopened_at"],
         )
 
     async def save_reading(self, reading: Reading) -> None:
@@ -111,7 +112,7 @@ class ReportingTransaction(Transaction):
             update readings set version = $2, reopened = $3,
                 holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7,
                 whole_version = case when $8::text is not null then $2::bigint end, draft = $8,
-                at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11
+                at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11, reopened_at = $12
             where case_id = $1
             """,
             reading.case_id,
@@ -125,6 +126,7 @@ class ReportingTransaction(Transaction):
             stood and stood.draft,
             stood and stood.reopened,
             sorted(stood.read_types) if stood else None,
+            reading.reopened_at,
         )
 
     async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:

@@ -370,7 +370,7 @@ class Readings:
         async with self._on_case(actor, "case.reopened", case_id) as (transaction, sight):
             sight.need_completing(ReadType.FINAL, await self._active_at(transaction, sight.facility_id))
             reading = await transaction.lock_reading(case_id)
-            await self._save(transaction, reading, reading.reopen())
+            await self._save(transaction, reading, reading.reopen(transaction.now))
             await transaction.record(actor, "case.reopened", f"case:{case_id}", "done")
 
     async def list_reports(self, actor: str, case_id: CaseId) -> Written:

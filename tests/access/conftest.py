@@ -154,7 +154,7 @@ class Access:
         listed = await self.questions.list_cases(
             user.login, None, limit, Listing(facility_id=facility_id), session=session
         )
-        return [case.case_id for case, _ in listed]
+        return [case.case_id for case in listed]
 
     async def stored(self, user_id: UserId) -> User:
         async with self.database.statements() as statements:

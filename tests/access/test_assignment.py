@@ -81,7 +81,7 @@ class Scene:
     async def shown(self, user: User | None = None) -> ListedCase:
         """The case as they list it, of the status that filters of their side ask for."""
         user = user or self.coordinator
-        ((case, _),) = await self.access.questions.list_cases(user.login, None, 10, at_least=0)
+        (case,) = await self.access.questions.list_cases(user.login, None, 10, at_least=0)
         side = "facility" if user is self.physician else "group"
         [kept] = await self.access.query(f"select status_{side} from cases")
         assert kept[0] == case.study_status_id

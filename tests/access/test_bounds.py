@@ -16,6 +16,7 @@ from kernel.errors import Exhausted
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing import pages, rpc
+from services.access.acts import CaseAct
 from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
@@ -65,7 +66,7 @@ CHARACTERS = {
     "Assignable.login": 32,
     "Assignable.name": MAX_USER_NAME_CHARACTERS,
     "Case.assignee_login": 32,
-    "Case.calling_ae_title": VALUE["AE"],
+    "Case.calling_ae_title": VALUE["AE"] // 4,  # ingest takes ASCII only
     "Case.lock_holder_name": MAX_USER_NAME_CHARACTERS,
     "BeginMoveResponse.folder_names": MAX_FOLDER_NAME_CHARACTERS,
     "BeginMoveResponse.grant_logins": 32,
@@ -133,6 +134,7 @@ COUNTS = {
     "BeginDeleteResponse.study_ids": 1000,
     "BeginMoveResponse.folder_names": MAX_NAMED,
     "BeginMoveResponse.grant_logins": MAX_NAMED,
+    "Case.may": len(CaseAct),
     "Case.modalities_in_study": MAX_MODALITIES,
     "Case.written_differently": MAX_NOTES,
     "CheckManyResponse.decisions": MAX_CHECKED_CASES,

@@ -158,7 +158,7 @@ async def test_write_access_reaches_as_far_as_the_shared_cases_and_the_share(sce
     assert (PrivilegeLevel.VIEW, frozenset()) == (other.level, other.read_types)
     listed = await scene.access.questions.list_cases(radiologist.login, None, 9, at_least=0)
     assert {scene.cases[0]: PrivilegeLevel.REPORT, scene.cases[1]: PrivilegeLevel.VIEW} == {
-        case.case_id: level for case, level in listed
+        case.case_id: case.level for case in listed
     }
 
     scene.access.clock.at = END

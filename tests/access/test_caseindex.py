@@ -21,7 +21,7 @@ from tests.healing import heal
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+    (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     return case
 
 

@@ -19,6 +19,7 @@ STORES = {
     "listings.py",
     "showings.py",
     "bucketstore.py",
+    "caserows.py",
     "folderstore.py",
     "movestore.py",
     "explainstore.py",

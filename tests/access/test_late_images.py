@@ -43,7 +43,7 @@ async def late(access: Access, facility: Facility) -> list[LateImages | None]:
     found = []
     for role in (Role.RADIOLOGIST, Role.REFERRING_PHYSICIAN):
         user = await a_viewer(access, facility, role)
-        ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+        (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
         decision, _ = await access.questions.check(
             user.login, case.case_id, images=False, at_least=0, late_images=True
         )
@@ -189,7 +189,7 @@ async def test_a_case_that_was_ready_to_read_stays_so_when_more_images_come(acce
     await access.case(facility, study)
 
     async def shown() -> tuple[str, int]:
-        ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+        (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
         return case.study_status_id, case.summary.instance_count
 
     assert ("READY_TO_READ", 10) == await shown()
@@ -230,5 +230,5 @@ async def test_a_study_that_joins_a_case_that_was_ready_leaves_it_ready(access: 
         ),
     )
 
-    ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+    (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     assert ("READY_TO_READ", 2) == (case.study_status_id, case.summary.instance_count)

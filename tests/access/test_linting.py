@@ -70,9 +70,9 @@ async def test_it_counts_what_the_filter_shows_and_shows_the_newest(access: Acce
     assert found.counted is not None
     assert (found.counted.cases, found.counted.shown, found.counted.are_all) == (4, 2, True)
     assert found.counted.filled == {"StudyDescription": 3}
-    assert [case.case_id for case, _ in found.samples] == [new, old]
-    assert [case.summary.attributes.study_description for case, _ in found.samples] == ["Knee left"] * 2
-    assert {level for _, level in found.samples} == {PrivilegeLevel.VIEW}
+    assert [case.case_id for case in found.samples] == [new, old]
+    assert [case.summary.attributes.study_description for case in found.samples] == ["Knee left"] * 2
+    assert {case.level for case in found.samples} == {PrivilegeLevel.VIEW}
 
 
 async def test_no_more_rows_are_shown_than_one_looks_through(access: Access) -> None:
@@ -97,7 +97,7 @@ async def test_what_one_does_not_see_takes_no_place_of_what_one_sees(access: Acc
 
     found = await linted(access, "true", by=manager.login)
 
-    assert [case.case_id for case, _ in found.samples] == [seen]
+    assert [case.case_id for case in found.samples] == [seen]
 
 
 @pytest.mark.proves("BEY-4", part="position, quotes repaired, nearest name")
@@ -209,7 +209,7 @@ async def test_user_means_whom_the_filter_is_for(access: Access) -> None:
 
     for user, of_the_other in zip((jane, john), reversed(locked), strict=True):
         found = await linted(access, "LockedBy != '$user'", user)
-        assert [case.case_id for case, _ in found.samples] == [of_the_other]
+        assert [case.case_id for case in found.samples] == [of_the_other]
 
 
 # Who may ask, and what they are told (A73)
@@ -235,8 +235,8 @@ async def test_a_manager_counts_their_facilities_and_sees_rows_of_cases_that_the
 
     assert unseen.counted is not None
     assert (unseen.counted.shown, unseen.samples) == (1, [])
-    assert [case.case_id for case, _ in seen.samples] == [here]
-    assert there not in [case.case_id for case, _ in seen.samples]
+    assert [case.case_id for case in seen.samples] == [here]
+    assert there not in [case.case_id for case in seen.samples]
 
 
 @pytest.mark.proves("A73", part="lint")

@@ -228,6 +228,7 @@ SERVICES_ASK: list[tuple[str, str, Message]] = [
 ]
 
 
+WAITS = ["may", "waits_for", "waits_since", "prior_count"]
 FILTERS = (
     "StudyStatusID in ('READY_TO_READ', 'READ') and ReportedTypes is null",
     "StudyStatusID != 'DICTATED' or not StudyStatusID = 'ASSIGNED'",
@@ -243,6 +244,8 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     """Each method, and what changes nothing: both worlds are asked the same, also about these users."""
     case_ids = [str(case.case_id) for case in CASES]
     for case_id in (str(CASE_ID), str(UUID(int=7))):
+        yield "DescribeCase", pb.DescribeCaseRequest(case_id=case_id)
+        yield "ListRelatedCases", pb.ListRelatedCasesRequest(case_id=case_id)
         yield "Check", pb.CheckRequest(case_id=case_id, images=True, images_since_report=True)
         yield "GrantCase", pb.GrantCaseRequest(case_id=case_id, user_id=str(USERS[-1].id))
         yield "RevokeGrant", pb.RevokeGrantRequest(case_id=case_id, user_id=str(USERS[-1].id))
@@ -282,7 +285,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     for permission in ("report.view", "access.admin"):
         yield "CheckPermission", pb.CheckPermissionRequest(permission=permission)
     yield "ListCases", pb.ListCasesRequest()
-    yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id))
+    yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id), columns=WAITS)
     for where, order in zip(FILTERS, cycle(pb.CaseOrder.values()), strict=False):
         yield "ListCases", pb.ListCasesRequest(where=where, order=order, page_size=1)
     for search in ("status:read", "status:dictated", "status:assigned", "-9d"):

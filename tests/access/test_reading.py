@@ -38,7 +38,7 @@ async def both_sides(access: Access, facility: Facility) -> tuple[User, User]:
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+    (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     return case
 
 

@@ -35,7 +35,7 @@ async def both_sides(access: Access, facility: Facility) -> tuple[User, User]:
 
 
 async def shown(access: Access, user: User) -> ListedCase:
-    ((case, _),) = await access.questions.list_cases(user.login, None, 10, at_least=0)
+    (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     return case
 
 
@@ -50,7 +50,7 @@ def written(case: Mapping[str, Any], case_id: CaseId) -> reporting.Reading:
     reading = reporting.Reading(case_id, draft=DraftState(case.get("draft", "none")))
     for name in ("reports", "reopened", "then"):
         if name == "reopened":
-            reading = reading.reopen() if case.get(name) else reading
+            reading = reading.reopen(NOON) if case.get(name) else reading
             continue
         for read_type in case.get(name, ()):
             reading = reading.issue(ReadType(read_type), NOON)

@@ -270,10 +270,10 @@ async def listed(access: Access, login: str, page: int) -> list[CaseId]:
     after = None
     while True:
         found = await access.questions.list_cases(login, after, page, at_least=0, session=SESSION)
-        seen += [case.case_id for case, _ in found]
+        seen += [case.case_id for case in found]
         if len(found) < page:
             return seen
-        after = found[-1][0].place
+        after = found[-1].place
 
 
 async def everybody_sees_what_they_may(access: Access, random: Random, totals: dict[Path, int]) -> None:

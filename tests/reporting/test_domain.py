@@ -140,7 +140,7 @@ def test_what_may_follow_a_final_report(read_type: ReadType) -> None:
     reading = a_reading(PRELIMINARY, FINAL)
 
     assert refused(a_reading(PRELIMINARY), read_type) is None
-    assert refused(reading.reopen(), read_type) is None
+    assert refused(reading.reopen(NOON), read_type) is None
     after_final = refused(reading, read_type)
     if read_type is OTHER:
         assert after_final is None
@@ -211,12 +211,12 @@ def test_a_pre_read_is_completed_on_the_group_side_only(side: Side) -> None:
 
 
 def test_a_final_report_closes_a_reopened_case_and_no_other_does() -> None:
-    reopened = a_reading(FINAL).reopen()
+    reopened = a_reading(FINAL).reopen(NOON)
     assert {FINAL} == {each for each in ReadType if reopened.issue(each, NOON).is_final}
     with pytest.raises(Conflict):
-        reopened.reopen()
+        reopened.reopen(NOON)
     with pytest.raises(Conflict):
-        a_reading(PRELIMINARY, OTHER, PRE_READ).reopen()
+        a_reading(PRELIMINARY, OTHER, PRE_READ).reopen(NOON)
 
 
 # Texts

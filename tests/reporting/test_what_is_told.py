@@ -1,12 +1,16 @@
 """What access is told of drafts, of who signed what, and of how a reading stood when its lock began."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
+from kernel.ids import CaseId
 from kernel.reading import DraftState, PrivilegeLevel, ReadType
-from services.reporting.domain import draft_state
+from services.reporting.domain import Reading, draft_state
 from services.reporting.projections import AtLock, State
+from tests.clocks import NOON
 from tests.reporting.builders import LEASE, a_sight
 from tests.reporting.conftest import Actor, Reporting
 
@@ -176,3 +180,40 @@ async def test_what_the_version_before_writes_is_told_as_far_as_it_is_known(repo
     await vos.unlock()
     await drafts(reporting, moore)
     assert TRANSCRIBED is await draft_told(reporting)
+
+
+async def test_a_case_that_was_read_is_told_with_since_when_it_waits_again(reporting: Reporting) -> None:
+    vos = a_radiologist(reporting)
+
+    async def waits_since() -> datetime | None:
+        described = await reporting.described()
+        assert described.group.waits_since == described.facility.waits_since
+        return described.group.waits_since
+
+    async def completes(read_type: ReadType) -> datetime:
+        reporting.clock.pass_by(timedelta(minutes=1))
+        await vos.lock()
+        await vos.complete(read_type, "nodule")
+        return reporting.clock.now()
+
+    await completes(PRE_READ)
+    assert await waits_since() is None
+    read_at = await completes(PRELIMINARY)
+    await completes(PRE_READ)
+    assert read_at == await waits_since()
+    await completes(FINAL)
+    assert await waits_since() is None
+    reporting.clock.pass_by(timedelta(minutes=1))
+    await vos.reopen()
+    reopened_at = reporting.clock.now()
+    await completes(PRELIMINARY)
+    assert reopened_at == await waits_since()
+
+
+def test_a_reopening_of_before_the_last_final_report_says_nothing() -> None:
+    """The version before has issued that report, and reopened the case again: it keeps no time."""
+    before = Reading(CaseId(uuid4())).issue(FINAL, NOON).reopen(NOON)
+    by_the_version_before = replace(before.issue(FINAL, NOON + timedelta(hours=1)), reopened=True)
+
+    assert NOON == before.waits_since
+    assert by_the_version_before.waits_since is None

@@ -316,6 +316,82 @@ PRIORITY_STAT: Priority.ValueType  # 3
 """At once."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _CaseAct:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CaseActEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaseAct.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CASE_ACT_UNSPECIFIED: _CaseAct.ValueType  # 0
+    """Never answered."""
+    CASE_ACT_OPEN: _CaseAct.ValueType  # 1
+    """Open it: fetch its images."""
+    CASE_ACT_DRAFT: _CaseAct.ValueType  # 2
+    """Lock it and save a draft."""
+    CASE_ACT_REPORT: _CaseAct.ValueType  # 3
+    """Complete a report of a read type of theirs; which types are active at the facility, reporting says."""
+    CASE_ACT_SHARE: _CaseAct.ValueType  # 4
+    """Share it, by their privilege or by a share that allows it; whether its facility lets shares be shared on, sharing
+    says.
+    """
+    CASE_ACT_ASSIGN: _CaseAct.ValueType  # 5
+    """Say who reads it, and how soon."""
+    CASE_ACT_DELETE: _CaseAct.ValueType  # 6
+    """Delete it."""
+
+class CaseAct(_CaseAct, metaclass=_CaseActEnumTypeWrapper):
+    """CaseAct is something that somebody does with a case."""
+
+CASE_ACT_UNSPECIFIED: CaseAct.ValueType  # 0
+"""Never answered."""
+CASE_ACT_OPEN: CaseAct.ValueType  # 1
+"""Open it: fetch its images."""
+CASE_ACT_DRAFT: CaseAct.ValueType  # 2
+"""Lock it and save a draft."""
+CASE_ACT_REPORT: CaseAct.ValueType  # 3
+"""Complete a report of a read type of theirs; which types are active at the facility, reporting says."""
+CASE_ACT_SHARE: CaseAct.ValueType  # 4
+"""Share it, by their privilege or by a share that allows it; whether its facility lets shares be shared on, sharing
+says.
+"""
+CASE_ACT_ASSIGN: CaseAct.ValueType  # 5
+"""Say who reads it, and how soon."""
+CASE_ACT_DELETE: CaseAct.ValueType  # 6
+"""Delete it."""
+Global___CaseAct: _TypeAlias = CaseAct  # noqa: Y015
+
+class _WaitsFor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitsForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitsFor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAITS_FOR_UNSPECIFIED: _WaitsFor.ValueType  # 0
+    """For nothing: its status is `READ`."""
+    WAITS_FOR_DISTRIBUTION: _WaitsFor.ValueType  # 1
+    """For distribution by hand, at its hub (A17)."""
+    WAITS_FOR_IMAGES: _WaitsFor.ValueType  # 2
+    """For its images: its status is `IN_TRANSMIT`."""
+    WAITS_FOR_READING: _WaitsFor.ValueType  # 3
+    """For somebody to read it."""
+    WAITS_FOR_SIGNATURE: _WaitsFor.ValueType  # 4
+    """For somebody to sign what was drafted; to the group only."""
+
+class WaitsFor(_WaitsFor, metaclass=_WaitsForEnumTypeWrapper):
+    """WaitsFor is what a case waits for."""
+
+WAITS_FOR_UNSPECIFIED: WaitsFor.ValueType  # 0
+"""For nothing: its status is `READ`."""
+WAITS_FOR_DISTRIBUTION: WaitsFor.ValueType  # 1
+"""For distribution by hand, at its hub (A17)."""
+WAITS_FOR_IMAGES: WaitsFor.ValueType  # 2
+"""For its images: its status is `IN_TRANSMIT`."""
+WAITS_FOR_READING: WaitsFor.ValueType  # 3
+"""For somebody to read it."""
+WAITS_FOR_SIGNATURE: WaitsFor.ValueType  # 4
+"""For somebody to sign what was drafted; to the group only."""
+Global___WaitsFor: _TypeAlias = WaitsFor  # noqa: Y015
+
 class _Truth:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -2283,6 +2359,7 @@ class ListCasesRequest(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     ASCENDING_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Items on the page, 1 to 500; 0 means 50."""
     page_token: _builtins.str
@@ -2301,6 +2378,10 @@ class ListCasesRequest(_message.Message):
     """What the page is ordered by."""
     ascending: _builtins.bool
     """Whether the smallest comes first: what is absent, then the oldest, the first name, the normal priority."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields of Case that are answered, by their names, beside `case_id`; empty: all. What is not named is not read."""
+
     def __init__(
         self,
         *,
@@ -2312,14 +2393,135 @@ class ListCasesRequest(_message.Message):
         search: _builtins.str = ...,
         order: Global___CaseOrder.ValueType = ...,
         ascending: _builtins.bool = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "facility_id", b"facility_id", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesRequest: _TypeAlias = ListCasesRequest  # noqa: Y015
+
+@_typing.final
+class DescribeCaseRequest(_message.Message):
+    """DescribeCaseRequest names a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID."""
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ListCasesRequest."""
+
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        at_least_revision: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "case_id", b"case_id", "columns", b"columns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCaseRequest: _TypeAlias = DescribeCaseRequest  # noqa: Y015
+
+@_typing.final
+class DescribeCaseResponse(_message.Message):
+    """DescribeCaseResponse is what a list says of the case, and nothing else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def case(self) -> Global___Case:
+        """The case."""
+
+    def __init__(
+        self,
+        *,
+        case: Global___Case | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCaseResponse: _TypeAlias = DescribeCaseResponse  # noqa: Y015
+
+@_typing.final
+class ListRelatedCasesRequest(_message.Message):
+    """ListRelatedCasesRequest asks for one page of the other cases of a patient."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    """UUID of a case of theirs; it is not listed itself."""
+    page_size: _builtins.int
+    """Items on the page, 1 to 500; 0 means 50."""
+    page_token: _builtins.str
+    """The token of the page before; empty for the first page."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ListCasesRequest."""
+
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "columns", b"columns", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRelatedCasesRequest: _TypeAlias = ListRelatedCasesRequest  # noqa: Y015
+
+@_typing.final
+class ListRelatedCasesResponse(_message.Message):
+    """ListRelatedCasesResponse is one page. Its token is encrypted and counts only for the same user and case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last page."""
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
+        """The cases of the page."""
+
+    def __init__(
+        self,
+        *,
+        cases: _abc.Iterable[Global___Case] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRelatedCasesResponse: _TypeAlias = ListRelatedCasesResponse  # noqa: Y015
 
 @_typing.final
 class ReadSearchRequest(_message.Message):
@@ -2404,6 +2606,10 @@ class Case(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CALLING_AE_TITLE_FIELD_NUMBER: _builtins.int
     GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    MAY_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WAITS_SINCE_FIELD_NUMBER: _builtins.int
+    PRIOR_COUNT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -2464,6 +2670,13 @@ class Case(_message.Message):
     """
     gateway_id: _builtins.str
     """That gateway, a UUID; empty while ingest has not told it."""
+    waits_for: Global___WaitsFor.ValueType
+    """What it waits for, as far as the user's side knows."""
+    prior_count: _builtins.int
+    """How many other cases of the patient, that the user sees, have a study that is not later (A71): the same day and
+    unknown days included. 100 means at least so many; looked at are the latest 200 of the patient. Absent where it
+    was not asked for.
+    """
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When its first instance was received."""
@@ -2491,6 +2704,18 @@ class Case(_message.Message):
     @_builtins.property
     def written_differently(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What of the patient is written differently within the case and agrees all the same, by DICOM keyword."""
+
+    @_builtins.property
+    def may(self) -> _containers.RepeatedScalarFieldContainer[Global___CaseAct.ValueType]:
+        """What the rights of the user let them do with it. A lock, a final report or missing images may stand in the way for
+        the moment: who does the act is told so. Each service that serves an act decides anew.
+        """
+
+    @_builtins.property
+    def waits_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it waits to be read: its receipt; once it was reopened, that; else the last public report, where that is
+        not final. Absent while it waits for nothing, and where nobody knows.
+        """
 
     def __init__(
         self,
@@ -2528,12 +2753,18 @@ class Case(_message.Message):
         priority: Global___Priority.ValueType = ...,
         calling_ae_title: _builtins.str = ...,
         gateway_id: _builtins.str = ...,
+        may: _abc.Iterable[Global___CaseAct.ValueType] | None = ...,
+        waits_for: Global___WaitsFor.ValueType = ...,
+        waits_since: _timestamp_pb2.Timestamp | None = ...,
+        prior_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "received_at", b"received_at", "reported_at", b"reported_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "prior_count", b"prior_count", "received_at", b"received_at", "reported_at", b"reported_at", "waits_since", b"waits_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "calling_ae_title", b"calling_ae_title", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "gateway_id", b"gateway_id", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "written_differently", b"written_differently"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "calling_ae_title", b"calling_ae_title", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "gateway_id", b"gateway_id", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "may", b"may", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "prior_count", b"prior_count", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "waits_for", b"waits_for", "waits_since", b"waits_since", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__prior_count: _TypeAlias = _typing.Literal["prior_count"]  # noqa: Y015
+    _WhichOneofArgType__prior_count: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prior_count) -> _WhichOneofReturnType__prior_count | None: ...
 
 Global___Case: _TypeAlias = Case  # noqa: Y015
 

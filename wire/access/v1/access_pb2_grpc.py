@@ -150,6 +150,16 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.DescribeCase = channel.unary_unary(
+                '/wire.access.v1.AccessService/DescribeCase',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseResponse.FromString,
+                _registered_method=True)
+        self.ListRelatedCases = channel.unary_unary(
+                '/wire.access.v1.AccessService/ListRelatedCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.FromString,
+                _registered_method=True)
         self.ReadSearch = channel.unary_unary(
                 '/wire.access.v1.AccessService/ReadSearch',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
@@ -440,6 +450,21 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeCase(self, request, context):
+        """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRelatedCases(self, request, context):
+        """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
+        first; of linked patients too. NotFound: the case is absent, or they do not see it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadSearch(self, request, context):
         """ReadSearch answers a line of the search box in the language of filters.
         """
@@ -719,6 +744,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'DescribeCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeCase,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseResponse.SerializeToString,
+            ),
+            'ListRelatedCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRelatedCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.SerializeToString,
             ),
             'ReadSearch': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadSearch,
@@ -1438,6 +1473,60 @@ class AccessService:
             '/wire.access.v1.AccessService/ListCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/DescribeCase',
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRelatedCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ListRelatedCases',
+            wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -131,6 +131,12 @@ class AccessServiceStub:
     """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
     theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
     """
+    DescribeCase: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeCaseRequest, _access_pb2.DescribeCaseResponse]
+    """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it."""
+    ListRelatedCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListRelatedCasesRequest, _access_pb2.ListRelatedCasesResponse]
+    """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
+    first; of linked patients too. NotFound: the case is absent, or they do not see it.
+    """
     ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
     """ReadSearch answers a line of the search box in the language of filters."""
     ListAssignable: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAssignableRequest, _access_pb2.ListAssignableResponse]
@@ -312,6 +318,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
     """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
     theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+    """
+    DescribeCase: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCaseRequest, _access_pb2.DescribeCaseResponse]  # type: ignore[assignment]
+    """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it."""
+    ListRelatedCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListRelatedCasesRequest, _access_pb2.ListRelatedCasesResponse]  # type: ignore[assignment]
+    """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
+    first; of linked patients too. NotFound: the case is absent, or they do not see it.
     """
     ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
     """ReadSearch answers a line of the search box in the language of filters."""
@@ -629,6 +641,24 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
         """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
         theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeCase(
+        self,
+        request: _access_pb2.DescribeCaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.DescribeCaseResponse, _abc.Awaitable[_access_pb2.DescribeCaseResponse]]:
+        """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it."""
+
+    @_abc_1.abstractmethod
+    def ListRelatedCases(
+        self,
+        request: _access_pb2.ListRelatedCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ListRelatedCasesResponse, _abc.Awaitable[_access_pb2.ListRelatedCasesResponse]]:
+        """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
+        first; of linked patients too. NotFound: the case is absent, or they do not see it.
         """
 
     @_abc_1.abstractmethod

@@ -811,6 +811,7 @@ class DescribeReadingResponse(_message.Message):
         DRAFT_FIELD_NUMBER: _builtins.int
         AT_LOCK_FIELD_NUMBER: _builtins.int
         REPORTS_FIELD_NUMBER: _builtins.int
+        WAITS_SINCE_FIELD_NUMBER: _builtins.int
         state: Global___DescribeReadingResponse.State.ValueType
         """The state."""
         instance_count: _builtins.int
@@ -844,6 +845,12 @@ class DescribeReadingResponse(_message.Message):
         def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribeReadingResponse.Signed]:
             """The reports that this side sees, oldest first."""
 
+        @_builtins.property
+        def waits_since(self) -> _timestamp_pb2.Timestamp:
+            """Since when the case waits to be read again: its reopening, else the last public report, where that is not final.
+            Absent while it is unread or final, and where the version before has reopened it.
+            """
+
         def __init__(
             self,
             *,
@@ -855,10 +862,11 @@ class DescribeReadingResponse(_message.Message):
             draft: Global___DescribeReadingResponse.DraftState.ValueType = ...,
             at_lock: Global___DescribeReadingResponse.AtLock | None = ...,
             reports: _abc.Iterable[Global___DescribeReadingResponse.Signed] | None = ...,
+            waits_since: _timestamp_pb2.Timestamp | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "instance_count", b"instance_count", "lock", b"lock", "reported_at", b"reported_at"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "instance_count", b"instance_count", "lock", b"lock", "reported_at", b"reported_at", "waits_since", b"waits_since"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "draft", b"draft", "instance_count", b"instance_count", "lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "reports", b"reports", "state", b"state"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count", "at_lock", b"at_lock", "draft", b"draft", "instance_count", b"instance_count", "lock", b"lock", "read_types", b"read_types", "reported_at", b"reported_at", "reports", b"reports", "state", b"state", "waits_since", b"waits_since"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__instance_count: _TypeAlias = _typing.Literal["instance_count"]  # noqa: Y015
         _WhichOneofArgType__instance_count: _TypeAlias = _typing.Literal["_instance_count", b"_instance_count"]  # noqa: Y015
