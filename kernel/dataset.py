@@ -27,6 +27,10 @@ Octets = bytes | bytearray | memoryview
 PIXEL_DATA = 0x7FE0_0010
 """The last element whose value anybody here may ask for (SEC-6)."""
 
+PIXEL_GROUP = 0x7FE0
+PIXELS = frozenset({0x7FE0_0008, 0x7FE0_0009, PIXEL_DATA})
+"""Pixels as floats, as doubles, as integers or compressed (PS3.3 C.7.6.3, C.7.6.24)."""
+
 MAX_VALUE_BYTES = 8 * 1024
 """What is kept of one wanted value: the longest indexed VR, ST, holds 1,024 characters of at most four bytes,
 and some escape sequences (PS3.5 6.1.2.5, 6.2)."""
@@ -98,6 +102,12 @@ class Elements:
             `MAX_VALUE_BYTES` the first bytes.
         pixel_data_offset: where (7FE0,0010) begins, in the inflated data set; None if there is none.
         length: bytes of the inflated data set.
+        head_length: bytes before the first element of group 7FE0 (PS3.6), which holds the
+            pixel data and what says where its frames are; all of them where there is none. None if the walk
+            lost its way before.
+        pixel_offset: where the value of the pixel data begins, be it (7FE0,0008), (7FE0,0009) or
+            (7FE0,0010); None if
+            there is none.
         notes: how it is not quite PS3.5, a sentence each; no values.
     """
 
@@ -105,6 +115,8 @@ class Elements:
     pixel_data_offset: int | None = None
     length: int = 0
     notes: tuple[str, ...] = ()
+    head_length: int | None = None
+    pixel_offset: int | None = None
 
 
 class DataSetWalk:
@@ -137,6 +149,8 @@ class DataSetWalk:
         self._elements = 0
         self._values: dict[int, bytes] = {}
         self._pixel_data_offset: int | None = None
+        self._head_length: int | None = None
+        self._pixel_offset: int | None = None
         self._taken = 0  # bytes, inflated
         self._length = 0  # of them those walked or skipped before the carried ones
         self._carry = bytearray()  # the beginning of a header or of a wanted value
@@ -189,7 +203,12 @@ class DataSetWalk:
                 raise Malformed("the data set ends inside a sequence or a list of fragments")
             if not self._taken:
                 raise Malformed("the data set is empty")
-        return Elements(self._values, self._pixel_data_offset, self._taken, self.notes)
+        head_length = self._head_length
+        if head_length is None and not self._lost:
+            head_length = self._taken
+        return Elements(
+            self._values, self._pixel_data_offset, self._taken, self.notes, head_length, self._pixel_offset
+        )
 
     @property
     def _has_enough(self) -> bool:
@@ -339,6 +358,11 @@ class DataSetWalk:
                     self._note(f"({group:04x},{element:04x}) is no element of a data set")
                 if tag == PIXEL_DATA and self._pixel_data_offset is None:
                     self._pixel_data_offset = self._length + at
+                if group == PIXEL_GROUP:
+                    if self._head_length is None:
+                        self._head_length = self._length + at
+                    if tag in PIXELS and self._pixel_offset is None:
+                        self._pixel_offset = self._length + at + start
                 if tag in wanted and length != _UNDEFINED:
                     kept = start + min(length, MAX_VALUE_BYTES)
                     if end - at < kept:

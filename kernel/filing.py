@@ -67,8 +67,22 @@ class Identity(NamedTuple):
     transfer_syntax_uid: UID
 
 
+class Layout(NamedTuple):
+    """Where things are in a data set, inflated; see `dataset.Elements`."""
+
+    head_length: int | None = None
+    pixel_offset: int | None = None
+
+
+UNKNOWN_LAYOUT = Layout()
+
+
 class Examination:
-    """Examines one instance while its bytes pass; every method raises CannotBeFiled."""
+    """Examines one instance while its bytes pass; every method raises CannotBeFiled.
+
+    Attributes:
+        layout: known once the data set is whole.
+    """
 
     def __init__(
         self,
@@ -81,6 +95,7 @@ class Examination:
         """The UIDs are what the command announced; `meanwhile` as in `DataSetWalk`."""
         self._announced = (sop_class_uid, sop_instance_uid)
         self._transfer_syntax_uid = transfer_syntax_uid
+        self.layout = UNKNOWN_LAYOUT
         self._walk = DataSetWalk(transfer_syntax_uid, _WANTED, enough=_IDENTITY, meanwhile=meanwhile)
 
     def feed(self, chunk: Octets) -> None:
@@ -137,9 +152,11 @@ class Examination:
     def finish(self) -> Mapping[int, bytes]:
         """The raw values of all that is indexed, by tag, once the data set is whole."""
         try:
-            return self._walk.finish().values
+            found = self._walk.finish()
         except Malformed as error:
             raise CannotBeFiled(Fault.TRUNCATED, error.sentence) from error
+        self.layout = Layout(found.head_length, found.pixel_offset)
+        return found.values
 
     def _uid(self, tag: int) -> str:
         return self._walk.values.get(tag, b"").strip(b"\0 ").decode("ascii", "replace")

@@ -23,6 +23,8 @@ ShareId = NewType("ShareId", UUID)
 StudyId = NewType("StudyId", UUID)
 TransferId = NewType("TransferId", UUID)
 UserId = NewType("UserId", UUID)
+VolumeId = NewType("VolumeId", UUID)
+WriterId = NewType("WriterId", UUID)
 
 NewId = Callable[[], UUID]
 """What mints ids; an argument wherever ids are minted."""

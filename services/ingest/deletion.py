@@ -12,7 +12,7 @@ from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged
-from kernel.ids import CaseId, DeletionId, NewId, PackId, StudyId
+from kernel.ids import CaseId, DeletionId, NewId, PackId, StudyId, VolumeId, WriterId
 from kernel.reach import Reach
 from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, NAME, ROUTING, Act, Begun, Deletion, DoomedFile, State
@@ -71,6 +71,15 @@ class Files(Protocol):
     def release(self, sha256: bytes) -> None: ...
 
 
+class Writer(Protocol):
+    """This process, as who holds a volume."""
+
+    @property
+    def writer_id(self) -> WriterId: ...
+    @property
+    def volume_id(self) -> VolumeId: ...
+
+
 class Deletions:
     """Deletes cases, and sees to it that everybody does.
 
@@ -84,6 +93,7 @@ class Deletions:
         access: Access,
         routing: Routing,
         files: Files,
+        writer: Writer,
         new_id: NewId,
         clock: Clock,
     ) -> None:
@@ -91,6 +101,7 @@ class Deletions:
         self._access = access
         self._routing = routing
         self._files = files
+        self._writer = writer
         self._new_id = new_id
         self._clock = clock
         self.woken = asyncio.Event()
@@ -180,9 +191,11 @@ class Deletions:
         self.woken.set()
 
     async def doomed_files(self) -> Sequence[DoomedFile]:
-        """Some of the files that are left of purged studies."""
+        """Some of the files that are left of purged studies on the volume that this process holds."""
         async with self._database.statements() as statements:
-            return await statements.doomed_files(PURGED_AT_ONCE)
+            return await statements.doomed_files(
+                self._writer.volume_id, self._writer.writer_id, PURGED_AT_ONCE
+            )
 
     def unlink(self, file: DoomedFile) -> None:
         """Removes one of them from the disk."""
@@ -192,9 +205,9 @@ class Deletions:
             self._files.release(file.sha256)
 
     async def forget_files(self, removed: Sequence[DoomedFile]) -> None:
-        """Of those that are gone the rows go too."""
+        """Of those that are gone the rows go too: only the holder of their volume confirms that."""
         async with self._database.transaction() as transaction:
-            await transaction.forget_files(removed)
+            await transaction.forget_files(self._writer.volume_id, self._writer.writer_id, removed)
         if len(removed) == PURGED_AT_ONCE:
             self.woken.set()
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from kernel.ids import CaseId, DeletionId, StudyId
+from kernel.ids import CaseId, DeletionId, StudyId, VolumeId, WriterId
 from kernel.reach import Reach
 from plumbing.db import Transaction
 from services.ingest.purgerecord import Deletion, DoomedFile
@@ -42,7 +42,8 @@ _PURGE_QUARANTINED = """
         where sha256 = any(array(select sha256 from quarantined where study_id = $1 limit $2))
         returning sha256, pack_id),
     doomed as (
-        insert into doomed_files select $3::uuid, null::uuid, sha256 from gone where pack_id is null)
+        insert into doomed_files (deletion_id, sha256) select $3::uuid, sha256 from gone where pack_id is
+        null)
     select count(*) from gone where $4::timestamptz is not null
 """
 # The row stays for an hour as a fence. Packs are locked as by `seal_packs`.
@@ -50,9 +51,16 @@ _PURGE_PACKS = """
     with batch as (select pack_id from packs where study_id = $1 order by pack_id limit $2 for update),
     fences as (
         update packs set study_id = null, committed_end = 0, sealed_at = $4
-        where pack_id in (select pack_id from batch) returning pack_id),
-    doomed as (insert into doomed_files select $3::uuid, pack_id, null::bytea from fences)
+        where pack_id in (select pack_id from batch) returning pack_id, volume_id),
+    doomed as (
+        insert into doomed_files (deletion_id, pack_id, volume_id) select $3::uuid, pack_id, volume_id from
+        fences)
     select count(*) from fences
+"""
+# Whether a file is on a volume ($1) that a writer ($2) holds.
+_HELD = """
+    volume_of(doomed_files.volume_id) = $1
+    and exists (select from volumes v where v.volume_id = $1 and v.holder_id = $2 and writer_lives($2))
 """
 TABLES = ("instances", "mapping_values", "series", "parts", "part_series", "identities", "attribute_sets")
 _PURGE = (
@@ -316,15 +324,27 @@ class DeletionStore(Transaction):
         )
         return [row["study_id"] for row in rows]
 
-    async def doomed_files(self, limit: int) -> list[DoomedFile]:
-        """Files of purged studies that are still to be unlinked."""
-        rows = await self.connection.fetch("select pack_id, sha256 from doomed_files limit $1", limit)
+    async def doomed_files(self, volume_id: VolumeId, holder_id: WriterId, limit: int) -> list[DoomedFile]:
+        """Files of purged studies that are still to be unlinked on a volume; none for who does not hold it.
+
+        In any order, so that none that stays keeps the others.
+        """
+        rows = await self.connection.fetch(
+            f"select pack_id, sha256 from doomed_files where {_HELD} order by random() limit $3",
+            volume_id,
+            holder_id,
+            limit,
+        )
         return [DoomedFile(row["pack_id"], row["sha256"]) for row in rows]
 
-    async def forget_files(self, files: Collection[DoomedFile]) -> None:
-        """They are gone."""
+    async def forget_files(
+        self, volume_id: VolumeId, holder_id: WriterId, files: Collection[DoomedFile]
+    ) -> None:
+        """They are gone; who does not hold the volume any more confirms nothing."""
         await self.connection.execute(
-            "delete from doomed_files where pack_id = any($1) or sha256 = any($2)",
+            f"delete from doomed_files where {_HELD} and (pack_id = any($3) or sha256 = any($4))",
+            volume_id,
+            holder_id,
             [file.pack_id for file in files if file.pack_id],
             [file.sha256 for file in files if file.sha256],
         )

@@ -208,7 +208,9 @@ class Sink:
     def _complete(self) -> StoreStatus:
         values = self._examine()
         receipt, self._receipt = self._receipt or self._begin(), None
-        return receipt.complete(self._digest.digest(), self._association.describe(values))
+        return receipt.complete(
+            self._digest.digest(), self._association.describe(values), self._examination.layout
+        )
 
     def _examine(self) -> Mapping[int, bytes]:
         """What is indexed, of a whole data set. One that cannot be filed is kept, and refused."""

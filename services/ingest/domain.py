@@ -18,8 +18,8 @@ from kernel.dicom import (
     parse_ae_title,
 )
 from kernel.errors import Conflict, Invalid
-from kernel.filing import STATUS, Fault
-from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
+from kernel.filing import STATUS, UNKNOWN_LAYOUT, Fault, Layout
+from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId, VolumeId
 from services.ingest.contacts import NEVER_HEARD, Contact
 
 MAX_NAME_CHARACTERS = 64
@@ -227,6 +227,8 @@ class StoreStatus(StrEnum):
 
     STORED = "stored"
     DUPLICATE = "duplicate"
+    REPAIRED = "repaired"
+    """The bytes of a stored instance were missing or damaged, and are whole again."""
     OUT_OF_RESOURCES = "out of resources"
     DATA_SET_MISMATCH = Fault.DATA_SET_MISMATCH.value
     MALFORMED = Fault.MALFORMED.value
@@ -257,6 +259,7 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
     # PS3.7 C.1.1: success.
     StoreStatus.STORED: Answer(0x0000, recorded=False),
     StoreStatus.DUPLICATE: Answer(0x0000, recorded=False),
+    StoreStatus.REPAIRED: Answer(0x0000, recorded=False),
     # PS3.4 table B.2-1: refused, out of resources (A7xx). The only family worth sending again unchanged.
     StoreStatus.OUT_OF_RESOURCES: Answer(0xA700, "cannot be stored now: send again later", recorded=False),
     # What the gateway refuses as well, before it acknowledges.
@@ -320,11 +323,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """An instance of the index, with the place of its bytes."""
+    """An instance of the index, with the place of its bytes.
+
+    Attributes:
+        volume_id: of the pack; none while it is being written.
+    """
 
     instance: Instance
     sha256: bytes
     place: Place
+    layout: Layout = UNKNOWN_LAYOUT
+    volume_id: VolumeId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +359,8 @@ class Verdict(StrEnum):
     """New, and the first of its study."""
     NEW = "new"
     DUPLICATE = "duplicate"
+    REPAIRED = "repaired"
+    """A duplicate whose stored bytes are missing or damaged: these are kept in their place."""
     CONFLICT = "conflict"
     QUARANTINED = "quarantined"
     """A conflict, and its bytes are kept where they are: in the pack, which ends with them (A27)."""

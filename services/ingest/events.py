@@ -22,9 +22,13 @@ from services.ingest.describing import Describing
 from services.ingest.gateways import PRUNE_S, Associations, Gateways
 from services.ingest.purgerecord import DoomedFile
 from services.ingest.usecases import CHANGES_S, Studies
+from services.ingest.writers import Writer
 
 LOOK_S = 1.0
 """How often deletions are looked after."""
+BEHIND_S = 0.1
+"""How soon a change is looked at again that was not due: another process has told of its study within a
+second."""
 COUNT_S = 30.0
 """How often what waits to be described again is counted."""
 REST_S = 600.0
@@ -101,7 +105,9 @@ def stream_cut(case_id: CaseId, why: ReadroomError) -> None:
     _log.warning("a stream of images is cut", case=str(case_id), cause=why.sentence, exc_info=why.__cause__)
 
 
-async def look_after_studies(studies: Studies, gateways: Gateways, associations: Associations) -> None:
+async def look_after_studies(
+    studies: Studies, writer: Writer, gateways: Gateways, associations: Associations
+) -> None:
     """Looks after studies and associations for as long as the service lives."""
     loop = asyncio.get_running_loop()
     due = pruned = loop.time()
@@ -111,7 +117,9 @@ async def look_after_studies(studies: Studies, gateways: Gateways, associations:
         if everything:
             due = loop.time() + CHANGES_S
         with timers.surviving("upkeep") as attempt:
-            await upkeep(studies, everything=everything)
+            await upkeep(studies, writer, everything=everything)
+            if studies.is_behind:
+                due = min(due, loop.time() + BEHIND_S)
         if everything:
             with timers.surviving("abort associations that ended"):
                 await gateways.abort_ended(associations)
@@ -164,9 +172,10 @@ async def count_undescribed(describing: Describing) -> None:
     UNDESCRIBED.set(await describing.count())
 
 
-async def upkeep(studies: Studies, *, everything: bool = True) -> None:
-    """Seals released packs, tells changes, settles what is quiet."""
-    ends = await studies.tell(everything=everything)
-    await timers.each("seal packs", ends, lambda pack_id: studies.seal(pack_id, ends[pack_id]))
+async def upkeep(studies: Studies, writer: Writer, *, everything: bool = True) -> None:
+    """Tells changes, seals released packs and trims their files, settles what is quiet."""
+    await studies.tell(everything=everything)
+    with timers.surviving("trim packs"):
+        await writer.trim()
     if everything:
         await studies.settle()

@@ -14,10 +14,11 @@ from services.ingest.domain import Sender, StoredInstance, Verdict
 from services.ingest.parts import DESCRIBED, MOST, Description
 
 INDEX = """
-    select verdict, live_study_id from index_instance(
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::jsonb, $19, $20)
+    select verdict, live_study_id from file_instance(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18::jsonb, $19, $20,
+        $21, $22)
 """
-"""The functions in 0007 and 0012 decide (R1, R4, A26)."""
+"""The functions in 0014 and 0012 decide (R1, R4, A26)."""
 
 
 class InstanceStore(Transaction):
@@ -37,7 +38,7 @@ class InstanceStore(Transaction):
 
         With `described` the index has heard the description from this association, and hears only the digest.
 
-        Raises Unavailable if the pack was sealed, or the study purged, meanwhile.
+        Raises Unavailable if the pack was sealed, its writer ended, or the study purged, meanwhile.
         """
         told = None if described else told_to_the_index(description)
         values = _parameters(study_id, sender, stored, description.digest, told, self.now, create=create)
@@ -111,6 +112,8 @@ def _parameters(
         told,
         now,
         sender.began(now),
+        stored.layout.head_length,
+        stored.layout.pixel_offset,
     )
 
 

@@ -40,13 +40,16 @@ from services.ingest.quarantine import FORGET_S, Quarantine
 from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
+from services.ingest.writers import RENEW_S, Writer
 
 
 class Settings(ServiceSettings):
     """What ingest is told beside what every service is told.
 
     Attributes:
-        pack_directory: where packs are; one ingest process owns it.
+        pack_directory: where packs are: a disk of this process alone, or a file system that several share.
+        peer_address: where other processes of ingest ask this one for packs, where it is not the address
+            listened on.
         dicom_listen: where gateways send.
         gateway_certificate, gateway_key: what both listeners for gateways show, signed by the gateway CA.
         gateway_listen: where gateways announce transfers.
@@ -76,6 +79,7 @@ class Settings(ServiceSettings):
     prefix = "READROOM_INGEST_"
 
     pack_directory: Path
+    peer_address: Address | None = None
     dicom_listen: Address
     gateway_certificate: FilePath
     gateway_key: FilePath
@@ -121,10 +125,13 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         settings.gateway_ca.read_bytes(), settings.gateway_ca_key.read_bytes()
     )
 
-    packs = Packs(settings.pack_directory, new_id)
-    resources.callback(packs.close)
     parts = await open_parts(NAME, settings, IngestTransaction, clock, new_id, resources, pool_size=16)
     database = parts.database
+    async with database.statements() as statements:
+        before_opening = await statements.clock()
+    packs = Packs(settings.pack_directory, new_id)
+    resources.callback(packs.close)
+    writer = Writer(database, packs, settings.peer_address or settings.listen, new_id)
     rates = RateWindow(settings.cache_url.get_secret_value(), clock, settings.servers_ca)
     resources.push_async_callback(rates.close)
     channel = parts.asks("access", settings.access_address)
@@ -133,15 +140,16 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
 
     enrolments = Enrolments(database, access, authority, new_id, GATEWAY_URI)
     gateways = Gateways(database, access, rates, limits, new_id, clock, events.TRANSFERS_REFUSED.inc)
-    studies = Studies(database, packs, limits, new_id)
+    studies = Studies(database, writer, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
     images = Images(database, access, packs, events.stream_cut)
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
     quarantine = Quarantine(database, access, packs)
     describing = Describing(database, packs, describe)
-    deletions = Deletions(database, access, routing, packs, new_id, clock)
-    await studies.recover()
+    deletions = Deletions(database, access, routing, packs, writer, new_id, clock)
+    await writer.begin(before_opening)
+    resources.push_async_callback(writer.end)
     # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
     await events.resume(deletions, asked_for=timedelta())
 
@@ -206,8 +214,9 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             ),
             "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
             "studies": partial(
-                events.look_after_studies, studies, gateways, OpenAssociations(acceptor, listener)
+                events.look_after_studies, studies, writer, gateways, OpenAssociations(acceptor, listener)
             ),
+            "writer": partial(timers.every, RENEW_S, writer.renew, retry_s=1.0),
         },
         ready={"listener": acceptor.ready, "disk": packs.ready},
         drains=[lambda seconds: asyncio.to_thread(acceptor.drain, seconds)],

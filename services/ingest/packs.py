@@ -13,8 +13,8 @@ written while the instance arrives:
     128  preamble, zeroed; "DICM"; file meta information; the data set as it was received
          zeros up to the next multiple of 512
 
-One process owns a pack directory. What the index did not commit is cut off when the pack is sealed, and
-at start (R3, R5).
+A directory of packs is a volume; its name stands in the file `volume`. Several processes may write there,
+each its own packs (writers.py). What the index did not commit is cut off when the pack is sealed (R3, R5).
 """
 
 import asyncio
@@ -23,6 +23,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -33,7 +34,7 @@ from typing import BinaryIO, cast
 from prometheus_client import Counter
 
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
-from kernel.ids import NewId, PackId, parse_id
+from kernel.ids import NewId, PackId, VolumeId, parse_id
 from plumbing import log
 from plumbing.dimse.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from services.ingest.domain import Instance, Label, Place, StoredInstance
@@ -58,6 +59,10 @@ _SUM = 148
 """Where the sum stands."""
 EARLY_BYTES = 64 * 1024
 """Of less the disk need not begin early."""
+
+VOLUME, EARLIER = "volume", "earlier"
+"""The file that names a volume, and the word in it of one on which the version before wrote."""
+LOCK_TRIES = 20
 
 DAMAGED = Counter(
     "readroom_ingest_damaged_packs", "Alert: reads or checks that found bytes of a pack missing or wrong"
@@ -238,24 +243,32 @@ class OpenPack:
 
 
 class Packs:
-    """A directory of packs, and of quarantined files, owned by this process."""
+    """A directory of packs, and of quarantined files.
+
+    Attributes:
+        volume_id: the name of the volume.
+        is_earlier: whether the version before wrote there.
+        is_alone: whether no other process had it open when this one opened it. The lock by which it knows
+            spares a
+            wait and guards nothing: who may write what is a matter of rows.
+    """
 
     def __init__(self, directory: Path, new_id: NewId) -> None:
+        """Opens a directory, and makes what is missing there; raises OSError.
+
+        Raises Conflict while a process of the version before runs there, which wants it for itself.
+        """
         self._directory = directory
         self._quarantine = directory / "quarantine"
-        self._new_id = new_id
         self._trial: asyncio.Future[bool] | None = None
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock, self.is_alone = _lock(directory)
+        self.volume_id, self.is_earlier = _volume(directory, new_id)
         # All folders at once, durable before the first pack: 256, so that none grows long.
         for folder in (self._quarantine, *(directory / f"{number:02x}" for number in range(256))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync_folder(directory)
         _sync_folder(directory.parent)
-        self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise Conflict(f"another ingest process owns the pack directory `{directory}`") from error
 
     def close(self) -> None:
         """Gives the directory up."""
@@ -278,9 +291,8 @@ class Packs:
             return False
         return True
 
-    def create(self) -> OpenPack:
-        """A new, empty pack."""
-        pack_id = PackId(self._new_id())
+    def create(self, pack_id: PackId) -> OpenPack:
+        """The empty file of a new pack; raises OSError."""
         return OpenPack(pack_id, self._path(pack_id))
 
     def spool(self) -> BinaryIO:
@@ -390,6 +402,48 @@ class Packs:
         # The last two digits of a UUIDv7 are random: the folders fill evenly.
         name = str(pack_id)
         return self._directory / name[-2:] / f"{name}.tar"
+
+
+def _lock(directory: Path) -> tuple[int, bool]:
+    """The descriptor that holds the lock of a directory, shared; whether nobody else held it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    is_alone = False
+    for wait_s in (0.05,) * LOCK_TRIES + (0.0,):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_alone = False
+            time.sleep(wait_s)  # another one that starts holds it alone for a moment
+        else:
+            return descriptor, is_alone
+    os.close(descriptor)
+    raise Conflict(
+        f"a process of the version before has the pack directory `{directory}` open: stop it first"
+    )
+
+
+def _volume(directory: Path, new_id: NewId) -> tuple[VolumeId, bool]:
+    """The name of the volume, and whether the version before wrote there; both stand in a file, made once.
+
+    Raises OSError.
+    """
+    path = directory / VOLUME
+    if not path.exists():
+        is_earlier = any(directory.glob("[0-9a-f][0-9a-f]"))
+        made = directory / f"{VOLUME}.{new_id()}"
+        with made.open("x") as file:
+            file.write(f"{new_id()}{f' {EARLIER}' if is_earlier else ''}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was first
+            os.link(made, path)
+        made.unlink()
+        _sync_folder(directory)
+    name, *words = path.read_text().split()
+    return VolumeId(parse_id(name, "volume")), EARLIER in words
 
 
 def _sync_folder(path: Path) -> None:

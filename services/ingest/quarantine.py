@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -81,9 +81,8 @@ class Access(Protocol):
 
 
 class Files(Protocol):
-    """The bytes; each method waits for the disk."""
+    """The bytes; waits for the disk."""
 
-    def seal(self, pack_id: PackId, committed_end: int) -> None: ...
     def release(self, sha256: bytes) -> None: ...
 
 
@@ -109,20 +108,14 @@ class Quarantine:
         async with self._database.audited(actor, "quarantined.discarded", object_):
             reach = await self._access.reach(GATEWAY_ADMIN)
             async with self._database.transaction() as transaction:
-                ends = await transaction.discard_quarantined(reach, sha256)
-                if ends is None:
+                if not await transaction.discard_quarantined(reach, sha256):
                     raise NotFound("there is no such data set in the quarantine", field="sha256")
                 await transaction.record(actor, "quarantined.discarded", object_, "done")
-        # Should this fail, then a start does it: a pack ends where the index says.
-        await self._cut(ends)
+        # The pack is trimmed by who may. The version before kept a file of its own: of another volume a
+        # start of the process there removes it.
         await asyncio.to_thread(self._files.release, sha256)
 
     async def forget(self) -> None:
         """Removes what belongs to no study and is too old; more of it the next time."""
         async with self._database.transaction() as transaction:
-            ends = await transaction.forget_unfiled(transaction.now - KEPT_FOR, FORGOTTEN_AT_ONCE)
-        await self._cut(ends)
-
-    async def _cut(self, ends: Mapping[PackId, int]) -> None:
-        for pack_id, end in ends.items():
-            await asyncio.to_thread(self._files.seal, pack_id, end)
+            await transaction.forget_unfiled(transaction.now - KEPT_FOR, FORGOTTEN_AT_ONCE)

@@ -5,7 +5,7 @@ from datetime import datetime
 import asyncpg
 
 from kernel.errors import Unavailable
-from kernel.ids import PackId, StudyId
+from kernel.ids import StudyId
 from kernel.reach import Reach
 from plumbing.db import Transaction
 from services.ingest.domain import Limits, Sender, StoredInstance
@@ -14,9 +14,10 @@ from services.ingest.quarantine import Position, Quarantined
 # The refused entry is the last of its pack, so the pack ends before it from now on.
 _CUT = """
     , cut as (
-        update packs p set committed_end = gone.entry_offset, sealed_at = coalesce(p.sealed_at, {now})
+        update packs p set committed_end = gone.entry_offset, sealed_at = coalesce(p.sealed_at, now()),
+            to_trim = true
         from gone where p.pack_id = gone.pack_id)
-    select pack_id, entry_offset from gone
+    select count(*) from gone
 """
 
 
@@ -26,16 +27,16 @@ class QuarantineStore(Transaction):
     async def quarantine(
         self, study_id: StudyId | None, sender: Sender, stored: StoredInstance, reason: str, limits: Limits
     ) -> bool:
-        """Whether refused bytes are kept now where they are; the function in 0008 decides (A27).
+        """Whether refused bytes are kept now where they are; the function in 0014 decides (A27).
 
-        Raises Unavailable if the pack was sealed meanwhile.
+        Raises Unavailable if the pack was sealed, or its writer ended, meanwhile.
         """
         instance, place = stored.instance, stored.place
         try:
             return bool(
                 await self.connection.fetchval(
                     """
-                    select quarantine_bytes(
+                    select keep_refused_bytes(
                         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
                     """,
                     study_id,
@@ -98,37 +99,33 @@ class QuarantineStore(Transaction):
             for row in rows
         ]
 
-    async def discard_quarantined(self, reach: Reach, sha256: bytes) -> dict[PackId, int] | None:
-        """Where the pack ends now that held it; None if there is no such data set within reach."""
-        row = await self.connection.fetchrow(
+    async def discard_quarantined(self, reach: Reach, sha256: bytes) -> bool:
+        """Whether there was such a data set within reach; the pack ends before it now, and is to be
+        trimmed."""
+        count = await self.connection.fetchval(
             f"""
             with gone as (
                 delete from quarantined q
                 where gateway_within_reach(q.gateway_id, $1, $2) and q.sha256 = $3 returning *)
-            {_CUT.format(now="$4")}
+            {_CUT}
             """,  # noqa: S608 constants only
             reach.everywhere,
             list(reach.facilities),
             sha256,
-            self.now,
         )
-        if row is None:
-            return None
-        return {row["pack_id"]: row["entry_offset"]} if row["pack_id"] else {}
+        return bool(count)
 
-    async def forget_unfiled(self, before: datetime, limit: int) -> dict[PackId, int]:
-        """Lets go of the oldest that belong to no study; answers where their packs end now."""
-        rows = await self.connection.fetch(
+    async def forget_unfiled(self, before: datetime, limit: int) -> None:
+        """Lets go of the oldest that belong to no study; their packs are to be trimmed."""
+        await self.connection.execute(
             f"""
             with gone as (
                 delete from quarantined where sha256 = any(array(
                     select sha256 from quarantined where study_id is null and quarantined_at < $1
                     order by quarantined_at limit $2))
                 returning *)
-            {_CUT.format(now="$3")}
+            {_CUT}
             """,  # noqa: S608 constants only
             before,
             limit,
-            self.now,
         )
-        return {row["pack_id"]: row["entry_offset"] for row in rows}

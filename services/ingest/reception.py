@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from kernel.clock import Clock
 from kernel.dicom import UID
 from kernel.errors import Unavailable
+from kernel.filing import Layout
 from kernel.ids import PackId, StudyId
 from services.ingest.domain import (
     ANSWERS,
@@ -84,7 +85,10 @@ class Pack(Protocol):
 class PackDirectory(Protocol):
     """Where new packs come from."""
 
-    def create(self) -> Pack: ...
+    def create(self, pack_id: PackId) -> Pack:
+        """The file of a pack whose row is there; raises OSError."""
+        ...
+
     def spool(self) -> BinaryIO:
         """A file without a name, which is gone when it is closed."""
         ...
@@ -185,10 +189,10 @@ class Receipt:
         """It did not arrive whole, or is refused: nothing of it is left (R5)."""
         self._entry.discard()
 
-    def complete(self, sha256: bytes, description: Description) -> StoreStatus:
+    def complete(self, sha256: bytes, description: Description, layout: Layout) -> StoreStatus:
         """Makes it durable and indexes it; what is answered. The last call, whatever it raises."""
         try:
-            return self._complete(sha256, description)
+            return self._complete(sha256, description, layout)
         except Exception as error:
             # Whether the bytes are durable, or the index row is committed, is not known: the pack takes
             # no more, and is cut where the index says once it can say so.
@@ -197,23 +201,26 @@ class Receipt:
                 raise Refused(StoreStatus.OUT_OF_RESOURCES) from error
             raise
 
-    def _complete(self, sha256: bytes, description: Description) -> StoreStatus:
+    def _complete(self, sha256: bytes, description: Description, layout: Layout) -> StoreStatus:
         reception, study, instance = self._reception, self._study, self._instance
         what = instance.study_instance_uid, instance.series_instance_uid, description.digest
         label = Label(study.study_id, reception.sender, reception.clock.now(), sha256)
         verdict, live_id, stored = self._index(
-            label, description, described=reception.described(what) == description
+            label, description, layout, described=reception.described(what) == description
         )
         if verdict is Verdict.OTHER_STUDY_ID and study.pack.is_empty:
             # Another association was first: the same entry under the StudyId that is live.
             study.study_id = live_id
             label = Label(live_id, reception.sender, label.received_at, sha256)
-            verdict, live_id, stored = self._index(label, description)
+            verdict, live_id, stored = self._index(label, description, layout)
         match verdict:
             case Verdict.FIRST | Verdict.NEW:
                 self._entry.keep(stored.place)
                 reception.describe(what, description)
                 return StoreStatus.STORED
+            case Verdict.REPAIRED:
+                self._entry.keep(stored.place)
+                return StoreStatus.REPAIRED
             case Verdict.DUPLICATE:
                 self._entry.discard()
                 return StoreStatus.DUPLICATE
@@ -243,16 +250,16 @@ class Receipt:
         self._reception.release(self._instance.study_instance_uid)
 
     def _index(
-        self, label: Label, description: Description, *, described: bool = False
+        self, label: Label, description: Description, layout: Layout, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
         """Makes the entry durable, and then known; what the index makes of it."""
         study_id = label.study_id
         assert study_id is not None
-        stored = StoredInstance(self._instance, label.sha256, self._entry.end(label))
+        stored = StoredInstance(self._instance, label.sha256, self._entry.end(label), layout)
         if described and not self._study.pack.is_empty:
             sync = self._entry.sync
             verdict = self._reception.index_at_once(study_id, stored, description, label.received_at, sync)
-            if verdict in (Verdict.NEW, Verdict.DUPLICATE):
+            if verdict in (Verdict.NEW, Verdict.DUPLICATE, Verdict.REPAIRED):
                 return verdict, study_id, stored
         else:
             self._entry.sync()
@@ -343,14 +350,22 @@ class Reception:
         if study is None:
             if len(self._open) >= MAX_OPEN_PACKS:
                 self.release(next(iter(self._open)))
-            study_id = self._loop.wait(self._studies.identify(self.sender, uid), IDENTIFY_S)
-            study = _OpenStudy(study_id, self._packs.create())
+            opening = self._studies.open_study(self.sender, uid)
+            study_id, pack_id = self._loop.wait(opening, IDENTIFY_S)
+            study = _OpenStudy(study_id, self._create(pack_id))
         self._open[uid] = study  # last in, least recently used first out
         return Receipt(self, instance, study)
 
     def set_aside(self, announced: Instance) -> Unfiled:
-        """Opens a pack for an instance that cannot be filed; raises OSError."""
-        return Unfiled(self, announced, self._packs.create())
+        """Opens a pack for an instance that cannot be filed; raises OSError or Unavailable."""
+        return Unfiled(self, announced, self._create(self._loop.wait(self._studies.open_pack(), IDENTIFY_S)))
+
+    def _create(self, pack_id: PackId) -> Pack:
+        try:
+            return self._packs.create(pack_id)
+        except OSError:
+            self.release_pack(pack_id)
+            raise
 
     def keep_unfiled(self, stored: StoredInstance, reason: str) -> bool:
         """Whether durable bytes are kept that cannot be filed."""
@@ -391,7 +406,8 @@ class Reception:
     ) -> Verdict:
         """Indexes one more instance of a study and a part that are known; the bytes are durable afterwards.
 
-        NEW and DUPLICATE stand. What else the index says is for `index` to decide: nothing was indexed.
+        NEW, DUPLICATE and REPAIRED stand. What else the index says is for `index` to decide: nothing was
+        indexed.
         """
         verdict = self._index.receive(study_id, self.sender, stored, description.digest, now, sync)
         if verdict is Verdict.NEW:

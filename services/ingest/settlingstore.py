@@ -7,13 +7,14 @@ from kernel.versions import Change
 from plumbing.db import Transaction
 from services.ingest.settling import SettleLength
 
-# A study is quiet if all its packs were sealed for as long as its facility says, or $2, at $1 (A55).
+# A study is quiet if all its packs were sealed for as long as its facility says, or $1, by PostgreSQL's
+# clock (A55).
 _QUIET = """
     settled_at is null and not exists (
         select from packs p where p.study_id = studies.study_id and (
-            p.sealed_at is null or p.sealed_at > $1::timestamptz - coalesce(
+            p.sealed_at is null or p.sealed_at > now() - coalesce(
                 (select l.settle_after from settle_lengths l
-                 where l.facility_id = studies.receiving_facility_id), $2)))
+                 where l.facility_id = studies.receiving_facility_id), $1)))
 """
 
 
@@ -24,11 +25,13 @@ class SettlingStore(Transaction):
         """Settles what is quiet, at most so many; answers the new versions.
 
         `settle_after` is for facilities that have no length of their own. First the locks, then the decision:
-        the first instance of a new pack takes the same lock.
+        the first instance of a new pack takes the same lock. What another process looks at is left to it.
         """
         candidates = await self.connection.fetch(
-            f"select study_id from studies where {_QUIET} order by study_id limit $3 for no key update",  # noqa: S608
-            self.now,
+            f"""
+            select study_id from studies where {_QUIET} order by study_id limit $2
+            for no key update skip locked
+            """,  # noqa: S608 constants only
             settle_after,
             limit,
         )
@@ -36,10 +39,9 @@ class SettlingStore(Transaction):
             return {}
         rows = await self.connection.fetch(
             f"""
-            update studies set settled_at = $1, version = version + 1
-            where study_id = any($3) and {_QUIET} returning study_id, version
+            update studies set settled_at = now(), version = version + 1, told_at = now()
+            where study_id = any($2) and {_QUIET} returning study_id, version
             """,  # noqa: S608 constants only
-            self.now,
             settle_after,
             [row["study_id"] for row in candidates],
         )

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 from uuid import UUID
 
 from kernel.dicom import UID
-from kernel.ids import PackId, StudyId
+from kernel.ids import PackId, StudyId, VolumeId, WriterId
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     ConfirmedStudy,
@@ -23,10 +23,11 @@ from services.ingest.instancestore import InstanceStore
 from services.ingest.partstore import PartStore, received_study, stored_instance
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
+from services.ingest.volumestore import VolumeStore
 
 
 class IngestTransaction(
-    InstanceStore, GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore
+    InstanceStore, GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore, VolumeStore
 ):
     """A transaction over ingest's database."""
 
@@ -47,68 +48,88 @@ class IngestTransaction(
         assert row is not None
         return row[0], row[1]
 
-    async def seal_packs(self, pack_ids: Collection[PackId]) -> dict[PackId, int]:
-        """Ends packs, also such as hold nothing: a commit still under way fails. Answers where they end."""
-        if not pack_ids:
-            return {}
-        rows = await self.connection.fetch(
+    async def open_pack_for(
+        self,
+        sender: Sender,
+        study_instance_uid: UID,
+        pack_id: PackId,
+        volume_id: VolumeId,
+        writer_id: WriterId,
+    ) -> tuple[StudyId | None, bool]:
+        """As `find_study`, and opens a pack for it, unless it was deleted: its row is there before its
+        file."""
+        row = await self.connection.fetchrow(
             """
-            insert into packs (pack_id, study_id, committed_end, sealed_at)
-            select pack_id, null, 0, $2 from unnest($1::uuid[]) as released (pack_id) order by pack_id
-            on conflict (pack_id) do update set sealed_at = coalesce(packs.sealed_at, excluded.sealed_at)
-            returning pack_id, committed_end
+            with found as (
+                select (select study_id from studies
+                        where receiving_facility_id = $1 and study_instance_uid = $2) as study_id,
+                       deleted_since($1, $2, $3) as deleted),
+            opened as (
+                insert into packs (pack_id, committed_end, volume_id, writer_id, to_trim)
+                select $4, 0, $5, $6, true from found where not deleted)
+            select study_id, deleted from found
             """,
-            list(pack_ids),
-            self.now,
+            sender.receiving_facility_id,
+            study_instance_uid,
+            sender.began(self.now),
+            pack_id,
+            volume_id,
+            writer_id,
         )
-        return {row["pack_id"]: row["committed_end"] for row in rows}
+        assert row is not None
+        return row["study_id"], row["deleted"]
 
-    async def seal_open_packs(self) -> None:
-        await self.connection.execute("update packs set sealed_at = $1 where sealed_at is null", self.now)
-
-    async def pack_is_kept(self, pack_id: PackId) -> bool:
-        """Whether it is the pack of a live study."""
-        return bool(
-            await self.connection.fetchval(
-                "select exists (select from packs join studies using (study_id) where pack_id = $1)", pack_id
-            )
-        )
-
-    async def sealed_packs(self, pack_ids: Collection[PackId]) -> dict[PackId, int]:
-        """Where the sealed ones of these packs end."""
-        rows = await self.connection.fetch(
-            "select pack_id, committed_end from packs where pack_id = any($1) and sealed_at is not null",
-            list(pack_ids),
-        )
-        return {row["pack_id"]: row["committed_end"] for row in rows}
-
-    async def prune_packs(self, older_than: datetime, limit: int) -> int:
-        """Deletes fences of packs in which nothing was committed, at most so many; how many."""
-        status = await self.connection.execute(
+    async def open_pack(self, pack_id: PackId, volume_id: VolumeId, writer_id: WriterId) -> None:
+        """Opens a pack: its row is there before its file."""
+        await self.connection.execute(
             """
-            delete from packs where pack_id = any(array(
-                select pack_id from packs
-                where study_id is null and committed_end = 0 and sealed_at < $1 limit $2))
+            insert into packs (pack_id, committed_end, volume_id, writer_id, to_trim)
+            values ($1, 0, $2, $3, true)
             """,
-            older_than,
-            limit,
+            pack_id,
+            volume_id,
+            writer_id,
         )
-        return int(status.split()[-1])
 
     # Telling
 
     async def bump(self, study_ids: Collection[StudyId]) -> dict[StudyId, int]:
-        """The next versions of these studies."""
+        """The next versions of these studies, which are told now."""
         if not study_ids:
             return {}
         rows = await self.connection.fetch(
             """
-            update studies set version = version + 1
+            update studies set version = version + 1, told_at = now()
             where study_id = any(array(select study_id from studies where study_id = any($1)
                                        order by study_id for no key update))
             returning study_id, version
             """,
             list(study_ids),
+        )
+        return {row["study_id"]: row["version"] for row in rows}
+
+    async def bump_due(self, study_ids: Collection[StudyId], every: timedelta) -> dict[StudyId, int | None]:
+        """The next versions of those of these studies of which no process has told anything for so long.
+
+        None: it is not due, or another process has it in hand. What is gone is left out.
+        """
+        if not study_ids:
+            return {}
+        rows = await self.connection.fetch(
+            """
+            with due as (
+                select study_id from studies
+                where study_id = any($1)
+                  and (told_at is null or told_at not between now() - $2::interval and now())
+                order by study_id for no key update skip locked),
+            told as (
+                update studies s set version = version + 1, told_at = now() from due
+                where s.study_id = due.study_id returning s.study_id, s.version)
+            select s.study_id, told.version from studies s left join told using (study_id)
+            where s.study_id = any($1)
+            """,
+            list(study_ids),
+            every,
         )
         return {row["study_id"]: row["version"] for row in rows}
 
@@ -165,9 +186,11 @@ class IngestTransaction(
         for study in studies:
             rows = await self.connection.fetch(
                 """
-                select i.*, st.study_instance_uid, coalesce(i.part, s.ordinal) as filed_in
+                select i.*, st.study_instance_uid, coalesce(i.part, s.ordinal) as filed_in,
+                       volume_of(p.volume_id) as volume_id
                 from instances i join studies st using (study_id)
                     join series s using (study_id, series_instance_uid)
+                    left join packs p on p.pack_id = i.pack_id
                 where i.study_id = $1 and ($2::text[] is null or i.series_instance_uid = any($2))
                   and ($3::int[] is null or coalesce(i.part, s.ordinal) = any($3))
                   and ($4::text is null or i.sop_instance_uid = $4)

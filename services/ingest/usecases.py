@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +13,7 @@ from kernel.database import Database
 from kernel.dicom import UID
 from kernel.errors import NotFound
 from kernel.events import StudyChanged, StudyReceived
-from kernel.ids import NewId, PackId, StudyId
+from kernel.ids import NewId, PackId, StudyId, VolumeId, WriterId
 from services.ingest.domain import (
     ANSWERS,
     Limits,
@@ -34,19 +35,24 @@ CHANGES_S = 1.0
 """A changing study is told at most this often, and revoked gateways are looked for (A55, SEC-2)."""
 TOLD_AT_ONCE = 1_000
 """Studies that are told or settle at one look, and packs that are sealed; the others a second later."""
-RECOVERY_PAGE = 1_000
-"""Packs asked about in one statement after a start."""
+CHANGED_AT_MOST_EVERY = timedelta(seconds=1)
+"""By PostgreSQL's clock."""
 
 
 class Files(Protocol):
     """The bytes; each method waits for the disk."""
 
-    def list(self) -> Sequence[PackId]: ...
-    def seal(self, pack_id: PackId, committed_end: int) -> None: ...
     def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
     def missing(self, pack_id: PackId) -> None: ...
-    def quarantined(self) -> Collection[bytes]: ...
-    def release(self, sha256: bytes) -> None: ...
+
+
+class Writer(Protocol):
+    """Under whom packs are opened."""
+
+    @property
+    def writer_id(self) -> WriterId: ...
+    @property
+    def volume_id(self) -> VolumeId: ...
 
 
 class Studies:
@@ -54,30 +60,43 @@ class Studies:
 
     Attributes:
         woken: set when a pack was released.
+        is_behind: whether a change was not due yet when changes were told last.
     """
 
     def __init__(
-        self, database: Database[IngestTransaction], files: Files, limits: Limits, new_id: NewId
+        self, database: Database[IngestTransaction], writer: Writer, limits: Limits, new_id: NewId
     ) -> None:
         self._database = database
-        self._files = files
+        self._writer = writer
         self._limits = limits
         self._new_id = new_id
         self._changed: set[StudyId] = set()
         self._changing = Lock()
         self._released: dict[PackId, StudyId | None] = {}
+        self.is_behind = False
         self.woken = asyncio.Event()
 
-    async def identify(self, sender: Sender, study_instance_uid: UID) -> StudyId:
-        """The live StudyId at the facility, or the one the study will have if it becomes durable.
+    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+        """The live StudyId at the facility, or the one the study will have if it becomes durable; and a new
+        pack for it, whose row is there before its file.
 
         Raises Refused if the study was deleted after the transfer had begun, also where it is live again.
         """
+        pack_id = PackId(self._new_id())
         async with self._database.statements() as statements:
-            known, deleted = await statements.find_study(sender, study_instance_uid)
+            known, deleted = await statements.open_pack_for(
+                sender, study_instance_uid, pack_id, self._writer.volume_id, self._writer.writer_id
+            )
         if deleted:
             raise Refused(StoreStatus.DELETED)
-        return known or StudyId(self._new_id())
+        return known or StudyId(self._new_id()), pack_id
+
+    async def open_pack(self) -> PackId:
+        """A new pack of no study, whose row is there before its file."""
+        pack_id = PackId(self._new_id())
+        async with self._database.statements() as statements:
+            await statements.open_pack(pack_id, self._writer.volume_id, self._writer.writer_id)
+        return pack_id
 
     async def receive(
         self,
@@ -135,10 +154,12 @@ class Studies:
         self._released[pack_id] = study_id
         self.woken.set()
 
-    async def tell(self, *, everything: bool) -> Mapping[PackId, int]:
-        """Tells changes; answers where the released packs end, which are to be sealed.
+    async def tell(self, *, everything: bool) -> None:
+        """Tells changes, and seals the released packs; their files are to be trimmed.
 
-        With `everything` false, only studies whose association has just ended are told.
+        With `everything` false, only studies whose association has just ended are told. The others are told
+        at most once a second, by all processes together (A55): of what is not due yet, this one keeps that
+        it changed.
         """
         released = dict(islice(self._released.items(), TOLD_AT_ONCE))
         # Taken out first: what changes from here on is told the next time. Should this fail, then the next
@@ -147,38 +168,26 @@ class Studies:
             telling = self._changed if everything else self._changed & set(released.values())
             telling = set(islice(telling, TOLD_AT_ONCE))
             self._changed -= telling
+        ended = telling & set(released.values())
         # Studies before packs: `receive` takes its locks in this order.
         async with self._database.transaction() as transaction:
-            changes = await transaction.bump(telling)
+            changes = await transaction.bump(ended)
+            due = await transaction.bump_due(telling - ended, CHANGED_AT_MOST_EVERY)
+            changes |= {study_id: version for study_id, version in due.items() if version is not None}
             await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-            return await transaction.seal_packs(released)
-
-    async def seal(self, pack_id: PackId, end: int) -> None:
-        """Seals a released pack where it ends."""
-        await asyncio.to_thread(self._files.seal, pack_id, end)
-        del self._released[pack_id]
+            await transaction.seal_packs(released)
+        for pack_id in released:
+            del self._released[pack_id]
+        later = {study_id for study_id, version in due.items() if version is None}
+        with self._changing:
+            self._changed |= later
+        self.is_behind = bool(later)
 
     async def settle(self) -> None:
         """Settles what is quiet (A55)."""
         async with self._database.transaction() as transaction:
             changes = await transaction.settle(self._limits.settle_after, TOLD_AT_ONCE)
             await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
-
-    async def recover(self) -> None:
-        """After a start: every pack ends where the index says, and what nobody committed is gone (R3, R5)."""
-        async with self._database.transaction() as transaction:
-            await transaction.seal_open_packs()
-        pack_ids = await asyncio.to_thread(self._files.list)
-        for begin in range(0, len(pack_ids), RECOVERY_PAGE):
-            page = pack_ids[begin : begin + RECOVERY_PAGE]
-            async with self._database.statements() as statements:
-                sealed = await statements.sealed_packs(page)
-            for pack_id in page:
-                await asyncio.to_thread(self._files.seal, pack_id, sealed.get(pack_id, 0))
-        async with self._database.statements() as statements:
-            known = await statements.quarantined()
-        for sha256 in set(await asyncio.to_thread(self._files.quarantined)) - set(known):
-            await asyncio.to_thread(self._files.release, sha256)
 
     async def describe_study(self, study_id: StudyId) -> Study:
         """The snapshot for whoever heard a fact; raises NotFound if the study is gone."""

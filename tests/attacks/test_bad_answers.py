@@ -40,6 +40,7 @@ from tests.attacks.bad_peers import ANSWERS, STATUSES, BadPeers, bad_peers
 from tests.healing import heal
 from tests.hosting import hosted
 from tests.ingest.test_deletion_timers import NoRouting
+from tests.ingest.writing import WriterOfTheTest
 from tests.sharing.builders import a_bucket
 from tests.wait import eventually
 from wire.reporting.v1 import reporting_pb2
@@ -287,7 +288,13 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
             for way in ("INTERNAL", "nonsense"):
                 peers.way = way
                 deletions = Deletions(
-                    database, AccessClient(channel), NoRouting(), _no_files(), NEW_ID, CLOCK
+                    database,
+                    AccessClient(channel),
+                    NoRouting(),
+                    _no_files(),
+                    WriterOfTheTest(),
+                    NEW_ID,
+                    CLOCK,
                 )
                 with pytest.raises(Unavailable):
                     await deletions.delete_study("ada", NEW_ID(), force=False)  # type: ignore[arg-type]

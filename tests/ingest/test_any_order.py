@@ -39,6 +39,7 @@ from services.ingest.usecases import Studies
 from tests.ingest.builders import a_gateway, a_sender
 from tests.ingest.objects import a_ct
 from tests.ingest.system import DicomObject, quarantined_file, sha256
+from tests.ingest.writing import a_writer
 
 R = TypeVar("R")
 
@@ -99,7 +100,7 @@ class Senders(RuleBasedStateMachine):
         super().__init__()
         world = self.world
         tables = "instances, mapping_values, series, packs, studies, quarantined, transfers"
-        of_gateways = "gateway_contacts, gateway_names, gateway_titles, gateways"
+        of_gateways = "gateway_contacts, gateway_names, gateway_titles, gateway_certificates, gateways"
         self.execute(f"truncate {tables}, {of_gateways}, outbox, refusals")
         self.folder = Path(tempfile.mkdtemp())
         self.packs = Packs(self.folder, world.new_id)
@@ -109,7 +110,8 @@ class Senders(RuleBasedStateMachine):
         self.gateways = Gateways(
             world.database, nobody, world.rates, limits, world.new_id, world.clock, lambda: None
         )
-        self.studies = Studies(world.database, self.packs, limits, world.new_id)
+        self.writer = world.run(a_writer(world.database, self.packs, world.new_id))
+        self.studies = Studies(world.database, self.writer, limits, world.new_id)
         self.listener = Listener(
             self.gateways, self.studies, self.packs, Index(world.lines), world.bridge, world.clock
         )
@@ -224,7 +226,7 @@ class Senders(RuleBasedStateMachine):
 
     @rule()
     def look_after(self) -> None:
-        self.world.run(events.upkeep(self.studies))
+        self.world.run(events.upkeep(self.studies, self.writer))
 
     @invariant()
     def the_index_holds_what_came_first(self) -> None:
@@ -235,7 +237,7 @@ class Senders(RuleBasedStateMachine):
         world = self.world
         for sink, _, _ in self.under_way.values():
             sink.discard()
-        world.run(self.studies.recover())
+        world.run(self.writer.end())
         told = [row["subject"] for row in world.rows("select subject from outbox")]
         studies = {uid.rpartition(".")[0] for uid in self.stored}
         assert told.count("study.received.v1") == len(world.rows("select from studies")) == len(studies)

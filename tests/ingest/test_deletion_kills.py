@@ -20,12 +20,13 @@ from plumbing.db import Database
 from services.ingest import events
 from services.ingest.deletion import Deletions
 from services.ingest.domain import Gateway, Limits, Sight
-from services.ingest.packs import Packs
+from services.ingest.packs import OpenPack, Packs
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
-from services.ingest.usecases import Studies
+from services.ingest.writers import Writer
 from tests.ingest.builders import FACILITY, NOTHING, a_gateway, a_label, a_sender, an_instance, stored
 from tests.ingest.test_deletion_timers import NoRouting
+from tests.ingest.writing import a_writer
 
 CLOCK = MonotonicClock()
 NEW_ID = UUID7(CLOCK)
@@ -112,11 +113,20 @@ async def database(fresh_database: Callable[[str], str]) -> AsyncIterator[Databa
     await connected.close()
 
 
-async def a_study(database: Database[IngestTransaction], packs: Packs, gateway: Gateway) -> StudyId:
+async def an_open_pack(database: Database[IngestTransaction], packs: Packs, writer: Writer) -> OpenPack:
+    pack_id = PackId(NEW_ID())
+    async with database.statements() as statements:
+        await statements.open_pack(pack_id, writer.volume_id, writer.writer_id)
+    return packs.create(pack_id)
+
+
+async def a_study(
+    database: Database[IngestTransaction], packs: Packs, gateway: Gateway, writer: Writer
+) -> StudyId:
     """A study of two packs, with a quarantined instance."""
     study_id, study, data = StudyId(NEW_ID()), an_instance().study_instance_uid, uuid4().bytes
     for _ in range(2):
-        instance, pack = an_instance(study=study), packs.create()
+        instance, pack = an_instance(study=study), await an_open_pack(database, packs, writer)
         entry = pack.entry(instance)
         entry.write(data)
         place = entry.complete(a_label(data))
@@ -126,15 +136,19 @@ async def a_study(database: Database[IngestTransaction], packs: Packs, gateway: 
             await transaction.receive(study_id, a_sender(gateway), kept, NOTHING, create=True)
             await transaction.seal_packs([place.pack_id])
     # Refused bytes, in a pack as they are kept now and in a file as they were kept before.
-    await quarantine_in_pack(database, packs, gateway, study_id)
+    await quarantine_in_pack(database, packs, gateway, study_id, writer)
     await quarantine_in_file(database, packs, gateway, study_id)
     return study_id
 
 
 async def quarantine_in_pack(
-    database: Database[IngestTransaction], packs: Packs, gateway: Gateway, study_id: StudyId
+    database: Database[IngestTransaction],
+    packs: Packs,
+    gateway: Gateway,
+    study_id: StudyId,
+    writer: Writer,
 ) -> None:
-    data, pack = uuid4().bytes, packs.create()
+    data, pack = uuid4().bytes, await an_open_pack(database, packs, writer)
     entry = pack.entry(an_instance())
     entry.write(data)
     place = entry.complete(a_label(data))
@@ -167,6 +181,7 @@ def on_disk(folder: Path) -> int:
 @pytest.mark.proves("ING-6", part="killed at each step")
 async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_path: Path) -> None:
     packs = Packs(tmp_path / "packs", NEW_ID)
+    writer = await a_writer(database, packs, NEW_ID)
     gateway = a_gateway()
     async with database.transaction() as transaction:
         await transaction.insert_gateway(gateway)
@@ -188,7 +203,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
 
     async def started_again(deletions: Deletions, case_id: CaseId, life: Life) -> None:
         access.for_a_user = False
-        await Studies(database, packs, Limits(), NEW_ID).recover()
+        await writer.trim()
         await events.resume(deletions, asked_for=timedelta())
         await heard(deletions, case_id, life)
         await events.resume(deletions)
@@ -198,7 +213,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
         mortal: Any = Mortal(database, packs, life)
         access.life = life
         try:
-            await act(Deletions(mortal, access, NoRouting(), mortal, NEW_ID, CLOCK), case_id, life)
+            await act(Deletions(mortal, access, NoRouting(), mortal, writer, NEW_ID, CLOCK), case_id, life)
         except Killed:
             return False
         return True
@@ -206,7 +221,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
     whole = False
     while not whole:
         case_id = CaseId(NEW_ID())
-        study_id = access.studies[case_id] = await a_study(database, packs, gateway)
+        study_id = access.studies[case_id] = await a_study(database, packs, gateway, writer)
         whole = await lives(deleted, case_id, Life(ends_at=len(outcomes) + 1))
         assert whole or await lives(started_again, case_id, Life())
         async with database.statements() as statements:
@@ -226,9 +241,9 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
             )
             assert bool(told) is (deletion is not None)
         if deletion is None:  # it has never been: the study is whole
-            assert on_disk(packs._directory) == 4
+            assert on_disk(packs._directory) == 4 + 1  # the volume has a name
             assert await lives(deleted, case_id, Life())
-        assert on_disk(packs._directory) == 0
+        assert on_disk(packs._directory) == 1
     packs.close()
     assert len(outcomes) > 30
     began = outcomes.index(State.CLOSED)

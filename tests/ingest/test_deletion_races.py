@@ -24,6 +24,7 @@ from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import Ingest, Sender, store_object
 from tests.ingest.test_deletion import DELETED, a_case, begin_transfer, delete
 from tests.ingest.test_faults import all_sealed, every_row_has_its_bytes, on_disk
+from tests.ingest.writing import open_pack
 from tests.wait import eventually
 
 OUT_OF_RESOURCES = 0xA700
@@ -77,6 +78,7 @@ class Index:
     ) -> Verdict:
         """As reception does it: one statement."""
         async with self.database.statements() as statements:
+            await open_pack(statements, pack_id)
             verdict, _ = await statements.receive(
                 study_id or self.study_id,
                 a_sender(self.gateway, begun_at=begun_at),
@@ -156,10 +158,11 @@ async def test_a_purge_that_waits_for_a_statement_takes_its_instance(index: Inde
         deletion_id = await index.begins(purge)
         begun_at = CLOCK.now()
         async with index.database.transaction() as transaction:
+            pack_id = await open_pack(transaction, PackId(uuid4()))
             await transaction.receive(
                 index.study_id,
                 a_sender(index.gateway, begun_at=begun_at),
-                stored(index.instance(), pack_id=PackId(uuid4())),
+                stored(index.instance(), pack_id=pack_id),
                 NOTHING,
                 create=False,
             )

@@ -19,6 +19,7 @@ from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
+from tests.ingest.writing import WriterOfTheTest
 
 USER = "user"
 
@@ -93,7 +94,7 @@ def access() -> Access:
 
 @pytest.fixture
 def deletions(database: Database[IngestTransaction], access: Access, clock: HandClock) -> Deletions:
-    return Deletions(database, access, NoRouting(), NoFiles(), UUID7(clock), clock)
+    return Deletions(database, access, NoRouting(), NoFiles(), WriterOfTheTest(), UUID7(clock), clock)
 
 
 async def told(database: Database[IngestTransaction]) -> list[int]:

@@ -103,7 +103,7 @@ async def test_an_instance_cut_off_anywhere_leaves_nothing_and_those_before_it_s
 
 
 def on_disk(ingest: Ingest) -> int:
-    return sum(path.stat().st_size for path in ingest.packs.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in ingest.packs.rglob("*.*") if path.is_file())
 
 
 async def all_sealed(ingest: Ingest) -> bool:

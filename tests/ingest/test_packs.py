@@ -1,5 +1,6 @@
 """Packs are tars of DICOM files, and hold exactly what was kept."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -61,7 +62,7 @@ def test_a_pack_reads_as_a_tar_of_dicom_files_while_it_is_open_and_when_it_is_se
         UID(ct.SeriesInstanceUID),
         UID(ExplicitVRLittleEndian),
     )
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     first, second = keep(pack, data, instance), keep(pack, b"\x08\x00\x05\x00CS\x02\x00A ")
 
     def check() -> None:
@@ -102,7 +103,7 @@ def data_set_bytes(path: Path) -> bytes:
 
 def test_each_entry_says_where_its_file_comes_from(packs: Packs) -> None:
     sender = a_sender(a_gateway("RIVERSIDE"))
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     label = a_label(b"some", sender)
     entry = pack.entry(an_instance())
     entry.write(b"some")
@@ -139,7 +140,7 @@ def test_an_entry_above_8_gib_states_its_size_in_the_pax_header(tmp_path: Path) 
 
 @pytest.mark.proves("SEC-4", part="names of packs and of their entries")
 def test_names_come_from_our_ids_and_digests_only(packs: Packs) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     keep(pack, b"some")
     (path,) = path_of(packs, pack.pack_id).parent.iterdir()
     assert UUID(path.stem) == pack.pack_id
@@ -147,7 +148,7 @@ def test_names_come_from_our_ids_and_digests_only(packs: Packs) -> None:
 
 
 def test_a_discarded_entry_leaves_nothing(packs: Packs) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     first = keep(pack, b"first")
     entry = pack.entry(an_instance())
     entry.write(bytes(100_000))
@@ -162,7 +163,7 @@ def test_a_discarded_entry_leaves_nothing(packs: Packs) -> None:
 @pytest.mark.proves("R3", part="a pack ends where the index says")
 @pytest.mark.proves("R5", part="uncommitted bytes go when a pack is sealed")
 def test_sealing_cuts_off_what_was_not_committed(packs: Packs) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     first = keep(pack, b"first")
     keep(pack, b"never committed")
     pack.close()
@@ -174,7 +175,7 @@ def test_sealing_cuts_off_what_was_not_committed(packs: Packs) -> None:
 
 
 def test_sealing_unlinks_a_pack_in_which_nothing_was_committed(packs: Packs) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     keep(pack, b"never committed")
     pack.close()
     packs.seal(pack.pack_id, 0)
@@ -183,7 +184,7 @@ def test_sealing_unlinks_a_pack_in_which_nothing_was_committed(packs: Packs) -> 
 
 
 def test_a_short_pack_is_never_made_longer(packs: Packs) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     first = keep(pack, b"first")
     path = path_of(packs, pack.pack_id)
     os.truncate(path, first.place.end - 1)
@@ -193,7 +194,7 @@ def test_a_short_pack_is_never_made_longer(packs: Packs) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other bytes", "wrong offset"])
 def test_a_damaged_pack_never_gives_wrong_bytes(packs: Packs, damage: str) -> None:
-    pack = packs.create()
+    pack = packs.create(PackId(uuid4()))
     data = bytes(range(256)) * 4096
     stored = keep(pack, data)
     path = path_of(packs, pack.pack_id)
@@ -217,12 +218,33 @@ def test_a_damaged_pack_never_gives_wrong_bytes(packs: Packs, damage: str) -> No
     assert len(got) < stored.place.file_length
 
 
-def test_a_directory_has_one_owner(tmp_path: Path) -> None:
-    first = Packs(tmp_path / "packs", uuid4)
-    with pytest.raises(Conflict):
-        Packs(tmp_path / "packs", uuid4)
+def test_several_processes_open_a_volume_and_the_first_knows_that_it_is_alone(tmp_path: Path) -> None:
+    first, second = (Packs(tmp_path / "packs", uuid4) for _ in range(2))
+    assert (first.is_alone, second.is_alone) == (True, False)
+    assert first.volume_id == second.volume_id
+    assert not first.is_earlier
     first.close()
-    Packs(tmp_path / "packs", uuid4).close()
+    second.close()
+    third = Packs(tmp_path / "packs", uuid4)
+    assert third.is_alone
+    assert third.volume_id == first.volume_id
+    third.close()
+
+
+def test_a_directory_that_the_version_before_has_open_is_refused_and_then_known_as_its_own(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "packs"
+    (folder / "00").mkdir(parents=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(Conflict):
+        Packs(folder, uuid4)
+    os.close(descriptor)
+    for _ in range(2):
+        packs = Packs(folder, uuid4)
+        assert packs.is_earlier
+        packs.close()
 
 
 def test_a_file_that_the_quarantine_kept_before_packs_did_can_go(packs: Packs, tmp_path: Path) -> None:

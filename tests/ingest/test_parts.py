@@ -43,6 +43,7 @@ from services.ingest.store import IngestTransaction
 from tests.ingest.builders import a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import a_ct, with_other_bytes
 from tests.ingest.system import Ingest, Sender, sent_objects
+from tests.ingest.writing import open_pack
 from wire.ingest.v1 import ingest_pb2 as pb
 
 CLOCK = MonotonicClock()
@@ -88,6 +89,7 @@ class Index:
     ) -> Verdict:
         instance = an_instance(study=self.study, series=series, uid=uid)
         async with self.database.transaction() as transaction:
+            await open_pack(transaction, self.pack_id)
             verdict, _ = await transaction.receive(
                 self.study_id,
                 a_sender(self.gateway),
@@ -115,7 +117,7 @@ class Index:
             self.gateway.gateway_id,
             series,
             instance.sop_instance_uid,
-            self.pack_id,
+            uuid4(),
             next(self.offsets),
             *(as_json(each) for each in (description.study, description.series, description.mapping)),
         )

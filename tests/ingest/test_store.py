@@ -26,6 +26,7 @@ from services.ingest.domain import (
 )
 from services.ingest.parts import Description
 from services.ingest.store import IngestTransaction
+from services.ingest.writers import Ended
 from tests.ingest.builders import (
     FACILITY,
     NOTHING,
@@ -36,6 +37,7 @@ from tests.ingest.builders import (
     an_instance,
     stored,
 )
+from tests.ingest.writing import VOLUME, WRITER, open_pack
 from tests.wait import eventually
 
 Store = Database[IngestTransaction]
@@ -72,6 +74,7 @@ async def receive(
     description: Description = NOTHING,
 ) -> tuple[Verdict, StudyId]:
     async with store.transaction() as transaction:
+        await open_pack(transaction, pack_id)
         return await transaction.receive(
             study_id,
             a_sender(gateway),
@@ -92,8 +95,9 @@ async def test_new_duplicate_and_conflict(store: Store, gateway: Gateway) -> Non
         0
     ] is Verdict.CONFLICT
     async with store.statements() as statements:
-        # A duplicate and a conflict open no pack.
-        assert await statements.connection.fetchval("select array_agg(pack_id) from packs") == [pack_id]
+        # A duplicate and a conflict leave nothing in a pack.
+        filled = "select array_agg(pack_id) from packs where committed_end > 0"
+        assert await statements.connection.fetchval(filled) == [pack_id]
 
 
 async def test_nothing_is_created_unless_it_is_asked_for(store: Store, gateway: Gateway) -> None:
@@ -124,27 +128,33 @@ async def test_a_sealed_pack_takes_no_late_commit(store: Store, gateway: Gateway
     """Sealing a pack of which nothing is committed yet leaves a fence; the late commit leaves nothing."""
     study_id, pack_id, instance = StudyId(uuid4()), PackId(uuid4()), an_instance()
     async with store.transaction() as transaction:
-        assert await transaction.seal_packs([pack_id]) == {pack_id: 0}
+        await open_pack(transaction, pack_id)
+        await transaction.seal_packs([pack_id])
     with pytest.raises(Unavailable):
         await receive(store, gateway, study_id, instance, pack_id=pack_id)
     async with store.transaction() as transaction:
         for table in ("studies", "series", "instances"):
             assert await transaction.connection.fetchval(f"select count(*) from {table}") == 0
+        later = transaction.now + timedelta(minutes=1)
+        await transaction.prune_packs(later, 9)  # its file has to go first
+        assert await transaction.connection.fetchval("select count(*) from packs") == 1
+        await transaction.packs_are_trimmed([Ended(pack_id, 0)])
         await transaction.prune_packs(transaction.now - timedelta(hours=1), 9)
         assert await transaction.connection.fetchval("select count(*) from packs") == 1
-        await transaction.prune_packs(transaction.now + timedelta(seconds=1), 9)
+        await transaction.prune_packs(later, 9)
         assert await transaction.connection.fetchval("select count(*) from packs") == 0
 
 
-async def test_sealing_answers_where_the_last_commit_ended(store: Store, gateway: Gateway) -> None:
+async def test_a_sealed_pack_ends_where_the_last_commit_ended(store: Store, gateway: Gateway) -> None:
     study_id, pack_id = StudyId(uuid4()), PackId(uuid4())
     study, series = a_uid(), a_uid()
     for offset in (0, 4096):
         instance = an_instance(study=study, series=series)
         await receive(store, gateway, study_id, instance, pack_id=pack_id, offset=offset)
     async with store.transaction() as transaction:
-        assert await transaction.seal_packs([pack_id]) == {pack_id: 8192}
-        assert await transaction.sealed_packs([pack_id, PackId(uuid4())]) == {pack_id: 8192}
+        await transaction.seal_packs([pack_id])
+        assert await transaction.packs_to_trim(VOLUME, WRITER, 9) == [Ended(pack_id, 8192)]
+        assert await transaction.pack_ends([pack_id, PackId(uuid4())]) == {pack_id: 8192}
 
 
 async def test_a_study_settles_when_all_its_packs_are_sealed_for_long_enough(
@@ -272,6 +282,7 @@ async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gat
         limits = Limits(quarantine_instances=instances, quarantine_bytes=size)
         refused = stored(instance, data=data, pack_id=PackId(uuid4()))
         async with store.statements() as statements:
+            await open_pack(statements, refused.place.pack_id)
             kept = await statements.quarantine(study_id, sender, refused, "why", limits)
         return refused.place.pack_id if kept else None
 
@@ -285,7 +296,8 @@ async def test_the_quarantine_has_room_for_so_many_and_so_much(store: Store, gat
     assert await keep(2, 2 * length, b"odd!")
     async with store.transaction() as transaction:
         # The pack ends behind them, and takes nothing once it is sealed.
-        assert await transaction.seal_packs([first]) == {first: 4096}
+        await transaction.seal_packs([first])
+        assert await transaction.pack_ends([first]) == {first: 4096}
     async with store.statements() as statements:
         late = stored(instance, data=b"late", pack_id=first)
         with pytest.raises(Unavailable):
@@ -301,6 +313,7 @@ async def test_associations_that_refuse_at_once_share_the_last_room(store: Store
     async def keep(number: int) -> bool:
         refused = stored(instance, data=bytes([number]), pack_id=PackId(uuid4()))
         async with store.statements() as statements:
+            await open_pack(statements, refused.place.pack_id)
             return await statements.quarantine(
                 study_id, sender, refused, "why", Limits(quarantine_instances=3)
             )
@@ -326,6 +339,7 @@ async def test_a_revocation_waits_for_what_is_being_indexed_and_nothing_is_index
             )
 
     async with store.transaction() as transaction:
+        await open_pack(transaction, pack_id)
         stored_one = stored(an_instance(study=study, series=series), pack_id=pack_id)
         sender = a_sender(gateway)
         verdict, _ = await transaction.receive(study_id, sender, stored_one, NOTHING, create=True)
