@@ -21,10 +21,11 @@ from services.access.domain import Decision, Path, Role, User
 from services.access.filtering import DescribedFilter, ListedFilter
 from services.access.folders import Folder, Showing
 from services.access.linking import Known, Linked
+from services.access.live import Event
 from services.access.patients import Link, Record
 from services.access.received import LISTED
 from services.access.search import Order, Place
-from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, WaitsFor
+from services.access.shown import ALL_BUT_PRIORS, ALL_COLUMNS, Column, Columns, ShownCase, WaitsFor
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -261,6 +262,27 @@ def related_cases(
     rows = pages.fitting(found[:limit], partial(a_case, columns=columns))
     last = found[len(rows) - 1].place if len(found) > len(rows) else None
     return pb.ListRelatedCasesResponse(cases=rows, next_page_token=token(last) if last else "")
+
+
+def a_message(case: ShownCase) -> bytes:
+    """A row as it is told, the same for the same row."""
+    return a_case(case, ALL_BUT_PRIORS).SerializeToString(deterministic=True)
+
+
+def an_event(event: Event, cursor: str) -> pb.WatchCasesResponse:
+    return pb.WatchCasesResponse(
+        resync=event.resync,
+        rows=[
+            pb.WatchCasesResponse.Row(
+                case=pb.Case.FromString(told.message),
+                after_case_id=str(told.after or ""),
+                appeared=told.appeared,
+            )
+            for told in event.rows
+        ],
+        went=map(str, event.went),
+        cursor=cursor,
+    )
 
 
 def _attribute(name: str) -> Callable[[ShownCase], Any]:

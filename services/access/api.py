@@ -55,6 +55,7 @@ from services.access.preparing import Preparing
 from services.access.privileges import checked_privilege
 from services.access.revision import RevisionTokens
 from services.access.shown import columns_of
+from services.access.telling import Telling, Told
 from services.access.usecases import Questions
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1 import access_pb2_grpc
@@ -95,6 +96,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         preparing: Preparing,
         revisions: RevisionTokens,
         places: PlaceTokens,
+        telling: Telling,
         text_countries: Collection[str],
     ) -> None:
         self._questions = questions
@@ -109,7 +111,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._linking = linking
         self._linting = linting
         self._preparing = preparing
-        self._revisions = revisions
+        self._revisions, self._telling = revisions, telling
         self._places = places
         self._text_countries = text_countries
 
@@ -404,6 +406,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             return self._places.token(last, login, asked)
 
         return answers.related_cases(found, limit, token, columns)
+
+    def WatchCases(self, request: pb.WatchCasesRequest, context: Context) -> Told:  # noqa: N802
+        return self._telling.watch_cases(request)
 
     async def ReadSearch(self, request: pb.ReadSearchRequest, context: Context) -> pb.ReadSearchResponse:  # noqa: N802
         return pb.ReadSearchResponse(

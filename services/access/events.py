@@ -1,11 +1,12 @@
 """What access hears: from routing, ingest and reporting; and what it does by the clock."""
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, Histogram
 
 from kernel.errors import Unavailable
 from kernel.events import (
@@ -31,8 +32,10 @@ from services.access.filtering import Filters
 from services.access.indexing import CaseIndex, Snapshots
 from services.access.moves import Moves
 from services.access.received import ReceivedStudy
+from services.access.watching import TICK_S, Watching
 
 SETTLE_EVERY_S = 2
+FORGET_EVERY_S = 60
 LOOK_EVERY_S = 3600
 """At filters, and at each start: what one says changes with a version of ours, and with nothing else."""
 
@@ -148,6 +151,39 @@ async def look_at_locale(describing: Describing) -> None:
             "the locale of access's database knows the letters of ASCII only, so that names in other letters "
             "are found slowly: make a database with the builtin locale C.UTF-8 and restore into it"
         )
+
+
+WATCHERS = Gauge("readroom_access_watched_lists", "Lists that somebody watches at this process; 1000 at most")
+DISTINCT = Gauge("readroom_access_watched_sights", "How many of the watched lists are distinct")
+TICK = Histogram(
+    "readroom_access_watch_tick_seconds",
+    "From the beginning of a tick until all who watch were told; ticks are 0.25 s apart",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+
+async def watch(watching: Watching, tick_s: float = TICK_S) -> None:
+    """Ticks for as long as the process lives, at fixed instants; what fails is tried at the next one."""
+    loop = asyncio.get_running_loop()
+    next_at, failed = loop.time(), False
+    while True:
+        next_at += tick_s * max(1, math.ceil((loop.time() - next_at) / tick_s))
+        await asyncio.sleep(next_at - loop.time())
+        with timers.surviving("watch", quiet=failed) as attempt:
+            await watching.tick()
+        failed = attempt.failed
+        WATCHERS.set(watching.watchers)
+        DISTINCT.set(watching.lists)
+        if watching.watchers:
+            TICK.observe(loop.time() - next_at)
+
+
+async def forget_changes(watching: Watching, lease: Lease) -> None:
+    """Forgets the changes that nobody asks for any more, unless another process does."""
+    while await lease.hold():
+        if not await watching.forget_changes():
+            await lease.give_back()
+            return
 
 
 async def settle(moves: Moves) -> int:

@@ -20,6 +20,7 @@ from services.access import api, events
 from services.access.administration import Users
 from services.access.assignment import Assignments
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
+from services.access.cursors import CursorTokens
 from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.explaining import Explaining
@@ -34,7 +35,9 @@ from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
+from services.access.telling import Telling
 from services.access.usecases import Questions
+from services.access.watching import Watching
 
 NAME = "access"
 
@@ -70,6 +73,7 @@ async def build(
     to_reporting = parts.asks("reporting", settings.reporting_address)
 
     questions = Questions(database, clock)
+    watching = Watching(database, questions, clock)
     users = Users(database, new_id)
     filters = Filters(database)
     folders = Folders(database, new_id)
@@ -98,6 +102,7 @@ async def build(
             Preparing(questions, users, buckets),
             revisions,
             PlaceTokens(key),
+            Telling(watching, CursorTokens(key, clock), revisions),
             settings.text_countries,
         ),
     )
@@ -118,6 +123,12 @@ async def build(
                 partial(events.drop_left_records, describing, Lease(database, "drop-left-records", holder)),
             ),
             "filters": partial(timers.every, events.LOOK_EVERY_S, partial(events.look_at, filters)),
+            "watch": partial(events.watch, watching),
+            "forget-changes": partial(
+                timers.every,
+                events.FORGET_EVERY_S,
+                partial(events.forget_changes, watching, Lease(database, "forget-changes", holder)),
+            ),
             "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
     )

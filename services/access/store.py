@@ -19,6 +19,7 @@ from services.access.accessfilter import AccessFilter
 from services.access.bucketstore import BucketStore
 from services.access.caserows import CaseRows
 from services.access.casestore import CaseStore
+from services.access.changestore import ChangeStore
 from services.access.contact import Contact
 from services.access.domain import (
     NO_PRIVILEGE,
@@ -85,6 +86,7 @@ class AccessTransaction(
     ExplainStore,
     FilterStore,
     LintStore,
+    ChangeStore,
 ):
     """A transaction over access's database."""
 

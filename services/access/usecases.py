@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -43,6 +44,9 @@ MAX_COMPILED_USERS = 2000
 
 # Between compiling a user and asking, an administrator may change them; nobody does that so often.
 _ATTEMPTS = 5
+
+_WAITS, _WAIT_S = 10, 0.1
+"""A read that names a revision waits a second for it: a database that took over may come later to it."""
 
 A = TypeVar("A")
 
@@ -258,11 +262,31 @@ class Questions:
         _, answer = await self._ask(login, ask)
         return answer.found
 
+    async def asked(
+        self,
+        login: str,
+        ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
+        at_least: int = 0,
+    ) -> tuple[CompiledUser, Answer[A]]:
+        """What a statement answers a user, and who they were in that very statement."""
+        return await self._ask(login, ask, at_least)
+
     async def _ask(
         self,
         login: str,
         ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
         at_least: int = 0,
+    ) -> tuple[CompiledUser, Answer[A]]:
+        """Asks until the answer is as new as it must be (BEY-17); Unavailable if it does not come soon."""
+        for _ in range(_WAITS):
+            user, answer = await self._ask_now(login, ask)
+            if answer.revision >= at_least:
+                return user, answer
+            await asyncio.sleep(_WAIT_S)
+        raise Unavailable("what was just changed has not arrived here yet: try again in a second")
+
+    async def _ask_now(
+        self, login: str, ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]]
     ) -> tuple[CompiledUser, Answer[A]]:
         """Asks with the user compiled at the very version that the statement read."""
         async with self._database.statements() as statements:
@@ -270,10 +294,6 @@ class Questions:
                 user = self._compiled.get(login) or await self._compile(statements, login)
                 answer = await ask(statements, user)
                 if answer is not None and answer.user_version == user.version:
-                    if answer.revision < at_least:
-                        raise Unavailable(
-                            "what was just changed has not arrived here yet: try again in a second"
-                        )
                     return user, answer
                 self._compiled.pop(login, None)
         raise Unavailable("an administrator is changing your account: try again in a second")

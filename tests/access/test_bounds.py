@@ -16,6 +16,7 @@ from kernel.errors import Exhausted
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing import pages, rpc
+from services.access import cursors
 from services.access.acts import CaseAct
 from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
@@ -36,6 +37,7 @@ from services.access.filter.fields import FIELDS
 from services.access.filter.form import MAX_ENTRIES
 from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
+from services.access.live import MAX_ROWS
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
@@ -117,6 +119,8 @@ CHARACTERS = {
     "User.login": 32,
     "User.mobile_number": 4,
     "User.name": MAX_USER_NAME_CHARACTERS,
+    "WatchCasesResponse.cursor": cursors.MAX_CHARACTERS // 4,
+    "WatchCasesResponse.went": 9,  # ids
     "facility_name": 64,
     "changed_by": 32,
     "next_page_token": pages.MAX_TOKEN_CHARACTERS // 4,
@@ -166,6 +170,8 @@ COUNTS = {
     "SaveUserResponse.warnings": 1,
     "ListVersionsResponse.versions": VERSIONS_PAGE,
     "User.permissions": 0,
+    "WatchCasesResponse.rows": MAX_ROWS,
+    "WatchCasesResponse.went": MAX_ROWS,
     "paths": 5,
     "read_types": 4,
     "own_read_types": 4,

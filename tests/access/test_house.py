@@ -26,6 +26,7 @@ STORES = {
     "filterstore.py",
     "lintstore.py",
     "patientstore.py",
+    "changestore.py",
 }
 READS_CASES = re.compile(r"\b(?:from|join|update|into)\s+cases\b", re.IGNORECASE)
 
@@ -44,6 +45,7 @@ BEHIND_OWNED = {
 BEHIND_SIGHTED = {"save_buckets"}
 BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
 BEHIND_LISTED = {"page_of", "_few"}
+ASKED_ABOUT = {"changed", "of_same_persons"}  # of these a list is asked, and answers what the user sees
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
 THE_PREDICATE = {"_texts", "_ask", "_HIDDEN"}
@@ -52,6 +54,7 @@ EXCEPTIONS = (
     | BEHIND_SIGHTED
     | BEHIND_ADMINISTERED
     | BEHIND_LISTED
+    | ASKED_ABOUT
     | FOR_SERVICES
     | ONLY_FACILITIES
     | THE_PREDICATE

@@ -7,7 +7,7 @@ wire, and the bytes are compared after each step.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
@@ -28,12 +28,15 @@ from plumbing.tokens import Verifier, mint
 from services.access import api
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Projection, Reading
+from services.access.cursors import CursorTokens
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
 from services.access.status import ReadingState
+from services.access.telling import Telling
+from services.access.watching import Watching
 from tests.access.builders import a_facility, a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, start
 from tests.clocks import NOON
@@ -144,6 +147,7 @@ class World:
     access: Access
     stubs: Mapping[str, "AccessServiceAsyncStub"]
     act: Callable[[User | None], None]
+    watching: Watching
 
     async def hear(self, thing: Reading | ReceivedStudy | None) -> None:
         """A minute later, so that it shows if a time is another."""
@@ -186,12 +190,23 @@ async def _answer(
 ) -> bytes:
     """As bytes; a refusal is its kind, sentence and field."""
     try:
-        answer: Message = await getattr(stub, name)(request)
+        answer = await _first(stub, name, request)
         if not revisions and "revision" in answer.DESCRIPTOR.fields_by_name:
             answer.ClearField("revision")
         return answer.SerializeToString(deterministic=True)
     except ReadroomError as error:
         return repr((type(error), error.sentence, error.field)).encode()
+
+
+async def _first(stub: "AccessServiceAsyncStub", name: str, request: Message) -> Message:
+    """The answer, or the first of a stream."""
+    answers: Any = getattr(stub, name)(request)
+    if not hasattr(answers, "asend"):
+        answer: Message = await answers
+        return answer
+    async with aclosing(answers):
+        first: Message = await anext(answers)
+        return first
 
 
 BUCKET_ID = str(UUID(int=2))
@@ -291,6 +306,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     for search in ("status:read", "status:dictated", "status:assigned", "-9d"):
         yield "ListCases", pb.ListCasesRequest(search=search, ascending=True)
         yield "ReadSearch", pb.ReadSearchRequest(search=search)
+    yield "WatchCases", pb.WatchCasesRequest(rows=2)
     yield "ListUsers", pb.ListUsersRequest()
     yield "ListFilters", pb.ListFiltersRequest()
     yield "ListFolders", pb.ListFoldersRequest()
@@ -334,6 +350,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     verifier = Verifier(pki.token_public_key.read_bytes(), clock)
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
+    watching = Watching(access.database, access.questions, access.clock)
     api.serve(
         server,
         api.AccessApi(
@@ -351,6 +368,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
             Preparing(access.questions, access.users, access.buckets),
             revisions,
             PlaceTokens("k" * 32, random_bytes=bytes),
+            Telling(watching, CursorTokens("k" * 32, access.clock, random_bytes=bytes), revisions),
             DEFAULT,
         ),
     )
@@ -374,7 +392,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
         resources.push_async_callback(channel.close)
         stubs[peer] = access_pb2_grpc.AccessServiceStub(channel)
 
-    return World(access, stubs, act)
+    return World(access, stubs, act, watching)
 
 
 def test_every_method_is_asked() -> None:

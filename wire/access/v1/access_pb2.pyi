@@ -2524,6 +2524,128 @@ class ListRelatedCasesResponse(_message.Message):
 Global___ListRelatedCasesResponse: _TypeAlias = ListRelatedCasesResponse  # noqa: Y015
 
 @_typing.final
+class WatchCasesRequest(_message.Message):
+    """WatchCasesRequest names a list, as ListCasesRequest does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    ASCENDING_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """How many of its first rows are watched, 1 to 200; 0 means 50."""
+    cursor: _builtins.str
+    """The last cursor of a stream of the same list, to be told only what has changed since; empty: to be told all."""
+    at_least_revision: _builtins.str
+    """A revision that what is told must not be older than; empty: none."""
+    facility_id: _builtins.str
+    """Only cases of this facility; empty: all."""
+    where: _builtins.str
+    """As in ListCasesRequest."""
+    search: _builtins.str
+    """As in ListCasesRequest."""
+    order: Global___CaseOrder.ValueType
+    """What the list is ordered by."""
+    ascending: _builtins.bool
+    """As in ListCasesRequest."""
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        cursor: _builtins.str = ...,
+        at_least_revision: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        where: _builtins.str = ...,
+        search: _builtins.str = ...,
+        order: Global___CaseOrder.ValueType = ...,
+        ascending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "cursor", b"cursor", "facility_id", b"facility_id", "order", b"order", "rows", b"rows", "search", b"search", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCasesRequest: _TypeAlias = WatchCasesRequest  # noqa: Y015
+
+@_typing.final
+class WatchCasesResponse(_message.Message):
+    """WatchCasesResponse is what changed at one instant; instants are 250 ms apart. Take away what went, then put each row
+    where it belongs, in the order in which they are told.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Row(_message.Message):
+        """Row is a case, and where it is in the list."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CASE_FIELD_NUMBER: _builtins.int
+        AFTER_CASE_ID_FIELD_NUMBER: _builtins.int
+        APPEARED_FIELD_NUMBER: _builtins.int
+        after_case_id: _builtins.str
+        """Id of the case that it follows; empty: it is the first."""
+        appeared: _builtins.bool
+        """Whether it was not among the rows before."""
+        @_builtins.property
+        def case(self) -> Global___Case:
+            """As ListCases answers it, without `prior_count`: other cases would change it."""
+
+        def __init__(
+            self,
+            *,
+            case: Global___Case | None = ...,
+            after_case_id: _builtins.str = ...,
+            appeared: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["after_case_id", b"after_case_id", "appeared", b"appeared", "case", b"case"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESYNC_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    WENT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    resync: _builtins.bool
+    """Whether what was told before counts no more: begin with an empty list."""
+    cursor: _builtins.str
+    """Stands for all that was told so far. It is encrypted, and counts only for the same user, list and rows."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchCasesResponse.Row]:
+        """Rows that were not there or look otherwise, in the order of the list."""
+
+    @_builtins.property
+    def went(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of cases that were told and are no more among the first rows: they are not seen any more, not in the list, or
+        further down.
+        """
+
+    def __init__(
+        self,
+        *,
+        resync: _builtins.bool = ...,
+        rows: _abc.Iterable[Global___WatchCasesResponse.Row] | None = ...,
+        went: _abc.Iterable[_builtins.str] | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "resync", b"resync", "rows", b"rows", "went", b"went"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCasesResponse: _TypeAlias = WatchCasesResponse  # noqa: Y015
+
+@_typing.final
 class ReadSearchRequest(_message.Message):
     """ReadSearchRequest is a line of the search box."""
 

@@ -160,6 +160,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.FromString,
                 _registered_method=True)
+        self.WatchCases = channel.unary_stream(
+                '/wire.access.v1.AccessService/WatchCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.FromString,
+                _registered_method=True)
         self.ReadSearch = channel.unary_unary(
                 '/wire.access.v1.AccessService/ReadSearch',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
@@ -465,6 +470,17 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchCases(self, request, context):
+        """WatchCases tells the first rows of the acting user's worklist, and then, for up to five minutes, what changes of
+        them: whoever does what each answer says has the first page of ListCases. A row that looks as it did is not told
+        again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
+        watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
+        the moment what the user sees.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadSearch(self, request, context):
         """ReadSearch answers a line of the search box in the language of filters.
         """
@@ -754,6 +770,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListRelatedCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.SerializeToString,
+            ),
+            'WatchCases': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.SerializeToString,
             ),
             'ReadSearch': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadSearch,
@@ -1527,6 +1548,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ListRelatedCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListRelatedCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/wire.access.v1.AccessService/WatchCases',
+            wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

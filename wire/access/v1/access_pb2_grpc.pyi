@@ -137,6 +137,13 @@ class AccessServiceStub:
     """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
     first; of linked patients too. NotFound: the case is absent, or they do not see it.
     """
+    WatchCases: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchCasesRequest, _access_pb2.WatchCasesResponse]
+    """WatchCases tells the first rows of the acting user's worklist, and then, for up to five minutes, what changes of
+    them: whoever does what each answer says has the first page of ListCases. A row that looks as it did is not told
+    again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
+    watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
+    the moment what the user sees.
+    """
     ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
     """ReadSearch answers a line of the search box in the language of filters."""
     ListAssignable: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAssignableRequest, _access_pb2.ListAssignableResponse]
@@ -324,6 +331,13 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ListRelatedCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListRelatedCasesRequest, _access_pb2.ListRelatedCasesResponse]  # type: ignore[assignment]
     """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
     first; of linked patients too. NotFound: the case is absent, or they do not see it.
+    """
+    WatchCases: _aio.UnaryStreamMultiCallable[_access_pb2.WatchCasesRequest, _access_pb2.WatchCasesResponse]  # type: ignore[assignment]
+    """WatchCases tells the first rows of the acting user's worklist, and then, for up to five minutes, what changes of
+    them: whoever does what each answer says has the first page of ListCases. A row that looks as it did is not told
+    again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
+    watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
+    the moment what the user sees.
     """
     ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
     """ReadSearch answers a line of the search box in the language of filters."""
@@ -659,6 +673,19 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_pb2.ListRelatedCasesResponse, _abc.Awaitable[_access_pb2.ListRelatedCasesResponse]]:
         """ListRelatedCases lists the other cases of the patient of a case (A7) that the acting user sees, the latest study
         first; of linked patients too. NotFound: the case is absent, or they do not see it.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchCases(
+        self,
+        request: _access_pb2.WatchCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_pb2.WatchCasesResponse], _abc.AsyncIterator[_access_pb2.WatchCasesResponse]]:
+        """WatchCases tells the first rows of the acting user's worklist, and then, for up to five minutes, what changes of
+        them: whoever does what each answer says has the first page of ListCases. A row that looks as it did is not told
+        again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
+        watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
+        the moment what the user sees.
         """
 
     @_abc_1.abstractmethod

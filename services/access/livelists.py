@@ -1,0 +1,215 @@
+"""Live lists: somebody who watches one, and a list as all watch it who see the same cases."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from kernel.errors import ReadroomError
+from kernel.ids import CaseId, UserId
+from services.access.accessfilter import Historical
+from services.access.acts import Rights, Sight, rights
+from services.access.domain import CompiledUser
+from services.access.filter.fields import Function
+from services.access.filter.reader import Reader
+from services.access.filter.tree import Expression, Me, predicates
+from services.access.live import Account, Change, Digests, Event, Rendered, Row, Window, difference
+from services.access.search import Listing, Search
+from services.access.shown import ShownCase, shown
+
+ASK_ANEW = timedelta(seconds=5)
+"""Each list is looked for anew this often, whatever was heard (A69)."""
+
+ASK_ANEW_BY_AGE = timedelta(seconds=1)
+"""A list that asks for ages: cases come and go by the clock alone."""
+
+Render = Callable[[ShownCase], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which list is watched, by whom.
+
+    Attributes:
+        session: their login session.
+        rows: how many of its first rows.
+    """
+
+    login: str
+    session: str
+    asked: Listing
+    rows: int
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """Somebody who watches a list.
+
+    Attributes:
+        user: they, as compiled for the list.
+        told: the digests of the rows that they were told; None: nothing yet.
+        event: what is ready to be told.
+        waits_since: since when it is.
+        looked_at: how many answers of the list were looked at.
+        is_unsure: whether their sight has changed, and nobody knows yet how: then they are told nothing.
+    """
+
+    watched: Watched
+    render: Render
+    user: CompiledUser
+    list: "LiveList"
+    told: Digests | None
+    account: Account
+    event: Event | None = None
+    waits_since: datetime | None = None
+    looked_at: int | None = None
+    is_unsure: bool = False
+    error: ReadroomError | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def fail(self, error: ReadroomError) -> None:
+        self.error, self.event = error, None
+        self.wake.set()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there may be something to tell them."""
+        return self.event is not None or self.looked_at != self.list.answers
+
+    def look(self, now: datetime) -> "Looked":
+        """What they would have to be told now."""
+        rights_of = cache(lambda sight: rights(self.user, sight, now))  # many cases are seen alike
+        rows = [
+            (row.case.case_id, self._rendered(row, rights_of(Sight.of(row.sighting)), now))
+            for row in self.list.window.shown
+        ]
+        return Looked(difference(self.told, rows), self.told, self.list, self.list.answers)
+
+    def tell(self, looked: "Looked", now: datetime) -> None:
+        """Has this ready for them; what was ready and not taken counts no more."""
+        if looked.list is not self.list or looked.told is not self.told:
+            return
+        self.looked_at = looked.answers
+        if not looked.event:
+            self.event = self.waits_since = None
+            return
+        self.event, self.waits_since = looked.event, self.waits_since or now
+        self.wake.set()
+
+    def take(self) -> Event | None:
+        """What is ready; then it is told."""
+        event, self.event, self.waits_since = self.event, None, None
+        if event is not None:
+            self.told = event.now
+        self.wake.clear()
+        return event
+
+    def _rendered(self, row: Row, its: Rights, now: datetime) -> Rendered:
+        if its not in row.rendered:
+            row.rendered[its] = Rendered.of(self.render(shown(row.case, its, now)), row)
+        return row.rendered[its]
+
+    def next_instant(self, now: datetime) -> datetime | None:
+        """When a privilege of theirs ends, or a share."""
+        ends = [each.expires_at for each in self.user.effective.values()]
+        if self.list.is_shown_singly:
+            ends.append(self.account.next_end)
+        return min((end for end in ends if end is not None and end > now), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What somebody would have to be told who was told this, after so many answers of a list."""
+
+    event: Event
+    told: Digests | None
+    list: "LiveList"
+    answers: int
+
+
+@dataclass(eq=False, slots=True)
+class LiveList:
+    """A list as all see it who see the same cases."""
+
+    key: Any
+    user: CompiledUser
+    session: str
+    asked: Listing
+    search: Search | None
+    window: Window
+    answered_at: datetime
+    watchers: set[Watcher] = field(default_factory=set)
+    ask_at: datetime | None = None
+    answers: int = 0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_shown_singly(self) -> bool:
+        return self.user.grantee is not None
+
+    @property
+    def is_historical(self) -> bool:
+        return self.user.filter is not None and self.user.filter.historical is not Historical.OFF
+
+    def may_concern(self, changes: Mapping[CaseId, Change]) -> set[CaseId]:
+        """The changed cases that are in the list, or may be. It decides nothing: they are asked about."""
+        facilities = self.user.facilities
+        shown_singly = self.is_shown_singly or bool(self.user.folders)
+        return self.window.concerned(changes) | {
+            case_id
+            for case_id, change in changes.items()
+            if change.facility_id is not None
+            and (change.facility_id in facilities or (change.shown_singly and shown_singly))
+        }
+
+    def answered(self, now: datetime) -> None:
+        """Notes that the rows are as they were then, and when a lock of one ends."""
+        self.answered_at, self.answers = now, self.answers + 1
+        ends_at = self.window.next_instant(now)
+        if ends_at and self.ask_at:
+            self.ask_at = min(self.ask_at, ends_at)
+
+    def asked_anew(self, now: datetime) -> None:
+        """Notes when it must be looked for again."""
+        every = ASK_ANEW_BY_AGE if _asks_for_age(self.user, self.search) else ASK_ANEW
+        instants = [self.window.next_instant(now), *(each.next_instant(now) for each in self.watchers)]
+        self.ask_at = min([now + every, *(each for each in instants if each is not None)])
+
+
+def key_of(user: CompiledUser, session: str, watched: Watched, search: Search | None) -> Any:
+    """What the cases of a list depend on: who agrees in it has the same list."""
+    narrows = user.filter and (
+        user.filter.expression,
+        _reader(user.filter.expression, user.filter.reader),
+        user.filter.historical,
+    )
+    asks = search and (search.expression, _reader(search.expression, search.reader))
+    asked = watched.asked
+    return (
+        frozenset(user.facilities),
+        frozenset(user.folders),
+        user.grantee,
+        session,
+        user.reading_side,
+        narrows,
+        asks,
+        (asked.order, asked.descending, asked.facility_id, watched.rows),
+    )
+
+
+_NOBODY = UserId(UUID(int=0))
+
+
+def _reader(expression: Expression, reader: Reader) -> Reader:
+    """The reader as far as the expression depends on who they are."""
+    asked = list(predicates(expression))
+    is_personal = any(Me.USER in each.literals or (each.field.reads and reader.as_of_lock) for each in asked)
+    return reader if is_personal else replace(reader, user_id=_NOBODY, login="")
+
+
+def _asks_for_age(user: CompiledUser, search: Search | None) -> bool:
+    asked = [each.expression for each in (user.filter, search) if each]
+    return any(one.function is Function.AGE for each in asked for one in predicates(each))

@@ -1,0 +1,333 @@
+"""Lists that tell what changes (WatchCases).
+
+One loop for all, in fixed ticks. It reads what was committed since the tick before, and asks once for each
+distinct sight and list which of the changed cases are in it: never for each user, and never for each fact.
+What ends by the clock is asked about when it ends, and each list anew every few seconds, whatever was told.
+
+Nothing is told that is not sure: who was compiled anew meanwhile is told nothing before the next tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from kernel.clock import Clock
+from kernel.database import Database
+from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
+from kernel.ids import CaseId
+from services.access.domain import Answer, CompiledUser
+from services.access.live import MAX_ROWS, Account, Change, Changes, Digests, Event, Window
+from services.access.livelists import LiveList, Render, Watched, Watcher, key_of
+from services.access.search import Search, search_of
+from services.access.usecases import Questions
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
+TICK_S = 0.25
+"""What changed is told at these instants alone, so that when it is told says nothing of what caused it."""
+
+CUT_AFTER = timedelta(seconds=4)
+"""A list of which nothing could be asked for so long ends: a row goes within 5 s of its sight (A69)."""
+
+LONGEST = timedelta(minutes=5)
+"""Then a stream ends, and whoever goes on shows who they are again."""
+
+PATIENCE = timedelta(seconds=20)
+"""Who takes nothing for so long is told nothing more."""
+
+MOST = 1000
+"""Lists that a process watches: each takes about 100 kB, and a share of every tick."""
+
+MOST_OF_A_USER = 20
+
+MOST_CHANGES = 2000
+"""Of a tick. Where more changed each list is looked for anew."""
+
+MOST_LOCKS = 10_000
+"""Of which is known when they end; the others show when each list is looked for anew."""
+
+AT_ONCE = 3
+"""Lists that are asked for at the same time: the pool has few connections, and others need them."""
+
+KEPT_FOR = timedelta(hours=1)
+"""How long is known what changed."""
+
+
+class Watching:
+    """Tells lists."""
+
+    def __init__(self, database: Database[AccessTransaction], questions: Questions, clock: Clock) -> None:
+        self._database = database
+        self._questions = questions
+        self._clock = clock
+        self._watchers: set[Watcher] = set()
+        self._lists: dict[Any, LiveList] = {}
+        self._snapshot: str | None = None
+        self._locks: dict[CaseId, datetime] = {}
+        self._answered_at = clock.now()
+        self._one_by_one = asyncio.Semaphore(AT_ONCE)
+
+    @property
+    def watchers(self) -> int:
+        """How many lists are watched."""
+        return len(self._watchers)
+
+    @property
+    def lists(self) -> int:
+        """How many of them are distinct."""
+        return len(self._lists)
+
+    async def watch_cases(
+        self, watched: Watched, held: Digests | None, render: Render, *, at_least: int = 0
+    ) -> AsyncGenerator[Event]:
+        """What is told of the first rows of a list: all that its reader does not have, then what changes.
+
+        It ends after LONGEST. Raises Exhausted for too many, and for who takes nothing; Unauthenticated once
+        the account is deactivated.
+        """
+        if not 1 <= watched.rows <= MAX_ROWS:
+            raise Invalid(f"`rows` must be 1 to {MAX_ROWS}", field="rows")
+        watcher = await self._begin(watched, held, render, at_least)
+        ends_at = self._clock.now() + LONGEST
+        try:
+            while watcher.error is None:
+                if event := watcher.take():
+                    yield event
+                elif (left := (ends_at - self._clock.now()).total_seconds()) > 0:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(watcher.wake.wait(), left)
+                else:
+                    return
+            raise watcher.error
+        finally:
+            self._end(watcher)
+
+    async def _begin(self, watched: Watched, held: Digests | None, render: Render, at_least: int) -> Watcher:
+        self._must_have_room(watched.login)
+        user, search = await self._seen(watched, at_least)
+        async with self._database.statements() as statements:
+            account = (await statements.accounts([user.login]))[user.login]
+        self._must_have_room(user.login)
+        shared = self._list_of(user, watched, search, account)
+        watcher = Watcher(watched, render, user, shared, held, account)
+        shared.watchers.add(watcher)
+        self._watchers.add(watcher)
+        try:
+            await self._ask_anew(shared)
+            ready = watcher.look(self._clock.now())
+            if account.version != user.version or not await self._is_sure(watcher):
+                raise Unavailable("an administrator is changing your account: try again in a second")
+            watcher.tell(ready, self._clock.now())
+        except BaseException:
+            self._end(watcher)
+            raise
+        return watcher
+
+    def _must_have_room(self, login: str) -> None:
+        if len(self._watchers) >= MOST:
+            raise Exhausted("too many lists are watched: try again later, or list the cases without watching")
+        if sum(each.user.login == login for each in self._watchers) >= MOST_OF_A_USER:
+            raise Exhausted(f"you watch {MOST_OF_A_USER} lists already: close one of them")
+
+    def _end(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+        self._leave(watcher)
+
+    def _leave(self, watcher: Watcher) -> None:
+        left = watcher.list
+        left.watchers.discard(watcher)
+        if not left.watchers and self._lists.get(left.key) is left:
+            del self._lists[left.key]
+
+    async def _seen(self, watched: Watched, at_least: int = 0) -> tuple[CompiledUser, Search | None]:
+        """Who watches, as they are now, and what they search for; raises what ListCases does."""
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[Search | None] | None:
+            current = await statements.knows_facility(user, None)
+            if current is None:
+                return None
+            is_current = current.user_version == user.version
+            return current.carrying(await search_of(statements, user, watched.asked) if is_current else None)
+
+        user, answer = await self._questions.asked(watched.login, ask, at_least)
+        return user, answer.found
+
+    def _list_of(
+        self, user: CompiledUser, watched: Watched, search: Search | None, account: Account
+    ) -> LiveList:
+        """The list of all who see the same; who is shown nothing singly sees what their rights show."""
+        session = watched.session
+        if not account.shown_singly:
+            user, session = replace(user, grantee=None), ""
+        key = key_of(user, session, watched, search)
+        if key not in self._lists:
+            order = watched.asked
+            window = Window(order.order, watched.rows, descending=order.descending)
+            self._lists[key] = LiveList(key, user, session, watched.asked, search, window, self._clock.now())
+        return self._lists[key]
+
+    # The loop
+
+    async def tick(self) -> None:
+        """Looks at what was committed since the last tick, and tells who is concerned."""
+        if not self._watchers:
+            self._snapshot, self._answered_at = None, self._clock.now()
+            self._locks.clear()
+            return
+        try:
+            await self._tick()
+            self._answered_at = self._clock.now()
+        except Unavailable as error:
+            if self._clock.now() - self._answered_at > CUT_AFTER:
+                self._cut(self._watchers, error)
+            raise
+        finally:
+            now = self._clock.now()
+            slow = [each for each in self._watchers if each.waits_since and now - each.waits_since > PATIENCE]
+            self._cut(slow, Exhausted("what changes is not taken as fast as it comes: watch the list again"))
+
+    def _cut(self, watchers: Iterable[Watcher], error: ReadroomError) -> None:
+        for each in list(watchers):
+            each.fail(error)
+            self._end(each)
+
+    async def _tick(self) -> None:
+        async with self._database.statements() as statements:
+            changes = await statements.changes_since(self._snapshot, MOST_CHANGES)
+            changed, of_persons = await self._changed(statements, changes)
+        await self._move(changes)
+        self._snapshot = changes.snapshot
+        now = self._clock.now()
+        due = {each: self._due(each, changes, changed, of_persons, now) for each in self._lists.values()}
+        asked = (self._asked(each, ids) for each, ids in due.items() if ids is None or ids)
+        failures = [each for each in await asyncio.gather(*asked, return_exceptions=True) if each]
+        await self._tell(changes.snapshot)
+        if failures:
+            raise failures[0]
+
+    async def _tell(self, snapshot: str) -> None:
+        """Tells whose lists have news, but for those whose sight may have changed since a snapshot."""
+        now = self._clock.now()
+        ready = {each: each.look(now) for each in self._watchers if each.has_news and not each.is_unsure}
+        if not ready:
+            return
+        async with self._database.statements() as statements:
+            later = await statements.changes_since(snapshot, MOST_CHANGES)
+        if later.ids is None:
+            return
+        changed = set(later.ids)
+        for watcher, looked in ready.items():
+            if watcher.user.id not in changed and watcher.error is None:
+                watcher.tell(looked, now)
+
+    async def _asked(self, each: LiveList, case_ids: set[CaseId] | None) -> None:
+        """Asks what is in a list; what cannot be asked now is looked for anew at the next tick."""
+        try:
+            await (self._ask_anew(each) if case_ids is None else self._ask(each, case_ids))
+        except BaseException as error:
+            each.ask_at = None
+            if not isinstance(error, Unavailable):
+                raise
+            if self._clock.now() - each.answered_at > CUT_AFTER:
+                self._cut(each.watchers, error)
+
+    async def _changed(
+        self, statements: AccessTransaction, changes: Changes
+    ) -> tuple[dict[CaseId, Change], dict[CaseId, Change]]:
+        """The cases that changed, by a commit or by the end of a lock; and those that they may show."""
+        now = self._clock.now()
+        ended = [case_id for case_id, until in self._locks.items() if until <= now]
+        for case_id in ended:
+            del self._locks[case_id]
+        ids = [CaseId(each) for each in {*(changes.ids or ()), *ended}]
+        if not ids:
+            return {}, {}
+        changed = await statements.changed(ids)
+        for case_id, change in changed.items():
+            if change.locked_until and change.locked_until > now and len(self._locks) < MOST_LOCKS:
+                self._locks[case_id] = change.locked_until
+        if not any(each.is_historical for each in self._lists.values()):
+            return changed, {}
+        others = await statements.of_same_persons(ids, MOST_CHANGES)
+        return changed, await statements.changed(others) if others else {}
+
+    def _due(
+        self,
+        each: LiveList,
+        changes: Changes,
+        changed: Mapping[CaseId, Change],
+        of_persons: Mapping[CaseId, Change],
+        now: datetime,
+    ) -> set[CaseId] | None:
+        """The cases to ask a list about; None: it is to be looked for anew."""
+        if changes.ids is None or each.ask_at is None or each.ask_at <= now:
+            return None
+        if not changed:
+            return set()
+        return each.may_concern({**changed, **of_persons} if each.is_historical else changed)
+
+    async def _ask_anew(self, each: LiveList) -> None:
+        async with each.asking, self._one_by_one, self._database.statements() as statements:
+            answer = await statements.list_cases(
+                each.user, each.asked, None, each.window.limit, each.search, session=each.session
+            )
+            each.window.replace(answer.found if answer else [])
+            each.answered(statements.now)
+            each.asked_anew(statements.now)
+
+    async def _ask(self, each: LiveList, case_ids: set[CaseId]) -> None:
+        async with each.asking, self._one_by_one, self._database.statements() as statements:
+            answer = await statements.in_list(
+                each.user, each.asked, case_ids, each.search, session=each.session
+            )
+            is_enough = each.window.hear(case_ids, answer.found if answer else [])
+            each.answered(statements.now)
+        if not is_enough:
+            await self._ask_anew(each)
+
+    # Whose sight changed
+
+    async def _is_sure(self, watcher: Watcher) -> bool:
+        """Whether they are still as they were compiled, and shown singly what they were."""
+        async with self._database.statements() as statements:
+            accounts = await statements.accounts([watcher.user.login])
+        return accounts.get(watcher.user.login) == watcher.account
+
+    async def _move(self, changes: Changes) -> None:
+        """Puts whose sight changed to the list that they see now; who sees nothing more is told so."""
+        ids = None if changes.ids is None else set(changes.ids)
+        concerned = [each for each in self._watchers if ids is None or each.user.id in ids or each.is_unsure]
+        if not concerned:
+            return
+        async with self._database.statements() as statements:
+            accounts = await statements.accounts([each.user.login for each in concerned])
+        for watcher in concerned:
+            account = accounts.get(watcher.user.login)
+            if account is None or account != watcher.account or watcher.is_unsure:
+                await self._compile_again(watcher, account or watcher.account)
+
+    async def _compile_again(self, watcher: Watcher, account: Account) -> None:
+        watcher.is_unsure = True  # until it is known what they see
+        try:
+            user, search = await self._seen(watcher.watched)
+        except Unavailable:
+            return
+        except ReadroomError as error:
+            self._cut([watcher], error)
+            return
+        self._leave(watcher)
+        watcher.user, watcher.account, watcher.is_unsure = user, account, account.version != user.version
+        watcher.list, watcher.looked_at = self._list_of(user, watcher.watched, search, account), None
+        watcher.list.watchers.add(watcher)
+        watcher.list.ask_at = None
+
+    async def forget_changes(self) -> bool:
+        """Forgets some of the changes of before KEPT_FOR; whether there were any."""
+        async with self._database.statements() as statements:
+            return await statements.prune_changes(KEPT_FOR) > 0

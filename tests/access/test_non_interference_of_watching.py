@@ -1,0 +1,96 @@
+"""What somebody of a facility is told by WatchCases, and when, does not depend on a pre-read (BEY-11, A67).
+
+Two worlds live the same hours: in one a case is pre-read. Everybody watches lists that a pre-read could
+change; after each step both worlds tick, several times, and each event is compared with its tick.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from kernel.reading import Side
+from local.pki import Pki
+from services.access import answers
+from services.access.caseindex import Reading
+from services.access.cursors import CursorTokens
+from services.access.domain import ROLES, User
+from services.access.received import ReceivedStudy
+from services.access.search import Listing
+from services.access.watching import TICK_S
+from tests.access.test_non_interference import (
+    FILTERS,
+    INSIDERS,
+    LIFE,
+    OUTSIDERS,
+    World,
+    a_world,
+)
+from tests.access.watching import Viewer, watch
+
+TICKS = 3
+"""After each step."""
+
+LISTS = [Listing(), *(Listing(where=where) for where in FILTERS[:3])]
+
+
+class Screens:
+    """What everybody has before them in a world."""
+
+    def __init__(self, world: World, users: list[User]) -> None:
+        self.world = world
+        self.cursors = CursorTokens("k" * 32, world.access.clock, random_bytes=bytes)
+        self.viewers: list[Viewer] = [
+            watch(world.watching, user.login, asked, rows=4) for user in users for asked in LISTS
+        ]
+
+    async def begin(self) -> None:
+        for viewer in self.viewers:
+            await viewer.first()
+
+    async def live(self, thing: Reading | ReceivedStudy | None) -> list[list[bytes | None]]:
+        """What everybody is told at each tick after something is heard, or is not."""
+        if thing is not None:
+            await self.world.access.hear(thing)
+        told = []
+        for _ in range(TICKS):
+            self.world.access.clock.pass_by(timedelta(seconds=TICK_S))
+            await self.world.watching.tick()
+            told.append([await self._told(viewer) for viewer in self.viewers])
+        return told
+
+    async def _told(self, viewer: Viewer) -> bytes | None:
+        event = await viewer.take()
+        if event is None:
+            return None
+        cursor = self.cursors.token(event.now, viewer.watched)
+        return answers.an_event(event, cursor).SerializeToString(deterministic=True)
+
+    async def close(self) -> None:
+        for viewer in self.viewers:
+            await viewer.close()
+
+
+@pytest.mark.proves("BEY-11", part="lists that tell what changes")
+async def test_no_event_and_no_silence_depends_on_a_pre_read(
+    fresh_database: Callable[[str], str], pki: Pki
+) -> None:
+    outsiders = OUTSIDERS[:5]
+    insider = next(user for user in INSIDERS if ROLES[user.role].side is Side.GROUP)
+    async with AsyncExitStack() as resources:
+        worlds = [await a_world(fresh_database("access"), pki, resources) for _ in range(2)]
+        screens = [Screens(world, [*outsiders, insider]) for world in worlds]
+        for each in screens:
+            await each.begin()
+            resources.push_async_callback(each.close)
+        heard, differed = 0, False
+        of_outsiders = len(outsiders) * len(LISTS)
+        for step, things in LIFE.items():
+            there, here = [await each.live(thing) for each, thing in zip(screens, things, strict=True)]
+            assert [row[:of_outsiders] for row in there] == [row[:of_outsiders] for row in here], step
+            heard += sum(event is not None for row in here for event in row[:of_outsiders])
+            differed |= there != here
+
+        assert heard > len(LIFE), "an outsider is told of nothing at all"
+        assert differed, "the worlds do not differ"
