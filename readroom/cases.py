@@ -1,17 +1,18 @@
 """Commands on cases: the worklist, fetching images, who reads a case and how soon."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from readroom import names
+from readroom import names, rows
 from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
-from readroom.show import Column, Output, Table, instant
-from readroom.words import LEVELS, PRIORITIES, READ_TYPES
+from readroom.show import Column, Output, Table
+from readroom.words import LEVELS, PRIORITIES
 from wire.access.v1.access_pb2 import (
     CASE_ORDER_PATIENT_NAME,
     CASE_ORDER_PRIORITY,
@@ -19,13 +20,13 @@ from wire.access.v1.access_pb2 import (
     CASE_ORDER_STUDY_DATE,
     LEVEL_REPORT,
     LEVEL_UNSPECIFIED,
-    PRIORITY_NORMAL,
     Assignable,
     AssignRequest,
     AssignResponse,
-    Case,
+    DescribeCaseRequest,
     ListAssignableRequest,
     ListCasesRequest,
+    ListRelatedCasesRequest,
     ReadSearchRequest,
     SetPriorityRequest,
     UnassignRequest,
@@ -50,69 +51,11 @@ SEARCH = click.option(
 WHERE = click.option(
     "--where", metavar="FILTER", default="", help="List only cases that satisfy this filter."
 )
+LIMIT = click.option(
+    "--limit", type=click.IntRange(min=1), help="List at most this many cases.  [default: all]"
+)
 FORCE = click.option(
     "--force", is_flag=True, help="Do it even if somebody else has locked the case to read it."
-)
-
-
-def _modalities(case: Case) -> list[str]:
-    """Those that are answered, and how many are left out."""
-    left_out = [f"and {case.modalities_left_out} more"] if case.modalities_left_out else []
-    return [*case.modalities_in_study, *left_out]
-
-
-def _notes(case: Case) -> list[str]:
-    """What whoever opens the case should know."""
-    held = ["images of another patient are held"] if case.another_patient_held else []
-    return held + [f"{keyword} is written in several ways" for keyword in case.written_differently]
-
-
-CASE = (
-    Column[Case]("received_at", lambda c: instant(c.received_at)),
-    Column[Case]("facility", lambda c: c.facility_name),
-    Column[Case]("patient_name", lambda c: c.patient_name),
-    Column[Case]("patient_id", lambda c: c.patient_id),
-    Column[Case]("study_date", lambda c: c.study_date or None),
-    Column[Case]("modalities_in_study", lambda c: _modalities(c)),
-    Column[Case]("study_description", lambda c: c.study_description or None),
-    Column[Case]("instance_count", lambda c: c.instance_count),
-    Column[Case]("images_since_report", lambda c: c.images_since_report or None),
-    Column[Case]("study_status_id", lambda c: "UNDISTRIBUTED" if c.undistributed else c.study_status_id),
-    Column[Case]("priority", lambda c: PRIORITIES.word(c.priority) if c.priority > PRIORITY_NORMAL else None),
-    Column[Case]("assignee", lambda c: c.assignee_login or None),
-    Column[Case]("lock_holder", lambda c: c.lock_holder_name or None),
-    Column[Case]("level", lambda c: LEVELS.word(c.level)),
-    Column[Case]("notes", lambda c: _notes(c)),
-    Column[Case]("sent_by", lambda c: c.calling_ae_title or None),
-    Column[Case]("case_id", lambda c: c.case_id),
-    Column[Case]("undistributed", lambda c: c.undistributed, json_only=True),
-    Column[Case]("gateway_id", lambda c: c.gateway_id or None, json_only=True),
-    Column[Case]("facility_id", lambda c: c.facility_id, json_only=True),
-    Column[Case]("study_instance_uid", lambda c: c.study_instance_uid, json_only=True),
-    Column[Case]("accession_number", lambda c: c.accession_number or None, json_only=True),
-    Column[Case]("patient_birth_date", lambda c: c.patient_birth_date or None, json_only=True),
-    Column[Case]("patient_sex", lambda c: c.patient_sex or None, json_only=True),
-    Column[Case]("study_time", lambda c: c.study_time or None, json_only=True),
-    Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
-    Column[Case]("series_count", lambda c: c.series_count, json_only=True),
-    Column[Case]("another_patient_held", lambda c: c.another_patient_held, json_only=True),
-    Column[Case]("written_differently", lambda c: list(c.written_differently), json_only=True),
-    Column[Case](
-        "lock_ends_at",
-        lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,
-        json_only=True,
-    ),
-    Column[Case](
-        "images_since",
-        lambda c: instant(c.images_since) if c.HasField("images_since") else None,
-        json_only=True,
-    ),
-    Column[Case](
-        "reported_read_types", lambda c: [READ_TYPES.word(t) for t in c.reported_read_types], json_only=True
-    ),
-    Column[Case](
-        "reported_at", lambda c: instant(c.reported_at) if c.HasField("reported_at") else None, json_only=True
-    ),
 )
 
 
@@ -133,7 +76,8 @@ def case() -> None:
     help="How the list is sorted: the newest or the most urgent case comes first, names go from A to Z.",
 )
 @click.option("--reverse", is_flag=True, help="Sort the other way round.")
-@click.option("--limit", type=click.IntRange(min=1), help="List at most this many cases.  [default: all]")
+@LIMIT
+@rows.COLUMNS
 @acting
 async def list_cases(
     readroom: Readroom,
@@ -144,8 +88,12 @@ async def list_cases(
     order: str,
     reverse: bool,
     limit: int | None,
+    columns: Sequence[str] | None,
 ) -> None:
-    """List your worklist, or what you search for in it."""
+    """List your worklist, or what you search for in it.
+
+    A column in which no case says anything is left out, unless you name it.
+    """
     # Not everybody may list facilities to find an id by name; everybody may read the names on their worklist.
     by_id = facility if facility and names.is_id(facility) else ""
     by_name = facility if facility and not by_id else None
@@ -157,10 +105,41 @@ async def list_cases(
         where=where,
         order=by,
         ascending=ascending != reverse,
+        columns=_asked(columns, out, by_name),
     )
     found = every(readroom.access.ListCases, request, lambda page: page.cases)
     wanted = (c async for c in found if by_name is None or names.same(c.facility_name, by_name))
-    out.items(CASE, await first(wanted, limit))
+    rows.show(out, await first(wanted, limit), columns)
+
+
+def _asked(columns: Sequence[str] | None, out: Output, facility_name: str | None) -> list[str]:
+    """The fields that are asked for, with what the list is searched by here."""
+    fields = rows.fields_of(columns, out)
+    return [*fields, "facility_name"] if fields and facility_name else fields
+
+
+@case.command("show")
+@click.argument("case_id")
+@acting
+async def show(readroom: Readroom, out: Output, case_id: str) -> None:
+    """Show everything that your worklist says of a case."""
+    answer = await readroom.access.DescribeCase(DescribeCaseRequest(case_id=case_id))
+    out.details(rows.CASE, answer.case)
+
+
+@case.command("related")
+@click.argument("case_id")
+@LIMIT
+@rows.COLUMNS
+@acting
+async def related(
+    readroom: Readroom, out: Output, case_id: str, limit: int | None, columns: Sequence[str] | None
+) -> None:
+    """List the other cases of the patient of a case that you see, the latest study first."""
+    fields = rows.fields_of(columns, out)
+    request = ListRelatedCasesRequest(case_id=case_id, page_size=min(limit or 500, 500), columns=fields)
+    found = every(readroom.access.ListRelatedCases, request, lambda page: page.cases)
+    rows.show(out, await first(found, limit), columns)
 
 
 @case.command("read-search")

@@ -25,11 +25,13 @@ class Column(Generic[T]):
         key: its key in JSON, which stays as it is; in capitals it heads the column.
         value: reads it from an item.
         json_only: too wide, or of too little use, for a table.
+        heading: heads the column in the place of its key.
     """
 
     key: str
     value: Callable[[T], Value]
     json_only: bool = False
+    heading: str = ""
 
 
 Table = Sequence[Column[T]]
@@ -54,6 +56,17 @@ class Output:
             _print_json(_object(table, item))
         else:
             _print_table(table, [item])
+
+    def details(self, table: Table[T], item: T) -> None:
+        """Everything of one thing: a line for each column that says something, or an object."""
+        if self.as_json:
+            _print_json(_object(table, item))
+            return
+        told = [(_heading(column), _cell(column.value(item))) for column in table]
+        width = max(cell_len(heading) for heading, _ in told)
+        for heading, cell in told:
+            if cell:
+                click.echo(f"{heading.ljust(width)}  {cell}")
 
     def done(self, sentence: str, **values: Value) -> None:
         """Something that leaves nothing to show: a sentence, or an object of `values`."""
@@ -106,7 +119,7 @@ def _print_json(value: object) -> None:
 
 def _print_table(table: Table[T], items: Iterable[T]) -> None:
     columns = [column for column in table if not column.json_only]
-    rows = [[column.key.upper().replace("_", " ") for column in columns]]
+    rows = [[_heading(column) for column in columns]]
     rows += [[_cell(column.value(item)) for column in columns] for item in items]
     widths = [max(cell_len(row[i]) for row in rows) for i in range(len(columns))]
     for row in rows:
@@ -114,6 +127,10 @@ def _print_table(table: Table[T], items: Iterable[T]) -> None:
             cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
         )
         click.echo(line.rstrip())
+
+
+def _heading(column: Column[T]) -> str:
+    return column.heading or column.key.upper().replace("_", " ")
 
 
 def _cell(value: Value) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from wire.access.v1.access_pb2 import (
+    CaseAct,
     ExplainedClause,
     ExplainedPath,
     Explanation,
@@ -15,6 +16,7 @@ from wire.access.v1.access_pb2 import (
     ReadType,
     Role,
     Truth,
+    WaitsFor,
 )
 from wire.ingest.v1.ingest_pb2 import Deletion, Refusal
 from wire.notify.v1.notify_pb2 import Notice
@@ -70,6 +72,8 @@ OBSTACLES = Words(Explanation.Obstacle, "OBSTACLE_")
 REFUSED = Words(Refusal.Kind, "KIND_")
 LANGUAGES = Words(Language, "LANGUAGE_")
 PRIORITIES = Words(Priority, "PRIORITY_")
+CASE_ACTS = Words(CaseAct, "CASE_ACT_")
+WAITS_FOR = Words(WaitsFor, "WAITS_FOR_")
 RIGHTS = Words(Rights, "RIGHTS_")
 BUCKETS = Words(Bucket.State, "STATE_")
 NOTICES = Words(Notice.State, "STATE_")

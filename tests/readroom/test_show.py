@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import readroom
-from readroom.cases import CASE
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
+from readroom.rows import CASE
 from readroom.show import Column, Output, harmless
 from readroom.words import LEVELS, READ_TYPES, ROLES
 from wire.access.v1.access_pb2 import Case
