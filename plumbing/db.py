@@ -7,9 +7,10 @@ means waiting for a server that may be frozen.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -225,26 +226,9 @@ class Database(Generic[T]):
         if transaction.asked:
             self.asked.set()
 
-    @asynccontextmanager
-    async def statements(self) -> AsyncIterator[T]:
+    def statements(self) -> AbstractAsyncContextManager[T]:
         """Each statement commits by itself: saves two round trips where one statement is all there is."""
-        proxy = self._take() or await self._acquire()
-        connection = cast("Connection", proxy)  # it has every method of one
-        try:
-            with held.Connection():
-                yield self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
-        except BaseException as error:
-            lost = _lost(error, connection)
-            if lost:
-                _drop(connection)
-            await self._give_back(proxy)
-            if lost:
-                raise Unavailable(_SENTENCE) from error
-            raise
-        if self._waiting or self._closing:
-            await self._give_back(proxy)
-        else:
-            self._idle.append(proxy)
+        return _Statements(self)
 
     @asynccontextmanager
     async def audited(
@@ -302,6 +286,28 @@ class Database(Generic[T]):
         except TimeoutError:
             self._pool.terminate()
 
+    async def lend(self) -> tuple["Proxy", T]:
+        """A connection, and what runs statements on it; `take_back` ends it."""
+        proxy = self._take() or await self._acquire()
+        connection = cast("Connection", proxy)  # it has every method of one
+        try:
+            return proxy, self._transaction(connection, now=self._clock.now(), new_id=self._new_id)
+        except BaseException:
+            await self._give_back(proxy)
+            raise
+
+    async def take_back(self, proxy: "Proxy", error: BaseException | None) -> None:
+        """Takes a connection back after what `error` says; raises Unavailable if the server is at fault."""
+        if error is None and not (self._waiting or self._closing):
+            self._idle.append(proxy)
+            return
+        lost = error is not None and _lost(error, cast("Connection", proxy))
+        if lost:
+            _drop(cast("Connection", proxy))
+        await self._give_back(proxy)
+        if lost:
+            raise Unavailable(_SENTENCE) from error
+
     async def _roll_back(
         self, transaction: asyncpg.transaction.Transaction, connection: "Connection"
     ) -> None:
@@ -334,6 +340,27 @@ class Database(Generic[T]):
             raise Unavailable(_SENTENCE) from error
         finally:
             self._waiting -= 1
+
+
+class _Statements(AbstractAsyncContextManager[T]):
+    """A connection for the block. A class, because each call that asks the database pays for it."""
+
+    __slots__ = ("_database", "_held", "_proxy")
+
+    def __init__(self, database: Database[T]) -> None:
+        self._database = database
+        self._held = held.Connection()
+
+    async def __aenter__(self) -> T:
+        self._proxy, transaction = await self._database.lend()
+        self._held.__enter__()
+        return transaction
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._held.__exit__()
+        await self._database.take_back(self._proxy, error)
 
 
 async def _keep(_connection: object) -> None:

@@ -163,8 +163,7 @@ class Consumer(Generic[T]):
                     while not cancelled():
                         if message := await pull.next():
                             await self._hear(message)
-            except Unavailable as error:
-                _log.debug("pulls again", consumer=self._name, cause=error.sentence)
+            except Unavailable:
                 await asyncio.sleep(_RETRY_S)
 
     async def _hear(self, message: Msg) -> None:
@@ -213,7 +212,7 @@ class Consumer(Generic[T]):
         headers = _headers(newest.message)
         subject = newest.message.subject
         with (
-            telemetry.span(f"hear {subject}", SpanKind.CONSUMER, telemetry.extract(headers)),
+            telemetry.span(f"hear {subject}", SpanKind.CONSUMER, headers),
             log.bound(consumer=self._name, subject=subject, event_id=str(newest.event_id)),
         ):
             outcome = await self._or_waits(self._outcome(newest, older))

@@ -10,17 +10,16 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
 from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from kernel.dicom import INDEXED_ATTRIBUTES
 from kernel.errors import ReadroomError
@@ -55,13 +54,27 @@ _OUTSPOKEN = (
     asyncpg.SyntaxOrAccessError,
 )
 
-bound = structlog.contextvars.bound_contextvars
-"""Every line logged within carries what is bound, beside what was bound around it."""
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
 
 
-def redact(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
+class bound:  # noqa: N801  used as a function
+    """Every line logged within the block carries these, beside what was bound around it."""
+
+    __slots__ = ("_before", "_more")
+
+    def __init__(self, **more: object) -> None:
+        self._more = more
+
+    def __enter__(self) -> None:
+        self._before = _bound.set({**_bound.get(), **self._more})
+
+    def __exit__(self, *_: object) -> None:
+        _bound.reset(self._before)
+
+
+def redact(line: Mapping[str, object]) -> dict[str, object]:
     """Replaces what may not be logged; see the module."""
-    return {key: _redacted(key, value) for key, value in event.items()}
+    return {key: _redacted(key, value) for key, value in line.items()}
 
 
 @lru_cache(maxsize=1024)
@@ -105,16 +118,12 @@ def _kind(error: BaseException) -> str:
     return " ".join([f"{type(error).__module__}.{type(error).__qualname__}{message}", *hints])
 
 
-def _describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    given = event.pop("exc_info", None)
-    error = sys.exception() if given is True else given[1] if isinstance(given, tuple) else given
-    if isinstance(error, BaseException):
-        event["exception"] = describe(error)
-    return event
-
-
 def _to_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+def _to_json(line: Mapping[str, object]) -> str:
+    return msgspec.json.encode(line, enc_hook=str).decode()
 
 
 class _Output:
@@ -122,54 +131,62 @@ class _Output:
 
     def __init__(self) -> None:
         self.service = ""
-        self.render: Processor = _to_json
+        self.render: Callable[[Mapping[str, object]], str] = _to_json
         self.line: Callable[[str], None] = _to_stderr
 
-    def write(self, line: str) -> None:
-        self.line(line)
-
-    debug = info = warning = error = critical = write
-
-
-def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    def write(self, level: str, event: str, more: Mapping[str, object], error: object = None) -> None:
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {"service": self.service, **_bound.get(), "event": event, **more}
+        line |= {"level": level, "timestamp": at}
+        if isinstance(error, BaseException):
+            line["exception"] = describe(error)
+        self.line(self.render(redact(line)))
 
 
 _output = _Output()
 
 
-def _add_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {"service": _output.service, **event}
+class Logger:
+    """Writes lines: a sentence, and values under the keys that `redact` lets pass.
+
+    `exc_info` is an error to tell of. One line is one step, because each call that is served writes one.
+    """
+
+    def info(self, event: str, **more: object) -> None:
+        _output.write("info", event, more)
+
+    def warning(self, event: str, *, exc_info: object = None, **more: object) -> None:
+        _output.write("warning", event, more, exc_info)
+
+    def error(self, event: str, *, exc_info: object = None, **more: object) -> None:
+        _output.write("error", event, more, exc_info)
+
+    def exception(self, event: str, **more: object) -> None:
+        """With the error that is being handled."""
+        _output.write("error", event, more, sys.exception())
 
 
-def _render(logger: WrappedLogger, method: str, event: EventDict) -> Any:
-    return _output.render(logger, method, event)
+_logger = Logger()
 
 
-def get() -> FilteringBoundLogger:
-    """A logger. Whatever the process did or did not set up, its lines are redacted."""
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        _output,
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _add_service,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _describe_exception,
-            redact,
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    )
-    return logger
+def get() -> Logger:
+    """The logger. Whatever the process did or did not set up, its lines are redacted."""
+    return _logger
 
 
 class _FromLibraries(logging.Handler):
     """Lines of the libraries: the sentence as they wrote it, without the values they put into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        get().log(record.levelno, str(record.msg), logger=record.name, exc_info=record.exc_info)
+        error = record.exc_info[1] if record.exc_info else None
+        _output.write(record.levelname.lower(), str(record.msg), {"logger": record.name}, error)
+
+
+def _for_a_person() -> Callable[[Mapping[str, object]], str]:
+    from structlog.dev import ConsoleRenderer  # costs a process that logs to a file 0.1 s of its start
+
+    render = ConsoleRenderer()
+    return lambda line: str(render(None, str(line["level"]), dict(line)))
 
 
 def to(line: Callable[[str], None]) -> None:
@@ -181,5 +198,5 @@ def configure(service: str) -> None:
     """Names this process in its lines, shapes them for a person where stderr is a terminal, and takes the
     libraries' lines in, warnings and above."""
     _output.service = service
-    _output.render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _to_json
+    _output.render = _for_a_person() if sys.stderr.isatty() else _to_json
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)

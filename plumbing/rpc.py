@@ -8,14 +8,15 @@ table from errors to statuses, one log line, one observation, one span.
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # type: ignore[import-untyped]
 from opentelemetry.trace import SpanKind
+from prometheus_client import Histogram
 
 from kernel.errors import Invalid, Unavailable
 from plumbing import answers, callers, held, log, status, telemetry, tls, tokens
@@ -65,8 +66,10 @@ _Behavior = Callable[[Any, Any], Any]
 _Handlers = dict[str, "grpc.RpcMethodHandler[Any, Any]"]
 
 
-class _Failed(Exception):
-    """How a call failed: status code, details and trailing metadata."""
+_Failure = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
+"""Status code, details and trailing metadata."""
+
+_UNEXPECTED: _Failure = grpc.StatusCode.INTERNAL, "internal error", ()
 
 
 class Server:
@@ -142,32 +145,30 @@ class Server:
         """The generated handler, with its behavior behind everything that a call must pass."""
         shape = next(shape for shape in _SHAPES if getattr(handler, shape) is not None)
         behavior: _Behavior = getattr(handler, shape)
+        if handler.response_streaming:
+            behavior = _writing(behavior)
         guard = _Guard(path, allowed, self._name, self._verifier, shape.endswith("stream"))
 
-        async def unary(request: Any, context: Any) -> Any:
-            try:
-                with guard.passed(context):
-                    return await behavior(request, context)
-            except _Failed as failed:
-                await context.abort(*failed.args)
+        async def serve(request: Any, context: Any) -> Any:
+            return await guard.serve(behavior, request, context)
 
-        async def streaming(request: Any, context: Any) -> None:
-            try:
-                with guard.passed(context):
-                    answers = behavior(request, context)
-                    if not inspect.isasyncgen(answers):
-                        await answers
-                        return
-                    async with aclosing(answers):
-                        async for answer in answers:
-                            await context.write(answer)
-            except _Failed as failed:
-                await context.abort(*failed.args)
-
-        guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(
-            **{shape: streaming if handler.response_streaming else unary}
-        )
+        guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(**{shape: serve})
         return guarded
+
+
+def _writing(behavior: _Behavior) -> _Behavior:
+    """A behavior that writes each of its answers, in the form of one that has a single answer."""
+
+    async def write(request: Any, context: Any) -> None:
+        answers = behavior(request, context)
+        if not inspect.isasyncgen(answers):
+            await answers
+            return
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
+
+    return write
 
 
 _SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -212,41 +213,54 @@ class _Guard:
         self._own_name = own_name
         self._verifier = verifier
         self._max_s = MAX_STREAM_S if is_stream else MAX_UNARY_S
+        self._observed: dict[str, Histogram] = {}
 
-    @contextmanager
-    def passed(self, context: Any) -> Iterator[None]:
-        """Lets the call in, and tells how it ended; raises _Failed, in which nothing unexpected shows."""
+    async def serve(self, behavior: _Behavior, request: Any, context: Any) -> Any:
+        """Lets the call in, and tells how it ended. Nothing unexpected shows in how it fails."""
         began = time.perf_counter()
         headers, repeated = _headers(context.invocation_metadata())
         peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
-        ended, field = "ok", None
         with (
-            telemetry.span(self._path, SpanKind.SERVER, telemetry.extract(headers)) as span,
-            log.bound(method=self._path, peer=peer.name, request_id=telemetry.request_id(span)),
+            telemetry.span(self._path, SpanKind.SERVER, headers) as span,
+            log.bound(method=self._path, peer=peer.name, request_id=span.request_id),
         ):
             try:
                 callers.current.set(self._admit(peer, headers, repeated, context.time_remaining()))
-                yield
+                answer = await behavior(request, context)
             except asyncio.CancelledError:
-                ended = "Cancelled"
+                self._tell(began, "Cancelled")
                 raise
             except grpc.aio.AbortError:
-                ended = "Aborted"
+                self._tell(began, "Aborted")
                 raise
             except Exception as error:
-                said = status.word(error)
-                if said is None:
-                    ended = "Unexpected"
-                    _log.exception("unexpected error")
-                    raise _Failed(grpc.StatusCode.INTERNAL, "internal error") from error
-                ended, field = type(said).__name__, said.field
-                if said is not error:
-                    _log.warning("a part does not answer", exc_info=error)
-                raise _Failed(*status.to_status(said)) from error
-            finally:
-                seconds = time.perf_counter() - began
-                telemetry.CALLS.labels(self._path, ended).observe(seconds)
-                _log.info("served", word=ended, field=field, ms=round(seconds * 1000, 2))
+                failure = self._failed(error, span, began)
+            else:
+                self._tell(began, "ok")
+                return answer
+        return await context.abort(*failure)
+
+    def _failed(self, error: Exception, span: telemetry.Span, began: float) -> _Failure:
+        said = status.word(error)
+        if said is None:
+            word, field, failure = "Unexpected", None, _UNEXPECTED
+            _log.exception("unexpected error")
+        else:
+            word, field, failure = type(said).__name__, said.field, status.to_status(said)
+            if said is not error:
+                _log.warning("a part does not answer", exc_info=error)
+        span.fail(word)
+        self._tell(began, word, field)
+        return failure
+
+    def _tell(self, began: float, word: str, field: str | None = None) -> None:
+        """That a call ended with this word, and which field was at fault."""
+        seconds = time.perf_counter() - began
+        observed = self._observed.get(word)
+        if observed is None:
+            observed = self._observed[word] = telemetry.CALLS.labels(self._path, word)
+        observed.observe(seconds)
+        _log.info("served", word=word, field=field, ms=round(seconds * 1000, 2))
 
     def _admit(
         self, peer: Peer, headers: Mapping[str, Any], repeated: Collection[str], time_left_s: float | None

@@ -5,6 +5,7 @@ cannot work without answers: its database, for one).
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -127,6 +128,7 @@ async def _work(
         tasks += [
             asyncio.create_task(for_life(part, start), name=part) for part, start in application.tasks.items()
         ]
+        gc.freeze()  # what was made until here lives as long as the process: no collection looks at it again
         _log.info("serving", address=settings.listen)
         never = asyncio.get_running_loop().create_future()
         ended, _ = await asyncio.wait([never, *tasks], return_when=asyncio.FIRST_COMPLETED)

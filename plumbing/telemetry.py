@@ -1,19 +1,22 @@
 """Metrics for Prometheus, and traces that follow a request through gRPC, HTTP and JetStream.
 
 A trace id always goes along, because it is the request id of the logs; spans are recorded and sent only
-where an OTLP endpoint is configured. `inject` and `extract` carry them as W3C `traceparent`.
+where an OTLP endpoint is configured. Headers carry it as W3C `traceparent`: `inject` writes them, and `span`
+goes on from them. Without an endpoint a span costs next to nothing: it hands on the headers that came.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar, Token
 from pathlib import Path
 from random import getrandbits
+from types import MappingProxyType, TracebackType
+from typing import Protocol
 
 import grpc
 from aiohttp import web
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
 
@@ -30,8 +33,112 @@ CALLS = Histogram(
 # A process that ends waits no longer than this for a collector that is away.
 _SEND_WITHIN_S = 1
 
+_PARENT, _STATE = "traceparent", "tracestate"
+# W3C Trace Context 3.2: version 00, and neither id may be all zeros.
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_STATE_CHARACTERS = 512
+
 _tracer: trace.Tracer | None = None
 _propagator = TraceContextTextMapPropagator()
+
+
+class Span(Protocol):
+    """A part of a request, for as long as the block lasts; calls made and facts said within are its children.
+
+    Attributes:
+        request_id: the trace id, 32 hexadecimal digits.
+    """
+
+    request_id: str
+
+    def __enter__(self) -> "Span": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def fail(self, word: str) -> None:
+        """Marks the span with the word for what failed. An exception that leaves the block does it by itself,
+        with its kind alone: its message may quote what it choked on."""
+        ...
+
+
+def span(name: str, kind: SpanKind = SpanKind.INTERNAL, headers: Mapping[str, str] | None = None) -> Span:
+    """A span around the block. It goes on from the `headers` that came with a request, which begin a trace if
+    they carry none; without headers from the current span."""
+    return _Carried(headers) if _tracer is None else _Recorded(_tracer, name, kind, headers)
+
+
+def inject() -> dict[str, str]:
+    """What carries the current span to another process, as headers; empty where there is none."""
+    if _tracer is None:
+        return dict(_carried.get())
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier
+
+
+_carried: ContextVar[Mapping[str, str]] = ContextVar("carried", default=MappingProxyType({}))
+
+
+class _Carried:
+    """The ids that came, or new ones: where nothing is recorded, they still tell what belongs together."""
+
+    __slots__ = ("_before", "_headers", "request_id")
+
+    def __init__(self, headers: Mapping[str, str] | None) -> None:
+        came = _carried.get() if headers is None else headers
+        parent = came.get(_PARENT)
+        found = _TRACEPARENT.fullmatch(parent) if parent else None
+        if parent and found:
+            self.request_id = found[1]
+            self._headers = {_PARENT: parent}
+            state = came.get(_STATE)
+            if state and len(state) <= _MAX_STATE_CHARACTERS:
+                self._headers[_STATE] = state
+        else:
+            self.request_id = f"{getrandbits(128):032x}"
+            self._headers = {_PARENT: f"00-{self.request_id}-{getrandbits(64):016x}-00"}
+
+    def __enter__(self) -> "_Carried":
+        self._before: Token[Mapping[str, str]] = _carried.set(self._headers)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        _carried.reset(self._before)
+
+    def fail(self, word: str) -> None:
+        """Nobody records it."""
+
+
+class _Recorded:
+    """A span that is sent to the collector."""
+
+    def __init__(
+        self, tracer: trace.Tracer, name: str, kind: SpanKind, headers: Mapping[str, str] | None
+    ) -> None:
+        parent = None if headers is None else _propagator.extract(headers)
+        self._current = tracer.start_span(name, parent, kind)
+        self.request_id = f"{self._current.get_span_context().trace_id:032x}"
+        self._within = trace.use_span(
+            self._current, end_on_exit=True, record_exception=False, set_status_on_exception=False
+        )
+
+    def __enter__(self) -> "_Recorded":
+        self._within.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.fail(type(error).__name__)
+        self._within.__exit__(kind, error, at)
+
+    def fail(self, word: str) -> None:
+        self._current.set_status(StatusCode.ERROR, word)
 
 
 def configure(service: str, otlp_endpoint: str | None, ca: Path | None = None) -> Callable[[], None]:
@@ -59,59 +166,6 @@ def configure(service: str, otlp_endpoint: str | None, ca: Path | None = None) -
     return provider.shutdown
 
 
-def span(
-    name: str, kind: SpanKind = SpanKind.INTERNAL, parent: Context | None = None
-) -> AbstractContextManager[Span]:
-    """A span around the block; `parent` is what `extract` answered, else it is the current one.
-
-    An exception marks the span with its kind alone: its message may quote what it choked on.
-    """
-    return _ids_only(parent) if _tracer is None else _recorded(_tracer, name, kind, parent)
-
-
-@contextmanager
-def _recorded(tracer: trace.Tracer, name: str, kind: SpanKind, parent: Context | None) -> Iterator[Span]:
-    with tracer.start_as_current_span(
-        name, parent, kind, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except Exception as error:
-            current.set_status(StatusCode.ERROR, type(error).__name__)
-            raise
-
-
-@contextmanager
-def _ids_only(parent: Context | None) -> Iterator[Span]:
-    """The parent's ids, or new ones: where nothing is recorded, they still tell what belongs together."""
-    current = trace.get_current_span(parent)
-    if not current.get_span_context().is_valid:
-        new = SpanContext(getrandbits(128), getrandbits(64), is_remote=False)
-        current = NonRecordingSpan(new)
-    token = attach(trace.set_span_in_context(current, parent))
-    try:
-        yield current
-    finally:
-        detach(token)
-
-
-def inject() -> dict[str, str]:
-    """What carries the current span to another process, as headers; empty where there is none."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier
-
-
-def extract(headers: Mapping[str, str]) -> Context:
-    """The span that `inject` wrote into `headers`, as a parent."""
-    return _propagator.extract(headers)
-
-
-def request_id(of: Span) -> str:
-    """The trace id of a span, 32 hexadecimal digits."""
-    return f"{of.get_span_context().trace_id:032x}"
-
-
 @web.middleware
 async def http_spans(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -119,5 +173,5 @@ async def http_spans(
     """aiohttp: a span around each request, named after its route."""
     resource = request.match_info.route.resource
     name = f"{request.method} {resource.canonical if resource else 'unknown'}"
-    with span(name, SpanKind.SERVER, extract(request.headers)):
+    with span(name, SpanKind.SERVER, request.headers):
         return await handler(request)

@@ -1,7 +1,7 @@
 """AccessService: what goes out, domain to proto."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -285,6 +285,12 @@ def an_event(event: Event, cursor: str) -> pb.WatchCasesResponse:
     )
 
 
+@cache
+def _read_types(read_types: frozenset[ReadType]) -> tuple[pb.ReadType.ValueType, ...]:
+    """Kept, for there are few of them and each decision tells two."""
+    return tuple(sorted(READ_TYPE_VALUES[read_type] for read_type in read_types))
+
+
 def _attribute(name: str) -> Callable[[ShownCase], Any]:
     return lambda case: getattr(case.summary.attributes, name)
 
@@ -334,10 +340,6 @@ _CASE: Mapping[Column, Callable[[ShownCase], Any]] = {
 def a_case(case: ShownCase, columns: Columns = ALL_COLUMNS) -> pb.Case:
     """The row of a case, with these columns."""
     return pb.Case(case_id=str(case.case_id), **{str(each): _CASE[each](case) for each in columns})
-
-
-def _read_types(read_types: Iterable[ReadType]) -> list[pb.ReadType.ValueType]:
-    return sorted(READ_TYPE_VALUES[read_type] for read_type in read_types)
 
 
 def a_patient_record(record: Record) -> pb.PatientRecord:

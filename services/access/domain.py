@@ -503,8 +503,13 @@ def decide(
     now: datetime,
     *,
     may_write: bool = False,
+    studies: tuple[ConfirmedStudy, ...] = (),
+    instance_count: int | None = None,
+    late: LateImages | None = None,
 ) -> Decision:
     """What the user may do with a case of the facility that they see by these paths (A4, A6).
+
+    What else is known of the case stands in the decision too, its studies where the user may see images.
 
     A share carries images and report, whatever their permissions (SHR-12, SHR-13); its write access ends
     where their role does, and at pre-reads (A45). What they may do without it is told apart.
@@ -522,12 +527,13 @@ def decide(
         if level is PrivilegeLevel.REPORT:
             read_types |= PUBLIC_READ_TYPES
     is_shared = Path.SHARE in paths
+    images = is_shared or user.holds(Permission.VIEW_IMAGES, facility_id)
     return Decision(
         allowed=True,
         level=level,
         own_level=own_level,
         own_read_types=own_read_types,
-        images=is_shared or user.holds(Permission.VIEW_IMAGES, facility_id),
+        images=images,
         reports=is_shared or user.holds(Permission.VIEW_REPORT, facility_id),
         paths=paths,
         side=user.side,
@@ -535,6 +541,9 @@ def decide(
         facility_id=facility_id,
         user_version=user.version,
         user_name=user.name,
+        studies=studies if images else (),
+        instance_count=instance_count,
+        late=late,
         user_id=user.id,
         role=user.role,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,16 +95,17 @@ class Questions:
         if sighting.being_deleted:
             return BEING_DELETED, answer.revision
         decision = decide(
-            user, sighting.facility_id, sighting.paths, self._clock.now(), may_write=sighting.may_write
-        )
-        if studies and decision.images and sighting.untouched and not await self._note_images(case_id):
-            return NO_SIGHT, answer.revision  # it is being moved since it was looked at
-        decision = replace(
-            decision,
-            studies=studies if decision.images else (),
+            user,
+            sighting.facility_id,
+            sighting.paths,
+            self._clock.now(),
+            may_write=sighting.may_write,
+            studies=studies,
             instance_count=sighting.instance_count,
             late=sighting.late,
         )
+        if studies and decision.images and sighting.untouched and not await self._note_images(case_id):
+            return NO_SIGHT, answer.revision  # it is being moved since it was looked at
         return decision, answer.revision
 
     async def _note_images(self, case_id: CaseId) -> bool:

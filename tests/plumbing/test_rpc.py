@@ -1,18 +1,21 @@
 """gRPC: how calls end, how errors travel, and what is too long or too large."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from prometheus_client import REGISTRY
 
 from kernel import errors
 from local.pki import Pki
-from plumbing import answers, rpc, status
+from plumbing import answers, log, rpc, status, telemetry
 from tests.plumbing.a_house import (
     ACCESS,
     CHECK,
@@ -84,6 +87,51 @@ async def test_a_sentence_that_is_too_long_for_a_header_is_cut(house: House) -> 
     house.servicer.first = raising(errors.Invalid("ü" * 20_000))
     with pytest.raises(errors.Invalid, match=r"^ü{1000}$"):
         await house.access(token=house.token()).Check(CHECK_NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (lambda _request: None, {"word": "ok", "field": None}),
+        (raising(errors.Invalid("no", field="case_id")), {"word": "Invalid", "field": "case_id"}),
+        (raising(ConnectionResetError("DOE^JOHN")), {"word": "Unavailable", "field": None}),
+        (raising(KeyError("DOE^JOHN")), {"word": "Unexpected", "field": None}),
+    ],
+)
+async def test_each_call_makes_one_line_and_one_observation(
+    house: House, monkeypatch: pytest.MonkeyPatch, first: Any, told: dict[str, Any]
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log._output, "line", lines.append)
+    labels = {"method": CHECK, "word": told["word"]}
+    before = REGISTRY.get_sample_value("readroom_rpc_seconds_count", labels) or 0
+    house.servicer.first = first
+    with telemetry.span("page") as page, suppress(errors.ReadroomError):
+        await house.access(token=house.token()).Check(CHECK_NOTHING)
+    served = await eventually(lambda: [line for line in lines if '"served"' in line])
+    [line] = map(json.loads, served)
+    assert {key: line[key] for key in told} == told
+    assert (line["method"], line["peer"], line["request_id"]) == (CHECK, "bff", page.request_id)
+    assert REGISTRY.get_sample_value("readroom_rpc_seconds_count", labels) == before + 1
+    assert "DOE" not in "".join(lines)
+
+
+async def test_what_one_call_binds_is_not_told_of_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log._output, "line", lines.append)
+    bff, ingest = house.access(token=house.token()), house.access("ingest", house.token())
+    both = [bff.Check(CHECK_NOTHING), ingest.CheckMany(access_pb2.CheckManyRequest())]
+    await asyncio.gather(*both)
+    await images(house)
+    served = [json.loads(line) for line in lines]
+    assert sorted((line["peer"], line["method"].rpartition("/")[2]) for line in served) == [
+        ("bff", "Check"),
+        ("bff", "StreamInstance"),
+        ("ingest", "CheckMany"),
+    ]
+    assert len({line["request_id"] for line in served}) == 3
 
 
 async def test_a_stream_arrives_whole(house: House) -> None:

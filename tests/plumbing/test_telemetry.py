@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from kernel.errors import Invalid
 from local.pki import Pki
 from plumbing import rpc, telemetry
 from tests.wait import eventually
@@ -83,7 +84,7 @@ async def test_a_trace_goes_on_through_http(recorded: InMemorySpanExporter) -> N
     seen: list[str] = []
 
     async def study(_request: web.Request) -> web.Response:
-        seen.append(telemetry.request_id(trace.get_current_span()))
+        seen.append(f"{trace.get_current_span().get_span_context().trace_id:032x}")
         return web.Response()
 
     app = web.Application(middlewares=[telemetry.http_spans])
@@ -102,7 +103,7 @@ async def test_a_trace_goes_on_through_http(recorded: InMemorySpanExporter) -> N
 def test_a_trace_goes_on_through_headers_kept_for_later(recorded: InMemorySpanExporter) -> None:
     with telemetry.span("say"):
         kept = telemetry.inject()
-    with telemetry.span("hear", SpanKind.CONSUMER, telemetry.extract(kept)):
+    with telemetry.span("hear", SpanKind.CONSUMER, kept):
         pass
     assert is_child(named(recorded, "hear", SpanKind.CONSUMER), named(recorded, "say", SpanKind.INTERNAL))
 
@@ -115,21 +116,31 @@ def test_a_failure_in_a_span_is_marked_and_not_quoted(recorded: InMemorySpanExpo
     assert "DOE" not in span.to_json()
 
 
+async def test_a_call_that_fails_marks_its_span_with_the_word(
+    recorded: InMemorySpanExporter, channel: Any
+) -> None:
+    with pytest.raises(Invalid):
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=61)
+    span = named(recorded, "/grpc.health.v1.Health/Check", SpanKind.SERVER)
+    assert (span.status.is_ok, span.status.description) == (False, "Invalid")
+
+
 @pytest.mark.parametrize("headers", [{}, {"traceparent": "x"}, {"traceparent": "00-0-0-01"}])
 def test_headers_without_a_trace_begin_one(recorded: InMemorySpanExporter, headers: dict[str, str]) -> None:
-    with telemetry.span("hear", parent=telemetry.extract(headers)) as span:
-        assert span.get_span_context().is_valid
+    with telemetry.span("hear", headers=headers) as span:
+        assert int(span.request_id, 16)
     assert named(recorded, "hear", SpanKind.INTERNAL).parent is None
 
 
 async def test_without_a_collector_the_trace_id_alone_goes_on(channel: Any) -> None:
     assert telemetry._tracer is None
     with telemetry.span("open case") as outer:
-        one = telemetry.request_id(outer)
-        with telemetry.span("inner", parent=telemetry.extract(telemetry.inject())) as inner:
-            assert telemetry.request_id(inner) == one
+        with telemetry.span("inner", headers=telemetry.inject()) as inner:
+            assert inner.request_id == outer.request_id
+        with telemetry.span("inner") as inner:
+            assert inner.request_id == outer.request_id
     with telemetry.span("open case") as another:
-        assert telemetry.request_id(another) not in (one, "0" * 32)
+        assert another.request_id not in (outer.request_id, "0" * 32)
 
 
 def test_a_collector_that_is_away_does_not_keep_a_process_from_ending(
