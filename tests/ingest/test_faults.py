@@ -247,7 +247,7 @@ async def test_pack_and_index_are_durable_before_the_answer(
     await ingest.stop()
     trace = tmp_path / "trace"
     with a_process_of_its_own(ingest) as process:
-        await eventually(lambda: listens(ingest.ports["dicom"]), within=20)
+        await eventually(lambda: listens(ingest.ports["dicom"]), within=60)
         tracer = a_tracer(process.pid, trace)
         assert tracer.stderr is not None
         assert b"attached" in await asyncio.to_thread(tracer.stderr.readline)
@@ -306,7 +306,7 @@ async def test_a_process_that_is_told_to_stop_lets_an_association_go_on_to_its_r
         return statuses
 
     with a_process_of_its_own(ingest, drain_s=str(drain_s)) as process:
-        await eventually(lambda: listens(ingest.ports["dicom"]), within=20)
+        await eventually(lambda: listens(ingest.ports["dicom"]), within=60)
         statuses = await asyncio.to_thread(send, process)
         assert statuses == ([0] * 6 if drain_s else [0] + [None] * 5)
         assert await asyncio.to_thread(process.wait, 10) == 0
