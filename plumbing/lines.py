@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Self
+from uuid import UUID
 
 import psycopg
 from psycopg import pq
@@ -30,6 +31,7 @@ _LOST = frozenset({"08", "25", "40", "53", "55", "57"})
 """Classes of SQLSTATE (PostgreSQL, appendix A) of what the same statement may not meet again: connection,
 read-only, deadlock, resources, state of an object, operator."""
 _NAME = b"statement"
+_TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 # Of a client that stopped between a statement and its commit. Servers before 17 have no such setting.
 _LIMIT = b"select set_config(name, '30s', false) from pg_settings where name = 'transaction_timeout'"
 
@@ -130,9 +132,11 @@ class _Line:
 
     def __init__(self, conninfo: bytes, statement: bytes, deadline: float) -> None:
         self._connection = pq.PGconn.connect_start(conninfo)
+        self._incoming = select.poll()
         try:
             self._connect(deadline)
             self._connection.nonblocking = 1
+            self._incoming.register(self._connection.socket, select.POLLIN)
             self._connection.enter_pipeline_mode()
             self._connection.send_query_params(_LIMIT, None)
             self._connection.send_prepare(_NAME, statement)
@@ -148,7 +152,7 @@ class _Line:
     @property
     def is_quiet(self) -> bool:
         """Whether the server has said nothing since the last answer, as it does when it ends a connection."""
-        return not self._ready(select.POLLIN, 0)
+        return not self._incoming.poll(0)
 
     def close(self) -> None:
         """Ends the connection, whatever is under way."""
@@ -157,7 +161,9 @@ class _Line:
     def send(self, parameters: Sequence[Value], deadline: float) -> None:
         """Has the server execute the statement, and not commit it yet."""
         try:
-            self._connection.send_query_prepared(_NAME, [_text(each) for each in parameters])
+            values = [_written(each) for each in parameters]
+            formats = [_BINARY if isinstance(each, UUID | bytes) else _TEXT for each in parameters]
+            self._connection.send_query_prepared(_NAME, values, formats)
             self._connection.send_flush_request()
             self._flush(deadline)
         except psycopg.Error as error:
@@ -195,7 +201,8 @@ class _Line:
         results: list[pq.abc.PGresult] = []
         while True:
             while self._connection.is_busy():
-                self._wait(select.POLLIN, deadline)
+                if not self._incoming.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise Unavailable("no answer in time")
                 self._connection.consume_input()
             result = self._connection.get_result()
             if result is None:  # the end of one statement
@@ -209,13 +216,10 @@ class _Line:
                 raise _failure(result)
 
     def _wait(self, events: int, deadline: float) -> None:
-        if not self._ready(events, deadline - time.monotonic()):
-            raise Unavailable("no answer in time")
-
-    def _ready(self, events: int, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._connection.socket, events)
-        return bool(poll.poll(max(0.0, seconds) * 1000))
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise Unavailable("no answer in time")
 
 
 def _failure(result: pq.abc.PGresult) -> Exception:
@@ -229,15 +233,17 @@ def _failure(result: pq.abc.PGresult) -> Exception:
     return lost
 
 
-def _text(value: Value) -> bytes | None:
-    """A value as PostgreSQL reads it."""
+def _written(value: Value) -> bytes | None:
+    """A value as PostgreSQL reads it: ids and bytes as they are, everything else as text."""
     match value:
-        case None:
-            return None
+        case None | bytes():
+            return value
+        case str():
+            return value.encode()
         case bool():
             return b"true" if value else b"false"
-        case bytes():
-            return b"\\x" + value.hex().encode()
+        case UUID():
+            return value.bytes
         case datetime():
             return value.isoformat().encode()
         case _:

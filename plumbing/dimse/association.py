@@ -16,6 +16,7 @@ from typing import TypeVar
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
 from plumbing import log
+from plumbing.dimse.connections import Plain, Secured, left
 from plumbing.dimse.handler import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
@@ -51,8 +52,6 @@ from plumbing.dimse.pdus import (
     Reader,
     Violation,
     abort_pdu,
-    close,
-    left,
     shut,
 )
 from plumbing.dimse.places import Places
@@ -105,6 +104,7 @@ class Association:
         self._began = time.monotonic()
         self._spoke = False
         self._socket = connection
+        self._connection = Plain(connection)
         self._address = remote[0]
         self._remote = f"{remote[0]}:{remote[1]}"
         self._context = context
@@ -117,6 +117,7 @@ class Association:
         self._titles = Titles(0, "", "")
         self._aborting = self._gave_way = self._leaving = False
         self._messages: Messages | None = None  # once it is established
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"dimse {self._remote}", daemon=True)
 
     @property
@@ -125,12 +126,16 @@ class Association:
         return not self._spoke and time.monotonic() - self._began > _SILENT_S
 
     def start(self) -> None:
-        """Everything from the handshake to the close."""
-        self._thread.start()
+        """Everything from the handshake to the close. Raises RuntimeError where no thread is to be had."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self._ended.set()
+            raise
 
     def join(self, timeout_s: float) -> None:
         """Waits for its end, at most so long."""
-        self._thread.join(timeout_s)
+        self._ended.wait(timeout_s)
 
     def abort(self) -> None:
         """Ends it at once; from any thread."""
@@ -167,9 +172,10 @@ class Association:
                 _log.exception("the end of an association could not be handled", remote=self._remote)
         finally:
             try:
-                close(self._socket)
+                self._connection.close()
             finally:
                 self._places.leave(self)
+                self._ended.set()
 
     def _say_refused(self, refusal: _NotAssociated) -> None:
         if self._gave_way:
@@ -222,14 +228,13 @@ class Association:
             raise self._lost() from None
         self.handler = handler
         with suppress(OSError):  # the first read will say so, to the handler as well
-            self._socket.settimeout(self._limits.stalled_s)
-            self._socket.sendall(acceptance)
+            self._send(acceptance)
         return handler, contexts, reader
 
-    def _secure(self, deadline: float) -> socket.socket:
+    def _secure(self, deadline: float) -> Plain:
         """The connection, behind TLS unless this listener is a plain one."""
         if self._context is None:
-            return self._socket
+            return self._connection
         try:
             self._socket.settimeout(left(deadline))
             first = self._socket.recv(1, socket.MSG_PEEK)
@@ -238,10 +243,8 @@ class Association:
             self._spoke = True
             if first != _TLS_HANDSHAKE:
                 raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
-            secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
-            self._socket = secured
-            secured.settimeout(left(deadline))
-            secured.do_handshake()
+            self._connection = secured = Secured(self._socket, self._context)
+            secured.shake_hands(deadline)
         except TimeoutError:
             raise _NotAssociated("handshake", "late", "no TLS handshake in time") from None
         except ssl.SSLError as error:
@@ -251,7 +254,7 @@ class Association:
             raise _NotAssociated(
                 "handshake", "lost", "the connection was lost in the TLS handshake"
             ) from None
-        self._certificate = secured.getpeercert(binary_form=True)
+        self._certificate = secured.certificate
         return secured
 
     def _lost(self) -> Exception:
@@ -326,7 +329,7 @@ class Association:
         self._messages = messages = Messages(handler, by_id, self._limits, self._send, self._still_open)
         try:
             while True:
-                self._socket.settimeout(
+                self._connection.settimeout(
                     self._limits.stalled_s if messages.unfinished else self._limits.idle_s
                 )
                 self._still_open()
@@ -369,8 +372,8 @@ class Association:
             messages.drop()
 
     def _send(self, data: bytes) -> None:
-        self._socket.settimeout(self._limits.stalled_s)
-        self._socket.sendall(data)
+        self._connection.settimeout(self._limits.stalled_s)
+        self._connection.sendall(data)
 
     def _send_pdu(self, kind: int, body: bytes) -> None:
         with suppress(OSError):

@@ -1,10 +1,11 @@
 """Protocol data units of the upper layer (PS3.8 9.3) and the buffer they are read into."""
 
 import socket
-import ssl
-import time
 from contextlib import suppress
 from struct import Struct
+from typing import Protocol
+
+from plumbing.dimse.connections import left
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(0x01, 0x08)
 KNOWN_PDUS = range(0x01, 0x08)
@@ -26,9 +27,6 @@ PDU_HEADER = Struct(">BxL")
 PDV_HEADER = Struct(">LBB")
 COMMAND, LAST = 0x01, 0x02  # message control header (PS3.8 E.2)
 
-_LINGER_S = 2.0  # for the peer to close first: ARTIM (PS3.8 9.1.5)
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
-
 
 class Violation(Exception):
     """The peer broke the protocol: it gets an A-ABORT with this reason."""
@@ -42,11 +40,18 @@ def abort_pdu(reason: int) -> bytes:
     return PDU_HEADER.pack(ABORT, 4) + bytes((0, 0, BY_PROVIDER, reason))
 
 
+class Incoming(Protocol):
+    """Where a reader reads."""
+
+    def settimeout(self, seconds: float, /) -> None: ...
+    def recv_into(self, view: memoryview, /) -> int: ...
+
+
 class Reader:
     """Reads from a connection into one buffer and hands out views of it."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
+    def __init__(self, connection: Incoming) -> None:
+        self._connection = connection
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0
 
@@ -60,7 +65,7 @@ class Reader:
         """The same, and they come again."""
         while self._end - self._start < length:
             if deadline is not None:
-                self._socket.settimeout(left(deadline))
+                self._connection.settimeout(left(deadline))
             self._fill(length)
         return self._view[self._start : self._start + length]
 
@@ -71,36 +76,13 @@ class Reader:
             rest = self._end - self._start
             self._view[:rest] = self._view[self._start : self._end]
             self._start, self._end = 0, rest
-        received = self._socket.recv_into(self._view[self._end :])
+        received = self._connection.recv_into(self._view[self._end :])
         if not received:
             raise ConnectionResetError
         self._end += received
-        # A sender with Nagle's algorithm waits for the acknowledgement of its last small segment.
-        if _QUICKACK is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-
-
-def left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 def shut(connection: socket.socket, how: int) -> None:
     """Shuts down TCP; TLS stays as it is, for the thread that uses it (`SSLSocket.shutdown` drops it)."""
     with suppress(OSError):
         socket.socket.shutdown(connection, how)
-
-
-def close(connection: socket.socket) -> None:
-    """Closes after the peer did, which has read our last words then, or when it takes too long."""
-    deadline = time.monotonic() + _LINGER_S
-    with suppress(OSError, ValueError):
-        for _ in range(16):  # what it may still have under way; not for ever
-            connection.settimeout(left(deadline))
-            if not connection.recv(MAX_PDU_LENGTH):
-                break
-        if isinstance(connection, ssl.SSLSocket):
-            connection.unwrap()
-    connection.close()

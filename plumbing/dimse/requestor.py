@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from kernel.errors import Unavailable
 from plumbing.dimse.commands import MalformedCommand, read_response, write_store
+from plumbing.dimse.connections import left
 from plumbing.dimse.items import Unreadable, read_acceptance
 from plumbing.dimse.negotiation import write_proposal
 from plumbing.dimse.pdus import (
@@ -24,7 +25,6 @@ from plumbing.dimse.pdus import (
     RELEASE_RP,
     RELEASE_RQ,
     Reader,
-    left,
     shut,
 )
 

@@ -33,6 +33,7 @@ from typing import BinaryIO, cast
 
 from prometheus_client import Counter
 
+from kernel.dataset import Octets
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kernel.ids import NewId, PackId, VolumeId, parse_id
 from plumbing import log
@@ -149,12 +150,14 @@ class Entry:
         self._data_set_length = 0
         self._offset = pack.end
         self._position = self._offset + HEADER_LENGTH
-        self._write(self._prefix)
 
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+    def write(self, chunk: Octets) -> None:
         """Appends bytes of the data set; the disk begins with them at once, which halves the sync later."""
         begin = self._position
-        self._write(chunk)
+        if begin == self._offset + HEADER_LENGTH:
+            self._write(self._prefix, chunk)
+        else:
+            self._write(chunk)
         if len(chunk) >= EARLY_BYTES:
             os.posix_fadvise(self._pack.descriptor, begin, len(chunk), os.POSIX_FADV_DONTNEED)
         self._data_set_length += len(chunk)
@@ -173,7 +176,8 @@ class Entry:
         """Writes the header; `sync` makes the entry durable."""
         size = len(self._prefix) + self._data_set_length
         end = -(-self._position // BLOCK) * BLOCK
-        self._write(bytes(end - self._position))
+        if end != self._position:
+            self._write(bytes(end - self._position))
         _write_all(self._pack.descriptor, header(label, size), self._offset)
         return Place(self._pack.pack_id, self._offset, len(self._prefix), self._data_set_length, end)
 
@@ -191,12 +195,15 @@ class Entry:
         """Cuts the entry off again."""
         self._pack.cut()
 
-    def _write(self, chunk: bytes | bytearray | memoryview) -> None:
-        _write_all(self._pack.descriptor, chunk, self._position)
-        self._position += len(chunk)
+    def _write(self, *chunks: Octets) -> None:
+        size = sum(map(len, chunks))
+        if os.pwritev(self._pack.descriptor, chunks, self._position) != size:
+            # The disk may be full: it says so now.
+            _write_all(self._pack.descriptor, b"".join(chunks), self._position)
+        self._position += size
 
 
-def _write_all(descriptor: int, data: bytes | bytearray | memoryview, position: int) -> None:
+def _write_all(descriptor: int, data: Octets, position: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, position)
@@ -219,11 +226,7 @@ class OpenPack:
 
     def entry(self, instance: Instance) -> Entry:
         """Begins the next entry."""
-        try:
-            return Entry(self, instance)
-        except OSError:
-            self.cut()
-            raise
+        return Entry(self, instance)
 
     def cut(self) -> None:
         """Cuts off what no kept entry covers."""
