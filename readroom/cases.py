@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from kernel.errors import NotFound
 from readroom import names, rows
 from readroom.acting import acting
 from readroom.client import Readroom
+from readroom.export import save
 from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
@@ -24,6 +26,7 @@ from wire.access.v1.access_pb2 import (
     AssignRequest,
     AssignResponse,
     DescribeCaseRequest,
+    ExportCasesRequest,
     ListAssignableRequest,
     ListCasesRequest,
     ListRelatedCasesRequest,
@@ -51,6 +54,8 @@ SEARCH = click.option(
 WHERE = click.option(
     "--where", metavar="FILTER", default="", help="List only cases that satisfy this filter."
 )
+EXPORT_LIMIT_S = 600
+"""How long a list may take to be saved."""
 LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), help="List at most this many cases.  [default: all]"
 )
@@ -78,6 +83,13 @@ def case() -> None:
 @click.option("--reverse", is_flag=True, help="Sort the other way round.")
 @LIMIT
 @rows.COLUMNS
+@click.option(
+    "--csv",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Save the list to this file, for a spreadsheet, and show nothing; it is recorded that you did.",
+)
 @acting
 async def list_cases(
     readroom: Readroom,
@@ -89,6 +101,7 @@ async def list_cases(
     reverse: bool,
     limit: int | None,
     columns: Sequence[str] | None,
+    file: Path | None,
 ) -> None:
     """List your worklist, or what you search for in it.
 
@@ -98,6 +111,22 @@ async def list_cases(
     by_id = facility if facility and names.is_id(facility) else ""
     by_name = facility if facility and not by_id else None
     by, ascending = ORDERS[order]
+    if file is not None:
+        if limit is not None:
+            raise click.UsageError("--csv saves the whole list: leave --limit out, or search for less")
+        exported = ExportCasesRequest(
+            facility_id=by_id or (await _facility_on_the_list(readroom, by_name) if by_name else ""),
+            search=search,
+            where=where,
+            order=by,
+            ascending=ascending != reverse,
+            columns=rows.fields_of(columns, out) if columns else [],
+        )
+        count = await save(readroom.access.ExportCases(exported, timeout=EXPORT_LIMIT_S), file)
+        out.done(
+            f"saved {count} {'case' if count == 1 else 'cases'} to `{file}`", case_count=count, file=str(file)
+        )
+        return
     request = ListCasesRequest(
         page_size=min(limit or 500, 500),
         facility_id=by_id,
@@ -110,6 +139,15 @@ async def list_cases(
     found = every(readroom.access.ListCases, request, lambda page: page.cases)
     wanted = (c async for c in found if by_name is None or names.same(c.facility_name, by_name))
     rows.show(out, await first(wanted, limit), columns)
+
+
+async def _facility_on_the_list(readroom: Readroom, name: str) -> str:
+    """The id of a facility that has a case on the list; raises NotFound if none of this name has."""
+    request = ListCasesRequest(page_size=500, columns=["facility_id", "facility_name"])
+    async for each in every(readroom.access.ListCases, request, lambda page: page.cases):
+        if names.same(each.facility_name, name):
+            return str(each.facility_id)
+    raise NotFound(f"no case on your list is of a facility called `{name}`")
 
 
 def _asked(columns: Sequence[str] | None, out: Output, facility_name: str | None) -> list[str]:

@@ -48,6 +48,7 @@ from services.access.folders import Folders, FolderSettings, Place
 from services.access.granting import Buckets
 from services.access.linking import Linking
 from services.access.linting import Draft, Linting
+from services.access.listed import ListedCases, Parts
 from services.access.moves import Move, Moves
 from services.access.patients import LinkId
 from services.access.places import PlaceTokens
@@ -97,6 +98,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         revisions: RevisionTokens,
         places: PlaceTokens,
         telling: Telling,
+        listed: ListedCases,
         text_countries: Collection[str],
     ) -> None:
         self._questions = questions
@@ -111,7 +113,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self._linking = linking
         self._linting = linting
         self._preparing = preparing
-        self._revisions, self._telling = revisions, telling
+        self._revisions, self._telling, self._listed = revisions, telling, listed
         self._places = places
         self._text_countries = text_countries
 
@@ -377,35 +379,15 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def DescribeCase(  # noqa: N802
         self, request: pb.DescribeCaseRequest, context: Context
     ) -> pb.DescribeCaseResponse:
-        columns = columns_of(request.columns)
-        described = await self._questions.describe_case(
-            acting_login(),
-            _case_id(request.case_id),
-            columns,
-            session=acting_session(),
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
-        )
-        return pb.DescribeCaseResponse(case=answers.a_case(described, columns))
+        return await self._listed.describe_case(request)
 
     async def ListRelatedCases(  # noqa: N802
         self, request: pb.ListRelatedCasesRequest, context: Context
     ) -> pb.ListRelatedCasesResponse:
-        limit = pages.size(request.page_size, DEFAULT_WORKLIST_PAGE_SIZE)
-        login, asked = acting_login(), search.Related(_case_id(request.case_id))
-        columns = columns_of(request.columns)
-        found = await self._questions.list_related_cases(
-            login,
-            asked.case_id,
-            self._places.place(request.page_token, login, asked),
-            limit + 1,
-            columns,
-            session=acting_session(),
-        )
+        return await self._listed.list_related_cases(request)
 
-        def token(last: search.Place) -> str:
-            return self._places.token(last, login, asked)
-
-        return answers.related_cases(found, limit, token, columns)
+    def ExportCases(self, request: pb.ExportCasesRequest, context: Context) -> Parts:  # noqa: N802
+        return self._listed.export_cases(request)
 
     def WatchCases(self, request: pb.WatchCasesRequest, context: Context) -> Told:  # noqa: N802
         return self._telling.watch_cases(request)

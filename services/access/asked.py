@@ -47,7 +47,9 @@ def facility_id(text: str, field: str) -> FacilityId | None:
     return FacilityId(parse_id(text, field)) if text else None
 
 
-def listing(given: pb.ListCasesRequest | pb.WatchCasesRequest, orders: dict[int, Order]) -> Listing:
+def listing(
+    given: pb.ListCasesRequest | pb.WatchCasesRequest | pb.ExportCasesRequest, orders: dict[int, Order]
+) -> Listing:
     """Which cases are asked for, and in which order."""
     return Listing(
         order=one_of(orders, given.order or pb.CASE_ORDER_RECEIVED, "order"),

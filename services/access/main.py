@@ -24,12 +24,14 @@ from services.access.cursors import CursorTokens
 from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.explaining import Explaining
+from services.access.exporting import Exports
 from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
 from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
+from services.access.listed import ListedCases
 from services.access.moves import Moves
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
@@ -65,7 +67,7 @@ async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
     key = settings.revision_key.get_secret_value()
-    revisions = RevisionTokens(key)
+    revisions, places = RevisionTokens(key), PlaceTokens(key)
     parts = await open_parts(NAME, settings, AccessTransaction, clock, new_id, resources)
     database = parts.database
     to_routing = parts.asks("routing", settings.routing_address)
@@ -101,8 +103,9 @@ async def build(
             Linting(database),
             Preparing(questions, users, buckets),
             revisions,
-            PlaceTokens(key),
+            places,
             Telling(watching, CursorTokens(key, clock), revisions),
+            ListedCases(questions, Exports(questions, database), places, revisions),
             settings.text_countries,
         ),
     )

@@ -19,7 +19,7 @@ from services.access.filter.grammar import parse
 from services.access.filter.names import Directory, bind, named, names
 from services.access.filter.reader import Reader
 from services.access.filter.searching import searched
-from services.access.filter.tree import Expression
+from services.access.filter.tree import Expression, predicates
 from services.access.filter.writing import write
 
 
@@ -113,6 +113,12 @@ async def search_of(transaction: Transaction, user: CompiledUser, asked: Listing
     written = await _bound(transaction, user, asked.where, known) if asked.where.strip() else None
     expression = both(written, typed)
     return Search(expression, reader) if expression else None
+
+
+def fields_of(search: Search | None) -> list[str]:
+    """The keywords of the fields that a search asks for; of what it asks of them nothing."""
+    asked = predicates(search.expression) if search else ()
+    return sorted({each.field.keyword for each in asked})
 
 
 async def _bound(

@@ -29,7 +29,7 @@ from services.access.domain import (
     must_be_active,
     no_case,
 )
-from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, search_of
+from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, fields_of, search_of
 from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, all_shown
 
 if TYPE_CHECKING:
@@ -251,6 +251,19 @@ class Questions:
         user, answer = await self._ask(login, ask, at_least)
         rows, priors = answer.found
         return all_shown(user, rows, self._clock.now(), priors)
+
+    async def searched_fields(self, login: str, asked: Listing) -> list[str]:
+        """The keywords of the fields that a search asks for. Raises Invalid for one that cannot be read."""
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[list[str]] | None:
+            answer = await statements.knows_facility(user, None)
+            if answer is None:
+                return None
+            is_known = answer.user_version == user.version
+            return answer.carrying(fields_of(await search_of(statements, user, asked)) if is_known else [])
+
+        _, answer = await self._ask(login, ask)
+        return answer.found
 
     async def read_search(self, login: str, line: str) -> str:
         """What a line of the search box asks for, as a filter; empty if nothing. Raises Invalid."""

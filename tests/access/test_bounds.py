@@ -37,6 +37,7 @@ from services.access.filter.fields import FIELDS
 from services.access.filter.form import MAX_ENTRIES
 from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
+from services.access.listed import MAX_PART_BYTES
 from services.access.live import MAX_ROWS
 from services.access.moves import MAX_NAMED
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
@@ -213,6 +214,8 @@ def set_largest(message: Message, field: Any) -> None:
             value = str(uuid4())
         case FieldDescriptor.TYPE_STRING:
             value = NAME * bound_of(CHARACTERS, field.containing_type, field)
+        case FieldDescriptor.TYPE_BYTES:
+            value = b"x" * MAX_PART_BYTES
         case FieldDescriptor.TYPE_BOOL:
             value = True
         case FieldDescriptor.TYPE_ENUM:

@@ -30,6 +30,8 @@ from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Projection, Reading
 from services.access.cursors import CursorTokens
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
+from services.access.exporting import Exports
+from services.access.listed import ListedCases
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
 from services.access.received import ReceivedStudy
@@ -199,12 +201,14 @@ async def _answer(
 
 
 async def _first(stub: "AccessServiceAsyncStub", name: str, request: Message) -> Message:
-    """The answer, or the first of a stream."""
+    """The answer, or the first of a stream; a file is one."""
     answers: Any = getattr(stub, name)(request)
     if not hasattr(answers, "asend"):
         answer: Message = await answers
         return answer
     async with aclosing(answers):
+        if name == "ExportCases":
+            return pb.ExportCasesResponse(csv=b"".join([part.csv async for part in answers]))
         first: Message = await anext(answers)
         return first
 
@@ -307,6 +311,7 @@ def questions(about: Sequence[User]) -> Iterator[tuple[str, Message]]:
     for search in ("status:read", "status:dictated", "status:assigned", "-9d"):
         yield "ListCases", pb.ListCasesRequest(search=search, ascending=True)
         yield "ReadSearch", pb.ReadSearchRequest(search=search)
+    yield "ExportCases", pb.ExportCasesRequest(where=FILTERS[0])
     yield "WatchCases", pb.WatchCasesRequest(rows=2)
     yield "ListUsers", pb.ListUsersRequest()
     yield "ListFilters", pb.ListFiltersRequest()
@@ -351,6 +356,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     verifier = Verifier(pki.token_public_key.read_bytes(), clock)
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
+    places = PlaceTokens("k" * 32, random_bytes=bytes)
     watching = Watching(access.database, access.questions, access.clock)
     api.serve(
         server,
@@ -368,8 +374,9 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
             access.linting,
             Preparing(access.questions, access.users, access.buckets),
             revisions,
-            PlaceTokens("k" * 32, random_bytes=bytes),
+            places,
             Telling(watching, CursorTokens("k" * 32, access.clock, random_bytes=bytes), revisions),
+            ListedCases(access.questions, Exports(access.questions, access.database), places, revisions),
             DEFAULT,
         ),
     )

@@ -1,11 +1,14 @@
 """What the command line shows of cases: which columns, how wide, one case, and those beside it."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from local.processes import until
 from readroom import rows
 from readroom.show import Output
-from tests.readroom.conftest import Ward
+from tests.readroom.conftest import SITE, Ward
 from wire.access.v1.access_pb2 import LEVEL_REPORT, PRIORITY_STAT, Case
 
 USUAL = Case(
@@ -74,3 +77,24 @@ def test_one_case_is_shown_with_all_that_its_row_says_and_those_beside_it(ward: 
     assert of_the_patient == {case["case_id"] for case in related}
     absent = ward.by("ivy", "case", "related", "01939e2c-7a51-7c7e-8f3a-0d7a3d1b6a42")
     assert (3, True) == (absent.code, "no case `01939e2c-7a51" in absent.err)
+
+
+def test_a_list_is_saved_whole_for_a_spreadsheet(ward: Ward, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("of before")
+    named = ("--facility", SITE, "--columns", "case_id,facility,may")
+    said = ward.by("ivy", "case", "list", "--csv", file, *named, "--json").json
+
+    assert str(file) == said["file"]
+    assert len(ward.by("ivy", "case", "list", "--json").json) == said["case_count"]
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        head, *cases = csv.reader(lines)
+    assert ["case_id", "facility_name", "may"] == head
+    assert [ward.case_id, SITE, "draft open report share"] in cases
+    assert said["case_count"] == len(cases)
+    assert (0o600, [file]) == (file.stat().st_mode & 0o777, list(tmp_path.glob("*.csv*")))
+
+    refused = ward.by("ivy", "case", "list", "--csv", file, "--where", "Nothing = 1")
+    assert (2, False) == (refused.code, "of before" in file.read_text())
+    elsewhere = ward.by("ivy", "case", "list", "--csv", tmp_path / "no.csv", "--facility", "Nowhere")
+    assert (3, False) == (elsewhere.code, (tmp_path / "no.csv").exists())

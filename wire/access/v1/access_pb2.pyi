@@ -2646,6 +2646,78 @@ class WatchCasesResponse(_message.Message):
 Global___WatchCasesResponse: _TypeAlias = WatchCasesResponse  # noqa: Y015
 
 @_typing.final
+class ExportCasesRequest(_message.Message):
+    """ExportCasesRequest names a list, as in ListCasesRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    ASCENDING_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    facility_id: _builtins.str
+    """Only cases of this facility; empty: all."""
+    where: _builtins.str
+    """Only what satisfies this filter; empty: all."""
+    search: _builtins.str
+    """Only what these words of the search box find; empty: all."""
+    order: Global___CaseOrder.ValueType
+    """The order."""
+    ascending: _builtins.bool
+    """Whether the smallest comes first."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns of the file, by the names of the fields of Case, in this order; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        facility_id: _builtins.str = ...,
+        where: _builtins.str = ...,
+        search: _builtins.str = ...,
+        order: Global___CaseOrder.ValueType = ...,
+        ascending: _builtins.bool = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "search", b"search", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCasesRequest: _TypeAlias = ExportCasesRequest  # noqa: Y015
+
+@_typing.final
+class ExportCasesResponse(_message.Message):
+    """ExportCasesResponse is a part of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CSV_FIELD_NUMBER: _builtins.int
+    CASE_COUNT_FIELD_NUMBER: _builtins.int
+    csv: _builtins.bytes
+    """The next bytes, at most 1 MiB."""
+    case_count: _builtins.int
+    """In the last part only, which has no bytes: how many cases are in the file."""
+    def __init__(
+        self,
+        *,
+        csv: _builtins.bytes = ...,
+        case_count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_case_count", b"_case_count", "case_count", b"case_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_case_count", b"_case_count", "case_count", b"case_count", "csv", b"csv"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__case_count: _TypeAlias = _typing.Literal["case_count"]  # noqa: Y015
+    _WhichOneofArgType__case_count: _TypeAlias = _typing.Literal["_case_count", b"_case_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__case_count) -> _WhichOneofReturnType__case_count | None: ...
+
+Global___ExportCasesResponse: _TypeAlias = ExportCasesResponse  # noqa: Y015
+
+@_typing.final
 class ReadSearchRequest(_message.Message):
     """ReadSearchRequest is a line of the search box."""
 

@@ -165,6 +165,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.FromString,
                 _registered_method=True)
+        self.ExportCases = channel.unary_stream(
+                '/wire.access.v1.AccessService/ExportCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExportCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExportCasesResponse.FromString,
+                _registered_method=True)
         self.ReadSearch = channel.unary_unary(
                 '/wire.access.v1.AccessService/ReadSearch',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ReadSearchRequest.SerializeToString,
@@ -481,6 +486,15 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportCases(self, request, context):
+        """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
+        which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
+        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadSearch(self, request, context):
         """ReadSearch answers a line of the search box in the language of filters.
         """
@@ -775,6 +789,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.WatchCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.SerializeToString,
+            ),
+            'ExportCases': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ExportCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ExportCasesResponse.SerializeToString,
             ),
             'ReadSearch': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadSearch,
@@ -1575,6 +1594,33 @@ class AccessService:
             '/wire.access.v1.AccessService/WatchCases',
             wire_dot_access_dot_v1_dot_access__pb2.WatchCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.WatchCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/wire.access.v1.AccessService/ExportCases',
+            wire_dot_access_dot_v1_dot_access__pb2.ExportCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.ExportCasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

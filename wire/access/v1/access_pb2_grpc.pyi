@@ -144,6 +144,11 @@ class AccessServiceStub:
     watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
     the moment what the user sees.
     """
+    ExportCases: _grpc.UnaryStreamMultiCallable[_access_pb2.ExportCasesRequest, _access_pb2.ExportCasesResponse]
+    """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
+    which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
+    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+    """
     ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
     """ReadSearch answers a line of the search box in the language of filters."""
     ListAssignable: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListAssignableRequest, _access_pb2.ListAssignableResponse]
@@ -338,6 +343,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
     watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
     the moment what the user sees.
+    """
+    ExportCases: _aio.UnaryStreamMultiCallable[_access_pb2.ExportCasesRequest, _access_pb2.ExportCasesResponse]  # type: ignore[assignment]
+    """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
+    which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
+    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
     """
     ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
     """ReadSearch answers a line of the search box in the language of filters."""
@@ -686,6 +696,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         again. Whoever is cut off goes on with their last cursor, at any process of access. Exhausted: too many lists are
         watched, by all or by this user, or what changes is not taken as fast as it comes. Unavailable: nobody knows for
         the moment what the user sees.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportCases(
+        self,
+        request: _access_pb2.ExportCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_pb2.ExportCasesResponse], _abc.AsyncIterator[_access_pb2.ExportCasesResponse]]:
+        """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
+        which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
+        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,108 @@
+"""Lists as files: what a user sees of a list, as CSV, page by page; who took it is audited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kernel.database import Database
+from kernel.errors import Exhausted
+from services.access.casecsv import CsvColumn, head, line
+from services.access.domain import acting_login
+from services.access.search import Listing
+from services.access.shown import Column
+from services.access.usecases import Questions
+
+if TYPE_CHECKING:
+    from services.access.store import AccessTransaction
+
+MAX_EXPORTED = 10_000
+"""Cases in one file: who takes more wants a report of the installation, and no list."""
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A part of a file.
+
+    Attributes:
+        case_count: of the last part, which is empty: how many cases are in the file.
+    """
+
+    text: str
+    case_count: int | None = None
+
+
+class Exports:
+    """Writes lists into files."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        database: Database[AccessTransaction],
+        *,
+        page: int = PAGE,
+        most: int = MAX_EXPORTED,
+    ) -> None:
+        self._questions = questions
+        self._database = database
+        self._page = page
+        self._most = most
+
+    async def export_cases(
+        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn]
+    ) -> AsyncGenerator[Exported]:
+        """A list as CSV, in parts, of which the last says how many cases there are.
+
+        A page is told as the user sees it when it is read. Before the first part leaves, and before the last
+        does, it is audited; a file that is cut off too, with the cases that have left. What was searched for
+        may name a patient and stays out of the audit: that names the fields that were asked for.
+
+        Raises Invalid for a search that cannot be read, before any part, and Exhausted for a list of more
+        than MAX_EXPORTED cases.
+        """
+        actor = acting_login(login)
+        async with self._database.audited(actor, "cases.exported", "worklist"):
+            fields = await self._questions.searched_fields(login, asked)
+        what = {
+            "facility": str(asked.facility_id or ""),
+            "fields": " ".join(fields),
+            "order": str(asked.order),
+            "columns": " ".join(columns),
+        }
+        await self._record(actor, "cases.export_begun", **what)
+        count = 0
+        try:
+            yield Exported(head(columns))
+            async for lines, cases in self._lines(login, session, asked, columns):
+                count += cases
+                yield Exported(lines)
+        except BaseException:
+            await self._record(actor, "cases.export_cut", cases=count, **what)
+            raise
+        await self._record(actor, "cases.exported", cases=count, **what)
+        yield Exported("", count)
+
+    async def _lines(
+        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn]
+    ) -> AsyncGenerator[tuple[str, int]]:
+        """The lines of each page, and how many cases are on it."""
+        read = frozenset(column for column in columns if isinstance(column, Column))
+        place, left = None, self._most
+        while True:
+            page = await self._questions.list_cases(login, place, self._page, asked, read, session=session)
+            left -= len(page)
+            if left < 0:
+                raise Exhausted(
+                    f"the list has more than {self._most} cases: search for fewer, by a date or a facility"
+                )
+            yield "".join(line(case, columns) for case in page), len(page)
+            if len(page) < self._page:
+                return
+            place = page[-1].place
+
+    async def _record(self, actor: str, action: str, **detail: str | int) -> None:
+        async with self._database.transaction() as transaction:
+            await transaction.record(actor, action, "worklist", "done", **detail)
