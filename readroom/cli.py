@@ -26,6 +26,7 @@ from readroom import (
     received,
     sharing,
     users,
+    volumes,
 )
 from readroom.acting import Place
 from readroom.client import connect
@@ -105,6 +106,7 @@ _AREAS = (
     received,
     deadletters,
     audit,
+    volumes,
 )
 for _command in (command for area in _AREAS for command in area.COMMANDS):
     cli.add_command(_command)

@@ -1,14 +1,22 @@
-"""Snapshots of received studies in the form of the contract."""
+"""Snapshots in the form of the contract: of received studies, and of what else is asked and told."""
 
+import hashlib
 from collections.abc import Mapping
 
+from kernel.dicom import UID, parse_uid
+from kernel.errors import Invalid
+from kernel.ids import PackId, parse_id
 from plumbing import pages
 from plumbing.timestamps import timestamp
-from services.ingest.domain import Study
+from services.ingest.domain import Instance, Place, StoredInstance, Study
 from services.ingest.heldparts import HeldPart
 from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
 from services.ingest.quarantine import Quarantined
+from services.ingest.volumes import Volume
 from wire.ingest.v1 import ingest_pb2 as pb
+
+MAX_LENGTH = 1 << 50
+"""Of a pack; no file system holds a longer file."""
 
 
 def received_study(study: Study) -> pb.Study:
@@ -35,6 +43,43 @@ def received_study(study: Study) -> pb.Study:
             )
             for each in study.series
         ],
+    )
+
+
+def packed(request: pb.ReadPackRequest) -> StoredInstance:
+    """The instance that a request names by its place; raises Invalid."""
+    for field, most in (
+        ("entry_offset", MAX_LENGTH),
+        ("prefix_length", 1 << 16),
+        ("data_set_length", MAX_LENGTH),
+    ):
+        if not 0 <= getattr(request, field) <= most:
+            raise Invalid(f"`{field}` must lie between 0 and {most}", field=field)
+    if len(request.sha256) != hashlib.sha256().digest_size:
+        raise Invalid("`sha256` must have 32 bytes", field="sha256")
+    unknown = UID("")
+    return StoredInstance(
+        Instance(unknown, parse_uid(request.sop_instance_uid, "sop_instance_uid"), unknown, unknown, unknown),
+        request.sha256,
+        Place(
+            PackId(parse_id(request.pack_id, "pack_id")),
+            request.entry_offset,
+            request.prefix_length,
+            request.data_set_length,
+            0,
+        ),
+    )
+
+
+def volume(kept: Volume) -> pb.Volume:
+    """A volume as operators see it."""
+    return pb.Volume(
+        volume_id=str(kept.volume_id),
+        made_at=timestamp(kept.made_at),
+        holder_address=kept.holder_address or "",
+        writers=kept.writers,
+        files_to_remove=kept.files_to_remove,
+        forgotten_at=timestamp(kept.forgotten_at),
     )
 
 

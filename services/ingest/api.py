@@ -1,6 +1,7 @@
 """IngestService and GatewayService: proto to domain and back."""
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,12 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from kernel.errors import Invalid
-from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, parse_id
+from kernel.ids import CaseId, FacilityId, GatewayId, StudyId, TransferId, VolumeId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
-from services.ingest.answers import held_part, quarantined, received_study, study_in_parts
+from services.ingest.answers import held_part, packed, quarantined, received_study, study_in_parts, volume
 from services.ingest.deletion import Deletions
 from services.ingest.domain import (
     Announcer,
@@ -31,10 +32,12 @@ from services.ingest.enrolment import Enrolments, Titles
 from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
+from services.ingest.packreading import PackReading
 from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.usecases import Studies
+from services.ingest.volumes import Volumes
 from wire.ingest.v1 import ingest_pb2 as pb
 from wire.ingest.v1 import ingest_pb2_grpc
 
@@ -76,6 +79,8 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     held_parts: HeldParts
     quarantine: Quarantine
     deletions: Deletions
+    reading: PackReading
+    volumes: Volumes
     addresses: Addresses
 
     async def EnrolGateway(  # noqa: N802
@@ -206,6 +211,26 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
                 yield pb.StreamStudyResponse(header=_header(stored))
                 async for chunk in self.images.read(stored):
                     yield pb.StreamStudyResponse(chunk=chunk)
+
+    async def ReadPack(  # noqa: N802
+        self, request: pb.ReadPackRequest, context: Context
+    ) -> AsyncIterator[pb.ReadPackResponse]:
+        stored = packed(request)
+        async with aclosing(self.reading.read_pack(stored, beginning=request.beginning)) as chunks:
+            async for chunk in chunks:
+                yield pb.ReadPackResponse(chunk=chunk)
+
+    async def ListVolumes(  # noqa: N802
+        self, request: pb.ListVolumesRequest, context: Context
+    ) -> pb.ListVolumesResponse:
+        return pb.ListVolumesResponse(volumes=map(volume, await self.volumes.list_volumes()))
+
+    async def ForgetVolume(  # noqa: N802
+        self, request: pb.ForgetVolumeRequest, context: Context
+    ) -> pb.ForgetVolumeResponse:
+        volume_id = VolumeId(parse_id(request.volume_id, "volume_id"))
+        forgotten = await self.volumes.forget_volume(acting_login(), volume_id)
+        return pb.ForgetVolumeResponse(volume=volume(forgotten))
 
     async def DescribeHeldParts(  # noqa: N802
         self, request: pb.DescribeHeldPartsRequest, context: Context

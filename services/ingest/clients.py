@@ -1,7 +1,7 @@
-"""The services that ingest asks: access, for permissions and for what a user may fetch; routing, for what it
-has purged."""
+"""Whom ingest asks: access, for permissions and for what a user may fetch; routing, for what it has purged;
+and other processes of ingest, for what is on their volumes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from uuid import UUID
 
 import grpc
@@ -10,10 +10,11 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from kernel.reach import Reach
 from plumbing import answers, permitted
-from services.ingest.domain import ConfirmedStudy, PartName, Sight
+from services.ingest.domain import ConfirmedStudy, PartName, Sight, StoredInstance
 from services.ingest.heldparts import Standing
 from services.ingest.purgerecord import Begun
 from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 
@@ -65,6 +66,49 @@ class AccessClient:
             FacilityId(UUID(answer.facility_id)),
             answer.revision,
         )
+
+
+PEERS_AT_ONCE = 32
+"""Channels to other processes of ingest; of more the one that was used longest ago is closed."""
+
+
+@answers.of("ingest")
+class PeersClient:
+    """Asks other processes of ingest, for ingest itself."""
+
+    def __init__(self, connect: Callable[[str], grpc.aio.Channel]) -> None:
+        """`connect` answers a channel to an address."""
+        self._connect = connect
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def read_pack(
+        self, address: str, stored: StoredInstance, *, beginning: bool
+    ) -> AsyncGenerator[bytes, None]:
+        place = stored.place
+        request = ingest_pb2.ReadPackRequest(
+            pack_id=str(place.pack_id),
+            sop_instance_uid=stored.instance.sop_instance_uid,
+            entry_offset=place.offset,
+            prefix_length=place.prefix_length,
+            data_set_length=place.data_set_length,
+            sha256=stored.sha256,
+            beginning=beginning,
+        )
+        asked = ingest_pb2_grpc.IngestServiceStub(await self._channel(address)).ReadPack(request)
+        async for answer in asked:
+            yield answer.chunk
+
+    async def close(self) -> None:
+        """Ends every channel."""
+        while self._channels:
+            await self._channels.popitem()[1].close()
+
+    async def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.pop(address, None) or self._connect(address)
+        self._channels[address] = channel  # last in, least recently used first out
+        if len(self._channels) > PEERS_AT_ONCE:
+            await self._channels.pop(next(iter(self._channels))).close()
+        return channel
 
 
 @answers.of("routing")

@@ -8,8 +8,8 @@ whoever does it twice changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 from kernel.database import Database
@@ -30,10 +30,15 @@ COUNTED = 100_000
 
 
 class Files(Protocol):
-    """The bytes; waits for the disk."""
+    """The files of this process; waits for the disk."""
 
-    def beginning(self, stored: StoredInstance) -> Iterator[bytes]: ...
     def damaged(self, stored: StoredInstance) -> None: ...
+
+
+class Bytes(Protocol):
+    """The bytes of instances, wherever they are."""
+
+    def beginning(self, stored: StoredInstance) -> AsyncGenerator[bytes, None]: ...
 
 
 class Describing:
@@ -47,10 +52,12 @@ class Describing:
         self,
         database: Database[IngestTransaction],
         files: Files,
+        reading: Bytes,
         describe: Callable[[Mapping[int, bytes]], Description],
     ) -> None:
         self._database = database
         self._files = files
+        self._bytes = reading
         self._describe = describe
 
     async def undescribed(self, after: StudyId | None, limit: int) -> Sequence[StudyId]:
@@ -92,7 +99,7 @@ class Describing:
         told: dict[int, Mapping[str, str]] = {}
         for number, first in waiting:
             try:
-                told[number] = await asyncio.to_thread(self._read, first) if first else {}
+                told[number] = await self._read(first) if first else {}
             except ReadroomError as error:
                 failures.append(error)
         if not told:
@@ -102,15 +109,18 @@ class Describing:
                 versions = await transaction.bump([study_id])
                 await transaction.say(*(StudyChanged(study, version) for study, version in versions.items()))
 
-    def _read(self, stored: StoredInstance) -> Mapping[str, str]:
+    async def _read(self, stored: StoredInstance) -> Mapping[str, str]:
         """What the instance tells of its study; raises Unavailable for bytes that are not the instance's."""
         instance = stored.instance
         examination = Examination(
             instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid
         )
-        with suppress(CannotBeFiled):  # by the rules of today; what came before that stands
-            for chunk in self._files.beginning(stored):
-                examination.feed(chunk)
+        async with aclosing(self._bytes.beginning(stored)) as chunks:
+            async for chunk in chunks:
+                try:
+                    await asyncio.to_thread(examination.feed, chunk)
+                except CannotBeFiled:  # by the rules of today; what came before that stands
+                    break
                 if examination.has_all_that_is_indexed:
                     break
         try:

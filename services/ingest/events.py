@@ -46,6 +46,10 @@ _log = log.get()
 DESCRIBED_AGAIN = Counter(
     "readroom_ingest_studies_described_again", "Studies whose parts were described again, or tried to be"
 )
+UNHELD = Gauge(
+    "readroom_ingest_unheld_volumes",
+    "Alert: volumes of packs that no process holds: what is there cannot be read",
+)
 UNDESCRIBED = Gauge(
     "readroom_ingest_parts_undescribed", "Parts that wait to be described again, counted up to 100,000"
 )
@@ -165,6 +169,12 @@ async def describe_next(
     await timers.each("describe a study again", found, describing.describe_again)
     DESCRIBED_AGAIN.inc(len(found))
     return (found[-1], 1.0) if found else (None, REST_S)
+
+
+async def renew(writer: Writer) -> None:
+    """Renews the lease of this process, ends those that have run out, and tells which volumes nobody
+    holds."""
+    UNHELD.set(await writer.renew())
 
 
 async def count_undescribed(describing: Describing) -> None:

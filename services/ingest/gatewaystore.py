@@ -60,6 +60,13 @@ class GatewayStore(Transaction):
             by,
             self.now,
         )
+        await self.connection.execute(
+            "insert into gateway_certificates values ($1, $2, $3, $4)",
+            gateway.certificate_sha256,
+            gateway.gateway_id,
+            gateway.enrolled_at,
+            gateway.certificate_ends_at,
+        )
         await self._claim_name(gateway)
         await self._insert_titles(gateway)
 
@@ -132,8 +139,15 @@ class GatewayStore(Transaction):
         return await self.gateway(gateway_id)
 
     async def gateway_of_certificate(self, certificate_sha256: str) -> Gateway | None:
+        """Whose it is; of several certificates of a gateway any. The version before keeps its in
+        `gateways`."""
         row = await self.connection.fetchrow(
-            f"{_GATEWAYS} where g.certificate_sha256 = $1", certificate_sha256
+            f"""
+            {_GATEWAYS} where g.gateway_id = coalesce(
+                (select gateway_id from gateway_certificates where certificate_sha256 = $1),
+                (select gateway_id from gateways where certificate_sha256 = $1))
+            """,  # noqa: S608 constants only
+            certificate_sha256,
         )
         return _gateway(row) if row else None
 

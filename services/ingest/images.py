@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,6 @@ from kernel.dicom import UID, parse_uid
 from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
 from services.ingest.domain import ConfirmedStudy, Filed, StoredInstance, still_served
-from services.ingest.usecases import Files
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
@@ -41,6 +40,12 @@ class Access(Protocol):
     ) -> Sequence[ConfirmedStudy]:
         """The same for a user whose stream is open, asked by ingest itself: their token is too old by now."""
         ...
+
+
+class Bytes(Protocol):
+    """The bytes of instances, wherever they are."""
+
+    def read(self, stored: StoredInstance) -> AsyncGenerator[bytes, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,13 @@ class Images:
         self,
         database: Database[IngestTransaction],
         access: Access,
-        files: Files,
+        reading: Bytes,
         told: Callable[[CaseId, ReadroomError], None],
     ) -> None:
         self._told = told
         self._database = database
         self._access = access
-        self._files = files
+        self._bytes = reading
 
     @asynccontextmanager
     async def stream_instance(
@@ -172,21 +177,13 @@ class Images:
             allowed_at, pause_s = asked_at, CHECK_AGAIN_S
 
     async def read(self, stored: StoredInstance) -> AsyncIterator[bytes]:
-        """The Part 10 file in chunks; the next is read while the last is on its way.
+        """The Part 10 file in chunks.
 
         Raises NotFound if the study was purged meanwhile, Unavailable if bytes are missing or wrong.
         """
-        chunks = self._files.read(stored)
-        ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
         try:
-            while (chunk := await ahead) is not None:
-                ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
-                yield chunk
+            async with aclosing(self._bytes.read(stored)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except NotFound:
-            async with self._database.statements() as statements:
-                if not await statements.pack_is_kept(stored.place.pack_id):
-                    raise no_images() from None
-            self._files.missing(stored.place.pack_id)
-            raise Unavailable("the instance cannot be read") from None
-        finally:
-            await asyncio.gather(ahead, return_exceptions=True)
+            raise no_images() from None

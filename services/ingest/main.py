@@ -24,7 +24,7 @@ from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
 from services.ingest import events
 from services.ingest.api import Addresses, IngestApi, serve, serve_gateways
-from services.ingest.clients import AccessClient, RoutingClient
+from services.ingest.clients import AccessClient, PeersClient, RoutingClient
 from services.ingest.deletion import Deletions
 from services.ingest.describing import Describing
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
@@ -34,12 +34,14 @@ from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.instancestore import INDEX, Index
+from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
 from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
+from services.ingest.volumes import Volumes
 from services.ingest.writers import RENEW_S, Writer
 
 
@@ -142,11 +144,14 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     gateways = Gateways(database, access, rates, limits, new_id, clock, events.TRANSFERS_REFUSED.inc)
     studies = Studies(database, writer, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
-    images = Images(database, access, packs, events.stream_cut)
+    peers = PeersClient(lambda address: rpc.connect(address, NAME, settings.tls, token=lambda: None))
+    resources.push_async_callback(peers.close)
+    reading = PackReading(database, packs, writer, peers)
+    images = Images(database, access, reading, events.stream_cut)
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
     quarantine = Quarantine(database, access, packs)
-    describing = Describing(database, packs, describe)
+    describing = Describing(database, packs, reading, describe)
     deletions = Deletions(database, access, routing, packs, writer, new_id, clock)
     await writer.begin(before_opening)
     resources.push_async_callback(writer.end)
@@ -192,6 +197,8 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         held_parts,
         quarantine,
         deletions,
+        reading,
+        Volumes(database, access),
         addresses,
     )
     serve(parts.server, ingest)
@@ -216,7 +223,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             "studies": partial(
                 events.look_after_studies, studies, writer, gateways, OpenAssociations(acceptor, listener)
             ),
-            "writer": partial(timers.every, RENEW_S, writer.renew, retry_s=1.0),
+            "writer": partial(timers.every, RENEW_S, partial(events.renew, writer), retry_s=1.0),
         },
         ready={"listener": acceptor.ready, "disk": packs.ready},
         drains=[lambda seconds: asyncio.to_thread(acceptor.drain, seconds)],

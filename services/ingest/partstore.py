@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kernel.dicom import IDENTITY
+from kernel.filing import Layout
 from kernel.ids import FacilityId, StudyId
 from plumbing.db import Transaction
 from services.ingest.domain import Instance, Place, StoredInstance, Study
@@ -78,9 +79,11 @@ _FIRST_INSTANCES = f"""
         select number from parts where study_id = $1 and number > $2 and described < {DESCRIBED}
         order by number limit $3),
     first as (
-        select distinct on (number) coalesce(i.part, s.ordinal) as number, i.*, st.study_instance_uid
+        select distinct on (number) coalesce(i.part, s.ordinal) as number, i.*, st.study_instance_uid,
+               volume_of(p.volume_id) as volume_id
         from instances i join studies st using (study_id) left join series s
             on i.part is null and s.study_id = i.study_id and s.series_instance_uid = i.series_instance_uid
+            left join packs p on p.pack_id = i.pack_id
         where i.study_id = $1 and coalesce(i.part, s.ordinal) in (select number from waiting)
         order by number, i.received_at, i.sop_instance_uid)
     select waiting.number as waits, first.* from waiting left join first using (number) order by waits
@@ -193,6 +196,8 @@ def stored_instance(row: Any) -> StoredInstance:
         ),
         row["sha256"],
         Place(row["pack_id"], row["entry_offset"], row["prefix_length"], row["data_set_length"], 0),
+        Layout(row["head_length"], row["pixel_offset"]),
+        row["volume_id"],
     )
 
 

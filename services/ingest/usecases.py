@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 from threading import Lock
@@ -37,13 +37,6 @@ TOLD_AT_ONCE = 1_000
 """Studies that are told or settle at one look, and packs that are sealed; the others a second later."""
 CHANGED_AT_MOST_EVERY = timedelta(seconds=1)
 """By PostgreSQL's clock."""
-
-
-class Files(Protocol):
-    """The bytes; each method waits for the disk."""
-
-    def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
-    def missing(self, pack_id: PackId) -> None: ...
 
 
 class Writer(Protocol):

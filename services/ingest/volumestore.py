@@ -6,10 +6,24 @@ from datetime import datetime, timedelta
 from kernel.errors import Conflict
 from kernel.ids import PackId, VolumeId, WriterId
 from plumbing.db import Transaction
+from services.ingest.domain import StoredInstance
+from services.ingest.volumes import Volume
 from services.ingest.writers import Ended
 
 # A lease that ends too late is of a time before the clock was set back.
 _RAN_OUT = "ended_at is null and ends_at not between clock_timestamp() and clock_timestamp() + {0}"
+
+
+_VOLUMES = """
+    select v.volume_id, v.made_at,
+           (select w.address from writers w where w.writer_id = v.holder_id and writer_lives(w.writer_id))
+               as holder_address,
+           (select count(*) from writers w where w.volume_id = v.volume_id and writer_lives(w.writer_id))
+               as writers,
+           (select count(*) from doomed_files f where volume_of(f.volume_id) = v.volume_id) as
+           files_to_remove, v.forgotten_at
+    from volumes v
+"""
 
 
 class VolumeStore(Transaction):
@@ -49,6 +63,62 @@ class VolumeStore(Transaction):
             """,
             volume_id,
             writer_id,
+        )
+
+    async def holder_address(self, volume_id: VolumeId) -> str | None:
+        """Where the process is asked that holds the volume; None if nobody does now."""
+        address: str | None = await self.connection.fetchval(
+            """
+            select w.address from volumes v join writers w on w.writer_id = v.holder_id
+            where v.volume_id = $1 and v.forgotten_at is null and writer_lives(w.writer_id)
+            """,
+            volume_id,
+        )
+        return address
+
+    async def unheld_volumes(self) -> int:
+        """How many nobody holds now, of those that were not given up."""
+        count: int = await self.connection.fetchval(
+            "select count(*) from volumes where forgotten_at is null and not writer_lives(holder_id)"
+        )
+        return count
+
+    async def volumes(self, limit: int) -> list[Volume]:
+        """The oldest first."""
+        rows = await self.connection.fetch(f"{_VOLUMES} order by v.made_at, v.volume_id limit $1", limit)
+        return [Volume(**row) for row in rows]
+
+    async def lock_volume(self, volume_id: VolumeId) -> Volume | None:
+        """The volume, which nobody takes or gives up until this transaction ends."""
+        await self.connection.execute("select from volumes where volume_id = $1 for update", volume_id)
+        row = await self.connection.fetchrow(f"{_VOLUMES} where v.volume_id = $1", volume_id)
+        return Volume(**row) if row else None
+
+    async def forget_volume(self, volume_id: VolumeId, by: str) -> None:
+        """Gives a locked volume up, with the files that were to be removed or trimmed there."""
+        await self.connection.execute(
+            """
+            with forgotten as (
+                update volumes set forgotten_at = now(), forgotten_by = $2, holder_id = null
+                where volume_id = $1),
+            trimmed as (update packs set to_trim = false where to_trim and volume_of(volume_id) = $1)
+            delete from doomed_files where volume_of(volume_id) = $1
+            """,
+            volume_id,
+            by,
+        )
+
+    async def mark_damaged(self, stored: StoredInstance) -> None:
+        """Notes that the bytes at the place of an instance are missing or wrong: a resend replaces them."""
+        await self.connection.execute(
+            """
+            update instances i set damaged_at = now() from packs p
+            where p.pack_id = $1 and i.study_id = p.study_id and i.sop_instance_uid = $2
+              and i.pack_id = $1 and i.entry_offset = $3 and i.damaged_at is null
+            """,
+            stored.place.pack_id,
+            stored.instance.sop_instance_uid,
+            stored.place.offset,
         )
 
     async def begin_writer(

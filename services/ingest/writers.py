@@ -103,8 +103,11 @@ class Writer:
         while await self.trim() == TRIMMED_AT_ONCE:
             pass
 
-    async def renew(self) -> None:
-        """Renews the lease, ends the writers whose lease has run out, and holds the volume if nobody does."""
+    async def renew(self) -> int:
+        """Renews the lease, ends the writers whose lease has run out, and holds the volume if nobody does.
+
+        Answers how many volumes nobody holds then.
+        """
         # By itself: nothing that others do keeps a lease from being renewed.
         async with self._database.statements() as statements:
             if not await statements.renew_writer(self.writer_id, LEASE):
@@ -114,6 +117,7 @@ class Writer:
         async with self._database.transaction() as transaction:
             await transaction.seal_abandoned(LEASE)
             await transaction.hold_volume(self.volume_id, self.writer_id)
+            return await transaction.unheld_volumes()
 
     async def trim(self) -> int:
         """Cuts the files of sealed packs where their rows say: its own, and as the holder those of ended

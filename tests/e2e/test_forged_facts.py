@@ -29,8 +29,8 @@ Rows = dict[str, list[str]]
 Forged = dict[str, set[UUID]]
 """Event ids by subject."""
 
-MOVING = {"outbox", "heard", "dead_letters", "audit_rows", "bus_state", "migrations"}
-"""What is written whenever a fact is heard or refused."""
+MOVING = {"outbox", "heard", "dead_letters", "audit_rows", "bus_state", "migrations", "writers"}
+"""What is written whenever a fact is heard or refused, and by the clock."""
 
 
 async def rows(world: World) -> Rows:

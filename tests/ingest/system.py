@@ -203,12 +203,23 @@ class Ingest:
             name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access", "routing")
         }
         self.environ: dict[str, str] = {}
+        self.packs = folder / "packs"
+        self.is_first = True
         self._running: AsyncExitStack | None = None
         self.application = Application(servers=[])
 
-    @property
-    def packs(self) -> Path:
-        return self.folder / "packs"
+    def another(self, packs: Path) -> "Ingest":
+        """A second process of this ingest, on a volume of its own or on the same one; not started."""
+        made = Ingest(self.servers, self.database_url, self.pki, self.folder)
+        made.access, made.routing, made.clock, made.environ = (
+            self.access,
+            self.routing,
+            self.clock,
+            self.environ,
+        )
+        made.ports |= {name: self.ports[name] for name in ("access", "routing")}
+        made.packs, made.is_first = packs, False
+        return made
 
     def told(self) -> dict[str, str]:
         """The settings by field."""
@@ -258,7 +269,7 @@ class Ingest:
             self.routing,
             "wire.routing.v1.RoutingService",
         )
-        for server in (access, routing):
+        for server in (access, routing) if self.is_first else ():
             await server.start()
             resources.push_async_callback(server.stop, 0)
         self.application = application = await main.build(

@@ -321,6 +321,23 @@ async def test_associations_that_refuse_at_once_share_the_last_room(store: Store
     assert sorted(await asyncio.gather(*map(keep, range(8)))) == [False] * 5 + [True] * 3
 
 
+async def test_a_gateway_is_known_by_each_of_its_certificates(store: Store, gateway: Gateway) -> None:
+    another, of_the_version_before = "ab" * 32, "cd" * 32
+    old = a_gateway("OLD")
+    async with store.transaction() as transaction:
+        execute = transaction.connection.execute
+        await execute(
+            "insert into gateway_certificates values ($1, $2, now(), null)", another, gateway.gateway_id
+        )
+        await transaction.insert_gateway(old)
+        await execute("delete from gateway_certificates where gateway_id = $1", old.gateway_id)
+        known = [
+            await transaction.gateway_of_certificate(each)
+            for each in (gateway.certificate_sha256, another, old.certificate_sha256, of_the_version_before)
+        ]
+    assert known == [gateway, gateway, old, None]
+
+
 @pytest.mark.proves("SEC-2", part="revocation is in the statement that indexes")
 async def test_a_revocation_waits_for_what_is_being_indexed_and_nothing_is_indexed_after_it(
     store: Store, gateway: Gateway

@@ -218,7 +218,8 @@ CALLS = {
     "ingest": CHECKS
     | methods("access", "BeginDelete", "CheckAgain")
     | OF_PEOPLE_TOO
-    | methods("routing", "DescribeFacility", "CheckHeld", "DescribePurge", "ListUndecided"),
+    | methods("routing", "DescribeFacility", "CheckHeld", "DescribePurge", "ListUndecided")
+    | methods("ingest", "ReadPack"),
     "routing": CHECKS
     | FACTS
     | methods("access", "BeginMove")

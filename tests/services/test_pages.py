@@ -53,6 +53,7 @@ COUNTS = {
 
 WHOLE = {
     "ListVersionsResponse": 500 * 64,
+    "ListVolumesResponse": 1_000 * 512,
     # A case has at most these; reports, addenda and drafts count alike, with names of 128 characters.
     "ListReportsResponse": MAX_CASE_BYTES + MAX_CASE_REPORTS * 1024,
     "ListReadTypesResponse": 4,

@@ -1598,6 +1598,207 @@ class StreamInstanceResponse(_message.Message):
 Global___StreamInstanceResponse: _TypeAlias = StreamInstanceResponse  # noqa: Y015
 
 @_typing.final
+class ReadPackRequest(_message.Message):
+    """ReadPackRequest names an instance by its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACK_ID_FIELD_NUMBER: _builtins.int
+    SOP_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+    ENTRY_OFFSET_FIELD_NUMBER: _builtins.int
+    PREFIX_LENGTH_FIELD_NUMBER: _builtins.int
+    DATA_SET_LENGTH_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    BEGINNING_FIELD_NUMBER: _builtins.int
+    pack_id: _builtins.str
+    """UUID of the pack."""
+    sop_instance_uid: _builtins.str
+    """SOP Instance UID."""
+    entry_offset: _builtins.int
+    """Where its entry begins in the pack."""
+    prefix_length: _builtins.int
+    """Bytes of preamble, magic and file meta information before its data set, at most 64 KiB."""
+    data_set_length: _builtins.int
+    """Bytes of its data set."""
+    sha256: _builtins.bytes
+    """SHA-256 of its data set, 32 bytes."""
+    beginning: _builtins.bool
+    """Whether only the beginning of its data set is wanted, at most 4 MiB, of which nobody says that it is whole."""
+    def __init__(
+        self,
+        *,
+        pack_id: _builtins.str = ...,
+        sop_instance_uid: _builtins.str = ...,
+        entry_offset: _builtins.int = ...,
+        prefix_length: _builtins.int = ...,
+        data_set_length: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+        beginning: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "data_set_length", b"data_set_length", "entry_offset", b"entry_offset", "pack_id", b"pack_id", "prefix_length", b"prefix_length", "sha256", b"sha256", "sop_instance_uid", b"sop_instance_uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPackRequest: _TypeAlias = ReadPackRequest  # noqa: Y015
+
+@_typing.final
+class ReadPackResponse(_message.Message):
+    """ReadPackResponse is the next bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """At most 512 KiB of the Part 10 file, or of the data set where its beginning is wanted."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPackResponse: _TypeAlias = ReadPackResponse  # noqa: Y015
+
+@_typing.final
+class ListVolumesRequest(_message.Message):
+    """ListVolumesRequest asks for all of them: there are few."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVolumesRequest: _TypeAlias = ListVolumesRequest  # noqa: Y015
+
+@_typing.final
+class ListVolumesResponse(_message.Message):
+    """ListVolumesResponse answers the volumes, the oldest first, at most 1,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Volume]:
+        """The volumes."""
+
+    def __init__(
+        self,
+        *,
+        volumes: _abc.Iterable[Global___Volume] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVolumesResponse: _TypeAlias = ListVolumesResponse  # noqa: Y015
+
+@_typing.final
+class Volume(_message.Message):
+    """Volume is a directory of packs: on a disk of one process, or shared by several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
+    HOLDER_ADDRESS_FIELD_NUMBER: _builtins.int
+    WRITERS_FIELD_NUMBER: _builtins.int
+    FILES_TO_REMOVE_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_AT_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    """UUID; it stands in the file `volume` of the directory."""
+    holder_address: _builtins.str
+    """Where the process is reached that holds it, `host:port`; empty: none does now."""
+    writers: _builtins.int
+    """Processes that write there now."""
+    files_to_remove: _builtins.int
+    """Files of deleted studies that wait for its holder to remove them."""
+    @_builtins.property
+    def made_at(self) -> _timestamp_pb2.Timestamp:
+        """When a process wrote there first."""
+
+    @_builtins.property
+    def forgotten_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was given up; absent while it is not."""
+
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+        made_at: _timestamp_pb2.Timestamp | None = ...,
+        holder_address: _builtins.str = ...,
+        writers: _builtins.int = ...,
+        files_to_remove: _builtins.int = ...,
+        forgotten_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forgotten_at", b"forgotten_at", "made_at", b"made_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files_to_remove", b"files_to_remove", "forgotten_at", b"forgotten_at", "holder_address", b"holder_address", "made_at", b"made_at", "volume_id", b"volume_id", "writers", b"writers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Volume: _TypeAlias = Volume  # noqa: Y015
+
+@_typing.final
+class ForgetVolumeRequest(_message.Message):
+    """ForgetVolumeRequest names a volume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetVolumeRequest: _TypeAlias = ForgetVolumeRequest  # noqa: Y015
+
+@_typing.final
+class ForgetVolumeResponse(_message.Message):
+    """ForgetVolumeResponse answers the volume as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def volume(self) -> Global___Volume:
+        """The volume."""
+
+    def __init__(
+        self,
+        *,
+        volume: Global___Volume | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetVolumeResponse: _TypeAlias = ForgetVolumeResponse  # noqa: Y015
+
+@_typing.final
 class StreamStudyRequest(_message.Message):
     """StreamStudyRequest names a case."""
 

@@ -100,6 +100,21 @@ class IngestServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
                 _registered_method=True)
+        self.ReadPack = channel.unary_stream(
+                '/wire.ingest.v1.IngestService/ReadPack',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackResponse.FromString,
+                _registered_method=True)
+        self.ListVolumes = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/ListVolumes',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesResponse.FromString,
+                _registered_method=True)
+        self.ForgetVolume = channel.unary_unary(
+                '/wire.ingest.v1.IngestService/ForgetVolume',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeResponse.FromString,
+                _registered_method=True)
         self.DescribeHeldParts = channel.unary_unary(
                 '/wire.ingest.v1.IngestService/DescribeHeldParts',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.DescribeHeldPartsRequest.SerializeToString,
@@ -226,6 +241,31 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadPack(self, request, context):
+        """ReadPack streams one instance from the volume of the process that is asked, to a process of ingest that has
+        another volume. NotFound: its study was deleted. Unavailable: its bytes are missing or wrong; the last chunk comes
+        only if the digest is right. Exhausted: too many are read at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVolumes(self, request, context):
+        """ListVolumes lists the volumes that packs are on, and who holds them. Needs `operator` at every facility.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetVolume(self, request, context):
+        """ForgetVolume gives up a volume that is lost for good. Deletions no longer wait for its files; instances on it take
+        a resend of the same bytes. Conflict: a process writes there, or it was given up already. Needs `operator` at every
+        facility. Audited.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeHeldParts(self, request, context):
         """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
         studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
@@ -327,6 +367,21 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.StreamStudy,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.SerializeToString,
+            ),
+            'ReadPack': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadPack,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackResponse.SerializeToString,
+            ),
+            'ListVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVolumes,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesResponse.SerializeToString,
+            ),
+            'ForgetVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetVolume,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeResponse.SerializeToString,
             ),
             'DescribeHeldParts': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeHeldParts,
@@ -701,6 +756,87 @@ class IngestService:
             '/wire.ingest.v1.IngestService/StreamStudy',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.StreamStudyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ReadPack',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ReadPackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ListVolumes',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ListVolumesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.IngestService/ForgetVolume',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.ForgetVolumeResponse.FromString,
             options,
             channel_credentials,
             insecure,

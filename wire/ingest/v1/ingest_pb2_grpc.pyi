@@ -78,6 +78,18 @@ class IngestServiceStub:
     """
     StreamStudy: _grpc.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    ReadPack: _grpc.UnaryStreamMultiCallable[_ingest_pb2.ReadPackRequest, _ingest_pb2.ReadPackResponse]
+    """ReadPack streams one instance from the volume of the process that is asked, to a process of ingest that has
+    another volume. NotFound: its study was deleted. Unavailable: its bytes are missing or wrong; the last chunk comes
+    only if the digest is right. Exhausted: too many are read at once.
+    """
+    ListVolumes: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListVolumesRequest, _ingest_pb2.ListVolumesResponse]
+    """ListVolumes lists the volumes that packs are on, and who holds them. Needs `operator` at every facility."""
+    ForgetVolume: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ForgetVolumeRequest, _ingest_pb2.ForgetVolumeResponse]
+    """ForgetVolume gives up a volume that is lost for good. Deletions no longer wait for its files; instances on it take
+    a resend of the same bytes. Conflict: a process writes there, or it was given up already. Needs `operator` at every
+    facility. Audited.
+    """
     DescribeHeldParts: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]
     """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
     studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
@@ -143,6 +155,18 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """
     StreamStudy: _aio.UnaryStreamMultiCallable[_ingest_pb2.StreamStudyRequest, _ingest_pb2.StreamStudyResponse]  # type: ignore[assignment]
     """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+    ReadPack: _aio.UnaryStreamMultiCallable[_ingest_pb2.ReadPackRequest, _ingest_pb2.ReadPackResponse]  # type: ignore[assignment]
+    """ReadPack streams one instance from the volume of the process that is asked, to a process of ingest that has
+    another volume. NotFound: its study was deleted. Unavailable: its bytes are missing or wrong; the last chunk comes
+    only if the digest is right. Exhausted: too many are read at once.
+    """
+    ListVolumes: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListVolumesRequest, _ingest_pb2.ListVolumesResponse]  # type: ignore[assignment]
+    """ListVolumes lists the volumes that packs are on, and who holds them. Needs `operator` at every facility."""
+    ForgetVolume: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ForgetVolumeRequest, _ingest_pb2.ForgetVolumeResponse]  # type: ignore[assignment]
+    """ForgetVolume gives up a volume that is lost for good. Deletions no longer wait for its files; instances on it take
+    a resend of the same bytes. Conflict: a process writes there, or it was given up already. Needs `operator` at every
+    facility. Audited.
+    """
     DescribeHeldParts: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeHeldPartsRequest, _ingest_pb2.DescribeHeldPartsResponse]  # type: ignore[assignment]
     """DescribeHeldParts tells a person who has to decide on it what was received: of parts that are held, and of
     studies that wait. Where it comes from and the mapping value need `facility.admin` at the receiving facility; the
@@ -283,6 +307,36 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingest_pb2.StreamStudyResponse], _abc.AsyncIterator[_ingest_pb2.StreamStudyResponse]]:
         """StreamStudy streams every instance of a case that access's Decision names, as DICOM Part 10."""
+
+    @_abc_1.abstractmethod
+    def ReadPack(
+        self,
+        request: _ingest_pb2.ReadPackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ingest_pb2.ReadPackResponse], _abc.AsyncIterator[_ingest_pb2.ReadPackResponse]]:
+        """ReadPack streams one instance from the volume of the process that is asked, to a process of ingest that has
+        another volume. NotFound: its study was deleted. Unavailable: its bytes are missing or wrong; the last chunk comes
+        only if the digest is right. Exhausted: too many are read at once.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVolumes(
+        self,
+        request: _ingest_pb2.ListVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ListVolumesResponse, _abc.Awaitable[_ingest_pb2.ListVolumesResponse]]:
+        """ListVolumes lists the volumes that packs are on, and who holds them. Needs `operator` at every facility."""
+
+    @_abc_1.abstractmethod
+    def ForgetVolume(
+        self,
+        request: _ingest_pb2.ForgetVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ForgetVolumeResponse, _abc.Awaitable[_ingest_pb2.ForgetVolumeResponse]]:
+        """ForgetVolume gives up a volume that is lost for good. Deletions no longer wait for its files; instances on it take
+        a resend of the same bytes. Conflict: a process writes there, or it was given up already. Needs `operator` at every
+        facility. Audited.
+        """
 
     @_abc_1.abstractmethod
     def DescribeHeldParts(

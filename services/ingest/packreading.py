@@ -1,0 +1,138 @@
+"""The bytes of instances: from the volume of this process, or from the process that holds theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
+
+from kernel.database import Database
+from kernel.errors import Exhausted, NotFound, Unavailable
+from kernel.ids import PackId, VolumeId
+from services.ingest.domain import StoredInstance
+
+if TYPE_CHECKING:
+    from services.ingest.store import IngestTransaction
+
+READ_AT_ONCE = 64
+"""Instances that other processes may read here at a time; each holds two chunks in memory."""
+
+
+class Files(Protocol):
+    """The bytes on the volume of this process; each method waits for the disk."""
+
+    def read(self, stored: StoredInstance) -> Iterator[bytes]: ...
+    def beginning(self, stored: StoredInstance) -> Iterator[bytes]: ...
+    def missing(self, pack_id: PackId) -> None: ...
+
+
+class Writer(Protocol):
+    """Where this process writes."""
+
+    @property
+    def volume_id(self) -> VolumeId: ...
+
+
+class Peers(Protocol):
+    """The other processes of ingest."""
+
+    def read_pack(
+        self, address: str, stored: StoredInstance, *, beginning: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """What the process at this address has; raises what it says, Unavailable where it does not answer."""
+        ...
+
+
+class PackReading:
+    """Reads instances, wherever they are. What is found missing or wrong is known as that from then on."""
+
+    def __init__(
+        self, database: Database[IngestTransaction], files: Files, writer: Writer, peers: Peers
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._writer = writer
+        self._peers = peers
+        self._reading = 0
+
+    def read(self, stored: StoredInstance) -> AsyncGenerator[bytes, None]:
+        """The Part 10 file in chunks; the last one comes only if the digest of the data set is right.
+
+        Raises NotFound if the study was purged meanwhile; Unavailable if bytes are missing or wrong, or
+        nobody holds their volume now.
+        """
+        return self._read(stored, beginning=False)
+
+    def beginning(self, stored: StoredInstance) -> AsyncGenerator[bytes, None]:
+        """The beginning of the data set, in chunks; nothing says that it is whole. Raises as `read` does."""
+        return self._read(stored, beginning=True)
+
+    async def read_pack(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+        """What is on the volume of this process, for another one; raises Exhausted if too much is read."""
+        if self._reading >= READ_AT_ONCE:
+            raise Exhausted("too many instances are read here for others: ask again later")
+        self._reading += 1
+        try:
+            async with aclosing(self._read_here(stored, beginning=beginning)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._reading -= 1
+
+    async def _read(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+        if stored.volume_id in (None, self._writer.volume_id):
+            here = self._read_here(stored, beginning=beginning)
+        else:
+            here = self._read_elsewhere(stored, stored.volume_id, beginning=beginning)
+        async with aclosing(here) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _read_elsewhere(
+        self, stored: StoredInstance, volume_id: VolumeId, *, beginning: bool
+    ) -> AsyncGenerator[bytes, None]:
+        async with self._database.statements() as statements:
+            address = await statements.holder_address(volume_id)
+        if address is None:
+            raise Unavailable("no process holds the volume of the instance now: try again later")
+        try:
+            async for chunk in self._peers.read_pack(address, stored, beginning=beginning):
+                yield chunk
+        except Exhausted as error:
+            raise Unavailable(error.sentence) from error
+
+    async def _read_here(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+        chunks = self._files.beginning(stored) if beginning else self._files.read(stored)
+        try:
+            async with aclosing(_one_by_one(chunks) if beginning else _ahead(chunks)) as found:
+                async for chunk in found:
+                    yield chunk
+        except NotFound:
+            async with self._database.statements() as statements:
+                if not await statements.pack_is_kept(stored.place.pack_id):
+                    raise
+                await statements.mark_damaged(stored)
+            self._files.missing(stored.place.pack_id)
+            raise Unavailable("the instance cannot be read") from None
+        except Unavailable:
+            async with self._database.statements() as statements:
+                await statements.mark_damaged(stored)
+            raise
+
+
+async def _one_by_one(chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """For who ends before the end: nothing is read that nobody asked for."""
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
+
+
+async def _ahead(chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The next chunk is read while the last is on its way."""
+    ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+    try:
+        while (chunk := await ahead) is not None:
+            ahead = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+            yield chunk
+    finally:
+        await asyncio.gather(ahead, return_exceptions=True)
