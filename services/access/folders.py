@@ -30,12 +30,9 @@ from services.access.domain import (
     Answer,
     CompiledUser,
     Owned,
-    Path,
     Permission,
-    PermissionGrant,
     User,
     checked_name,
-    decide,
     no_case,
     no_user,
 )
@@ -136,16 +133,8 @@ def must_show(manager: Manager, owned: Owned, users: Collection[User], now: date
     for user in users:
         if not manager.sees_like(user.role):
             raise Denied(f"`{user.login}` sees pre-reads and you do not: show others only what you may see")
-    own = decide(manager.user, facility_id, (Path.PRIVILEGE,), now)
-    for permission, is_held in ((Permission.VIEW_IMAGES, own.images), (Permission.VIEW_REPORT, own.reports)):
-        if is_held:
-            continue
-        for user in users:
-            if user.permissions & {PermissionGrant(permission), PermissionGrant(permission, facility_id)}:
-                raise Denied(
-                    f"`{user.login}` holds `{permission}` at the facility of the case and you do not: "
-                    "you may show others only what you may see yourself"
-                )
+    for user in users:
+        manager.must_see_as_much(user, facility_id)
 
 
 def may_use(manager: Manager, members: Collection[User]) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from kernel.database import Database
@@ -22,7 +23,7 @@ from kernel.ids import CaseId, FacilityId, NewId
 from kernel.reading import Side
 from services.access import patients
 from services.access.administration import Act, Administration
-from services.access.domain import ROLES, CompiledUser, Path, Permission, Sighting, User, no_case
+from services.access.domain import ROLES, CompiledUser, Path, Permission, Sighting, User, decide, no_case
 from services.access.manager import Manager
 from services.access.patients import MAX_CASES, Link, LinkId, Record, RecordId
 
@@ -210,16 +211,22 @@ async def _record_of(
 
 
 async def _must_see_all(transaction: AccessTransaction, manager: Manager, case_ids: Sequence[CaseId]) -> None:
-    """Raises Denied for a delegated manager whose privilege does not show them each of these cases."""
+    """Raises Denied for a delegated manager whose privilege does not show them all of each of these cases."""
     if manager.everywhere:
         return
     answer = await transaction.sighted(manager.user, case_ids)
     found = answer.found if answer else ()
-    if not found or any(each is None or Path.PRIVILEGE not in each.paths for each in found):
+    if not found or not all(each and _shows_all(manager.user, each, transaction.now) for each in found):
         raise Denied(
-            "a link shows the cases of both patients to others, and you do not see all of them by your own "
-            "privilege: ask somebody who does, or who holds `access.admin` for every facility"
+            "a link shows the cases of both patients to others, and you do not see images and reports of all "
+            "of them by your own privilege: ask somebody who does, or who administers every facility"
         )
+
+
+def _shows_all(user: CompiledUser, seen: Sighting, now: datetime) -> bool:
+    """Whether the user's own privilege shows them a case, its images and its reports."""
+    shown = decide(user, seen.facility_id, (Path.PRIVILEGE,), now)
+    return Path.PRIVILEGE in seen.paths and shown.images and shown.reports
 
 
 def _must_be_two(one: Record, other: Record, records: int, cases: int) -> None:

@@ -5,7 +5,8 @@ facilities is a delegated manager: they manage the users whose home is one of th
 have, for what is stored counts and not what it amounts to today (`account.py`):
 
     at a facility of theirs          what differs lies within their own level, read types, expiry, side and
-                                     permissions there, before and after; or it only becomes less
+                                     permissions there, before and after; or it only becomes less. Whom they
+                                     give a first level there see no images or reports that they do not
     at any other facility            nothing differs
     role, activity, home, global     differ wherever the account has anything: all of it, before and after,
     permissions                      lies within what they hold at facilities of theirs
@@ -188,12 +189,24 @@ class Manager:
             self._must_change_at(facility_id, before, after, now)
 
     def must_hold_levels(self, account: Account, now: datetime) -> None:
-        """Raises Denied unless every level of an account lies within what they have where it holds."""
+        """Raises Denied unless every level of an account, with what it shows, lies within what they have."""
         if self.everywhere:
             return
         for facility_id, extent in sorted(account.extents.items()):
             self.must_administer(facility_id)
             self._must_hold(facility_id, extent, account.user.role, now)
+            if extent.level is not PrivilegeLevel.NONE:
+                self.must_see_as_much(account.user, facility_id)
+
+    def must_see_as_much(self, user: User, facility_id: FacilityId) -> None:
+        """Raises Denied if a user would see images or reports of a case there that the manager would not."""
+        for permission in (Permission.VIEW_IMAGES, Permission.VIEW_REPORT):
+            held = {PermissionGrant(permission), PermissionGrant(permission, facility_id)}
+            if user.permissions & held and not self.user.holds(permission, facility_id):
+                raise Denied(
+                    f"`{user.login}` holds `{permission}` at the facility and you do not: "
+                    "you may show others only what you may see yourself"
+                )
 
     def _must_be_at_home(self, user: User) -> None:
         if not self.administers(user.home_facility_id):
@@ -233,6 +246,8 @@ class Manager:
         if new.beyond(old):
             self._must_hold(facility_id, old, role, now)
             self._must_hold(facility_id, new, role, now)
+            if old.level is PrivilegeLevel.NONE:  # it shows cases
+                self.must_see_as_much(before.user, facility_id)
         self._must_hold_permissions(facility_id, has - had if self.administers(facility_id) else has ^ had)
         if Permission.ADMINISTER_ACCESS in has - had:
             # They will give what they are and hold, so all of it must be the giver's.

@@ -1,6 +1,7 @@
 """What somebody of a facility obtains does not depend on drafts and assignees (A59, BEY-11).
 
-Two worlds as in `test_non_interference.py`: in one a case is assigned, dictated and transcribed.
+Two worlds as in `test_non_interference.py`: in one a case is assigned, dictated, transcribed and pre-read. Of
+what the group reads nobody else has a list, a filter, a count, an order or a place in it.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from datetime import timedelta
 
 import pytest
 
+from kernel.errors import Invalid
 from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from local.pki import Pki
 from services.access.caseindex import NOT_READ, Projection, Reading, Signed
-from services.access.domain import User
+from services.access.domain import Role, User
 from tests.access.builders import a_reading
 from tests.access.test_non_interference import (
     CASE_ID,
@@ -21,14 +23,17 @@ from tests.access.test_non_interference import (
     FACILITY,
     GUEST,
     LOCK,
+    MANAGER,
     OTHER_READER,
     OUTSIDERS,
     READER,
     USERS,
     a_world,
+    grown,
     pre_read,
 )
 from tests.clocks import NOON
+from wire.access.v1 import access_pb2 as pb
 
 # What each world hears at each step: with drafts and assignees, and without. A user is assigned the case.
 DICTATED, TRANSCRIBED = (Projection(draft=each) for each in (DraftState.DICTATED, DraftState.TRANSCRIBED))
@@ -49,11 +54,13 @@ ASSIGNED_LIFE: dict[str, tuple[Reading | User, Reading | None]] = {
     ),
     "it is transcribed": (a_reading(CASE_ID, TRANSCRIBED, NOT_READ, version=4), None),
     "it is assigned to another": (OTHER_READER, None),
-    "who pre-reads it: it is for the next": (PRE_READ_BY_THE_OTHER, None),
+    "who pre-reads it: it is for the next, and images come": (PRE_READ_BY_THE_OTHER, None),
 }
+LAST = list(ASSIGNED_LIFE)[-1]
+TECHNOLOGIST = next(each for each in OUTSIDERS if each.role is Role.FACILITY_USER and each.home_facility_id)
 
 
-@pytest.mark.proves("A59", part="drafts and assignees")
+@pytest.mark.proves("A59")
 @pytest.mark.proves("BEY-11", part="drafts and assignees")
 async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_the_group(
     fresh_database: Callable[[str], str], pki: Pki
@@ -71,6 +78,9 @@ async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_th
                 )
             await theirs.hear(None if isinstance(there, User) else there)
             await without.hear(here)
+            if step == LAST:  # for the group they came after the pre-read, for nobody else after a report
+                for world in (theirs, without):
+                    await world.hear(grown(3))
             for user in OUTSIDERS:
                 answers = [
                     await world.answers(user, [GUEST, USERS[-1]], revisions=False)
@@ -82,5 +92,10 @@ async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_th
             lists = [await world.list_of(COORDINATOR) for world in (theirs, without)]
             assert lists[0] != lists[1], f"{step}: the group is shown it"
 
+        for expression in ("AssignedToUser is null", "ReportedTypes = 'PRE_READ'"):
+            theirs.act(MANAGER)
+            saved = pb.Filter(user_id=str(TECHNOLOGIST.id), expression=expression)
+            with pytest.raises(Invalid):
+                await theirs.stubs["bff"].SaveFilter(pb.SaveFilterRequest(filter=saved))
         [row] = await theirs.access.query("select assignee_id from cases where case_id = $1", CASE_ID)
         assert row["assignee_id"] is None
