@@ -78,7 +78,7 @@ async def searched(access: Access, user: User, text: str) -> set[CaseId] | None:
         found = await access.questions.list_cases(user.login, None, 50, Listing(where=text))
     except Invalid:
         return None
-    return {case.case_id for case, _ in found}
+    return {shown.case_id for shown in found}
 
 
 def is_read(text: str) -> bool:

@@ -142,6 +142,12 @@ class Worlds:
                 return "link"
 
 
+def brief(decision: Decision) -> str:
+    """What of a decision is compared."""
+    may = [name for name in ("images", "reports") if getattr(decision, name)]
+    return f"{decision.level.name.lower()} by {', '.join(decision.paths)} with {', '.join(may)}"
+
+
 def opened(before: Decision, after: Decision) -> bool:
     """Whether somebody may do more with a case than before."""
     return (
@@ -152,13 +158,13 @@ def opened(before: Decision, after: Decision) -> bool:
     )
 
 
-def holds_all(manager: Decision, after: Decision) -> bool:
-    """Whether a manager has by their own privilege all that somebody may do with a case."""
+def holds_what_is_new(manager: Decision, was: Decision, after: Decision) -> bool:
+    """Whether a manager has by their own privilege what somebody may now do with a case and could not."""
     return (
         Path.PRIVILEGE in manager.paths
-        and manager.own_level >= after.level
-        and manager.images >= after.images
-        and manager.reports >= after.reports
+        and (after.level <= was.level or manager.own_level >= after.level)
+        and (after.images <= was.images or manager.images)
+        and (after.reports <= was.reports or manager.reports)
     )
 
 
@@ -176,8 +182,10 @@ async def whatever_they_do_opens_only_what_they_have(worlds: Worlds) -> None:
             for case_id, decision in decisions.items():
                 was = before.get(login, {}).get(case_id, Decision())
                 if opened(was, decision):
-                    assert login != by.login, (what, was, decision)
-                    assert holds_all(before[by.login][case_id], decision), (what, was, decision)
+                    had = before[by.login][case_id]
+                    about = (what, by.login, brief(had), login, brief(was), brief(decision))
+                    assert login != by.login, about
+                    assert holds_what_is_new(had, was, decision), about
         before = after
 
 
