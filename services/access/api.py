@@ -6,12 +6,11 @@ from uuid import UUID
 
 import grpc
 
-from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, MoveId, UserId, parse_id
+from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, UserId, parse_id
 from kernel.language import Language
 from kernel.reading import PrivilegeLevel, ReadType
 from plumbing import pages
 from plumbing.callers import acting_login, acting_session, caller
-from plumbing.permitted import Holds
 from plumbing.rpc import Server
 from services.access import answers, explained, linted, search
 from services.access.accessfilter import Historical
@@ -29,27 +28,28 @@ from services.access.asked import case_id as _case_id
 from services.access.asked import day as _date
 from services.access.asked import either as _either
 from services.access.asked import facility_id as _facility_id
+from services.access.asked import folder as _folder
 from services.access.asked import form as _form
-from services.access.asked import instant as _instant
 from services.access.asked import listing as _listing
+from services.access.asked import move as _move
 from services.access.asked import one_of as _one_of
 from services.access.asked import permission as _permission
+from services.access.asked import share as _share
 from services.access.asked import standing as _standing
 from services.access.asked import user as _user
 from services.access.assignment import Assignments
-from services.access.buckets import Grant, Share
 from services.access.caseindex import Priority
 from services.access.contact import unreachable
 from services.access.deletion import Deletions
-from services.access.domain import Permission, Role
+from services.access.domain import Role
 from services.access.explaining import Explaining
 from services.access.filtering import Filters, FilterSettings
-from services.access.folders import Folders, FolderSettings, Place
+from services.access.folders import Folders, Place
 from services.access.granting import Buckets
 from services.access.linking import Linking
 from services.access.linting import Draft, Linting
 from services.access.listed import ListedCases, Parts
-from services.access.moves import Move, Moves
+from services.access.moves import Moves
 from services.access.patients import LinkId
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
@@ -202,14 +202,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     # Folders and grants
 
     async def SaveFolder(self, request: pb.SaveFolderRequest, context: Context) -> pb.SaveFolderResponse:  # noqa: N802
-        given = request.folder
-        settings = FolderSettings(
-            folder_id=FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
-            name=given.name,
-            members=frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
-            version=given.version,
-        )
-        folder, revision = await self._folders.save_folder(acting_login(), settings)
+        folder, revision = await self._folders.save_folder(acting_login(), _folder(request.folder))
         return pb.SaveFolderResponse(
             folder=answers.a_folder(folder), revision=self._revisions.token(revision)
         )
@@ -479,14 +472,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
 
     async def BeginMove(self, request: pb.BeginMoveRequest, context: Context) -> pb.BeginMoveResponse:  # noqa: N802
-        move = Move(
-            MoveId(parse_id(request.move_id, "move_id")),
-            _case_id(request.case_id),
-            FacilityId(parse_id(request.from_facility_id, "from_facility_id")),
-            FacilityId(parse_id(request.to_facility_id, "to_facility_id")),
-            request.by_hand,
-        )
-        by = caller()
+        move, by = _move(request), caller()
         if by.login is None:
             ending = await self._moves.begin_move(move, preview=request.preview)
         else:
@@ -523,20 +509,9 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def GrantBuckets(  # noqa: N802
         self, request: pb.GrantBucketsRequest, context: Context
     ) -> pb.GrantBucketsResponse:
-        share = Share(
-            case_ids=tuple(dict.fromkeys(CaseId(parse_id(each, "case_ids")) for each in request.case_ids)),
-            grants=tuple(
-                Grant(_bucket_id(grant.bucket_id), grant.recipient_login, grant.two_factor)
-                for grant in request.grants
-            ),
-            ends_at=_instant(request, "ends_at"),
-            write_report=request.write_report,
-            allow_further_sharing=request.allow_further_sharing,
-            parent_id=_bucket_id(request.parent_bucket_id, "parent_bucket_id")
-            if request.parent_bucket_id
-            else None,
+        facility_id, revision = await self._buckets.grant_buckets(
+            acting_login(), acting_session(), _share(request)
         )
-        facility_id, revision = await self._buckets.grant_buckets(acting_login(), acting_session(), share)
         return pb.GrantBucketsResponse(revision=self._revisions.token(revision), facility_id=str(facility_id))
 
     async def ChangeBuckets(  # noqa: N802
@@ -595,16 +570,6 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
                 for user_id, version in versions
             ]
         )
-
-
-def holds(questions: Questions) -> Holds:
-    """Access answers for itself what the other services ask of it."""
-
-    async def holds(permission: str) -> bool:
-        allowed, *_ = await questions.check_permission(acting_login(), Permission(permission), None)
-        return allowed
-
-    return holds
 
 
 def serve(server: Server, access: AccessApi) -> None:

@@ -8,12 +8,14 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from kernel.errors import Invalid
-from kernel.ids import BucketId, CaseId, FacilityId, UserId, parse_id
+from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, UserId, parse_id
 from kernel.language import Language
-from services.access.buckets import Standing
+from services.access.buckets import Grant, Share, Standing
 from services.access.contact import checked_contact
 from services.access.domain import Permission, PermissionGrant, Role
+from services.access.folders import FolderSettings
 from services.access.manager import UserSettings
+from services.access.moves import Move
 from services.access.search import Listing, Order
 from wire.access.v1 import access_pb2 as pb
 
@@ -23,6 +25,40 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 def bucket_id(text: str, field: str = "bucket_id") -> BucketId:
     return BucketId(parse_id(text, field))
+
+
+def share(request: pb.GrantBucketsRequest) -> Share:
+    parent = request.parent_bucket_id
+    return Share(
+        case_ids=tuple(dict.fromkeys(CaseId(parse_id(each, "case_ids")) for each in request.case_ids)),
+        grants=tuple(
+            Grant(bucket_id(grant.bucket_id), grant.recipient_login, grant.two_factor)
+            for grant in request.grants
+        ),
+        ends_at=instant(request, "ends_at"),
+        write_report=request.write_report,
+        allow_further_sharing=request.allow_further_sharing,
+        parent_id=bucket_id(parent, "parent_bucket_id") if parent else None,
+    )
+
+
+def folder(given: pb.Folder) -> FolderSettings:
+    return FolderSettings(
+        folder_id=FolderId(parse_id(given.folder_id, "folder_id")) if given.folder_id else None,
+        name=given.name,
+        members=frozenset(UserId(parse_id(each, "member_user_ids")) for each in given.member_user_ids),
+        version=given.version,
+    )
+
+
+def move(request: pb.BeginMoveRequest) -> Move:
+    return Move(
+        MoveId(parse_id(request.move_id, "move_id")),
+        case_id(request.case_id),
+        FacilityId(parse_id(request.from_facility_id, "from_facility_id")),
+        FacilityId(parse_id(request.to_facility_id, "to_facility_id")),
+        request.by_hand,
+    )
 
 
 def standing(told: pb.ChangeBucketsRequest.Change) -> Standing:

@@ -11,10 +11,12 @@ from kernel.clock import Clock, MonotonicClock
 from kernel.countries import DEFAULT
 from kernel.ids import UUID7, NewId
 from plumbing import runtime, timers
+from plumbing.callers import acting_login
 from plumbing.config import Address, Countries, ServiceSettings
 from plumbing.db import Database
 from plumbing.healing import Healing
 from plumbing.leases import Lease
+from plumbing.permitted import Holds
 from plumbing.service import open_parts
 from services.access import api, events
 from services.access.administration import Users
@@ -23,6 +25,7 @@ from services.access.clients import IngestClient, ReportingClient, RoutingClient
 from services.access.cursors import CursorTokens
 from services.access.deletion import Deletions
 from services.access.describing import Describing
+from services.access.domain import Permission
 from services.access.explaining import Explaining
 from services.access.exporting import Exports
 from services.access.filtering import Filters
@@ -50,8 +53,9 @@ class Settings(ServiceSettings):
     Attributes:
         ingest_address, routing_address, reporting_address: gRPC addresses of those whose facts it hears.
         text_countries: as notify is told: ISO 3166 codes of the countries that text messages are sent to.
-        revision_key: encrypts tokens of revisions and of places in lists; at least 32 characters, the same
-            at each instance.
+        revision_key: encrypts tokens of revisions, places in lists and cursors; at least 32 characters, the
+            same at each instance.
+        revision_key_also: another key whose tokens count, while the key changes.
     """
 
     prefix = "READROOM_ACCESS_"
@@ -61,13 +65,14 @@ class Settings(ServiceSettings):
     reporting_address: Address
     text_countries: Countries = DEFAULT
     revision_key: SecretStr
+    revision_key_also: SecretStr = SecretStr("")
 
 
 async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
-    key = settings.revision_key.get_secret_value()
-    revisions, places = RevisionTokens(key), PlaceTokens(key)
+    keys = settings.revision_key.get_secret_value(), settings.revision_key_also.get_secret_value()
+    revisions, places = RevisionTokens(*keys), PlaceTokens(*keys)
     parts = await open_parts(NAME, settings, AccessTransaction, clock, new_id, resources)
     database = parts.database
     to_routing = parts.asks("routing", settings.routing_address)
@@ -104,14 +109,14 @@ async def build(
             Preparing(questions, users, buckets),
             revisions,
             places,
-            Telling(watching, CursorTokens(key, clock), revisions),
+            Telling(watching, CursorTokens(keys[0], clock, keys[1]), revisions),
             ListedCases(questions, Exports(questions, database), places, revisions),
             settings.text_countries,
         ),
     )
     return parts.application(
         events.hearings(index, deletions),
-        api.holds(questions),
+        holds(questions),
         tasks={
             "heal": Healing(database, index.kinds(), holder).run,
             "describe": partial(
@@ -135,6 +140,16 @@ async def build(
             "settle-moves": partial(timers.every, events.SETTLE_EVERY_S, partial(events.settle, moves)),
         },
     )
+
+
+def holds(questions: Questions) -> Holds:
+    """Access answers for itself what the other services ask of it."""
+
+    async def holds(permission: str) -> bool:
+        allowed, *_ = await questions.check_permission(acting_login(), Permission(permission), None)
+        return allowed
+
+    return holds
 
 
 async def create_first_admin(database_url: str, login: str, ca: Path | None = None) -> bool:

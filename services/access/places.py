@@ -5,20 +5,14 @@ made for: with any other it is answered like one that is not ours.
 """
 
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
 from dataclasses import astuple
-from hashlib import sha256
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from kernel.errors import Invalid
+from services.access.sealed import RandomBytes, Seal
 from services.access.search import Listing, Place, Related
 
-# RFC 8452, section 4, as of a revision (`revision.py`): the same key, for another purpose.
-_NONCE_BYTES = 12
 _PURPOSE = "readroom access place"
 _MAX_CHARACTERS = 8192
 """A name of 3 groups of 64 characters, each of which folds to at most 18, of at most 4 bytes; and an id."""
@@ -27,14 +21,12 @@ _MAX_CHARACTERS = 8192
 class PlaceTokens:
     """Turns places in a user's worklist into tokens and back."""
 
-    def __init__(self, key: str, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        self._cipher = AESGCMSIV(sha256(key.encode()).digest())
-        self._random_bytes = random_bytes
+    def __init__(self, key: str, also: str = "", random_bytes: RandomBytes = secrets.token_bytes) -> None:
+        """`also`: another key whose tokens count."""
+        self._seal = Seal(key, also, random_bytes)
 
     def token(self, place: Place, login: str, asked: Listing | Related) -> str:
-        nonce = self._random_bytes(_NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, msgspec.json.encode(place), _bound_to(login, asked))
-        return urlsafe_b64encode(nonce + sealed).decode()
+        return self._seal.sealed(msgspec.json.encode(place), _bound_to(login, asked))
 
     def place(self, token: str, login: str, asked: Listing | Related) -> Place | None:
         """The place in a token, None in an empty one; raises Invalid for what was not made for this list."""
@@ -43,10 +35,8 @@ class PlaceTokens:
         try:
             if len(token) > _MAX_CHARACTERS:
                 raise ValueError
-            raw = urlsafe_b64decode(token.encode())
-            opened = self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bound_to(login, asked))
-            return msgspec.json.decode(opened, type=Place)
-        except (ValueError, InvalidTag) as error:
+            return msgspec.json.decode(self._seal.opened(token, _bound_to(login, asked)), type=Place)
+        except ValueError as error:
             raise Invalid(
                 "`page_token` is not one that this list answered: ask for the first page", field="page_token"
             ) from error

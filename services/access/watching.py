@@ -62,10 +62,19 @@ KEPT_FOR = timedelta(hours=1)
 class Watching:
     """Tells lists."""
 
-    def __init__(self, database: Database[AccessTransaction], questions: Questions, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database[AccessTransaction],
+        questions: Questions,
+        clock: Clock,
+        *,
+        most: int = MOST,
+        most_of_a_user: int = MOST_OF_A_USER,
+    ) -> None:
         self._database = database
         self._questions = questions
         self._clock = clock
+        self._most, self._most_of_a_user = most, most_of_a_user
         self._watchers: set[Watcher] = set()
         self._lists: dict[Any, LiveList] = {}
         self._snapshot: str | None = None
@@ -130,10 +139,10 @@ class Watching:
         return watcher
 
     def _must_have_room(self, login: str) -> None:
-        if len(self._watchers) >= MOST:
+        if len(self._watchers) >= self._most:
             raise Exhausted("too many lists are watched: try again later, or list the cases without watching")
-        if sum(each.user.login == login for each in self._watchers) >= MOST_OF_A_USER:
-            raise Exhausted(f"you watch {MOST_OF_A_USER} lists already: close one of them")
+        if sum(each.user.login == login for each in self._watchers) >= self._most_of_a_user:
+            raise Exhausted(f"you watch {self._most_of_a_user} lists already: close one of them")
 
     def _end(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)

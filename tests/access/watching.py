@@ -90,7 +90,8 @@ def watch(
     at_least: int = 0,
 ) -> Viewer:
     watched = Watched(login, session, asked, rows)
-    return Viewer(watching.watch_cases(watched, held, answers.a_message, at_least=at_least), watched)
+    stream = watching.watch_cases(watched, held, answers.a_message, at_least=at_least)
+    return Viewer(stream, watched, dict.fromkeys(held or (), pb.Case()))
 
 
 async def listed(access: Access, viewer: Viewer) -> list[Any]:

@@ -1,0 +1,160 @@
+"""Somebody watches lists to learn what they are not shown, or to be in the way.
+
+Position: any user with an account, through the web pages; what they hand back may be anything.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kernel.errors import Exhausted, Invalid, ReadroomError
+from kernel.reading import PrivilegeLevel
+from services.access import cursors, watching
+from services.access.cursors import CursorTokens
+from services.access.domain import User
+from services.access.live import MAX_ROWS
+from services.access.places import PlaceTokens
+from services.access.revision import RevisionTokens
+from services.access.search import Listing, Place
+from services.access.watching import Watching
+from tests.access.conftest import Access
+from tests.access.watching import Viewer, watch
+
+KEY, OTHER_KEY = "k" * 32, "o" * 32
+MOST, MOST_OF_A_USER = 5, 3
+
+
+class Ward:
+    """A facility with a case, and two users who see it."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.watching = Watching(
+            access.database, access.questions, access.clock, most=MOST, most_of_a_user=MOST_OF_A_USER
+        )
+        self.viewers: list[Viewer] = []
+
+    async def open(self) -> None:
+        self.facility = await self.access.facility()
+        self.case_id = await self.access.case(self.facility)
+        self.jane, self.john = [await self.reader() for _ in range(2)]
+
+    async def reader(self) -> User:
+        user = await self.access.user()
+        await self.access.give(user, self.facility, PrivilegeLevel.VIEW)
+        return user
+
+    async def watch(self, user: User, **changes: object) -> Viewer:
+        viewer = watch(self.watching, user.login, **changes)  # type: ignore[arg-type]
+        self.viewers.append(viewer)
+        await viewer.first()
+        return viewer
+
+    async def refused(self, watching: Awaitable[object]) -> type[ReadroomError]:
+        with pytest.raises(ReadroomError) as refusal:
+            await watching
+        return type(refusal.value)
+
+
+@pytest.fixture
+async def ward(access: Access) -> AsyncIterator[Ward]:
+    ward = Ward(access)
+    await ward.open()
+    yield ward
+    for viewer in ward.viewers:
+        await viewer.close()
+    assert (0, 0) == (ward.watching.watchers, ward.watching.lists)
+
+
+async def test_a_cursor_counts_for_its_user_its_list_and_its_hour_alone(ward: Ward) -> None:
+    clock = ward.access.clock
+    tokens = CursorTokens(KEY, clock)
+    viewer = await ward.watch(ward.jane)
+    assert viewer.told is not None
+    watched, told = viewer.watched, viewer.told
+    token = tokens.token(told, watched)
+    oak = Listing(facility_id=ward.facility.id)
+    hostile: dict[str, Callable[[], object]] = {
+        "another user": lambda: tokens.told(token, replace(watched, login=ward.john.login)),
+        "another list": lambda: tokens.told(token, replace(watched, asked=oak)),
+        "another search": lambda: tokens.told(token, replace(watched, asked=Listing(line="doe"))),
+        "another count": lambda: tokens.told(token, replace(watched, rows=watched.rows + 1)),
+        "another key": lambda: CursorTokens(OTHER_KEY, clock).told(token, watched),
+        "cut off": lambda: tokens.told(token[:-4], watched),
+        "one bit": lambda: tokens.told(token[:20] + ("A" if token[20] != "A" else "B") + token[21:], watched),
+        "a revision": lambda: tokens.told(RevisionTokens(KEY).token(1), watched),
+        "a page": lambda: tokens.told(
+            PlaceTokens(KEY).token(Place("x", ward.case_id), watched.login, watched.asked), watched
+        ),
+        "nothing": lambda: tokens.told(base64.urlsafe_b64encode(b"").decode(), watched),
+        "noise": lambda: tokens.told("\0✓" * 50, watched),
+        "far too long": lambda: tokens.told("A" * (cursors.MAX_CHARACTERS + 4), watched),
+    }
+
+    assert told == tokens.told(token, watched)
+    assert dict.fromkeys(hostile) == {name: attack() for name, attack in hostile.items()}
+    assert told == CursorTokens(OTHER_KEY, clock, KEY).told(token, watched), "while the key changes"
+    assert str(ward.case_id) not in base64.urlsafe_b64decode(token).hex()
+    clock.pass_by(timedelta(seconds=cursors.LIVES_S + 1))
+    assert tokens.told(token, watched) is None
+
+
+async def test_whoever_goes_on_is_told_that_a_row_went_only_if_they_had_it(ward: Ward) -> None:
+    held = dict((await ward.watch(ward.jane)).told or {})
+    await ward.access.give(ward.jane, ward.facility, PrivilegeLevel.NONE)
+    hidden = await ward.access.case(ward.facility)
+
+    event = (await ward.watch(ward.jane, held=held)).events[0]
+
+    assert ((ward.case_id,), ()) == (event.went, event.rows)
+    assert hidden not in event.now
+
+
+async def test_nobody_takes_the_places_of_the_others(ward: Ward) -> None:
+    for _ in range(MOST_OF_A_USER):
+        await ward.watch(ward.jane)
+
+    assert Exhausted is await ward.refused(ward.watch(ward.jane))
+    await ward.watch(ward.john)
+    await ward.watch(ward.john)
+    assert Exhausted is await ward.refused(ward.watch(await ward.reader()))
+    for rows in (0, -1, MAX_ROWS + 1):
+        assert Invalid is await ward.refused(ward.watch(ward.john, rows=rows))
+    await ward.viewers[0].close()
+    await ward.watch(ward.john)
+
+
+async def test_whoever_takes_nothing_makes_no_queue_and_is_cut_off(ward: Ward) -> None:
+    slow, other = await ward.watch(ward.jane), await ward.watch(ward.john)
+    for _ in range(4):
+        await ward.access.case(ward.facility)
+        ward.access.clock.pass_by(timedelta(seconds=watching.TICK_S))
+        await ward.watching.tick()
+        await other.take()
+    await ward.access.give(ward.jane, ward.facility, PrivilegeLevel.NONE)
+    await ward.watching.tick()
+
+    event = await slow.take()
+    assert event is not None
+    assert ((ward.case_id,), ()) == (event.went, event.rows), "one difference, of what is so now"
+    assert 5 == len(other.events)
+
+    await ward.access.case(ward.facility)
+    await ward.access.give(ward.jane, ward.facility, PrivilegeLevel.VIEW)
+    await ward.watching.tick()
+    await other.take()
+    ward.access.clock.pass_by(watching.PATIENCE + timedelta(seconds=1))
+    await ward.watching.tick()
+    assert Exhausted is await ward.refused(slow.take())
+    assert await other.take() is None
+
+
+async def test_a_stream_ends_so_that_its_reader_shows_who_they_are_again(ward: Ward) -> None:
+    viewer = await ward.watch(ward.jane)
+    ward.access.clock.pass_by(watching.LONGEST)
+
+    with pytest.raises(StopAsyncIteration):
+        await anext(viewer.stream)
