@@ -26,15 +26,13 @@ from services.access.domain import (
     Privilege,
     Role,
     User,
-    acting_login,
-    canonical_login,
     effective_privilege,
     must_be_active,
     no_user,
-    possible_logins,
 )
 from services.access.filterrules import must_give_through, must_suit_role
 from services.access.manager import Manager, UserSettings, must_suit_side
+from services.access.names import acting_login, canonical_login, possible_logins
 from services.access.privileges import must_suit, shown_privilege, with_what_is_hidden
 
 if TYPE_CHECKING:

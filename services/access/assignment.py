@@ -27,8 +27,9 @@ from services.access.acts import must_assign
 from services.access.administration import Act, Administration, compiled
 from services.access.assignable import Assignable, Values, as_if_assigned, judged, needs_anchor
 from services.access.caseindex import Assignment, KeptReading, Lock, Priority
-from services.access.domain import CompiledUser, Path, Sighting, decide, no_case, possible_logins
+from services.access.domain import CompiledUser, Path, Sighting, decide, no_case
 from services.access.filter.trace import columns
+from services.access.names import possible_logins
 from services.access.patients import MAX_CASES
 
 if TYPE_CHECKING:

@@ -24,18 +24,14 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
-from kernel import logins
-from kernel.errors import Invalid, NotFound, Unauthenticated
+from kernel.errors import Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 from services.access.accessfilter import AccessFilter
 from services.access.contact import NO_CONTACT, Contact
 from services.access.filter.reader import Reader
 from services.access.late import LateImages
-
-# One line of a list on a page.
-MAX_USER_NAME_CHARACTERS = 128
-MAX_FOLDER_NAME_CHARACTERS = 64
+from services.access.names import no_active_user
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -549,38 +545,6 @@ def decide(
     )
 
 
-# What a person may type
-
-
-def canonical_login(login: str) -> str:
-    """The one spelling of a login: without regard to case, and free of `$`, quotes and blanks (A11)."""
-    canonical = logins.canonical(login)
-    if canonical is None:
-        raise Invalid(f"`login` must be {logins.EXPECTED}", field="login")
-    return canonical
-
-
-def acting_login(login: str) -> str:
-    """The login of who acts; raises Unauthenticated for what can be nobody's."""
-    canonical = logins.canonical(login)
-    if canonical is None:
-        raise no_active_user()
-    return canonical
-
-
-def possible_logins(texts: Iterable[str]) -> list[str]:
-    """The canonical spelling of what can be somebody's login; of the rest there is nobody."""
-    return [login for text in texts if (login := logins.canonical(text)) is not None]
-
-
-def checked_name(name: str, max_characters: int) -> str:
-    """A name without surrounding blanks that shows on one line."""
-    trimmed = name.strip()
-    if not 1 <= len(trimmed) <= max_characters or not trimmed.isprintable():
-        raise Invalid(f"`name` must be 1 to {max_characters} printable characters", field="name")
-    return trimmed
-
-
 def no_user(user_id: UserId) -> NotFound:
     """The answer for a user who does not exist or is not the caller's to know."""
     return NotFound(f"no user `{user_id}`", field="user_id")
@@ -596,8 +560,3 @@ def must_be_active(user: CompiledUser | None) -> CompiledUser:
     if user is None or not user.active:
         raise no_active_user()
     return user
-
-
-def no_active_user() -> Unauthenticated:
-    """The answer for an acting user who does not exist or is deactivated."""
-    return Unauthenticated("no active user has this login")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kernel.database import Database
 from kernel.errors import Exhausted
 from services.access.casecsv import CsvColumn, head, line
-from services.access.domain import acting_login
+from services.access.names import acting_login
 from services.access.search import Listing
 from services.access.shown import Column
 from services.access.usecases import Questions

@@ -25,18 +25,9 @@ from kernel.ids import CaseId, FacilityId, FolderId, NewId, UserId
 from kernel.reading import PrivilegeLevel
 from kernel.versions import NEVER_SAVED, Change, must_be_current
 from services.access.administration import Act, Administration
-from services.access.domain import (
-    MAX_FOLDER_NAME_CHARACTERS,
-    Answer,
-    CompiledUser,
-    Owned,
-    Permission,
-    User,
-    checked_name,
-    no_case,
-    no_user,
-)
+from services.access.domain import Answer, CompiledUser, Owned, Permission, User, no_case, no_user
 from services.access.manager import Manager
+from services.access.names import MAX_FOLDER_NAME_CHARACTERS, checked_name
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction

@@ -34,12 +34,8 @@ from services.access.buckets import (
     then,
 )
 from services.access.describedcases import DescribedCase
-from services.access.domain import (
-    CompiledUser,
-    acting_login,
-    must_be_active,
-    possible_logins,
-)
+from services.access.domain import CompiledUser, must_be_active
+from services.access.names import acting_login, possible_logins
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction

@@ -21,18 +21,8 @@ from kernel.ids import FacilityId, UserId
 from kernel.reading import PrivilegeLevel, Side
 from services.access.account import Account, Extent
 from services.access.contact import NO_CONTACT, REACH_FIELDS, Contact, changed_fields
-from services.access.domain import (
-    MAX_USER_NAME_CHARACTERS,
-    ROLES,
-    CompiledUser,
-    Permission,
-    PermissionGrant,
-    Role,
-    User,
-    canonical_login,
-    checked_name,
-    no_user,
-)
+from services.access.domain import ROLES, CompiledUser, Permission, PermissionGrant, Role, User, no_user
+from services.access.names import MAX_USER_NAME_CHARACTERS, canonical_login, checked_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from services.access.domain import (
     Found,
     Permission,
     Sighting,
-    acting_login,
     decide,
     must_be_active,
     no_case,
 )
+from services.access.names import acting_login
 from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, fields_of, search_of
 from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, all_shown
 

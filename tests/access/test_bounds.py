@@ -22,7 +22,6 @@ from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
-from services.access.domain import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.explained import (
     MAX_CLAUSE_CHARACTERS,
     MAX_CLAUSES,
@@ -40,6 +39,7 @@ from services.access.linting import MAX_CAUTIONS, SAMPLES
 from services.access.listed import MAX_PART_BYTES
 from services.access.live import MAX_ROWS
 from services.access.moves import MAX_NAMED
+from services.access.names import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
 from tests.access.service import Service, serve

@@ -15,13 +15,12 @@ from services.access.domain import (
     Path,
     Privilege,
     Role,
-    canonical_login,
-    checked_name,
     compile_user,
     decide,
     effective_privilege,
     expiry_instant,
 )
+from services.access.names import canonical_login, checked_name
 from services.access.privileges import checked_privilege, must_suit
 from tests.access.builders import PrivilegeCase, a_facility, a_user, privilege_cases
 
