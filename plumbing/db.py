@@ -6,7 +6,7 @@ means waiting for a server that may be frozen.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -187,10 +187,12 @@ class Database(Generic[T]):
         new_id: NewId,
         pool_size: int = 8,
         ca: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> "Database[T]":
         """Opens the pool. No connection is made before the first is needed, so PostgreSQL may be away.
 
-        `ca` is of the server's certificate, where the server is on another machine (`remote.py`).
+        `ca` is of the server's certificate, where the server is on another machine (`remote.py`); `settings`
+        are of PostgreSQL, for these connections, beside those that all have.
         """
         pool = await asyncpg.create_pool(
             url,
@@ -199,7 +201,7 @@ class Database(Generic[T]):
             max_size=pool_size,
             timeout=ACQUIRE_S,
             command_timeout=COMMAND_S,
-            server_settings=SERVER_SETTINGS,
+            server_settings={**SERVER_SETTINGS, **(settings or {})},
             reset=_keep,
         )
         return cls(pool, transaction, clock=clock, new_id=new_id, size=pool_size)

@@ -1,6 +1,7 @@
 """AccessService: what goes out, domain to proto."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from services.access.patients import Link, Record
 from services.access.received import LISTED
 from services.access.search import Order, Place
 from services.access.shown import ALL_BUT_PRIORS, ALL_COLUMNS, Column, Columns, ShownCase, WaitsFor
+from services.access.usecases import Page
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -228,30 +230,29 @@ def a_decision(decision: Decision) -> pb.Decision:
 
 
 def a_page(
-    found: Sequence[ShownCase],
-    limit: int,
-    came_to: Place | None,
-    token: Callable[[Place], str],
-    columns: Columns,
+    page: Page, came_to: Place | None, token: Callable[[Place], str], columns: Columns
 ) -> pb.ListCasesResponse:
     """A page of a worklist, and the tokens of those beside it.
 
     Args:
-        found: one more than the page has, if there are more.
-        came_to: the place next to which they were asked for.
+        came_to: the place next to which it was asked for.
         token: of a place.
         columns: of each row.
     """
     back = came_to is not None and came_to.backward
-    rows = pages.fitting(found[::-1][:limit] if back else found[:limit], partial(a_case, columns=columns))
-    page = found[len(found) - len(rows) :] if back else found[: len(rows)]
-    are_more = len(found) > len(page)
-    first, last = (page[0].place, page[-1].place) if page else (None, None)
-    follows, precedes = (True, are_more) if back else (are_more, came_to is not None)
+    rows = pages.fitting(page[::-1] if back else page, partial(a_case, columns=columns))
+    kept = page[len(page) - len(rows) :] if back else page[: len(rows)]
+    is_whole = len(kept) == len(page)
+    told = [place for each in kept if (place := each.place)]
+    more = page.more if is_whole else (told[0].before() if back else told[-1])
+    after = told[-1] if told else more and replace(more, backward=False)
+    before = told[0].before() if told else more and more.before()
+    following, preceding = (after, more) if back else (more, before if came_to else None)
     return pb.ListCasesResponse(
         cases=rows[::-1] if back else rows,
-        next_page_token=token(last) if last and follows else "",
-        previous_page_token=token(first.before()) if first and precedes else "",
+        next_page_token=token(following) if following else "",
+        previous_page_token=token(preceding) if preceding else "",
+        continues=page.is_cut and is_whole,
     )
 
 

@@ -25,6 +25,7 @@ from services.access.answers import (
 )
 from services.access.asked import bucket_id as _bucket_id
 from services.access.asked import case_id as _case_id
+from services.access.asked import counting as _counting
 from services.access.asked import day as _date
 from services.access.asked import either as _either
 from services.access.asked import facility_id as _facility_id
@@ -35,6 +36,7 @@ from services.access.asked import move as _move
 from services.access.asked import one_of as _one_of
 from services.access.asked import permission as _permission
 from services.access.asked import share as _share
+from services.access.asked import skipped as _skipped
 from services.access.asked import standing as _standing
 from services.access.asked import user as _user
 from services.access.assignment import Assignments
@@ -354,12 +356,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         login, asked = acting_login(), _listing(request, ORDERS)
         columns = columns_of(request.columns)
         place = self._places.place(request.page_token, login, asked)
-        found = await self._questions.list_cases(
+        page = await self._questions.list_cases(
             login,
             place,
-            limit + 1,
+            limit,
             asked,
             columns,
+            skip=_skipped(request.skip),
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
@@ -367,7 +370,16 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         def token(beside: search.Place) -> str:
             return self._places.token(beside, login, asked)
 
-        return answers.a_page(found, limit, place, token, columns)
+        return answers.a_page(page, place, token, columns)
+
+    async def CountCases(self, request: pb.CountCasesRequest, context: Context) -> pb.CountCasesResponse:  # noqa: N802
+        counted = await self._questions.count_cases(
+            acting_login(),
+            _counting(request),
+            session=acting_session(),
+            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+        )
+        return pb.CountCasesResponse(count=counted.count, more=counted.is_more, unfinished=counted.is_cut)
 
     async def DescribeCase(  # noqa: N802
         self, request: pb.DescribeCaseRequest, context: Context

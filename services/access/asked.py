@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from kernel.errors import Invalid
 from kernel.ids import BucketId, CaseId, FacilityId, FolderId, MoveId, UserId, parse_id
 from kernel.language import Language
+from plumbing.callers import caller
 from services.access.buckets import Grant, Share, Standing
 from services.access.contact import checked_contact
 from services.access.domain import Permission, PermissionGrant, Role
@@ -18,6 +19,9 @@ from services.access.manager import UserSettings
 from services.access.moves import Move
 from services.access.search import Listing, Order
 from wire.access.v1 import access_pb2 as pb
+
+MAX_SKIPPED = 10_000
+"""As far as a list is counted."""
 
 # ISO 8601 has other forms, which Python takes.
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -94,6 +98,22 @@ def listing(
         where=given.where,
         line=given.search,
     )
+
+
+def counting(given: pb.CountCasesRequest) -> Listing:
+    """Which cases are counted."""
+    return Listing(
+        facility_id=facility_id(given.facility_id, "facility_id"), where=given.where, line=given.search
+    )
+
+
+def skipped(count: int) -> int:
+    """How many cases are passed over; only ingest may ask for that, for a client of DICOMweb counts so."""
+    if count and caller().peer != "ingest":
+        raise Invalid("`skip` is not yours to ask: use `next_page_token` of the page before", field="skip")
+    if not 0 <= count <= MAX_SKIPPED:
+        raise Invalid(f"`skip` must be 0 to {MAX_SKIPPED}", field="skip")
+    return count
 
 
 def form(given: pb.FilterForm) -> dict[str, object]:

@@ -12,7 +12,7 @@ from plumbing.db import Transaction
 from services.access.casequery import seen_by
 from services.access.caserows import rows_of
 from services.access.domain import Answer, CompiledUser
-from services.access.listings import finds, page_of
+from services.access.listings import among, finds
 from services.access.live import Account, Change, Changes, Seen
 from services.access.search import Listing, Search
 from services.access.sightings import answer_of
@@ -89,7 +89,7 @@ class ChangeStore(Transaction):
         """Those of these cases that a list has, in its order; None if the user is gone."""
         cases = seen_by(user, self.now, session, asked.facility_id)
         found = finds(cases, search, self.now) if search else ""
-        statement = page_of(cases, asked, None, len(case_ids), found, few=list(case_ids))
+        statement = among(cases, asked, case_ids, found)
         rows = await self.connection.fetch(statement, *cases.parameters)
         return answer_of(rows[0], rows_of(rows)) if rows else None
 

@@ -99,9 +99,9 @@ class Exports:
                     f"the list has more than {self._most} cases: search for fewer, by a date or a facility"
                 )
             yield "".join(line(case, columns) for case in page), len(page)
-            if len(page) < self._page:
+            if page.more is None:
                 return
-            place = page[-1].place
+            place = page.more
 
     async def _record(self, actor: str, action: str, **detail: str | int) -> None:
         async with self._database.transaction() as transaction:

@@ -1,182 +1,155 @@
 # ruff: noqa: S608  statements are put together from constants, and from what the filter language compiles to
-"""The worklist: a page of the cases that a user sees, in any order, and of those that a search finds."""
+"""The worklist: windows of the cases that a user sees, and its rows (`walking.py`, `shapes.py`)."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from datetime import date, datetime, timedelta
+from uuid import UUID
 
-from kernel.ids import CaseId
+from kernel.ids import CaseId, FacilityId
 from plumbing.db import Transaction
 from services.access.caseindex import ListedCase
 from services.access.casequery import CaseQuery, seen_by
 from services.access.caserows import listed, rows_of
 from services.access.derived import DERIVED
 from services.access.domain import Answer, CompiledUser, Sighting
+from services.access.filter.demand import Range
 from services.access.filter.prefilter import prefilter
+from services.access.filter.reader import Reader
 from services.access.filter.sql import to_sql
-from services.access.search import Listing, Order, Place, Search
+from services.access.filter.tree import Expression
+from services.access.search import Listing, Place, Search
+from services.access.shapes import KEYS, window_of
 from services.access.shown import ALL_COLUMNS, Columns
 from services.access.sightings import answer_of
-
-# Few at a time, and looked up once in a statement: a page is cut off before it looks at any case.
-_HIDDEN = """array(
-    select d.case_id from cases d where d.deletion_id is not null
-    union all select m.case_id from cases m where m.move_id is not null
-)"""
-
-FEW = 2000
-"""Cases that are looked at one by one; of more a page is found soon in the order of the list."""
+from services.access.walking import NOT_COUNTED, Seen, Shares, Window
 
 
-class _Key(NamedTuple):
-    """What a list is ordered by: a column of a case, and its type."""
-
-    column: str
-    type: str
-
-
-_KEYS = {
-    Order.RECEIVED: _Key("received_at", "timestamptz"),
-    Order.STUDY_DATE: _Key("study_order", "timestamp"),
-    Order.PATIENT_NAME: _Key("patient_name_order", "text"),
-    Order.PRIORITY: _Key("priority", "smallint"),
-}
-
-
-def page_of(
-    cases: CaseQuery,
-    asked: Listing,
-    place: Place | None,
-    limit: int,
-    found: str = "",
-    few: Sequence[CaseId] | None = None,
-    columns: Columns = ALL_COLUMNS,
-) -> str:
-    """The statement that answers a page of these cases.
-
-    Each path is a branch of its own that an index serves in order, each cut off at the page; what they offer
-    passes the same predicate as a check. A case in several folders or shares counts once before the cut. Of
-    the reading the projection of one side is shown, on which nothing else depends (A59).
+def among(cases: CaseQuery, asked: Listing, case_ids: Collection[CaseId], found: str = "") -> str:
+    """The statement that answers those of these cases that a list has, in its order.
 
     Args:
         found: whether the search finds a case `c`; empty without one.
-        few: the only cases that it may find, if they are few: then each is looked at, whatever shows it.
-        columns: what is read of each.
     """
-    key = _KEYS[asked.order]
-    descending = asked.descending != (place is not None and place.backward)
-    way, beyond = ("desc", "<") if descending else ("asc", ">")
-    place_ = place and f"({cases.value(place.key)}::text::{key.type}, {cases.value(place.case_id)}::uuid)"
-    limit_ = f"limit {cases.value(limit)}"
+    key, way = KEYS[asked.order].column, "desc" if asked.descending else "asc"
     facility = cases.value(asked.facility_id)
-    in_order = f"order by place {way}, case_id {way} {limit_}"
-    told = f"page.place {way}, sighted.case_id {way}"
-    found_ = f"and {found}" if found else ""
-
-    def lies_beyond(place: str, case_id: str) -> str:
-        return f"and ({place}, {case_id}) {beyond} {place_}" if place_ else ""
-
-    def at_a_facility(condition: str) -> str:
-        return f"""
-            select offered.case_id, offered.place
-            from unnest({cases.facilities}::uuid[]) as seen (facility_id)
-            cross join lateral (
-                select c.case_id, c.{key.column} as place from cases c
-                where c.facility_id = seen.facility_id {lies_beyond(f"c.{key.column}", "c.case_id")}
-                    and c.case_id <> all({_HIDDEN}) {condition} {found_}
-                order by c.{key.column} {way}, c.case_id {way} {limit_}
-            ) offered
-            {in_order}
-        """
-
-    def of_those(shown: str, alias: str, condition: str) -> str:
-        """Of cases that a table shows, whatever facility they are at: those that the page may hold."""
-        is_received = asked.order is Order.RECEIVED
-        at = f"{alias}.received_at" if is_received else f"c.{key.column}"
-        joined = "" if is_received and not found else f"join cases c on c.case_id = {alias}.case_id"
-        return f"""
-            select {alias}.case_id, {at} as place from {shown} {alias} {joined}
-            where {condition} {lies_beyond(at, f"{alias}.case_id")}
-                and {alias}.case_id <> all({_HIDDEN})
-                and ({facility}::uuid is null or {facility} = (
-                    select o.facility_id from cases o where o.case_id = {alias}.case_id
-                ))
-                {found_}
-            order by {at} {way}, {alias}.case_id {way} {limit_}
-        """
-
-    if few is not None:
-        page = f"""
-            select c.case_id, c.{key.column} as place
-            from (
-                select * from {cases.sighted}
-                where sighted.case_id = any({cases.value(few)}::uuid[]) and {cases.shown}
-            ) c
-            where ({facility}::uuid is null or c.facility_id = {facility})
-                {lies_beyond(f"c.{key.column}", "c.case_id")} {found_}
-            {in_order}
-        """
-        return listed(cases, page, columns, order=told, place="page.place::text")
-    by_filter = f"and {cases.by_privilege}" if cases.asks_filter else ""
-    by_historical = f"union ({at_a_facility(f'and {cases.by_historical}')})" if cases.by_historical else ""
-    in_folder = of_those("folder_cases", "f", "f.folder_id = theirs.folder_id")
-    in_bucket = of_those("bucket_cases", "h", "h.bucket_id = b.bucket_id")
     page = f"""
-        ({at_a_facility(by_filter)})
-        {by_historical}
-        union ({of_those("case_grants", "g", f"g.user_id = {cases.grantee}::uuid")})
-        union (
-            select distinct offered.case_id, offered.place
-            from unnest({cases.folders}::uuid[]) as theirs (folder_id)
-            cross join lateral ({in_folder}) offered
-            {in_order}
-        ) union (
-            select distinct offered.case_id, offered.place
-            from buckets b
-            cross join lateral ({in_bucket}) offered
-            where b.user_id = {cases.grantee}::uuid and {cases.gives_sight}
-            {in_order}
-        )
-        {in_order}
+        select c.case_id, c.{key} as place
+        from (
+            select * from {cases.sighted}
+            where sighted.case_id = any({cases.value(list(case_ids))}::uuid[]) and {cases.shown}
+        ) c
+        where ({facility}::uuid is null or c.facility_id = {facility}) {f"and {found}" if found else ""}
     """
-    return listed(cases, page, columns, order=told, place="page.place::text")
+    order = f"page.place {way}, sighted.case_id {way}"
+    return listed(cases, page, order=order, place="page.place::text")
 
 
 class Listings(Transaction):
     """Reads the worklist."""
 
-    async def list_cases(
+    async def window(
+        self, user: CompiledUser, asked: Listing, search: Search | None, window: Window, *, session: str
+    ) -> Answer[Seen] | None:
+        """What a window of the worklist shows the user; None if they are gone."""
+        cases = seen_by(user, self.now, session, asked.facility_id)
+        found = finds(cases, search, self.now) if search else ""
+        statement = window_of(cases, asked, window, found)
+        row = await self.connection.fetchrow(statement, *cases.parameters)
+        if row is None:
+            return None
+        backward = window.place is not None and window.place.backward
+        pairs = zip(row["places"] or (), row["case_ids"] or (), strict=True)
+        frontier = row["end_case_id"] and Place(row["end_place"], row["end_case_id"], backward)
+        places = [Place(key, case_id, backward) for key, case_id in pairs]
+        return answer_of(row, Seen(places, row["count"], row["looked_at"], frontier))
+
+    async def told(
         self,
         user: CompiledUser,
-        asked: Listing,
-        place: Place | None,
-        limit: int,
-        search: Search | None = None,
+        places: Sequence[Place],
         columns: Columns = ALL_COLUMNS,
         *,
         session: str = "",
     ) -> Answer[list[tuple[ListedCase, Sighting]]] | None:
-        """The cases that the user sees and the search finds, from a place on; None if the user is gone.
-
-        Before a place they are told in the order of the list too, those next to it.
+        """These cases as the worklist shows them, those that the user sees; None if they are gone."""
+        cases = seen_by(user, self.now, session)
+        case_ids, keys = ([each.case_id for each in places], [each.key for each in places])
+        page = f"""
+            select * from unnest({cases.value(case_ids)}::uuid[], {cases.value(keys)}::text[])
+            with ordinality as told (case_id, place, position)
         """
-        few = await self._few(search) if search else None
-        cases = seen_by(user, self.now, session, asked.facility_id)
-        found = finds(cases, search, self.now) if search else ""
-        statement = page_of(cases, asked, place, limit, found, few, columns)
+        statement = listed(cases, page, columns, order="page.position", place="page.place")
         rows = await self.connection.fetch(statement, *cases.parameters)
-        if not rows:
-            return None
-        return answer_of(rows[0], rows_of(rows if not place or not place.backward else rows[::-1]))
+        return answer_of(rows[0], rows_of(rows)) if rows else None
 
-    async def _few(self, search: Search) -> list[CaseId] | None:
-        """All cases that a search may find, anybody's, if the index of texts says that they are few."""
-        demanded = prefilter(search.expression, alias="c", first_parameter=1, derived=DERIVED)
+    async def found_by_text(self, expression: Expression, reader: Reader, limit: int) -> list[CaseId] | None:
+        """Cases that a filter may find, anybody's, as the index of texts says; None: it says nothing."""
+        demanded = prefilter(expression, alias="c", first_parameter=1, derived=DERIVED)
         if demanded is None:
             return None
-        statement = f"select c.case_id from cases c where {demanded.text} limit {FEW + 1}"
+        statement = f"select c.case_id from cases c where {demanded.text} limit {limit}"
         rows = await self.connection.fetch(statement, *demanded.parameters)
-        return [row["case_id"] for row in rows] if len(rows) <= FEW else None
+        return [row["case_id"] for row in rows]
+
+    async def assigned_to(self, users: Collection[UUID], limit: int) -> list[CaseId]:
+        """Cases that these users are to read."""
+        rows = await self.connection.fetch(
+            "select case_id from cases where assignee_id = any($1) limit $2", list(users), limit
+        )
+        return [row["case_id"] for row in rows]
+
+    async def studied(
+        self, facilities: Collection[FacilityId], studied: Range[date], limit: int
+    ) -> list[CaseId]:
+        """Cases of these facilities whose studies were made within these days."""
+        day_after = studied.last + timedelta(days=1) if studied.last and studied.last < date.max else None
+        rows = await self.connection.fetch(
+            """
+            select c.case_id from unnest($1::uuid[]) as seen (facility_id)
+            cross join lateral (
+                select case_id from cases
+                where cases.facility_id = seen.facility_id
+                    and study_order >= coalesce($2::date, '-infinity')
+                    and study_order < coalesce($3::date, 'infinity')
+                limit $4
+            ) c
+            limit $4
+            """,
+            list(facilities),
+            studied.first,
+            day_after,
+            limit,
+        )
+        return [row["case_id"] for row in rows]
+
+    async def with_persons(self, case_ids: Collection[CaseId], limit: int) -> list[CaseId]:
+        """All cases of the patients of these."""
+        rows = await self.connection.fetch(
+            """
+            select o.case_id
+            from (select distinct person_id from cases where case_id = any($1) and person_id is not null) p
+            join cases o using (person_id) limit $2
+            """,
+            list(case_ids),
+            limit,
+        )
+        return [row["case_id"] for row in rows]
+
+    async def shares(self) -> Shares:
+        """Which share of all cases each facility has, as PostgreSQL last counted them."""
+        row = await self.connection.fetchrow(
+            """
+            select s.most_common_vals::text::uuid[] as ids, s.most_common_freqs as freqs,
+                case when s.n_distinct < 0 then -s.n_distinct * t.reltuples else s.n_distinct end as all_ids
+            from pg_stats s join pg_class t on t.oid = 'cases'::regclass
+            where s.schemaname = current_schema and s.tablename = 'cases' and s.attname = 'facility_id'
+            """
+        )
+        if row is None:
+            return NOT_COUNTED
+        known = dict(zip(row["ids"] or (), row["freqs"] or (), strict=True))
+        others = max(0.0, 1 - sum(known.values())) / max(1.0, row["all_ids"] - len(known))
+        return Shares(known, others)
 
 
 def finds(cases: CaseQuery, search: Search, now: datetime) -> str:

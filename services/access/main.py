@@ -42,9 +42,14 @@ from services.access.revision import RevisionTokens
 from services.access.store import AccessTransaction
 from services.access.telling import Telling
 from services.access.usecases import Questions
+from services.access.walking import Pace
 from services.access.watching import Watching
 
 NAME = "access"
+
+LISTING_CONNECTIONS = 4
+"""For worklists, beside those of all else: their statements are planned for their parameters each time, and a
+list that takes its time keeps nobody from a check."""
 
 
 class Settings(ServiceSettings):
@@ -79,7 +84,17 @@ async def build(
     to_ingest = parts.asks("ingest", settings.ingest_address)
     to_reporting = parts.asks("reporting", settings.reporting_address)
 
-    questions = Questions(database, clock)
+    lists = await Database.connect(
+        settings.database_url.get_secret_value(),
+        AccessTransaction,
+        clock=clock,
+        new_id=new_id,
+        pool_size=LISTING_CONNECTIONS,
+        ca=settings.servers_ca,
+        settings={"plan_cache_mode": "force_custom_plan"},
+    )
+    resources.push_async_callback(lists.close)
+    questions = Questions(database, clock, lists=lists, pace=Pace())
     watching = Watching(database, questions, clock)
     users = Users(database, new_id)
     filters = Filters(database)

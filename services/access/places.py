@@ -14,6 +14,8 @@ from services.access.sealed import RandomBytes, Seal
 from services.access.search import Listing, Place, Related
 
 _PURPOSE = "readroom access place"
+_PADDED_TO = 256
+"""Bytes. A page may end at a case that its user does not see, of whose name the length must tell nothing."""
 _MAX_CHARACTERS = 8192
 """A name of 3 groups of 64 characters, each of which folds to at most 18, of at most 4 bytes; and an id."""
 
@@ -26,7 +28,9 @@ class PlaceTokens:
         self._seal = Seal(key, also, random_bytes)
 
     def token(self, place: Place, login: str, asked: Listing | Related) -> str:
-        return self._seal.sealed(msgspec.json.encode(place), _bound_to(login, asked))
+        told = msgspec.json.encode(place)
+        padded = told.ljust(-(-len(told) // _PADDED_TO) * _PADDED_TO)
+        return self._seal.sealed(padded, _bound_to(login, asked))
 
     def place(self, token: str, login: str, asked: Listing | Related) -> Place | None:
         """The place in a token, None in an empty one; raises Invalid for what was not made for this list."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +34,7 @@ from services.access.domain import (
 from services.access.names import acting_login
 from services.access.search import NEWEST_FIRST, Listing, Place, as_filter, fields_of, search_of
 from services.access.shown import ALL_COLUMNS, Column, Columns, ShownCase, all_shown
+from services.access.walking import NOT_COUNTED, NOTHING_FOUND, PATIENT, Pace, Walk, Walked
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -47,7 +51,34 @@ _ATTEMPTS = 5
 _WAITS, _WAIT_S = 10, 0.1
 """A read that names a revision waits a second for it: a database that took over may come later to it."""
 
+_SHARES_LAST = timedelta(minutes=10)
+"""How long it is taken for true which share of all cases a facility has. Only speed depends on it."""
+
+MAX_COUNTED = 10_000
+"""A longer list is not counted to its end."""
+
 A = TypeVar("A")
+
+
+class Page(list[ShownCase]):
+    """The rows of a page, and where its list goes on.
+
+    Attributes:
+        more: behind (of a page back, before) which place; None: the list ends here.
+        is_cut: whether the page ended because its time did, wherever it was.
+    """
+
+    more: Place | None = None
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many cases a list has: so many, or more than MAX_COUNTED, or at least so many as its time ended."""
+
+    count: int
+    is_more: bool
+    is_cut: bool
 
 
 class Questions:
@@ -60,10 +91,24 @@ class Questions:
     `session` is the login session in which they ask (A57).
     """
 
-    def __init__(self, database: Database[AccessTransaction], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database[AccessTransaction],
+        clock: Clock,
+        *,
+        lists: Database[AccessTransaction] | None = None,
+        pace: Pace = PATIENT,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Lists may have connections of their own, and are walked at a pace of theirs."""
         self._database = database
+        self._lists = lists or database
         self._clock = clock
+        self._pace = pace
+        self._stopwatch = stopwatch
         self._compiled: dict[str, CompiledUser] = {}
+        self._shares = NOT_COUNTED
+        self._shares_until = datetime.min.replace(tzinfo=UTC)
 
     async def check(
         self,
@@ -173,28 +218,79 @@ class Questions:
         asked: Listing = NEWEST_FIRST,
         columns: Columns = ALL_COLUMNS,
         *,
+        skip: int = 0,
         at_least: int = 0,
         session: str = "",
-    ) -> list[ShownCase]:
+    ) -> Page:
         """The cases that the user sees of what is asked for, as they are shown them.
 
-        Those next to a place are told, after it or before it, in the order of the list. Raises Invalid for a
-        search that cannot be read.
+        Those next to a place are told, after it or before it, in the order of the list; `skip` of them are
+        passed over. Raises Invalid for a search that cannot be read.
         """
 
-        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_WithPriors] | None:
-            try:
-                search = await search_of(statements, user, asked)
-            except Invalid:
-                # What they may name is theirs to know only if they still are as they were compiled.
-                current = await statements.knows_facility(user, None)
-                if current and current.user_version == user.version:
-                    raise
-                return current.carrying(([], None)) if current else None
-            found = await statements.list_cases(user, asked, place, limit, search, columns, session=session)
-            return await _with_priors(statements, user, found, columns, session)
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_Paged] | None:
+            walked = await self._walked(statements, user, asked, session, place, skip + limit + 1)
+            if walked is None or walked.user_version != user.version:
+                return walked.carrying(_Paged(([], None), NOTHING_FOUND)) if walked else None
+            told = await statements.told(
+                user, walked.found.places[skip : skip + limit], columns, session=session
+            )
+            listed = await _with_priors(statements, user, told, columns, session)
+            if listed is None:
+                return None
+            revision = min(walked.revision, listed.revision)
+            return Answer(listed.user_version, revision, _Paged(listed.found, walked.found))
 
-        return await self._shown(login, ask, at_least)
+        user, answer = await self._ask(login, ask, at_least, self._lists)
+        (rows, priors), walked = answer.found.rows, answer.found.walked
+        shown = all_shown(user, rows, self._clock.now(), priors)
+        page = Page(shown[::-1] if place and place.backward else shown)
+        page.is_cut = walked.is_cut
+        if walked.is_cut:
+            page.more = walked.on
+        elif len(walked.places) > skip + limit:
+            page.more = walked.places[skip + limit - 1]
+        return page
+
+    async def count_cases(
+        self, login: str, asked: Listing = NEWEST_FIRST, *, at_least: int = 0, session: str = ""
+    ) -> Count:
+        """How many cases the user sees of what is asked for; raises Invalid for an unreadable search."""
+
+        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[Walked] | None:
+            return await self._walked(
+                statements, user, asked, session, None, MAX_COUNTED + 1, only_count=True
+            )
+
+        _, answer = await self._ask(login, ask, at_least, self._lists)
+        walked = answer.found
+        return Count(min(walked.count, MAX_COUNTED), walked.count > MAX_COUNTED, walked.is_cut)
+
+    async def _walked(
+        self,
+        statements: AccessTransaction,
+        user: CompiledUser,
+        asked: Listing,
+        session: str,
+        place: Place | None,
+        wanted: int,
+        *,
+        only_count: bool = False,
+    ) -> Answer[Walked] | None:
+        """What is found next to a place of a list, in the order in which it is walked."""
+        try:
+            search = await search_of(statements, user, asked)
+        except Invalid:
+            # What they may name is theirs to know only if they still are as they were compiled.
+            current = await statements.knows_facility(user, None)
+            if current and current.user_version == user.version:
+                raise
+            return current.carrying(NOTHING_FOUND) if current else None
+        if self._clock.now() >= self._shares_until:
+            self._shares_until = self._clock.now() + _SHARES_LAST
+            self._shares = await statements.shares()
+        walk = Walk(statements, user, asked, search, session, self._shares, self._pace, self._stopwatch)
+        return await walk.take(place, wanted, only_count=only_count)
 
     async def describe_case(
         self,
@@ -280,6 +376,7 @@ class Questions:
         login: str,
         ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
         at_least: int = 0,
+        database: Database[AccessTransaction] | None = None,
     ) -> tuple[CompiledUser, Answer[A]]:
         """What a statement answers a user, and who they were in that very statement."""
         return await self._ask(login, ask, at_least)
@@ -289,20 +386,24 @@ class Questions:
         login: str,
         ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
         at_least: int = 0,
+        database: Database[AccessTransaction] | None = None,
     ) -> tuple[CompiledUser, Answer[A]]:
         """Asks until the answer is as new as it must be (BEY-17); Unavailable if it does not come soon."""
         for _ in range(_WAITS):
-            user, answer = await self._ask_now(login, ask)
+            user, answer = await self._ask_now(login, ask, database)
             if answer.revision >= at_least:
                 return user, answer
             await asyncio.sleep(_WAIT_S)
         raise Unavailable("what was just changed has not arrived here yet: try again in a second")
 
     async def _ask_now(
-        self, login: str, ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]]
+        self,
+        login: str,
+        ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
+        database: Database[AccessTransaction] | None,
     ) -> tuple[CompiledUser, Answer[A]]:
         """Asks with the user compiled at the very version that the statement read."""
-        async with self._database.statements() as statements:
+        async with (database or self._database).statements() as statements:
             for _ in range(_ATTEMPTS):
                 user = self._compiled.get(login) or await self._compile(statements, login)
                 answer = await ask(statements, user)
@@ -321,6 +422,16 @@ class Questions:
 
 _Listed = list[tuple[ListedCase, Sighting]]
 _WithPriors = tuple[_Listed, Mapping[CaseId, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Paged:
+    """The rows of a page, in the order in which it was walked, and what was walked for it."""
+
+    rows: _WithPriors
+    walked: Walked
+
+
 _Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...]]
 
 

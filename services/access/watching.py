@@ -25,6 +25,7 @@ from services.access.live import MAX_ROWS, Account, Change, Changes, Digests, Ev
 from services.access.livelists import LiveList, Render, Watched, Watcher, key_of
 from services.access.search import Search, search_of
 from services.access.usecases import Questions
+from services.access.walking import first_rows
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction
@@ -283,8 +284,8 @@ class Watching:
 
     async def _ask_anew(self, each: LiveList) -> None:
         async with each.asking, self._one_by_one, self._database.statements() as statements:
-            answer = await statements.list_cases(
-                each.user, each.asked, None, each.window.limit, each.search, session=each.session
+            answer = await first_rows(
+                statements, each.user, each.asked, each.window.limit, each.search, session=each.session
             )
             each.window.replace(answer.found if answer else [])
             each.answered(statements.now)

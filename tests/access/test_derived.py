@@ -16,7 +16,7 @@ from services.access.caseindex import Entry, IndexedCase
 from services.access.casequery import seen_by
 from services.access.derived import DERIVED, NO_STUDY_DATE, Derived, derive
 from services.access.filter.forms import Forms, forms, plain
-from services.access.listings import page_of
+from services.access.listings import among
 from services.access.received import MAX_MODALITIES, Distinct, ReceivedStudy, StudyAttributes
 from services.access.search import NEWEST_FIRST
 from tests.access.builders import a_facility, a_part, a_placement, a_study
@@ -277,7 +277,7 @@ async def test_a_worklist_reads_nothing_that_is_derived_for_filters_alone(access
         compiled = await statements.compiled_user(user.login)
         assert compiled is not None
         cases = seen_by(compiled, NOON)
-        statement = await statements.connection.prepare(page_of(cases, NEWEST_FIRST, None, 50))
+        statement = await statements.connection.prepare(among(cases, NEWEST_FIRST, []))
         read = {attribute.name for attribute in statement.get_attributes()}
 
     assert {"text_forms", "plain_text"}.isdisjoint(read)

@@ -44,11 +44,11 @@ BEHIND_OWNED = {
 }
 BEHIND_SIGHTED = {"save_buckets"}
 BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
-BEHIND_LISTED = {"page_of", "_few"}
+BEHIND_LISTED = {"found_by_text", "assigned_to", "studied", "with_persons"}
 ASKED_ABOUT = {"changed", "of_same_persons"}  # of these a list is asked, and answers what the user sees
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}
-THE_PREDICATE = {"_texts", "_ask", "_HIDDEN"}
+THE_PREDICATE = {"_texts", "_ask", "HIDDEN"}
 EXCEPTIONS = (
     BEHIND_OWNED
     | BEHIND_SIGHTED

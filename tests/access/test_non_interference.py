@@ -318,6 +318,7 @@ def questions(
     yield "ListCases", pb.ListCasesRequest(facility_id=str(FACILITY.id), columns=WAITS)
     for where, order in zip(FILTERS, cycle(pb.CaseOrder.values()), strict=False):
         yield "ListCases", pb.ListCasesRequest(where=where, order=order, page_size=1)
+        yield "CountCases", pb.CountCasesRequest(where=where)
     for search in ("status:read", "status:dictated", "status:assigned", "-9d"):
         yield "ListCases", pb.ListCasesRequest(search=search, ascending=True)
         yield "ReadSearch", pb.ReadSearchRequest(search=search)

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from itertools import product
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,10 +19,12 @@ from services.access.caseindex import ListedCase
 from services.access.casequery import seen_by
 from services.access.domain import NO_SIGHT, ConfirmedStudy, Path, Permission, PermissionGrant, Role, User
 from services.access.explain import Reason
-from services.access.listings import page_of
+from services.access.filter.demand import ANYTHING
 from services.access.received import FIRST_PART
 from services.access.search import Listing, Order
+from services.access.shapes import window_of
 from services.access.usecases import Questions
+from services.access.walking import By, Way, Window
 from tests.access.builders import (
     PrivilegeCase,
     a_bucket,
@@ -481,23 +484,33 @@ async def test_a_case_in_several_folders_takes_one_place_on_a_page(access: Acces
 # What serves a page
 
 
-@pytest.mark.parametrize(
-    ("path", "order"),
-    [
-        ("cases_by_facility", Order.RECEIVED),
-        ("case_grants_by_user", Order.RECEIVED),
-        ("folder_cases_by_folder", Order.RECEIVED),
-        ("bucket_cases_by_bucket", Order.RECEIVED),
-        ("cases_by_study", Order.STUDY_DATE),
-        ("cases_by_patient_name", Order.PATIENT_NAME),
-        ("cases_by_priority", Order.PRIORITY),
-    ],
-)
-@pytest.mark.parametrize("descending", [True, False])
-async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(
-    access: Access, path: str, order: Order, descending: bool
-) -> None:
-    """However many cases there are, a page reads no more than a page of each path."""
+NAMES_OF_ORDERS = {
+    Order.RECEIVED: "",
+    Order.STUDY_DATE: "_by_study",
+    Order.PATIENT_NAME: "_by_name",
+    Order.PRIORITY: "_by_priority",
+}
+OF_FACILITIES = {
+    Order.RECEIVED: "cases_by_facility",
+    Order.STUDY_DATE: "cases_by_study",
+    Order.PATIENT_NAME: "cases_by_patient_name",
+    Order.PRIORITY: "cases_by_priority",
+}
+OF_ALL = {
+    Order.RECEIVED: "cases_in_order_of_receipt",
+    Order.STUDY_DATE: "cases_in_order_of_study",
+    Order.PATIENT_NAME: "cases_in_order_of_name",
+    Order.PRIORITY: "cases_in_order_of_priority",
+}
+OF_SHOWINGS = {
+    "case_grants": "case_grants_by_user",
+    "folder_cases": "folder_cases_by_folder",
+    "bucket_cases": "bucket_cases_by_bucket",
+}
+
+
+async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(access: Access) -> None:
+    """However many cases there are, a window reads no more than a window of each path."""
     facilities = [await access.facility() for _ in range(3)]
     user = await access.user()
     for facility in facilities:
@@ -513,16 +526,25 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(
             "referring_physician_name, modalities_in_study, series_count, instance_count, settled, version"
         )
         await execute(
-            f"""insert into cases (facility_id, received_at, {columns})
-            select ($2::uuid[])[1 + n % 3], received_at + n * interval '1 second', {columns}
+            f"""insert into cases (facility_id, received_at, status_group, assignee_id, {columns})
+            select ($2::uuid[])[1 + n % 3], received_at + n * interval '1 second',
+                case when n % 40 = 0 then 'ASSIGNED' else 'READ' end, case when n % 40 = 0 then $3::uuid end,
+                {columns}
             from cases, generate_series(1, 6000) n where case_id = $1""",
             template,
             [facility.id for facility in facilities],
+            user.id,
         )
-        # What tables show is kept by receipt: in another order all of it is sorted.
-        shown = "select * from cases" if order is Order.RECEIVED else "select * from cases limit 3"
-        await execute(f"insert into case_grants select case_id, $1, received_at from ({shown}) c", user.id)
-        await execute(f"insert into folder_cases select $1, case_id, received_at from ({shown}) c", folder_id)
+        shown = "select case_id, received_at from cases"
+        await execute(
+            "insert into case_grants (case_id, user_id, received_at)"
+            f" select case_id, $1, received_at from ({shown}) c",
+            user.id,
+        )
+        await execute(
+            f"insert into folder_cases (folder_id, case_id, received_at) select $1, * from ({shown}) c",
+            folder_id,
+        )
         await transaction.save_buckets([a_bucket(user) for _ in range(20)])
         await execute(
             f"""insert into bucket_cases (bucket_id, user_id, case_id, received_at)
@@ -530,23 +552,30 @@ async def test_each_path_of_the_worklist_is_served_by_its_index_in_order(
             cross join (select *, row_number() over () as number from buckets) b
             where number = 1 or case_id in (select case_id from cases limit 3)"""
         )
-        await execute(
-            """insert into readings (case_id, side, version, state, read_types)
-            select case_id, side, 1, 'unread', '{}' from cases, unnest('{group,facility}'::text[]) side"""
-        )
         await execute("analyze")
+    every = tuple(facility.id for facility in facilities)
     async with access.database.statements() as statements:
         compiled = await statements.compiled_user(user.login)
         assert compiled is not None
-        cases = seen_by(compiled, NOON)
-        rows = await statements.connection.fetch(
-            "explain (analyze, format text) " + page_of(cases, Listing(order, descending), None, 51),
-            *cases.parameters,
-        )
-    plan = "\n".join(row[0] for row in rows)
-
-    assert path in plan
-    assert "Seq Scan on cases" not in plan
-    assert "Seq Scan on readings" not in plan
-    most_rows = max(float(part.split("rows=")[1].split(" ")[0]) for part in plan.split("actual time")[1:])
-    assert most_rows <= 4 * 51
+        for order, descending in product(Order, (True, False)):
+            name = NAMES_OF_ORDERS[order]
+            ways = {
+                OF_FACILITIES[order]: Way(By.FACILITY, every, (51, 51, 51)),
+                OF_ALL[order]: Way(By.ALL, (), (51,)),
+                f"cases_unread_by_group{name}": Way(By.FACILITY, every, (51, 51, 51), unread=True),
+                f"cases_by_assignee{name}": Way(By.ASSIGNEE, (user.id,), (51,)),
+            }
+            for index, way in ways.items():
+                cases = seen_by(compiled, NOON)
+                window = Window(None, 51, 51, way, None, ANYTHING)
+                statement = window_of(cases, Listing(order, descending), window, "")
+                rows = await statements.connection.fetch(
+                    f"explain (analyze, format text) {statement}", *cases.parameters
+                )
+                plan = "\n".join(row[0] for row in rows)
+                of_showings = [f"{table}{name}" if name else by for table, by in OF_SHOWINGS.items()]
+                assert [] == [each for each in (index, *of_showings) if f"{each} on " not in plan], plan
+                assert "Seq Scan on cases" not in plan
+                assert "Sort Method: external" not in plan
+                offered = [part.split("rows=")[1].split(" ")[0] for part in plan.split("actual time")[1:]]
+                assert max(map(float, offered)) <= 8 * 51, plan

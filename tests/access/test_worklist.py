@@ -20,6 +20,8 @@ from services.access.filtering import FilterSettings
 from services.access.places import PlaceTokens
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Listing, Order, Place
+from services.access.usecases import Questions
+from services.access.walking import PATIENT, Pace
 from tests.access.builders import a_bucket, a_part, a_study
 from tests.access.conftest import ADMIN, Access, start
 from tests.clocks import NOON
@@ -38,6 +40,12 @@ MODALITIES = ("CT", "MR", "US")
 
 Told = dict[CaseId, dict[str, Any]]
 
+BREATHLESS = Pace(budget_s=0, first_look=2, first_page=2, spare=1)
+"""Each page ends after its first window, which is small."""
+
+CURIOUS = Pace(budget_s=60, first_look=1, first_page=1, long_walk=0, few=3, spare=0)
+"""Windows are small, and every index is tried, some of which find more than few."""
+
 # A line or a filter, and what it means, told without the language.
 SEARCHES: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
     ("", ""): lambda case: True,
@@ -48,6 +56,7 @@ SEARCHES: dict[tuple[str, str], Callable[[dict[str, Any]], bool]] = {
     ("", "Priority != 'NORMAL' and Modality in ('CT', 'US')"): lambda case: (
         case["priority"] > 0 and case["modality"] in ("CT", "US")
     ),
+    ("", "StudyStatusID != 'READ'"): lambda case: True,
     ("-400d", "not plain(PatientName) contains 'roe'"): lambda case: (
         case["day"] is not None and case["name"] != "" and "roe" not in case["plain name"]
     ),
@@ -118,11 +127,13 @@ async def pages(
     """All pages from a place on, in the order in which they are asked for."""
     found: list[list[CaseId]] = []
     while True:
-        listed = await access.questions.list_cases(user.login, place, size, asked)
-        found.append([case.case_id for case in listed])
-        if len(listed) < size:
+        page = await access.questions.list_cases(user.login, place, size, asked)
+        found.append([case.case_id for case in page])
+        assert len(page) == size or page.is_cut or page.more is None
+        if page.more is None:
             return found
-        place = listed[0].place.before() if back else listed[-1].place  # type: ignore[union-attr]
+        assert page.more.backward is back
+        place = page.more
 
 
 async def allowed(access: Access, user: User, told: Told) -> set[CaseId]:
@@ -141,6 +152,12 @@ def test_all_pages_together_are_what_check_allows_and_the_search_finds_in_order(
             random = Random(seed)
             async for access in start(fresh_database("access")):
                 users, facilities, told = await a_world(access, random)
+                if random.random() < 0.5:  # then PostgreSQL knows where most cases are
+                    await access.query("analyze cases")
+                patient = access.questions
+                access.questions = Questions(
+                    access.database, access.clock, pace=random.choice((PATIENT, BREATHLESS, CURIOUS))
+                )
                 for user in users:
                     seen = await allowed(access, user, told)
                     for order in Order:
@@ -156,10 +173,14 @@ def test_all_pages_together_are_what_check_allows_and_the_search_finds_in_order(
                             key=lambda case_id, order=order: (KEYS[order](told[case_id]), case_id),  # type: ignore[misc]
                             reverse=asked.descending,
                         )
+                        counted = await access.questions.count_cases(user.login, asked)
+                        assert not counted.is_more
+                        assert counted.count == len(expected) or counted.is_cut, asked
+                        assert counted.count <= len(expected)
                         forward = await pages(access, user, asked, size)
                         assert expected == [each for page in forward for each in page], asked
                         if len(expected) > 1:
-                            whole = await access.questions.list_cases(user.login, None, 500, asked)
+                            whole = await patient.list_cases(user.login, None, 500, asked)
                             last = whole[-1].place
                             assert last is not None
                             back = await pages(access, user, asked, size, last.before(), back=True)

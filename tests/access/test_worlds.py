@@ -29,12 +29,16 @@ from services.access.filter.names import Directory, bind
 from services.access.filter.reader import Reader
 from services.access.filter.tree import Constant, Expression
 from services.access.filter.writing import write
+from services.access.search import Listing, Order
+from services.access.usecases import Questions
+from services.access.walking import PATIENT, Pace
 from tests.access.builders import a_bucket, a_user
 from tests.access.conftest import Access, start
 from tests.access.filter import naive
 from tests.access.filter.cases import FACILITIES, USERS, Case, draw_case, row
 from tests.access.filter.draw import draw_filter
 from tests.access.filter.test_agreement import insert
+from tests.access.test_worklist import BREATHLESS, CURIOUS
 from tests.clocks import NOON
 
 if TYPE_CHECKING:
@@ -264,20 +268,22 @@ def comparable(decision: Decision) -> tuple[Any, ...]:
     return decision.allowed, decision.being_deleted, decision.level, decision.own_level, decision.paths
 
 
-async def listed(access: Access, login: str, page: int) -> list[CaseId]:
+async def listed(access: Access, login: str, size: int, pace: Pace, asked: Listing) -> list[CaseId]:
     """The worklist, page by page."""
+    questions = Questions(access.database, access.clock, pace=pace)
     seen: list[CaseId] = []
     after = None
     while True:
-        found = await access.questions.list_cases(login, after, page, at_least=0, session=SESSION)
-        seen += [case.case_id for case in found]
-        if len(found) < page:
+        page = await questions.list_cases(login, after, size, asked, session=SESSION)
+        seen += [case.case_id for case in page]
+        if page.more is None:
             return seen
-        after = found[-1].place
+        after = page.more
 
 
 async def everybody_sees_what_they_may(access: Access, random: Random, totals: dict[Path, int]) -> None:
     world = await a_world(access, random)
+    await access.query("analyze cases")
     cases = list(world.cases)
     for one in world.people:
         login = one.user.login
@@ -300,7 +306,9 @@ async def everybody_sees_what_they_may(access: Access, random: Random, totals: d
                 for path in paths:
                     totals[path] += 1
         allowed = {case_id for case_id, each in zip(cases, many, strict=True) if each.allowed}
-        in_order = await listed(access, login, random.choice([3, 100]))
+        asked = Listing(random.choice(list(Order)), random.random() < 0.5)
+        pace = random.choice((PATIENT, BREATHLESS, CURIOUS))
+        in_order = await listed(access, login, random.choice([3, 100]), pace, asked)
         assert len(in_order) == len(set(in_order))
         assert allowed == set(in_order), one
         await nothing_more_than_without_the_filter(access, one, cases, allowed)

@@ -211,12 +211,12 @@ def methods(service: str, *names: str) -> set[str]:
 
 CHECKS = methods("access", "Check", "CheckMany", "CheckPermission")
 FACTS = methods("facts", "ListFacts")
-OF_PEOPLE_TOO = methods("access", "ListRelatedCases")
+OF_PEOPLE_TOO = methods("access", "ListCases", "ListRelatedCases")
 """What people ask by the pages, and a service too that serves something of it."""
 
 CALLS = {
     "ingest": CHECKS
-    | methods("access", "BeginDelete", "CheckAgain")
+    | methods("access", "BeginDelete", "ListCases", "CheckAgain")
     | OF_PEOPLE_TOO
     | methods("routing", "DescribeFacility", "CheckHeld", "DescribePurge", "ListUndecided")
     | methods("ingest", "ReadPack"),

@@ -2360,6 +2360,7 @@ class ListCasesRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     ASCENDING_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Items on the page, 1 to 500; 0 means 50."""
     page_token: _builtins.str
@@ -2378,6 +2379,8 @@ class ListCasesRequest(_message.Message):
     """What the page is ordered by."""
     ascending: _builtins.bool
     """Whether the smallest comes first: what is absent, then the oldest, the first name, the normal priority."""
+    skip: _builtins.int
+    """How many cases are passed over before the page, at most 10,000. Only ingest may ask for that: pages go on by token."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The fields of Case that are answered, by their names, beside `case_id`; empty: all. What is not named is not read."""
@@ -2394,10 +2397,11 @@ class ListCasesRequest(_message.Message):
         order: Global___CaseOrder.ValueType = ...,
         ascending: _builtins.bool = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "skip", b"skip", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2971,10 +2975,15 @@ class ListCasesResponse(_message.Message):
     CASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PREVIOUS_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last page."""
     previous_page_token: _builtins.str
     """Token of the page before; empty on the first page."""
+    continues: _builtins.bool
+    """Whether the page ended because long was looked for it, and not because it is full: it may be empty, and the list
+    goes on at `next_page_token`, of a page back at `previous_page_token`.
+    """
     @_builtins.property
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
         """The cases of the page."""
@@ -2985,14 +2994,79 @@ class ListCasesResponse(_message.Message):
         cases: _abc.Iterable[Global___Case] | None = ...,
         next_page_token: _builtins.str = ...,
         previous_page_token: _builtins.str = ...,
+        continues: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token", "previous_page_token", b"previous_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "continues", b"continues", "next_page_token", b"next_page_token", "previous_page_token", b"previous_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
+
+@_typing.final
+class CountCasesRequest(_message.Message):
+    """CountCasesRequest asks for the number of cases of a worklist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    FACILITY_ID_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
+    facility_id: _builtins.str
+    """Only cases of this facility; empty: all."""
+    where: _builtins.str
+    """As in ListCasesRequest."""
+    search: _builtins.str
+    """As in ListCasesRequest."""
+    def __init__(
+        self,
+        *,
+        at_least_revision: _builtins.str = ...,
+        facility_id: _builtins.str = ...,
+        where: _builtins.str = ...,
+        search: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "facility_id", b"facility_id", "search", b"search", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountCasesRequest: _TypeAlias = CountCasesRequest  # noqa: Y015
+
+@_typing.final
+class CountCasesResponse(_message.Message):
+    """CountCasesResponse says how many cases there are: `count`, or more, or at least so many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """At most 10,000."""
+    more: _builtins.bool
+    """Whether there are more than 10,000."""
+    unfinished: _builtins.bool
+    """Whether counting ended because it took long: there are at least so many."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+        unfinished: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "more", b"more", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountCasesResponse: _TypeAlias = CountCasesResponse  # noqa: Y015
 
 @_typing.final
 class ListAssignableRequest(_message.Message):

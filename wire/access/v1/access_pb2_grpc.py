@@ -150,6 +150,11 @@ class AccessServiceStub:
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.CountCases = channel.unary_unary(
+                '/wire.access.v1.AccessService/CountCases',
+                request_serializer=wire_dot_access_dot_v1_dot_access__pb2.CountCasesRequest.SerializeToString,
+                response_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CountCasesResponse.FromString,
+                _registered_method=True)
         self.DescribeCase = channel.unary_unary(
                 '/wire.access.v1.AccessService/DescribeCase',
                 request_serializer=wire_dot_access_dot_v1_dot_access__pb2.DescribeCaseRequest.SerializeToString,
@@ -454,7 +459,15 @@ class AccessServiceServicer:
 
     def ListCases(self, request, context):
         """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
-        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none. A page for which
+        long is looked ends where it has come to, and says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountCases(self, request, context):
+        """CountCases answers how many cases a worklist has, up to 10,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -774,6 +787,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.FromString,
                     response_serializer=wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'CountCases': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountCases,
+                    request_deserializer=wire_dot_access_dot_v1_dot_access__pb2.CountCasesRequest.FromString,
+                    response_serializer=wire_dot_access_dot_v1_dot_access__pb2.CountCasesResponse.SerializeToString,
             ),
             'DescribeCase': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeCase,
@@ -1513,6 +1531,33 @@ class AccessService:
             '/wire.access.v1.AccessService/ListCases',
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesRequest.SerializeToString,
             wire_dot_access_dot_v1_dot_access__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountCases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.access.v1.AccessService/CountCases',
+            wire_dot_access_dot_v1_dot_access__pb2.CountCasesRequest.SerializeToString,
+            wire_dot_access_dot_v1_dot_access__pb2.CountCasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

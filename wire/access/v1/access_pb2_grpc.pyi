@@ -129,8 +129,11 @@ class AccessServiceStub:
     """
     ListCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]
     """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
-    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none. A page for which
+    long is looked ends where it has come to, and says so.
     """
+    CountCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.CountCasesRequest, _access_pb2.CountCasesResponse]
+    """CountCases answers how many cases a worklist has, up to 10,000."""
     DescribeCase: _grpc.UnaryUnaryMultiCallable[_access_pb2.DescribeCaseRequest, _access_pb2.DescribeCaseResponse]
     """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it."""
     ListRelatedCases: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListRelatedCasesRequest, _access_pb2.ListRelatedCasesResponse]
@@ -329,8 +332,11 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """
     ListCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCasesRequest, _access_pb2.ListCasesResponse]  # type: ignore[assignment]
     """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
-    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+    theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none. A page for which
+    long is looked ends where it has come to, and says so.
     """
+    CountCases: _aio.UnaryUnaryMultiCallable[_access_pb2.CountCasesRequest, _access_pb2.CountCasesResponse]  # type: ignore[assignment]
+    """CountCases answers how many cases a worklist has, up to 10,000."""
     DescribeCase: _aio.UnaryUnaryMultiCallable[_access_pb2.DescribeCaseRequest, _access_pb2.DescribeCaseResponse]  # type: ignore[assignment]
     """DescribeCase answers one case as the acting user's worklist shows it. NotFound: it is absent, or they do not see it."""
     ListRelatedCases: _aio.UnaryUnaryMultiCallable[_access_pb2.ListRelatedCasesRequest, _access_pb2.ListRelatedCasesResponse]  # type: ignore[assignment]
@@ -664,8 +670,17 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListCasesResponse, _abc.Awaitable[_access_pb2.ListCasesResponse]]:
         """ListCases is the acting user's worklist: every case they see, or what a search finds of these, in an order of
-        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none.
+        theirs. Pages go forward and back; each costs the same, and cases that come meanwhile move none. A page for which
+        long is looked ends where it has come to, and says so.
         """
+
+    @_abc_1.abstractmethod
+    def CountCases(
+        self,
+        request: _access_pb2.CountCasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CountCasesResponse, _abc.Awaitable[_access_pb2.CountCasesResponse]]:
+        """CountCases answers how many cases a worklist has, up to 10,000."""
 
     @_abc_1.abstractmethod
     def DescribeCase(
