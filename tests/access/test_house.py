@@ -44,7 +44,7 @@ BEHIND_OWNED = {
 }
 BEHIND_SIGHTED = {"save_buckets"}
 BEHIND_ADMINISTERED = {"explained_case", "case_values", "_NEWEST"}
-BEHIND_LISTED = {"found_by_text", "assigned_to", "studied", "with_persons"}
+BEHIND_LISTED = {"_of_those", "found_by_text", "assigned_to", "studied", "with_persons"}
 ASKED_ABOUT = {"changed", "of_same_persons"}  # of these a list is asked, and answers what the user sees
 FOR_SERVICES = {"describe_cases"}
 ONLY_FACILITIES = {"facilities_shown"}

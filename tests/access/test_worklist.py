@@ -20,11 +20,12 @@ from services.access.filtering import FilterSettings
 from services.access.places import PlaceTokens
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Listing, Order, Place
-from services.access.usecases import Questions
+from services.access.usecases import Count, Questions
 from services.access.walking import PATIENT, Pace
 from tests.access.builders import a_bucket, a_part, a_study
 from tests.access.conftest import ADMIN, Access, start
 from tests.clocks import NOON
+from tests.wait import eventually
 
 # Spelt alike, almost alike, absent.
 NAMES = {
@@ -330,3 +331,111 @@ def test_what_is_no_token_of_a_place_is_refused(token: str) -> None:
 def test_a_token_of_another_key_is_refused() -> None:
     with pytest.raises(Invalid):
         TOKENS.place(PlaceTokens("o" * 32).token(PLACE, "jane", NEWEST_FIRST), "jane", NEWEST_FIRST)
+
+
+# What grants, folders and shares keep of an order
+
+
+async def test_what_is_shown_keeps_its_place_in_every_order_whatever_is_corrected(access: Access) -> None:
+    random = Random(5)
+    facility, user = await access.facility(), await access.user()
+    told = dict([await a_case(access, facility, random) for _ in range(4)])
+    for case_id in told:
+        await access.folders.grant_case(ADMIN, case_id, user.id)
+        await access.folders.put_in_folder(ADMIN, await access.folder(user, name=f"{case_id}"), case_id)
+    await access.share(user, *told)
+    for _ in range(6):
+        case_id = random.choice(sorted(told))
+        await access.query(
+            "update cases set patient_name_order = $2, priority = $3, study_order = $4 where case_id = $1",
+            case_id,
+            random.choice(list(NAMES.values())),
+            random.choice((0, 1, 2)),
+            NOON.replace(tzinfo=None) + timedelta(days=random.randint(0, 9)),
+        )
+
+    for table in ("case_grants", "folder_cases", "bucket_cases"):
+        rows = await access.query(
+            f"""
+            select (s.patient_name_order, s.priority, s.study_order) = (
+                c.patient_name_order, c.priority, c.study_order
+            ) as alike from {table} s join cases c using (case_id)
+            """
+        )
+        assert [True] * 4 == [row["alike"] for row in rows], table
+
+
+async def test_what_is_shown_while_it_is_corrected_gets_the_place_that_the_correction_gave(
+    access: Access,
+) -> None:
+    """Whoever shows a case waits for whoever changes it, and reads what that left."""
+    facility, user = await access.facility(), await access.user()
+    case_id, _ = await a_case(access, facility, Random(1))
+    async with access.database.transaction() as correcting:
+        await correcting.connection.execute(
+            "update cases set patient_name_order = 'corrected' where case_id = $1", case_id
+        )
+        async with access.database.statements() as elsewhere:
+            showing = asyncio.create_task(elsewhere.grant_case(user.id, case_id))
+            await eventually(lambda: waits_for_a_row(correcting.connection))
+    assert await showing
+
+    [row] = await access.query("select patient_name_order from case_grants")
+    assert "corrected" == row["patient_name_order"]
+
+
+async def waits_for_a_row(connection: Any) -> bool:
+    return bool(
+        await connection.fetchval(
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database())"
+        )
+    )
+
+
+# Counts, and what is passed over
+
+
+async def test_a_long_list_is_not_counted_to_its_end(access: Access) -> None:
+    user, facility = await access.user(), await access.facility()
+    await access.give(user, facility, PrivilegeLevel.VIEW)
+    case_id = await access.case(facility)
+    await access.query(
+        """
+        insert into cases (case_id, facility_id, received_at, study_instance_uid, undistributed, placed_at,
+            placement_version, patient_name, patient_id, patient_birth_date, patient_sex, study_date,
+            study_time, study_description, accession_number, referring_physician_name, modalities_in_study,
+            series_count, instance_count, settled, version)
+        select gen_random_uuid(), facility_id, received_at, study_instance_uid, undistributed, placed_at,
+            placement_version, patient_name, patient_id, patient_birth_date, patient_sex, study_date,
+            study_time, study_description, accession_number, referring_physician_name, modalities_in_study,
+            series_count, instance_count, settled, version
+        from cases, generate_series(1, 9999) where case_id = $1
+        """,
+        case_id,
+    )
+
+    assert Count(10_000, is_more=False, is_cut=False) == await access.questions.count_cases(user.login)
+    await access.case(facility)
+    assert Count(10_000, is_more=True, is_cut=False) == await access.questions.count_cases(user.login)
+    hasty = Questions(access.database, access.clock, pace=Pace(budget_s=0, first_page=100))
+    counted = await hasty.count_cases(user.login)
+    assert counted.is_cut
+    assert 0 < counted.count < 10_000
+
+
+async def test_what_is_passed_over_is_not_told(access: Access) -> None:
+    user, facility = await access.user(), await access.facility()
+    await access.give(user, facility, PrivilegeLevel.VIEW)
+    random = Random(3)
+    for _ in range(7):
+        await a_case(access, facility, random)
+    whole = [case.case_id for case in await access.questions.list_cases(user.login, None, 9)]
+
+    page = await access.questions.list_cases(user.login, None, 3, skip=2)
+
+    assert whole[2:5] == [case.case_id for case in page]
+    assert page.more is not None
+    after = await access.questions.list_cases(user.login, page.more, 9)
+    assert whole[5:] == [case.case_id for case in after]
+    assert [] == await access.questions.list_cases(user.login, None, 3, skip=7)
