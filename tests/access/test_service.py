@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 
-from kernel.errors import Conflict, Denied, NotFound, Unauthenticated
+from kernel.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 from kernel.events import (
     CaseMoved,
     CasePlaced,
@@ -440,10 +440,22 @@ async def test_a_service_calls_only_what_the_contract_lets_it(service: Service, 
     stub = service.acting(ADMIN, peer)
 
     for ask in (
-        lambda: stub.ListCases(pb.ListCasesRequest()),
+        lambda: stub.CountCases(pb.CountCasesRequest()),
         lambda: stub.SaveUser(pb.SaveUserRequest(user=pb.User(login="x", name="x"))),
         lambda: stub.SavePrivilege(pb.SavePrivilegeRequest()),
         lambda: stub.GrantCase(pb.GrantCaseRequest()),
     ):
         with pytest.raises(Denied):
             await ask()
+
+
+async def test_the_pages_of_people_pass_over_nothing_and_those_of_ingest_do(service: Service) -> None:
+    facility_id = await service.facility("North")
+    await service.give(await service.user(), facility_id, pb.LEVEL_VIEW)
+    request = pb.ListCasesRequest(skip=1)
+
+    assert [] == list((await service.acting("jane", "ingest").ListCases(request)).cases)
+    with pytest.raises(Invalid) as refused:
+        await service.acting("jane").ListCases(request)
+    assert refused.value.field == "skip"
+    assert not (await service.acting("jane").CountCases(pb.CountCasesRequest())).count
