@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from kernel.errors import Invalid
+from kernel.errors import Invalid, NotFound
 from kernel.ids import CaseId, DeletionId, FacilityId, FolderId, UserId
 from kernel.reading import PrivilegeLevel, Side
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import Deletion
 from services.access.domain import ROLES, Decision, Facility, Path, Role, User
+from services.access.explain import Reason
 from services.access.filter.dates import parse_date
+from services.access.filter.grammar import parse
 from services.access.filter.names import Directory, bind
 from services.access.filter.reader import Reader
 from services.access.filter.tree import Constant, Expression
@@ -33,7 +35,7 @@ from services.access.search import Listing, Order
 from services.access.usecases import Questions
 from services.access.walking import PATIENT, Pace
 from tests.access.builders import a_bucket, a_user
-from tests.access.conftest import Access, start
+from tests.access.conftest import ADMIN, Access, start
 from tests.access.filter import naive
 from tests.access.filter.cases import FACILITIES, USERS, Case, draw_case, row
 from tests.access.filter.draw import draw_filter
@@ -341,6 +343,78 @@ def test_check_check_many_and_the_worklist_say_what_a_naive_reading_says(
     for seed in range(8):
         asyncio.run(try_it(seed))
     assert min(totals.values()) > 0, "each path opens something"
+
+
+async def every_other_way_says_the_same(access: Access, random: Random) -> None:
+    """Explanations, counts, single cases, those beside them and searches, held against Check."""
+    world = await a_world(access, random)
+    cases = list(world.cases)
+    for one in world.people:
+        login = one.user.login
+        many = await access.questions.check_many(login, cases)  # an explanation is of no session
+        allowed = {case_id for case_id, each in zip(cases, many, strict=True) if each.allowed}
+        for case_id, decision in random.sample(list(zip(cases, many, strict=True)), 8):
+            told = await access.explaining.explain(ADMIN, one.user.id, case_id)
+            assert comparable(decision) == comparable(told.decision), (one, told)
+            opened = {each.path for each in told.paths if each.reason is Reason.OPEN}
+            if decision.allowed:
+                assert set(decision.paths) == opened, (one, told)
+            elif not decision.being_deleted:
+                assert not opened or told.obstacle or not one.sees_anything, (one, told)
+            await one_case_and_those_beside_it(access, world, one, case_id, allowed)
+        live = set(cases) - world.deleting - world.moving
+        for told_at in await access.explaining.explain_list(ADMIN, one.user.id, None, 10):
+            there = {case_id for case_id in live if world.cases[case_id]["facility"] == told_at.facility.id}
+            counted = told_at.counted
+            assert (len(there & allowed), len(there)) == (counted.shown, counted.cases), (one, told_at)
+        where = a_text(random)
+        try:
+            found = await access.questions.list_cases(login, None, 100, Listing(where=where))
+        except Invalid:
+            continue
+        asked = bind(where, parse(where, is_of_group=one.reader.is_of_group), LOGINS)
+        expected = {
+            case_id
+            for case_id in allowed
+            if naive.holds(asked, world.cases[case_id], replace(one.reader, as_of_lock=False), NOON) is True
+        }
+        assert expected == {each.case_id for each in found}, (one, where)
+
+
+async def one_case_and_those_beside_it(
+    access: Access, world: World, one: Somebody, case_id: CaseId, allowed: set[CaseId]
+) -> None:
+    if case_id not in allowed:
+        with pytest.raises(NotFound):
+            await access.questions.describe_case(one.user.login, case_id)
+        with pytest.raises(NotFound):
+            await access.questions.list_related_cases(one.user.login, case_id, None, 100)
+        return
+    shown = await access.questions.describe_case(one.user.login, case_id)
+    related = await access.questions.list_related_cases(one.user.login, case_id, None, 100)
+    person = world.persons[case_id]
+    beside = {each for each in allowed - {case_id} if person and world.persons[each] == person}
+    assert (case_id, beside) == (shown.case_id, {each.case_id for each in related}), one
+    earlier = [each for each in beside if world.is_earlier(each, case_id)]
+    assert len(earlier) == shown.prior_count, (one, shown)
+
+
+def test_every_other_way_to_ask_says_the_same(fresh_database: Callable[[str], str]) -> None:
+    async def try_it(seed: int) -> None:
+        async for access in start(fresh_database("access")):
+            await every_other_way_says_the_same(access, Random(seed))
+
+    asyncio.run(try_it(0))
+
+
+@pytest.mark.drill
+def test_every_other_way_in_many_more_worlds(fresh_database: Callable[[str], str]) -> None:
+    async def try_it(seed: int) -> None:
+        async for access in start(fresh_database("access")):
+            await every_other_way_says_the_same(access, Random(seed))
+
+    for seed in range(100, 200):
+        asyncio.run(try_it(seed))
 
 
 @pytest.mark.drill
