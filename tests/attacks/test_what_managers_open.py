@@ -159,9 +159,12 @@ def opened(before: Decision, after: Decision) -> bool:
 
 
 def holds_what_is_new(manager: Decision, was: Decision, after: Decision) -> bool:
-    """Whether a manager has by their own privilege what somebody may now do with a case and could not."""
+    """Whether a manager has by their own privilege what somebody may now do with a case and could not.
+
+    What their own filter shows as historical whoever has the same filter sees as they do.
+    """
     return (
-        Path.PRIVILEGE in manager.paths
+        bool({Path.PRIVILEGE, Path.HISTORICAL} & set(manager.paths))
         and (after.level <= was.level or manager.own_level >= after.level)
         and (after.images <= was.images or manager.images)
         and (after.reports <= was.reports or manager.reports)
