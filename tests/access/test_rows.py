@@ -23,7 +23,7 @@ from services.access import answers
 from services.access.acts import CaseAct, Rights
 from services.access.buckets import Grant, Share
 from services.access.caseindex import CaseSummary, ListedCase, Projection
-from services.access.domain import Decision, Permission, PermissionGrant, User
+from services.access.domain import Decision, Permission, PermissionGrant, Role, User
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST
 from services.access.shown import ALL_COLUMNS, Column, ShownCase, WaitsFor, columns_of, shown
@@ -55,7 +55,7 @@ async def a_world_of_acts(access: Access, random: Random) -> World:
             await transaction.connection.execute(
                 "update privileges set read_types = $2 where user_id = $1 and level = 3",
                 user.id,
-                random.sample(sorted(ReadType), 2),
+                random.sample(sorted(ReadType), random.choice((0, 2))),
             )
         for bucket in world.buckets:
             assert bucket.terms is not None
@@ -153,7 +153,6 @@ def priors(world: World, seen: set[CaseId], case_id: CaseId) -> int:
     )
 
 
-@pytest.mark.proves("BEY-3", part="what a row says may be done, and its priors")
 def test_a_row_says_what_the_acts_answer_and_counts_the_priors_that_are_seen(
     fresh_database: Callable[[str], str],
 ) -> None:
@@ -180,6 +179,21 @@ def test_a_row_says_what_the_acts_answer_and_counts_the_priors_that_are_seen(
         asyncio.run(try_it(seed))
     assert all(each == {False, True} for each in met.values()), met
     assert len(counted) > 2, "there are priors"
+
+
+async def test_a_share_that_has_ended_is_not_shared_on_whatever_another_one_shows(access: Access) -> None:
+    facility, user = await access.facility(), await access.user(Role.REFERRING_PHYSICIAN)
+    case_id = await access.case(facility)
+    await access.share(user, case_id, facility_id=facility.id)
+    ended = {"allow_further_sharing": True, "facility_id": facility.id, "ends_at": NOON - timedelta(hours=1)}
+    await access.share(user, case_id, **ended)
+
+    async def may() -> frozenset[CaseAct]:
+        return (await access.questions.describe_case(user.login, case_id)).may
+
+    assert {CaseAct.OPEN} == await may()
+    await access.share(user, case_id, **ended | {"ends_at": None})
+    assert {CaseAct.OPEN, CaseAct.SHARE} == await may()
 
 
 # Columns
@@ -279,13 +293,14 @@ async def test_related_are_the_cases_of_the_patient_that_are_seen_the_latest_stu
 ) -> None:
     north, south, unseen = [await access.facility(name) for name in ("North", "South", "Unseen")]
     user = await access.user()
-    for facility in (north, south):
-        await access.give(user, facility, PrivilegeLevel.VIEW)
+    for facility in (north, south, unseen):
         await access.give(access.admin, facility, PrivilegeLevel.VIEW)
+        if facility != unseen:
+            await access.give(user, facility, PrivilegeLevel.VIEW)
     days = ["20260301", "", "20260101", "20260301", "20251231"]
     of_jane = [await a_study_of(access, north, day) for day in days]
     elsewhere = await a_study_of(access, south, "20260201")
-    await a_study_of(access, unseen, "20260202")
+    never_seen = await a_study_of(access, unseen, "20260202")
     asked_of = of_jane[0]
 
     async def related() -> list[CaseId]:
@@ -300,7 +315,8 @@ async def test_related_are_the_cases_of_the_patient_that_are_seen_the_latest_stu
             place = page[-1].place
 
     assert [of_jane[3], of_jane[2], of_jane[4], of_jane[1]] == await related()
-    await access.linking.link_patients(ADMIN, SESSION, asked_of, elsewhere, preview=False)
+    for linked in (elsewhere, never_seen):
+        await access.linking.link_patients(ADMIN, SESSION, asked_of, linked, preview=False)
     assert [of_jane[3], elsewhere, of_jane[2], of_jane[4], of_jane[1]] == await related()
     rows = await access.questions.list_cases(user.login, None, 50)
     assert {row.case_id: row.prior_count for row in rows} == {
