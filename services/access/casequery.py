@@ -71,6 +71,10 @@ class CaseQuery(ABC):
     def value(self, value: object) -> str:
         """The placeholder of another parameter."""
 
+    @abstractmethod
+    def sighted_among(self, some: str) -> str:
+        """The relation `sighted` of some rows of `cases` only, which a statement in brackets selects."""
+
 
 class _CaseQuery(CaseQuery):
     def __init__(
@@ -99,6 +103,9 @@ class _CaseQuery(CaseQuery):
         self.parameters.append(value)
         return f"${len(self.parameters)}"
 
+    def sighted_among(self, some: str) -> str:
+        return _texts(self.by_privilege, self.by_historical, some).sighted
+
     def _ask(self, access_filter: AccessFilter, now: datetime, everywhere: Collection[FacilityId]) -> None:
         of_case, values = access_filter.sql(now, "c", _FIRST_OF_FILTER)
         of_anchor, _ = access_filter.sql(now, "a", _FIRST_OF_FILTER)
@@ -126,7 +133,7 @@ _BY_PRIVILEGE = f"c.facility_id = any({CaseQuery.facilities}::uuid[])"
 
 
 @lru_cache(maxsize=1000)
-def _texts(by_privilege: str, by_historical: str) -> CaseTexts:
+def _texts(by_privilege: str, by_historical: str, relation: str = "cases") -> CaseTexts:
     """For whoever has no filter they are always the same."""
     historical = f", {by_historical} as by_historical" if by_historical else ""
     sighted = f"""(
@@ -144,7 +151,7 @@ def _texts(by_privilege: str, by_historical: str) -> CaseTexts:
                 select bool_or(b.write_report) from bucket_cases h join buckets b using (bucket_id)
                 where h.case_id = c.case_id and h.user_id = {CaseQuery.grantee}::uuid and {_GIVES_SIGHT}
             ) as by_share{historical}
-        from cases c where c.move_id is null
+        from {relation} c where c.move_id is null
     ) sighted"""
     visible = f"({_VISIBLE}{' or sighted.by_historical' if by_historical else ''})"
     return CaseTexts(sighted, visible, f"{visible} and sighted.deletion_id is null")

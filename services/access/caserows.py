@@ -139,6 +139,13 @@ _IS_EARLIER = "(seen.study_day is null or seen.study_day <= asked.study_day)"
 """Whether a study counts as earlier than another (A71): the undated do, and nothing else is before them."""
 
 
+_LATEST = f"""(
+    select n.* from cases n where n.person_id = persons.person_id
+    order by n.study_day desc limit {LOOKED_AT}
+)"""
+"""The latest studies of a person, the undated first."""
+
+
 class CaseRows(Transaction):
     """Reads single cases, and those beside them."""
 
@@ -199,11 +206,8 @@ class CaseRows(Transaction):
             ), seen as materialized (
                 select sighted.case_id, sighted.person_id, sighted.study_day
                 from (select distinct person_id from asked) persons
-                cross join lateral (
-                    select n.case_id from cases n where n.person_id = persons.person_id
-                    order by n.study_day desc, n.case_id desc limit {LOOKED_AT}
-                ) near
-                join {cases.sighted} on sighted.case_id = near.case_id and {cases.shown}
+                cross join lateral {cases.sighted_among(_LATEST)}
+                where {cases.shown}
             ), counted as (
                 select asked.case_id, least(count(*), {MAX_PRIORS}) as priors
                 from asked join seen using (person_id)
