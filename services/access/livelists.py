@@ -132,7 +132,12 @@ class Looked:
 
 @dataclass(eq=False, slots=True)
 class LiveList:
-    """A list as all see it who see the same cases."""
+    """A list as all see it who see the same cases.
+
+    Attributes:
+        user: the first of them; `asker` is one who is still there.
+        answers: how many there were.
+    """
 
     key: Any
     user: CompiledUser
@@ -145,6 +150,12 @@ class LiveList:
     ask_at: datetime | None = None
     answers: int = 0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def asker(self) -> CompiledUser:
+        """As whom the list is asked for: what the others see is the same."""
+        users = (each.user for each in self.watchers if not each.is_unsure)
+        return replace(next(users, self.user), grantee=self.user.grantee)
 
     @property
     def is_shown_singly(self) -> bool:

@@ -120,6 +120,10 @@ class Watching:
 
     async def _begin(self, watched: Watched, held: Digests | None, render: Render, at_least: int) -> Watcher:
         self._must_have_room(watched.login)
+        if self._snapshot is None:  # what changes from now on is heard
+            async with self._database.statements() as statements:
+                began = await statements.changes_since(None, 0)
+            self._snapshot = self._snapshot or began.snapshot
         user, search = await self._seen(watched, at_least)
         async with self._database.statements() as statements:
             account = (await statements.accounts([user.login]))[user.login]
@@ -131,7 +135,7 @@ class Watching:
         try:
             await self._ask_anew(shared)
             ready = watcher.look(self._clock.now())
-            if account.version != user.version or not await self._is_sure(watcher):
+            if shared.ask_at is None or account.version != user.version or not await self._is_sure(watcher):
                 raise Unavailable("an administrator is changing your account: try again in a second")
             watcher.tell(ready, self._clock.now())
         except BaseException:
@@ -284,19 +288,25 @@ class Watching:
 
     async def _ask_anew(self, each: LiveList) -> None:
         async with each.asking, self._one_by_one, self._database.statements() as statements:
+            asker = each.asker
             answer = await first_rows(
-                statements, each.user, each.asked, each.window.limit, each.search, session=each.session
+                statements, asker, each.asked, each.window.limit, each.search, session=each.session
             )
-            each.window.replace(answer.found if answer else [])
+            if answer is None or answer.user_version != asker.version:
+                each.ask_at = None  # they are somebody else by now: somebody else asks
+                return
+            each.window.replace(answer.found)
             each.answered(statements.now)
             each.asked_anew(statements.now)
 
     async def _ask(self, each: LiveList, case_ids: set[CaseId]) -> None:
         async with each.asking, self._one_by_one, self._database.statements() as statements:
-            answer = await statements.in_list(
-                each.user, each.asked, case_ids, each.search, session=each.session
-            )
-            is_enough = each.window.hear(case_ids, answer.found if answer else [])
+            asker = each.asker
+            answer = await statements.in_list(asker, each.asked, case_ids, each.search, session=each.session)
+            if answer is None or answer.user_version != asker.version:
+                each.ask_at = None
+                return
+            is_enough = each.window.hear(case_ids, answer.found)
             each.answered(statements.now)
         if not is_enough:
             await self._ask_anew(each)

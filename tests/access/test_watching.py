@@ -15,6 +15,7 @@ from services.access import watching as module
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Priority, Projection
 from services.access.domain import Facility, Permission, PermissionGrant, Role, User
+from services.access.livelists import ASK_ANEW
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Listing, Order
 from services.access.status import ReadingState
@@ -93,6 +94,49 @@ async def test_silence_where_nothing_looks_otherwise(room: Room, scene: Scene) -
     await room.tick()
 
     assert [1, 2] == [len(each.events) for each in viewers]
+
+
+async def test_who_sees_the_same_has_one_list_and_keeps_it_when_the_other_is_somebody_else(
+    room: Room, scene: Scene
+) -> None:
+    access, (first, second) = scene.access, scene.cases
+    twin = await access.user(Role.RADIOLOGIST)
+    await access.give(twin, scene.facility, PrivilegeLevel.DRAFT)
+    viewers = [await room.watch(user) for user in (scene.sender, twin)]
+    assert (2, 1) == (room.watching.watchers, room.watching.lists)
+
+    await room.after(access.folders.grant_case(ADMIN, first, scene.sender.id))
+    assert 2 == room.watching.lists
+    await room.after(access.give(scene.sender, scene.facility, PrivilegeLevel.NONE))
+    await room.after(access.hear(a_reading(second, FINAL, version=1)))
+    access.clock.pass_by(ASK_ANEW)
+    await room.tick()
+
+    assert [[first], [first, second]] == [sorted(each.cases, key=scene.cases.index) for each in viewers]
+    assert [2, 2] == [len(each.events) for each in viewers]
+
+
+async def test_what_ends_by_the_clock_is_told_without_a_commit(room: Room, scene: Scene) -> None:
+    access, (first, second) = scene.access, scene.cases
+    now = access.clock.now()
+    lock = Projection(lock=a_lock(ends_at=now + timedelta(seconds=2)))
+    await access.share(scene.jane, first, ends_at=now + timedelta(seconds=1))
+    shared = await room.watch(scene.jane)
+    hidden = await room.watch(scene.sender, Listing(where="LockedBy is null"))
+    young = await room.watch(scene.sender, Listing(where="age(CreatedTime) < '1h'"))
+    assert {first, second} == {*young.cases}
+
+    await room.after(access.hear(a_reading(second, lock, version=1)))
+    assert [first] == hidden.cases
+    for _ in range(4):
+        await room.tick()
+    assert [] == shared.cases
+    for _ in range(5):
+        await room.tick()
+    assert {first, second} == {*hidden.cases}
+    access.clock.pass_by(timedelta(hours=1))
+    await room.tick()
+    assert [] == young.cases
 
 
 class Hospital:
