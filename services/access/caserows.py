@@ -139,13 +139,6 @@ _IS_EARLIER = "(seen.study_day is null or seen.study_day <= asked.study_day)"
 """Whether a study counts as earlier than another (A71): the undated do, and nothing else is before them."""
 
 
-_LATEST = f"""(
-    select n.* from cases n where n.person_id = persons.person_id
-    order by n.study_day desc limit {LOOKED_AT}
-)"""
-"""The latest studies of a person, the undated first."""
-
-
 class CaseRows(Transaction):
     """Reads single cases, and those beside them."""
 
@@ -198,6 +191,10 @@ class CaseRows(Transaction):
         theirs. None if the user is gone.
         """
         cases = seen_by(user, self.now, session)
+        latest = f"""(
+            select n.* from cases n where n.person_id = persons.person_id
+            order by n.study_day desc limit {LOOKED_AT}
+        )"""
         rows = await self.connection.fetch(
             f"""
             with asked as materialized (
@@ -206,7 +203,7 @@ class CaseRows(Transaction):
             ), seen as materialized (
                 select sighted.case_id, sighted.person_id, sighted.study_day
                 from (select distinct person_id from asked) persons
-                cross join lateral {cases.sighted_among(_LATEST)}
+                cross join lateral {cases.sighted_among(latest)}
                 where {cases.shown}
             ), counted as (
                 select asked.case_id, least(count(*), {MAX_PRIORS}) as priors
