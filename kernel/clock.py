@@ -50,6 +50,9 @@ class MonotonicClock:
     def now(self) -> datetime:
         with self._lock:
             wall = self._wall()
+            if wall >= self._last:  # nearly always
+                self._last = wall
+                return wall
             lead = self._last - wall
             self._last = wall if lead > MAX_LEAD else max(self._last, wall)
             now = self._last

@@ -6,6 +6,7 @@ means waiting for a server that may be frozen.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
@@ -173,7 +174,8 @@ class Database(Generic[T]):
         self._new_id = new_id
         self._refusals = Refusals()
         self._idle: list[Proxy] = []
-        self._waiting = 0
+        self._line: deque[asyncio.Future[Proxy | None]] = deque()
+        self._size, self._taken, self._waiting = size, 0, 0
         self._closing = False
         self._most_waiting = size * WAITERS_PER_CONNECTION
 
@@ -300,8 +302,8 @@ class Database(Generic[T]):
 
     async def take_back(self, proxy: "Proxy", error: BaseException | None) -> None:
         """Takes a connection back after what `error` says; raises Unavailable if the server is at fault."""
-        if error is None and not (self._waiting or self._closing):
-            self._idle.append(proxy)
+        if error is None and not self._closing:
+            self._hand_on(proxy)
             return
         lost = error is not None and _lost(error, cast("Connection", proxy))
         if lost:
@@ -319,29 +321,70 @@ class Database(Generic[T]):
         except (*_LOST, asyncpg.InterfaceError):
             _drop(connection)
 
-    # Going to the pool and back costs two tasks, a third of what the shortest statement does: a connection
-    # that nobody waits for stays here, the last one used on top.
+    # Going to the pool and back costs two tasks, a third of what the shortest statement does. So the pool
+    # makes connections and ends those that are lost. The others stay here, the last one used on top, or go
+    # from one caller to the next.
     def _take(self) -> "Proxy | None":
         while self._idle:
             proxy = self._idle.pop()
             if not _closed(cast("Connection", proxy)):
                 return proxy
+            self._taken -= 1  # the pool has dropped it
         return None
 
+    def _hand_on(self, proxy: "Proxy | None") -> None:
+        """Gives a connection to whoever waits longest; None tells them to make one in its place."""
+        while self._line:
+            waiter = self._line.popleft()
+            if not waiter.done():
+                waiter.set_result(proxy)
+                return
+        if proxy is None:
+            self._taken -= 1
+        else:
+            self._idle.append(proxy)
+
     async def _give_back(self, proxy: "Proxy") -> None:
-        with suppress(*_LOST):  # then the pool has dropped it
-            await self._pool.release(proxy, timeout=GIVE_BACK_S)
+        try:
+            with suppress(*_LOST):  # then the pool has dropped it
+                await self._pool.release(proxy, timeout=GIVE_BACK_S)
+        finally:
+            self._hand_on(None)
 
     async def _acquire(self) -> "Proxy":
         if self._waiting >= self._most_waiting:
             raise Unavailable("the database is overloaded")
         self._waiting += 1
         try:
-            return await self._pool.acquire(timeout=ACQUIRE_S)
+            async with asyncio.timeout(ACQUIRE_S):
+                if self._taken < self._size:
+                    self._taken += 1
+                else:
+                    proxy = await self._in_line()
+                    if proxy is not None and not _closed(cast("Connection", proxy)):
+                        return proxy
+                return await self._from_pool()
         except (*_LOST, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unavailable(_SENTENCE) from error
         finally:
             self._waiting -= 1
+
+    async def _in_line(self) -> "Proxy | None":
+        waiter: asyncio.Future[Proxy | None] = asyncio.get_running_loop().create_future()
+        self._line.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():  # it came in the moment in which we left
+                self._hand_on(waiter.result())
+            raise
+
+    async def _from_pool(self) -> "Proxy":
+        try:
+            return await self._pool.acquire()
+        except BaseException:
+            self._hand_on(None)
+            raise
 
 
 class _Statements(AbstractAsyncContextManager[T]):

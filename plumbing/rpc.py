@@ -148,11 +148,7 @@ class Server:
         if handler.response_streaming:
             behavior = _writing(behavior)
         guard = _Guard(path, allowed, self._name, self._verifier, shape.endswith("stream"))
-
-        async def serve(request: Any, context: Any) -> Any:
-            return await guard.serve(behavior, request, context)
-
-        guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(**{shape: serve})
+        guarded: grpc.RpcMethodHandler[Any, Any] = handler._replace(**{shape: guard.around(behavior)})
         return guarded
 
 
@@ -215,30 +211,34 @@ class _Guard:
         self._max_s = MAX_STREAM_S if is_stream else MAX_UNARY_S
         self._observed: dict[str, Histogram] = {}
 
-    async def serve(self, behavior: _Behavior, request: Any, context: Any) -> Any:
-        """Lets the call in, and tells how it ended. Nothing unexpected shows in how it fails."""
-        began = time.perf_counter()
-        headers, repeated = _headers(context.invocation_metadata())
-        peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
-        with (
-            telemetry.span(self._path, SpanKind.SERVER, headers) as span,
-            log.bound(method=self._path, peer=peer.name, request_id=span.request_id),
-        ):
-            try:
-                callers.current.set(self._admit(peer, headers, repeated, context.time_remaining()))
-                answer = await behavior(request, context)
-            except asyncio.CancelledError:
-                self._tell(began, "Cancelled")
-                raise
-            except grpc.aio.AbortError:
-                self._tell(began, "Aborted")
-                raise
-            except Exception as error:
-                failure = self._failed(error, span, began)
-            else:
-                self._tell(began, "ok")
-                return answer
-        return await context.abort(*failure)
+    def around(self, behavior: _Behavior) -> _Behavior:
+        """Serves calls: lets each in, and tells how it ended. Nothing unexpected shows in how one fails."""
+
+        async def serve(request: Any, context: Any) -> Any:
+            began = time.perf_counter()
+            headers, repeated = _headers(context.invocation_metadata())
+            peer = callers.peer_of(tuple(context.auth_context().get("peer_uri", ())))
+            with (
+                telemetry.span(self._path, SpanKind.SERVER, headers) as span,
+                log.bound(method=self._path, peer=peer.name, request_id=span.request_id),
+            ):
+                try:
+                    callers.current.set(self._admit(peer, headers, repeated, context.time_remaining()))
+                    answer = await behavior(request, context)
+                except asyncio.CancelledError:
+                    self._tell(began, "Cancelled")
+                    raise
+                except grpc.aio.AbortError:
+                    self._tell(began, "Aborted")
+                    raise
+                except Exception as error:
+                    failure = self._failed(error, span, began)
+                else:
+                    self._tell(began, "ok")
+                    return answer
+            return await context.abort(*failure)
+
+        return serve
 
     def _failed(self, error: Exception, span: telemetry.Span, began: float) -> _Failure:
         said = status.word(error)

@@ -160,6 +160,50 @@ async def test_a_statement_that_takes_too_long_is_given_up_and_ends_in_postgresq
         await eventually(nobody_sleeps)
 
 
+async def test_a_connection_goes_to_whoever_waits_longest_and_is_not_lost_with_one_who_leaves(
+    servers: EmbeddedServers,
+) -> None:
+    async with a_database(servers, pool_size=1) as database:
+        served: list[str] = []
+
+        async def ask(name: str) -> None:
+            async with database.statements() as statements:
+                served.append(name)
+                await statements.connection.fetchval("select 1")
+            if name == "first":
+                waiting[2].cancel()  # the connection was just handed to it
+
+        async with database.statements() as statements:
+            await statements.connection.fetchval("select 1")
+            waiting = [asyncio.create_task(ask(name)) for name in ("first", "leaves", "leaves late", "last")]
+            await eventually(lambda: len(database._line) == 4)
+            waiting[1].cancel()
+        await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        assert served == ["first", "last"]
+        assert database._taken == 1
+
+
+async def test_a_connection_that_is_lost_makes_room_for_whoever_waits(servers: EmbeddedServers) -> None:
+    async with a_database(servers, pool_size=1) as database:
+
+        async def ask() -> int:
+            async with database.statements() as statements:
+                return int(await statements.connection.fetchval("select 1"))
+
+        async def lose() -> None:
+            async with database.statements() as statements:
+                waiting.append(asyncio.create_task(ask()))
+                await eventually(lambda: bool(database._line))
+                await statements.connection.execute("select pg_terminate_backend(pg_backend_pid())")
+
+        waiting: list[asyncio.Task[int]] = []
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await lose()
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [1, 1, 1]
+        assert database._taken == 1
+
+
 async def test_too_many_callers_are_refused_at_once(servers: EmbeddedServers) -> None:
     async with a_database(servers, pool_size=1) as database:
         release = asyncio.Event()
