@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,8 +32,8 @@ from tests import peers
 
 ROOT = Path(__file__).parents[1]
 
-KEPT_DATABASES = 20
-"""How many databases of earlier tests stay; each takes 8 MB."""
+KEPT_DATABASES, DROPPED_AT_ONCE = 20, 10
+"""How many databases of earlier tests stay, each of some MB; so many more, and as many of the oldest go."""
 
 ROOM_BYTES = 4 << 30
 """What the memory file system must have free to be preferred: a database is cloned there in 50 ms instead
@@ -74,7 +75,7 @@ def _remove_leftovers() -> None:
 
 
 @pytest.fixture(scope="session")
-def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
+def fresh_database(servers: EmbeddedServers) -> Iterator[Callable[[str], str]]:
     """Answers the address of a new database, migrated for the service and empty."""
     numbers = itertools.count(1)
     templates: set[str] = set()
@@ -91,21 +92,29 @@ def fresh_database(servers: EmbeddedServers) -> Callable[[str], str]:
             folders = [ROOT / folder for folder in COMPONENTS[service].migrations]
             run_anywhere(migrate(address(service, template), folders))
             templates.add(service)
-        create = f"create database {name} template {template} strategy file_copy owner {role}"
-        old = [made.popleft()] if len(made) >= KEPT_DATABASES else []
-        try:
-            servers.postgres.execute(create, *(f"drop database {each}" for each in old))
-        except asyncpg.ObjectInUseError as error:
-            if template in str(error):
-                raise
-            made.extend(old)  # somebody's still: look at it again later
+        if len(made) >= KEPT_DATABASES + DROPPED_AT_ONCE:
+            dropper.submit(drop, [made.popleft() for _ in range(DROPPED_AT_ONCE)])
+        servers.postgres.execute(
+            f"create database {name} template {template} strategy file_copy owner {role}"
+        )
         made.append(name)
         return address(service, name)
+
+    def drop(old: list[str]) -> None:
+        try:
+            servers.postgres.execute(*(f"drop database if exists {each}" for each in old))
+        except asyncpg.ObjectInUseError:
+            made.extend(old)  # somebody's still: look at it again later
 
     def address(service: str, name: str) -> str:
         return servers.database_url(service).removesuffix(f"readroom_{service}") + name
 
-    return make
+    # PostgreSQL drops a database when each of its processes has taken note, and one that a client is about to
+    # sign in to takes note when they have. If that client is in the event loop that asks for a database, and
+    # waits for the drop, both wait for `authentication_timeout`: 60 s. So nobody waits for a drop.
+    dropper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dropper")
+    yield make
+    dropper.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")
