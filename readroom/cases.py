@@ -14,6 +14,7 @@ from readroom.fetch import fetch_case, fetch_instance
 from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.show import Column, Output, Table
+from readroom.watch import DEFAULT_ROWS, MAX_ROWS, watch
 from readroom.words import LEVELS, PRIORITIES
 from wire.access.v1.access_pb2 import (
     CASE_ORDER_PATIENT_NAME,
@@ -34,6 +35,7 @@ from wire.access.v1.access_pb2 import (
     ReadSearchRequest,
     SetPriorityRequest,
     UnassignRequest,
+    WatchCasesRequest,
 )
 
 # By the word of a command: what a list is ordered by, and whether the smallest comes first.
@@ -91,6 +93,13 @@ def case() -> None:
     metavar="FILE",
     help="Save the list to this file, for a spreadsheet, and show nothing; it is recorded that you did.",
 )
+@click.option(
+    "--watch",
+    "is_watched",
+    is_flag=True,
+    help="Keep the first cases of the list on the screen, and show what changes until you press Ctrl-C. "
+    "Where the output is no terminal, each change is a line.",
+)
 @acting
 async def list_cases(
     readroom: Readroom,
@@ -103,6 +112,7 @@ async def list_cases(
     limit: int | None,
     columns: Sequence[str] | None,
     file: Path | None,
+    is_watched: bool,
 ) -> None:
     """List your worklist, or what you search for in it.
 
@@ -112,6 +122,19 @@ async def list_cases(
     by_id = facility if facility and names.is_id(facility) else ""
     by_name = facility if facility and not by_id else None
     by, ascending = ORDERS[order]
+    if is_watched:
+        if file is not None or (limit or 0) > MAX_ROWS:
+            raise click.UsageError(f"--watch shows at most {MAX_ROWS} cases, and saves none")
+        watched = WatchCasesRequest(
+            rows=limit or DEFAULT_ROWS,
+            facility_id=by_id or (await _facility_on_the_list(readroom, by_name) if by_name else ""),
+            search=search,
+            where=where,
+            order=by,
+            ascending=ascending != reverse,
+        )
+        await watch(readroom, out, watched, columns)
+        return
     if file is not None:
         if limit is not None:
             raise click.UsageError("--csv saves the whole list: leave --limit out, or search for less")

@@ -129,10 +129,14 @@ def fields_of(columns: Sequence[str] | None, out: Output) -> list[str]:
 
 def show(out: Output, cases: Sequence[Case], columns: Sequence[str] | None) -> None:
     """Shows rows: of the usual columns those in which some case says something."""
-    if columns is not None:
-        out.items([replace(_KEYS[key], json_only=False) for key in columns], cases)
-    else:
-        out.items(CASE if out.as_json else _telling(cases), cases)
+    out.items(_telling(cases) if columns is None and not out.as_json else table(out, columns), cases)
+
+
+def table(out: Output, columns: Sequence[str] | None) -> Table[Case]:
+    """The columns that somebody named, else all of them."""
+    if columns is None:
+        return CASE
+    return [replace(_KEYS[key], json_only=False) for key in columns]
 
 
 def _telling(cases: Sequence[Case]) -> Table[Case]:

@@ -1,7 +1,8 @@
 """What is printed: plain tables for people, JSON for machines, and nothing that a terminal would obey."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -46,21 +47,21 @@ class Output:
     def items(self, table: Table[T], items: Iterable[T]) -> None:
         """Several things: a table, or an array of objects."""
         if self.as_json:
-            _print_json([_object(table, item) for item in items])
+            _print_json([as_object(table, item) for item in items])
         else:
             _print_table(table, items)
 
     def item(self, table: Table[T], item: T) -> None:
         """One thing: a table of one row, or an object."""
         if self.as_json:
-            _print_json(_object(table, item))
+            _print_json(as_object(table, item))
         else:
             _print_table(table, [item])
 
     def details(self, table: Table[T], item: T) -> None:
         """Everything of one thing: a line for each column that says something, or an object."""
         if self.as_json:
-            _print_json(_object(table, item))
+            _print_json(as_object(table, item))
             return
         told = [(_heading(column), _cell(column.value(item))) for column in table]
         width = max(cell_len(heading) for heading, _ in told)
@@ -82,6 +83,14 @@ class Output:
         else:
             for line in lines:
                 click.echo(harmless(line))
+
+    def event(self, event: str, line: str, value: Mapping[str, Value]) -> None:
+        """Something that happens while a command runs: a line for people, or an object on a line."""
+        if self.as_json:
+            click.echo(json.dumps({"event": event, **value}, default=datetime.isoformat))
+        else:
+            click.echo(f"{event}  {harmless(line)}")
+        sys.stdout.flush()
 
     def warn(self, sentences: Iterable[str]) -> None:
         """What went well but for this: on the way of errors, so that the output stays what it is."""
@@ -108,7 +117,8 @@ def clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _object(table: Table[T], item: T) -> dict[str, Value]:
+def as_object(table: Table[T], item: T) -> dict[str, Value]:
+    """One thing by the keys of its columns."""
     return {column.key: column.value(item) for column in table}
 
 
@@ -127,6 +137,12 @@ def _print_table(table: Table[T], items: Iterable[T]) -> None:
             cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
         )
         click.echo(line.rstrip())
+
+
+def line(table: Table[T], item: T) -> str:
+    """One thing on a line without headings: what its columns say."""
+    cells = (_cell(column.value(item)) for column in table if not column.json_only)
+    return "  ".join(cell for cell in cells if cell)
 
 
 def _heading(column: Column[T]) -> str:

@@ -82,6 +82,7 @@ class Watching:
         self._locks: dict[CaseId, datetime] = {}
         self._answered_at = clock.now()
         self._one_by_one = asyncio.Semaphore(AT_ONCE)
+        self._opening = asyncio.Semaphore(AT_ONCE)  # after a restart all come at once
 
     @property
     def watchers(self) -> int:
@@ -103,7 +104,8 @@ class Watching:
         """
         if not 1 <= watched.rows <= MAX_ROWS:
             raise Invalid(f"`rows` must be 1 to {MAX_ROWS}", field="rows")
-        watcher = await self._begin(watched, held, render, at_least)
+        async with self._opening:
+            watcher = await self._begin(watched, held, render, at_least)
         ends_at = self._clock.now() + LONGEST
         try:
             while watcher.error is None:

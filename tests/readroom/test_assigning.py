@@ -1,11 +1,17 @@
 """The commands on who reads a case and how soon, against a running system."""
 
+import json
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from local.processes import until
 from readroom.cases import once_assigned
+from readroom.watch import Rows
 from tests.readroom.conftest import Ward
-from wire.access.v1.access_pb2 import LEVEL_REPORT, LEVEL_VIEW, Assignable
+from wire.access.v1.access_pb2 import LEVEL_REPORT, LEVEL_VIEW, Assignable, Case, WatchCasesResponse
 
 
 @pytest.mark.parametrize(
@@ -62,3 +68,36 @@ def test_who_may_not_is_told_why(ward: Ward) -> None:
     locked = ward.by("chief", "case", "assign", ward.case_id, "marsh")
     assert (6, True) == (locked.code, "Dr Ivy Vos" in locked.err)
     assert 0 == ward.by("chief", "case", "assign", ward.case_id, "marsh", "--force").code
+
+
+def test_a_list_that_is_watched_tells_what_changes_until_somebody_ends_it(ward: Ward) -> None:
+    assert ward.run("login", "rowan").code == 0
+    command = [sys.executable, "-m", "readroom", "case", "list", "--watch", "--json"]
+    told: list[tuple[str, object]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            event = json.loads(line)
+            if event["case_id"] != ward.case_id:
+                continue
+            told.append((event["event"], event["priority"]))
+            if len(told) == 1:
+                ward.by("chief", "case", "priority", ward.case_id, "stat")
+            else:
+                watching.send_signal(signal.SIGINT)
+                break
+        _, said = watching.communicate(timeout=20)
+
+    assert ([("appeared", None), ("changed", "stat")], 0, "") == (told, watching.returncode, said)
+
+
+def test_the_rows_of_a_watched_list_are_as_they_are_told() -> None:
+    def row(case_id: str, after: str = "", name: str = "") -> WatchCasesResponse.Row:
+        return WatchCasesResponse.Row(case=Case(case_id=case_id, patient_name=name), after_case_id=after)
+
+    rows = Rows()
+    rows.tell(WatchCasesResponse(resync=True, rows=[row("a"), row("b", "a"), row("c", "b")]))
+    rows.tell(WatchCasesResponse(went=["b"], rows=[row("d"), row("a", "c", "Doe")]))
+    assert [("d", ""), ("c", ""), ("a", "Doe")] == [(c.case_id, c.patient_name) for c in rows.cases]
+    rows.tell(WatchCasesResponse(resync=True, rows=[row("e")]))
+    assert ["e"] == [case.case_id for case in rows.cases]
