@@ -23,9 +23,6 @@ USERS = 2000
 RADIOLOGISTS = 400
 BATCH = 250_000
 SAMPLE = 200
-END = datetime(2026, 11, 20, 12, tzinfo=UTC)
-"""When the last case is received; 30 months before it is the first."""
-
 FOLDER = 100_000
 """Cases in the large folder, or a tenth of all."""
 
@@ -101,8 +98,12 @@ def everybody() -> list[str]:
     return [*named, *(f"user{number}" for number in range(len(named), USERS))]
 
 
-async def load(connection: "asyncpg.Connection[Any]", cases: int) -> None:
-    """Fills an empty, migrated database of access. Needs a superuser: keys are not checked row by row."""
+async def load(connection: "asyncpg.Connection[Any]", cases: int, end: datetime) -> None:
+    """Fills an empty, migrated database of access. Needs a superuser: keys are not checked row by row.
+
+    Args:
+        end: when the last case was received; the first was 30 months before.
+    """
     await connection.execute("set session_replication_role = replica; set synchronous_commit = off")
     await connection.execute("set maintenance_work_mem = '1GB'; set work_mem = '256MB'; set jit = off")
     await _people(connection)
@@ -111,7 +112,9 @@ async def load(connection: "asyncpg.Connection[Any]", cases: int) -> None:
     for first in range(0, cases // 4 + 1, BATCH):
         await connection.execute(_PATIENTS.format(first=first, last=min(first + BATCH, cases // 4 + 1) - 1))
     for first in range(0, cases, BATCH):
-        await connection.execute(_CASES.format(first=first, last=min(first + BATCH, cases) - 1, cases=cases))
+        await connection.execute(
+            _CASES.format(first=first, last=min(first + BATCH, cases) - 1, cases=cases, end=end.isoformat())
+        )
     await connection.execute(_READINGS)
     await _same_as_derived(connection, cases)
     for definition in indexes:
@@ -307,9 +310,7 @@ from (
             (i > {cases} * 0.998 and pg_temp.u(i, 15) < 0.8) or pg_temp.u(i, 15) < 0.0004 as unread
         from (
             select i, (pg_temp.u(i, 1) * ({cases} / 4))::bigint as p,
-                timestamptz '"""
-    + END.isoformat()
-    + """' - interval '913 days' * (1 - (i + 1)::float8 / {cases}) as received_at
+                timestamptz '{end}' - interval '913 days' * (1 - (i + 1)::float8 / {cases}) as received_at
             from generate_series({first}::bigint, {last}) i
         ) numbered
     ) drawn
