@@ -114,6 +114,7 @@ class _CaseQuery(CaseQuery):
         self.by_privilege = f"({privileged} and coalesce({of_case}, false))"
         if access_filter.historical is Historical.OFF:
             return
+        # `offset 0` has each patient looked up: else the planner may read every anchor that there is.
         # An anchor may lie anywhere, whatever facility is asked about. Undated studies count as earlier, and
         # an undated anchor opens nothing else (A71).
         anchored = self.value(everywhere)
@@ -125,6 +126,7 @@ class _CaseQuery(CaseQuery):
             select from cases a
             where a.person_id = c.person_id and a.facility_id = any({anchored}::uuid[])
                 and a.move_id is null and a.deletion_id is null and coalesce({of_anchor}, false) {is_earlier}
+            offset 0
         ))"""
 
 

@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
+import asyncpg
+
 from kernel.ids import CaseId, FacilityId
 from plumbing.db import Transaction
 from services.access.caseindex import ListedCase
@@ -21,7 +23,10 @@ from services.access.search import Listing, Place, Search
 from services.access.shapes import KEYS, window_of
 from services.access.shown import ALL_COLUMNS, Columns
 from services.access.sightings import answer_of
-from services.access.walking import NOT_COUNTED, Seen, Shares, Window
+from services.access.walking import NOT_COUNTED, Seen, Shares, TooLong, Window
+
+_SEARCH_MS = 150
+"""For the index of texts to say that a search finds few cases; if it does not, the list is walked."""
 
 
 def among(cases: CaseQuery, asked: Listing, case_ids: Collection[CaseId], found: str = "") -> str:
@@ -54,7 +59,10 @@ class Listings(Transaction):
         cases = seen_by(user, self.now, session, asked.facility_id)
         found = finds(cases, search, self.now) if search else ""
         statement = window_of(cases, asked, window, found)
-        row = await self.connection.fetchrow(statement, *cases.parameters)
+        try:
+            row = await self.connection.fetchrow(statement, *cases.parameters)
+        except asyncpg.QueryCanceledError as error:
+            raise TooLong from error
         if row is None:
             return None
         backward = window.place is not None and window.place.backward
@@ -83,12 +91,18 @@ class Listings(Transaction):
         return answer_of(rows[0], rows_of(rows)) if rows else None
 
     async def found_by_text(self, expression: Expression, reader: Reader, limit: int) -> list[CaseId] | None:
-        """Cases that a filter may find, anybody's, as the index of texts says; None: it says nothing."""
+        """Cases that a filter may find, anybody's, as the index of texts says; None: it says nothing soon."""
         demanded = prefilter(expression, alias="c", first_parameter=1, derived=DERIVED)
         if demanded is None:
             return None
         statement = f"select c.case_id from cases c where {demanded.text} limit {limit}"
-        rows = await self.connection.fetch(statement, *demanded.parameters)
+        await self.connection.execute(f"set statement_timeout = {_SEARCH_MS}")
+        try:
+            rows = await self.connection.fetch(statement, *demanded.parameters)
+        except asyncpg.QueryCanceledError:  # of common letters, such as the zeros of numbers
+            return None
+        finally:
+            await self.connection.execute("reset statement_timeout")
         return [row["case_id"] for row in rows]
 
     async def assigned_to(self, users: Collection[UUID], limit: int) -> list[CaseId]:

@@ -48,8 +48,13 @@ from services.access.watching import Watching
 NAME = "access"
 
 LISTING_CONNECTIONS = 4
-"""For worklists, beside those of all else: their statements are planned for their parameters each time, and a
-list that takes its time keeps nobody from a check."""
+"""For worklists, beside those of all else: a list that takes its time keeps nobody from a check."""
+
+LISTING_SETTINGS = {
+    "plan_cache_mode": "force_custom_plan",  # how many cases something finds, its parameters say
+    "max_parallel_workers_per_gather": "0",  # a page reads little, and others wait for the processors
+    "statement_timeout": "1s",  # a window that takes longer is looked at in parts
+}
 
 
 class Settings(ServiceSettings):
@@ -91,7 +96,7 @@ async def build(
         new_id=new_id,
         pool_size=LISTING_CONNECTIONS,
         ca=settings.servers_ca,
-        settings={"plan_cache_mode": "force_custom_plan"},
+        settings=LISTING_SETTINGS,
     )
     resources.push_async_callback(lists.close)
     questions = Questions(database, clock, lists=lists, pace=Pace())

@@ -142,6 +142,10 @@ class Seen:
     frontier: Place | None
 
 
+class TooLong(Exception):
+    """A window was not looked at within the time of a statement."""
+
+
 class Transaction(Protocol):
     """What access's store does within one transaction; `listings.py` says more."""
 
@@ -149,7 +153,10 @@ class Transaction(Protocol):
     def now(self) -> datetime: ...
     async def window(
         self, user: CompiledUser, asked: Listing, search: Search | None, window: Window, *, session: str
-    ) -> Answer[Seen] | None: ...
+    ) -> Answer[Seen] | None:
+        """Raises TooLong."""
+        ...
+
     async def found_by_text(
         self, expression: Expression, reader: Reader, limit: int
     ) -> list[CaseId] | None: ...
@@ -232,13 +239,19 @@ class Walk:
         began = self.stopwatch()
         places: list[Place] = []
         count, size, revision = 0, self._first_size(wanted), None
-        tried = False
+        tried = self._has_few_anchors and await self._try_indexes()
         while True:
             window = self._window(place, None if only_count else wanted - count, size)
             started = self.stopwatch()
-            answer = await self.statements.window(
-                self.user, self.asked, self.search, window, session=self.session
-            )
+            try:
+                answer = await self.statements.window(
+                    self.user, self.asked, self.search, window, session=self.session
+                )
+            except TooLong:
+                if size == 1:
+                    raise Unavailable("this list takes too long: narrow its search") from None
+                size = max(1, size // 8)
+                continue
             if answer is None or answer.user_version != self.user.version:
                 return answer.carrying(NOTHING_FOUND) if answer else None
             seen, ended = answer.found, self.stopwatch()
@@ -262,6 +275,15 @@ class Walk:
             size = int(
                 max(1, min(max(2 * size, still), _GROWTH * size, _LARGEST, left_s / max(a_case_s, 1e-7)))
             )
+
+    @property
+    def _has_few_anchors(self) -> bool:
+        """Whether somebody sees what is assigned to few, and the history of its patients."""
+        access_filter = self.user.filter
+        if access_filter is None or access_filter.historical is Historical.OFF:
+            return False
+        demand = demand_of(access_filter.expression, access_filter.reader, self.statements.now)
+        return demand.assignees is not None
 
     def _first_size(self, wanted: int) -> int:
         asks_nothing = self.user.filter is None and self.search is None

@@ -27,20 +27,20 @@ def _demanded(expression: Expression, alias: str, first: int, parameters: list[s
     """A condition for `plain_text`; None: any will do."""
     match expression:
         case Predicate():
-            patterns = _patterns(expression)
-            numbers = range(first + len(parameters), first + len(parameters) + len(patterns))
-            parameters += patterns
+            patterns = dict.fromkeys(_patterns(expression))
+            parameters += (each for each in patterns if each not in parameters)
+            numbers = [first + parameters.index(each) for each in patterns]
             return (
-                joined(" or ", (f"{alias}.plain_text like ${n}::text" for n in numbers)) if patterns else None
+                joined(" or ", (f"{alias}.plain_text like ${n}::text" for n in numbers)) if numbers else None
             )
         case And(terms):
             found = [text for each in terms if (text := _demanded(each, alias, first, parameters))]
-            return joined(" and ", found) if found else None
+            return joined(" and ", dict.fromkeys(found)) if found else None
         case Or(terms):
             kept = len(parameters)
             found = [text for each in terms if (text := _demanded(each, alias, first, parameters))]
             if len(found) == len(terms):
-                return joined(" or ", found)
+                return joined(" or ", dict.fromkeys(found))
             del parameters[kept:]
     return None
 
