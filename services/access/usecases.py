@@ -98,6 +98,7 @@ class Questions:
         *,
         lists: Database[AccessTransaction] | None = None,
         pace: Pace = PATIENT,
+        max_counted: int = MAX_COUNTED,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         """Lists may have connections of their own, and are walked at a pace of theirs."""
@@ -105,6 +106,7 @@ class Questions:
         self._lists = lists or database
         self._clock = clock
         self._pace = pace
+        self._max_counted = max_counted
         self._stopwatch = stopwatch
         self._compiled: dict[str, CompiledUser] = {}
         self._shares = NOT_COUNTED
@@ -259,12 +261,13 @@ class Questions:
 
         async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[Walked] | None:
             return await self._walked(
-                statements, user, asked, session, None, MAX_COUNTED + 1, only_count=True
+                statements, user, asked, session, None, self._max_counted + 1, only_count=True
             )
 
         _, answer = await self._ask(login, ask, at_least, self._lists)
         walked = answer.found
-        return Count(min(walked.count, MAX_COUNTED), walked.count > MAX_COUNTED, walked.is_cut)
+        most = self._max_counted
+        return Count(min(walked.count, most), walked.count > most, walked.is_cut)
 
     async def _walked(
         self,

@@ -192,25 +192,45 @@ def test_all_pages_together_are_what_check_allows_and_the_search_finds_in_order(
     agree()
 
 
+@pytest.mark.proves("BEY-3", part="lists")
 @pytest.mark.parametrize("order", list(Order))
-async def test_in_any_order_pages_stay_complete_while_cases_arrive(access: Access, order: Order) -> None:
+@pytest.mark.parametrize("pace", [PATIENT, BREATHLESS], ids=["patient", "breathless"])
+async def test_in_any_order_pages_stay_complete_while_cases_come_move_and_go(
+    access: Access, order: Order, pace: Pace
+) -> None:
+    """Who is there all the while is told once, wherever a page ends; who goes is told no more."""
     random = Random(order)
-    facility = await access.facility()
+    questions = Questions(access.database, access.clock, pace=pace)
+    here, there, elsewhere = [await access.facility() for _ in range(3)]
     user = await access.user()
-    await access.give(user, facility, PrivilegeLevel.VIEW)
-    before = {(await a_case(access, facility, random))[0] for _ in range(20)}
-    asked = Listing(order)
+    for facility in (here, there):
+        await access.give(user, facility, PrivilegeLevel.VIEW)
+    told = dict([await a_case(access, random.choice((here, there)), random) for _ in range(20)])
+    goes = random.sample(sorted(told), 6)
+    asked, place = Listing(order, random.random() < 0.5), None
     seen: list[CaseId] = []
-    place = None
-    for _ in range(60):
-        listed = await access.questions.list_cases(user.login, place, 3, asked)
-        seen += [case.case_id for case in listed]
-        if len(listed) < 3:
+    gone: set[CaseId] = set()
+    for _ in range(200):
+        page = await questions.list_cases(user.login, place, 3, asked)
+        listed = [case.case_id for case in page]
+        assert gone.isdisjoint(listed)
+        seen += listed
+        place = page.more
+        if place is None:
             break
-        place = listed[-1].place
-        await a_case(access, facility, random)
+        await a_case(access, random.choice((here, there)), random)
+        if goes:
+            case_id = goes.pop()
+            gone.add(case_id)
+            if len(goes) % 2:
+                await access.query(
+                    "update cases set facility_id = $2 where case_id = $1", case_id, elsewhere.id
+                )
+            else:
+                await access.query("update cases set move_id = $1 where case_id = $1", case_id)
 
-    assert before <= set(seen)
+    assert place is None, "the list has an end"
+    assert told.keys() - gone <= set(seen)
     assert len(seen) == len(set(seen))
 
 
@@ -399,29 +419,18 @@ async def waits_for_a_row(connection: Any) -> bool:
 async def test_a_long_list_is_not_counted_to_its_end(access: Access) -> None:
     user, facility = await access.user(), await access.facility()
     await access.give(user, facility, PrivilegeLevel.VIEW)
-    case_id = await access.case(facility)
-    await access.query(
-        """
-        insert into cases (case_id, facility_id, received_at, study_instance_uid, undistributed, placed_at,
-            placement_version, patient_name, patient_id, patient_birth_date, patient_sex, study_date,
-            study_time, study_description, accession_number, referring_physician_name, modalities_in_study,
-            series_count, instance_count, settled, version)
-        select gen_random_uuid(), facility_id, received_at, study_instance_uid, undistributed, placed_at,
-            placement_version, patient_name, patient_id, patient_birth_date, patient_sex, study_date,
-            study_time, study_description, accession_number, referring_physician_name, modalities_in_study,
-            series_count, instance_count, settled, version
-        from cases, generate_series(1, 9999) where case_id = $1
-        """,
-        case_id,
-    )
+    questions = Questions(access.database, access.clock, max_counted=7)
+    for _ in range(7):
+        await access.case(facility)
 
-    assert Count(10_000, is_more=False, is_cut=False) == await access.questions.count_cases(user.login)
+    assert Count(7, is_more=False, is_cut=False) == await questions.count_cases(user.login)
     await access.case(facility)
-    assert Count(10_000, is_more=True, is_cut=False) == await access.questions.count_cases(user.login)
-    hasty = Questions(access.database, access.clock, pace=Pace(budget_s=0, first_page=100))
+    assert Count(7, is_more=True, is_cut=False) == await questions.count_cases(user.login)
+    hasty = Questions(access.database, access.clock, pace=Pace(budget_s=0, first_page=3))
     counted = await hasty.count_cases(user.login)
     assert counted.is_cut
-    assert 0 < counted.count < 10_000
+    assert not counted.is_more
+    assert 0 < counted.count < 8
 
 
 async def test_what_is_passed_over_is_not_told(access: Access) -> None:
