@@ -1,7 +1,7 @@
 """Whom ingest asks: access, for permissions and for what a user may fetch; routing, for what it has purged;
 and other processes of ingest, for what is on their volumes."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from uuid import UUID
 
 import grpc
@@ -68,22 +68,15 @@ class AccessClient:
         )
 
 
-PEERS_AT_ONCE = 32
-"""Channels to other processes of ingest; of more the one that was used longest ago is closed."""
-
-
 @answers.of("ingest")
-class PeersClient:
-    """Asks other processes of ingest, for ingest itself."""
+class PeerClient:
+    """Asks another process of ingest, for ingest itself."""
 
-    def __init__(self, connect: Callable[[str], grpc.aio.Channel]) -> None:
-        """`connect` answers a channel to an address."""
-        self._connect = connect
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
 
-    async def read_pack(
-        self, address: str, stored: StoredInstance, *, beginning: bool
-    ) -> AsyncGenerator[bytes, None]:
+    async def read_pack(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+        """Asks for the bytes of an instance; its chunks, each of which raises what the process says."""
         place = stored.place
         request = ingest_pb2.ReadPackRequest(
             pack_id=str(place.pack_id),
@@ -94,21 +87,12 @@ class PeersClient:
             sha256=stored.sha256,
             beginning=beginning,
         )
-        asked = ingest_pb2_grpc.IngestServiceStub(await self._channel(address)).ReadPack(request)
-        async for answer in asked:
-            yield answer.chunk
+        return _chunks(self._ingest.ReadPack(request))
 
-    async def close(self) -> None:
-        """Ends every channel."""
-        while self._channels:
-            await self._channels.popitem()[1].close()
 
-    async def _channel(self, address: str) -> grpc.aio.Channel:
-        channel = self._channels.pop(address, None) or self._connect(address)
-        self._channels[address] = channel  # last in, least recently used first out
-        if len(self._channels) > PEERS_AT_ONCE:
-            await self._channels.pop(next(iter(self._channels))).close()
-        return channel
+async def _chunks(told: AsyncIterable[ingest_pb2.ReadPackResponse]) -> AsyncGenerator[bytes, None]:
+    async for answer in told:
+        yield answer.chunk
 
 
 @answers.of("routing")

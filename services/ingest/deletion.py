@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Conflict, NotFound, ReadroomError, Unavailable, lacks
 from kernel.events import CaseDeleted, CasePurged
@@ -95,7 +94,6 @@ class Deletions:
         files: Files,
         writer: Writer,
         new_id: NewId,
-        clock: Clock,
     ) -> None:
         self._database = database
         self._access = access
@@ -103,7 +101,6 @@ class Deletions:
         self._files = files
         self._writer = writer
         self._new_id = new_id
-        self._clock = clock
         self.woken = asyncio.Event()
 
     async def delete_study(self, actor: str, case_id: CaseId, *, force: bool) -> Deletion:
@@ -284,9 +281,9 @@ class Deletions:
         self, transaction: IngestTransaction, deletion: Deletion, study_ids: Collection[StudyId]
     ) -> Collection[str]:
         """Ends the studies here; answers the UIDs of those that there were."""
-        # Whatever was received of them was received before now: so is every transfer that brought it.
+        # By the clock by which transfers begin, whichever process was told of them.
         await transaction.lock_studies(study_ids)
-        return await transaction.purge_studies(deletion.deletion_id, study_ids, self._clock.now())
+        return await transaction.purge_studies(deletion.deletion_id, study_ids, await transaction.clock())
 
     async def _lapse(self, deletion: Deletion, reason: str) -> None:
         async with self._database.transaction() as transaction:

@@ -281,7 +281,7 @@ class DeletionStore(Transaction):
             tombs as (
                 insert into tombstones
                 select study_id, receiving_facility_id, study_instance_uid,
-                       greatest($2, received_at, begun.last), $3::uuid
+                       greatest($2, begun.last), $3::uuid
                 from gone left join begun using (study_id)),
             fences as (
                 update packs set sealed_at = $2

@@ -198,7 +198,8 @@ class Sender:
     Attributes:
         transfer_id: the transfer that the association named, else a new one: the association itself.
         transfer_study_instance_uid: what the named transfer carries.
-        begun_at: when the transfer began, by our clock (A26).
+        begun_at: when the transfer began, by PostgreSQL's clock (A26): another process may have been told.
+        ahead: how far PostgreSQL's clock was ahead of this process's when the association was admitted.
     """
 
     gateway_id: GatewayId
@@ -209,16 +210,19 @@ class Sender:
     transfer_study_instance_uid: UID | None
     begun_at: datetime
     remote_address: str
+    ahead: timedelta = timedelta()
 
     @property
     def admission(self) -> Admission:
         return Admission(self.gateway_id, self.calling_ae_title, self.receiving_facility_id)
 
     def began(self, now: datetime) -> datetime:
-        """Return when the transfer began at the latest, as far as deletions are concerned.
+        """Return when the transfer began at the latest, as far as deletions are concerned; `now` is this
+        process's.
 
-        The clock was set back since a transfer that begins later than now: nobody can tell its age.
+        A clock was set back since a transfer that begins later than now: nobody can tell its age.
         """
+        now += self.ahead
         return self.begun_at if self.begun_at <= now else now - MAX_TRANSFER_AGE
 
 

@@ -152,6 +152,7 @@ class Gateways:
         """
         async with self._database.statements() as statements:
             gateway = await self._gateway_of(statements, certificate_sha256)
+            now, ours = await statements.clock(), self._clock.now()
             facility_id = gateway.receives_for(calling_ae_title)
             if facility_id is None:
                 raise Denied("the calling AE title is not one of the gateway's")
@@ -171,8 +172,9 @@ class Gateways:
             facility_id,
             transfer.transfer_id if transfer else TransferId(self._new_id()),
             transfer.study_instance_uid if transfer else None,
-            transfer.begun_at if transfer else statements.now,
+            transfer.begun_at if transfer else now,
             remote_address,
+            now - ours,
         )
 
     async def begin_transfer(
@@ -222,7 +224,7 @@ class Gateways:
             self.contacts.note(gateway_id, Contact(heard_at=transaction.now))
             if gateway.receives_for(calling_ae_title) is None:
                 raise Denied(f"`{calling_ae_title}` is not an AE title of this gateway")
-            begun_at = transfer_begun_at(age, transaction.now)
+            begun_at = transfer_begun_at(age, await transaction.clock())
             wanted = Transfer(transfer_id, gateway_id, calling_ae_title, uid, begun_at)
             known = await transaction.begin_transfer(wanted)
             if (known.gateway_id, known.calling_ae_title, known.study_instance_uid) != (

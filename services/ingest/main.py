@@ -16,6 +16,7 @@ from plumbing import dimse, permitted, rpc, runtime, timers
 from plumbing.authority import CertificateAuthority
 from plumbing.cache import RateWindow
 from plumbing.callers import GATEWAY_URI
+from plumbing.channels import Channels
 from plumbing.config import Address, CacheUrl, ServiceSettings
 from plumbing.leases import Lease
 from plumbing.lines import Lines
@@ -24,8 +25,8 @@ from plumbing.service import open_parts
 from plumbing.tls import TLSFiles, server_context
 from services.ingest import events
 from services.ingest.api import Addresses, IngestApi, serve, serve_gateways
-from services.ingest.clients import AccessClient, PeersClient, RoutingClient
-from services.ingest.deletion import Deletions
+from services.ingest.clients import AccessClient, PeerClient, RoutingClient
+from services.ingest.deletion import ASKED_FOR, Deletions
 from services.ingest.describing import Describing
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
 from services.ingest.domain import Limits
@@ -144,19 +145,24 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     gateways = Gateways(database, access, rates, limits, new_id, clock, events.TRANSFERS_REFUSED.inc)
     studies = Studies(database, writer, limits, new_id)
     settle_lengths = SettleLengths(database, access, limits.settle_after)
-    peers = PeersClient(lambda address: rpc.connect(address, NAME, settings.tls, token=lambda: None))
-    resources.push_async_callback(peers.close)
-    reading = PackReading(database, packs, writer, peers)
+    channels = Channels(lambda address: rpc.connect(address, NAME, settings.tls, token=lambda: None))
+    resources.push_async_callback(channels.close)
+
+    async def peer(address: str) -> PeerClient:
+        return PeerClient(await channels.to(address))
+
+    reading = PackReading(database, packs, writer, peer)
     images = Images(database, access, reading, events.stream_cut)
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
     quarantine = Quarantine(database, access, packs)
     describing = Describing(database, packs, reading, describe)
-    deletions = Deletions(database, access, routing, packs, writer, new_id, clock)
-    await writer.begin(before_opening)
+    deletions = Deletions(database, access, routing, packs, writer, new_id)
+    is_only = await writer.begin(before_opening)
     resources.push_async_callback(writer.end)
-    # Before anybody sends: what comes then is of a new study, not of one that is about to be purged.
-    await events.resume(deletions, asked_for=timedelta())
+    # Before anybody sends: what comes then is of a new study, not of one that is about to be purged. Beside
+    # other processes somebody sends already, and they may be asking just now.
+    await events.resume(deletions, asked_for=timedelta() if is_only else ASKED_FOR)
 
     lines = Lines(settings.database_url.get_secret_value(), INDEX, size=16, ca=settings.servers_ca)
     resources.callback(lines.close)

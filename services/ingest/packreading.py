@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,14 +34,16 @@ class Writer(Protocol):
     def volume_id(self) -> VolumeId: ...
 
 
-class Peers(Protocol):
-    """The other processes of ingest."""
+class Peer(Protocol):
+    """Another process of ingest."""
 
-    def read_pack(
-        self, address: str, stored: StoredInstance, *, beginning: bool
-    ) -> AsyncGenerator[bytes, None]:
-        """What the process at this address has; raises what it says, Unavailable where it does not answer."""
+    async def read_pack(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+        """What it has of an instance; raises what it says, Unavailable where it does not answer."""
         ...
+
+
+Peers = Callable[[str], Awaitable[Peer]]
+"""Answers the process at an address."""
 
 
 class PackReading:
@@ -97,8 +99,10 @@ class PackReading:
         if address is None:
             raise Unavailable("no process holds the volume of the instance now: try again later")
         try:
-            async for chunk in self._peers.read_pack(address, stored, beginning=beginning):
-                yield chunk
+            asked = await (await self._peers(address)).read_pack(stored, beginning=beginning)
+            async with aclosing(asked) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except Exhausted as error:
             raise Unavailable(error.sentence) from error
 

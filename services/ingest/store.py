@@ -33,21 +33,6 @@ class IngestTransaction(
 
     # Receiving
 
-    async def find_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId | None, bool]:
-        """The study that is live, and whether it was deleted since the transfer began (A26)."""
-        row = await self.connection.fetchrow(
-            """
-            select (select study_id from studies
-                    where receiving_facility_id = $1 and study_instance_uid = $2),
-                   deleted_since($1, $2, $3)
-            """,
-            sender.receiving_facility_id,
-            study_instance_uid,
-            sender.began(self.now),
-        )
-        assert row is not None
-        return row[0], row[1]
-
     async def open_pack_for(
         self,
         sender: Sender,
@@ -56,8 +41,10 @@ class IngestTransaction(
         volume_id: VolumeId,
         writer_id: WriterId,
     ) -> tuple[StudyId | None, bool]:
-        """As `find_study`, and opens a pack for it, unless it was deleted: its row is there before its
-        file."""
+        """The study that is live, and whether it was deleted since the transfer began (A26).
+
+        Unless it was deleted, opens a pack for it: its row is there before its file.
+        """
         row = await self.connection.fetchrow(
             """
             with found as (

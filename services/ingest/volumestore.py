@@ -135,6 +135,15 @@ class VolumeStore(Transaction):
             lease,
         )
 
+    async def others_live(self, writer_id: WriterId) -> bool:
+        """Whether another writer lives, on whatever volume."""
+        return bool(
+            await self.connection.fetchval(
+                "select exists (select from writers where writer_id <> $1 and writer_lives(writer_id))",
+                writer_id,
+            )
+        )
+
     async def renew_writer(self, writer_id: WriterId, lease: timedelta) -> bool:
         """Whether the lease runs on; it is lost once somebody has ended it."""
         return bool(

@@ -81,13 +81,13 @@ class Writer:
         self.volume_id = files.volume_id
         self.writer_id = WriterId(new_id())
 
-    async def begin(self, opened_after: datetime) -> None:
+    async def begin(self, opened_after: datetime) -> bool:
         """Takes the lease, and puts in order what others left on the volume (R3, R5).
 
         Where this process is alone on the volume, whoever began to write there before `opened_after`, a time
         of PostgreSQL before the directory was opened, has ended: nobody waits for the end of their leases.
 
-        Raises Conflict for a volume that was given up.
+        Answers whether no other process of ingest lives. Raises Conflict for a volume that was given up.
         """
         files = self._files
         async with self._database.transaction() as transaction:
@@ -98,10 +98,12 @@ class Writer:
                 await transaction.seal_packs_of_the_version_before(self.volume_id)
             await transaction.seal_abandoned(LEASE)
             await transaction.hold_volume(self.volume_id, self.writer_id)
+            is_only = not await transaction.others_live(self.writer_id)
         if files.is_alone and (known or files.is_earlier):
             await self._unlink_unknown(every=not known)
         while await self.trim() == TRIMMED_AT_ONCE:
             pass
+        return is_only
 
     async def renew(self) -> int:
         """Renews the lease, ends the writers whose lease has run out, and holds the volume if nobody does.

@@ -294,7 +294,6 @@ async def test_ingest_asks_for_each_deletion_whatever_it_was_answered_for_the_on
                     _no_files(),
                     WriterOfTheTest(),
                     NEW_ID,
-                    CLOCK,
                 )
                 with pytest.raises(Unavailable):
                     await deletions.delete_study("ada", NEW_ID(), force=False)  # type: ignore[arg-type]

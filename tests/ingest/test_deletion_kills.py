@@ -213,7 +213,7 @@ async def test_killed_at_each_step(database: Database[IngestTransaction], tmp_pa
         mortal: Any = Mortal(database, packs, life)
         access.life = life
         try:
-            await act(Deletions(mortal, access, NoRouting(), mortal, writer, NEW_ID, CLOCK), case_id, life)
+            await act(Deletions(mortal, access, NoRouting(), mortal, writer, NEW_ID), case_id, life)
         except Killed:
             return False
         return True

@@ -24,7 +24,7 @@ from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import Ingest, Sender, store_object
 from tests.ingest.test_deletion import DELETED, a_case, begin_transfer, delete
 from tests.ingest.test_faults import all_sealed, every_row_has_its_bytes, on_disk
-from tests.ingest.writing import open_pack
+from tests.ingest.writing import VOLUME, WRITER, open_pack
 from tests.wait import eventually
 
 OUT_OF_RESOURCES = 0xA700
@@ -172,7 +172,9 @@ async def test_a_purge_that_waits_for_a_statement_takes_its_instance(index: Inde
     assert not await index.orphans()
     async with index.database.statements() as statements:
         assert not await statements.connection.fetchval("select count(*) from instances")
-        found = await statements.find_study(a_sender(index.gateway, begun_at=begun_at), index.study)
+        found = await statements.open_pack_for(
+            a_sender(index.gateway, begun_at=begun_at), index.study, PackId(uuid4()), VOLUME, WRITER
+        )
         assert found == (None, True)
 
 

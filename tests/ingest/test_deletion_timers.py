@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ import pytest
 
 from kernel.errors import Denied, NotFound, Unavailable, lacks
 from kernel.events import CasePurged
-from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, StudyId
+from kernel.ids import UUID7, CaseId, DeletionId, FacilityId, PackId, StudyId
 from kernel.reach import Reach
 from plumbing.db import Database
 from services.ingest import events
@@ -19,7 +20,7 @@ from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
-from tests.ingest.writing import WriterOfTheTest
+from tests.ingest.writing import VOLUME, WRITER, WriterOfTheTest
 
 USER = "user"
 
@@ -94,7 +95,7 @@ def access() -> Access:
 
 @pytest.fixture
 def deletions(database: Database[IngestTransaction], access: Access, clock: HandClock) -> Deletions:
-    return Deletions(database, access, NoRouting(), NoFiles(), WriterOfTheTest(), UUID7(clock), clock)
+    return Deletions(database, access, NoRouting(), NoFiles(), WriterOfTheTest(), UUID7(clock))
 
 
 async def told(database: Database[IngestTransaction]) -> list[int]:
@@ -258,8 +259,9 @@ async def test_a_tombstone_forgets_the_uid_when_no_transfer_can_be_so_old(
         await transaction.connection.execute(
             "insert into tombstones values ($1, $2, $3, $4)", uuid4(), FACILITY, study, NOW
         )
+        opened = partial(transaction.open_pack_for, sender, study, volume_id=VOLUME, writer_id=WRITER)
         await transaction.prune_tombstones(NOW, 9)
-        assert await transaction.find_study(sender, study) == (None, True)
+        assert await opened(pack_id=PackId(uuid4())) == (None, True)
         await transaction.prune_tombstones(NOW + timedelta(seconds=1), 9)
-        assert await transaction.find_study(sender, study) == (None, False)
+        assert await opened(pack_id=PackId(uuid4())) == (None, False)
         assert await transaction.connection.fetchval("select count(*) from tombstones") == 1

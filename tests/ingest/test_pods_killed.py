@@ -1,4 +1,5 @@
-"""One of two processes of ingest is killed or restarted: what was acknowledged stays, what is deleted goes."""
+"""One of two processes of ingest is killed or restarted: nothing acknowledged is lost, nothing deleted
+stays."""
 
 import asyncio
 import random
@@ -45,8 +46,14 @@ class Ledger:
         return status == 0
 
 
-def send(pods: list[Ingest], gateway: EnrolledGateway, objects: list[DicomObject], ledger: Ledger) -> None:
-    """Sends in associations of four until all is acknowledged, to whichever process listens."""
+def send(
+    pods: list[Ingest],
+    gateway: EnrolledGateway,
+    objects: list[DicomObject],
+    ledger: Ledger,
+    at_once: int = 4,
+) -> None:
+    """Sends in associations of so many until all is acknowledged, to whichever process listens."""
     waiting, turn = list(objects), random.randrange(len(pods))
     deadline = time.monotonic() + 120
     while waiting and time.monotonic() < deadline:
@@ -56,7 +63,7 @@ def send(pods: list[Ingest], gateway: EnrolledGateway, objects: list[DicomObject
             time.sleep(0.01)
             continue
         with Sender.of(pod, gateway).association([(CT, ExplicitVRLittleEndian)]) as association:
-            for _ in range(min(4, len(waiting))):
+            for _ in range(min(at_once, len(waiting))):
                 if not association.is_established or not ledger.note(
                     waiting[0], store_object(association, waiting[0]).status
                 ):
@@ -113,7 +120,8 @@ async def whole(ingest: Ingest, kept: dict[str, str], *disks: Path) -> None:
 async def test_one_of_two_processes_is_killed_with_an_upload_and_a_deletion_under_way(
     ingest: Ingest, disk: str
 ) -> None:
-    """The other one takes what is sent again and finishes what it may; of another disk the next start does."""
+    """The other one takes what is sent again and finishes what it may; on another disk the next start
+    does."""
     gateway, doomed = await ingest.enrol(), a_uid()
     pod = ingest.another(ingest.packs if disk == "shared" else ingest.folder / "another disk")
     deleted, ledger = Ledger(), Ledger()
@@ -196,8 +204,8 @@ async def test_a_rolling_restart_under_four_senders(ingest: Ingest, drain_s: int
     def sender() -> None:
         while not stopped.is_set():
             study = a_uid()
-            load = [a_ct(study=study, pixels=bytes(100_000)) for _ in range(8)]
-            send(pods, gateway, load, ledger)
+            load = [a_ct(study=study, pixels=bytes(100_000)) for _ in range(16)]
+            send(pods, gateway, load, ledger, at_once=16)
             kept.extend(load)
 
     async with AsyncExitStack() as processes:
