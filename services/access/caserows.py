@@ -166,16 +166,32 @@ class CaseRows(Transaction):
         """
         cases = seen_by(user, self.now, session)
         its = cases.value(case_id)
-        beyond = ""
+        beyond = {"is not null": "", "is null": ""}
         if place:
             key, last = cases.value(place.key), cases.value(place.case_id)
-            beyond = f"and (sighted.study_order, sighted.case_id) < ({key}::text::timestamp, {last}::uuid)"
+            lies_beyond = (
+                f"and (sighted.study_order, sighted.case_id) < ({key}::text::timestamp, {last}::uuid)"
+            )
+            beyond = {
+                "is not null": f"{lies_beyond} and sighted.study_day <= {key}::text::timestamp::date",
+                "is null": lies_beyond,
+            }
+        limit_ = cases.value(limit)
+
+        def of_those(whose_day: str) -> str:
+            """Those with a day, or without: an index has each in order, and ends when the page is full."""
+            return f"""
+                select sighted.case_id, sighted.study_order as place
+                from {cases.sighted}
+                where sighted.person_id = (select c.person_id from cases c where c.case_id = {its})
+                    and sighted.study_day {whose_day} and sighted.case_id <> {its} and {cases.shown}
+                    {beyond[whose_day]}
+                order by sighted.study_day desc, sighted.study_order desc, sighted.case_id desc limit {limit_}
+            """
+
         page = f"""
-            select sighted.case_id, sighted.study_order as place
-            from {cases.sighted}
-            where sighted.person_id = (select c.person_id from cases c where c.case_id = {its})
-                and sighted.case_id <> {its} and {cases.shown} {beyond}
-            order by place desc, case_id desc limit {cases.value(limit)}
+            ({of_those("is not null")}) union all ({of_those("is null")})
+            order by place desc, case_id desc limit {limit_}
         """
         statement = listed(
             cases, page, columns, order="page.place desc, sighted.case_id desc", place="page.place::text"

@@ -24,8 +24,9 @@ from services.access.acts import CaseAct, Rights
 from services.access.buckets import Grant, Share
 from services.access.caseindex import CaseSummary, ListedCase, Projection
 from services.access.domain import Decision, Permission, PermissionGrant, Role, User
+from services.access.places import PlaceTokens
 from services.access.received import StudyAttributes
-from services.access.search import NEWEST_FIRST
+from services.access.search import NEWEST_FIRST, Place, Related
 from services.access.shown import ALL_COLUMNS, Column, ShownCase, WaitsFor, columns_of, shown
 from services.access.status import ReadingState
 from services.reporting.domain import Sight
@@ -327,6 +328,17 @@ async def test_related_are_the_cases_of_the_patient_that_are_seen_the_latest_stu
         of_jane[4]: 1,
         elsewhere: 3,
     }
+
+
+def test_a_token_of_a_related_case_counts_for_its_user_and_case_alone() -> None:
+    tokens, place = PlaceTokens("k" * 32), Place("2026-11-01", CaseId(uuid4()))
+    one, other = Related(CaseId(uuid4())), Related(CaseId(uuid4()))
+    token = tokens.token(place, "jane", one)
+
+    assert place == tokens.place(token, "jane", one)
+    for login, asked in (("john", one), ("jane", other), ("jane", NEWEST_FIRST)):
+        with pytest.raises(Invalid):
+            tokens.place(token, login, asked)
 
 
 # What a case waits for
