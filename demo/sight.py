@@ -21,6 +21,7 @@ from demo.cast import (
     Site,
 )
 from demo.dicom_files import CATALOGUE, JPEG_LS, dataset_of
+from demo.frames import look_at_a_frame
 from demo.sending import Sent
 from demo.world import Arrival, World
 from readroom.fetch import fetch_case
@@ -52,6 +53,7 @@ async def see(world: World, sent: Sent, arrival: Arrival) -> None:
     await a_folder_shows_it(world, arrival.case)
     await fetch_and_compare(world, VOS, CENTRAL)
     await fetch_and_compare(world, ADEYEMI, NORTHGATE)
+    await look_at_a_frame(world, arrival.case, CENTRAL.name, VOS, OKAFOR)
 
 
 async def the_rule_distributed_it(world: World, sent: Sent, arrival: Arrival) -> None:

@@ -54,6 +54,7 @@ def _where_things_are(system: LocalSystem) -> str:
     places = {
         **endpoints.services,
         "DICOM over TLS": endpoints.dicom,
+        "DICOMweb": endpoints.dicomweb,
         "gateways": endpoints.gateways,
         "database files": system.servers.postgres.home,
         "logs": system.data_dir / "logs",

@@ -165,6 +165,7 @@ class LocalSystem:
             services={name: self._address(name) for name in self.names},
             http={name: self._address(name, "http") for name in self.names},
             dicom=self._address("ingest", "dicom"),
+            dicomweb=self._address("ingest", "dicomweb"),
             gateways=self._address("ingest", "gateways"),
             service_ca=self.pki.service_ca,
             gateway_ca=self.pki.gateway_ca,

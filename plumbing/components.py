@@ -37,7 +37,7 @@ WEB = Component("web", identity="bff", database=None, migrations=(), ports={})
 """The pages are to come; today the command line presents this certificate."""
 
 _SERVICES = (
-    _service("ingest", dicom="dicom_listen", gateways="gateway_listen"),
+    _service("ingest", dicom="dicom_listen", dicomweb="dicomweb_listen", gateways="gateway_listen"),
     _service("routing"),
     _service("access"),
     _service("reporting"),

@@ -59,7 +59,7 @@ class CharacterSet:
 
     def decode(self, raw: bytes, vr: str) -> str:
         """The values of an element, parted by backslashes: printable, without padding."""
-        decoded = self._text(raw, vr) if vr in _TEXT_VRS else raw.decode("ascii", "replace")
+        decoded = self.text(raw, vr)
         normal = unicodedata.normalize("NFC", decoded)
         printable = "".join(c if c.isprintable() else " " for c in normal)
         padding = " ^" if vr == "PN" else " "
@@ -68,7 +68,10 @@ class CharacterSet:
             parts = [_ACR_NEMA_DATE.sub(r"\1\2\3", part) for part in parts]
         return VALUES_PARTED_BY.join(parts)
 
-    def _text(self, raw: bytes, vr: str) -> str:
+    def text(self, raw: bytes, vr: str) -> str:
+        """All characters of an element as they stand, padding too."""
+        if vr not in _TEXT_VRS:
+            return raw.decode("ascii", "replace")
         if not self.is_declared and b"\x1b" not in raw:
             try:
                 return raw.decode("utf-8")

@@ -32,6 +32,7 @@ class Parts(Generic[T]):
 
     Attributes:
         server: for services and for people's calls.
+        verifier: of people's tokens.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Parts(Generic[T]):
     database: Database[T]
     bus: Bus
     server: rpc.Server
+    verifier: Verifier
 
     def asks(self, name: str, address: str) -> grpc.aio.Channel:
         """The calls to another service."""
@@ -102,4 +104,4 @@ async def open_parts(
     resources.push_async_callback(bus.close)
     verifier = Verifier(settings.token_public_key.read_bytes(), clock)
     server = rpc.Server(name, settings.listen, settings.tls, verifier)
-    return Parts(name, settings, clock, resources, database, bus, server)
+    return Parts(name, settings, clock, resources, database, bus, server, verifier)

@@ -22,6 +22,7 @@ class Endpoints:
         services: gRPC address of each service by name.
         http: address of each service's `/metrics`, `/healthz` and `/readyz`, in plain text.
         dicom: where ingest takes DICOM over mutual TLS from gateways.
+        dicomweb: where the web asks ingest for images over mutual TLS.
         gateways: where ingest takes the gateways' gRPC calls.
         service_ca: certificate of the authority of services and of the caller `bff`.
         gateway_ca: certificate of the authority of gateways and of the two listeners above.
@@ -34,6 +35,7 @@ class Endpoints:
     services: dict[str, str]
     http: dict[str, str]
     dicom: str
+    dicomweb: str
     gateways: str
     service_ca: Path
     gateway_ca: Path

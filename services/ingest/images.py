@@ -93,6 +93,15 @@ class Images:
         async with self._stream(viewer, case_id, uid) as (stored,):
             yield stored
 
+    def view_case(
+        self, viewer: Viewer, case_id: CaseId
+    ) -> AbstractAsyncContextManager[Sequence[StoredInstance]]:
+        """The case's instances for one request of a viewer; see `stream_study`.
+
+        A viewer asks hundreds of times: the audit has one row for user, login session, case and hour.
+        """
+        return self._stream(viewer, case_id, None, each_hour=True)
+
     def stream_study(
         self, viewer: Viewer, case_id: CaseId
     ) -> AbstractAsyncContextManager[Sequence[StoredInstance]]:
@@ -106,11 +115,11 @@ class Images:
 
     @asynccontextmanager
     async def _stream(
-        self, viewer: Viewer, case_id: CaseId, uid: UID | None
+        self, viewer: Viewer, case_id: CaseId, uid: UID | None, *, each_hour: bool = False
     ) -> AsyncIterator[Sequence[StoredInstance]]:
         asked_at = asyncio.get_running_loop().time()
         studies = await self._access.images(case_id) or ()
-        found = await self._found(viewer.login, case_id, studies, uid)
+        found = await self._found(viewer, case_id, studies, uid, each_hour=each_hour)
         serving = asyncio.current_task()
         assert serving is not None
         cut: list[ReadroomError] = []
@@ -137,13 +146,24 @@ class Images:
             watching.cancel()
 
     async def _found(
-        self, actor: str, case_id: CaseId, studies: Sequence[ConfirmedStudy], uid: UID | None
+        self,
+        viewer: Viewer,
+        case_id: CaseId,
+        studies: Sequence[ConfirmedStudy],
+        uid: UID | None,
+        *,
+        each_hour: bool,
     ) -> Sequence[tuple[Filed, StoredInstance]]:
+        actor = viewer.login
         async with self._database.transaction() as transaction:
             found = await transaction.instances(studies, uid) if studies else ()
-            if found:
+            if found and not (each_hour and await transaction.viewed(actor, viewer.session, case_id)):
                 await transaction.record(
-                    actor, "case.images_fetched", f"case:{case_id}", "done", instances=len(found)
+                    actor,
+                    "case.images_viewed" if each_hour else "case.images_fetched",
+                    f"case:{case_id}",
+                    "done",
+                    instances=len(found),
                 )
         if not found:
             await self._database.refuse(actor, "case.images_fetched", f"case:{case_id}", instances=0)

@@ -18,6 +18,7 @@ from plumbing.cache import RateWindow
 from plumbing.callers import GATEWAY_URI
 from plumbing.channels import Channels
 from plumbing.config import Address, CacheUrl, ServiceSettings
+from plumbing.edge import Edge
 from plumbing.leases import Lease
 from plumbing.lines import Lines
 from plumbing.runtime import Application
@@ -28,6 +29,7 @@ from services.ingest.api import Addresses, IngestApi, serve, serve_gateways
 from services.ingest.clients import AccessClient, PeerClient, RoutingClient
 from services.ingest.deletion import ASKED_FOR, Deletions
 from services.ingest.describing import Describing
+from services.ingest.dicomweb import DicomWeb
 from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
 from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
@@ -54,6 +56,7 @@ class Settings(ServiceSettings):
         peer_address: where other processes of ingest ask this one for packs, where it is not the address
             listened on.
         dicom_listen: where gateways send.
+        dicomweb_listen: where the web asks for images (DICOMweb); none: it is not served.
         gateway_certificate, gateway_key: what both listeners for gateways show, signed by the gateway CA.
         gateway_listen: where gateways announce transfers.
         gateway_ca, gateway_ca_key: the authority that signs gateways.
@@ -84,6 +87,7 @@ class Settings(ServiceSettings):
     pack_directory: Path
     peer_address: Address | None = None
     dicom_listen: Address
+    dicomweb_listen: Address | None = None
     gateway_certificate: FilePath
     gateway_key: FilePath
     gateway_listen: Address
@@ -164,11 +168,10 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     # other processes somebody sends already, and they may be asking just now.
     await events.resume(deletions, asked_for=timedelta() if is_only else ASKED_FOR)
 
+    bridge = EventLoopBridge(asyncio.get_running_loop())
     lines = Lines(settings.database_url.get_secret_value(), INDEX, size=16, ca=settings.servers_ca)
     resources.callback(lines.close)
-    listener = Listener(
-        gateways, studies, packs, Index(lines), EventLoopBridge(asyncio.get_running_loop()), clock
-    )
+    listener = Listener(gateways, studies, packs, Index(lines), bridge, clock)
     acceptor = dimse.Acceptor(
         settings.dicom_listen,
         context=server_context(gateway_tls),
@@ -187,6 +190,14 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     acceptor.start()
     # In a thread: ending associations still ask this event loop.
     resources.push_async_callback(asyncio.to_thread, acceptor.stop)
+
+    edge = None
+    if settings.dicomweb_listen:
+        key = settings.audit_key.get_secret_value().encode()
+        dicomweb = DicomWeb(images, packs, parts.verifier, bridge, key)
+        edge = Edge(settings.dicomweb_listen, dicomweb.handle, context=server_context(settings.tls))
+        edge.start()
+        resources.push_async_callback(asyncio.to_thread, edge.stop)
 
     addresses = Addresses(
         settings.dicom_public_address or settings.dicom_listen,
@@ -231,9 +242,17 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             ),
             "writer": partial(timers.every, RENEW_S, partial(events.renew, writer), retry_s=1.0),
         },
-        ready={"listener": acceptor.ready, "disk": packs.ready},
-        drains=[lambda seconds: asyncio.to_thread(acceptor.drain, seconds)],
+        ready={
+            "listener": acceptor.ready,
+            "disk": packs.ready,
+            **({"dicomweb": edge.ready} if edge else {}),
+        },
+        drains=[partial(_drained, each) for each in (acceptor, edge) if each],
     )
+
+
+async def _drained(listener: dimse.Acceptor | Edge, seconds: float) -> None:
+    await asyncio.to_thread(listener.drain, seconds)
 
 
 def main(environ: Mapping[str, str]) -> int:

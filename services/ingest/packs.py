@@ -332,11 +332,11 @@ class Packs:
 
         Raises Unavailable if the pack is short, or does not hold what the index says; NotFound if it is gone.
         """
-        with self._alarmed(stored):
+        with self.alarmed(stored):
             yield from self._read(stored)
 
     @contextmanager
-    def _alarmed(self, stored: StoredInstance) -> Iterator[None]:
+    def alarmed(self, stored: StoredInstance) -> Iterator[None]:
         """Says in words what went wrong with reading."""
         try:
             yield
@@ -355,7 +355,7 @@ class Packs:
         place = stored.place
         start = place.offset + HEADER_LENGTH + place.prefix_length
         length = min(place.data_set_length, MAX_BEGINNING_BYTES)
-        with self._alarmed(stored), self._path(place.pack_id).open("rb", buffering=0) as file:
+        with self.alarmed(stored), self._path(place.pack_id).open("rb", buffering=0) as file:
             for at in range(0, length, BEGINNING_CHUNK_BYTES):
                 wanted = min(BEGINNING_CHUNK_BYTES, length - at)
                 chunk = os.pread(file.fileno(), wanted, start + at)
@@ -367,6 +367,14 @@ class Packs:
         """A pack holds other bytes than those of the instance: raises the alert."""
         DAMAGED.inc()
         _log.error("a pack holds other bytes than the index says", pack=str(stored.place.pack_id))
+
+    @contextmanager
+    def opened(self, stored: StoredInstance) -> Iterator[BinaryIO]:
+        """The file of its pack, to read from; raises NotFound if it is gone, Unavailable if not read."""
+        with self.alarmed(stored):
+            file = self._path(stored.place.pack_id).open("rb", buffering=0)
+        with file:
+            yield cast("BinaryIO", file)
 
     def missing(self, pack_id: PackId) -> None:
         """A pack is gone that should be there: raises the alert."""

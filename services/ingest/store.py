@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from kernel.dicom import UID
-from kernel.ids import PackId, StudyId, VolumeId, WriterId
+from kernel.ids import CaseId, PackId, StudyId, VolumeId, WriterId
 from services.ingest.deletionstore import DeletionStore
 from services.ingest.domain import (
     ConfirmedStudy,
@@ -164,6 +164,28 @@ class IngestTransaction(
         return [(row["study_id"], row["version"]) for row in rows]
 
     # Fetching
+
+    async def viewed(self, login: str, session: str, case_id: CaseId) -> bool:
+        """Whether this session has looked at the case in this hour before; from now on it has.
+
+        What it looked at in earlier hours is forgotten.
+        """
+        hour = self.now.replace(minute=0, second=0, microsecond=0)
+        new = await self.connection.fetchval(
+            """
+            insert into views (login, session, case_id, hour) values ($1, $2, $3, $4)
+            on conflict (login, session, case_id) do update set hour = excluded.hour
+                where views.hour <> excluded.hour
+            returning true
+            """,
+            login,
+            session,
+            case_id,
+            hour,
+        )
+        if new:
+            await self.connection.execute("delete from views where login = $1 and hour < $2", login, hour)
+        return not new
 
     async def instances(
         self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None

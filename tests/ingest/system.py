@@ -200,7 +200,8 @@ class Ingest:
         self.routing = RoutingOfTheTest()  # type: ignore[abstract]  # ingest asks one of its verbs
         self.clock = MonotonicClock()
         self.ports = {
-            name: free_port() for name in ("grpc", "http", "dicom", "gateways", "access", "routing")
+            name: free_port()
+            for name in ("grpc", "http", "dicom", "dicomweb", "gateways", "access", "routing")
         }
         self.environ: dict[str, str] = {}
         self.packs = folder / "packs"
@@ -239,6 +240,7 @@ class Ingest:
             "routing_address": self.address("routing"),
             "pack_directory": self.packs,
             "dicom_listen": self.address("dicom"),
+            "dicomweb_listen": self.address("dicomweb"),
             "gateway_listen": self.address("gateways"),
             "gateway_certificate": gateways.certificate,
             "gateway_key": gateways.key,

@@ -15,7 +15,7 @@ async def test_ingest_is_ready_while_it_can_receive(ingest: Ingest) -> None:
     ingest.servers.nats.freeze()
     ingest.servers.valkey.freeze()
     try:
-        assert await ready(ingest) == {"database": True, "listener": True, "disk": True}
+        assert await ready(ingest) == {"database": True, "listener": True, "disk": True, "dicomweb": True}
     finally:
         ingest.servers.nats.thaw()
         ingest.servers.valkey.thaw()
@@ -24,7 +24,7 @@ async def test_ingest_is_ready_while_it_can_receive(ingest: Ingest) -> None:
 async def test_ingest_is_not_ready_without_its_disk(ingest: Ingest) -> None:
     shutil.move(ingest.packs, ingest.packs.with_name("elsewhere"))
     try:
-        assert await ready(ingest) == {"database": True, "listener": True, "disk": False}
+        assert await ready(ingest) == {"database": True, "listener": True, "disk": False, "dicomweb": True}
     finally:
         shutil.move(ingest.packs.with_name("elsewhere"), ingest.packs)
     assert (await ready(ingest))["disk"]
@@ -36,4 +36,4 @@ async def test_ingest_is_not_ready_without_its_listener(ingest: Ingest) -> None:
     acceptor = getattr(accepts, "__self__", None)
     assert isinstance(acceptor, Acceptor)
     await asyncio.to_thread(acceptor.stop)
-    assert await ready(ingest) == {"database": True, "listener": False, "disk": True}
+    assert await ready(ingest) == {"database": True, "listener": False, "disk": True, "dicomweb": True}

@@ -1,0 +1,228 @@
+"""QIDO-RS inside a case: what of it matches (PS3.18 8.3.4, 10.6).
+
+A key that nobody supports is ignored with a warning; a value that cannot be is refused. Neither shows more
+than the case.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+
+from kernel.errors import Invalid
+from services.ingest.domain import StoredInstance
+
+DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET = 100, 1000, 10_000
+MAX_QUERY_CHARACTERS = 8192
+MAX_KEYS = 32
+
+_STUDY_UID, _SERIES_UID, _INSTANCE_UID = "0020000D", "0020000E", "00080018"
+_MODALITY, _MODALITIES = "00080060", "00080061"
+_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES = "00201206", "00201208", "00201209"
+_RETRIEVE_URL, _AVAILABILITY = "00081190", "00080056"
+_DATES = re.compile(r"(\d{8})?(-)?(\d{8})?", re.ASCII)
+_UIDS = re.compile(r"[0-9.]{1,64}")
+_RANGED = frozenset({"DA", "TM", "DT"})
+
+_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is searched for.
+
+    Attributes:
+        depth: how many UIDs name one of it.
+        answered: tags that each row has, where the instances have them (PS3.18 10.6.3).
+        keys: tags that may be matched (PS3.18 10.6.1.2).
+    """
+
+    depth: int
+    answered: tuple[str, ...]
+    keys: frozenset[str]
+
+
+_STUDY_KEYS = ("00080020", "00080030", "00080050", "00080090", "00100010", "00100020", "00200010", "00081030")
+_STUDY = ("00080005", *_STUDY_KEYS, _MODALITIES, "00100030", "00100040", "00080201", _STUDY_UID)
+_SERIES_KEYS = (_MODALITY, "00200011", "00400244", "00400245", "0008103E")
+_SERIES = (*_SERIES_KEYS, _SERIES_UID, "00080021", "00080031", "00400275")
+_INSTANCE_KEYS = ("00080016", "00200013")
+_INSTANCE = (*_INSTANCE_KEYS, _INSTANCE_UID, "00280008", "00280010", "00280011", "00280100", "00083002")
+STUDIES = Level(1, _STUDY, frozenset((*_STUDY_KEYS, _MODALITIES, _STUDY_UID)))
+SERIES = Level(2, ("00080005", *_SERIES, _STUDY_UID), STUDIES.keys | {*_SERIES_KEYS, _SERIES_UID})
+INSTANCES = Level(
+    3,
+    ("00080005", *_INSTANCE, _STUDY_UID, _SERIES_UID, _MODALITY),
+    SERIES.keys | {*_INSTANCE_KEYS, _INSTANCE_UID},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a search asks.
+
+    Attributes:
+        keys: values by tag, empty ones left out: they match everything.
+        fields: further tags of each row; None: all.
+    """
+
+    keys: Mapping[str, str]
+    fields: frozenset[str] | None
+    limit: int
+    offset: int
+    warnings: Sequence[tuple[str, str]]
+
+    def matches(self, row: Mapping[str, Any], level: Level) -> bool:
+        """Whether a row has what is asked for."""
+        return all(_matches(row, tag, value) for tag, value in self.keys.items() if tag in level.keys)
+
+
+def parameters(query: str) -> dict[str, list[str]]:
+    """The parameters of a query, in their order; raises Invalid where there are too many."""
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise Invalid("the query is too long")
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_KEYS):
+            found.setdefault(name, []).append(value)
+    except ValueError as error:
+        raise Invalid(f"the query has more than {MAX_KEYS} parameters") from error
+    return found
+
+
+def parse(query: str) -> Query:
+    """The search of a query; raises Invalid."""
+    given = parameters(query)
+    given.pop("accept", None)
+    fields = [each for value in given.pop("includefield", []) for each in value.split(",") if each]
+    limit = min(_number(given, "limit", DEFAULT_LIMIT, MAX_LIMIT), MAX_LIMIT)
+    offset = _number(given, "offset", 0, MAX_OFFSET)
+    if offset > MAX_OFFSET:
+        raise Invalid(f"`offset` is at most {MAX_OFFSET}: narrow the query", field="offset")
+    warnings = []
+    if given.pop("fuzzymatching", ["false"])[-1] == "true":
+        warnings.append(_FUZZY)
+    keys: dict[str, str] = {}
+    unknown = []
+    for name, values in given.items():
+        tag = _tag(name)
+        if tag is None or tag not in INSTANCES.keys:
+            unknown.append(name)
+            continue
+        if len(values) > 1 or tag in keys:
+            raise Invalid(f"`{name[:64]}` is given twice", field=name[:64])
+        if values[0] and values[0] != "*":
+            keys[tag] = _checked(tag, values[0])
+    if unknown:
+        warnings.append("Some query parameters are not supported and have been ignored.")
+    told = [tag for each in fields if (tag := _tag(each)) is not None]
+    return Query(
+        keys,
+        None if "all" in fields else frozenset(told),
+        limit,
+        offset,
+        [("Warning", f'299 readroom "{each}"') for each in warnings],
+    )
+
+
+def rows(
+    level: Level,
+    query: Query,
+    found: Sequence[tuple[Sequence[StoredInstance], str]],
+    project: Callable[[StoredInstance], str],
+) -> list[str]:
+    """The rows that match, as JSON, after `offset` and up to `limit`.
+
+    Args:
+        found: the instances of each row, and where it is retrieved.
+        project: the JSON of an instance.
+    """
+    matching = []
+    for members, location in found:
+        row = json.loads(project(members[0]))
+        series: dict[str, StoredInstance] = {}
+        for each in members:
+            series.setdefault(each.instance.series_instance_uid, each)
+        if level is STUDIES:
+            modalities = {_first(json.loads(project(each)), _MODALITY) for each in series.values()}
+            row[_MODALITIES] = _cs(*sorted(each for each in modalities if each))
+            row[_SERIES_COUNT] = {"vr": "IS", "Value": [len(series)]}
+            row[_STUDY_INSTANCES] = {"vr": "IS", "Value": [len(members)]}
+        elif level is SERIES:
+            row[_SERIES_INSTANCES] = {"vr": "IS", "Value": [len(members)]}
+        row[_RETRIEVE_URL] = {"vr": "UR", "Value": [location]}
+        row[_AVAILABILITY] = _cs("ONLINE")
+        if query.matches(row, level):
+            matching.append(row)
+    counted = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
+    told = None if query.fields is None else {*level.answered, *query.fields, *counted}
+    page = matching[query.offset : query.offset + query.limit]
+    return [json.dumps({tag: row[tag] for tag in sorted(row) if told is None or tag in told}) for row in page]
+
+
+def _cs(*values: str) -> dict[str, Any]:
+    return {"vr": "CS", "Value": list(values)} if values else {"vr": "CS"}
+
+
+def _number(given: dict[str, list[str]], name: str, absent: int, most: int) -> int:
+    values = given.pop(name, [])
+    if not values:
+        return absent
+    if len(values) > 1 or not (values[0].isascii() and values[0].isdigit()) or len(values[0]) > 9:
+        raise Invalid(f"`{name}` is a number from 0 to {most}", field=name)
+    return int(values[0])
+
+
+def _tag(name: str) -> str | None:
+    """The tag of a keyword, or of eight hexadecimal digits."""
+    if re.fullmatch(r"[0-9A-Fa-f]{8}", name):
+        return name.upper()
+    tag = tag_for_keyword(name)
+    return None if tag is None else f"{tag:08X}"
+
+
+def _checked(tag: str, value: str) -> str:
+    vr = dictionary_VR(int(tag, 16))
+    wrong = False
+    if vr == "UI":
+        wrong = not all(_UIDS.fullmatch(each) for each in _listed(value))
+    elif vr == "DA":
+        wrong = not (_DATES.fullmatch(value) and value.strip("-"))
+    if wrong:
+        name = keyword_for_tag(int(tag, 16))
+        raise Invalid(f"`{name}` cannot be `{value[:64]}`", field=name)
+    return value
+
+
+def _listed(value: str) -> list[str]:
+    return [each.strip() for each in re.split(r"[,\\]", value)]
+
+
+def _first(row: Mapping[str, Any], tag: str) -> str:
+    values = row.get(tag, {}).get("Value", [])
+    return str(values[0]) if values else ""
+
+
+def _matches(row: Mapping[str, Any], tag: str, wanted: str) -> bool:
+    element = row.get(tag, {})
+    vr = element.get("vr", "")
+    values = [_plain(each) for each in element.get("Value", [])]
+    if vr == "UI" or tag == _MODALITIES:
+        return not set(values).isdisjoint(_listed(wanted))
+    if vr in _RANGED and "-" in wanted:
+        first, _, last = wanted.partition("-")
+        return any(
+            (not first or first <= each) and (not last or each[: len(last)] <= last) for each in values
+        )
+    pattern = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in wanted)
+    return any(re.fullmatch(pattern, each, re.IGNORECASE | re.DOTALL) for each in values)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("Alphabetic", ""))
+    return "" if value is None else str(value)
