@@ -71,8 +71,11 @@ class Owner:
     def __init__(self, ours: asyncpg.Connection, other: asyncpg.Connection) -> None:
         self._ours, self._other = ours, other
 
-    async def strike_while_the_sealer_waits_in_its_transaction(self, sql: str) -> None:
+    async def hold(self) -> None:
+        """From now on the sealer waits."""
         await self._lock(self._ours)
+
+    async def strike_while_the_sealer_waits_in_its_transaction(self, sql: str) -> None:
         while True:
             (inside,) = await eventually(self._sealer_waits)
             if inside:
@@ -126,6 +129,7 @@ async def test_nothing_is_sealed_upon_a_row_that_took_the_place_of_the_last(
     database: Database[Ledger], trail: AuditTrail[Ledger], owner: Owner, anchors: Path
 ) -> None:
     """The third row goes, and those after it are as if they had never been sealed."""
+    await owner.hold()
     turn = asyncio.create_task(trail.turn())
     await owner.strike_while_the_sealer_waits_in_its_transaction(FORGET_THE_THIRD)
 
