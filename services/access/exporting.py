@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ MAX_EXPORTED = 10_000
 """Cases in one file: who takes more wants a report of the installation, and no list."""
 
 PAGE = 500
+
+MAX_OPEN = 2
+"""Files that one user takes at once, from one process: pages of everybody's lists are read beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Exports:
         self._database = database
         self._page = page
         self._most = most
+        self._open: Counter[str] = Counter()
 
     async def export_cases(
         self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn]
@@ -60,29 +65,35 @@ class Exports:
         does, it is audited; a file that is cut off too, with the cases that have left. What was searched for
         may name a patient and stays out of the audit: that names the fields that were asked for.
 
-        Raises Invalid for a search that cannot be read, before any part, and Exhausted for a list of more
-        than MAX_EXPORTED cases.
+        Raises Invalid for a search that cannot be read, and Exhausted if MAX_OPEN of theirs are open, before
+        any part; Exhausted for a list of more than MAX_EXPORTED cases.
         """
         actor = acting_login(login)
         async with self._database.audited(actor, "cases.exported", "worklist"):
             fields = await self._questions.searched_fields(login, asked)
+            if self._open[actor] >= MAX_OPEN:
+                raise Exhausted(f"{MAX_OPEN} of your lists are being saved: wait until one of them is")
         what = {
             "facility": str(asked.facility_id or ""),
             "fields": " ".join(fields),
             "order": str(asked.order),
             "columns": " ".join(columns),
         }
-        await self._record(actor, "cases.export_begun", **what)
+        self._open[actor] += 1
         count = 0
         try:
+            await self._record(actor, "cases.export_begun", **what)
             yield Exported(head(columns))
             async for lines, cases in self._lines(login, session, asked, columns):
                 count += cases
                 yield Exported(lines)
+            await self._record(actor, "cases.exported", cases=count, **what)
         except BaseException:
             await self._record(actor, "cases.export_cut", cases=count, **what)
             raise
-        await self._record(actor, "cases.exported", cases=count, **what)
+        finally:
+            self._open[actor] -= 1
+            self._open += Counter()  # forgets whoever has none
         yield Exported("", count)
 
     async def _lines(

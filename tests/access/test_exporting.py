@@ -110,6 +110,20 @@ async def test_a_list_that_is_too_long_is_refused_and_not_cut(access: Access) ->
         await file_of(access, user, Listing(), most=3)
 
 
+async def test_who_saves_two_lists_at_once_waits_with_the_third(access: Access) -> None:
+    user = await a_list(access, "A")
+    exports = Exports(access.questions, access.database)
+    one, other, third = [exports.export_cases(user.login, "", Listing(), ["case_id"]) for _ in range(3)]
+    await anext(one)
+    await anext(other)
+
+    with pytest.raises(Exhausted, match="wait until one of them is"):
+        await anext(third)
+    await one.aclose()
+    assert 3 == len([part async for part in exports.export_cases(user.login, "", Listing(), ["case_id"])])
+    await other.aclose()
+
+
 async def test_a_search_that_cannot_be_read_is_refused_before_anything_leaves(access: Access) -> None:
     user = await a_list(access)
     exports = Exports(access.questions, access.database)

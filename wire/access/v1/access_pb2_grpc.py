@@ -502,7 +502,8 @@ class AccessServiceServicer:
     def ExportCases(self, request, context):
         """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
         which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
-        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases, or two of
+        the user's lists are being saved already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

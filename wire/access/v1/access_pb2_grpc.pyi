@@ -150,7 +150,8 @@ class AccessServiceStub:
     ExportCases: _grpc.UnaryStreamMultiCallable[_access_pb2.ExportCasesRequest, _access_pb2.ExportCasesResponse]
     """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
     which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
-    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases, or two of
+    the user's lists are being saved already.
     """
     ReadSearch: _grpc.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]
     """ReadSearch answers a line of the search box in the language of filters."""
@@ -353,7 +354,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     ExportCases: _aio.UnaryStreamMultiCallable[_access_pb2.ExportCasesRequest, _access_pb2.ExportCasesResponse]  # type: ignore[assignment]
     """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
     which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
-    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+    begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases, or two of
+    the user's lists are being saved already.
     """
     ReadSearch: _aio.UnaryUnaryMultiCallable[_access_pb2.ReadSearchRequest, _access_pb2.ReadSearchResponse]  # type: ignore[assignment]
     """ReadSearch answers a line of the search box in the language of filters."""
@@ -721,7 +723,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_access_pb2.ExportCasesResponse], _abc.AsyncIterator[_access_pb2.ExportCasesResponse]]:
         """ExportCases answers a list as CSV (RFC 4180, UTF-8 with a byte order mark), in parts, and audits who, how many and by
         which fields they searched. The file is whole only once the last part has said how many cases are in it. No cell
-        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases.
+        begins a formula: an apostrophe stands before what would. Exhausted: the list has more than 10,000 cases, or two of
+        the user's lists are being saved already.
         """
 
     @_abc_1.abstractmethod
