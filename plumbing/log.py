@@ -74,7 +74,12 @@ class bound:  # noqa: N801  used as a function
 
 def redact(line: Mapping[str, object]) -> dict[str, object]:
     """Replaces what may not be logged; see the module."""
-    return {key: _redacted(key, value) for key, value in line.items()}
+    return {
+        key: value  # nearly always
+        if type(value) is str and key in TEXT_KEYS and len(value) <= _MAX_CHARACTERS
+        else _redacted(key, value)
+        for key, value in line.items()
+    }
 
 
 @lru_cache(maxsize=1024)
@@ -84,8 +89,6 @@ def _is_suspect(key: str) -> bool:
 
 
 def _redacted(key: str, value: object) -> object:
-    if type(value) is str and key in TEXT_KEYS and len(value) <= _MAX_CHARACTERS:
-        return value  # nearly always
     if _is_suspect(key):
         return REDACTED
     if isinstance(value, _PLAIN) or (isinstance(value, Enum) and not isinstance(value, str)):
@@ -135,9 +138,8 @@ class _Output:
         self.line: Callable[[str], None] = _to_stderr
 
     def write(self, level: str, event: str, more: Mapping[str, object], error: object = None) -> None:
-        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line = {"service": self.service, **_bound.get(), "event": event, **more}
-        line |= {"level": level, "timestamp": at}
+        line["level"], line["timestamp"] = level, datetime.now(UTC)
         if isinstance(error, BaseException):
             line["exception"] = describe(error)
         self.line(self.render(redact(line)))

@@ -21,8 +21,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from kernel.errors import Invalid, NotFound
 from kernel.ids import CaseId, FacilityId, FolderId, StudyId, UserId
@@ -142,8 +144,7 @@ class Facility:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class PermissionGrant:
+class PermissionGrant(NamedTuple):
     """A permission that a user holds, at one facility or (None) at every one."""
 
     permission: Permission
@@ -456,8 +457,7 @@ class Answer(Generic[A]):
         return Answer(self.user_version, self.revision, found)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What a user may do with a case now. Without sight nothing is set: absent and unseen are alike.
 
     Attributes:

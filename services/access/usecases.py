@@ -123,7 +123,9 @@ class Questions:
         late_images: bool = False,
     ) -> tuple[Decision, int]:
         """What the user may do with a case now, its studies if images are asked for and allowed, its images
-        since the report if those are; and the revision of sight that this was decided on."""
+        since the report if those are; and the revision of sight that this was decided on.
+
+        All of it is decided for one instant, at which the statement began."""
 
         async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_Looked] | None:
             answer = await statements.check(
@@ -133,10 +135,10 @@ class Questions:
                 return None
             found, studies = answer.found
             seen = await _through(statements, user, answer.carrying([found]), [case_id], session)
-            return seen.carrying((seen.found[0], studies)) if seen else None
+            return seen.carrying((seen.found[0], studies, statements.now)) if seen else None
 
         user, answer = await self._ask(login, ask, at_least)
-        sighting, studies = answer.found
+        sighting, studies, now = answer.found
         if sighting is None:
             return NO_SIGHT, answer.revision
         if sighting.being_deleted:
@@ -145,7 +147,7 @@ class Questions:
             user,
             sighting.facility_id,
             sighting.paths,
-            self._clock.now(),
+            now,
             may_write=sighting.may_write,
             studies=studies,
             instance_count=sighting.instance_count,
@@ -435,7 +437,7 @@ class _Paged:
     walked: Walked
 
 
-_Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...]]
+_Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...], datetime]
 
 
 async def _through(
