@@ -55,6 +55,7 @@ class Extent:
 
 
 NO_EXTENT = Extent()
+_SHOWS = {Permission.VIEW_IMAGES, Permission.VIEW_REPORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,16 @@ class Account:
             self.extent(facility_id).beyond(before.extent(facility_id))
             or self.permissions(facility_id) - before.permissions(facility_id)
             for facility_id in self.facilities
+        )
+
+    def shows_more_than(self, before: "Account") -> frozenset[FacilityId]:
+        """Where cases are shown to its user one by one, and more of these than by the account before."""
+        if self.switched(before):
+            return self.shown if self.user.active else frozenset()
+        return frozenset(
+            facility_id
+            for facility_id in self.shown
+            if (self.permissions(facility_id) - before.permissions(facility_id)) & _SHOWS
         )
 
     def switched(self, other: "Account") -> str | None:

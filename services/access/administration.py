@@ -323,6 +323,7 @@ async def _must_change(
 ) -> None:
     """Raises unless they may make one account of the other, with what they have and through their filter."""
     manager.must_change(before, after, transaction.now)
+    manager.must_see_what_is_shown(before, after, transaction.now)
     if not manager.everywhere and after.gives_more_than(before):
         own = await transaction.saved_filter(manager.user.id)
         must_give_through(own, await transaction.saved_filter(before.user.id), before.user)

@@ -198,6 +198,20 @@ class Manager:
                     "you may show others only what you may see yourself"
                 )
 
+    def must_see_what_is_shown(self, before: Account, after: Account, now: datetime) -> None:
+        """Raises Denied for more of what is shown one by one where the manager does not see every case.
+
+        A grant, a folder or a share shows a case whatever the level and the filter of the user are.
+        """
+        if self.everywhere:
+            return
+        for facility_id in after.shows_more_than(before):
+            if self.user.filter is not None or self.user.level_at(facility_id, now) < PrivilegeLevel.VIEW:
+                raise Denied(
+                    f"single cases are shown to `{after.user.login}` at a facility of which you do not see "
+                    "every case: only who does, or holds `access.admin` for every facility, gives them more"
+                )
+
     def _must_be_at_home(self, user: User) -> None:
         if not self.administers(user.home_facility_id):
             raise Denied(

@@ -360,7 +360,7 @@ async def test_a_delegated_manager_gives_his_own_read_types_for_no_longer_than_h
     home = await access.facility()
     manager = await access.user(
         Role.RADIOLOGIST,
-        permissions=frozenset({PermissionGrant(Permission.ADMINISTER_ACCESS, home.id)}),
+        permissions=a_user().permissions | {PermissionGrant(Permission.ADMINISTER_ACCESS, home.id)},
         home_facility_id=home.id,
     )
     own = await access.user(Role.RADIOLOGIST, home_facility_id=home.id)

@@ -71,6 +71,7 @@ async def test_a_permission_elsewhere_is_neither_shown_nor_taken_nor_given(acces
 async def test_whoever_is_shown_a_case_elsewhere_is_switched_by_nobody_here(access: Access, way: str) -> None:
     home, elsewhere = await access.facility(), await access.facility()
     manager = await access.manager(home)
+    await access.give(manager, home, PrivilegeLevel.VIEW)
     own = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset())
 
     async def switch_off_and_on() -> None:

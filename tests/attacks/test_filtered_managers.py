@@ -87,6 +87,35 @@ async def test_a_filtered_manager_goes_on_with_what_gives_nobody_more(access: Ac
     await access.give(before, home, PrivilegeLevel.NONE, by=manager.login)
 
 
+@pytest.mark.proves("A13", part="what is shown one by one")
+async def test_a_manager_who_does_not_see_every_case_gives_no_more_of_what_is_shown_one_by_one(
+    access: Access,
+) -> None:
+    """A grant shows a case whatever the level and the filter of its user are."""
+    home = await access.facility()
+    hidden = await access.case(home, described("Head"))
+    second = await access.user(Role.FACILITY_USER, home_facility_id=home.id, permissions=frozenset())
+    await access.folders.grant_case("ada", hidden, second.id)
+    images = frozenset({PermissionGrant(Permission.VIEW_IMAGES, home.id)})
+    without_a_level = await access.manager(home, Permission.VIEW_IMAGES)
+    filtered = await a_filtered_manager(access, home)
+    await save(access, second, RESEARCH)
+
+    for manager in (without_a_level, filtered):
+        for changes in ({"permissions": images}, {"active": False}, {"active": True}):
+            act = access.users.save_user(manager.login, await settings(access, second, **changes))
+            if changes == {"active": False}:
+                await act
+            else:
+                await refused(act, Denied, None)
+            assert not (await access.stored(second.id)).permissions
+        await access.users.save_user("ada", await settings(access, second, active=True))
+    sees_all = await access.manager(home, Permission.VIEW_IMAGES)
+    await access.give(sees_all, home, PrivilegeLevel.VIEW)
+    await access.users.save_user(sees_all.login, await settings(access, second, permissions=images))
+    assert (await access.check(second, hidden)).images
+
+
 @pytest.mark.proves("A13", part="through a filter")
 async def test_a_manager_without_a_level_opens_nobodys_filter(access: Access) -> None:
     """What they do not see at the facility they would let another see."""
