@@ -17,6 +17,7 @@ from bench import (
     p11_mail,
     p12_start,
     p14_huge,
+    p17_live,
     peers,
 )
 from bench.results import Result, report, save
@@ -32,6 +33,7 @@ MEASUREMENTS = {
     "P11": p11_mail.measure,
     "P12": p12_start.measure,
     "P14": p14_huge.measure,
+    "P17": p17_live.measure,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from kernel.ids import CaseId, FacilityId
+from services.access.acts import Sight
 from services.access.caseindex import ListedCase
 from services.access.domain import Path, Sighting
 from services.access.search import Order
@@ -78,12 +79,14 @@ class Row:
 
     Attributes:
         key: by which the list is ordered.
+        sight: how it is seen.
         rendered: as it is shown, by what its reader may do with it.
     """
 
     key: tuple[Any, CaseId]
     case: ListedCase
     sighting: Sighting
+    sight: Sight
     rendered: dict[Any, "Rendered"] = field(default_factory=dict)
 
 
@@ -215,7 +218,7 @@ class Window:
         return min((end for end in ends if end > now), default=None)
 
     def _row(self, case: ListedCase, sighting: Sighting) -> Row:
-        return Row((self._value(case), case.case_id), case, sighting)
+        return Row((self._value(case), case.case_id), case, sighting, Sight.of(sighting))
 
     def _follows(self, row: Row, key: tuple[Any, CaseId]) -> bool:
         return row.key < key if self._descending else row.key > key

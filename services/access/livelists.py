@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +53,7 @@ class Watcher:
         event: what is ready to be told.
         waits_since: since when it is.
         looked_at: how many answers of the list were looked at.
+        rights: what they may do with a case by how they see it, in the round `rights_of` of the list.
         is_unsure: whether their sight has changed, and nobody knows yet how: then they are told nothing.
     """
 
@@ -67,6 +67,8 @@ class Watcher:
     waits_since: datetime | None = None
     looked_at: int | None = None
     is_unsure: bool = False
+    rights_of: int | None = None
+    rights: dict[Sight, Rights] = field(default_factory=dict)
     error: ReadroomError | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -81,11 +83,9 @@ class Watcher:
 
     def look(self, now: datetime) -> "Looked":
         """What they would have to be told now."""
-        rights_of = cache(lambda sight: rights(self.user, sight, now))  # many cases are seen alike
-        rows = [
-            (row.case.case_id, self._rendered(row, rights_of(Sight.of(row.sighting)), now))
-            for row in self.list.window.shown
-        ]
+        if self.rights_of != self.list.rounds:  # what ends by the clock has the list looked for anew
+            self.rights_of, self.rights = self.list.rounds, {}
+        rows = [(row.case.case_id, self._rendered(row, now)) for row in self.list.window.shown]
         return Looked(difference(self.told, rows), self.told, self.list, self.list.answers)
 
     def tell(self, looked: "Looked", now: datetime) -> None:
@@ -107,7 +107,10 @@ class Watcher:
         self.wake.clear()
         return event
 
-    def _rendered(self, row: Row, its: Rights, now: datetime) -> Rendered:
+    def _rendered(self, row: Row, now: datetime) -> Rendered:
+        its = self.rights.get(row.sight)
+        if its is None:
+            its = self.rights[row.sight] = rights(self.user, row.sight, now)
         if its not in row.rendered:
             row.rendered[its] = Rendered.of(self.render(shown(row.case, its, now)), row)
         return row.rendered[its]
@@ -137,6 +140,7 @@ class LiveList:
     Attributes:
         user: the first of them; `asker` is one who is still there.
         answers: how many there were.
+        rounds: how often it was looked for anew.
     """
 
     key: Any
@@ -149,6 +153,7 @@ class LiveList:
     watchers: set[Watcher] = field(default_factory=set)
     ask_at: datetime | None = None
     answers: int = 0
+    rounds: int = 0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -184,7 +189,8 @@ class LiveList:
             self.ask_at = min(self.ask_at, ends_at)
 
     def asked_anew(self, now: datetime) -> None:
-        """Notes when it must be looked for again."""
+        """Notes that it was looked for, and when it must be looked for again."""
+        self.rounds += 1
         every = ASK_ANEW_BY_AGE if _asks_for_age(self.user, self.search) else ASK_ANEW
         instants = [self.window.next_instant(now), *(each.next_instant(now) for each in self.watchers)]
         self.ask_at = min([now + every, *(each for each in instants if each is not None)])

@@ -345,7 +345,8 @@ class Watching:
             return
         self._leave(watcher)
         watcher.user, watcher.account, watcher.is_unsure = user, account, account.version != user.version
-        watcher.list, watcher.looked_at = self._list_of(user, watcher.watched, search, account), None
+        watcher.list = self._list_of(user, watcher.watched, search, account)
+        watcher.looked_at = watcher.rights_of = None
         watcher.list.watchers.add(watcher)
         watcher.list.ask_at = None
 

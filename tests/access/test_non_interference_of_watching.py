@@ -73,6 +73,7 @@ class Screens:
 
 
 @pytest.mark.proves("BEY-11", part="lists that tell what changes")
+@pytest.mark.proves("A67")
 async def test_no_event_and_no_silence_depends_on_a_pre_read(
     fresh_database: Callable[[str], str], pki: Pki
 ) -> None:

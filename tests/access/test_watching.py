@@ -82,6 +82,7 @@ async def test_rows_appear_change_and_go(room: Room, scene: Scene) -> None:
     assert {first, second, third} == {*viewer.events[-1].went}
 
 
+@pytest.mark.proves("A67")
 async def test_silence_where_nothing_looks_otherwise(room: Room, scene: Scene) -> None:
     access, (first, _) = scene.access, scene.cases
     outsider = await access.user(Role.FACILITY_USER, home_facility_id=scene.facility.id)

@@ -109,6 +109,7 @@ class Screen:
 
 
 @pytest.mark.proves("BEY-17", part="rows of worklists")
+@pytest.mark.proves("A69", part="rows of live lists")
 async def test_after_a_revoke_no_stale_row_anywhere_though_nats_is_away(copies: Copies) -> None:
     service, jane = copies.first, copies.jane
     assert jane is not None
