@@ -14,7 +14,7 @@ from demo.cast import ADMIN, TIME_ZONE, Person
 from demo.gateways import RunningGateway
 from demo.stage import Stage
 from local.system import LocalSystem
-from plumbing.runtime import clock_of
+from plumbing.clocks import clock_of
 from readroom import names
 from readroom.client import Readroom, connect
 from readroom.endpoints import Endpoints

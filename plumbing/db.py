@@ -33,6 +33,7 @@ from kernel.events import FACTS, Fact
 from kernel.ids import NewId
 from plumbing import held, log, remote
 from plumbing.audit import AuditEntry
+from plumbing.dblimits import ACQUIRE_S, COMMAND_S, SERVER_SETTINGS
 from plumbing.refusals import Refusals
 from plumbing.telemetry import inject
 
@@ -41,22 +42,12 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
     Proxy = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
-ACQUIRE_S = 2.0
-"""For a free connection, or for a new one to come up."""
-COMMAND_S = 2.5
-"""For one statement. With ACQUIRE_S it stays below the 5 s of R8."""
 GIVE_BACK_S = 1.0
 """For the end of a statement whose caller was cancelled, and for a ROLLBACK."""
 CLOSE_S = 2.0
 """For the connections to say goodbye when the service stops."""
 WAITERS_PER_CONNECTION = 32
 """Callers that may wait for a connection; the next one is refused at once, so nothing piles up (R8)."""
-
-SERVER_SETTINGS = {
-    "jit": "off",  # compiling costs more than our statements
-    "client_connection_check_interval": "500ms",  # a statement nobody waits for any more ends soon
-    "idle_in_transaction_session_timeout": "30s",  # locks of a client that vanished are freed
-}
 
 _LOST = (
     TimeoutError,

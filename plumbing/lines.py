@@ -2,8 +2,8 @@
 
 A statement is sent, and whoever sent it goes on meanwhile, with a sync for one. The server keeps it in a
 transaction until the message Sync, which `commit` sends (PostgreSQL, Extended Query): a line that ends before
-rolls back. The limits are those of `db.py`: 2 s for a connection, 2.5 s for the answer. So a caller knows
-within 5 s, whatever PostgreSQL does (R8). A line that took too long is dropped, never repaired.
+rolls back. The limits are those of `dblimits.py`: 2 s for a connection, 2.5 s for the answer. So a caller
+knows within 5 s, whatever PostgreSQL does (R8). A line that took too long is dropped, never repaired.
 """
 
 import select
@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from kernel.errors import Unavailable
 from plumbing import remote
-from plumbing.db import ACQUIRE_S, COMMAND_S, SERVER_SETTINGS
+from plumbing.dblimits import ACQUIRE_S, COMMAND_S, SERVER_SETTINGS
 
 Value = object
 """None, a truth value, a number, text, bytes, an id or a time."""

@@ -18,7 +18,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from kernel.dicom import INDEXED_ATTRIBUTES
@@ -51,8 +50,8 @@ _OUTSPOKEN = (
     NameError,
     ImportError,
     NotImplementedError,
-    asyncpg.SyntaxOrAccessError,
 )
+_OUTSPOKEN_OF_ASYNCPG = "SyntaxOrAccessError"  # by name: a process that has no asyncpg logs too
 
 _bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
 
@@ -111,13 +110,18 @@ def describe(error: BaseException) -> str:
     return "\ncaused by ".join(told)
 
 
+def _is_outspoken(error: BaseException) -> bool:
+    kinds = type(error).__mro__
+    return isinstance(error, _OUTSPOKEN) or any(kind.__name__ == _OUTSPOKEN_OF_ASYNCPG for kind in kinds)
+
+
 def _kind(error: BaseException) -> str:
     hints = [
         f"{name}={value}"
         for name in ("errno", "sqlstate", "constraint_name")
         if (value := getattr(error, name, None)) is not None
     ]
-    message = f": {error}" if isinstance(error, _OUTSPOKEN) else ""
+    message = f": {error}" if _is_outspoken(error) else ""
     return " ".join([f"{type(error).__module__}.{type(error).__qualname__}{message}", *hints])
 
 

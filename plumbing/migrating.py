@@ -15,7 +15,8 @@ import asyncpg
 
 from kernel.errors import Invalid, Unavailable
 from plumbing import locks, remote
-from plumbing.db import ACQUIRE_S, CLOSE_S
+from plumbing.db import CLOSE_S
+from plumbing.dblimits import ACQUIRE_S
 from plumbing.locks import LockClass
 
 if TYPE_CHECKING:

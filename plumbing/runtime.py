@@ -6,7 +6,6 @@ cannot work without answers: its database, for one).
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 import time
@@ -14,16 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
-from kernel.clock import Clock, MonotonicClock, OffsetClock, wall_time
+from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, NewId
 from plumbing import config, log, rpc, telemetry, timers
+from plumbing.clocks import clock_of
 
 S = TypeVar("S", bound=config.ServiceSettings)
 
@@ -110,7 +109,7 @@ async def _work(
     settings: S,
     build: Callable[[S, Clock, NewId, AsyncExitStack], Awaitable[Application]],
 ) -> None:
-    clock = clock_of(settings.clock_offset_file)
+    clock = clock_of(settings.clock_offset_file, _tell_correction)
     resources = AsyncExitStack()
     servers: list[rpc.Server] = []
     tasks: list[asyncio.Task[None]] = []
@@ -177,26 +176,6 @@ async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) ->
             pause_s = _FIRST_PAUSE_S
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def clock_of(offset_file: Path | None) -> Clock:
-    """The process's clock: the system's, or the system's moved by the seconds that stand in the file.
-
-    The file is read at each question, so that a demo can move time while it runs; an absent one is zero.
-    """
-    if offset_file is None:
-        return MonotonicClock(corrected=_tell_correction)
-
-    def offset() -> timedelta:
-        try:
-            return timedelta(seconds=float(offset_file.read_text() or 0))
-        except FileNotFoundError:
-            return timedelta()
-
-    path = str(offset_file)
-    moved = OffsetClock(MonotonicClock(), offset)
-    # Nearly always there is none, and every call asks for the time more than once.
-    return MonotonicClock(lambda: moved.now() if os.access(path, os.F_OK) else wall_time(), _tell_correction)
 
 
 def _tell_correction(lead: timedelta) -> None:

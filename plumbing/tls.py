@@ -8,10 +8,12 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from kernel.errors import Invalid
+
+if TYPE_CHECKING:
+    import grpc
 
 # RFC 9325 4.2; the suites of TLS 1.3 are all AEAD and not chosen here.
 _TLS_1_2_SUITES = "ECDHE+AESGCM"
@@ -48,14 +50,18 @@ def _context(protocol: int, files: TLSFiles) -> ssl.SSLContext:
     return context
 
 
-def grpc_server_credentials(files: TLSFiles) -> grpc.ServerCredentials:
+def grpc_server_credentials(files: TLSFiles) -> "grpc.ServerCredentials":
     """The same for a gRPC server."""
+    import grpc
+
     key, certificate, ca = _read(files)
     return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
 
 
-def grpc_channel_credentials(files: TLSFiles) -> grpc.ChannelCredentials:
+def grpc_channel_credentials(files: TLSFiles) -> "grpc.ChannelCredentials":
     """The same for a gRPC channel."""
+    import grpc
+
     key, certificate, ca = _read(files)
     return grpc.ssl_channel_credentials(ca, key, certificate)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from plumbing import rpc, tokens
-from plumbing.runtime import clock_of
+from plumbing.clocks import clock_of
 from readroom.endpoints import Endpoints
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub

@@ -1,4 +1,4 @@
-"""Listens, and gives every connection a thread; the accept loop itself waits for nobody (SEC-3)."""
+"""Listens, and gives every connection to a thread or a process; the accept loop waits for nobody (SEC-3)."""
 
 import socket
 import ssl
@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
 
 from plumbing import log
-from plumbing.dimse.association import Association
-from plumbing.dimse.handler import AcceptorHandler, AssociationHandler, Limits
+from plumbing.dimse.association import Association, Serving
+from plumbing.dimse.handler import AcceptorHandler, Limits
 from plumbing.dimse.places import Places
 
 _log = log.get()
@@ -20,40 +21,58 @@ _PAUSE_S = 0.1  # after a failed accept, as when file descriptors have run out
 _ACCEPT_ENDS_WITHIN_S = 2.0  # where shutting a listener down does not wake who accepts from it
 
 
-class Acceptor:
-    """Accepts associations on one address; every connection speaks TLS if there is a context."""
+class Served(Protocol):
+    """A connection that was accepted, wherever it is served; its methods may be called from any thread."""
 
-    def __init__(
-        self,
-        listen: str,
-        *,
-        context: ssl.SSLContext | None,
-        handler: AcceptorHandler,
-        called_ae_titles: Collection[str] | None,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
-        private_classes: bool = True,
-    ) -> None:
-        """Prepare to listen.
+    @property
+    def handler(self) -> object | None:
+        """What was accepted, once an association is established."""
+        ...
 
-        Args:
-            listen: `host:port`.
-            context: every connection speaks TLS if there is one.
-            handler: judges who asks, and takes what is sent.
-            called_ae_titles: None leaves the judgement to the handler.
-            limits: how much of the process it may take.
-            private_classes: whether objects of vendors' own storage classes are taken too.
-        """
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte of it has come, and it has had the time."""
+        ...
+
+    def start(self) -> None:
+        """Serves it, elsewhere; raises OSError or RuntimeError where that cannot be."""
+        ...
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for its end, at most so long."""
+        ...
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        ...
+
+    def leave(self) -> None:
+        """Ends it between two messages: a message under way is answered first."""
+        ...
+
+    def give_way(self) -> None:
+        """Ends it for a newcomer, without a word."""
+        ...
+
+
+S = TypeVar("S", bound=Served)
+
+
+class Listening(Generic[S]):
+    """Accepts connections on one address and gives each a place."""
+
+    def __init__(self, listen: str, limits: Limits) -> None:
+        """`listen`: `host:port`."""
         host, _, port = listen.rpartition(":")
         self._address = (host.strip("[]"), int(port))
-        self._context = context
-        self._handler = handler
-        self._called_ae_titles = called_ae_titles
-        self._limits = limits
-        self._private_classes = private_classes
         self._listener: socket.socket | None = None
         self._accepting: threading.Thread | None = None
         self._stopping = False
-        self._places: Places[Association] = Places(limits)
+        self._places: Places[S] = Places(limits)
+
+    def _open(self, connection: socket.socket, remote: tuple[str, int]) -> S:
+        """Whoever will serve the connection."""
+        raise NotImplementedError
 
     def start(self) -> int:
         """Listens from here on; answers the port."""
@@ -108,7 +127,7 @@ class Acceptor:
         for association in self._places.all():
             association.join(max(0.0, deadline - time.monotonic()))
 
-    def abort(self, predicate: Callable[[AssociationHandler], bool]) -> int:
+    def abort(self, predicate: Callable[[object], bool]) -> int:
         """Aborts the established associations whose handler answers true; says how many."""
         aborted = 0
         for association in self._places.all():
@@ -117,6 +136,11 @@ class Acceptor:
                 association.abort()
                 aborted += 1
         return aborted
+
+    def handlers(self) -> list[object]:
+        """What was accepted of each association that is established now."""
+        handlers = (each.handler for each in self._places.all())
+        return [handler for handler in handlers if handler is not None]
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._stopping:
@@ -135,16 +159,7 @@ class Acceptor:
 
     def _serve(self, connection: socket.socket, host: str, port: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association = Association(
-            connection,
-            (host, port),
-            context=self._context,
-            handler=self._handler,
-            called_ae_titles=self._called_ae_titles,
-            limits=self._limits,
-            places=self._places,
-            private_classes=self._private_classes,
-        )
+        association = self._open(connection, (host, port))
         oldest = self._places.enter(association, host)
         if oldest is not None:
             oldest.give_way()
@@ -153,3 +168,33 @@ class Acceptor:
         except BaseException:
             self._places.leave(association)
             raise
+
+
+class Acceptor(Listening[Association]):
+    """Serves each association in a thread of this process."""
+
+    def __init__(
+        self,
+        listen: str,
+        *,
+        context: ssl.SSLContext | None,
+        handler: AcceptorHandler,
+        called_ae_titles: Collection[str] | None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        private_classes: bool = True,
+    ) -> None:
+        """Prepare to listen.
+
+        Args:
+            listen: `host:port`.
+            context: every connection speaks TLS if there is one.
+            handler: judges who asks, and takes what is sent.
+            called_ae_titles: None leaves the judgement to the handler.
+            limits: how much of the process it may take.
+            private_classes: whether objects of vendors' own storage classes are taken too.
+        """
+        super().__init__(listen, limits)
+        self._serving = Serving(context, handler, called_ae_titles, limits, private_classes)
+
+    def _open(self, connection: socket.socket, remote: tuple[str, int]) -> Association:
+        return Association(connection, remote, self._serving, self._places)

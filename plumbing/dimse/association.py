@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
 from plumbing import log
-from plumbing.dimse.connections import Plain, Secured, left
+from plumbing.dimse.connections import Plain, Secured, is_silent, left
 from plumbing.dimse.handler import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
@@ -54,7 +55,6 @@ from plumbing.dimse.pdus import (
     abort_pdu,
     shut,
 )
-from plumbing.dimse.places import Places
 
 R = TypeVar("R")
 
@@ -67,7 +67,8 @@ _TEMPORARY_CONGESTION = (2, 3, 1)
 
 _NO_TITLE = "no title"  # cause of a refusal
 
-_SILENT_S = 1.0  # a sender speaks first, and a long way takes some 0.3 s
+SILENT_S = 1.0
+"""A sender speaks first, and a long way takes some 0.3 s."""
 _TLS_HANDSHAKE = b"\x16"  # first byte of a TLS connection (RFC 8446 5.1)
 
 
@@ -85,6 +86,29 @@ def _crowded() -> Rejected:
     return Rejected(*LOCAL_LIMIT_EXCEEDED, "too many associations")
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the associations of a listener are served; the arguments of `Acceptor`."""
+
+    context: ssl.SSLContext | None
+    handler: AcceptorHandler
+    called_ae_titles: Collection[str] | None
+    limits: Limits
+    private_classes: bool
+
+
+class PlaceOf(Protocol):
+    """Where an association has its place; raises Unavailable where that cannot be said."""
+
+    def settle(self, connection: "Association", peer: str) -> bool:
+        """Gives it one of the places of peers, if there is one for it."""
+        ...
+
+    def leave(self, connection: "Association") -> None:
+        """It has ended."""
+        ...
+
+
 class Association:
     """Serves one connection to its end, in a thread of its own."""
 
@@ -92,27 +116,21 @@ class Association:
         self,
         connection: socket.socket,
         remote: tuple[str, int],
-        *,
-        context: ssl.SSLContext | None,
-        handler: AcceptorHandler,
-        called_ae_titles: Collection[str] | None,
-        limits: Limits,
-        places: "Places[Association]",
-        private_classes: bool,
+        serving: Serving,
+        places: PlaceOf,
     ) -> None:
         self.handler: AssociationHandler | None = None  # once it is established
         self._began = time.monotonic()
-        self._spoke = False
         self._socket = connection
         self._connection = Plain(connection)
         self._address = remote[0]
         self._remote = f"{remote[0]}:{remote[1]}"
-        self._context = context
-        self._acceptor_handler = handler
-        self._called_ae_titles = called_ae_titles
-        self._limits = limits
+        self._context = serving.context
+        self._acceptor_handler = serving.handler
+        self._called_ae_titles = serving.called_ae_titles
+        self._limits = serving.limits
         self._places = places
-        self._private_classes = private_classes
+        self._private_classes = serving.private_classes
         self._certificate: bytes | None = None
         self._titles = Titles(0, "", "")
         self._aborting = self._gave_way = self._leaving = False
@@ -123,7 +141,12 @@ class Association:
     @property
     def silent(self) -> bool:
         """Whether not a byte of it has come, and it has had the time."""
-        return not self._spoke and time.monotonic() - self._began > _SILENT_S
+        return time.monotonic() - self._began > SILENT_S and is_silent(self._socket)
+
+    @property
+    def remote(self) -> str:
+        """`address:port` of the peer."""
+        return self._remote
 
     def start(self) -> None:
         """Everything from the handshake to the close. Raises RuntimeError where no thread is to be had."""
@@ -240,7 +263,6 @@ class Association:
             first = self._socket.recv(1, socket.MSG_PEEK)
             if not first:
                 raise self._lost()
-            self._spoke = True
             if first != _TLS_HANDSHAKE:
                 raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
             self._connection = secured = Secured(self._socket, self._context)
@@ -286,7 +308,6 @@ class Association:
         """Reads the titles of the request; answers how long it is without its header."""
         length: int
         kind, length = PDU_HEADER.unpack(reader.take(PDU_HEADER.size, deadline))
-        self._spoke = True
         if kind != ASSOCIATE_RQ:
             raise Violation(UNEXPECTED_PDU if kind in KNOWN_PDUS else UNRECOGNIZED_PDU)
         if not FIXED_LENGTH <= length <= MAX_ASSOCIATE_BYTES:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from struct import Struct
 
 READ_BYTES = 256 * 1024
 """Of one read, encrypted: two PDUs of the largest size."""
@@ -15,6 +16,8 @@ READ_BYTES = 256 * 1024
 _LINGER_S = 2.0  # for the peer to close first: ARTIM (PS3.8 9.1.5)
 _LAST_BYTES = 128 * 1024  # of one read of what comes after our last word
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
+
+_RECEIVED = Struct("=128xQ")  # tcpi_bytes_received of struct tcp_info (Linux)
 
 
 class Plain:
@@ -53,6 +56,8 @@ class Plain:
                 if not self.recv_into(last):
                     break
             self._say_goodbye()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # another process may hold the connection too
         self._socket.close()
 
     def _say_goodbye(self) -> None:
@@ -134,3 +139,12 @@ def left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def is_silent(connection: socket.socket) -> bool:
+    """Whether not a byte has come on a connection, by the kernel's count; whoever holds it may ask."""
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
+    except OSError:
+        return False  # it is closed
+    return len(told) == _RECEIVED.size and _RECEIVED.unpack(told)[0] == 0

@@ -5,14 +5,10 @@ indexed, to SHA-256, and to the pack of its study. Until the UIDs are known the 
 memory; nothing else is held, however large the instance. No pixel is looked at (SEC-6).
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
-
-from prometheus_client import Counter, Gauge, Histogram
+from datetime import datetime
 
 from kernel.clock import Clock
 from kernel.dicom import INDEXED_ATTRIBUTES, UID, VALUES_PARTED_BY, Level, cut_value
@@ -25,18 +21,9 @@ from kernel.errors import (
     Unavailable,
 )
 from kernel.filing import SOP_INSTANCE_UID, SPECIFIC_CHARACTER_SET, CannotBeFiled, Examination
-from kernel.ids import GatewayId
 from plumbing import dimse, log
 from plumbing.dicomtext import CharacterSet
-from plumbing.dimse import (
-    Acceptor,
-    AssociationRequest,
-    FewNames,
-    RefusedConnection,
-    RefusedInstance,
-    StoreCommand,
-)
-from services.ingest.contacts import Contact
+from plumbing.dimse import AssociationRequest, RefusedConnection, RefusedInstance, StoreCommand
 from services.ingest.domain import (
     ANSWERS,
     Admission,
@@ -47,17 +34,8 @@ from services.ingest.domain import (
     Revoked,
     StoreStatus,
 )
-from services.ingest.gateways import Gateways
-from services.ingest.packs import Packs
 from services.ingest.parts import Description, whole_value
-from services.ingest.reception import Index, Receipt, Reception, Unfiled
-from services.ingest.usecases import Studies
-
-R = TypeVar("R")
-
-ADMIT_S = 2.4
-"""For the database to say whose a certificate is, and again who an association comes from (R8)."""
-REFUSE_S = 2.0
+from services.ingest.reception import Index, PackDirectory, Parent, Receipt, Reception, Unfiled
 
 # PS3.8 table 9-21 (result, source, reason).
 REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
@@ -68,48 +46,7 @@ REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {
     Unavailable: (2, 3, 1),  # transient, temporary congestion
 }
 
-INSTANCES = Counter("readroom_ingest_instances", "C-STOREs answered, by what they were answered", ["status"])
-ANSWERED = {status: INSTANCES.labels(status.value) for status in StoreStatus}
-BYTES = Counter("readroom_ingest_bytes", "Bytes of stored data sets")
-ODD = Counter("readroom_ingest_odd_data_sets", "Data sets that were stored though they are not quite DICOM")
-STORE_SECONDS = Histogram(
-    "readroom_ingest_store_seconds",
-    "From the last byte of a data set to its answer",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
-ASSOCIATIONS = Gauge("readroom_ingest_associations", "Open associations")
-CONTEXTS_REFUSED = Counter(
-    "readroom_ingest_contexts_refused",
-    "Presentation contexts that were not accepted, by SOP class",
-    ["sop_class_uid"],
-)
-REFUSED = Counter("readroom_ingest_refusals", "Associations refused, by kind", ["kind"])
-
 _log = log.get()
-
-
-class EventLoopBridge:
-    """The way from an association's thread to the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def wait(self, coroutine: Coroutine[Any, Any, R], seconds: float) -> R:
-        """What the coroutine answers; raises Unavailable if it takes longer."""
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError as error:  # the loop is closed
-            coroutine.close()
-            raise Unavailable("the service is stopping") from error
-        try:
-            return future.result(seconds)
-        except TimeoutError as error:
-            future.cancel()
-            raise Unavailable("no answer in time") from error
-
-    def call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Runs the function there, some time."""
-        self._loop.call_soon_threadsafe(function, *arguments)
 
 
 class Sink:
@@ -148,12 +85,13 @@ class Sink:
             self.discard()
             raise
         ended = self._association.clock.now()
-        self._association.count(status)
-        if status is StoreStatus.STORED:
-            self._association.stored(self._length, ended)
-        if self._examination.notes:
-            self._association.odd()
-        STORE_SECONDS.observe((ended - began).total_seconds())
+        self._association.finished(
+            status,
+            self._length,
+            odd=bool(self._examination.notes),
+            ended=ended,
+            seconds=(ended - began).total_seconds(),
+        )
         return ANSWERS[status].status, ANSWERS[status].comment
 
     def discard(self) -> None:
@@ -271,10 +209,6 @@ def describe(values: Mapping[int, bytes]) -> Description:
     return Description(kept[Level.STUDY], kept[Level.SERIES], mapping, identity)
 
 
-NOTED_EVERY = timedelta(seconds=1)
-"""When the last instance came is noted so often, and at the end of the association."""
-
-
 class Association:
     """An association that was accepted."""
 
@@ -282,18 +216,15 @@ class Association:
         self,
         reception: Reception,
         clock: Clock,
-        listener: "Listener",
         still_open: Callable[[], None] = lambda: None,
     ) -> None:
         self.reception = reception
         self.still_open = still_open
         self.clock = clock
-        self._listener = listener
         self._raw: Mapping[int, bytes] = {}
         self._description = Description({}, {}, {})
         self._counts: dict[str, int] = {}
         self._bytes = 0
-        self._stored_at = self._noted_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def admission(self) -> Admission:
@@ -310,11 +241,9 @@ class Association:
 
     def ended(self, how: str) -> None:
         """Released, aborted or lost: every instance acknowledged stays (R5)."""
-        self._listener.closed(self)
-        if self._stored_at != self._noted_at:
-            self._note()
-        self.reception.end()
         sender = self.reception.sender
+        self.reception.end()
+        self.reception.parent.ended(sender.remote_address)
         _log.info(
             "association ended",
             how=how,
@@ -332,78 +261,63 @@ class Association:
             self._raw, self._description = raw, describe(values)
         return self._description
 
-    def odd(self) -> None:
-        """Notes a data set that is not quite DICOM; the gateway says how."""
-        ODD.inc()
-        self._counts["odd"] = self._counts.get("odd", 0) + 1
-
     def count(self, status: StoreStatus) -> None:
-        """Notes an answer."""
-        ANSWERED[status].inc()
-        key = status.name.lower()
+        """Notes a failure that was answered."""
+        self._count(status.name.lower())
+        self.reception.notes.answered[status] = 1
+        self.reception.tell()
+
+    def finished(
+        self, status: StoreStatus, length: int, *, odd: bool, ended: datetime, seconds: float
+    ) -> None:
+        """Notes an instance of so many bytes that was answered with success."""
+        reception = self.reception
+        notes = reception.notes
+        notes.answered[status] = 1
+        notes.seconds.append(seconds)
+        self._count(status.name.lower())
+        if status is StoreStatus.STORED:
+            self._bytes += length
+            notes.stored_bytes = length
+            notes.stored_at[reception.sender.gateway_id] = ended
+        if odd:  # the gateway says how
+            notes.odd = 1
+            self._count("odd")
+        reception.tell()
+
+    def _count(self, key: str) -> None:
         self._counts[key] = self._counts.get(key, 0) + 1
-
-    def stored(self, length: int, now: datetime) -> None:
-        """Notes an instance of so many bytes."""
-        BYTES.inc(length)
-        self._bytes += length
-        self._stored_at = now
-        if abs(now - self._noted_at) >= NOTED_EVERY:
-            self._note()
-
-    def _note(self) -> None:
-        self._noted_at = self._stored_at
-        self._listener.stored(self.reception.sender.gateway_id, self._stored_at)
 
 
 class Listener:
     """Decides who may associate; what plumbing's acceptor asks and tells."""
 
-    def __init__(
-        self,
-        gateways: Gateways,
-        studies: Studies,
-        packs: Packs,
-        index: Index,
-        loop: EventLoopBridge,
-        clock: Clock,
-    ) -> None:
-        self._gateways = gateways
-        self._studies = studies
+    def __init__(self, parent: Parent, packs: PackDirectory, index: Index, clock: Clock) -> None:
+        self._parent = parent
         self._packs = packs
         self._index = index
-        self._loop = loop
         self._clock = clock
-        self._open: set[Association] = set()
-        self._classes = FewNames()
 
     def recognize(self, certificate_der: bytes | None, remote: str) -> None:
         """Lets the certificate of a live gateway ask, or raises Rejected (SEC-2)."""
-        self._judge(self._gateways.recognize(_digest(certificate_der)))
+        with _rejecting():
+            self._parent.recognize(_digest(certificate_der))
 
     def associate(self, request: AssociationRequest) -> Association:
         """Admits the association, or raises Rejected (SEC-2)."""
-        sender = self._judge(
-            self._gateways.admit(
+        with _rejecting():
+            sender = self._parent.admit(
                 _digest(request.certificate_der),
                 request.calling_ae_title,
                 request.transfer_id,
                 request.remote,
+                [context.abstract_syntax_uid for context in request.refused_contexts],
             )
-        )
-        reception = Reception(
-            sender, self._studies, self._gateways, self._packs, self._index, self._loop, self._clock
-        )
-        for context in request.refused_contexts:
-            CONTEXTS_REFUSED.labels(self._classes.named(context.abstract_syntax_uid)).inc()
-        association = Association(reception, self._clock, self, request.still_open)
-        self._open.add(association)
-        ASSOCIATIONS.inc()
-        return association
+        reception = Reception(sender, self._parent, self._packs, self._index, self._clock)
+        return Association(reception, self._clock, request.still_open)
 
     def refused(self, refused: RefusedConnection) -> None:
         """A connection came to nothing: it is listed and audited."""
-        REFUSED.labels(refused.kind).inc()
         refusal = Refusal(
             RefusalKind(refused.kind),
             refused.reason,
@@ -412,48 +326,19 @@ class Listener:
             refused.calling_ae_title,
             cause=refused.cause,
         )
-        listing = self._gateways.refuse(refusal)
-        if listing is None:
-            return
         try:
-            self._loop.wait(listing, REFUSE_S)
+            self._parent.refuse(refusal)
         except Unavailable:
             _log.warning("a refusal cannot be listed", kind=refused.kind, remote=refused.remote)
 
-    def _judge(self, judgement: Coroutine[Any, Any, R]) -> R:
-        try:
-            return self._loop.wait(judgement, ADMIT_S)
-        except ReadroomError as error:
-            raise dimse.Rejected(*REJECTIONS[type(error)], error.sentence) from error
 
-    def closed(self, association: Association) -> None:
-        """It is not open any more."""
-        self._open.discard(association)
-        ASSOCIATIONS.dec()
-
-    def stored(self, gateway_id: GatewayId, now: datetime) -> None:
-        """An instance of the gateway was stored."""
-        self._gateways.contacts.note(gateway_id, Contact(heard_at=now, stored_at=now))
-
-    def admissions(self) -> Collection[Admission]:
-        """What the open associations were admitted by."""
-        return {association.admission for association in self._open.copy()}
+@contextmanager
+def _rejecting() -> Iterator[None]:
+    try:
+        yield
+    except ReadroomError as error:
+        raise dimse.Rejected(*REJECTIONS[type(error)], error.sentence) from error
 
 
 def _digest(certificate_der: bytes | None) -> str:
     return hashlib.sha256(certificate_der or b"").hexdigest()
-
-
-class OpenAssociations:
-    """The open associations of this process."""
-
-    def __init__(self, acceptor: Acceptor, listener: Listener) -> None:
-        self._acceptor = acceptor
-        self._listener = listener
-
-    def admissions(self) -> Collection[Admission]:
-        return self._listener.admissions()
-
-    def abort(self, ended: Collection[Admission]) -> None:
-        """Ends every association that was admitted by one of these."""
-        self._acceptor.abort(lambda handler: isinstance(handler, Association) and handler.admission in ended)

@@ -1,13 +1,14 @@
 """The process: settings, and every constructor in order."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from pydantic import FilePath, PositiveInt
+from pydantic import FilePath, NonNegativeInt, PositiveInt
 
 from kernel.clock import Clock
 from kernel.dicom import parse_ae_title
@@ -30,13 +31,13 @@ from services.ingest.clients import AccessClient, PeerClient, RoutingClient
 from services.ingest.deletion import ASKED_FOR, Deletions
 from services.ingest.describing import Describing
 from services.ingest.dicomweb import DicomWeb
-from services.ingest.dimse import EventLoopBridge, Listener, OpenAssociations, describe
+from services.ingest.dimse import Listener, describe
 from services.ingest.domain import Limits
 from services.ingest.enrolment import Enrolments
 from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
-from services.ingest.instancestore import INDEX, Index
+from services.ingest.instanceindex import INDEX, Index
 from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
@@ -45,7 +46,12 @@ from services.ingest.settling import SettleLengths
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from services.ingest.volumes import Volumes
+from services.ingest.worker import LINES, Configuration
+from services.ingest.workers import EventLoopBridge, InProcess, Office, OpenAssociations, Workers
 from services.ingest.writers import RENEW_S, Writer
+
+MOST_WORKERS = 8
+"""Where the number is not a setting: each takes 40 MB and up to LINES connections to PostgreSQL."""
 
 
 class Settings(ServiceSettings):
@@ -68,6 +74,8 @@ class Settings(ServiceSettings):
             and the path of a socket; `rediss://` for another machine.
         settle_after_s: quiet before a study is called settled, at facilities that have no length of their own
             (A55).
+        receive_workers: processes that receive images; by default one for each processor, at most eight. 0:
+            this process receives them in threads.
         max_instance_bytes: larger data sets are refused.
         private_classes: whether objects of vendors' own storage classes are stored too; nothing renders them.
         max_associations: at once; more are rejected as a local limit. A quarter of them is kept free for
@@ -100,6 +108,7 @@ class Settings(ServiceSettings):
     routing_address: Address
     cache_url: CacheUrl
     settle_after_s: float = 5.0
+    receive_workers: NonNegativeInt | None = None
     max_instance_bytes: int = 8 << 30
     private_classes: bool = True
     max_associations: int = 256
@@ -169,27 +178,42 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     await events.resume(deletions, asked_for=timedelta() if is_only else ASKED_FOR)
 
     bridge = EventLoopBridge(asyncio.get_running_loop())
-    lines = Lines(settings.database_url.get_secret_value(), INDEX, size=16, ca=settings.servers_ca)
-    resources.callback(lines.close)
-    listener = Listener(gateways, studies, packs, Index(lines), bridge, clock)
-    acceptor = dimse.Acceptor(
-        settings.dicom_listen,
-        context=server_context(gateway_tls),
-        handler=listener,
-        called_ae_titles=[called_ae_title],
-        private_classes=settings.private_classes,
-        limits=dimse.Limits(
-            handshakes=settings.max_handshakes,
-            handshakes_per_address=settings.max_handshakes_per_host,
-            associations=settings.max_associations,
-            associations_per_peer=settings.max_associations_per_gateway,
-            associations_reserved=settings.max_associations // 4,
-            max_data_set_bytes=settings.max_instance_bytes,
-        ),
+    dicom_limits = dimse.Limits(
+        handshakes=settings.max_handshakes,
+        handshakes_per_address=settings.max_handshakes_per_host,
+        associations=settings.max_associations,
+        associations_per_peer=settings.max_associations_per_gateway,
+        associations_reserved=settings.max_associations // 4,
+        max_data_set_bytes=settings.max_instance_bytes,
     )
-    acceptor.start()
-    # In a thread: ending associations still ask this event loop.
-    resources.push_async_callback(asyncio.to_thread, acceptor.stop)
+    office = Office(gateways, studies)
+    listening: dimse.Acceptor | Workers
+    number = _workers() if settings.receive_workers is None else settings.receive_workers
+    if number:
+        listening = Workers(
+            settings.dicom_listen,
+            dicom_limits,
+            number=number,
+            configuration=_configuration(settings, gateway_tls, called_ae_title, dicom_limits),
+            office=office,
+        )
+        resources.push_async_callback(listening.end)
+        await listening.begin()
+    else:
+        lines = Lines(settings.database_url.get_secret_value(), INDEX, size=LINES, ca=settings.servers_ca)
+        resources.callback(lines.close)
+        parent = InProcess(office, bridge)
+        listening = dimse.Acceptor(
+            settings.dicom_listen,
+            context=server_context(gateway_tls),
+            handler=Listener(parent, packs, Index(lines), clock),
+            called_ae_titles=[called_ae_title],
+            private_classes=settings.private_classes,
+            limits=dicom_limits,
+        )
+        listening.start()
+        # In a thread: ending associations still ask this event loop.
+        resources.push_async_callback(asyncio.to_thread, listening.stop)
 
     edge = None
     if settings.dicomweb_listen:
@@ -238,20 +262,43 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
             ),
             "quarantine": partial(timers.every, FORGET_S, quarantine.forget),
             "studies": partial(
-                events.look_after_studies, studies, writer, gateways, OpenAssociations(acceptor, listener)
+                events.look_after_studies, studies, writer, gateways, OpenAssociations(listening)
             ),
             "writer": partial(timers.every, RENEW_S, partial(events.renew, writer), retry_s=1.0),
         },
         ready={
-            "listener": acceptor.ready,
+            "listener": listening.ready,
             "disk": packs.ready,
             **({"dicomweb": edge.ready} if edge else {}),
         },
-        drains=[partial(_drained, each) for each in (acceptor, edge) if each],
+        drains=[partial(_drained, each) for each in (listening, edge) if each],
     )
 
 
-async def _drained(listener: dimse.Acceptor | Edge, seconds: float) -> None:
+def _workers() -> int:
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+def _configuration(
+    settings: Settings, tls: TLSFiles, called_ae_title: str, limits: dimse.Limits
+) -> Configuration:
+    def path(setting: Path | None) -> str | None:
+        return None if setting is None else str(setting)
+
+    return Configuration(
+        NAME,
+        settings.database_url.get_secret_value(),
+        path(settings.servers_ca),
+        str(settings.pack_directory),
+        (str(tls.certificate), str(tls.key), str(tls.ca)),
+        [called_ae_title],
+        settings.private_classes,
+        limits,
+        path(settings.clock_offset_file),
+    )
+
+
+async def _drained(listener: dimse.Acceptor | Workers | Edge, seconds: float) -> None:
     await asyncio.to_thread(listener.drain, seconds)
 
 

@@ -245,7 +245,27 @@ class OpenPack:
         self.descriptor = -1  # never again, whoever gets the number
 
 
-class Packs:
+class NewPacks:
+    """A directory in which packs are made; whoever opened it has prepared it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def create(self, pack_id: PackId) -> OpenPack:
+        """The empty file of a new pack; raises OSError."""
+        return OpenPack(pack_id, self._path(pack_id))
+
+    def spool(self) -> BinaryIO:
+        """A file without a name, on the disk of the packs: gone when it is closed, or the process ends."""
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))
+
+    def _path(self, pack_id: PackId) -> Path:
+        # The last two digits of a UUIDv7 are random: the folders fill evenly.
+        name = str(pack_id)
+        return self._directory / name[-2:] / f"{name}.tar"
+
+
+class Packs(NewPacks):
     """A directory of packs, and of quarantined files.
 
     Attributes:
@@ -261,7 +281,7 @@ class Packs:
 
         Raises Conflict while a process of the version before runs there, which wants it for itself.
         """
-        self._directory = directory
+        super().__init__(directory)
         self._quarantine = directory / "quarantine"
         self._trial: asyncio.Future[bool] | None = None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -293,14 +313,6 @@ class Packs:
             _log.warning("the disk of the packs is not ready", cause=os.strerror(error.errno or 0))
             return False
         return True
-
-    def create(self, pack_id: PackId) -> OpenPack:
-        """The empty file of a new pack; raises OSError."""
-        return OpenPack(pack_id, self._path(pack_id))
-
-    def spool(self) -> BinaryIO:
-        """A file without a name, on the disk of the packs: gone when it is closed, or the process ends."""
-        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))
 
     def list(self) -> list[PackId]:
         """Every pack of the directory; a file of another name is not ours."""
@@ -408,11 +420,6 @@ class Packs:
     def release(self, sha256: bytes) -> None:
         """Removes a file from the quarantine."""
         (self._quarantine / f"{sha256.hex()}.dcm").unlink(missing_ok=True)
-
-    def _path(self, pack_id: PackId) -> Path:
-        # The last two digits of a UUIDv7 are random: the folders fill evenly.
-        name = str(pack_id)
-        return self._directory / name[-2:] / f"{name}.tar"
 
 
 def _lock(directory: Path) -> tuple[int, bool]:

@@ -4,17 +4,17 @@ A data set is streamed into the pack of its study, made durable, and only then i
 new, duplicate or conflict, and only then it is answered (R1, R2). Whatever fails before leaves nothing.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 from kernel.clock import Clock
 from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.filing import Layout
-from kernel.ids import PackId, StudyId
+from kernel.ids import GatewayId, PackId, StudyId
 from services.ingest.domain import (
     ANSWERS,
     Instance,
@@ -29,18 +29,8 @@ from services.ingest.domain import (
     StoreStatus,
     Verdict,
 )
-from services.ingest.gateways import Gateways
 from services.ingest.parts import Description
-from services.ingest.usecases import Studies
 
-R = TypeVar("R")
-
-INDEX_S = 4.5
-"""For the index to answer: an instance is refused within 5 s of its last byte (R8)."""
-IDENTIFY_S = 2.0
-"""For the StudyId, while the instance is still arriving."""
-REFUSE_S = 2.0
-"""For the list of refusals; a refusal is answered without it."""
 MAX_HEAD_BYTES = 256 * 1024
 """Held in memory of a data set whose UIDs have not come. Mostly they come within the first kilobytes; before
 them there may be long sequences of references (PS3.3 C.7.6.16), which go to a file (P5)."""
@@ -110,14 +100,97 @@ class Index(Protocol):
         ...
 
 
-class EventLoop(Protocol):
-    """The way from the association's thread to the event loop."""
+@dataclass(slots=True)
+class Notes:
+    """What the threads that receive tell of what they did, for metrics and facts.
 
-    def wait(self, coroutine: Coroutine[Any, Any, R], seconds: float) -> R:
-        """What the coroutine answers; raises Unavailable if it takes longer."""
+    Attributes:
+        answered: C-STOREs by what they were answered.
+        stored_bytes: of data sets.
+        odd: data sets that were stored though they are not quite DICOM.
+        seconds: from the last byte of each data set to its answer.
+        changed: studies that have further instances.
+        stored_at: when the last instance of a gateway was stored.
+    """
+
+    answered: dict[StoreStatus, int] = field(default_factory=dict)
+    stored_bytes: int = 0
+    odd: int = 0
+    seconds: list[float] = field(default_factory=list)
+    changed: set[StudyId] = field(default_factory=set)
+    stored_at: dict[GatewayId, datetime] = field(default_factory=dict)
+
+    def add(self, other: "Notes") -> None:
+        """Notes the same as another."""
+        for status, number in other.answered.items():
+            self.answered[status] = self.answered.get(status, 0) + number
+        self.stored_bytes += other.stored_bytes
+        self.odd += other.odd
+        self.seconds += other.seconds
+        self.changed |= other.changed
+        self.stored_at |= other.stored_at
+
+
+class Parent(Protocol):
+    """What an association asks for as a whole, or for each study; never for each instance.
+
+    It is answered on the event loop of the process that accepted it, from whatever thread or process it asks.
+    Each method that answers raises Unavailable where that takes too long (R8).
+    """
+
+    def recognize(self, certificate_sha256: str) -> None:
+        """Lets the certificate of a live gateway ask; raises Denied or Exhausted (SEC-2)."""
         ...
 
-    def call(self, function: Callable[..., None], *arguments: object) -> None: ...
+    def admit(
+        self,
+        certificate_sha256: str,
+        calling_ae_title: str,
+        transfer_id: str | None,
+        remote_address: str,
+        refused_classes: Sequence[str],
+    ) -> Sender:
+        """Who sends; raises Denied, NotFound or Invalid. `refused_classes` are told for metrics."""
+        ...
+
+    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+        """The study, and a pack for it, as `Studies.open_study`; raises Refused."""
+        ...
+
+    def open_pack(self) -> PackId:
+        """A pack of no study."""
+        ...
+
+    def receive(
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        description: Description,
+        described: bool,
+    ) -> tuple[Verdict, StudyId]:
+        """What the index makes of durable bytes, as `Studies.receive`."""
+        ...
+
+    def keep_unfiled(self, sender: Sender, stored: StoredInstance, reason: str) -> bool:
+        """Whether durable bytes that cannot be filed are kept."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Lists and audits a refusal."""
+        ...
+
+    def release(self, pack_id: PackId, study_id: StudyId | None) -> None:
+        """Nothing more goes into the pack."""
+        ...
+
+    def note(self, notes: Notes) -> None:
+        """Tells what was done; it is not waited for."""
+        ...
+
+    def ended(self, remote_address: str) -> None:
+        """The admitted association has ended."""
+        ...
 
 
 class _OpenStudy:
@@ -253,17 +326,21 @@ class Receipt:
         self, label: Label, description: Description, layout: Layout, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
         """Makes the entry durable, and then known; what the index makes of it."""
-        study_id = label.study_id
+        reception, sender, study_id = self._reception, self._reception.sender, label.study_id
         assert study_id is not None
         stored = StoredInstance(self._instance, label.sha256, self._entry.end(label), layout)
         if described and not self._study.pack.is_empty:
-            sync = self._entry.sync
-            verdict = self._reception.index_at_once(study_id, stored, description, label.received_at, sync)
+            # It decides during the sync. With any other answer nothing was indexed, and the parent decides.
+            verdict = reception.index.receive(
+                study_id, sender, stored, description.digest, label.received_at, self._entry.sync
+            )
+            if verdict is Verdict.NEW:
+                reception.notes.changed.add(study_id)
             if verdict in (Verdict.NEW, Verdict.DUPLICATE, Verdict.REPAIRED):
                 return verdict, study_id, stored
         else:
             self._entry.sync()
-        verdict, live_id = self._reception.index(study_id, stored, description, described=described)
+        verdict, live_id = reception.parent.receive(study_id, sender, stored, description, described)
         return verdict, live_id, stored
 
 
@@ -309,20 +386,17 @@ class Reception:
     def __init__(
         self,
         sender: Sender,
-        studies: Studies,
-        gateways: Gateways,
+        parent: Parent,
         packs: PackDirectory,
         index: Index,
-        loop: EventLoop,
         clock: Clock,
     ) -> None:
         self.sender = sender
         self.clock = clock
-        self._index = index
-        self._studies = studies
-        self._gateways = gateways
+        self.parent = parent
+        self.index = index
+        self.notes = Notes()
         self._packs = packs
-        self._loop = loop
         self._open: dict[UID, _OpenStudy] = {}
         self._described: dict[Described, Description] = {}
 
@@ -350,15 +424,14 @@ class Reception:
         if study is None:
             if len(self._open) >= MAX_OPEN_PACKS:
                 self.release(next(iter(self._open)))
-            opening = self._studies.open_study(self.sender, uid)
-            study_id, pack_id = self._loop.wait(opening, IDENTIFY_S)
+            study_id, pack_id = self.parent.open_study(self.sender, uid)
             study = _OpenStudy(study_id, self._create(pack_id))
         self._open[uid] = study  # last in, least recently used first out
         return Receipt(self, instance, study)
 
     def set_aside(self, announced: Instance) -> Unfiled:
         """Opens a pack for an instance that cannot be filed; raises OSError or Unavailable."""
-        return Unfiled(self, announced, self._create(self._loop.wait(self._studies.open_pack(), IDENTIFY_S)))
+        return Unfiled(self, announced, self._create(self.parent.open_pack()))
 
     def _create(self, pack_id: PackId) -> Pack:
         try:
@@ -369,11 +442,11 @@ class Reception:
 
     def keep_unfiled(self, stored: StoredInstance, reason: str) -> bool:
         """Whether durable bytes are kept that cannot be filed."""
-        return self._loop.wait(self._studies.keep_unfiled(self.sender, stored, reason), INDEX_S)
+        return self.parent.keep_unfiled(self.sender, stored, reason)
 
     def release_pack(self, pack_id: PackId) -> None:
         """Nothing more goes into a pack of no study."""
-        self._loop.call(self._studies.release, pack_id, None)
+        self.parent.release(pack_id, None)
 
     def refuse(self, sop_instance_uid: str, status: StoreStatus) -> None:
         """Lists and audits a refused instance, where the table says so and the database answers."""
@@ -392,34 +465,13 @@ class Reception:
             answer.status,
             f"{answer.status:04X}",
         )
-        if (listing := self._gateways.refuse(refusal)) is not None:
-            with suppress(Unavailable):
-                self._loop.wait(listing, REFUSE_S)
+        with suppress(Unavailable):
+            self.parent.refuse(refusal)
 
-    def index_at_once(
-        self,
-        study_id: StudyId,
-        stored: StoredInstance,
-        description: Description,
-        now: datetime,
-        sync: Callable[[], None],
-    ) -> Verdict:
-        """Indexes one more instance of a study and a part that are known; the bytes are durable afterwards.
-
-        NEW, DUPLICATE and REPAIRED stand. What else the index says is for `index` to decide: nothing was
-        indexed.
-        """
-        verdict = self._index.receive(study_id, self.sender, stored, description.digest, now, sync)
-        if verdict is Verdict.NEW:
-            self._studies.changed(study_id)
-        return verdict
-
-    def index(
-        self, study_id: StudyId, stored: StoredInstance, description: Description, *, described: bool
-    ) -> tuple[Verdict, StudyId]:
-        """What the index makes of durable bytes."""
-        receiving = self._studies.receive(study_id, self.sender, stored, description, described=described)
-        return self._loop.wait(receiving, INDEX_S)
+    def tell(self) -> None:
+        """Tells what was noted."""
+        notes, self.notes = self.notes, Notes()
+        self.parent.note(notes)
 
     def release(self, study_instance_uid: UID) -> None:
         """No more instances go into the study's pack."""
@@ -428,7 +480,7 @@ class Reception:
             what: known for what, known in self._described.items() if what[0] != study_instance_uid
         }
         study.pack.close()
-        self._loop.call(self._studies.release, study.pack.pack_id, study.study_id)
+        self.parent.release(study.pack.pack_id, study.study_id)
 
     def end(self) -> None:
         """The association has ended."""

@@ -28,14 +28,15 @@ from plumbing.cache import RateWindow
 from plumbing.db import Database
 from plumbing.lines import Lines
 from services.ingest import events
-from services.ingest.dimse import Association, EventLoopBridge, Listener, Sink
+from services.ingest.dimse import Association, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
 from services.ingest.gateways import Gateways
-from services.ingest.instancestore import INDEX, Index
+from services.ingest.instanceindex import INDEX, Index
 from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
 from services.ingest.reception import Reception
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
+from services.ingest.workers import EventLoopBridge, InProcess, Office
 from tests.ingest.builders import a_gateway, a_sender
 from tests.ingest.objects import a_ct
 from tests.ingest.system import DicomObject, quarantined_file, sha256
@@ -112,9 +113,7 @@ class Senders(RuleBasedStateMachine):
         )
         self.writer = world.run(a_writer(world.database, self.packs, world.new_id))
         self.studies = Studies(world.database, self.writer, limits, world.new_id)
-        self.listener = Listener(
-            self.gateways, self.studies, self.packs, Index(world.lines), world.bridge, world.clock
-        )
+        self.parent = InProcess(Office(self.gateways, self.studies), world.bridge)
         self.run_in_transaction(lambda t: t.insert_gateway(self.gateway))
         self.associations: dict[int, Association] = {}
         self.under_way: dict[int, tuple[Sink, bytes, DicomObject]] = {}
@@ -140,15 +139,9 @@ class Senders(RuleBasedStateMachine):
         world = self.world
         if at not in self.associations:
             reception = Reception(
-                a_sender(self.gateway),
-                self.studies,
-                self.gateways,
-                self.packs,
-                Index(world.lines),
-                world.bridge,
-                world.clock,
+                a_sender(self.gateway), self.parent, self.packs, Index(world.lines), world.clock
             )
-            self.associations[at] = Association(reception, world.clock, self.listener)
+            self.associations[at] = Association(reception, world.clock)
         if at in self.under_way:
             return
         sending = VARIANTS[key]

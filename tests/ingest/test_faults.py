@@ -242,15 +242,17 @@ def run(*command: str | Path) -> str:
 async def test_pack_and_index_are_durable_before_the_answer(
     ingest: Ingest, tmp_path: Path, before: int
 ) -> None:
-    """The first of a pack; and another one, which is indexed while it is synced, and committed later."""
+    """The first of a pack, which the parent indexes; and another one, which the worker indexes while it is
+    synced, and commits later."""
     gateway = await ingest.enrol()
     await ingest.stop()
     trace = tmp_path / "trace"
-    with a_process_of_its_own(ingest) as process:
+    with a_process_of_its_own(ingest, receive_workers="1") as process:
         await eventually(lambda: listens(ingest.ports["dicom"]), within=60)
-        tracer = a_tracer(process.pid, trace)
+        tracer = a_tracer([process.pid, *workers_of(process.pid)], trace)
         assert tracer.stderr is not None
-        assert b"attached" in await asyncio.to_thread(tracer.stderr.readline)
+        for _ in range(2):
+            assert b"attached" in await asyncio.to_thread(tracer.stderr.readline)
         study, series = a_uid(), a_uid()
         objects = [a_ct(study=study, series=series, pixels=os.urandom(300_000)) for _ in range(before + 1)]
         answers = await sent_objects(Sender.of(ingest, gateway), *objects)
@@ -269,7 +271,7 @@ async def test_pack_and_index_are_durable_before_the_answer(
 
     pack = r"\(\d+<[^>]*\.tar>"
     synced = places(rf"fdatasync{pack}")[before]
-    written = [at for at in places(rf"pwrite64{pack}") if at < synced]
+    written = [at for at in places(rf"pwrite(64|v){pack}") if at < synced]
     folder_synced = synced if before else first(r"fsync\(\d+<[^>]*/packs/[0-9a-f]{2}>", synced)
     # The statement of the index, or its commit, goes out behind both, and its answer comes.
     asked = first(rf"(sendto|sendmsg|write)\(\d+<{database}", folder_synced)
@@ -277,7 +279,7 @@ async def test_pack_and_index_are_durable_before_the_answer(
     to_sender = rf"(write|sendto|sendmsg)\(\d+<TCP:\[127\.0\.0\.1:{ingest.ports['dicom']}->"
     answered = first(to_sender, written[-1])
     assert written[-1] < synced <= folder_synced < asked < told < answered
-    assert not [at for at in places(rf"pwrite64{pack}") if synced < at < answered]
+    assert not [at for at in places(rf"pwrite(64|v){pack}") if synced < at < answered]
 
 
 @pytest.mark.parametrize("drain_s", [30, 0])
@@ -305,7 +307,7 @@ async def test_a_process_that_is_told_to_stop_lets_an_association_go_on_to_its_r
             ]
         return statuses
 
-    with a_process_of_its_own(ingest, drain_s=str(drain_s)) as process:
+    with a_process_of_its_own(ingest, drain_s=str(drain_s), receive_workers="2") as process:
         await eventually(lambda: listens(ingest.ports["dicom"]), within=60)
         statuses = await asyncio.to_thread(send, process)
         assert statuses == ([0] * 6 if drain_s else [0] + [None] * 5)
@@ -313,9 +315,27 @@ async def test_a_process_that_is_told_to_stop_lets_an_association_go_on_to_its_r
     assert await every_row_has_its_bytes(ingest) == statuses.count(0)
 
 
-def a_tracer(pid: int, trace: Path) -> "subprocess.Popen[bytes]":
-    calls = "fsync,fdatasync,pwrite64,write,sendto,sendmsg,recvfrom,recvmsg,read"
-    command = ["strace", "-f", "-yy", "-s", "0", "-o", str(trace), "-p", str(pid), "-e", f"trace={calls}"]
+def workers_of(pid: int) -> list[int]:
+    """The processes that receive images for an ingest."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in children for child in path.read_text().split()]
+
+
+def a_tracer(pids: list[int], trace: Path) -> "subprocess.Popen[bytes]":
+    calls = "fsync,fdatasync,pwrite64,pwritev,write,sendto,sendmsg,recvfrom,recvmsg,read"
+    command = [
+        "strace",
+        "-f",
+        "-yy",
+        "-s",
+        "0",
+        "-o",
+        str(trace),
+        "-p",
+        ",".join(map(str, pids)),
+        "-e",
+        f"trace={calls}",
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from kernel.errors import NotFound
-from plumbing.db import COMMAND_S
+from plumbing.dblimits import COMMAND_S
 from services.ingest.deletion import PURGED_AT_ONCE
 from services.ingest.purgerecord import CONFIRM
 from tests.ingest.builders import a_uid

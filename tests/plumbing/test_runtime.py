@@ -19,7 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from local.pki import Pki
-from plumbing import rpc, runtime
+from plumbing import rpc
+from plumbing.clocks import clock_of
 from tests.auditing import audit_settings
 from tests.forks import fork
 from tests.plumbing import a_process
@@ -239,7 +240,7 @@ async def test_time_moves_with_the_offset_file(start: Start, tmp_path: Path) -> 
 
 def test_the_offset_is_read_at_each_question(tmp_path: Path) -> None:
     file = tmp_path / "offset"
-    clock = runtime.clock_of(file)
+    clock = clock_of(file)
     first = clock.now()
     file.write_text("3600\n")
     second = clock.now()

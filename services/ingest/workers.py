@@ -1,0 +1,557 @@
+"""Where images are received: in processes of their own, or in threads of this one; and what those ask it.
+
+This process accepts each connection, gives it a place, and hands it over before a byte of it is read. A
+worker (worker.py) does the rest: TLS, the receive loop, the pack, the statement of each instance. What is
+asked once an association or once a study is asked here, over a link. This process keeps each connection too,
+and so it ends one without the help of its worker (SEC-2). A worker that dies ends its associations only: its
+packs are sealed where the index says, as after a crash, and another one starts (docs/decisions/0035).
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from kernel.dicom import UID
+from kernel.errors import Unavailable
+from kernel.ids import PackId, StudyId
+from plumbing import dimse, log
+from plumbing.dimse.acceptor import Listening
+from plumbing.dimse.association import SILENT_S
+from plumbing.dimse.connections import is_silent
+from plumbing.dimse.pdus import shut
+from plumbing.links import Downward, Question, Told
+from services.ingest.contacts import Contact
+from services.ingest.domain import (
+    Admission,
+    Refusal,
+    RefusalKind,
+    Refused,
+    Sender,
+    StoredInstance,
+    StoreStatus,
+    Verdict,
+)
+from services.ingest.gateways import Gateways
+from services.ingest.parts import Description
+from services.ingest.reception import Notes
+from services.ingest.usecases import Studies
+from services.ingest.worker import ADMIT_S, IDENTIFY_S, INDEX_S, REFUSE_S, SETTLE_S, Configuration
+
+R = TypeVar("R")
+
+ENFORCED_S = 2.0
+"""A connection that its worker did not end after so long is ended here (SEC-2)."""
+READY_S = 30.0
+"""For a worker to start."""
+ENDS_S = 1.0
+"""For a worker to end; then it is killed."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+"""Before another worker starts for one that ended; each time one ends soon, the double."""
+
+INSTANCES = Counter("readroom_ingest_instances", "C-STOREs answered, by what they were answered", ["status"])
+BYTES = Counter("readroom_ingest_bytes", "Bytes of stored data sets")
+ODD = Counter("readroom_ingest_odd_data_sets", "Data sets that were stored though they are not quite DICOM")
+STORE_SECONDS = Histogram(
+    "readroom_ingest_store_seconds",
+    "From the last byte of a data set to its answer",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+ASSOCIATIONS = Gauge("readroom_ingest_associations", "Open associations")
+CONTEXTS_REFUSED = Counter(
+    "readroom_ingest_contexts_refused",
+    "Presentation contexts that were not accepted, by SOP class",
+    ["sop_class_uid"],
+)
+REFUSED = Counter("readroom_ingest_refusals", "Associations refused, by kind", ["kind"])
+WORKERS_LOST = Counter(
+    "readroom_ingest_workers_lost",
+    "Alert when it grows: processes that received images and ended by themselves",
+)
+
+_log = log.get()
+
+
+class Office:
+    """What those who receive ask, as `Parent`: coroutines on the event loop, `note` in any thread."""
+
+    def __init__(self, gateways: Gateways, studies: Studies) -> None:
+        self._gateways = gateways
+        self._studies = studies
+        self._classes = dimse.FewNames()
+
+    async def recognize(self, certificate_sha256: str) -> None:
+        await self._gateways.recognize(certificate_sha256)
+
+    async def admit(
+        self,
+        certificate_sha256: str,
+        calling_ae_title: str,
+        transfer_id: str | None,
+        remote_address: str,
+        refused_classes: Sequence[str],
+    ) -> Sender:
+        sender = await self._gateways.admit(certificate_sha256, calling_ae_title, transfer_id, remote_address)
+        for uid in refused_classes:
+            CONTEXTS_REFUSED.labels(self._classes.named(uid)).inc()
+        ASSOCIATIONS.inc()
+        return sender
+
+    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+        return await self._studies.open_study(sender, study_instance_uid)
+
+    async def open_pack(self) -> PackId:
+        return await self._studies.open_pack()
+
+    async def receive(
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        description: Description,
+        described: bool,
+    ) -> tuple[Verdict, StudyId]:
+        return await self._studies.receive(study_id, sender, stored, description, described=described)
+
+    async def keep_unfiled(self, sender: Sender, stored: StoredInstance, reason: str) -> bool:
+        return await self._studies.keep_unfiled(sender, stored, reason)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        if (listing := self._listing(refusal)) is not None:
+            await listing
+
+    def refusal(self, refusal: Refusal) -> Coroutine[Any, Any, None] | None:
+        """The same, for a thread: None if the refusal is only counted."""
+        return self._listing(refusal)
+
+    def _listing(self, refusal: Refusal) -> Coroutine[Any, Any, None] | None:
+        if refusal.kind is not RefusalKind.INSTANCE:
+            REFUSED.labels(refusal.kind).inc()
+        return self._gateways.refuse(refusal)
+
+    def release(self, pack_id: PackId, study_id: StudyId | None) -> None:
+        self._studies.release(pack_id, study_id)
+
+    def note(self, notes: Notes) -> None:
+        for status, number in notes.answered.items():
+            INSTANCES.labels(status.value).inc(number)
+        if notes.stored_bytes:
+            BYTES.inc(notes.stored_bytes)
+        if notes.odd:
+            ODD.inc(notes.odd)
+        for seconds in notes.seconds:
+            STORE_SECONDS.observe(seconds)
+        for study_id in notes.changed:
+            self._studies.changed(study_id)
+        for gateway_id, stored_at in notes.stored_at.items():
+            self._gateways.contacts.note(gateway_id, Contact(heard_at=stored_at, stored_at=stored_at))
+
+    def ended(self) -> None:
+        """An association that was admitted has ended."""
+        ASSOCIATIONS.dec()
+
+
+class EventLoopBridge:
+    """The way from an association's thread to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def wait(self, coroutine: Coroutine[Any, Any, R], seconds: float) -> R:
+        """What the coroutine answers; raises Unavailable if it takes longer."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            coroutine.close()
+            raise Unavailable("the service is stopping") from error
+        try:
+            return future.result(seconds)
+        except TimeoutError as error:
+            future.cancel()
+            raise Unavailable("no answer in time") from error
+
+    def call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Runs the function there, some time."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+
+class InProcess:
+    """The parent of threads of this process."""
+
+    def __init__(self, office: Office, loop: EventLoopBridge) -> None:
+        self._office = office
+        self._loop = loop
+
+    def recognize(self, certificate_sha256: str) -> None:
+        self._loop.wait(self._office.recognize(certificate_sha256), ADMIT_S)
+
+    def admit(
+        self,
+        certificate_sha256: str,
+        calling_ae_title: str,
+        transfer_id: str | None,
+        remote_address: str,
+        refused_classes: Sequence[str],
+    ) -> Sender:
+        admitting = self._office.admit(
+            certificate_sha256, calling_ae_title, transfer_id, remote_address, refused_classes
+        )
+        return self._loop.wait(admitting, ADMIT_S)
+
+    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+        return self._loop.wait(self._office.open_study(sender, study_instance_uid), IDENTIFY_S)
+
+    def open_pack(self) -> PackId:
+        return self._loop.wait(self._office.open_pack(), IDENTIFY_S)
+
+    def receive(
+        self,
+        study_id: StudyId,
+        sender: Sender,
+        stored: StoredInstance,
+        description: Description,
+        described: bool,
+    ) -> tuple[Verdict, StudyId]:
+        receiving = self._office.receive(study_id, sender, stored, description, described)
+        return self._loop.wait(receiving, INDEX_S)
+
+    def keep_unfiled(self, sender: Sender, stored: StoredInstance, reason: str) -> bool:
+        return self._loop.wait(self._office.keep_unfiled(sender, stored, reason), INDEX_S)
+
+    def refuse(self, refusal: Refusal) -> None:
+        if (listing := self._office.refusal(refusal)) is not None:
+            self._loop.wait(listing, REFUSE_S)
+
+    def release(self, pack_id: PackId, study_id: StudyId | None) -> None:
+        self._loop.call(self._office.release, pack_id, study_id)
+
+    def note(self, notes: Notes) -> None:
+        self._office.note(notes)
+
+    def ended(self, remote_address: str) -> None:
+        self._office.ended()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An association that a worker serves."""
+
+    admission: Admission
+
+
+class Handed:
+    """A connection that a worker serves; this process holds it too, until the worker says that it ended."""
+
+    def __init__(self, connection: socket.socket, remote: tuple[str, int], workers: "Workers") -> None:
+        self.connection = connection
+        self.remote = f"{remote[0]}:{remote[1]}"
+        self.address = remote
+        self.handler: Admitted | None = None
+        self.worker: _Worker | None = None
+        self._workers = workers
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+
+    @property
+    def silent(self) -> bool:
+        """Whether not a byte of it has come, and it has had the time."""
+        return time.monotonic() - self._began > SILENT_S and is_silent(self.connection)
+
+    def start(self) -> None:
+        """Hands it over; raises OSError while there is no worker."""
+        try:
+            self._workers.hand_over(self)
+        except BaseException:
+            self._ended.set()
+            raise
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for its end, at most so long."""
+        self._ended.wait(timeout_s)
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        self._tell("abort")
+
+    def leave(self) -> None:
+        """Ends it between two messages."""
+        self._tell("leave", enforced=False)
+
+    def give_way(self) -> None:
+        """Ends it for a newcomer, without a word."""
+        self._tell("give_way")
+
+    def end(self) -> None:
+        """It has ended, or its worker has."""
+        self.connection.close()
+        self._ended.set()
+
+    def _tell(self, what: str, *, enforced: bool = True) -> None:
+        if self.worker is not None:
+            self.worker.tell(what, self.remote)
+        if enforced:
+            self._workers.later(ENFORCED_S, self._enforce)
+
+    def _enforce(self) -> None:
+        if not self._ended.is_set():
+            shut(self.connection, socket.SHUT_RDWR)
+
+
+class Workers(Listening[Handed]):
+    """Accepts associations, and hands each to the worker that has the fewest."""
+
+    def __init__(
+        self,
+        listen: str,
+        limits: dimse.Limits,
+        *,
+        number: int,
+        configuration: Configuration,
+        office: Office,
+    ) -> None:
+        super().__init__(listen, limits)
+        self._office = office
+        self._configuration = configuration
+        self._loop = asyncio.get_running_loop()
+        self._number = number
+        self._serving: list[_Worker] = []
+        self._lock = threading.Lock()
+        self._looking_after: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> None:
+        """Starts the workers and listens once they serve; raises Unavailable where one does not start."""
+        first: list[asyncio.Future[None]] = []
+        for _ in range(self._number):
+            serves: asyncio.Future[None] = self._loop.create_future()
+            first.append(serves)
+            self._looking_after.append(asyncio.create_task(self._keep_one(serves)))
+        try:
+            async with asyncio.timeout(READY_S):
+                await asyncio.gather(*first)
+        except TimeoutError:
+            raise Unavailable("the processes that receive images do not start: see the log") from None
+        self.start()
+
+    async def end(self) -> None:
+        """Ends the associations and the workers."""
+        await asyncio.to_thread(self.stop)
+        for task in self._looking_after:
+            task.cancel()
+        await asyncio.gather(*self._looking_after, return_exceptions=True)
+
+    def hand_over(self, handed: Handed) -> None:
+        """Gives a connection to a worker; raises OSError where there is none."""
+        with self._lock:
+            for worker in sorted(self._serving, key=lambda each: len(each.connections)):
+                with suppress(OSError):
+                    worker.take(handed)
+                    return
+        raise ConnectionError("there is no worker to serve it")
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Does something after so many seconds; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, act)
+
+    def settle(self, handed: Handed, peer: str) -> bool:
+        """Gives a connection one of the places of peers."""
+        return self._places.settle(handed, peer)
+
+    def left(self, handed: Handed) -> None:
+        """A connection has ended."""
+        if handed.handler is not None:
+            handed.handler = None
+            self._office.ended()
+        self._places.leave(handed)
+        handed.end()
+
+    def _open(self, connection: socket.socket, remote: tuple[str, int]) -> Handed:
+        return Handed(connection, remote, self)
+
+    async def _keep_one(self, serves: "asyncio.Future[None]") -> None:
+        """Keeps one worker running."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began = time.monotonic()
+            worker = _Worker(self, self._office, self._configuration)
+            try:
+                await worker.serve(serves)
+            except Exception:
+                _log.exception("a process that receives images failed")
+            finally:
+                with self._lock, suppress(ValueError):
+                    self._serving.remove(worker)
+                await asyncio.shield(asyncio.to_thread(worker.end))
+                worker.settle_what_is_left()
+            WORKERS_LOST.inc()
+            _log.error("a process that receives images has ended by itself: another one starts")
+            if time.monotonic() - began > LONGEST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def serves(self, worker: "_Worker") -> None:
+        """A worker takes connections now."""
+        with self._lock:
+            self._serving.append(worker)
+
+
+class _Worker:
+    """A worker process, from its start to its end."""
+
+    def __init__(self, workers: Workers, office: Office, configuration: Configuration) -> None:
+        self.connections: dict[str, Handed] = {}
+        self._workers = workers
+        self._office = office
+        self._configuration = configuration
+        self._packs: dict[PackId, StudyId | None] = {}
+        self._serves: asyncio.Future[None] | None = None
+        self._gone = False
+        ours, theirs = socket.socketpair()
+        self._passing, passed = socket.socketpair()
+        with theirs, passed:
+            numbers = theirs.fileno(), passed.fileno()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.ingest.worker", *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=numbers,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(each or str(Path.cwd()) for each in sys.path),
+                },
+            )
+        self._link = Downward(ours, self._questions())
+
+    async def serve(self, serves: "asyncio.Future[None]") -> None:
+        """Answers the worker until it has ended; `serves` is done once it takes connections."""
+        self._serves = serves
+        await self._link.serve("configure", self._configuration)
+
+    def take(self, handed: Handed) -> None:
+        """Hands a connection over, in the thread that accepts; raises OSError."""
+        handed.worker = self
+        self.connections[handed.remote] = handed
+        try:
+            host, port = handed.address
+            socket.send_fds(self._passing, [f"{port} {host}".encode()], [handed.connection.fileno()])
+        except OSError:
+            self.connections.pop(handed.remote, None)
+            raise
+
+    def tell(self, what: str, remote: str) -> None:
+        """Tells the worker to do something with a connection."""
+        self._link.tell(what, remote)
+
+    def end(self) -> None:
+        """Ends the process, and waits until it is gone: nobody writes its packs any more."""
+        self._passing.close()
+        try:
+            self._process.wait(ENDS_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def settle_what_is_left(self) -> None:
+        """The process is gone: its associations have ended, and its packs are sealed where the index says."""
+        self._gone = True
+        for handed in list(self.connections.values()):
+            self._left(handed.remote)
+        for pack_id in list(self._packs):
+            self._release(pack_id, self._packs[pack_id])
+
+    def _questions(self) -> Mapping[str, Question | Told]:
+        office = self._office
+        return {
+            "ready": Told(tuple[()], self._ready),
+            "recognize": Question(tuple[str], office.recognize, ADMIT_S),
+            "settle": Question(tuple[str, str], self._settle, SETTLE_S),
+            "admit": Question(tuple[str, str, str | None, str, list[str]], self._admit, ADMIT_S),
+            "open_study": Question(tuple[Sender, str], self._open_study, IDENTIFY_S),
+            "open_pack": Question(tuple[()], self._open_pack, IDENTIFY_S),
+            "receive": Question(
+                tuple[StudyId, Sender, StoredInstance, Description, bool], office.receive, INDEX_S
+            ),
+            "keep_unfiled": Question(tuple[Sender, StoredInstance, str], office.keep_unfiled, INDEX_S),
+            "refuse": Question(tuple[Refusal], office.refuse, REFUSE_S),
+            "release": Told(tuple[PackId, StudyId | None], self._release),
+            "note": Told(tuple[Notes], office.note),
+            "left": Told(tuple[str], self._left),
+        }
+
+    def _ready(self) -> None:
+        self._workers.serves(self)
+        if self._serves is not None and not self._serves.done():
+            self._serves.set_result(None)
+
+    async def _settle(self, remote: str, peer: str) -> bool:
+        handed = self.connections.get(remote)
+        return handed is not None and self._workers.settle(handed, peer)
+
+    async def _admit(
+        self, certificate: str, title: str, transfer_id: str | None, remote: str, classes: Sequence[str]
+    ) -> Sender:
+        sender = await self._office.admit(certificate, title, transfer_id, remote, classes)
+        handed = self.connections.get(remote)
+        if handed is None or self._gone:
+            self._office.ended()
+            raise Unavailable("the connection has ended")
+        handed.handler = Admitted(sender.admission)
+        return sender
+
+    async def _open_study(self, sender: Sender, uid: str) -> StoreStatus | tuple[StudyId, PackId]:
+        try:
+            study_id, pack_id = await self._office.open_study(sender, UID(uid))
+        except Refused as refused:
+            return refused.status
+        self._keep(pack_id, study_id)
+        return study_id, pack_id
+
+    async def _open_pack(self) -> PackId:
+        pack_id = await self._office.open_pack()
+        self._keep(pack_id, None)
+        return pack_id
+
+    def _keep(self, pack_id: PackId, study_id: StudyId | None) -> None:
+        if self._gone:
+            self._office.release(pack_id, study_id)
+        else:
+            self._packs[pack_id] = study_id
+
+    def _release(self, pack_id: PackId, study_id: StudyId | None) -> None:
+        # Only what this worker has open: nothing it says seals the pack of another.
+        if pack_id in self._packs:
+            del self._packs[pack_id]
+            self._office.release(pack_id, study_id)
+
+    def _left(self, remote: str) -> None:
+        handed = self.connections.pop(remote, None)
+        if handed is not None:
+            self._workers.left(handed)
+
+
+class OpenAssociations:
+    """The open associations of this process and of its workers."""
+
+    def __init__(self, listening: "Listening[Any]") -> None:
+        self._listening = listening
+
+    def admissions(self) -> Collection[Admission]:
+        return {_admission(handler) for handler in self._listening.handlers()}
+
+    def abort(self, ended: Collection[Admission]) -> None:
+        """Ends every association that was admitted by one of these."""
+        self._listening.abort(lambda handler: _admission(handler) in ended)
+
+
+def _admission(handler: object) -> Admission:
+    return cast("Admitted", handler).admission
