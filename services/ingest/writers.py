@@ -99,8 +99,8 @@ class Writer:
             await transaction.seal_abandoned(LEASE)
             await transaction.hold_volume(self.volume_id, self.writer_id)
             is_only = not await transaction.others_live(self.writer_id)
-        if files.is_alone and (known or files.is_earlier):
-            await self._unlink_unknown(every=not known)
+        if files.is_alone and files.is_earlier:
+            await self._put_in_order_what_the_version_before_left(is_new=not known)
         while await self.trim() == TRIMMED_AT_ONCE:
             pass
         return is_only
@@ -158,17 +158,19 @@ class Writer:
                 trimmed.append(each)
         return trimmed, failures
 
-    async def _unlink_unknown(self, *, every: bool) -> None:
-        """Removes files without a row, which only the version before leaves; with `every` cuts the others
-        too."""
-        pack_ids = await asyncio.to_thread(self._files.list)
+    async def _put_in_order_what_the_version_before_left(self, *, is_new: bool) -> None:
+        """Cuts its files where their rows say and removes those without a row: once, on a volume that is new.
+
+        It made files before their rows. A file that has none later is of no version that is known to have
+        failed: the database may be older than the volume, and what is there may be all that is left.
+        """
+        pack_ids = await asyncio.to_thread(self._files.list) if is_new else []
         for begin in range(0, len(pack_ids), LISTED_PAGE):
             page = pack_ids[begin : begin + LISTED_PAGE]
             async with self._database.statements() as statements:
                 known = await statements.pack_ends(page)
             for pack_id in page:
-                if every or pack_id not in known:
-                    await asyncio.to_thread(self._files.seal, pack_id, known.get(pack_id, 0))
+                await asyncio.to_thread(self._files.seal, pack_id, known.get(pack_id, 0))
         async with self._database.statements() as statements:
             kept = await statements.quarantined()
         for sha256 in set(await asyncio.to_thread(self._files.quarantined)) - set(kept):

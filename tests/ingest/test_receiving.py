@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE, CONFLICTING, JPEG_LS, digest, sample
 from services.ingest.parts import whole_value
@@ -56,6 +56,16 @@ async def test_every_kind_of_object_arrives_unchanged_in_its_transfer_syntax(ing
     rows = await ingest.rows("select sop_instance_uid, transfer_syntax_uid from instances")
     syntaxes = {row["sop_instance_uid"]: row["transfer_syntax_uid"] for row in rows}
     assert syntaxes == {o.sop_instance_uid: o.transfer_syntax_uid for o in objects}
+    data = {o.sop_instance_uid: o.data for o in objects}
+    for uid, head, pixels in await ingest.rows(
+        "select sop_instance_uid, head_length, pixel_offset from instances"
+    ):
+        if UID(syntaxes[uid]).is_deflated:
+            continue
+        assert (pixels is None) is (head == len(data[uid]))
+        # 24: behind a group length, which is retired (PS3.5 7.2).
+        begins = set(data[uid][head : head + 2]) == {0x7F, 0xE0}
+        assert pixels is None or (begins and pixels - head in (8, 12, 24))
 
 
 @pytest.mark.proves("ING-1", "ING-2")
@@ -203,6 +213,9 @@ async def test_a_study_left_unsettled_by_a_crash_settles_after_the_start(ingest:
         file.write(bytes(70_000))
     stray = path.with_name(f"{str(uuid4())[:-2]}{path.parent.name}.tar")
     stray.write_bytes(bytes(5000))
+    await ingest.rows(
+        "insert into packs select $1, null, 0, null, volume_id, writer_id, true from packs", UUID(stray.stem)
+    )
     await ingest.start()
     assert ingest.pack_files() == [path]
     assert path.stat().st_size == end + 1024

@@ -10,9 +10,10 @@ from kernel.clock import MonotonicClock
 from kernel.errors import Unavailable
 from kernel.ids import UUID7, PackId, StudyId
 from plumbing.db import Database
-from services.ingest.domain import Gateway, Sender, Verdict
+from services.ingest.domain import Gateway, Limits, Sender, Verdict
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
+from services.ingest.usecases import Studies
 from services.ingest.writers import LEASE, Writer
 from tests.ingest.builders import NOTHING, a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.writing import a_writer
@@ -183,13 +184,61 @@ async def test_a_start_that_is_alone_on_its_volume_waits_for_no_lease(
     association = Association(store, packs, killed, a_sender(gateway))
     await association.opens()
     assert await association.sends() is Verdict.FIRST
-    stray = packs.create(PackId(NEW_ID()))
-    stray.close()
+    unknown = packs.create(PackId(NEW_ID()))  # as where the database was restored from a backup
+    unknown.close()
     packs.close()  # as the end of a process does
     packs = Packs(tmp_path / "packs", NEW_ID)
     await a_writer(store, packs, NEW_ID)
     assert await association.sealed()
     assert association.file.stat().st_size == association.end + 1024
-    assert packs.list() == [association.pack_id]
+    assert set(packs.list()) == {association.pack_id, unknown.pack_id}
     packs.close()
     assert LEASE.total_seconds() == 30
+
+
+@pytest.mark.proves("R3", part="what the version before had open when it ended")
+async def test_the_first_start_on_a_directory_of_the_version_before_puts_it_in_order(
+    store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    """It wrote rows without volume and writer, and files before their rows."""
+    (tmp_path / "packs" / "00").mkdir(parents=True)
+    packs = Packs(tmp_path / "packs", NEW_ID)
+    half, stray = PackId(NEW_ID()), PackId(NEW_ID())
+    for each in (half, stray):
+        with packs._path(each).open("wb") as file:
+            file.truncate(9000)
+    study_id, instance = StudyId(uuid4()), an_instance()
+    async with store.statements() as statements:
+        await statements.connection.execute(
+            "insert into packs (pack_id, study_id, committed_end) values ($1, $2, 4096)", half, study_id
+        )
+    writer = await a_writer(store, packs, NEW_ID)
+    assert packs.list() == [half]
+    assert packs._path(half).stat().st_size == 4096 + 1024
+    async with store.statements() as statements:
+        volume_id, sealed = await statements.connection.fetchrow(  # type: ignore[misc]
+            "select volume_of(volume_id), sealed_at is not null from packs"
+        )
+    assert (volume_id, sealed) == (writer.volume_id, True)
+    late = stored(instance, pack_id=half, offset=4096)
+    async with store.statements() as statements:
+        with pytest.raises(Unavailable):
+            await statements.receive(study_id, a_sender(gateway), late, NOTHING, create=True)
+    packs.close()
+
+
+async def test_the_row_of_a_pack_is_there_before_its_file(
+    store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    packs = Packs(tmp_path / "packs", NEW_ID)
+    writer = await a_writer(store, packs, NEW_ID)
+    studies = Studies(store, writer, Limits(), NEW_ID)
+    _, of_a_study = await studies.open_study(a_sender(gateway), a_uid())
+    of_none = await studies.open_pack()
+    assert packs.list() == []
+    async with store.statements() as statements:
+        rows = await statements.connection.fetch("select pack_id, volume_id, writer_id, sealed_at from packs")
+    assert {tuple(row) for row in rows} == {
+        (pack_id, writer.volume_id, writer.writer_id, None) for pack_id in (of_a_study, of_none)
+    }
+    packs.close()

@@ -172,6 +172,28 @@ def test_fragments_are_passed_over_to_their_end() -> None:
         read_elements(NAME + pixels, JPEG, [])
 
 
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "pixels", "header"),
+    [
+        (EXPLICIT, 0x7FE0_0010, 12),
+        (EXPLICIT, 0x7FE0_0008, 12),
+        (DEFLATED, 0x7FE0_0009, 12),
+    ],
+)
+def test_the_head_ends_before_the_group_of_the_pixels_and_they_begin_behind_their_header(
+    transfer_syntax_uid: str, pixels: int, header: int
+) -> None:
+    """In the inflated data set; what says where the frames are is not of the head, however long it is."""
+    offsets = element(0x7FE0_0001, "OV", bytes(80))
+    data = NAME + offsets + element(pixels, "OW", bytes(4))
+    whole = deflate(data) if transfer_syntax_uid == DEFLATED else data
+    found = read_elements(whole, transfer_syntax_uid, ())
+    assert (found.head_length, found.pixel_offset) == (len(NAME), len(NAME) + len(offsets) + header)
+    # Without pixels all is head.
+    found = read_elements(NAME, EXPLICIT, ())
+    assert (found.head_length, found.pixel_offset) == (len(NAME), None)
+
+
 def test_un_of_undefined_length_holds_implicit_elements() -> None:
     implicit = struct.pack("<HHL", 0x0010, 0x0010, 4) + b"A^B "
     unknown = element(0x0009_1001, "UN", b"", length=UNDEFINED) + item(ITEM, UNDEFINED)
