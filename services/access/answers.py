@@ -6,6 +6,7 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from prometheus_client import Counter
 
 from kernel.errors import Exhausted
 from kernel.language import Language
@@ -27,7 +28,7 @@ from services.access.patients import Link, Record
 from services.access.received import LISTED
 from services.access.search import Order, Place
 from services.access.shown import ALL_BUT_PRIORS, ALL_COLUMNS, Column, Columns, ShownCase, WaitsFor
-from services.access.usecases import Page
+from services.access.usecases import Count, Page
 from wire.access.v1 import access_pb2 as pb
 
 ROLE_VALUES = {role: pb.Role.Value(f"ROLE_{role.name}") for role in Role}
@@ -229,6 +230,20 @@ def a_decision(decision: Decision) -> pb.Decision:
     )
 
 
+CUT = Counter(
+    "readroom_access_cut_lists",
+    "Pages and counts that ended because their time did; the list goes on there",
+    ["what"],
+)
+
+
+def a_count(counted: Count) -> pb.CountCasesResponse:
+    """The number of cases of a worklist."""
+    if counted.is_cut:
+        CUT.labels("count").inc()
+    return pb.CountCasesResponse(count=counted.count, more=counted.is_more, unfinished=counted.is_cut)
+
+
 def a_page(
     page: Page, came_to: Place | None, token: Callable[[Place], str], columns: Columns
 ) -> pb.ListCasesResponse:
@@ -247,6 +262,8 @@ def a_page(
     more = page.more if is_whole else (told[0].before() if back else told[-1])
     after = told[-1] if told else more and replace(more, backward=False)
     before = told[0].before() if told else more and more.before()
+    if page.is_cut and is_whole:
+        CUT.labels("page").inc()
     following, preceding = (after, more) if back else (more, before if came_to else None)
     return pb.ListCasesResponse(
         cases=rows[::-1] if back else rows,

@@ -379,7 +379,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             session=acting_session(),
             at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
         )
-        return pb.CountCasesResponse(count=counted.count, more=counted.is_more, unfinished=counted.is_cut)
+        return answers.a_count(counted)
 
     async def DescribeCase(  # noqa: N802
         self, request: pb.DescribeCaseRequest, context: Context

@@ -9,6 +9,7 @@ import asyncpg
 
 from kernel.ids import CaseId, FacilityId
 from plumbing.db import Transaction
+from services.access.accessfilter import Historical
 from services.access.caseindex import ListedCase
 from services.access.casequery import CaseQuery, seen_by
 from services.access.caserows import listed, rows_of
@@ -58,7 +59,10 @@ class Listings(Transaction):
         """What a window of the worklist shows the user; None if they are gone."""
         cases = seen_by(user, self.now, session, asked.facility_id)
         found = finds(cases, search, self.now) if search else ""
-        statement = window_of(cases, asked, window, found)
+        likely = ""
+        if user.filter is not None and user.filter.historical is Historical.OFF:
+            likely = _likely(cases, user.filter.expression)
+        statement = window_of(cases, asked, window, found, likely)
         try:
             row = await self.connection.fetchrow(statement, *cases.parameters)
         except asyncpg.QueryCanceledError as error:
@@ -168,7 +172,17 @@ class Listings(Transaction):
 
 def finds(cases: CaseQuery, search: Search, now: datetime) -> str:
     """Whether a search finds a case `c`: it restricts whatever shows the case."""
-    parameters = cases.parameters
+    likely, parameters = _likely(cases, search.expression), cases.parameters
     condition = to_sql(search.expression, search.reader, now, alias="c", first_parameter=len(parameters) + 1)
     parameters.extend(condition.parameters)
-    return f"({condition.text})"
+    return f"({likely} and {condition.text})" if likely else f"({condition.text})"
+
+
+def _likely(cases: CaseQuery, expression: Expression) -> str:
+    """What is soon asked of the texts of a case `c`, and true of whatever a filter finds; empty: nothing."""
+    parameters = cases.parameters
+    demanded = prefilter(expression, alias="c", first_parameter=len(parameters) + 1, derived=DERIVED)
+    if demanded is None:
+        return ""
+    parameters.extend(demanded.parameters)
+    return demanded.text

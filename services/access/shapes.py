@@ -42,18 +42,21 @@ _UNREAD = {
 }
 
 
-def window_of(cases: CaseQuery, asked: Listing, window: Window, found: str) -> str:
+def window_of(cases: CaseQuery, asked: Listing, window: Window, found: str, likely: str = "") -> str:
     """The statement that answers a window of these cases, with its frontier, as `Listings` reads it.
 
     Args:
         found: whether the search finds a case `c`; empty without one.
+        likely: what is asked of a case `c` before it is asked whether a privilege opens it, because it is
+            soon answered; empty: nothing.
     """
-    return _Window(cases, asked, window, found).statement()
+    return _Window(cases, asked, window, found, likely).statement()
 
 
 class _Window:
-    def __init__(self, cases: CaseQuery, asked: Listing, window: Window, found: str) -> None:
+    def __init__(self, cases: CaseQuery, asked: Listing, window: Window, found: str, likely: str) -> None:
         self._cases, self._asked, self._window, self._found = cases, asked, window, found
+        self._likely = likely
         self._key, place = KEYS[asked.order], window.place
         self._descending = asked.descending != (place is not None and place.backward)
         self._way, self._beyond = ("desc", "<") if self._descending else ("asc", ">")
@@ -122,7 +125,8 @@ class _Window:
         opened = (
             f"({cases.by_privilege} or {cases.by_historical})" if cases.by_historical else cases.by_privilege
         )
-        passes = f"{opened} and c.case_id {self._hidden}" + (f" and {self._found}" if self._found else "")
+        asks = (self._likely, opened, f"c.case_id {self._hidden}", self._found)
+        passes = " and ".join(each for each in asks if each)
         scan: Callable[[str, str], str] = lambda condition, most: self._numbered(  # noqa: E731
             "c.*", "cases", condition, most
         )

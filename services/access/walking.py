@@ -48,7 +48,7 @@ class Pace:
     budget_s: float = 0.1
     first_look: int = 400
     first_page: int = 20_000
-    long_walk: int = 2000
+    long_walk: int = 8000
     few: int = 2000
     spare: int = 4
 

@@ -241,6 +241,11 @@ def test_whoever_may_not_is_denied(admin: Run) -> None:
     assert admin("case", "list", "--json").json == []
 
 
+def test_an_empty_list_is_counted(admin: Run) -> None:
+    assert admin("case", "count", "--search", "smith").out == "0 cases\n"
+    assert admin("case", "count", "--json").json == {"count": 0, "more": False, "unfinished": False}
+
+
 def test_lists_that_are_empty_still_have_their_heads(admin: Run) -> None:
     assert admin("case", "list").out.startswith("RECEIVED AT  FACILITY  PATIENT NAME")
     assert admin("refusals").out.startswith("REFUSED AT  KIND")
