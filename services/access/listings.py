@@ -2,7 +2,7 @@
 """The worklist: windows of the cases that a user sees, and its rows (`walking.py`, `shapes.py`)."""
 
 from collections.abc import Collection, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 import asyncpg
@@ -15,13 +15,12 @@ from services.access.casequery import CaseQuery, seen_by
 from services.access.caserows import listed, rows_of
 from services.access.derived import DERIVED
 from services.access.domain import Answer, CompiledUser, Sighting
-from services.access.filter.demand import Range
+from services.access.filter.demand import Demand, Range
 from services.access.filter.prefilter import prefilter
-from services.access.filter.reader import Reader
 from services.access.filter.sql import to_sql
 from services.access.filter.tree import Expression
 from services.access.search import Listing, Place, Search
-from services.access.shapes import KEYS, window_of
+from services.access.shapes import KEYS, day_after, window_of
 from services.access.shown import ALL_COLUMNS, Columns
 from services.access.sightings import answer_of
 from services.access.walking import NOT_COUNTED, Seen, Shares, TooLong, Window
@@ -94,15 +93,25 @@ class Listings(Transaction):
         rows = await self.connection.fetch(statement, *cases.parameters)
         return answer_of(rows[0], rows_of(rows)) if rows else None
 
-    async def found_by_text(self, expression: Expression, reader: Reader, limit: int) -> list[CaseId] | None:
+    async def found_by_text(self, expression: Expression, demand: Demand, limit: int) -> list[CaseId] | None:
         """Cases that a filter may find, anybody's, as the index of texts says; None: it says nothing soon."""
         demanded = prefilter(expression, alias="c", first_parameter=1, derived=DERIVED)
         if demanded is None:
             return None
-        statement = f"select c.case_id from cases c where {demanded.text} limit {limit}"
+        studied, received = demand.studied or Range(), demand.received
+        first = len(demanded.parameters) + 1
+        statement = f"""
+            select c.case_id from cases c
+            where {demanded.text} and c.study_order >= coalesce(${first}::date, '-infinity')
+                and c.study_order < coalesce(${first + 1}::date, 'infinity')
+                and c.received_at >= coalesce(${first + 2}::timestamptz, '-infinity')
+                and c.received_at <= coalesce(${first + 3}::timestamptz, 'infinity')
+            limit {limit}
+        """
+        bounds = (studied.first, day_after(studied.last), received.first, received.last)
         await self.connection.execute(f"set statement_timeout = {_SEARCH_MS}")
         try:
-            rows = await self.connection.fetch(statement, *demanded.parameters)
+            rows = await self.connection.fetch(statement, *demanded.parameters, *bounds)
         except asyncpg.QueryCanceledError:  # of common letters, such as the zeros of numbers
             return None
         finally:
@@ -120,7 +129,6 @@ class Listings(Transaction):
         self, facilities: Collection[FacilityId], studied: Range[date], limit: int
     ) -> list[CaseId]:
         """Cases of these facilities whose studies were made within these days."""
-        day_after = studied.last + timedelta(days=1) if studied.last and studied.last < date.max else None
         rows = await self.connection.fetch(
             """
             select c.case_id from unnest($1::uuid[]) as seen (facility_id)
@@ -135,7 +143,7 @@ class Listings(Transaction):
             """,
             list(facilities),
             studied.first,
-            day_after,
+            day_after(studied.last),
             limit,
         )
         return [row["case_id"] for row in rows]

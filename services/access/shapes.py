@@ -6,6 +6,7 @@ and what is searched for. Where a branch is cut off, the case says that too.
 """
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from typing import NamedTuple
 
 from kernel.reading import Side
@@ -33,6 +34,12 @@ KEYS = {
     Order.PATIENT_NAME: Key("patient_name_order", "text"),
     Order.PRIORITY: Key("priority", "smallint"),
 }
+
+
+def day_after(day: date | None) -> date | None:
+    """The next day; None: without end."""
+    return day + timedelta(days=1) if day and day < date.max else None
+
 
 # As the partial indexes say it: only then are they used.
 _ALL = "c.priority >= 0"
@@ -101,19 +108,26 @@ class _Window:
         """The cases of a table of an alias `c` that come next, with their numbers, at most so many."""
         key = f"c.{self._key.column}"
         beyond = f"and ({key}, c.case_id) {self._beyond} {self._place}" if self._place else ""
-        received = self._received() if self._asked.order is Order.RECEIVED else ""
+        within = self._within()
         return f"""(
             select numbered.*, row_number() over ({self._in_order}) as number
             from (
                 select {columns}, {key} as place from {table} c
-                where {condition} {beyond} {received}
+                where {condition} {beyond} {within}
                 order by {key} {self._way}, c.case_id {self._way} limit {most}
             ) numbered
         )"""
 
-    def _received(self) -> str:
-        """What the search demands of the receipt, as the bounds of an index."""
-        received, value = self._window.demand.received, self._cases.value
+    def _within(self) -> str:
+        """What the search demands of what the list is ordered by, as the bounds of an index."""
+        value, demand = self._cases.value, self._window.demand
+        if self._asked.order is Order.STUDY_DATE and demand.studied is not None:
+            studied, after = demand.studied, day_after(demand.studied.last)
+            first = f"and c.study_order >= {value(studied.first)}::date" if studied.first else ""
+            return f"{first} and c.study_order < {value(after)}::date" if after else first
+        if self._asked.order is not Order.RECEIVED:
+            return ""
+        received = demand.received
         first = f"and c.received_at >= {value(received.first)}::timestamptz" if received.first else ""
         last = f"and c.received_at <= {value(received.last)}::timestamptz" if received.last else ""
         return f"{first} {last}"

@@ -30,6 +30,9 @@ from services.access.search import Listing, Place, Search
 _GROWTH, _LARGEST = 16, 50_000
 """By how much a window may grow, and how large it may be."""
 
+_DAYS = 5
+"""Of days of study so many times more are looked at: in another order they lie far from its beginning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -158,7 +161,7 @@ class Transaction(Protocol):
         ...
 
     async def found_by_text(
-        self, expression: Expression, reader: Reader, limit: int
+        self, expression: Expression, demand: Demand, limit: int
     ) -> list[CaseId] | None: ...
     async def assigned_to(self, users: Collection[UUID], limit: int) -> list[CaseId]: ...
     async def studied(
@@ -315,26 +318,27 @@ class Walk:
     async def _try_indexes(self) -> bool:
         """Looks for few cases that are all that a search or a filter finds; whether it found them."""
         if self.search is not None:
-            self._among = await self._few(self.search.expression, self.search.reader, self._searched)
+            self._among = await self._few(self.search.expression, self._searched)
             if self._among is not None:
                 return True
         access_filter, asked = self.user.filter, self._filter
         if access_filter is not None:
             expression, reader = access_filter.expression, access_filter.reader
-            few = await self._few(expression, reader, demand_of(expression, reader, self.statements.now))
+            few = await self._few(expression, demand_of(expression, reader, self.statements.now))
             self._these = await self._with_history(few) if few is not None and asked is None else few
         if self._these is None and self._demanded.studied is not None:
-            found = await self.statements.studied(self._facilities, self._demanded.studied, self.pace.few + 1)
-            self._these = tuple(found) if len(found) <= self.pace.few else None
+            most = _DAYS * self.pace.few
+            found = await self.statements.studied(self._facilities, self._demanded.studied, most + 1)
+            self._these = tuple(found) if len(found) <= most else None
         return self._these is not None
 
-    async def _few(self, expression: Expression, reader: Reader, demand: Demand) -> tuple[CaseId, ...] | None:
+    async def _few(self, expression: Expression, demand: Demand) -> tuple[CaseId, ...] | None:
         """All cases that a filter may find, if an index says that they are few."""
         if demand.assignees is not None:
             found = await self.statements.assigned_to(demand.assignees, self.pace.few + 1)
             if len(found) <= self.pace.few:
                 return tuple(found)
-        by_text = await self.statements.found_by_text(expression, reader, self.pace.few + 1)
+        by_text = await self.statements.found_by_text(expression, demand, self.pace.few + 1)
         return tuple(by_text) if by_text is not None and len(by_text) <= self.pace.few else None
 
     async def _with_history(self, few: Collection[CaseId]) -> tuple[CaseId, ...] | None:
