@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 
+import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.rows", "tests.workers"]
@@ -18,7 +19,11 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def pytest_collection_finish() -> None:
-    """What was collected lives until the end: the collector need not walk through it after each test."""
-    gc.collect()
+# What is collected lives until the end: looking through it for garbage, now and after each test, finds none.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
     gc.freeze()
+    gc.enable()
