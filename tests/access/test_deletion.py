@@ -23,7 +23,7 @@ from tests.clocks import NOON
 from tests.healing import heal
 
 LOCKED = Projection(ReadingState.UNREAD, a_lock("Dr. Roe"))
-KEPT = {"deletions", "tombstones", "audit_rows", "outbox", "heard"}
+KEPT = {"deletions", "tombstones", "audit_rows", "outbox", "heard", "case_changes"}
 """What may still name a case that was purged: by its ids, never by what they were given to."""
 
 
