@@ -79,7 +79,7 @@ class Watcher:
     @property
     def has_news(self) -> bool:
         """Whether there may be something to tell them."""
-        return self.event is not None or self.looked_at != self.list.answers
+        return self.list.answers > 0 and (self.event is not None or self.looked_at != self.list.answers)
 
     def look(self, now: datetime) -> "Looked":
         """What they would have to be told now."""

@@ -100,7 +100,7 @@ async def build(
     )
     resources.push_async_callback(lists.close)
     questions = Questions(database, clock, lists=lists, pace=Pace())
-    watching = Watching(database, questions, clock)
+    watching = Watching(database, questions, clock, lists=lists)
     users = Users(database, new_id)
     filters = Filters(database)
     folders = Folders(database, new_id)

@@ -36,6 +36,9 @@ TICK_S = 0.25
 CUT_AFTER = timedelta(seconds=4)
 """A list of which nothing could be asked for so long ends: a row goes within 5 s of its sight (A69)."""
 
+ASK_AGAIN = timedelta(seconds=0.5)
+"""For a list that could not be asked for."""
+
 LONGEST = timedelta(minutes=5)
 """Then a stream ends, and whoever goes on shows who they are again."""
 
@@ -56,6 +59,9 @@ MOST_LOCKS = 10_000
 AT_ONCE = 3
 """Lists that are asked for at the same time: the pool has few connections, and others need them."""
 
+ANEW_AT_ONCE = 2
+"""Lists that are looked for anew at the same time: others ask for lists there."""
+
 KEPT_FOR = timedelta(hours=1)
 """How long is known what changed."""
 
@@ -69,10 +75,13 @@ class Watching:
         questions: Questions,
         clock: Clock,
         *,
+        lists: Database[AccessTransaction] | None = None,
         most: int = MOST,
         most_of_a_user: int = MOST_OF_A_USER,
     ) -> None:
+        """`lists`: where a list is looked for, if not beside all else."""
         self._database = database
+        self._of_lists = lists or database
         self._questions = questions
         self._clock = clock
         self._most, self._most_of_a_user = most, most_of_a_user
@@ -82,6 +91,7 @@ class Watching:
         self._locks: dict[CaseId, datetime] = {}
         self._answered_at = clock.now()
         self._one_by_one = asyncio.Semaphore(AT_ONCE)
+        self._anew = asyncio.Semaphore(ANEW_AT_ONCE)
         self._opening = asyncio.Semaphore(AT_ONCE)  # after a restart all come at once
 
     @property
@@ -243,11 +253,11 @@ class Watching:
                 watcher.tell(looked, now)
 
     async def _asked(self, each: LiveList, case_ids: set[CaseId] | None) -> None:
-        """Asks what is in a list; what cannot be asked now is looked for anew at the next tick."""
+        """Asks what is in a list; what cannot be asked now is soon looked for anew."""
         try:
             await (self._ask_anew(each) if case_ids is None else self._ask(each, case_ids))
         except BaseException as error:
-            each.ask_at = None
+            each.ask_at = self._clock.now() + ASK_AGAIN
             if not isinstance(error, Unavailable):
                 raise
             if self._clock.now() - each.answered_at > CUT_AFTER:
@@ -289,7 +299,7 @@ class Watching:
         return each.may_concern({**changed, **of_persons} if each.is_historical else changed)
 
     async def _ask_anew(self, each: LiveList) -> None:
-        async with each.asking, self._one_by_one, self._database.statements() as statements:
+        async with each.asking, self._anew, self._of_lists.statements() as statements:
             asker = each.asker
             answer = await first_rows(
                 statements, asker, each.asked, each.window.limit, each.search, session=each.session
@@ -335,7 +345,8 @@ class Watching:
                 await self._compile_again(watcher, account or watcher.account)
 
     async def _compile_again(self, watcher: Watcher, account: Account) -> None:
-        watcher.is_unsure = True  # until it is known what they see
+        watcher.is_unsure = True  # until it is known what they see; what was ready is not told
+        watcher.event = watcher.waits_since = None
         try:
             user, search = await self._seen(watcher.watched)
         except Unavailable:
