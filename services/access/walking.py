@@ -46,6 +46,7 @@ class Pace:
         long_walk: cases to be looked at, from which on an index of what is asked for is tried first.
         few: cases that are looked at one by one; of more a page is found soon in the order of the list.
         spare: how many cases a facility may offer beyond those that are expected of it.
+        unread: how many it may offer at least where only what is not read is asked for.
     """
 
     budget_s: float = 0.1
@@ -54,6 +55,7 @@ class Pace:
     long_walk: int = 8000
     few: int = 2000
     spare: int = 4
+    unread: int = 64
 
 
 PATIENT = Pace(budget_s=math.inf)
@@ -311,6 +313,8 @@ class Walk:
         shares = [self.shares.of(each) for each in self._facilities]
         share = sum(shares)
         per_facility = [self._offer(size * each / share, size) for each in shares]
+        if demand.unread:  # of these a facility has few, and another window would ask all facilities again
+            per_facility = [max(each, min(size, self.pace.unread)) for each in per_facility]
         if not demand.unread and size / share < sum(per_facility) + 5 * len(per_facility):
             return Way(By.ALL, (), (math.ceil(size / share),))
         return Way(By.FACILITY, self._facilities, tuple(per_facility), demand.unread)

@@ -11,16 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.errors import Invalid
+from kernel.errors import Invalid, Unavailable
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PrivilegeLevel
+from plumbing.db import Database
 from services.access.accessfilter import Historical
+from services.access.answers import a_page
 from services.access.domain import Facility, Role, User
 from services.access.filtering import FilterSettings
+from services.access.main import LISTING_SETTINGS
 from services.access.places import PlaceTokens
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Listing, Order, Place
-from services.access.usecases import Count, Questions
+from services.access.shown import ALL_COLUMNS
+from services.access.store import AccessTransaction
+from services.access.usecases import Count, Page, Questions
 from services.access.walking import PATIENT, Pace
 from tests.access.builders import a_bucket, a_part, a_study
 from tests.access.conftest import ADMIN, Access, start
@@ -448,3 +453,41 @@ async def test_what_is_passed_over_is_not_told(access: Access) -> None:
     after = await access.questions.list_cases(user.login, page.more, 9)
     assert whole[5:] == [case.case_id for case in after]
     assert [] == await access.questions.list_cases(user.login, None, 3, skip=7)
+
+
+async def test_a_list_that_cannot_be_looked_at_in_time_is_refused_and_never_cut_in_silence(
+    access: Access, fresh_database: Any
+) -> None:
+    user, facility = await access.user(), await access.facility()
+    await access.give(user, facility, PrivilegeLevel.VIEW)
+    [row] = await access.query("select current_database() as name")
+    url = fresh_database("access").rsplit("/", 1)[0] + f"/{row['name']}"
+    hasty = await Database.connect(
+        url,
+        AccessTransaction,
+        clock=access.clock,
+        new_id=uuid4,
+        settings={**LISTING_SETTINGS, "statement_timeout": "400ms"},
+    )
+    questions = Questions(access.database, access.clock, lists=hasty, pace=Pace())
+    try:
+        assert [] == await questions.list_cases(user.login, None, 5)
+        async with access.database.transaction() as blocking:
+            await blocking.connection.execute("lock table cases in access exclusive mode")
+            with pytest.raises(Unavailable, match="takes too long"):
+                await questions.list_cases(user.login, None, 5)
+        assert [] == await questions.list_cases(user.login, None, 5), "the connection is as it was"
+    finally:
+        await hasty.close()
+
+
+def test_an_empty_page_whose_time_ended_leads_on_and_back() -> None:
+    def answered(came_to: Place | None, more: Place) -> tuple[str, str, bool]:
+        page = Page()
+        page.more, page.is_cut = more, True
+        told = a_page(page, came_to, lambda place: "back" if place.backward else "on", ALL_COLUMNS)
+        return told.next_page_token, told.previous_page_token, told.continues
+
+    assert ("on", "", True) == answered(None, PLACE)
+    assert ("on", "back", True) == answered(PLACE, PLACE)
+    assert ("on", "back", True) == answered(PLACE.before(), PLACE.before())
