@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from struct import Struct
 
-READ_BYTES = 256 * 1024
-"""Of one read, encrypted: two PDUs of the largest size."""
+READ_BYTES = 128 * 1024
+"""Of one read, encrypted: a PDU of the largest size."""
 
 _LINGER_S = 2.0  # for the peer to close first: ARTIM (PS3.8 9.1.5)
 _LAST_BYTES = 128 * 1024  # of one read of what comes after our last word

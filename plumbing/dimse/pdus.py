@@ -20,8 +20,8 @@ MAX_PDU_LENGTH = 128 * 1024
 MAX_ASSOCIATE_BYTES = 256 * 1024
 """128 contexts with every transfer syntax there is take 198 kB; with four each, as many send them, 18 kB."""
 
-BUFFER_BYTES = 1 << 20
-"""Room for several PDUs; untouched pages cost nothing."""
+BUFFER_BYTES = 384 * 1024
+"""Room for the largest request, and for two PDUs and a part of the next."""
 
 PDU_HEADER = Struct(">BxL")
 PDV_HEADER = Struct(">LBB")

@@ -254,7 +254,7 @@ async def test_nobody_but_the_web_with_a_users_token_is_answered(ingest: Ingest)
         connection.request("GET", path)
         connection.getresponse()
 
-    with pytest.raises(OSError, match=r"(?i)certificate|closed|reset"):
+    with pytest.raises(OSError, match=r"(?i)certificate|closed|reset|EOF"):
         await asyncio.to_thread(ask)
 
 

@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
-from demo.dicom_files import CATALOGUE, SyntheticCT
+from demo.dicom_files import CATALOGUE, WHEEL, SyntheticCT
 from plumbing.dimse import AssociationRequest, FewNames, Limits, Refused, Rejected
 from plumbing.dimse.negotiation import STORAGE_CLASSES, TRANSFER_SYNTAXES, write_proposal
 from tests.ingest.objects import CT, a_ct
@@ -359,3 +359,26 @@ async def test_dcmtk_sends(secured: Listening, tmp_path: Path, tuned: bool) -> N
     )
     assert len(secured.stored) == 40
     await eventually(lambda: secured.ends == ["released"])
+
+
+COMPRESSED = {"-xr": "SC_rgb_rle_2frame.dcm", "-xv": "examples_jpeg2k.dcm", "-xy": "examples_ybr_color.dcm"}
+"""What tells storescu to propose the transfer syntax of a file."""
+
+
+@pytest.mark.skipif(STORESCU is None, reason="DCMTK's storescu is not installed")
+@pytest.mark.parametrize("pdu_bytes", [4 * 1024, 128 * 1024])
+async def test_dcmtk_sends_compressed_objects_in_pdus_of_any_size(plain: Listening, pdu_bytes: int) -> None:
+    """With storescu and dcmsend; echoscu asks first."""
+    where = ["-aet", "CT1", "-aec", "READROOM", "localhost", str(plain.port)]
+    sizes = ["--max-pdu", str(pdu_bytes), "--max-send-pdu", str(pdu_bytes)]
+    files = {option: str(WHEEL / name) for option, name in COMPRESSED.items()}
+    commands = [
+        ["echoscu", "--max-pdu", str(pdu_bytes), *where],
+        *(["storescu", "-R", option, *sizes, *where, file] for option, file in files.items()),
+        ["dcmsend", "--decompress-never", *sizes, *where, *files.values()],
+    ]
+    for command in commands:
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
+    syntaxes = [DicomObject.of(Path(file)).transfer_syntax_uid for file in files.values()]
+    assert sorted(command.transfer_syntax_uid for command, _, _ in plain.stored) == sorted(2 * syntaxes)
+    await eventually(lambda: set(plain.ends) == {"released"})
