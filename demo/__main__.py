@@ -64,7 +64,7 @@ def main(keep: bool) -> None:
     data = Path(tempfile.mkdtemp(prefix="readroom-demo-"))
     system = LocalSystem(data, first_admin=ADMIN)
     failure = _played(stage, system)
-    if failure:
+    if failure is not None:
         stage.console.print(f"\n[red]✗ {stage.where}:[/red] ", end="")
         stage.console.print(failure, markup=False)
         stage.console.print(f"  the data directory with its logs stays: {data}", markup=False)
@@ -92,7 +92,7 @@ def _played(stage: Stage, system: LocalSystem) -> str | None:
         return "interrupted"
     except Exception as error:
         stage.console.print_exception()
-        return str(error)
+        return str(error) or type(error).__name__  # a TimeoutError says nothing, and failed all the same
     finally:
         system.stop()
     return None

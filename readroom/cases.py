@@ -49,13 +49,16 @@ SEARCH = click.option(
     "--search",
     metavar="WORDS",
     default="",
-    help="List only cases in which all these words are found: a name, a description, a physician, a "
+    help="Take only cases in which all these words are found: a name, a description, a physician, a "
     "facility; the beginning of a number; a modality; a date such as 2026-11-21, 2026-11, today, "
     'yesterday or -3d. A "phrase" stays together. name: id: ref: desc: mod: fac: date: '
     "status: choose the field.",
 )
 WHERE = click.option(
-    "--where", metavar="FILTER", default="", help="List only cases that satisfy this filter."
+    "--where",
+    metavar="FILTER",
+    default="",
+    help="Take only cases that satisfy this filter, such as \"Modality = 'CT'\" (docs/filter-language.md).",
 )
 EXPORT_LIMIT_S = 600
 """How long a list may take to be saved."""
@@ -123,11 +126,13 @@ async def list_cases(
     by_name = facility if facility and not by_id else None
     by, ascending = ORDERS[order]
     if is_watched:
-        if file is not None or (limit or 0) > MAX_ROWS:
-            raise click.UsageError(f"--watch shows at most {MAX_ROWS} cases, and saves none")
+        if file is not None:
+            raise click.UsageError("--watch saves nothing: leave out --watch or --csv")
+        if (limit or 0) > MAX_ROWS:
+            raise click.UsageError(f"--watch shows at most {MAX_ROWS} cases: give a smaller --limit")
         watched = WatchCasesRequest(
             rows=limit or DEFAULT_ROWS,
-            facility_id=by_id or (await _facility_on_the_list(readroom, by_name) if by_name else ""),
+            facility_id=await _facility_named(readroom, facility),
             search=search,
             where=where,
             order=by,
@@ -139,7 +144,7 @@ async def list_cases(
         if limit is not None:
             raise click.UsageError("--csv saves the whole list: leave --limit out, or search for less")
         exported = ExportCasesRequest(
-            facility_id=by_id or (await _facility_on_the_list(readroom, by_name) if by_name else ""),
+            facility_id=await _facility_named(readroom, facility),
             search=search,
             where=where,
             order=by,
@@ -165,13 +170,18 @@ async def list_cases(
     rows.show(out, await first(wanted, limit), columns)
 
 
-async def _facility_on_the_list(readroom: Readroom, name: str) -> str:
-    """The id of a facility that has a case on the list; raises NotFound if none of this name has."""
+async def _facility_named(readroom: Readroom, facility: str | None) -> str:
+    """The id of a facility that somebody gives by id or by a name on their list, empty if they give none.
+
+    Raises NotFound if no case on the list is of a facility with this name.
+    """
+    if not facility or names.is_id(facility):
+        return facility or ""
     request = ListCasesRequest(page_size=500, columns=["facility_id", "facility_name"])
     async for each in every(readroom.access.ListCases, request, lambda page: page.cases):
-        if names.same(each.facility_name, name):
+        if names.same(each.facility_name, facility):
             return str(each.facility_id)
-    raise NotFound(f"no case on your list is of a facility called `{name}`")
+    raise NotFound(f"no case on your list is of a facility called `{facility}`")
 
 
 def _asked(columns: Sequence[str] | None, out: Output, facility_name: str | None) -> list[str]:
@@ -205,12 +215,13 @@ async def related(
 
 
 @case.command("count")
-@click.option("--facility-id", default="", help="Count only cases of this facility, by its id.")
+@click.option("--facility", help="Count only cases of this facility.")
 @SEARCH
 @WHERE
 @acting
-async def count(readroom: Readroom, out: Output, facility_id: str, search: str, where: str) -> None:
+async def count(readroom: Readroom, out: Output, facility: str | None, search: str, where: str) -> None:
     """Count the cases of your worklist, or what you search for in it, up to 10,000."""
+    facility_id = await _facility_named(readroom, facility)
     request = CountCasesRequest(facility_id=facility_id, search=search, where=where)
     answer = await readroom.access.CountCases(request)
     if answer.more:

@@ -59,7 +59,8 @@ class Table:
 
     def told(self, answer: WatchCasesResponse) -> None:
         self._rows.tell(answer)
-        self._show(f"{len(self._rows.cases)} cases at {_now()}")
+        count = len(self._rows.cases)
+        self._show(f"{count} {'case' if count == 1 else 'cases'} at {_now()}")
 
     def is_away(self) -> None:
         self._show(f"not live since {_now()}: Readroom does not answer, and is asked again")
