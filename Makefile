@@ -33,8 +33,9 @@ rows: $(READY) ## Print which rows of docs/requirements.md are proven
 drill: $(READY) ## Long drills: kills and power cuts (root for the power cuts)
 	$(BIN)/python -m pytest -q -m drill $(T)
 
-fuzz: $(READY) ## Look for a filter that breaks the language (MINUTES=10; CPython 3.11 on Linux)
+fuzz: $(READY) ## Look for filters and for objects of hospitals that nobody expects (MINUTES=10 each; CPython 3.11 on Linux)
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --group fuzz
+	nice -n 19 $(BIN)/python -m tests.ingest.fuzzing --minutes $(or $(MINUTES),10)
 	nice -n 19 $(BIN)/python -m tests.access.filter.fuzzing --minutes $(or $(MINUTES),10)
 
 bench: $(READY) ## Measure side by side with the peers (B=P1 picks one)
