@@ -30,7 +30,10 @@ def patient() -> None:
 @click.argument("case_id")
 @acting
 async def show_patient(readroom: Readroom, out: Output, case_id: str) -> None:
-    """Show the patient record of a case that you see, and what is linked with it."""
+    """Show the patient record of a case that you see, and what is linked with it.
+
+    It needs `access.admin` at a facility; `readroom case related` lists studies of the patient without it.
+    """
     told = await readroom.access.DescribePatient(DescribePatientRequest(case_id=case_id))
     facility = await names.facility_name(readroom)
     out.told(known_lines(told, facility), _known_as_object(told))

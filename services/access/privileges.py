@@ -16,7 +16,7 @@ def checked_privilege(
 ) -> Privilege:
     """The privilege as it is stored, made from this version; REPORT without read types means FINAL (A36)."""
     if level is not PrivilegeLevel.REPORT and expires_on is not None:
-        raise Invalid("only a privilege of level REPORT may expire", field="expires_on")
+        raise Invalid("only a privilege of level report may expire: leave the date out", field="expires_on")
     if expires_on is not None and expires_on < _FIRST_EXPIRY:
         raise Invalid(f"`expires_on` lies before {_FIRST_EXPIRY}", field="expires_on")
     if level is not PrivilegeLevel.REPORT and read_types:
