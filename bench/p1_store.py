@@ -100,7 +100,11 @@ def _results(
 
 
 def pids(site: Site) -> tuple[int, ...]:
-    """ingest, and PostgreSQL's processes of this moment, which do its work."""
-    postgres = site.system.servers.postgres.pid
-    children = [int(pid) for pid in Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()]
-    return (site.system.service_pid("ingest"), postgres, *children)
+    """ingest with its workers, and PostgreSQL's processes of this moment, which do its work."""
+    ingest, postgres = site.system.service_pid("ingest"), site.system.servers.postgres.pid
+    return (ingest, *_children(ingest), postgres, *_children(postgres))
+
+
+def _children(pid: int) -> tuple[int, ...]:
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return tuple(int(child) for thread in threads for child in thread.read_text().split())
