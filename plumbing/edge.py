@@ -293,7 +293,7 @@ class _Connection:
             return
         self._busy = True
         began = time.monotonic()
-        status = 500
+        status: int | None = None  # of an answer that was cut off
         try:
             with self._handled(asked) as response:
                 status = self._send(asked, response)
@@ -317,10 +317,10 @@ class _Connection:
                 self._read(deadline)
             if not isinstance(event, h11.Request):
                 raise _Gone
+            if _has_body(event):
+                raise h11.RemoteProtocolError("no body is expected", error_status_hint=413)
             while not isinstance(self._protocol.next_event(), h11.EndOfMessage):
                 self._read(deadline)
-                if self._protocol.their_state is h11.SEND_BODY and _has_body(event):
-                    raise h11.RemoteProtocolError("no body is expected", error_status_hint=413)
         except h11.RemoteProtocolError as error:
             if self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                 self._send_head(Response(error.error_status_hint), [("Connection", "close")])

@@ -121,10 +121,8 @@ async def list_cases(
 
     A column in which no case says anything is left out, unless you name it.
     """
-    # Not everybody may list facilities to find an id by name; everybody may read the names on their worklist.
-    by_id = facility if facility and names.is_id(facility) else ""
-    by_name = facility if facility and not by_id else None
     by, ascending = ORDERS[order]
+    facility_id = await _facility_named(readroom, facility)
     if is_watched:
         if file is not None:
             raise click.UsageError("--watch saves nothing: leave out --watch or --csv")
@@ -132,7 +130,7 @@ async def list_cases(
             raise click.UsageError(f"--watch shows at most {MAX_ROWS} cases: give a smaller --limit")
         watched = WatchCasesRequest(
             rows=limit or DEFAULT_ROWS,
-            facility_id=await _facility_named(readroom, facility),
+            facility_id=facility_id,
             search=search,
             where=where,
             order=by,
@@ -144,7 +142,7 @@ async def list_cases(
         if limit is not None:
             raise click.UsageError("--csv saves the whole list: leave --limit out, or search for less")
         exported = ExportCasesRequest(
-            facility_id=await _facility_named(readroom, facility),
+            facility_id=facility_id,
             search=search,
             where=where,
             order=by,
@@ -158,20 +156,21 @@ async def list_cases(
         return
     request = ListCasesRequest(
         page_size=min(limit or 500, 500),
-        facility_id=by_id,
+        facility_id=facility_id,
         search=search,
         where=where,
         order=by,
         ascending=ascending != reverse,
-        columns=_asked(columns, out, by_name),
+        columns=rows.fields_of(columns, out),
     )
     found = every(readroom.access.ListCases, request, lambda page: page.cases)
-    wanted = (c async for c in found if by_name is None or names.same(c.facility_name, by_name))
-    rows.show(out, await first(wanted, limit), columns)
+    rows.show(out, await first(found, limit), columns)
 
 
 async def _facility_named(readroom: Readroom, facility: str | None) -> str:
     """The id of a facility that somebody gives by id or by a name on their list, empty if they give none.
+
+    Not everybody may list facilities; everybody may read the names on their worklist.
 
     Raises NotFound if no case on the list is of a facility with this name.
     """
@@ -182,12 +181,6 @@ async def _facility_named(readroom: Readroom, facility: str | None) -> str:
         if names.same(each.facility_name, facility):
             return str(each.facility_id)
     raise NotFound(f"no case on your list is of a facility called `{facility}`")
-
-
-def _asked(columns: Sequence[str] | None, out: Output, facility_name: str | None) -> list[str]:
-    """The fields that are asked for, with what the list is searched by here."""
-    fields = rows.fields_of(columns, out)
-    return [*fields, "facility_name"] if fields and facility_name else fields
 
 
 @case.command("show")

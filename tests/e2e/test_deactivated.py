@@ -42,7 +42,13 @@ def methods() -> Iterator[tuple[str, Any]]:
                     yield name, method
 
 
-WORDS = {"code": "123456", "sha256": "0" * 64, "permission": "share.create", "valid_till": "2999-01-01"}
+WORDS = {
+    "code": "123456",
+    "columns": "patient_name",
+    "permission": "share.create",
+    "sha256": "0" * 64,
+    "valid_till": "2999-01-01",
+}
 UNSAID = {"anonymize", "at_least_revision", "email", "expires_on", "mobile_number", "page_token", "unlimited"}
 """Fields in which nothing is said: what is wrong by itself is refused before anybody is asked."""
 
