@@ -52,7 +52,11 @@ SEND_S = 60.0
 HANDSHAKE_S = 10.0
 IDLE_S = 75.0
 """For the next head to come, and to come whole; longer than proxies keep a connection."""
+MAX_RANGE_DIGITS = 18
+"""Of a position in a range: no body is longer."""
 RETRY_AFTER_S = 2
+GIVE_WAY_S = 1.0
+"""For a connection without a certificate to end, whose place another one needs."""
 _BACKLOG = 128
 _READ_BYTES = 64 << 10
 _GZIP_FROM_BYTES = 1024
@@ -144,7 +148,7 @@ class Edge:
         self._handler = handler
         self._context = context
         self._places = threading.BoundedSemaphore(max_connections)
-        self._open: set[_Connection] = set()
+        self._open: dict[_Connection, None] = {}  # the oldest first
         self._lock = threading.Lock()
         self._stopping = False
         self._listener: socket.socket | None = None
@@ -206,12 +210,12 @@ class Edge:
                     _log.exception("a connection could not be accepted")
                     time.sleep(0.1)
                 continue
-            if not self._places.acquire(blocking=False):
+            if not self._has_place():
                 accepted.close()
                 continue
             connection = _Connection(accepted, self._context, self._handler, self._ended)
             with self._lock:
-                self._open.add(connection)
+                self._open[connection] = None
             try:
                 connection.start()
             except Exception:  # no thread to be had, for one
@@ -219,9 +223,19 @@ class Edge:
                 accepted.close()
                 self._ended(connection)
 
+    def _has_place(self) -> bool:
+        """Whether there is a place; the oldest of those who have shown no certificate yet gives way."""
+        if self._places.acquire(blocking=False):
+            return True
+        oldest = next((each for each in self._connections() if not each.is_known), None)
+        if oldest is None:
+            return False
+        oldest.abort()
+        return self._places.acquire(timeout=GIVE_WAY_S)
+
     def _ended(self, connection: "_Connection") -> None:
         with self._lock:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
         self._places.release()
 
 
@@ -242,6 +256,7 @@ class _Connection:
         self._handler = handler
         self._ended = ended
         self._leaving = self._busy = False
+        self.is_known = context is None  # or has shown a certificate
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._peer = STRANGER
         self._piece = bytearray()
@@ -283,8 +298,11 @@ class _Connection:
         if self._context is None:
             return
         self._socket.settimeout(HANDSHAKE_S)
-        self._socket = self._context.wrap_socket(self._socket, server_side=True)
-        names: Any = (self._socket.getpeercert() or {}).get("subjectAltName", ())
+        secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+        self._socket = secured  # before the handshake, which `abort` must be able to end
+        secured.do_handshake()
+        self.is_known = True
+        names: Any = (secured.getpeercert() or {}).get("subjectAltName", ())
         self._peer = peer_of(tuple(uri.encode() for kind, uri in names if kind == "URI"))
 
     def _answer_next(self) -> None:
@@ -375,7 +393,8 @@ class _Connection:
 
     def _send_bytes(self, data: bytes) -> None:
         self._socket.settimeout(SEND_S)
-        self._socket.sendall(data)
+        for at in range(0, len(data), PIECE_BYTES):  # so long for each, and not for all together
+            self._socket.sendall(memoryview(data)[at : at + PIECE_BYTES])
 
     def _send_extent(self, extent: Extent) -> None:
         offset, left = extent.offset, extent.length
@@ -478,6 +497,8 @@ def _ranged(asked: Request, response: Response) -> Response:
     length = response.length
     numbers = [each for each in (first, last) if each]
     if not dash or not numbers or not all(each.isascii() and each.isdigit() for each in numbers):
+        return response
+    if any(len(each) > MAX_RANGE_DIGITS for each in numbers):
         return response
     start = int(first) if first else max(0, length - int(last))
     end = min(length, int(last) + 1) if first and last else length

@@ -34,6 +34,8 @@ OPEN_S = 10.0
 """For access and the index to say what may be served."""
 MAX_FRAMES = 1000
 """In one request."""
+MAX_FRAME_DIGITS = 12
+"""Of the number of a frame, as of the value that says how many there are (IS, PS3.5 6.2)."""
 
 _log = log.get()
 T = TypeVar("T")
@@ -290,9 +292,14 @@ def _metadata(answering: _Answering) -> Response:
 
 
 def _frames(answering: _Answering) -> Response:
-    numbers = [int(each) for each in answering.asked.rest.split(",") if each]
-    if not numbers or not all(numbers) or len(numbers) > MAX_FRAMES:
+    asked = [each for each in answering.asked.rest.split(",") if each]
+    numbers = [int(each) for each in asked if len(each) <= MAX_FRAME_DIGITS]
+    if not numbers or not all(numbers) or len(asked) > MAX_FRAMES or len(numbers) < len(asked):
         raise Invalid(f"frames are numbers from 1 on, at most {MAX_FRAMES} in a request")
+    return _these_frames(answering, numbers)
+
+
+def _these_frames(answering: _Answering, numbers: Sequence[int]) -> Response:
     stored = answering.instances[0]
     offers = media.of_frames(stored.instance.transfer_syntax_uid, alone=len(numbers) == 1)
     choice = answering.chosen(offers)
@@ -312,7 +319,10 @@ def _frames(answering: _Answering) -> Response:
 def _bulk_data(answering: _Answering) -> Response:
     stored, path = answering.instances[0], answering.asked.rest
     if path == "7FE00010":
-        return _frames(replace(answering, asked=replace(answering.asked, rest=_all_frames(answering))))
+        count = answering.reading.frame_count(stored)
+        if count > MAX_FRAMES:  # whatever it says: nothing is made for each of them before
+            raise Invalid(f"ask for the frames, at most {MAX_FRAMES} in a request: there are {count}")
+        return _these_frames(answering, range(1, count + 1))
     offers = [Media(media.BYTES), Media(media.BYTES, single=True)]
     choice = answering.chosen(offers)
     value = answering.reading.bulk_data(stored, path)
@@ -323,11 +333,6 @@ def _bulk_data(answering: _Answering) -> Response:
     return answering.multipart(
         choice.type, [(choice.type, f"{answering.location(stored)}/bulkdata/{path}", [value])]
     )
-
-
-def _all_frames(answering: _Answering) -> str:
-    count = answering.reading.frame_count(answering.instances[0])
-    return ",".join(str(number) for number in range(1, count + 1))
 
 
 def _search(level: matching.Level) -> Callable[[_Answering], Response]:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,8 @@ from services.ingest.domain import StoredInstance
 DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET = 100, 1000, 10_000
 MAX_QUERY_CHARACTERS = 8192
 MAX_KEYS = 32
+MAX_PATTERN_CHARACTERS = 256
+"""Of a text that is looked for: a person name has at most three groups of 64 (PS3.5 6.2)."""
 
 _STUDY_UID, _SERIES_UID, _INSTANCE_UID = "0020000D", "0020000E", "00080018"
 _MODALITY, _MODALITIES = "00080060", "00080061"
@@ -141,8 +144,13 @@ def rows(
         found: the instances of each row, and where it is retrieved.
         project: the JSON of an instance.
     """
-    matching = []
+    counted = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
+    told = None if query.fields is None else {*level.answered, *query.fields, *counted}
+    page: list[str] = []
+    matching = 0
     for members, location in found:
+        if len(page) >= query.limit:
+            break  # a case may have tens of thousands of instances
         row = json.loads(project(members[0]))
         series: dict[str, StoredInstance] = {}
         for each in members:
@@ -157,11 +165,10 @@ def rows(
         row[_RETRIEVE_URL] = {"vr": "UR", "Value": [location]}
         row[_AVAILABILITY] = _cs("ONLINE")
         if query.matches(row, level):
-            matching.append(row)
-    counted = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
-    told = None if query.fields is None else {*level.answered, *query.fields, *counted}
-    page = matching[query.offset : query.offset + query.limit]
-    return [json.dumps({tag: row[tag] for tag in sorted(row) if told is None or tag in told}) for row in page]
+            matching += 1
+            if matching > query.offset:
+                page.append(json.dumps({tag: row[tag] for tag in sorted(row) if told is None or tag in told}))
+    return page
 
 
 def _cs(*values: str) -> dict[str, Any]:
@@ -192,6 +199,8 @@ def _checked(tag: str, value: str) -> str:
         wrong = not all(_UIDS.fullmatch(each) for each in _listed(value))
     elif vr == "DA":
         wrong = not (_DATES.fullmatch(value) and value.strip("-"))
+    else:
+        wrong = tag != _MODALITIES and len(value) > MAX_PATTERN_CHARACTERS
     if wrong:
         name = keyword_for_tag(int(tag, 16))
         raise Invalid(f"`{name}` cannot be `{value[:64]}`", field=name)
@@ -218,8 +227,22 @@ def _matches(row: Mapping[str, Any], tag: str, wanted: str) -> bool:
         return any(
             (not first or first <= each) and (not last or each[: len(last)] <= last) for each in values
         )
-    pattern = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in wanted)
-    return any(re.fullmatch(pattern, each, re.IGNORECASE | re.DOTALL) for each in values)
+    pattern = _pattern(wanted)
+    return any(pattern.fullmatch(each) for each in values)
+
+
+@lru_cache(maxsize=64)
+def _pattern(wanted: str) -> re.Pattern[str]:
+    """A text with `*` and `?`, in time that grows with the product of the lengths at most.
+
+    Each piece between two `*` stands at the first place where it fits, for good: a later one could not help
+    the next.
+    """
+    first, *others = ("".join("." if c == "?" else re.escape(c) for c in each) for each in wanted.split("*"))
+    if others:
+        *between, last = others
+        first += "".join(f"(?>.*?{piece})" for piece in between if piece) + f".*{last}"
+    return re.compile(first, re.IGNORECASE | re.DOTALL)
 
 
 def _plain(value: object) -> str:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from kernel.errors import NotFound, Unavailable
@@ -23,6 +24,8 @@ from services.ingest.packs import HEADER_LENGTH, Packs
 
 MAX_HEAD_BYTES = 256 << 20
 """Of a data set without pixel data, as a document is, or before it."""
+MAX_FRAGMENTS = 1 << 18
+"""Of encapsulated pixel data that are parted into frames: each takes about 100 bytes of memory."""
 _CHUNK = 1 << 20
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -99,10 +102,15 @@ class Reading:
             if pixels.frame_bits % 8 and pixels.frames > 1:
                 raise NotFound("frames that begin inside a byte cannot be parted yet")
             size = int(pixels.frame_bits + 7) // 8
+            if size <= 0:
+                raise NotFound("the instance does not say how large its frames are")
             if size * pixels.frames > pixels.length:
                 raise NotFound("the pixel data are shorter than their frames")
             return [[Extent(pixels.file, pixels.start + (number - 1) * size, size)] for number in numbers]
-        parted = _parted(pixels, list(_fragments(pixels)))
+        fragments = list(islice(_fragments(pixels), MAX_FRAGMENTS + 1))
+        if len(fragments) > MAX_FRAGMENTS:
+            raise Unavailable("the instance has too many fragments: fetch the whole instance")
+        parted = _parted(pixels, fragments)
         return [parted[number - 1] for number in numbers]
 
     def frame_count(self, stored: StoredInstance) -> int:
@@ -159,10 +167,11 @@ class Reading:
             raise NotFound("the instance has no pixel data")
         told = json.loads(to_json(head, syntax, bulk=str))
         place = stored.place
+        left = max(0, place.data_set_length - found.offset)  # behind it other instances stand in the pack
         return Pixels(
             self._file(stored),
             place.offset + HEADER_LENGTH + place.prefix_length + found.offset,
-            place.data_set_length - found.offset if found.length is None else found.length,
+            left if found.length is None else min(found.length, left),
             found.length is None,
             max(1, _integer(told, "00280008", 1)),
             _integer(told, "00280010")
