@@ -451,7 +451,10 @@ class _Answered(AbstractContextManager[Response]):
 
 
 def _has_body(request: h11.Request) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers)
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in request.headers
+    )
 
 
 def _negotiated(asked: Request, response: Response) -> Response:
