@@ -11,7 +11,7 @@ demo: $(READY) ## Play the main journey on real servers and real DICOM files, ve
 	$(BIN)/python -m demo
 
 test: $(READY) ## Run the tests (T=path picks some)
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not drill and not demo" $(T)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not drill and not demo" $(T)
 
 up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=login)
 	$(BIN)/python -m local --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
