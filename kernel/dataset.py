@@ -61,17 +61,17 @@ FREE_INFLATED_BYTES = 8 << 20
 MAX_NOTES = 8
 """What is told of one data set; the same device errs the same way hundreds of times."""
 
-_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-_EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 # PS3.5 A.5, A.6 (JPIP referenced deflate) and A.4.14 (JPIP HTJ2K referenced deflate).
-_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 
 # PS3.5 table 7.1-2: these have a 16-bit length; every other VR, also one yet to come, a 32-bit one.
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _SEQUENCE_VRS = frozenset({b"SQ", b"UN"})  # UN of undefined length is a sequence (PS3.5 6.2.2)
 _FRAGMENT_VRS = frozenset({b"OB", b"OW"})  # encapsulated pixel data (PS3.5 A.4)
 
-_UNDEFINED = 0xFFFF_FFFF
+UNDEFINED = 0xFFFF_FFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD  # of group FFFE (PS3.5 7.5)
 _CHUNK = 64 * 1024
 _HEADER_BYTES = 8
@@ -140,9 +140,9 @@ class DataSetWalk:
         self._enough = None if enough is None else frozenset(enough)
         self._lost = False  # the rest is passed over
         self._notes: dict[str, None] = {}
-        self._implicit = transfer_syntax_uid == _IMPLICIT_LITTLE
-        self._order = ">" if transfer_syntax_uid == _EXPLICIT_BIG else "<"
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax_uid in _DEFLATED else None
+        self._implicit = transfer_syntax_uid == IMPLICIT_LITTLE
+        self._order = ">" if transfer_syntax_uid == EXPLICIT_BIG else "<"
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax_uid in DEFLATED else None
         self._meanwhile = meanwhile
         self._fed = 0  # bytes that came, deflated as they may be
         self._inflated = 0
@@ -302,7 +302,7 @@ class DataSetWalk:
             if inside is not _Inside.DATA_SET:
                 group, element, length = implicit_header.unpack_from(data, at)
                 if group == 0xFFFE and element == _ITEM:
-                    if length != _UNDEFINED:
+                    if length != UNDEFINED:
                         at += 8 + length
                         continue
                     if inside is _Inside.FRAGMENTS:
@@ -339,7 +339,7 @@ class DataSetWalk:
             tag = group << 16 | element
             if tag in _PADDING and not opened and self._has_enough:
                 raise Malformed("padding follows the last element")
-            if not implicit and vr not in _SHORT_VRS:
+            if not implicit and vr not in SHORT_VRS:
                 if vr.isalpha() and vr.isupper():
                     if end - at < 12:
                         data = yield at, 12
@@ -348,7 +348,7 @@ class DataSetWalk:
                     start = 12
                 else:
                     self._note(f"({group:04x},{element:04x}) has no value representation")
-                    if not _stands_for_a_vr(vr):
+                    if not stands_for_a_vr(vr):
                         length = implicit_header.unpack_from(data, at)[2]
                         vr = b"UN"
 
@@ -363,7 +363,7 @@ class DataSetWalk:
                         self._head_length = self._length + at
                     if tag in PIXELS and self._pixel_offset is None:
                         self._pixel_offset = self._length + at + start
-                if tag in wanted and length != _UNDEFINED:
+                if tag in wanted and length != UNDEFINED:
                     kept = start + min(length, MAX_VALUE_BYTES)
                     if end - at < kept:
                         data = yield at, kept
@@ -372,7 +372,7 @@ class DataSetWalk:
                     if values.setdefault(tag, value) != value:
                         raise Ambiguous(f"({group:04x},{element:04x}) occurs twice with different values")
 
-            if length != _UNDEFINED:
+            if length != UNDEFINED:
                 at += start + length
                 continue
             if len(opened) >= 2 * MAX_DEPTH:  # a sequence and its item
@@ -396,7 +396,7 @@ def _is_padding(rest: bytearray) -> bool:
     return len(rest) in (2, 4, 6) and not any(rest)
 
 
-def _stands_for_a_vr(vr: bytes) -> bool:
+def stands_for_a_vr(vr: bytes) -> bool:
     """Whether two bytes that are no VR stand for one, with a length of 16 bits behind, as in DCMTK.
 
     `??`, blanks, two NULs do. Other bytes are the beginning of a length of 32 bits: there is no VR at all.

@@ -20,7 +20,16 @@ from struct import Struct
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
-from kernel.dataset import MAX_DEPTH, PIXEL_DATA, Malformed
+from kernel.dataset import (
+    EXPLICIT_BIG,
+    IMPLICIT_LITTLE,
+    MAX_DEPTH,
+    PIXEL_DATA,
+    SHORT_VRS,
+    UNDEFINED,
+    Malformed,
+    stands_for_a_vr,
+)
 from plumbing.dicomtext import CharacterSet
 
 Memo = dict[tuple[object, ...], str]
@@ -33,17 +42,13 @@ MAX_TEXT_BYTES = 64 << 10
 MAX_MEMO_BYTES = 4 << 10
 """Of an element that a memo keeps."""
 
-_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-_EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-_UNDEFINED = 0xFFFF_FFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
 _CHARACTER_SET, _SOP_INSTANCE_UID = 0x0008_0005, 0x0008_0018
 _AVAILABLE_TRANSFER_SYNTAX = 0x0008_3002
 _PIXEL_REPRESENTATION = 0x0028_0103
 _WAVEFORM_DATA = 0x5400_1010
 _TRAILING_PADDING = 0xFFFC_FFFC
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_VRS = _SHORT_VRS | frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_VRS = SHORT_VRS | frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _FRAGMENT_VRS = frozenset({b"OB", b"OW"})
 _AMBIGUOUS = {"OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW"}
@@ -116,15 +121,15 @@ def pixel_data(head: bytes | memoryview, transfer_syntax_uid: str) -> PixelData 
     encoder = _Encoder(transfer_syntax_uid, str, None)
     for element in encoder.elements(memoryview(head)):
         if element.tag == PIXEL_DATA:
-            return PixelData(element.start, None if element.length == _UNDEFINED else element.length)
+            return PixelData(element.start, None if element.length == UNDEFINED else element.length)
     return None
 
 
 class _Encoder:
     def __init__(self, transfer_syntax_uid: str, bulk: Callable[[str], str], memo: Memo | None) -> None:
         self._syntax = transfer_syntax_uid
-        self._implicit = transfer_syntax_uid == _IMPLICIT_LITTLE
-        self._order = ">" if transfer_syntax_uid == _EXPLICIT_BIG else "<"
+        self._implicit = transfer_syntax_uid == IMPLICIT_LITTLE
+        self._order = ">" if transfer_syntax_uid == EXPLICIT_BIG else "<"
         self._explicit_header = Struct(self._order + "HH2sH")
         self._item_header = Struct(self._order + "HHL")
         self._length = Struct(self._order + "L")
@@ -233,7 +238,7 @@ class _Encoder:
                 return
             in_implicit = implicit or vr == b"UN"
             name = _vr(tag, vr, in_implicit, scope)
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 fragments = not in_implicit and vr in _FRAGMENT_VRS
                 at = self._end_of_undefined(data, start, in_implicit, fragments)
                 name = name if fragments else "SQ"
@@ -252,13 +257,13 @@ class _Encoder:
         tag = group << 16 | number
         if group == 0xFFFE:
             return tag, b"", self._item_header.unpack_from(data, at)[2], at + 8
-        if vr in _SHORT_VRS:
+        if vr in SHORT_VRS:
             return tag, vr, length, at + 8
         if vr.isalpha() and vr.isupper():
             if len(data) - at < 12:
                 raise Malformed("the data set ends inside an element")
             return tag, vr, self._length.unpack_from(data, at + 8)[0], at + 12
-        if vr == b"\0\0" or all(0x20 <= byte < 0x7F for byte in vr):
+        if stands_for_a_vr(vr):
             return tag, b"", length, at + 8
         return tag, b"UN", self._item_header.unpack_from(data, at)[2], at + 8
 
@@ -277,7 +282,7 @@ class _Encoder:
                         return at
                 elif tag != _ITEM:
                     raise Malformed("something else stands where an item belongs")
-                elif length != _UNDEFINED:
+                elif length != UNDEFINED:
                     at += length
                 elif fragments:
                     raise Malformed("a fragment has no length")
@@ -287,7 +292,7 @@ class _Encoder:
             tag, vr, length, at = self._header(data, at, implicit)
             if tag == _ITEM_END:
                 depth[-1] = False
-            elif length != _UNDEFINED:
+            elif length != UNDEFINED:
                 at += length
             elif len(depth) > MAX_DEPTH:
                 raise Malformed("sequences are nested too deep")
@@ -305,7 +310,7 @@ class _Encoder:
             at += 8
             if group << 16 | number != _ITEM:
                 return
-            if length != _UNDEFINED:
+            if length != UNDEFINED:
                 yield data[at : at + length], implicit
                 at += length
                 continue
@@ -314,7 +319,7 @@ class _Encoder:
                 tag, vr, length, after = self._header(data, end, implicit)
                 if tag == _ITEM_END:
                     break
-                if length == _UNDEFINED:
+                if length == UNDEFINED:
                     in_implicit = implicit or vr == b"UN"
                     end = self._end_of_undefined(data, after, in_implicit, False)
                 else:

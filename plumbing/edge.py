@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -364,7 +364,7 @@ class _Connection:
 
     def _handled(self, asked: Request) -> "AbstractContextManager[Response]":
         if asked.method not in ("GET", "HEAD"):
-            return _Answer(Response(405, headers=[("Allow", "GET, HEAD")]))
+            return nullcontext(Response(405, headers=[("Allow", "GET, HEAD")]))
         return _Answered(self._handler, asked)
 
     def _send(self, asked: Request, response: Response) -> int:
@@ -413,17 +413,6 @@ class _Connection:
     def _count(self, piece: memoryview) -> None:
         """Lets h11 count what goes out beside it."""
         self._protocol.send_with_data_passthrough(h11.Data(piece))  # type: ignore[arg-type]
-
-
-class _Answer(AbstractContextManager[Response]):
-    def __init__(self, response: Response) -> None:
-        self._response = response
-
-    def __enter__(self) -> Response:
-        return self._response
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 class _Answered(AbstractContextManager[Response]):

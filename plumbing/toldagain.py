@@ -47,7 +47,10 @@ class FactsApi(facts_pb2_grpc.FactsServiceServicer):
         if not 1 <= len(subjects) <= MAX_SUBJECTS:
             raise Invalid(f"`subjects` has {len(subjects)}: expected 1 to {MAX_SUBJECTS}", field="subjects")
         if unknown := [each for each in subjects if each not in FACTS]:
-            raise Invalid(f"`subjects` names what is no fact: `{unknown[0]}`", field="subjects")
+            raise Invalid(
+                f"no fact has the subject `{unknown[0][:64]}`: see the facts in kernel.events",
+                field="subjects",
+            )
         after = pages.after(request.page_token, Position)
         async with self._database.statements() as statements:
             as_of = statements.now
@@ -82,7 +85,9 @@ def _since(request: pb.ListFactsRequest, now: datetime) -> datetime | None:
     try:
         since = request.since.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
-        raise Invalid("`since` is no instant", field="since") from error
+        raise Invalid(
+            "`since` is out of range: expected the `as_of` of an earlier answer", field="since"
+        ) from error
     return since if now - _KEPT < since <= now else None
 
 

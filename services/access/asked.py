@@ -110,7 +110,7 @@ def counting(given: pb.CountCasesRequest) -> Listing:
 def skipped(count: int) -> int:
     """How many cases are passed over; only ingest may ask for that, for a client of DICOMweb counts so."""
     if count and caller().peer != "ingest":
-        raise Invalid("`skip` is not yours to ask: use `next_page_token` of the page before", field="skip")
+        raise Invalid("only ingest may say `skip`: use `next_page_token` of the page before", field="skip")
     if not 0 <= count <= MAX_SKIPPED:
         raise Invalid(f"`skip` must be 0 to {MAX_SKIPPED}", field="skip")
     return count

@@ -9,7 +9,6 @@ JSON = "application/dicom+json"
 BYTES = "application/octet-stream"
 
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 
 COMPRESSED: Mapping[str, str] = {
     "1.2.840.10008.1.2.5": "image/dicom-rle",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from kernel.dataset import DEFLATED, EXPLICIT_BIG
 from kernel.errors import NotFound, Unavailable
 from plumbing.dicomjson import Memo, pixel_data, to_json, value_at
 from plumbing.edge import Extent
@@ -27,8 +28,6 @@ MAX_HEAD_BYTES = 256 << 20
 MAX_FRAGMENTS = 1 << 18
 """Of encapsulated pixel data that are parted into frames: each takes about 100 bytes of memory."""
 _CHUNK = 1 << 20
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _REMEMBERED = 200_000
 _ITEM = b"\xfe\xff\x00\xe0"
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
@@ -146,7 +145,7 @@ class Reading:
 
     def _head(self, stored: StoredInstance) -> bytes:
         """The data set up to its pixel data."""
-        if stored.instance.transfer_syntax_uid == _DEFLATED:
+        if stored.instance.transfer_syntax_uid in DEFLATED:
             raise Unavailable("deflated instances cannot be shown yet: fetch the whole instance")
         length = stored.layout.pixel_offset or stored.place.data_set_length
         if stored.layout.pixel_offset is None:
@@ -159,7 +158,7 @@ class Reading:
 
     def _pixels(self, stored: StoredInstance) -> Pixels:
         syntax = stored.instance.transfer_syntax_uid
-        if syntax in (_DEFLATED, _BIG_ENDIAN):
+        if syntax in DEFLATED or syntax == EXPLICIT_BIG:
             raise Unavailable("frames of this transfer syntax cannot be served yet: fetch the whole instance")
         head = self._head(stored)
         found = pixel_data(head, syntax)
