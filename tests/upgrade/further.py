@@ -1,4 +1,4 @@
-"""What this version does with what the version before left, and that version did not: nothing vanishes."""
+"""What happens next to what the version before left: more images, late ones, drafts. Nothing vanishes."""
 
 import asyncio
 from pathlib import Path
@@ -22,9 +22,7 @@ from wire.routing.v1.routing_pb2 import Held, ListHeldRequest
 async def go_further(world: World, story: Story, folder: Path) -> None:
     """To studies of the version before come images of another institution, of another patient, and late ones.
 
-    Of what was reported under the version before nobody knows how many images it had: the upgrade counts.
-    Of what was drafted under it reporting tells anew, for the version before told of no draft.
-    What ingest did not keep it reads again from its packs.
+    A draft of the version before still waits, and a report of it still knows how many images it had.
     """
     await eventually(lambda: _all_is_described_again(world))
     before = len(await _held(world))
@@ -61,7 +59,7 @@ async def go_further(world: World, story: Story, folder: Path) -> None:
 
 
 async def _every_case_is_described(world: World) -> None:
-    """What a filter asks for and the version before did not keep."""
+    """Everything that a filter asks for is kept of every case."""
     access = await asyncpg.connect(world.system.servers.database_url("access"))
 
     async def all_are() -> bool:
