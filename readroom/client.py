@@ -12,6 +12,7 @@ from plumbing.clocks import clock_of
 from readroom.endpoints import Endpoints
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
+from wire.access.v1.identity_pb2_grpc import IdentityServiceStub
 from wire.audit.v1.audit_pb2_grpc import AuditServiceStub
 from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceStub
@@ -22,6 +23,7 @@ from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
+    from wire.access.v1.identity_pb2_grpc import IdentityServiceAsyncStub
     from wire.audit.v1.audit_pb2_grpc import AuditServiceAsyncStub
     from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceAsyncStub
@@ -36,9 +38,15 @@ DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Readroom:
-    """The services as one user has them; `audit` and `letters` are what each serves beside its own."""
+    """The services as one user has them.
+
+    Attributes:
+        identities: who signs in as whom; access serves it beside its own.
+        audit, letters: what each serves beside its own.
+    """
 
     access: "AccessServiceAsyncStub"
+    identities: "IdentityServiceAsyncStub"
     ingest: "IngestServiceAsyncStub"
     routing: "RoutingServiceAsyncStub"
     reporting: "ReportingServiceAsyncStub"
@@ -75,6 +83,7 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
         to = {name: await channel(name) for name in endpoints.services}
         yield Readroom(
             access=AccessServiceStub(to["access"]),
+            identities=IdentityServiceStub(to["access"]),
             ingest=IngestServiceStub(to["ingest"]),
             routing=RoutingServiceStub(to["routing"]),
             reporting=ReportingServiceStub(to["reporting"]),

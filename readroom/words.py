@@ -15,6 +15,7 @@ from wire.access.v1.access_pb2 import (
     Priority,
     ReadType,
     Role,
+    Side,
     Truth,
     WaitsFor,
 )
@@ -66,6 +67,7 @@ HELD = Words(Held.Kind, "KIND_")
 HISTORICAL = Words(Historical, "HISTORICAL_", "off")
 TRUTHS = Words(Truth, "TRUTH_")
 PARTS = Words(ExplainedClause.Part, "PART_")
+SIDES = Words(Side, "SIDE_")
 PATHS = Words(Path, "PATH_")
 REASONS_OF_SIGHT = Words(ExplainedPath.Reason, "REASON_")
 OBSTACLES = Words(Explanation.Obstacle, "OBSTACLE_")

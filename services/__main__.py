@@ -3,6 +3,7 @@
     python -m services NAME                                 one service; settings are in the environment
     python -m services migrate [--first-admin LOGIN]        the databases and the bus of the environment
     python -m services bus                                  the bus, again and again
+    python -m services invite LOGIN                         prints the code by which a user signs in first
 
 `migrate` runs before services start, and may be repeated at any time: what is as it should be stays as it is.
 Only `migrate` and `bus` are told the set-up user of the bus: READROOM_BUS_SETUP_URL, or the name of a file
@@ -72,6 +73,17 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
     return 0
 
 
+def invite(environ: Mapping[str, str], login: str) -> int:
+    """Prints the code of a new invitation, and nothing else; to a terminal or a pipe, never into a log."""
+    databases = _databases(environ)
+    if "access" not in databases:
+        raise Invalid("`invite` needs `READROOM_ACCESS_DATABASE_URL`: run it where access runs")
+    access = importlib.import_module("services.access.main")
+    url, ca = databases["access"]
+    print(asyncio.run(access.invite(url, login, ca)))
+    return 0
+
+
 def keep_bus(environ: Mapping[str, str]) -> int:
     """Sets the bus up, and mends it every few seconds until it is told to stop."""
     from plumbing import log
@@ -137,11 +149,15 @@ def main(arguments: list[str]) -> int:
     migrating.add_argument(
         "--first-admin", metavar="LOGIN", help="create this administrator if there is no user yet"
     )
+    inviting = commands.add_parser("invite", help="print the code by which a user signs in first")
+    inviting.add_argument("login", metavar="LOGIN")
     commands.add_parser(BUS, help=f"set up the bus of {_BUS_KEY}, and mend it every few seconds")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "migrate":
             return migrate(os.environ, chosen.first_admin)
+        if chosen.command == "invite":
+            return invite(os.environ, chosen.login)
         if chosen.command == BUS:
             return keep_bus(os.environ)
         return run_service(chosen.command)

@@ -172,6 +172,8 @@ class Users:
                 await transaction.save_filter(user_id, begins_with, by=act.actor.login)
             if old is not None and old.contact_version != user.contact_version:
                 await transaction.end_sessions(user.id)
+            if not user.active:
+                await transaction.end_invitation(user.id)
             if not await transaction.somebody_administers():
                 raise Conflict(
                     "nobody would be left who holds `access.admin` at every facility: "

@@ -300,11 +300,26 @@ class CompiledUser:
 
     def knows(self, facility_id: FacilityId) -> bool:
         """Whether they may learn that a facility exists: they are something there, or administer it."""
-        return facility_id in self.effective or any(
-            held.facility_id == facility_id
-            or (held.facility_id is None and held.permission not in ACTS_ON_CASES)
-            for held in self.permissions
+        return (
+            facility_id in self.effective
+            or self.knows_every_facility
+            or any(held.facility_id == facility_id for held in self.permissions)
         )
+
+    @property
+    def knows_every_facility(self) -> bool:
+        """Whether they administer something everywhere, and so may learn which facilities there are."""
+        return any(
+            held.facility_id is None and held.permission not in ACTS_ON_CASES for held in self.permissions
+        )
+
+    def known_facilities(self, permission: Permission | None) -> frozenset[FacilityId] | None:
+        """The facilities that they know, or those of them where they hold a permission; None: all."""
+        if permission is not None and not self.holds(permission):
+            return self.holds_singly(permission)
+        if self.knows_every_facility:
+            return None
+        return frozenset(self.effective) | {held.facility_id for held in self.permissions if held.facility_id}
 
 
 def expiry_instant(expires_on: date, time_zone: str) -> datetime:

@@ -1,7 +1,8 @@
 """Access as a process: `python -m services access`."""
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from plumbing.healing import Healing
 from plumbing.leases import Lease
 from plumbing.permitted import Holds
 from plumbing.service import open_parts
-from services.access import api, events
+from services.access import api, events, identityapi
 from services.access.administration import Users
 from services.access.assignment import Assignments
 from services.access.clients import IngestClient, ReportingClient, RoutingClient
@@ -31,10 +32,12 @@ from services.access.exporting import Exports
 from services.access.filtering import Filters
 from services.access.folders import Folders
 from services.access.granting import Buckets
+from services.access.identities import Identities
 from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
 from services.access.listed import ListedCases
+from services.access.me import Myself
 from services.access.moves import Moves
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
@@ -134,6 +137,8 @@ async def build(
             settings.text_countries,
         ),
     )
+    identities = Identities(database, new_id, secrets.token_bytes)
+    identityapi.serve(parts.server, identityapi.IdentityApi(Myself(database), identities))
     return parts.application(
         events.hearings(index, deletions),
         holds(questions),
@@ -172,17 +177,30 @@ def holds(questions: Questions) -> Holds:
     return holds
 
 
-async def create_first_admin(database_url: str, login: str, ca: Path | None = None) -> bool:
-    """Creates the first user, who holds `access.admin`; False if there is any user already (A63)."""
+@asynccontextmanager
+async def _beside_the_service(
+    url: str, ca: Path | None
+) -> AsyncIterator[tuple[Database[AccessTransaction], NewId]]:
+    """The database, for whoever has its address."""
     clock = MonotonicClock()
     new_id = UUID7(clock)
-    database = await Database.connect(
-        database_url, AccessTransaction, clock=clock, new_id=new_id, pool_size=1, ca=ca
-    )
+    database = await Database.connect(url, AccessTransaction, clock=clock, new_id=new_id, pool_size=1, ca=ca)
     try:
-        return await Users(database, new_id).create_first_administrator(login) is not None
+        yield database, new_id
     finally:
         await database.close()
+
+
+async def create_first_admin(database_url: str, login: str, ca: Path | None = None) -> bool:
+    """Creates the first user, who holds `access.admin`; False if there is any user already (A63)."""
+    async with _beside_the_service(database_url, ca) as (database, new_id):
+        return await Users(database, new_id).create_first_administrator(login) is not None
+
+
+async def invite(database_url: str, login: str, ca: Path | None = None) -> str:
+    """The code of a new invitation of a user; whoever has it becomes them, so no log may hold it."""
+    async with _beside_the_service(database_url, ca) as (database, new_id):
+        return (await Identities(database, new_id, secrets.token_bytes).invite_first(login)).code.text
 
 
 def main(environ: Mapping[str, str]) -> int:

@@ -11,6 +11,7 @@ have, for what is stored counts and not what it amounts to today (`account.py`):
     role, activity, home, global     differ wherever the account has anything: all of it, before and after,
     permissions                      lies within what they hold at facilities of theirs
     e-mail, mobile number            theirs to say for a new user only
+    how a user signs in              nobody signs in as them yet, and all of the account lies within theirs
 """
 
 from dataclasses import dataclass, replace
@@ -177,6 +178,22 @@ class Manager:
             return
         for facility_id in sorted(before.facilities | after.facilities):
             self._must_change_at(facility_id, before, after, now)
+
+    def must_invite(self, account: Account, now: datetime, *, signs_in: bool) -> None:
+        """Raises Denied unless they may let somebody sign in as this account: who does has all of it.
+
+        Args:
+            signs_in: whether somebody does already.
+        """
+        if self.everywhere:
+            return
+        if signs_in:
+            raise Denied(
+                f"`{account.user.login}` can sign in already: only who holds `access.admin` for every "
+                "facility lets them sign in another way",
+                field="user_id",
+            )
+        self._must_own(account, now, "user_id")
 
     def must_hold_levels(self, account: Account, now: datetime) -> None:
         """Raises Denied unless every level of an account, with what it shows, lies within what they have."""

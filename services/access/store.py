@@ -36,6 +36,7 @@ from services.access.domain import (
 from services.access.explainstore import ExplainStore
 from services.access.filterstore import FilterStore, saved_filter
 from services.access.folderstore import FolderStore
+from services.access.identitystore import IdentityStore
 from services.access.lintstore import LintStore
 from services.access.listings import Listings
 from services.access.patientstore import PatientStore
@@ -85,6 +86,7 @@ class AccessTransaction(
     PatientStore,
     ExplainStore,
     FilterStore,
+    IdentityStore,
     LintStore,
     ChangeStore,
 ):

@@ -1,5 +1,6 @@
 """Access's use cases on a PostgreSQL of their own."""
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -26,9 +27,11 @@ from services.access.explaining import Explaining
 from services.access.filtering import Filters
 from services.access.folders import Folders, FolderSettings
 from services.access.granting import Buckets
+from services.access.identities import Identities
 from services.access.indexing import CaseIndex
 from services.access.linking import Linking
 from services.access.linting import Linting
+from services.access.me import Myself
 from services.access.moves import Moves
 from services.access.privileges import checked_privilege
 from services.access.received import ReceivedStudy
@@ -51,6 +54,8 @@ class Access:
     clock: Clock
     questions: Questions
     users: Users
+    identities: Identities
+    myself: Myself
     filters: Filters
     folders: Folders
     buckets: Buckets
@@ -287,6 +292,8 @@ async def start(url: str) -> AsyncIterator[Access]:
         clock,
         Questions(database, clock),
         Users(database, new_id),
+        Identities(database, new_id, secrets.token_bytes),
+        Myself(database),
         Filters(database),
         Folders(database, new_id),
         Buckets(database),

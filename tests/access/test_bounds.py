@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from services.access.administration import MAX_DESCRIBED_USERS, VERSIONS_PAGE
 from services.access.buckets import MAX_CASES
 from services.access.caseindex import CaseSummary
 from services.access.clients import MAX_KEYWORD_CHARACTERS, MAX_NOTES
+from services.access.domain import Permission
 from services.access.explained import (
     MAX_CLAUSE_CHARACTERS,
     MAX_CLAUSES,
@@ -34,16 +36,19 @@ from services.access.explained import (
 from services.access.filter import grammar, searching
 from services.access.filter.fields import FIELDS
 from services.access.filter.form import MAX_ENTRIES
+from services.access.identity import MAX_IDENTITIES
 from services.access.linking import MAX_GAINS, MAX_RECORDS
 from services.access.linting import MAX_CAUTIONS, SAMPLES
 from services.access.listed import MAX_PART_BYTES
 from services.access.live import MAX_ROWS
+from services.access.me import MAX_NAMED_FACILITIES
 from services.access.moves import MAX_NAMED
 from services.access.names import MAX_FOLDER_NAME_CHARACTERS, MAX_USER_NAME_CHARACTERS
 from services.access.received import LISTED, MAX_MODALITIES, ReceivedSeries, StudyAttributes
 from services.access.usecases import MAX_CHECKED_CASES
 from tests.access.service import Service, serve
 from wire.access.v1 import access_pb2 as pb
+from wire.access.v1 import identity_pb2
 
 NAME = "\N{GRINNING FACE}"
 """As many bytes as a character may take."""
@@ -67,6 +72,25 @@ CHARACTERS = {
     "AssignResponse.assignee_login": 32,
     "Assignable.hidden_by": 12,  # keywords are of ASCII
     "Assignable.login": 32,
+    "BoundIdentity.bound_by": 32,
+    "DescribeInvitationResponse.login": 32,
+    "DescribeInvitationResponse.name": MAX_USER_NAME_CHARACTERS,
+    "DescribeMeResponse.login": 32,
+    "DescribeMeResponse.name": MAX_USER_NAME_CHARACTERS,
+    "DescribeMeResponse.time_zone": 16,  # ASCII
+    "HeldPermission.permission": 8,
+    "Identity.issuer": 64,  # of 255 characters of ASCII
+    "Identity.subject": 64,
+    "Invitation.invited_by": 32,
+    "InviteResponse.code": 16,
+    "InviteResponse.login": 32,
+    "InviteResponse.name": MAX_USER_NAME_CHARACTERS,
+    "NamedFacility.name": 64,
+    "NamedFacility.time_zone": 16,
+    "RedeemInvitationResponse.login": 32,
+    "RedeemInvitationResponse.name": MAX_USER_NAME_CHARACTERS,
+    "ResolveIdentityResponse.login": 32,
+    "ResolveIdentityResponse.name": MAX_USER_NAME_CHARACTERS,
     "Assignable.name": MAX_USER_NAME_CHARACTERS,
     "Case.assignee_login": 32,
     "Case.calling_ae_title": VALUE["AE"] // 4,  # ingest takes ASCII only
@@ -147,6 +171,9 @@ COUNTS = {
     "CheckAgainResponse.studies": 0,
     "Decision.studies": 0,
     "DescribeCasesResponse.cases": MAX_CASES,
+    "DescribeMeResponse.permissions": len(Permission),
+    "HeldPermission.facilities": MAX_NAMED_FACILITIES,
+    "ListIdentitiesResponse.identities": MAX_IDENTITIES,
     "DescribePatientResponse.linked": MAX_RECORDS,
     "DescribePatientResponse.links": MAX_RECORDS**2 // 2,
     "LinkPatientsResponse.gains": MAX_GAINS,
@@ -182,7 +209,7 @@ COUNTS = {
 
 def the_largest(kind: Descriptor) -> Message:
     """A message whose every field is as large as it may be; a list with pages has one row."""
-    message: Message = getattr(pb, kind.name)() if kind.containing_type is None else nested(kind)()
+    message: Message = GetMessageClass(kind)()
     has_pages = "next_page_token" in kind.fields_by_name
     for field in kind.fields:
         if not field.is_repeated:
@@ -192,11 +219,6 @@ def the_largest(kind: Descriptor) -> Message:
         for _ in range(1 if is_row else bound_of(COUNTS, kind, field)):
             set_largest(message, field)
     return message
-
-
-def nested(kind: Any) -> Any:
-    outer: Any = getattr(pb, kind.containing_type.name)
-    return getattr(outer, kind.name)
 
 
 def set_largest(message: Message, field: Any) -> None:
@@ -243,7 +265,10 @@ def bound_of(bounds: dict[str, int], kind: Descriptor, field: Any) -> int:
     raise AssertionError(f"{kind.name}.{field.name} has no bound: give it one, and this test the bound")
 
 
-METHODS = pb.DESCRIPTOR.services_by_name["AccessService"].methods
+METHODS = [
+    *pb.DESCRIPTOR.services_by_name["AccessService"].methods,
+    *identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].methods,
+]
 
 
 @pytest.mark.parametrize("kind", [method.output_type for method in METHODS], ids=lambda kind: kind.name)

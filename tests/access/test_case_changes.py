@@ -39,6 +39,8 @@ SHOWS_NOTHING = {
     "case_studies",
     "deletions",
     "folders",
+    "identities",
+    "invitations",
     "patient_links",
     "patients",
     "rezoned",

@@ -24,6 +24,7 @@ STORES = {
     "movestore.py",
     "explainstore.py",
     "filterstore.py",
+    "identitystore.py",
     "lintstore.py",
     "patientstore.py",
     "changestore.py",

@@ -15,7 +15,7 @@ from demo.cast import ADMIN
 from demo.world import World
 from kernel.errors import NotFound, ReadroomError, Unauthenticated
 from readroom.client import Readroom
-from wire.access.v1 import access_pb2
+from wire.access.v1 import access_pb2, identity_pb2
 from wire.auth.v1 import auth_pb2
 from wire.ingest.v1 import ingest_pb2
 from wire.notify.v1 import notify_pb2
@@ -25,6 +25,7 @@ from wire.sharing.v1 import sharing_pb2
 
 SERVICES = {
     "access": access_pb2,
+    "identities": identity_pb2,
     "ingest": ingest_pb2,
     "notify": notify_pb2,
     "reporting": reporting_pb2,

@@ -15,7 +15,7 @@ import grpc
 from kernel.clock import MonotonicClock
 from local.pki import Pki
 from plumbing import rpc, tls, tokens
-from wire.access.v1 import access_pb2, access_pb2_grpc
+from wire.access.v1 import access_pb2, access_pb2_grpc, identity_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
 from wire.facts.v1 import facts_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -30,6 +30,7 @@ ACCESS = "wire.access.v1.AccessService"
 GATEWAY = "wire.ingest.v1.GatewayService"
 CONTRACTS: dict[str, Any] = {
     ACCESS: access_pb2_grpc.add_AccessServiceServicer_to_server,
+    "wire.access.v1.IdentityService": identity_pb2_grpc.add_IdentityServiceServicer_to_server,
     GATEWAY: ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
     "wire.ingest.v1.IngestService": ingest_pb2_grpc.add_IngestServiceServicer_to_server,
     "wire.routing.v1.RoutingService": routing_pb2_grpc.add_RoutingServiceServicer_to_server,

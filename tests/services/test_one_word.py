@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FileDescriptor
 
-from wire.access.v1 import access_pb2
+from wire.access.v1 import access_pb2, identity_pb2
 from wire.audit.v1 import audit_pb2
 from wire.ingest.v1 import ingest_pb2
 from wire.letters.v1 import letters_pb2
@@ -31,6 +31,7 @@ SERVED: dict[str, tuple[FileDescriptor, str]] = {
             ("sharing", sharing_pb2),
         )
     },
+    "identities": (identity_pb2.DESCRIPTOR, "services/access/identityapi.py"),
     "audit": (audit_pb2.DESCRIPTOR, "plumbing/verifying.py"),
     "dead letters": (letters_pb2.DESCRIPTOR, "plumbing/replaying.py"),
 }
