@@ -24,6 +24,7 @@ from kernel.dataset import (
     EXPLICIT_BIG,
     IMPLICIT_LITTLE,
     MAX_DEPTH,
+    MAX_ELEMENTS,
     PIXEL_DATA,
     SHORT_VRS,
     UNDEFINED,
@@ -135,6 +136,7 @@ class _Encoder:
         self._length = Struct(self._order + "L")
         self._bulk = bulk
         self._memo: Memo = {} if memo is None else memo
+        self._left = MAX_ELEMENTS
 
     def encode(self, data: memoryview) -> str:
         fragments = {_AVAILABLE_TRANSFER_SYNTAX: f'"00083002":{{"vr":"UI","Value":[{_quote(self._syntax)}]}}'}
@@ -231,6 +233,9 @@ class _Encoder:
         at, end = 0, len(data)
         while end - at >= 8:
             began = at
+            self._left -= 1
+            if self._left < 0:
+                raise Malformed("the data set has too many elements")
             tag, vr, length, start = self._header(data, at, implicit)
             if tag == PIXEL_DATA:
                 name = vr.decode() if vr in (b"OB", b"OW") else "OB" if vr else "OW"

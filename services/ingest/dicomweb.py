@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -23,11 +23,13 @@ from plumbing.callers import Caller
 from plumbing.edge import Piece, Request, Response
 from plumbing.tokens import Verifier
 from services.ingest import matching, media
-from services.ingest.domain import StoredInstance
-from services.ingest.images import Images, Viewer, no_images
+from services.ingest.allowance import Budget, Turns
+from services.ingest.domain import Named, Seen, StoredInstance
+from services.ingest.images import Images, Viewer
 from services.ingest.media import MULTIPART, Media
 from services.ingest.packs import Packs
-from services.ingest.served import Reading, Verified
+from services.ingest.served import Reading
+from services.ingest.sources import Verified
 
 CALLERS = frozenset({"bff"})
 OPEN_S = 10.0
@@ -63,11 +65,14 @@ class Asked:
     uids: tuple[str, ...] = ()
     rest: str = ""
 
-    def names(self, stored: StoredInstance) -> bool:
-        """Whether the path is about this instance, or what it belongs to."""
-        instance = stored.instance
-        own = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-        return own[: len(self.uids)] == self.uids
+    @property
+    def named(self) -> Named:
+        return Named(*self.uids)
+
+    @property
+    def by_series(self) -> bool:
+        """Whether it is answered from one instance of each series."""
+        return self.what in ("search studies", "search series")
 
 
 _UID = r"([0-9.]{1,64})"
@@ -123,20 +128,21 @@ class DicomWeb:
         self._loop = loop
         self._key = key
         self._verified = Verified()
+        self._budget, self._turns = Budget(), Turns()
 
     @contextmanager
     def handle(self, request: Request) -> Iterator[Response]:
         """The answer to one request; see `edge.Handler`."""
         caller = self._caller(request)
         asked = parse(request.path)
+        query = matching.parameters(request.query)
+        accept = ",".join(query.pop("accept", [])) or request.headers.get("accept", "")
         with (
-            self._seen(caller, asked.case_id, request) as instances,
-            Reading(self._packs, self._verified) as reading,
+            self._turns.one(caller.login or ""),
+            self._seen(caller, asked, request) as seen,
+            Reading(self._packs, self._verified, self._budget) as reading,
         ):
-            named = [each for each in instances if asked.names(each)]
-            if not named:
-                raise no_images()
-            yield _answer(_Answering(request, asked, named, reading, self._key))
+            yield _answer(_Answering(request, asked, media.ranges(accept), query, seen, reading, self._key))
 
     def _caller(self, request: Request) -> Caller:
         if request.peer.name not in CALLERS:
@@ -146,11 +152,11 @@ class DicomWeb:
         return Caller(request.peer.name, claims.login, claims.session, token.strip())
 
     @contextmanager
-    def _seen(self, caller: Caller, case_id: CaseId, request: Request) -> Iterator[list[StoredInstance]]:
-        """The instances of the case that the user may see; the connection ends when they may no longer."""
-        stay = _Stay(
-            self._images.view_case(Viewer(caller.login or "", caller.session or ""), case_id), request
-        )
+    def _seen(self, caller: Caller, asked: Asked, request: Request) -> Iterator[list[Seen]]:
+        """What is asked for and the user may see; the connection ends when they may no longer."""
+        viewer = Viewer(caller.login or "", caller.session or "")
+        viewed = self._images.view_case(viewer, asked.case_id, asked.named, by_series=asked.by_series)
+        stay = _Stay(viewed, request)
         try:
             yield self._loop.wait(stay.begin(caller), OPEN_S)
         finally:
@@ -160,24 +166,22 @@ class DicomWeb:
 class _Stay:
     """An open `view_case`, held by a task of the event loop for as long as a thread sends."""
 
-    def __init__(
-        self, images: AbstractAsyncContextManager[Sequence[StoredInstance]], request: Request
-    ) -> None:
-        self._images = images
+    def __init__(self, viewed: AbstractAsyncContextManager[Sequence[Seen]], request: Request) -> None:
+        self._viewed = viewed
         self._request = request
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
 
-    async def begin(self, caller: Caller) -> list[StoredInstance]:
+    async def begin(self, caller: Caller) -> list[Seen]:
         """What may be served; raises what `view_case` raises."""
-        opened: asyncio.Future[list[StoredInstance]] = asyncio.get_running_loop().create_future()
+        opened: asyncio.Future[list[Seen]] = asyncio.get_running_loop().create_future()
         callers.current.set(caller)
         self._task = asyncio.create_task(self._hold(opened))
         return await opened
 
-    async def _hold(self, opened: "asyncio.Future[list[StoredInstance]]") -> None:
+    async def _hold(self, opened: "asyncio.Future[list[Seen]]") -> None:
         try:
-            async with self._images as found:
+            async with self._viewed as found:
                 if not opened.done():
                     opened.set_result(list(found))
                 await self._over.wait()
@@ -200,23 +204,28 @@ class _Stay:
 
 @dataclass(frozen=True, slots=True)
 class _Answering:
-    """One request whose user sees these instances."""
+    """One request, and what its user sees of what they ask for.
+
+    Attributes:
+        accepted: by the query parameter `accept`, which goes before the header (PS3.18 8.3.3.1).
+        query: the other parameters.
+    """
 
     request: Request
     asked: Asked
-    instances: Sequence[StoredInstance]
+    accepted: Sequence[media.Range]
+    query: Mapping[str, Sequence[str]]
+    seen: Sequence[Seen]
     reading: Reading
     key: bytes
 
     @property
-    def accept(self) -> str:
-        """The query parameter `accept` goes before the header (PS3.18 8.3.3.1)."""
-        given = matching.parameters(self.request.query).get("accept", [])
-        return ",".join(given) or self.request.headers.get("accept", "")
+    def instances(self) -> Sequence[StoredInstance]:
+        return [each.stored for each in self.seen]
 
     def chosen(self, offers: Sequence[Media]) -> Media:
         """What is sent; raises _NotAcceptable."""
-        choice = media.choose(self.accept, offers)
+        choice = media.choose(self.accepted, offers)
         if choice is None:
             kinds = ", ".join(sorted({each.content_type for each in offers}))
             raise _NotAcceptable(f"what you accept is not there: it is available as {kinds}")
@@ -225,8 +234,9 @@ class _Answering:
     def tag(self, *more: str) -> str:
         """The same as long as these instances and what is asked of them are."""
         digest = hmac.new(self.key, digestmod=hashlib.sha256)
-        for stored in self.instances:
-            digest.update(stored.sha256 + stored.instance.sop_instance_uid.encode() + b"\0")
+        for each in self.seen:
+            uid = each.stored.instance.sop_instance_uid
+            digest.update(each.stored.sha256 + f"{uid}\0{each.members}\0".encode())
         digest.update("\0".join((self.request.path, self.request.query, *more)).encode())
         return digest.hexdigest()[:32]
 
@@ -247,6 +257,7 @@ class _Answering:
         """DICOM JSON."""
         choice = self.chosen(media.TEXTS)
         body = ("[" + ",".join(objects) + "]").encode()
+        self.reading.keep(len(body))
         return Response(200, choice.type, [body], tag=self.tag(choice.type), compressible=True)
 
     def location(self, stored: StoredInstance, depth: int = 3) -> str:
@@ -275,20 +286,25 @@ def _answer(answering: _Answering) -> Response:
 
 def _objects(answering: _Answering) -> Response:
     alone = len(answering.asked.uids) == 3
-    parts, kinds = [], set()
+    syntaxes = {stored.instance.transfer_syntax_uid for stored in answering.instances}
+    choices = {each: answering.chosen(media.of_objects(each, alone=alone)) for each in syntaxes}
+    parts = []
     for stored in answering.instances:
-        choice = answering.chosen(media.of_objects(stored.instance.transfer_syntax_uid, alone=alone))
+        choice = choices[stored.instance.transfer_syntax_uid]
         whole = answering.reading.object(stored)
         if choice.single:
             return Response(200, choice.content_type, [whole], tag=answering.tag(choice.content_type))
-        kinds.add(choice.type)
         parts.append((choice.content_type, answering.location(stored), [whole]))
     return answering.multipart(media.DICOM, parts)
 
 
 def _metadata(answering: _Answering) -> Response:
     answering.chosen(media.TEXTS)  # before anything is read
-    return answering.text([answering.project(each) for each in answering.instances])
+    told = []
+    for each in answering.instances:
+        told.append(answering.project(each))
+        answering.reading.keep(len(told[-1]))
+    return answering.text(told)
 
 
 def _frames(answering: _Answering) -> Response:
@@ -338,16 +354,16 @@ def _bulk_data(answering: _Answering) -> Response:
 def _search(level: matching.Level) -> Callable[[_Answering], Response]:
     def answer(answering: _Answering) -> Response:
         answering.chosen(media.TEXTS)
-        query = matching.parse(answering.request.query)
-        groups: dict[tuple[str, ...], list[StoredInstance]] = {}
-        for stored in answering.instances:
-            instance = stored.instance
+        query = matching.parse(answering.query)
+        groups: dict[tuple[str, ...], list[Seen]] = {}
+        for each in answering.seen:
+            instance = each.stored.instance
             own = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-            groups.setdefault(own[: level.depth], []).append(stored)
+            groups.setdefault(own[: level.depth], []).append(each)
         rows = matching.rows(
             level,
             query,
-            [(each, answering.location(each[0], level.depth)) for each in groups.values()],
+            [(each, answering.location(each[0].stored, level.depth)) for each in groups.values()],
             answering.project,
         )
         if not rows:

@@ -439,6 +439,31 @@ class Filed:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """What of a case is asked for: all of it, or a study, a series, an instance by its UID."""
+
+    study_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+
+EVERYTHING = Named()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An instance that somebody may see.
+
+    Attributes:
+        members: instances that it stands for: itself, or those of its series that are filed with it.
+    """
+
+    filed: Filed
+    stored: StoredInstance
+    members: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmedStudy:
     """A study of a case with what of it belongs to the case.
 

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kernel.database import Database
-from kernel.dicom import UID, parse_uid
+from kernel.dicom import parse_uid
 from kernel.errors import Exhausted, NotFound, ReadroomError, Unavailable
 from kernel.ids import CaseId
-from services.ingest.domain import ConfirmedStudy, Filed, StoredInstance, still_served
+from services.ingest.domain import (
+    EVERYTHING,
+    ConfirmedStudy,
+    Filed,
+    Named,
+    Seen,
+    StoredInstance,
+    still_served,
+)
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
@@ -90,43 +98,49 @@ class Images:
     ) -> AsyncIterator[StoredInstance]:
         """One of the case's instances, for as long as the viewer may fetch it; see `stream_study`."""
         uid = parse_uid(sop_instance_uid, "sop_instance_uid")
-        async with self._stream(viewer, case_id, uid) as (stored,):
-            yield stored
+        async with self._stream(viewer, case_id, Named(sop_instance_uid=uid)) as (seen,):
+            yield seen.stored
 
     def view_case(
-        self, viewer: Viewer, case_id: CaseId
-    ) -> AbstractAsyncContextManager[Sequence[StoredInstance]]:
-        """The case's instances for one request of a viewer; see `stream_study`.
+        self, viewer: Viewer, case_id: CaseId, named: Named, *, by_series: bool = False
+    ) -> AbstractAsyncContextManager[Sequence[Seen]]:
+        """What a viewer asks for of the case, or one instance of each series of it; see `stream_study`.
 
         A viewer asks hundreds of times: the audit has one row for user, login session, case and hour.
         """
-        return self._stream(viewer, case_id, None, each_hour=True)
+        return self._stream(viewer, case_id, named, each_hour=True, by_series=by_series)
 
-    def stream_study(
-        self, viewer: Viewer, case_id: CaseId
-    ) -> AbstractAsyncContextManager[Sequence[StoredInstance]]:
+    @asynccontextmanager
+    async def stream_study(self, viewer: Viewer, case_id: CaseId) -> AsyncIterator[Sequence[StoredInstance]]:
         """The case's instances, for as long as the viewer may fetch them (A69).
 
         While the body runs access is asked again and again, by a timer of its own: a reader who is slow, or
         reads nothing, changes nothing about it. When access says no, or says nothing for too long, the body
         is cancelled wherever it waits, and NotFound or Unavailable is raised in its place.
         """
-        return self._stream(viewer, case_id, None)
+        async with self._stream(viewer, case_id, EVERYTHING) as seen:
+            yield [each.stored for each in seen]
 
     @asynccontextmanager
     async def _stream(
-        self, viewer: Viewer, case_id: CaseId, uid: UID | None, *, each_hour: bool = False
-    ) -> AsyncIterator[Sequence[StoredInstance]]:
+        self,
+        viewer: Viewer,
+        case_id: CaseId,
+        named: Named,
+        *,
+        each_hour: bool = False,
+        by_series: bool = False,
+    ) -> AsyncIterator[Sequence[Seen]]:
         asked_at = asyncio.get_running_loop().time()
         studies = await self._access.images(case_id) or ()
-        found = await self._found(viewer, case_id, studies, uid, each_hour=each_hour)
+        found = await self._found(viewer, case_id, studies, named, each_hour=each_hour, by_series=by_series)
         serving = asyncio.current_task()
         assert serving is not None
         cut: list[ReadroomError] = []
 
         async def watch() -> None:
             try:
-                why = await self._end_of_sight(viewer, case_id, {filed for filed, _ in found}, asked_at)
+                why = await self._end_of_sight(viewer, case_id, {each.filed for each in found}, asked_at)
             except Exception as error:  # a fault of ours: whoever does not know serves nothing
                 why = _unchecked()
                 why.__cause__ = error
@@ -135,7 +149,7 @@ class Images:
 
         watching = asyncio.create_task(watch())
         try:
-            yield [stored for _, stored in found]
+            yield found
         except (asyncio.CancelledError, GeneratorExit):
             if not cut:
                 raise
@@ -150,20 +164,22 @@ class Images:
         viewer: Viewer,
         case_id: CaseId,
         studies: Sequence[ConfirmedStudy],
-        uid: UID | None,
+        named: Named,
         *,
         each_hour: bool,
-    ) -> Sequence[tuple[Filed, StoredInstance]]:
+        by_series: bool,
+    ) -> Sequence[Seen]:
         actor = viewer.login
         async with self._database.transaction() as transaction:
-            found = await transaction.instances(studies, uid) if studies else ()
+            ask = transaction.series if by_series else transaction.instances
+            found = await ask(studies, named)
             if found and not (each_hour and await transaction.viewed(actor, viewer.session, case_id)):
                 await transaction.record(
                     actor,
                     "case.images_viewed" if each_hour else "case.images_fetched",
                     f"case:{case_id}",
                     "done",
-                    instances=len(found),
+                    instances=sum(each.members for each in found),
                 )
         if not found:
             await self._database.refuse(actor, "case.images_fetched", f"case:{case_id}", instances=0)

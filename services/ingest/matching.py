@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from kernel.errors import Invalid
-from services.ingest.domain import StoredInstance
+from services.ingest.domain import Seen, StoredInstance
 
 DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET = 100, 1000, 10_000
 MAX_QUERY_CHARACTERS = 8192
@@ -97,10 +97,9 @@ def parameters(query: str) -> dict[str, list[str]]:
     return found
 
 
-def parse(query: str) -> Query:
-    """The search of a query; raises Invalid."""
-    given = parameters(query)
-    given.pop("accept", None)
+def parse(query: Mapping[str, Sequence[str]]) -> Query:
+    """The search that parameters ask for; raises Invalid."""
+    given = dict(query)
     fields = [each for value in given.pop("includefield", []) for each in value.split(",") if each]
     limit = min(_number(given, "limit", DEFAULT_LIMIT, MAX_LIMIT), MAX_LIMIT)
     offset = _number(given, "offset", 0, MAX_OFFSET)
@@ -135,13 +134,13 @@ def parse(query: str) -> Query:
 def rows(
     level: Level,
     query: Query,
-    found: Sequence[tuple[Sequence[StoredInstance], str]],
+    found: Sequence[tuple[Sequence[Seen], str]],
     project: Callable[[StoredInstance], str],
 ) -> list[str]:
     """The rows that match, as JSON, after `offset` and up to `limit`.
 
     Args:
-        found: the instances of each row, and where it is retrieved.
+        found: what each row stands for, and where it is retrieved.
         project: the JSON of an instance.
     """
     counted = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
@@ -151,17 +150,18 @@ def rows(
     for members, location in found:
         if len(page) >= query.limit:
             break  # a case may have tens of thousands of instances
-        row = json.loads(project(members[0]))
+        row = json.loads(project(members[0].stored))
+        count = sum(each.members for each in members)
         series: dict[str, StoredInstance] = {}
         for each in members:
-            series.setdefault(each.instance.series_instance_uid, each)
+            series.setdefault(each.stored.instance.series_instance_uid, each.stored)
         if level is STUDIES:
             modalities = {_first(json.loads(project(each)), _MODALITY) for each in series.values()}
             row[_MODALITIES] = _cs(*sorted(each for each in modalities if each))
             row[_SERIES_COUNT] = {"vr": "IS", "Value": [len(series)]}
-            row[_STUDY_INSTANCES] = {"vr": "IS", "Value": [len(members)]}
+            row[_STUDY_INSTANCES] = {"vr": "IS", "Value": [count]}
         elif level is SERIES:
-            row[_SERIES_INSTANCES] = {"vr": "IS", "Value": [len(members)]}
+            row[_SERIES_INSTANCES] = {"vr": "IS", "Value": [count]}
         row[_RETRIEVE_URL] = {"vr": "UR", "Value": [location]}
         row[_AVAILABILITY] = _cs("ONLINE")
         if query.matches(row, level):
@@ -175,7 +175,7 @@ def _cs(*values: str) -> dict[str, Any]:
     return {"vr": "CS", "Value": list(values)} if values else {"vr": "CS"}
 
 
-def _number(given: dict[str, list[str]], name: str, absent: int, most: int) -> int:
+def _number(given: dict[str, Sequence[str]], name: str, absent: int, most: int) -> int:
     values = given.pop(name, [])
     if not values:
         return absent

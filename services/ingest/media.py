@@ -112,16 +112,16 @@ def ranges(accept: str) -> list[Range]:
     return sorted(found, key=lambda each: -each.quality)
 
 
-def choose(accept: str, offers: Sequence[Media]) -> Media | None:
+def choose(accepted: Sequence[Range], offers: Sequence[Media]) -> Media | None:
     """The best of what is offered and accepted; None: nothing is."""
-    for wanted in ranges(accept):
+    for wanted in accepted:
         for offer in offers:
             if wanted.takes(offer):
                 return offer
     return None
 
 
-def of_objects(stored: str, *, alone: bool) -> list[Media]:
+def of_objects(stored: str, *, alone: bool) -> Sequence[Media]:
     """What an instance is offered as: it is sent as it is stored.
 
     Args:
@@ -133,7 +133,7 @@ def of_objects(stored: str, *, alone: bool) -> list[Media]:
     return [*offers, Media(DICOM, stored, default, single=True)] if alone else offers
 
 
-def of_frames(stored: str, *, alone: bool) -> list[Media]:
+def of_frames(stored: str, *, alone: bool) -> Sequence[Media]:
     """What frames are offered as."""
     kind = COMPRESSED.get(stored)
     if kind is None:

@@ -13,9 +13,10 @@ from services.ingest.domain import (
     ConfirmedStudy,
     Filed,
     MappingValue,
+    Named,
+    Seen,
     Sender,
     Series,
-    StoredInstance,
     Study,
 )
 from services.ingest.gatewaystore import GatewayStore
@@ -187,31 +188,58 @@ class IngestTransaction(
             await self.connection.execute("delete from views where login = $1 and hour < $2", login, hour)
         return not new
 
-    async def instances(
-        self, studies: Sequence[ConfirmedStudy], sop_instance_uid: UID | None
-    ) -> list[tuple[Filed, StoredInstance]]:
-        """The instances of these studies, or the one named; by series in order of first receipt."""
-        found: list[tuple[Filed, StoredInstance]] = []
+    async def instances(self, studies: Sequence[ConfirmedStudy], named: Named) -> list[Seen]:
+        """The instances of these studies that are named; by series in order of first receipt."""
+        return await self._seen(studies, named, _INSTANCES)
+
+    async def series(self, studies: Sequence[ConfirmedStudy], named: Named) -> list[Seen]:
+        """The first instance of each series of these studies that is named, with how many there are."""
+        return await self._seen(studies, named, _SERIES)
+
+    async def _seen(self, studies: Sequence[ConfirmedStudy], named: Named, statement: str) -> list[Seen]:
+        more = [(text, value) for text, value in _named(named) if value is not None]
+        where = "".join(f" and {text} = ${number}" for number, (text, _) in enumerate(more, 4))
+        seen: list[Seen] = []
         for study in studies:
             rows = await self.connection.fetch(
-                """
-                select i.*, st.study_instance_uid, coalesce(i.part, s.ordinal) as filed_in,
-                       volume_of(p.volume_id) as volume_id
-                from instances i join studies st using (study_id)
-                    join series s using (study_id, series_instance_uid)
-                    left join packs p on p.pack_id = i.pack_id
-                where i.study_id = $1 and ($2::text[] is null or i.series_instance_uid = any($2))
-                  and ($3::int[] is null or coalesce(i.part, s.ordinal) = any($3))
-                  and ($4::text is null or i.sop_instance_uid = $4)
-                order by s.ordinal, i.received_at, i.sop_instance_uid
-                """,
+                f"with found as ({_FOUND}{where}) {statement}",
                 study.study_id,
                 None if study.series is None else list(study.series),
                 None if study.parts is None else list(study.parts),
-                sop_instance_uid,
+                *(value for _, value in more),
             )
-            found += [
-                (Filed(study.study_id, row["series_instance_uid"], row["filed_in"]), stored_instance(row))
+            seen += [
+                Seen(
+                    Filed(study.study_id, row["series_instance_uid"], row["filed_in"]),
+                    stored_instance(row),
+                    row["members"],
+                )
                 for row in rows
             ]
-        return found
+        return seen
+
+
+_FOUND = """
+    select i.*, st.study_instance_uid, coalesce(i.part, s.ordinal) as filed_in, s.ordinal,
+           volume_of(p.volume_id) as volume_id
+    from instances i join studies st using (study_id)
+        join series s using (study_id, series_instance_uid)
+        left join packs p on p.pack_id = i.pack_id
+    where i.study_id = $1 and ($2::text[] is null or i.series_instance_uid = any($2))
+      and ($3::int[] is null or coalesce(i.part, s.ordinal) = any($3))
+"""
+_INSTANCES = "select f.*, 1 as members from found f order by ordinal, received_at, sop_instance_uid"
+_SERIES = """
+    select distinct on (ordinal, filed_in)
+        f.*, (count(*) over (partition by ordinal, filed_in))::int as members
+    from found f order by ordinal, filed_in, received_at, sop_instance_uid
+"""
+
+
+def _named(named: Named) -> Sequence[tuple[str, str | None]]:
+    """Only what is named stands in the statement, so that an index serves it."""
+    return (
+        ("st.study_instance_uid", named.study_instance_uid),
+        ("i.series_instance_uid", named.series_instance_uid),
+        ("i.sop_instance_uid", named.sop_instance_uid),
+    )

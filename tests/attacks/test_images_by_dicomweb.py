@@ -4,18 +4,23 @@ Position: an enrolled gateway, and a user who sees one series of the study; what
 """
 
 import asyncio
+import os
 import socket
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.client import HTTPException
+from http.client import HTTPException, HTTPSConnection
 from struct import pack
 
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from local.pki import Pki
 from plumbing import edge
 from plumbing.tls import client_context, server_context
+from services.ingest.allowance import TURNS
+from services.ingest.served import MAX_INFLATED_BYTES
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct, element
 from tests.ingest.system import READER, DicomObject, Ingest
@@ -104,6 +109,51 @@ async def test_no_question_takes_longer_than_it_is_long(ingest: Ingest) -> None:
         whole = await web.get(path, f"{ANY};transfer-syntax=*", Range=f"bytes={'9' * 5000}-")
         assert whole.status == 200
         assert described.data in whole.body
+
+
+@pytest.mark.proves("SEC-3", part="requests for images of one user")
+async def test_who_asks_without_reading_leaves_others_their_turn(ingest: Ingest) -> None:
+    sent = a_ct(pixels=bytes(24 << 20))
+    case_id = await a_case(ingest, sent)
+    path = path_of(case_id, sent)
+    ingest.access.decisions["grace", case_id] = ingest.access.decisions[READER, case_id]
+    token = f"Bearer {ingest.token(READER)}"
+    web = Web(ingest)
+    slow: list[HTTPSConnection] = []
+
+    def ask_and_not_read() -> HTTPSConnection:
+        connection = web.connection()
+        connection.request(
+            "GET", path, headers={"Authorization": token, "Accept": f"{ANY};transfer-syntax=*"}
+        )
+        connection.sock.recv(1)  # it is under way
+        return connection
+
+    try:
+        slow += [await asyncio.to_thread(ask_and_not_read) for _ in range(TURNS)]
+        refused = await web.get(f"{path}/metadata")
+        assert (refused.status, "retry-after" in refused.headers) == (429, True)
+        assert (await Web(ingest, login="grace").get(f"{path}/metadata")).status == 200
+    finally:
+        for each in slow:
+            each.close()
+
+
+@pytest.mark.proves("SEC-5", part="a deflated data set, by DICOMweb")
+async def test_what_inflates_to_more_than_is_held_is_not_shown(ingest: Ingest) -> None:
+    small = sized(a_uid(), {0x0028_0010: ("US", b"\1\0")})
+    noise, nothing = os.urandom(2 << 20), bytes(MAX_INFLATED_BYTES)  # reception takes it up to 100 : 1
+    packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    head = small.data[: small.data.rindex(PIXELS)] + PIXELS + pack("<L", len(noise) + len(nothing))
+    data = b"".join(map(packer.compress, (head, noise, nothing))) + packer.flush()
+    sent = replace(
+        small, data=data + bytes(len(data) % 2), transfer_syntax_uid=DeflatedExplicitVRLittleEndian
+    )
+    case_id = await a_case(ingest, sent)
+    web, path = Web(ingest), path_of(case_id, small)
+    assert (await web.get(f"{path}/frames/1", FRAMES)).status == 503
+    assert (await web.get(f"{path}/metadata")).status == 200
+    assert (await web.get(path, "application/dicom;transfer-syntax=*")).body.endswith(sent.data)
 
 
 def test_silent_strangers_give_way(pki: Pki) -> None:
