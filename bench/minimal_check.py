@@ -1,6 +1,6 @@
 """The yardstick of P7: the least a handler must do. Mutual TLS, the token verified, one SELECT.
 
-Run as `python -m bench.minimal_check PORT CERTIFICATE KEY CA TOKEN_PUBLIC_KEY` with DATABASE_URL in the
+Run as `python -m bench.minimal_check PORT CERTIFICATE KEY CA TOKEN_KEYS` with DATABASE_URL in the
 environment; it answers `Check` with a constant decision after reading the case's facility.
 """
 
@@ -16,6 +16,7 @@ import grpc
 
 from kernel.clock import MonotonicClock
 from plumbing import tls
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier
 from wire.access.v1.access_pb2 import CheckRequest, CheckResponse, Decision
 
@@ -39,9 +40,9 @@ def handler(pool: "asyncpg.Pool[asyncpg.Record]", verifier: Verifier) -> grpc.Ge
     return grpc.method_handlers_generic_handler("wire.access.v1.AccessService", {"Check": method})
 
 
-async def serve(port: str, files: tls.TLSFiles, public_key: bytes, database_url: str) -> None:
+async def serve(port: str, files: tls.TLSFiles, token_keys: Path, database_url: str) -> None:
     pool = await asyncpg.create_pool(database_url, min_size=8, max_size=8)
-    server = grpc.aio.server(handlers=[handler(pool, Verifier(public_key, MonotonicClock()))])
+    server = grpc.aio.server(handlers=[handler(pool, Verifier(KeyFile(token_keys), MonotonicClock()))])
     server.add_secure_port(f"127.0.0.1:{port}", tls.grpc_server_credentials(files))
     await server.start()
     await server.wait_for_termination()
@@ -50,4 +51,4 @@ async def serve(port: str, files: tls.TLSFiles, public_key: bytes, database_url:
 if __name__ == "__main__":
     listen, certificate, key, ca, issuer = sys.argv[1:]
     files = tls.TLSFiles(Path(certificate), Path(key), Path(ca))
-    asyncio.run(serve(listen, files, Path(issuer).read_bytes(), os.environ["DATABASE_URL"]))
+    asyncio.run(serve(listen, files, Path(issuer), os.environ["DATABASE_URL"]))

@@ -151,7 +151,7 @@ class _minimal:  # noqa: N801  used as a function
         identity = site.system.pki.tls("access")
         files = [str(path) for path in (identity.certificate, identity.key, identity.ca)]
         self._command = [sys.executable, "-m", "bench.minimal_check", str(self._port), *files,
-                         str(site.system.pki.token_public_key)]  # fmt: skip
+                         str(site.system.pki.token_keys)]  # fmt: skip
         self._environment = {**os.environ, "DATABASE_URL": site.system.servers.database_url("access")}
 
     def __enter__(self) -> int:

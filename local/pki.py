@@ -17,6 +17,7 @@ from plumbing.callers import SERVICE_URI
 from plumbing.components import Component
 from plumbing.files import write_private
 from plumbing.tls import TLSFiles
+from plumbing.tokenkeys import key_set
 
 
 def token_key() -> tuple[bytes, bytes]:
@@ -53,6 +54,8 @@ class Pki:
             private, public = token_key()
             write_private(pki.token_public_key, public)
             write_private(pki.token_key, private)
+        if not pki.token_keys.exists():
+            write_private(pki.token_keys, key_set([pki.token_key.read_bytes()]))
         return pki
 
     @property
@@ -74,7 +77,13 @@ class Pki:
 
     @property
     def token_public_key(self) -> Path:
+        """For the version before."""
         return self.folder / "token-issuer.pem"
+
+    @property
+    def token_keys(self) -> Path:
+        """The keys that services verify tokens with."""
+        return self.folder / "token-keys.json"
 
     def tls(self, name: str) -> TLSFiles:
         """A service's identity among services, or that of the `bff`."""

@@ -193,7 +193,7 @@ class LocalSystem:
             "tls_certificate": identity.certificate,
             "tls_key": identity.key,
             "tls_ca": identity.ca,
-            "token_public_key": self.pki.token_public_key,
+            "token_keys": self.pki.token_keys,
             "clock_offset_file": self._clock_offset_file,
             "audit_key_file": self._secret(f"{name}_audit_key"),
             "audit_anchor_file": self.data_dir / f"{name}-audit.anchor",

@@ -179,7 +179,9 @@ class ServiceSettings(ReachingSettings):
         nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`); `tls://`
             where NATS is on another machine.
         tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
-        token_public_key: PEM of the Ed25519 key that user tokens are verified with.
+        token_keys: JSON Web Key Set of the one or two Ed25519 keys that user tokens are verified with; read
+            again when it changes.
+        token_public_key: one such key in PEM, as the version before was told; without `token_keys` only.
         audit_key: what audit rows are sealed with, the same for good; at least 32 characters.
         audit_anchor_file: where the chain of audit rows is anchored; nobody else may write it.
         clock_offset_file: holds the seconds that a demo has moved time by; only on one machine.
@@ -195,7 +197,8 @@ class ServiceSettings(ReachingSettings):
     tls_certificate: FilePath
     tls_key: FilePath
     tls_ca: FilePath
-    token_public_key: FilePath
+    token_keys: FilePath | None = None
+    token_public_key: FilePath | None = None
     audit_key: Annotated[SecretStr, Field(min_length=32)]
     audit_anchor_file: Annotated[Path, AfterValidator(_in_a_folder)]
     clock_offset_file: Path | None = None
@@ -205,6 +208,19 @@ class ServiceSettings(ReachingSettings):
     @property
     def tls(self) -> TLSFiles:
         return TLSFiles(self.tls_certificate, self.tls_key, self.tls_ca)
+
+    @property
+    def token_key_file(self) -> Path:
+        """The file with the keys that user tokens are verified with."""
+        path = self.token_keys or self.token_public_key
+        assert path is not None, "checked when the settings were read"
+        return path
+
+    @model_validator(mode="after")
+    def _tokens_can_be_verified(self) -> Self:
+        if self.token_keys is None and self.token_public_key is None:
+            raise ValueError(f"`{f'{self.prefix}TOKEN_KEYS'.upper()}` is not set")
+        return self
 
     @model_validator(mode="after")
     def _time_moves_on_one_machine_only(self) -> Self:

@@ -18,6 +18,7 @@ from plumbing.outbox import Relay
 from plumbing.permitted import Holds
 from plumbing.runtime import Application
 from plumbing.sealing import AuditTrail
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier
 
 T = TypeVar("T", bound=Transaction)
@@ -102,6 +103,6 @@ async def open_parts(
     resources.push_async_callback(database.close)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name, settings.servers_ca)
     resources.push_async_callback(bus.close)
-    verifier = Verifier(settings.token_public_key.read_bytes(), clock)
+    verifier = Verifier(KeyFile(settings.token_key_file), clock)
     server = rpc.Server(name, settings.listen, settings.tls, verifier)
     return Parts(name, settings, clock, resources, database, bus, server, verifier)

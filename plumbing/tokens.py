@@ -1,12 +1,16 @@
 """Who is acting: a signed token of at most 60 s that carries user, login session and audience (SEC-14).
 
-A JWS in compact form with `alg` Ed25519 (RFC 9864), and nothing else: not `EdDSA`, not `none`, no HMAC.
+A JWS in compact form with `alg` Ed25519 (RFC 9864), and nothing else: not `EdDSA`, not `none`, no HMAC. Its
+`kid` is the thumbprint of the key (RFC 7638). A token of the version before has neither `kid` nor `iss` and
+`jti`: it counts for its minute, by any key that counts.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID, uuid4
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -14,6 +18,10 @@ from joserfc.jwk import OKPKey
 
 from kernel.clock import Clock
 from kernel.errors import Unauthenticated
+from plumbing.tokenkeys import Keys
+
+ISSUER = "bff"
+"""Who mints: the name in the certificate of the web."""
 
 MAX_LIFETIME_S = 60
 # Explicit typing (RFC 8725 3.11): nothing else that the same key signs passes for a token.
@@ -21,7 +29,9 @@ _TYPE = "readroom-user+jwt"
 _ALGORITHMS = ["Ed25519"]
 # How far the clocks of two of our machines may be apart.
 _CLOCK_SKEW_S = 5
-# A token is about 350 bytes; whoever sends something longer sends something else.
+# What a process is told of its keys is looked at so often: a key that was taken away counts so long, at most.
+LOOK_EVERY_S = 1.0
+# A token is about 450 bytes; whoever sends something longer sends something else.
 _MAX_CHARACTERS = 2048
 # Verifying costs 0.075 ms; 60 s of tokens of a busy installation fit.
 _REMEMBERED = 4096
@@ -37,33 +47,64 @@ class Claims:
     expires_at: int
 
 
-def mint(
-    private_key_pem: bytes,
-    *,
-    login: str,
-    session: str,
-    audience: str,
-    now: datetime,
-    lifetime_s: int = MAX_LIFETIME_S,
-) -> str:
-    """A token for `login` to show to the service `audience`."""
-    issued_at = int(now.timestamp())
-    claims = {"sub": login, "sid": session, "aud": audience, "iat": issued_at, "exp": issued_at + lifetime_s}
-    key = OKPKey.import_key(private_key_pem)
-    return jwt.encode({"alg": "Ed25519", "typ": _TYPE}, claims, key, algorithms=_ALGORITHMS)
+class Issuer:
+    """Mints tokens with a private key.
+
+    Args:
+        new_id: makes the id of each token (`jti`).
+    """
+
+    def __init__(self, private_key_pem: bytes, new_id: Callable[[], UUID] = uuid4) -> None:
+        self._key = OKPKey.import_key(private_key_pem)
+        self._header = {"alg": "Ed25519", "typ": _TYPE, "kid": self._key.thumbprint()}
+        self._new_id = new_id
+
+    def mint(
+        self, *, login: str, session: str, audience: str, now: datetime, lifetime_s: int = MAX_LIFETIME_S
+    ) -> str:
+        """A token for `login` to show to the service `audience`."""
+        issued_at = int(now.timestamp())
+        claims = {
+            "iss": ISSUER,
+            "sub": login,
+            "sid": session,
+            "aud": audience,
+            "iat": issued_at,
+            "exp": issued_at + lifetime_s,
+            "jti": str(self._new_id()),
+        }
+        return jwt.encode(self._header, claims, self._key, algorithms=_ALGORITHMS)
+
+
+def mint(private_key_pem: bytes, **claims: Any) -> str:
+    """A token of an issuer who mints no more than this one; see `Issuer.mint`."""
+    return Issuer(private_key_pem).mint(**claims)
+
+
+class Source(Protocol):
+    """Knows the keys that count, and looks for others."""
+
+    keys: Keys
+
+    def look(self) -> bool: ...
 
 
 class Verifier:
-    """Verifies tokens of one issuer and remembers them until they expire."""
+    """Verifies tokens of one issuer and remembers them until they expire, or other keys count."""
 
-    def __init__(self, public_key_pem: bytes, clock: Clock) -> None:
-        self._key = OKPKey.import_key(public_key_pem)
+    def __init__(self, source: Source, clock: Clock) -> None:
+        self._source = source
+        self._looked_at_s = clock.now().timestamp()
         self._clock = clock
         self._remembered: OrderedDict[str, Claims] = OrderedDict()
 
     def verify(self, token: str, audiences: Collection[str]) -> Claims:
         """What `token` claims; raises Unauthenticated, always in the same words, if it is not valid now."""
         now_s = self._clock.now().timestamp()
+        if not 0 <= now_s - self._looked_at_s < LOOK_EVERY_S:
+            self._looked_at_s = now_s
+            if self._source.look():
+                self._remembered.clear()
         claims = self._remembered.get(token)
         if claims is None:
             claims = self._read(token, now_s)
@@ -80,10 +121,7 @@ class Verifier:
     def _read(self, token: str, now_s: float) -> Claims:
         if len(token) > _MAX_CHARACTERS:
             raise refused()
-        try:
-            decoded = jwt.decode(token, self._key, algorithms=_ALGORITHMS)
-        except (JoseError, ValueError) as error:
-            raise refused() from error
+        decoded = self._decoded(token)
         match decoded.header, decoded.claims:
             case (
                 {"typ": str(kind)},
@@ -96,6 +134,24 @@ class Verifier:
                 },
             ) if kind == _TYPE and login and iat <= now_s + _CLOCK_SKEW_S and exp - iat <= MAX_LIFETIME_S:
                 return Claims(login, session, audience, exp)
+        raise refused()
+
+    def _decoded(self, token: str) -> jwt.Token:
+        """The token, if one of the keys signed it, and it names that key or none."""
+        for kid, key in self._source.keys.items():
+            try:
+                decoded = jwt.decode(token, key, algorithms=_ALGORITHMS)
+            except (JoseError, ValueError):
+                continue
+            match decoded.header.get("kid"), decoded.claims:
+                case str(named), {"iss": str(issuer), "jti": str(token_id)} if token_id:
+                    is_ours = (named, issuer) == (kid, ISSUER)
+                case None, dict(claims):
+                    is_ours = "iss" not in claims
+                case _:
+                    is_ours = False
+            if is_ours:
+                return decoded
         raise refused()
 
 

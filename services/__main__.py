@@ -3,6 +3,7 @@
     python -m services NAME                                 one service; settings are in the environment
     python -m services migrate [--first-admin LOGIN]        the databases and the bus of the environment
     python -m services bus                                  the bus, again and again
+    python -m services token-keys KEY [KEY]                 prints the key set of one or two keys in PEM
     python -m services invite LOGIN                         prints the code by which a user signs in first
 
 `migrate` runs before services start, and may be repeated at any time: what is as it should be stays as it is.
@@ -18,7 +19,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,18 @@ def invite(environ: Mapping[str, str], login: str) -> int:
     access = importlib.import_module("services.access.main")
     url, ca = databases["access"]
     print(asyncio.run(access.invite(url, login, ca)))
+    return 0
+
+
+def token_keys(paths: Sequence[Path]) -> int:
+    """Prints the file of keys by which services verify tokens: the public parts of these keys."""
+    from plumbing.tokenkeys import key_set
+
+    try:
+        contents = [path.read_bytes() for path in paths]
+    except OSError as error:
+        raise Invalid(f"`{error.filename}` cannot be read: {error.strerror}") from error
+    print(key_set(contents).decode(), end="")
     return 0
 
 
@@ -151,6 +164,8 @@ def main(arguments: list[str]) -> int:
     )
     inviting = commands.add_parser("invite", help="print the code by which a user signs in first")
     inviting.add_argument("login", metavar="LOGIN")
+    keys = commands.add_parser("token-keys", help="print the key set of one or two Ed25519 keys in PEM")
+    keys.add_argument("key", nargs="+", type=Path, metavar="KEY")
     commands.add_parser(BUS, help=f"set up the bus of {_BUS_KEY}, and mend it every few seconds")
     chosen = parser.parse_args(arguments)
     try:
@@ -158,6 +173,8 @@ def main(arguments: list[str]) -> int:
             return migrate(os.environ, chosen.first_admin)
         if chosen.command == "invite":
             return invite(os.environ, chosen.login)
+        if chosen.command == "token-keys":
+            return token_keys(chosen.key)
         if chosen.command == BUS:
             return keep_bus(os.environ)
         return run_service(chosen.command)

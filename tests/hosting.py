@@ -40,7 +40,7 @@ async def hosted(
         "TLS_CERTIFICATE": str(identity.certificate),
         "TLS_KEY": str(identity.key),
         "TLS_CA": str(identity.ca),
-        "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+        "TOKEN_KEYS": str(pki.token_keys),
         **audit_settings(servers.data_dir),
         **settings,
     }

@@ -25,6 +25,7 @@ from kernel.ids import CaseId, FolderId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from local.pki import Pki
 from plumbing import rpc
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import MAX_LIFETIME_S, Verifier, mint
 from services.access import api
 from services.access.accessfilter import Historical, SavedFilter
@@ -364,7 +365,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     await access.share(RECIPIENT, CASE_ID, write_report=True)
 
     clock = MonotonicClock()  # tokens live by the real one
-    verifier = Verifier(pki.token_public_key.read_bytes(), clock)
+    verifier = Verifier(KeyFile(pki.token_keys), clock)
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
     places = PlaceTokens("k" * 32, random_bytes=bytes)

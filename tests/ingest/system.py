@@ -37,6 +37,7 @@ from plumbing.config import load
 from plumbing.files import write_private
 from plumbing.runtime import Application
 from plumbing.tls import TLSFiles
+from plumbing.tokenkeys import KeyFile
 from services.ingest import main
 from services.ingest.packs import HEADER_LENGTH
 from tests.auditing import audit_settings
@@ -234,7 +235,7 @@ class Ingest:
             "tls_certificate": identity.certificate,
             "tls_key": identity.key,
             "tls_ca": identity.ca,
-            "token_public_key": self.pki.token_public_key,
+            "token_keys": self.pki.token_keys,
             **audit_settings(self.servers.data_dir),
             "access_address": self.address("access"),
             "routing_address": self.address("routing"),
@@ -261,7 +262,7 @@ class Ingest:
 
     async def start(self) -> None:
         resources = AsyncExitStack()
-        verifier = tokens.Verifier(self.pki.token_public_key.read_bytes(), self.clock)
+        verifier = tokens.Verifier(KeyFile(self.pki.token_keys), self.clock)
         access = rpc.Server("access", self.address("access"), self.pki.tls("access"), verifier)
         access.add(
             access_pb2_grpc.add_AccessServiceServicer_to_server, self.access, "wire.access.v1.AccessService"

@@ -7,6 +7,7 @@ from pathlib import Path
 from local.pki import Pki
 from plumbing import tokens
 from plumbing.components import COMPONENTS
+from plumbing.tokenkeys import KeyFile
 from tests.plumbing.test_authority import handshake
 
 NOW = datetime.now(UTC)
@@ -31,7 +32,7 @@ def test_tokens_of_the_issuer_verify(pki: Pki) -> None:
             return NOW
 
     token = tokens.mint(pki.token_key.read_bytes(), login="anna", session="s", audience="access", now=NOW)
-    verifier = tokens.Verifier(pki.token_public_key.read_bytes(), Now())
+    verifier = tokens.Verifier(KeyFile(pki.token_keys), Now())
     assert verifier.verify(token, ["access"]).login == "anna"
 
 

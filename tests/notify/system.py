@@ -20,6 +20,7 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier, mint
 from services.notify import main
 from tests.hosting import answers, hosted
@@ -218,7 +219,7 @@ async def running(servers: EmbeddedServers, url: str, pki: Pki, **settings: str)
             ("access", access_pb2_grpc.add_AccessServiceServicer_to_server, access),
             ("sharing", sharing_pb2_grpc.add_SharingServiceServicer_to_server, sharing),
         ):
-            verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
+            verifier = Verifier(KeyFile(pki.token_keys), CLOCK)
             owner = rpc.Server(name, "127.0.0.1:0", pki.tls(name), verifier)
             owner.add(register, servicer, f"wire.{name}.v1.{name.capitalize()}Service")
             addresses[name] = f"127.0.0.1:{await owner.start()}"

@@ -24,7 +24,7 @@ def environ(pki: Pki, tmp_path: Path) -> dict[str, str]:
         "TLS_CERTIFICATE": str(identity.certificate),
         "TLS_KEY": str(identity.key),
         "TLS_CA": str(identity.ca),
-        "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
+        "TOKEN_KEYS": str(pki.token_keys),
         **audit_settings(tmp_path),
         "ACCESS_ADDRESS": "127.0.0.1:1",
         "SHARING_ADDRESS": "127.0.0.1:2",

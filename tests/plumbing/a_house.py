@@ -15,6 +15,7 @@ import grpc
 from kernel.clock import MonotonicClock
 from local.pki import Pki
 from plumbing import rpc, tls, tokens
+from plumbing.tokenkeys import KeyFile
 from wire.access.v1 import access_pb2, access_pb2_grpc, identity_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
 from wire.facts.v1 import facts_pb2_grpc
@@ -145,7 +146,7 @@ async def images(house: House) -> list[Any]:
 async def a_house(pki: Pki) -> AsyncIterator[House]:
     """Serves all contracts as `access`, and the gateways' contract to gateways, while the block runs."""
     clock = MonotonicClock()
-    verifier = tokens.Verifier(pki.token_public_key.read_bytes(), clock)
+    verifier = tokens.Verifier(KeyFile(pki.token_keys), clock)
     servicer = Servicer()
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     for contract, register in CONTRACTS.items():

@@ -21,6 +21,7 @@ from plumbing.answers import BadAnswer
 from plumbing.db import Database
 from plumbing.healing import OVERLAP, Healing
 from plumbing.timestamps import timestamp
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier
 from plumbing.toldagain import FactsClient
 from tests.healing import healing
@@ -262,9 +263,7 @@ async def publish(database: Database[Ledger], at: datetime | None = None) -> dat
 @pytest.fixture
 async def facts(database: Database[Ledger], pki: Pki) -> AsyncIterator["FactsServiceAsyncStub"]:
     """The contract, as ingest serves it to access."""
-    server = rpc.Server(
-        "ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(pki.token_public_key.read_bytes(), CLOCK)
-    )
+    server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(KeyFile(pki.token_keys), CLOCK))
     toldagain.serve(server, database)
     port = await server.start()
     channel = rpc.connect(f"127.0.0.1:{port}", "ingest", pki.tls("access"))
@@ -339,9 +338,7 @@ async def test_a_fact_that_never_came_heals_from_the_outbox_of_its_owner(
     servers: EmbeddedServers, database: Database[Ledger], pki: Pki
 ) -> None:
     """Over the wire, from one database to the other."""
-    server = rpc.Server(
-        "ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(pki.token_public_key.read_bytes(), CLOCK)
-    )
+    server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(KeyFile(pki.token_keys), CLOCK))
     toldagain.serve(server, database)
     port = await server.start()
     channel = rpc.connect(f"127.0.0.1:{port}", "ingest", pki.tls("access"))
@@ -363,9 +360,7 @@ async def test_an_owner_of_the_version_before_is_told_apart_from_one_that_is_awa
     database: Database[Ledger], pki: Pki
 ) -> None:
     """It knows nothing of the contract: the comparison finds what it has."""
-    server = rpc.Server(
-        "ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(pki.token_public_key.read_bytes(), CLOCK)
-    )
+    server = rpc.Server("ingest", "127.0.0.1:0", pki.tls("ingest"), Verifier(KeyFile(pki.token_keys), CLOCK))
     port = await server.start()
     channel = rpc.connect(f"127.0.0.1:{port}", "ingest", pki.tls("access"))
     owner = Owner()

@@ -84,8 +84,8 @@ async def start(pki: Pki, tmp_path: Path) -> AsyncIterator[Callable[..., object]
                 "TLS_CERTIFICATE": str(files.certificate),
                 "TLS_KEY": str(files.key),
                 "TLS_CA": str(files.ca),
-                "TOKEN_PUBLIC_KEY": str(pki.token_public_key),
-                **audit_settings(pki.token_public_key.parent),
+                "TOKEN_KEYS": str(pki.token_keys),
+                **audit_settings(pki.folder),
                 **told,
             }
             environ = {f"READROOM_TEST_{key}": value for key, value in settings.items()}

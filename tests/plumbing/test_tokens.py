@@ -15,13 +15,25 @@ from hypothesis import strategies as st
 from kernel.clock import MonotonicClock
 from kernel.errors import Unauthenticated
 from local.pki import token_key
-from plumbing.tokens import Claims, Verifier, mint
+from plumbing.tokenkeys import Keys, parse
+from plumbing.tokens import LOOK_EVERY_S, Claims, Issuer, Verifier, mint
 
 PRIVATE, PUBLIC = token_key()
+FOREIGN = token_key()
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
-HEADER = {"alg": "Ed25519", "typ": "readroom-user+jwt"}
-CLAIMS = {"sub": "ada", "sid": "s1", "aud": "access", "iat": NOW_S, "exp": NOW_S + 60}
+KEYS = parse(PUBLIC)
+(KID,) = KEYS
+HEADER = {"alg": "Ed25519", "typ": "readroom-user+jwt", "kid": KID}
+CLAIMS = {
+    "iss": "bff",
+    "jti": "1",
+    "sub": "ada",
+    "sid": "s1",
+    "aud": "access",
+    "iat": NOW_S,
+    "exp": NOW_S + 60,
+}
 
 
 class SettableClock:
@@ -30,6 +42,20 @@ class SettableClock:
 
     def now(self) -> datetime:
         return self.time
+
+
+class Held:
+    """Keys that a test changes."""
+
+    def __init__(self, keys: Keys = KEYS) -> None:
+        self.keys = keys
+        self.next: Keys | None = None
+        self.looks = 0
+
+    def look(self) -> bool:
+        self.looks += 1
+        changed, self.keys, self.next = self.next is not None, self.next or self.keys, None
+        return changed
 
 
 def base64url(data: bytes) -> str:
@@ -49,7 +75,7 @@ def forged(header: object = HEADER, claims: object = CLAIMS, sign: Any = ed25519
 
 
 def verify(token: str, *audiences: str, at: datetime = NOW) -> Claims:
-    return Verifier(PUBLIC, SettableClock(at)).verify(token, audiences or ("access",))
+    return Verifier(Held(), SettableClock(at)).verify(token, audiences or ("access",))
 
 
 def a_token(**more: Any) -> str:
@@ -74,7 +100,7 @@ def test_the_audience_is_exact() -> None:
 @pytest.mark.proves("SEC-14")
 def test_a_token_ends_with_its_last_second_also_when_it_is_remembered() -> None:
     clock = SettableClock()
-    verifier = Verifier(PUBLIC, clock)
+    verifier = Verifier(Held(), clock)
     token = a_token()
     verifier.verify(token, ["access"])
     clock.time = NOW + timedelta(seconds=59.999)
@@ -85,7 +111,7 @@ def test_a_token_ends_with_its_last_second_also_when_it_is_remembered() -> None:
 
 
 def test_a_remembered_token_is_for_its_audience_only() -> None:
-    verifier = Verifier(PUBLIC, SettableClock())
+    verifier = Verifier(Held(), SettableClock())
     token = a_token()
     verifier.verify(token, ["access"])
     with pytest.raises(Unauthenticated):
@@ -115,10 +141,24 @@ REFUSED = {
     "alg none, signed": forged({**HEADER, "alg": "none"}),
     "alg EdDSA": forged({**HEADER, "alg": "EdDSA"}),
     "alg HS256 with the public key as secret": forged({**HEADER, "alg": "HS256"}, sign=hmac_with_public_key),
-    "alg absent": forged({"typ": HEADER["typ"]}),
+    "alg absent": forged({"typ": HEADER["typ"], "kid": KID}),
     "alg in lower case": forged({**HEADER, "alg": "ed25519"}),
     "another type": forged({**HEADER, "typ": "JWT"}),
-    "no type": forged({"alg": "Ed25519"}),
+    "no type": forged({"alg": "Ed25519", "kid": KID}),
+    "unknown kid": forged({**HEADER, "kid": KID[::-1]}),
+    "kid of a foreign key": forged({**HEADER, "kid": next(iter(parse(FOREIGN[1])))}),
+    "kid is empty": forged({**HEADER, "kid": ""}),
+    "kid is no text": forged({**HEADER, "kid": [KID]}),
+    "a key in the header": forged(
+        {**HEADER, "jwk": {"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}},
+        sign=lambda data: ed25519(data, FOREIGN[0]),
+    ),
+    "foreign key under our kid": forged(sign=lambda data: ed25519(data, FOREIGN[0])),
+    "another issuer": with_claims(iss="https://login.example.org"),
+    "issuer in another case": with_claims(iss="BFF"),
+    "several issuers": with_claims(iss=["bff"]),
+    "an id that is empty": with_claims(jti=""),
+    "an issuer, as none of the version before has": forged({"alg": "Ed25519", "typ": HEADER["typ"]}),
     "an unknown critical header": forged({**HEADER, "crit": ["x"], "x": 1}),
     "foreign key": forged(sign=lambda data: ed25519(data, token_key()[0])),
     "no signature": forged(sign=lambda _: b""),
@@ -169,7 +209,7 @@ def test_no_changed_character_passes(data: st.DataObject) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    verifier = Verifier(PUBLIC, SettableClock())
+    verifier = Verifier(Held(), SettableClock())
     for number in range(4200):
         verifier.verify(a_token(session=str(number)), ["access"])
     assert len(verifier._remembered) == 4096
@@ -179,9 +219,69 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_a_new_token_is_good_as_soon_as_a_clock_that_was_ahead_is_corrected() -> None:
     wall = SettableClock()
     right = wall.time
-    verifier = Verifier(PUBLIC, MonotonicClock(wall.now))
+    verifier = Verifier(Held(), MonotonicClock(wall.now))
     wall.time = right + timedelta(hours=1)
     with pytest.raises(Unauthenticated):
         verifier.verify(a_token(now=right), ["access"])
     wall.time = right + timedelta(seconds=5)
     assert verifier.verify(a_token(now=wall.time), ["access"]).login
+
+
+# Keys that change
+
+
+def signed_by(private: bytes) -> str:
+    return mint(private, login="ada", session="s1", audience="access", now=NOW)
+
+
+def counts(verifier: Verifier, token: str) -> bool:
+    try:
+        verifier.verify(token, ["access"])
+    except Unauthenticated:
+        return False
+    return True
+
+
+def test_a_token_of_the_version_before_counts_by_any_key() -> None:
+    header = {"alg": "Ed25519", "typ": HEADER["typ"]}
+    claims = {name: value for name, value in CLAIMS.items() if name not in ("iss", "jti")}
+    verifier = Verifier(Held({**parse(FOREIGN[1]), **KEYS}), SettableClock())
+
+    assert counts(verifier, forged(header, claims))
+    assert counts(verifier, forged(header, claims, sign=lambda data: ed25519(data, FOREIGN[0])))
+
+
+@pytest.mark.proves("SEC-14", part="the key of tokens changes")
+def test_what_a_key_signed_counts_as_long_as_the_key_does_also_when_it_is_remembered() -> None:
+    clock, held = SettableClock(), Held()
+    verifier = Verifier(held, clock)
+    old, new = signed_by(PRIVATE), signed_by(FOREIGN[0])
+
+    def counting() -> list[bool]:
+        clock.time += timedelta(seconds=LOOK_EVERY_S)
+        return [counts(verifier, token) for token in (old, new)]
+
+    assert [True, False] == counting()
+    held.next = {**KEYS, **parse(FOREIGN[1])}
+    assert [True, True] == counting()
+    held.next = parse(FOREIGN[1])
+    assert [False, True] == counting()
+
+
+def test_keys_are_looked_for_once_a_second_whatever_the_clock_does() -> None:
+    clock, held = SettableClock(), Held()
+    verifier = Verifier(held, clock)
+    for _ in range(5):
+        counts(verifier, a_token())
+    assert 0 == held.looks
+    clock.time -= timedelta(hours=1)
+    counts(verifier, a_token())
+    assert 1 == held.looks
+
+
+def test_each_token_has_an_id_of_its_own_and_names_its_key() -> None:
+    issuer = Issuer(PRIVATE)
+    minted = [issuer.mint(login="ada", session="s1", audience="access", now=NOW) for _ in range(2)]
+
+    assert 2 == len(set(minted))
+    assert json.loads(base64.urlsafe_b64decode(minted[0].split(".")[0] + "==")) == HEADER

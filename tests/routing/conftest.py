@@ -17,6 +17,7 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database
+from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier
 from services.routing import main
 from services.routing.arrivals import Arrivals
@@ -149,7 +150,7 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
 async def system(
     servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
 ) -> AsyncIterator[System]:
-    verifier = Verifier(pki.token_public_key.read_bytes(), CLOCK)
+    verifier = Verifier(KeyFile(pki.token_keys), CLOCK)
     access, ingest = Access(), Ingest()  # type: ignore[abstract]
     access_server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     access_server.add(
@@ -173,7 +174,7 @@ async def system(
         tls_certificate=tls.certificate,
         tls_key=tls.key,
         tls_ca=tls.ca,
-        token_public_key=pki.token_public_key,
+        token_keys=pki.token_keys,
         audit_key=SecretStr(AUDIT_KEY),
         audit_anchor_file=servers.data_dir / "anchors-routing.jsonl",
         access_address=f"127.0.0.1:{access_port}",
