@@ -1,25 +1,22 @@
 """What every test may ask for: real servers, a fresh database of a service, certificates.
 
 - `servers`: PostgreSQL, NATS with the stream, and Valkey, started once for each pytest process.
-- `fresh_database("access")`: the address of an empty, migrated database of its own; any scope may ask.
+- `fresh_database("access")`: the address of an empty, migrated database of the test's own.
+- `clones.make("access")`: the same, for fixtures that keep it for several tests.
 - `peer`: DCMTK's storescp and Orthanc, where they are installed.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
 A test that kills servers or services starts its own: `LocalSystem(tmp_path / "data")` of `local.system`.
 """
 
-import itertools
 import os
 import secrets
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from local.embedded import EmbeddedServers
@@ -27,13 +24,8 @@ from local.embedded.postgres import run_anywhere
 from local.pki import Pki
 from plumbing.busowner import set_up_once
 from plumbing.components import COMPONENTS, SERVICES
-from plumbing.migrating import migrate
 from tests import peers
-
-ROOT = Path(__file__).parents[1]
-
-KEPT_DATABASES, DROPPED_AT_ONCE = 20, 10
-"""How many databases of earlier tests stay, each of some MB; so many more, and as many of the oldest go."""
+from tests.databases import Databases, Lent
 
 ROOM_BYTES = 4 << 30
 """What the memory file system must have free to be preferred: a database is cloned there in 50 ms instead
@@ -75,46 +67,25 @@ def _remove_leftovers() -> None:
 
 
 @pytest.fixture(scope="session")
-def fresh_database(servers: EmbeddedServers) -> Iterator[Callable[[str], str]]:
-    """Answers the address of a new database, migrated for the service and empty."""
-    numbers = itertools.count(1)
-    templates: set[str] = set()
-    made: deque[str] = deque()
+def clones(servers: EmbeddedServers) -> Iterator[Databases]:
+    """For fixtures that keep a database for several tests: `clones.make("access")` is its address."""
+    made = Databases(servers)
+    yield made
+    made.close()
 
-    def make(service: str) -> str:
-        role, template, name = (
-            f"readroom_{service}",
-            f"template_{service}",
-            f"test_{service}_{next(numbers)}",
-        )
-        if service not in templates:
-            servers.postgres.execute(f"create database {template} owner {role}")
-            folders = [ROOT / folder for folder in COMPONENTS[service].migrations]
-            run_anywhere(migrate(address(service, template), folders))
-            templates.add(service)
-        if len(made) >= KEPT_DATABASES + DROPPED_AT_ONCE:
-            dropper.submit(drop, [made.popleft() for _ in range(DROPPED_AT_ONCE)])
-        servers.postgres.execute(
-            f"create database {name} template {template} strategy file_copy owner {role}"
-        )
-        made.append(name)
-        return address(service, name)
 
-    def drop(old: list[str]) -> None:
-        try:
-            servers.postgres.execute(*(f"drop database if exists {each}" for each in old))
-        except asyncpg.ObjectInUseError:
-            made.extend(old)  # somebody's still: look at it again later
+@pytest.fixture
+def fresh_database(clones: Databases) -> Iterator[Callable[[str], str]]:
+    """Answers the address of a database of this test's own, migrated for the service and empty."""
+    lent: list[Lent] = []
 
-    def address(service: str, name: str) -> str:
-        return servers.database_url(service).removesuffix(f"readroom_{service}") + name
+    def lend(service: str) -> str:
+        lent.append(clones.lend(service))
+        return lent[-1].address
 
-    # PostgreSQL drops a database when each of its processes has taken note, and one that a client is about to
-    # sign in to takes note when they have. If that client is in the event loop that asks for a database, and
-    # waits for the drop, both wait for `authentication_timeout`: 60 s. So nobody waits for a drop.
-    dropper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dropper")
-    yield make
-    dropper.shutdown(cancel_futures=True)
+    yield lend
+    for each in lent:
+        clones.take_back(each)
 
 
 @pytest.fixture(scope="session")

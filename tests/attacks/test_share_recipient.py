@@ -7,7 +7,7 @@ A facility manager sees cases and reports nothing. By A45 they may hand out writ
 does with it is bounded: drafting and completing, and nothing of what others wrote.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from kernel.errors import Denied
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from tests.access.service import serve
+from tests.databases import Databases
 from tests.reporting import system as reporting
 from tests.reporting.system import a_user, give
 from tests.sharing import system as sharing
@@ -59,10 +60,8 @@ class Place:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(
-    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
-) -> AsyncIterator[Place]:
-    urls = {name: fresh_database(name) for name in ("access", "sharing", "reporting")}
+async def place(servers: EmbeddedServers, clones: Databases, pki: Pki) -> AsyncIterator[Place]:
+    urls = {name: clones.make(name) for name in ("access", "sharing", "reporting")}
     async for access in serve(servers, urls["access"], pki):
         async with AsyncExitStack() as resources:
             world = await sharing.a_world(access)

@@ -21,6 +21,7 @@ from services.sharing.usecases import Telling
 from services.sharing.validity import Validity
 from services.sharing.wanted import Recipient
 from tests.access.service import serve
+from tests.databases import Databases
 from tests.reporting.system import a_user
 from tests.sharing.hearing import Heard, HeardTransaction
 from tests.sharing.system import FURTHER, Sharing, a_world, act, error_of, till, use_cases, wanted
@@ -33,11 +34,9 @@ FOR_EVER = Validity(unlimited=True)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sharing(
-    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
-) -> AsyncIterator[Sharing]:
+async def sharing(servers: EmbeddedServers, clones: Databases, pki: Pki) -> AsyncIterator[Sharing]:
     Heard.said = []
-    url, access_url = fresh_database("sharing"), fresh_database("access")
+    url, access_url = clones.make("sharing"), clones.make("access")
     async for access in serve(servers, access_url, pki):
         world = await a_world(access)
         await a_user(

@@ -1,6 +1,6 @@
 """Notify's use cases on a PostgreSQL of their own, with a real mail server, and owners as a test says."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from services.notify.rendering import Templates
 from services.notify.store import NotifyTransaction
 from services.notify.usecases import EVERYTHING, Letters, Notices, Office
 from tests.clocks import Clock
+from tests.databases import Databases
 from tests.notify.builders import LINK_BASE, OFFICE, Owners
 from tests.notify.mailserver import MailServer, Received, mail_server
 
@@ -89,9 +90,9 @@ class Notify:
 
 
 @pytest.fixture(scope="module")
-def database_url(fresh_database: Callable[[str], str]) -> str:
+def database_url(clones: Databases) -> str:
     """One database for the tests of a module: each finds it empty, but for audit rows."""
-    return fresh_database("notify")
+    return clones.make("notify")
 
 
 @pytest.fixture

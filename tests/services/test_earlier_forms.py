@@ -10,7 +10,7 @@ import pytest
 
 from local.embedded import EmbeddedServers
 from plumbing.migrating import migrate
-from tests.conftest import ROOT
+from tests.databases import ROOT
 from tests.plumbing.telling import empty_database
 
 # service → file, its checksum then, and what stood in it then instead of what stands in it now

@@ -1,6 +1,6 @@
 """One access, one facility and its people for all tests of sharing; each test makes cases of its own."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -9,16 +9,17 @@ import pytest_asyncio
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from tests.access.service import Service, serve
+from tests.databases import Databases
 from tests.sharing.system import Sharing, System, World, a_world, running, use_cases
 
 
 @pytest.fixture(scope="package")
-def databases(fresh_database: Callable[[str], str]) -> dict[str, str]:
+def databases(clones: Databases) -> dict[str, str]:
     """Made before anything runs: PostgreSQL makes none while a client of the very loop is connecting."""
     return {
-        "access": fresh_database("access"),
-        "use cases": fresh_database("sharing"),
-        "service": fresh_database("sharing"),
+        "access": clones.make("access"),
+        "use cases": clones.make("sharing"),
+        "service": clones.make("sharing"),
     }
 
 

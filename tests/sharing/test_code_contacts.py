@@ -1,6 +1,6 @@
 """A code counts for the contact that it was sent to, and for no later one of the same person."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,14 +9,15 @@ import pytest
 from kernel.errors import Denied, Expired, ReadroomError, Unavailable
 from services.sharing import events
 from services.sharing.usecases import active_user
+from tests.databases import Databases
 from tests.sharing.two_factor import Actor, World, a_world, tried
 
 OUTDATED = "the code was sent to a contact that has changed since: ask for another one"
 
 
 @pytest.fixture(scope="module")
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sharing")
+def url(clones: Databases) -> str:
+    return clones.make("sharing")
 
 
 @pytest.fixture

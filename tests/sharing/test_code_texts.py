@@ -1,12 +1,13 @@
 """The texts that carry codes: how many there are, and what becomes of one that is not sent, or late."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
 from kernel.errors import Conflict, Denied, Exhausted, Invalid, Unavailable
 from kernel.reach import Reach
+from tests.databases import Databases
 from tests.sharing.two_factor import (
     INSTANT,
     World,
@@ -20,8 +21,8 @@ BLOCKED = "the share is blocked after five wrong codes"
 
 
 @pytest.fixture(scope="module")
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sharing")
+def url(clones: Databases) -> str:
+    return clones.make("sharing")
 
 
 @pytest.fixture

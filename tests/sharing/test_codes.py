@@ -1,6 +1,6 @@
 """What a recipient does with one-time codes, and who ends a block: the use cases on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -18,6 +18,7 @@ from services.sharing.domain import Change, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
 from services.sharing.store import SharingTransaction
 from services.sharing.usecases import active_user
+from tests.databases import Databases
 from tests.sharing.test_codes_hostile import Cut
 from tests.sharing.two_factor import (
     INSTANT,
@@ -35,8 +36,8 @@ BLOCKED = "the share is blocked after five wrong codes"
 
 
 @pytest.fixture(scope="module")
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sharing")
+def url(clones: Databases) -> str:
+    return clones.make("sharing")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from services.sharing.codes import Texts
 from services.sharing.domain import State
 from services.sharing.otp import JUDGED_WITHIN, Code, Verdict
 from services.sharing.store import SharingTransaction
+from tests.databases import Databases
 from tests.sharing import two_factor
 from tests.sharing.hearing import Heard, HeardTransaction
 from tests.sharing.two_factor import Actor, WatchedPepper, World, a_world, at_once, tried, wrong
@@ -30,8 +31,8 @@ CONNECTIONS = 25
 
 
 @pytest.fixture(scope="module")
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sharing")
+def url(clones: Databases) -> str:
+    return clones.make("sharing")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from services.sharing import main
 from services.sharing.domain import State
 from services.sharing.otp import Code, Pepper
 from services.sharing.wanted import Recipient, check_recipient
+from tests.databases import Databases
 from tests.notify.builders import LINK_BASE
 from tests.notify.system import TextGateway as Server
 from tests.notify.system import text_gateway
@@ -35,8 +36,8 @@ HALF_A_MINUTE, TEN_MINUTES, DAY = timedelta(seconds=30), timedelta(minutes=10), 
 
 
 @pytest.fixture(scope="module")
-def url(fresh_database: Callable[[str], str]) -> str:
-    return fresh_database("sharing")
+def url(clones: Databases) -> str:
+    return clones.make("sharing")
 
 
 @dataclass

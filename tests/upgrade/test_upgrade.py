@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.system import LocalSystem
-from tests.conftest import ROOT
+from tests.databases import ROOT
 from tests.upgrade.archive import unpack
 from tests.upgrade.further import go_further
 from tests.upgrade.make import ARCHIVE

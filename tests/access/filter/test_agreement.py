@@ -26,7 +26,7 @@ from services.access.filter.tree import Expression, Predicate, Text
 from tests.access.filter import naive
 from tests.access.filter.cases import BERLIN, NOW, USERS, WORDS, Case, draw_case, row
 from tests.access.filter.draw import draw_filter, draw_predicate
-from tests.conftest import ROOT
+from tests.databases import ROOT
 
 CASES = 200
 FILTERS = 1_000
