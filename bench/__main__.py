@@ -17,6 +17,7 @@ from bench import (
     p10_worklist,
     p11_mail,
     p12_start,
+    p13_many,
     p14_huge,
     p17_live,
     peers,
@@ -34,6 +35,7 @@ MEASUREMENTS = {
     "P10": p10_worklist.measure,
     "P11": p11_mail.measure,
     "P12": p12_start.measure,
+    "P13": p13_many.measure,
     "P14": p14_huge.measure,
     "P17": p17_live.measure,
 }

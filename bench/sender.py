@@ -20,6 +20,8 @@ def store(
     calling_ae_title: str,
     paths: Sequence[Path],
     *,
+    called_ae_title: str = "READROOM",
+    server_name: str = "ingest.readroom",
     before_each: Callable[[], None] = lambda: None,
 ) -> float:
     """Stores the files in one association, releases it, and answers when the last acknowledgement came.
@@ -31,9 +33,9 @@ def store(
     association = Requestor.associate(
         address,
         context=client_context(identity),
-        server_name="ingest.readroom",
+        server_name=server_name,
         calling_ae_title=calling_ae_title,
-        called_ae_title="READROOM",
+        called_ae_title=called_ae_title,
         proposed=proposed,
     )
     acknowledged = 0.0

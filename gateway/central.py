@@ -2,28 +2,39 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from gateway.queue import Transfer
+from gateway.queue import End, Transfer
+from kernel.errors import Unavailable
 from plumbing.dimse.requestor import Requestor
 from wire.ingest.v1 import ingest_pb2_grpc
-from wire.ingest.v1.ingest_pb2 import BeginTransferRequest, HeartbeatRequest
+from wire.ingest.v1.ingest_pb2 import BeginTransferRequest, EndTransferRequest, HeartbeatRequest
 
 SERVER_NAME = "ingest.readroom"
 """Whom Central's certificates must be for."""
 
-_ANNOUNCED_WITHIN_S = 10.0
+_ANSWERED_WITHIN_S = 10.0
+
+A = TypeVar("A")
 
 
 class Central(Protocol):
-    """What forwarding needs of it. Both methods raise ReadroomError when it does not work now."""
+    """What forwarding needs of it. Each method raises ReadroomError when it does not work now."""
 
-    def announce(self, transfer: Transfer, age: timedelta) -> None:
-        """Tells that the transfer is coming; telling it again changes nothing."""
+    def announce(self, transfers: Sequence[tuple[Transfer, timedelta]]) -> bool:
+        """Tells that transfers are coming, each with its age; telling it again changes nothing.
+
+        Answers whether one association may carry them all. Central server of the version before takes one
+        transfer in an association, and is told the first one only.
+        """
+        ...
+
+    def end(self, ended: Sequence[End]) -> None:
+        """Tells that transfers have ended, so that their studies are settled."""
         ...
 
     def associate(self, transfer: Transfer, proposed: Sequence[tuple[str, str]]) -> Requestor:
@@ -49,19 +60,34 @@ class CentralServer:
         self._ae_title = ae_title
         self._context = context
 
-    def announce(self, transfer: Transfer, age: timedelta) -> None:
-        duration = Duration()
-        duration.FromTimedelta(age)
+    def announce(self, transfers: Sequence[tuple[Transfer, timedelta]]) -> bool:
+        first, *further = [_announcement(*each) for each in transfers]
         request = BeginTransferRequest(
-            transfer_id=str(transfer.id),
-            study_instance_uid=transfer.study_instance_uid,
-            calling_ae_title=transfer.calling_ae_title,
-            age=duration,
+            transfer_id=first.transfer_id,
+            study_instance_uid=first.study_instance_uid,
+            calling_ae_title=first.calling_ae_title,
+            age=first.age,
+            further=further,
         )
-        asyncio.run_coroutine_threadsafe(self._begin(request), self._loop).result(_ANNOUNCED_WITHIN_S)
+        return self._wait(self._gateway_service.BeginTransfer(request)).announced == len(transfers)
 
-    async def _begin(self, request: BeginTransferRequest) -> None:
-        await self._gateway_service.BeginTransfer(request)
+    def end(self, ended: Sequence[End]) -> None:
+        request = EndTransferRequest(
+            ended=[
+                EndTransferRequest.Ended(transfer_id=str(each.transfer.id), instances=each.acknowledged)
+                for each in ended
+            ]
+        )
+        self._wait(self._gateway_service.EndTransfer(request))
+
+    def _wait(self, call: Awaitable[A]) -> A:
+        async def answered() -> A:
+            return await call
+
+        try:
+            return asyncio.run_coroutine_threadsafe(answered(), self._loop).result(_ANSWERED_WITHIN_S)
+        except TimeoutError:
+            raise Unavailable("Central server does not answer in time") from None
 
     async def tell(self, software_version: str, waiting: int, oldest: timedelta | None) -> None:
         """Tells how this gateway is; does not block."""
@@ -80,3 +106,14 @@ class CentralServer:
             proposed=proposed,
             identity=str(transfer.id),
         )
+
+
+def _announcement(transfer: Transfer, age: timedelta) -> BeginTransferRequest.Announcement:
+    duration = Duration()
+    duration.FromTimedelta(age)
+    return BeginTransferRequest.Announcement(
+        transfer_id=str(transfer.id),
+        study_instance_uid=transfer.study_instance_uid,
+        calling_ae_title=transfer.calling_ae_title,
+        age=duration,
+    )

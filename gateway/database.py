@@ -21,6 +21,9 @@ from kernel.ids import NewId
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
+_WAL_PAGES = 100
+"""Of 4 KiB, after which the log is written into the file: on a full disk it must not outgrow the reserve."""
+
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 """What SQLite says, by its primary codes, when a file of its own cannot grow or be made."""
 
@@ -69,6 +72,7 @@ class Database:
         for pragma in (
             "busy_timeout = 4000",
             "journal_mode = wal",
+            f"wal_autocheckpoint = {_WAL_PAGES}",
             "synchronous = full",
             "foreign_keys = on",
         ):

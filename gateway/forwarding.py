@@ -1,21 +1,22 @@
-"""Workers that bring transfers to Central server, each one study at a time, as long as it takes."""
+"""Workers that bring transfers to Central server, as long as it takes.
+
+A worker has one association at a time, and carries in it whatever comes under its title (A26).
+"""
 
 import threading
 import time
-from collections.abc import Sequence
 
+from gateway.carrying import Carriage
 from gateway.central import Central
 from gateway.folder import Folder
-from gateway.queue import DELETED, Backoff, Item, Outcome, Transfer, outcome
+from gateway.queue import Backoff, Transfer
 from gateway.store import Store
 from kernel.clock import Clock
-from kernel.errors import ReadroomError, Unavailable
 from plumbing import log
-from plumbing.dimse.requestor import MAX_CONTEXTS, Requestor
+from plumbing.dimse.requestor import Requestor
 
 _log = log.get()
 
-_NOT_ACCEPTED = 0x0122  # PS3.7 C.5.6: SOP class not supported
 _LOOK_AGAIN_S = 1.0  # when nobody rings
 
 
@@ -33,7 +34,7 @@ class Forwarder:
         backoff: Backoff,
         clock: Clock,
     ) -> None:
-        """`quiet_s`: how long an association waits for the study's next instance before it is released."""
+        """`quiet_s`: how long a transfer waits for the study's next instance before it ends."""
         self._store = store
         self._folder = folder
         self._central = central
@@ -89,17 +90,36 @@ class Forwarder:
                 _log.exception("the queue cannot be read")
                 self._wait(rings, _LOOK_AGAIN_S)
                 continue
-            self._try(transfer)
+            try:
+                self._carry(transfer)
+            except Exception:
+                _log.exception("forwarding failed unexpectedly")
+                self._wait(rings, _LOOK_AGAIN_S)
 
-    def _try(self, transfer: Transfer) -> None:
-        try:
-            self._forward(transfer)
-            return
-        except ReadroomError as error:
-            reason = error.sentence
-        except Exception as error:
-            reason = f"unexpected error: {type(error).__name__}"
-            _log.exception("a transfer failed unexpectedly", transfer=transfer.id)
+    def _carry(self, first: Transfer) -> None:
+        """Brings a transfer to Central server, and in the same association others that come meanwhile."""
+        carriage = Carriage(
+            self._store,
+            self._folder,
+            self._central,
+            self._associations,
+            quiet_s=self._quiet_s,
+            clock=self._clock,
+            interrupted=self._interrupted,
+            is_stopping=lambda: self._stopping,
+        )
+        with carriage:
+            carriage.take([first])
+            while carriage.is_loaded and not self._stopping:
+                rings = self._rings
+                if first.is_only and (room := carriage.room):
+                    share = -(-self._store.due(room * len(self._workers)) // len(self._workers))
+                    carriage.take(self._store.claim_more(first.calling_ae_title, share))
+                if not carriage.advance():
+                    self._wait(rings, carriage.quiet_in_s)
+
+    def _interrupted(self, transfer: Transfer, reason: str) -> None:
+        """It waits and is tried again: kept, as soon as that can be written."""
         _log.warning("a transfer was interrupted", transfer=transfer.id, reason=reason)
         while True:
             try:
@@ -111,83 +131,3 @@ class Forwarder:
                 if self._stopping:
                     return
                 self._wait(self._rings, _LOOK_AGAIN_S)
-
-    def _forward(self, transfer: Transfer) -> None:
-        """To the transfer's end; raises ReadroomError when it has to wait."""
-        self._central.announce(transfer, transfer.age(self._clock.now()))
-        sending = _Sending(self._central, transfer, self._associations)
-        try:
-            while True:
-                reason = self._send_waiting(transfer, sending)
-                state = self._store.finish(transfer, reason)
-                if state is not None:
-                    _log.info("a transfer ended", transfer=transfer.id, state=state)
-                    return
-        finally:
-            sending.release()
-
-    def _send_waiting(self, transfer: Transfer, sending: "_Sending") -> str:
-        """Sends what waits, and what comes before the study has been quiet for a moment.
-
-        Answers why the whole transfer is refused, if it is.
-        """
-        quiet_at = time.monotonic() + self._quiet_s
-        while True:
-            rings = self._rings
-            items = self._store.waiting(transfer.id)
-            for index, item in enumerate(items):
-                if self._stopping:
-                    raise Unavailable("the gateway stops")
-                if reason := self._send(transfer, item, sending.accepting(item, items[index:])):
-                    return reason
-                quiet_at = time.monotonic() + self._quiet_s
-            left = quiet_at - time.monotonic()
-            if left <= 0 or self._stopping:
-                return ""
-            if not items:
-                self._wait(rings, left)
-
-    def _send(self, transfer: Transfer, item: Item, association: Requestor) -> str:
-        """Why no other item of the transfer needs to be sent, if so."""
-        if association.takes(*item.context):
-            with self._folder.open(item.sha256) as data_set:
-                status, comment = association.store(
-                    item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid, data_set
-                )
-        else:
-            status, comment = _NOT_ACCEPTED, "Central server does not take this kind of object"
-        answer = outcome(status)
-        if answer is Outcome.WAITING:
-            raise Unavailable(f"Central server answered {status:04X}: {comment or 'no comment'}")
-        if status == DELETED:
-            self._store.refuse_waiting(transfer.id, status, comment)
-            return comment or "deleted in the cloud"
-        self._store.answered(transfer.id, item, answer, status, comment)
-        return ""
-
-
-class _Sending:
-    """The association of one transfer: opened when there is something to send, anew for another context."""
-
-    def __init__(self, central: Central, transfer: Transfer, opened: set[Requestor]) -> None:
-        self._central = central
-        self._transfer = transfer
-        self._opened = opened
-        self._association: Requestor | None = None
-        self._proposed: list[tuple[str, str]] = []
-
-    def accepting(self, item: Item, items: Sequence[Item]) -> Requestor:
-        """The association, if it was opened with the item's context, else a new one for all `items`."""
-        if self._association is None or item.context not in self._proposed:
-            self.release()
-            self._proposed = list(dict.fromkeys(i.context for i in items))[:MAX_CONTEXTS]
-            self._association = self._central.associate(self._transfer, self._proposed)
-            self._opened.add(self._association)
-        return self._association
-
-    def release(self) -> None:
-        """Ends the association, if there is one."""
-        if self._association is not None:
-            self._opened.discard(self._association)
-            self._association.release()
-            self._association = None

@@ -76,6 +76,10 @@ _OUTCOMES: tuple[tuple[range, Outcome], ...] = (
     (range(0xB000, 0xC000), Outcome.ACKNOWLEDGED),  # warnings: stored
     (range(0xA700, 0xA800), Outcome.WAITING),  # out of resources
     (range(0x0110, 0x0111), Outcome.WAITING),  # processing failure: Central's trouble, not the instance's
+    (
+        range(0xC112, 0xC113),
+        Outcome.WAITING,
+    ),  # Central has forgotten that it was announced: announce it again
 )
 
 
@@ -117,7 +121,13 @@ class Aged:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One entry of the queue."""
+    """One entry of the queue.
+
+    Attributes:
+        is_only: whether, when it was claimed, the queue had no other transfer of its study. Where an
+            association carries several transfers, Central server goes by the study of each instance. So one
+            of several transfers of a study has an association of its own, which names it.
+    """
 
     id: TransferId
     study_instance_uid: UID
@@ -125,6 +135,7 @@ class Transfer:
     created_at: datetime
     state: State
     aged: Aged
+    is_only: bool = False
 
     def age(self, now: datetime) -> timedelta:
         """Return the age to announce: the larger of what wall clock and uptime say, at most OLDEST (A26).
@@ -136,6 +147,15 @@ class Transfer:
         if by_wall < timedelta() and not self.aged.since_birth:
             return OLDEST
         return min(OLDEST, max(by_wall, timedelta(seconds=self.aged.seconds)))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A transfer that has ended; `acknowledged` of its items were acknowledged."""
+
+    transfer: Transfer
+    state: State
+    acknowledged: int
 
 
 def transfer_of(row: Sequence[Any]) -> Transfer:

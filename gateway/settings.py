@@ -130,8 +130,8 @@ class Settings(_Table):
         certificate, key, ca: the gateway's identity, and the CA of Central server.
         ae_titles: what modalities call; a study goes on under the title that was called.
         spool: folder for studies and the database; made if absent.
-        parallel: studies forwarded at once.
-        quiet_s: how long an association to Central waits for the study's next instance.
+        parallel: associations to Central at once, each of which carries studies one after another.
+        quiet_s: how long a transfer waits for the study's next instance before it ends.
         retry_s, retry_at_most_s: pause after the first failure, which doubles with each up to the second.
         private_classes: whether objects of vendors' own storage classes are taken too.
         reserve_mb: room on the disk that receiving may not touch, so that forwarding goes on when it is full.

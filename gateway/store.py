@@ -1,12 +1,14 @@
 """The SQL of the queue: what was received, what is exported, what is forwarded, who was refused."""
 
+import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 from gateway.database import from_the_reserve
-from gateway.queue import Event, Item, Outcome, State, Transfer, after, transfer_of
+from gateway.queue import End, Event, Item, Outcome, State, Transfer, after, transfer_of
 from gateway.refusalstore import AuditRow, RefusalStore
 from gateway.retention import RetentionStore
 from gateway.studies import Searched
@@ -14,6 +16,11 @@ from gateway.telling import SAVE_STUDY, TellingStore
 from kernel.dicom import UID, AETitle
 from kernel.errors import NotFound
 from kernel.ids import TransferId
+
+_OTHERS = """
+    o.study_instance_uid = t.study_instance_uid and o.calling_ae_title = t.calling_ae_title and o.id <> t.id
+"""
+"""Other transfers of the study."""
 
 
 class Store(RetentionStore, RefusalStore, TellingStore):
@@ -42,8 +49,9 @@ class Store(RetentionStore, RefusalStore, TellingStore):
                 """
                 select id from transfers t
                 where study_instance_uid = ? and calling_ae_title = ? and state in ('waiting', 'sending')
+                  and not exists (select 1 from items i where i.transfer_id = t.id and outcome = 'refused')
                   and not exists (select 1 from items i where i.transfer_id = t.id
-                                  and (outcome = 'refused' or sop_instance_uid = ? and sha256 <> ?))
+                                  and sop_instance_uid = ? and sha256 <> ?)
                 order by created_at desc, id desc limit 1
                 """,
                 (study_instance_uid, calling_ae_title, item.sop_instance_uid, item.sha256),
@@ -151,42 +159,51 @@ class Store(RetentionStore, RefusalStore, TellingStore):
     @from_the_reserve
     def claim(self) -> Transfer | None:
         """The oldest transfer that is due and whose study is not being sent, now SENDING."""
+        return next(iter(self._claim("true", (), 1)), None)
+
+    @from_the_reserve
+    def claim_more(self, calling_ae_title: AETitle, most: int) -> Sequence[Transfer]:
+        """The oldest such under this title that are the only ones of their studies."""
+        only = f"calling_ae_title = ? and not exists (select 1 from transfers o where {_OTHERS})"  # noqa: S608
+        return self._claim(only, (calling_ae_title,), most)
+
+    def _claim(self, condition: str, values: tuple[str, ...], most: int) -> Sequence[Transfer]:
         with self._transaction() as sql:
-            row = sql.execute(
-                """
+            up_s = self._uptime.seconds()
+            rows = sql.execute(
+                f"""
                 select id, study_instance_uid, calling_ae_title, created_at, state,
-                    aged_s, aged_boot, aged_uptime_s, since_birth
+                    aged_s, aged_boot, aged_uptime_s, since_birth,
+                    not exists (select 1 from transfers o where {_OTHERS})
                 from transfers t
-                where state = 'waiting' and next_attempt_at <= ?
-                  and not exists (
-                    select 1 from transfers s
-                    where s.state = 'sending' and s.study_instance_uid = t.study_instance_uid
-                      and s.calling_ae_title = t.calling_ae_title)
-                order by created_at, id limit 1
-                """,
-                (self._uptime.seconds(),),
-            ).fetchone()
-            if row is None:
-                return None
-            transfer = transfer_of(row)
-            claimed = replace(
-                transfer,
-                state=after(transfer.state, Event.BEGUN),
-                aged=transfer.aged.at(self._uptime.boot_id, self._uptime.seconds()),
-            )
-            sql.execute(
-                "update transfers set state = ?, aged_s = ?, aged_boot = ?, aged_uptime_s = ?,"
-                " since_birth = ? where id = ?",
-                (
-                    claimed.state,
-                    claimed.aged.seconds,
-                    claimed.aged.boot_id,
-                    claimed.aged.uptime_s,
-                    claimed.aged.since_birth,
-                    str(claimed.id),
-                ),
-            )
+                where state = 'waiting' and next_attempt_at <= ? and {condition}
+                  and not exists (select 1 from transfers o where {_OTHERS} and o.state = 'sending')
+                order by created_at, id limit ?
+                """,  # noqa: S608 constants only
+                (up_s, *values, most),
+            ).fetchall()
+            claimed = []
+            for *columns, is_only in rows:
+                transfer = transfer_of(columns)
+                aged = transfer.aged.at(self._uptime.boot_id, up_s)
+                state = after(transfer.state, Event.BEGUN)
+                sql.execute(
+                    "update transfers set state = ?, aged_s = ?, aged_boot = ?, aged_uptime_s = ?,"
+                    " since_birth = ? where id = ?",
+                    (state, aged.seconds, aged.boot_id, aged.uptime_s, aged.since_birth, str(transfer.id)),
+                )
+                claimed.append(replace(transfer, state=state, aged=aged, is_only=bool(is_only)))
             return claimed
+
+    def due(self, limit: int) -> int:
+        """How many transfers are due, counted up to `limit`."""
+        with self._lock:
+            row = self._connection.execute(
+                "select count(*) from (select 1 from transfers where state = 'waiting'"
+                " and next_attempt_at <= ? limit ?)",
+                (self._uptime.seconds(), limit),
+            ).fetchone()
+        return int(row[0])
 
     def due_in_s(self) -> float | None:
         """How long until a waiting transfer is due; None if none waits."""
@@ -195,6 +212,18 @@ class Store(RetentionStore, RefusalStore, TellingStore):
                 "select min(next_attempt_at) from transfers where state = 'waiting'"
             ).fetchone()
         return None if row[0] is None else max(0.0, row[0] - self._uptime.seconds())
+
+    def having_waiting(self, transfer_ids: Iterable[TransferId]) -> set[TransferId]:
+        """Those of the transfers that have items without a final answer."""
+        with self._lock:
+            rows = self._connection.execute(
+                """
+                select value from json_each(?) where exists (
+                    select 1 from items where transfer_id = value and outcome = 'waiting')
+                """,
+                (json.dumps([str(each) for each in transfer_ids]),),
+            ).fetchall()
+        return {TransferId(UUID(row[0])) for row in rows}
 
     def waiting(self, transfer_id: TransferId, limit: int = 500) -> Sequence[Item]:
         """The items that have no final answer, in order of receipt."""
@@ -235,20 +264,31 @@ class Store(RetentionStore, RefusalStore, TellingStore):
     def finish(self, transfer: Transfer, reason: str = "") -> State | None:
         """Ends a transfer whose items all have their answer; None if another item has come."""
         with self._transaction() as sql:
-            outcomes = {
-                row[0]
-                for row in sql.execute(
-                    "select distinct outcome from items where transfer_id = ?", (str(transfer.id),)
-                )
-            }
-            if Outcome.WAITING in outcomes:
-                return None
-            event = Event.SOME_REFUSED if Outcome.REFUSED in outcomes else Event.ALL_ACKNOWLEDGED
-            state = after(transfer.state, event)
+            end = self._finish(sql, transfer, reason)
+        return end.state if end else None
+
+    @from_the_reserve
+    def finish_all(self, transfers: Sequence[Transfer], reason: str = "") -> Sequence[End]:
+        """Ends those of the transfers whose items all have their answer."""
+        with self._transaction() as sql:
+            ends = [self._finish(sql, each, reason) for each in transfers]
+        return [end for end in ends if end is not None]
+
+    def _finish(self, sql: sqlite3.Connection, transfer: Transfer, reason: str) -> End | None:
+        answers: dict[str, int] = dict(
             sql.execute(
-                "update transfers set state = ?, reason = ? where id = ?", (state, reason, str(transfer.id))
-            )
-            return state
+                "select outcome, count(*) from items where transfer_id = ? group by outcome",
+                (str(transfer.id),),
+            ).fetchall()
+        )
+        if Outcome.WAITING in answers:
+            return None
+        event = Event.SOME_REFUSED if Outcome.REFUSED in answers else Event.ALL_ACKNOWLEDGED
+        state = after(transfer.state, event)
+        sql.execute(
+            "update transfers set state = ?, reason = ? where id = ?", (state, reason, str(transfer.id))
+        )
+        return End(transfer, state, answers.get(Outcome.ACKNOWLEDGED, 0))
 
     @from_the_reserve
     def interrupted(self, transfer: Transfer, reason: str, pause_s: float) -> None:

@@ -52,13 +52,14 @@ class RateWindow:
         self._away_until_s = 0.0
         self._local: Counter[tuple[str, int]] = Counter()
 
-    async def allow(self, key: str, limit: int, window_s: int) -> bool:
-        """Counts one; whether there are at most `limit` under `key` in this window of `window_s` seconds."""
+    async def allow(self, key: str, limit: int, window_s: int, *, times: int = 1) -> bool:
+        """Counts one, or `times`; whether there are at most `limit` under `key` in this window of `window_s`
+        seconds."""
         now_s = self._clock.now().timestamp()
         window = int(now_s // window_s)
         if not 0 < self._away_until_s - now_s <= _ASK_AGAIN_AFTER_S:  # more: the clock was set back
             try:
-                count = await self._count(f"rate:{key}:{window_s}:{window}", window_s)
+                count = await self._count(f"rate:{key}:{window_s}:{window}", window_s, times)
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until_s = now_s + _ASK_AGAIN_AFTER_S
                 UP.set(0)
@@ -66,19 +67,19 @@ class RateWindow:
             else:
                 UP.set(1)
                 return count <= limit
-        return self._count_alone((f"{key}:{window_s}", window)) <= limit
+        return self._count_alone((f"{key}:{window_s}", window), times) <= limit
 
-    async def _count(self, key: str, window_s: int) -> int:
+    async def _count(self, key: str, window_s: int, times: int) -> int:
         async with asyncio.timeout(_ANSWER_WITHIN_S), self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.incr(key)
+            pipeline.incrby(key, times)
             pipeline.expire(key, 2 * window_s)
             count, _ = await pipeline.execute()
             return int(count)
 
-    def _count_alone(self, key: tuple[str, int]) -> int:
+    def _count_alone(self, key: tuple[str, int], times: int) -> int:
         if len(self._local) >= _MAX_LOCAL_KEYS and key not in self._local:
             self._local.clear()
-        self._local[key] += 1
+        self._local[key] += times
         return self._local[key]
 
     async def close(self) -> None:

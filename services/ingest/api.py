@@ -36,6 +36,7 @@ from services.ingest.packreading import PackReading
 from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
+from services.ingest.transfers import Announcement, Ended
 from services.ingest.usecases import Studies
 from services.ingest.volumes import Volumes
 from wire.ingest.v1 import ingest_pb2 as pb
@@ -271,14 +272,19 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
     async def BeginTransfer(  # noqa: N802
         self, request: pb.BeginTransferRequest, context: Context
     ) -> pb.BeginTransferResponse:
-        await self.gateways.begin_transfer(
-            _announcer(context),
-            TransferId(parse_id(request.transfer_id, "transfer_id")),
-            request.study_instance_uid,
-            request.calling_ae_title,
-            request.age.ToTimedelta() if request.HasField("age") else None,
-        )
-        return pb.BeginTransferResponse()
+        announcements = [_announcement(request), *map(_announcement, request.further)]
+        await self.gateways.begin_transfer(_announcer(context), announcements)
+        return pb.BeginTransferResponse(announced=len(announcements))
+
+    async def EndTransfer(  # noqa: N802
+        self, request: pb.EndTransferRequest, context: Context
+    ) -> pb.EndTransferResponse:
+        ended = [
+            Ended(TransferId(parse_id(each.transfer_id, "transfer_id")), each.instances)
+            for each in request.ended
+        ]
+        await self.gateways.end_transfer(_announcer(context).gateway_id, ended)
+        return pb.EndTransferResponse()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
         await self.gateways.heartbeat(
@@ -349,6 +355,15 @@ def _announcer(context: Context) -> Announcer:
     (certificate_pem,) = context.auth_context()["x509_pem_cert"]
     remote = unquote(context.peer().partition(":")[2])  # `ipv4:10.0.0.7:4711`
     return Announcer(GatewayId(gateway_id), certificate_sha256(certificate_pem), remote)
+
+
+def _announcement(told: pb.BeginTransferRequest | pb.BeginTransferRequest.Announcement) -> Announcement:
+    return Announcement(
+        TransferId(parse_id(told.transfer_id, "transfer_id")),
+        told.study_instance_uid,
+        told.calling_ae_title,
+        told.age.ToTimedelta() if told.HasField("age") else None,
+    )
 
 
 def _duration(message: Message, field: str) -> timedelta:

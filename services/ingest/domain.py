@@ -17,7 +17,7 @@ from kernel.dicom import (
     AETitle,
     parse_ae_title,
 )
-from kernel.errors import Conflict, Invalid
+from kernel.errors import Conflict, Denied, Invalid
 from kernel.filing import STATUS, UNKNOWN_LAYOUT, Fault, Layout
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId, VolumeId
 from services.ingest.contacts import NEVER_HEARD, Contact
@@ -75,6 +75,15 @@ class Gateway:
         return next((b.facility_id for b in self.bindings if b.ae_title == calling_ae_title), None)
 
 
+def must_be_live(gateway: Gateway | None) -> Gateway:
+    """The gateway, if there is one and it is not revoked; raises Denied."""
+    if gateway is None:
+        raise Denied("the certificate belongs to no gateway")
+    if gateway.revoked_at is not None:
+        raise Denied("the gateway is revoked")
+    return gateway
+
+
 def enrolment(
     name: str, bindings: Sequence[tuple[str, FacilityId]], request_pem: str
 ) -> tuple[AETitleBinding, ...]:
@@ -106,28 +115,6 @@ def certificate_sha256(pem: bytes) -> str:
     """The fingerprint by which a gateway is known: SHA-256 of the certificate's DER form."""
     body = b"".join(line for line in pem.splitlines() if not line.startswith(b"-----"))
     return hashlib.sha256(b64decode(body)).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A gateway's queue entry for one study, kept across its retries (A26)."""
-
-    transfer_id: TransferId
-    gateway_id: GatewayId
-    calling_ae_title: AETitle
-    study_instance_uid: UID
-    begun_at: datetime
-
-
-def transfer_begun_at(age: timedelta | None, now: datetime) -> datetime:
-    """Return when the entry began by our clock; the gateway's clock only measures its age (A26).
-
-    An age that cannot be, or that nobody tells, counts as MAX_TRANSFER_AGE: at worst the transfer of a study
-    that was deleted meanwhile is refused, and an Export sends it again.
-    """
-    if age is None or not timedelta() <= age <= MAX_TRANSFER_AGE:
-        return now - MAX_TRANSFER_AGE
-    return now - age
 
 
 class RefusalKind(StrEnum):
@@ -196,8 +183,9 @@ class Sender:
     """Who an association was accepted from: certificate, calling AE title and facility belong together.
 
     Attributes:
-        transfer_id: the transfer that the association named, else a new one: the association itself.
-        transfer_study_instance_uid: what the named transfer carries.
+        transfer_id: the transfer that the association named, else a new one: the association itself. Of the
+            sender of a study, its own.
+        transfer_study_instance_uid: what a named transfer carries; None for the association itself.
         begun_at: when the transfer began, by PostgreSQL's clock (A26): another process may have been told.
         ahead: how far PostgreSQL's clock was ahead of this process's when the association was admitted.
     """
@@ -274,7 +262,7 @@ ANSWERS: Mapping[StoreStatus, Answer] = {
     StoreStatus.EXCESSIVE: Answer(*STATUS[Fault.EXCESSIVE]),
     # PS3.4 table B.2-1: error, cannot understand (Cxxx); the last three digits are ours.
     StoreStatus.CONFLICT: Answer(0xC111, "other bytes under a stored UID: delete in the cloud first"),
-    StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of the announced transfer"),
+    StoreStatus.OTHER_STUDY: Answer(0xC112, "not of the study of an announced transfer"),
     StoreStatus.DELETED: Answer(0xC113, "deleted in the cloud: export the study again"),
 }
 

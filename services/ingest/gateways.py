@@ -11,8 +11,9 @@ from uuid import UUID
 
 from kernel.clock import Clock
 from kernel.database import Database
-from kernel.dicom import parse_ae_title, parse_uid
-from kernel.errors import Conflict, Denied, Exhausted, NotFound, Unavailable
+from kernel.dicom import parse_ae_title
+from kernel.errors import Denied, Exhausted, NotFound, Unavailable
+from kernel.events import StudyChanged
 from kernel.ids import GatewayId, NewId, TransferId, parse_id
 from services.ingest.contacts import Contact, Contacts, told
 from services.ingest.domain import (
@@ -25,11 +26,11 @@ from services.ingest.domain import (
     Refusal,
     RefusalKind,
     Sender,
-    Transfer,
-    transfer_begun_at,
+    must_be_live,
 )
 from services.ingest.enrolment import Access, administered
 from services.ingest.refusals import RefusalWindows
+from services.ingest.transfers import Announcement, Ended, must_be_the_same, must_count, must_fit
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
@@ -46,7 +47,7 @@ HEARTBEATS_PER_MINUTE = 60
 class RateWindow(Protocol):
     """Counts what happens in a window of time."""
 
-    async def allow(self, key: str, limit: int, window_s: int) -> bool: ...
+    async def allow(self, key: str, limit: int, window_s: int, *, times: int = 1) -> bool: ...
 
 
 class Associations(Protocol):
@@ -141,7 +142,7 @@ class Gateways:
         return gateway
 
     async def _gateway_of(self, statements: IngestTransaction, certificate_sha256: str) -> Gateway:
-        return _must_be_live(await statements.gateway_of_certificate(certificate_sha256))
+        return must_be_live(await statements.gateway_of_certificate(certificate_sha256))
 
     async def admit(
         self, certificate_sha256: str, calling_ae_title: str, transfer_id: str | None, remote_address: str
@@ -177,62 +178,54 @@ class Gateways:
             now - ours,
         )
 
-    async def begin_transfer(
-        self,
-        announcer: Announcer,
-        transfer_id: TransferId,
-        study_instance_uid: str,
-        title: str,
-        age: timedelta | None,
-    ) -> None:
-        """Announces a queue entry, again with the same effect; a newer entry supersedes an older (A26).
+    async def begin_transfer(self, announcer: Announcer, announcements: Sequence[Announcement]) -> None:
+        """Announces queue entries, all or none, again with the same effect; a newer entry of a study
+        supersedes an older (A26).
 
         A gateway announces so many a minute, and of so many the newest are kept: what is older has to be
         announced again. An announcement under a certificate or a title that does not count is listed.
         """
+        must_fit(announcements, "further")
         try:
-            await self._begin_transfer(announcer.gateway_id, transfer_id, study_instance_uid, title, age)
+            await self._begin_transfer(announcer.gateway_id, announcements)
         except Denied as denied:
             refusal = Refusal(
                 RefusalKind.ASSOCIATION,
                 f"announced a study, but {denied.sentence}",
                 announcer.remote_address,
                 announcer.certificate_sha256,
-                title,
+                announcements[0].calling_ae_title,
                 cause="announcement",
             )
             if (listing := self.refuse(refusal)) is not None:
                 await listing
             raise
 
-    async def _begin_transfer(
-        self,
-        gateway_id: GatewayId,
-        transfer_id: TransferId,
-        study_instance_uid: str,
-        title: str,
-        age: timedelta | None,
-    ) -> None:
-        calling_ae_title = parse_ae_title(title, "calling_ae_title")
-        uid = parse_uid(study_instance_uid, "study_instance_uid")
-        if not await self._rates.allow(f"transfers:{gateway_id}", self._limits.transfers_per_minute, 60):
+    async def _begin_transfer(self, gateway_id: GatewayId, announcements: Sequence[Announcement]) -> None:
+        if not await self._rates.allow(
+            f"transfers:{gateway_id}", self._limits.transfers_per_minute, 60, times=len(announcements)
+        ):
             self._too_many()
             raise Exhausted("the gateway announces too many studies: announce this one again in a minute")
         self._announcing.add(gateway_id)
         async with self._database.transaction() as transaction:
-            gateway = _must_be_live(await transaction.gateway(gateway_id))
+            gateway = must_be_live(await transaction.gateway(gateway_id))
             self.contacts.note(gateway_id, Contact(heard_at=transaction.now))
-            if gateway.receives_for(calling_ae_title) is None:
-                raise Denied(f"`{calling_ae_title}` is not an AE title of this gateway")
-            begun_at = transfer_begun_at(age, await transaction.clock())
-            wanted = Transfer(transfer_id, gateway_id, calling_ae_title, uid, begun_at)
-            known = await transaction.begin_transfer(wanted)
-            if (known.gateway_id, known.calling_ae_title, known.study_instance_uid) != (
-                gateway_id,
-                calling_ae_title,
-                uid,
-            ):
-                raise Conflict("`transfer_id` is the transfer of another study", field="transfer_id")
+            now = await transaction.clock()
+            wanted = [each.transfer(gateway, now) for each in announcements]
+            must_be_the_same(wanted, await transaction.begin_transfers(gateway_id, wanted))
+
+    async def end_transfer(self, gateway_id: GatewayId, ended: Sequence[Ended]) -> None:
+        """Notes transfers of which everything has its answer; a study that is whole now is settled (A55)."""
+        must_fit(ended, "ended")
+        must_count(ended)
+        if not ended:
+            return
+        async with self._database.transaction() as transaction:
+            must_be_live(await transaction.gateway(gateway_id))
+            await transaction.end_transfers(gateway_id, ended)
+            changes = await transaction.settle_ended(gateway_id, [each.transfer_id for each in ended])
+            await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def heartbeat(
         self, gateway_id: GatewayId, software_version: str, waiting_studies: int, oldest: timedelta | None
@@ -242,7 +235,7 @@ class Gateways:
         if not await self._rates.allow(f"heartbeats:{gateway_id}", HEARTBEATS_PER_MINUTE, 60):
             raise Exhausted("the gateway tells too often how it is: tell it once a minute")
         async with self._database.statements() as statements:
-            _must_be_live(await statements.gateway(gateway_id))
+            must_be_live(await statements.gateway(gateway_id))
         self.contacts.note(gateway_id, contact)
 
     async def save_contacts(self) -> None:
@@ -286,14 +279,6 @@ class Gateways:
                 async with self._database.statements() as statements:
                     if await prune(statements) < PRUNED_AT_ONCE:
                         break
-
-
-def _must_be_live(gateway: Gateway | None) -> Gateway:
-    if gateway is None:
-        raise Denied("the certificate belongs to no gateway")
-    if gateway.revoked_at is not None:
-        raise Denied("the gateway is revoked")
-    return gateway
 
 
 async def _prune_transfers(transaction: IngestTransaction, gateway_id: GatewayId, keep: int) -> int:

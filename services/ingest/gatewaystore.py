@@ -1,4 +1,4 @@
-"""Gateways with their titles, the transfers they announce, and what was refused."""
+"""Gateways with their titles, and what was refused."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -9,7 +9,7 @@ import asyncpg
 
 from kernel.dicom import AETitle
 from kernel.errors import Conflict
-from kernel.ids import GatewayId, TransferId
+from kernel.ids import GatewayId
 from kernel.reach import Reach
 from kernel.versions import NEVER_SAVED, Change
 from plumbing.db import Transaction
@@ -22,7 +22,6 @@ from services.ingest.domain import (
     RecordedRefusal,
     Refusal,
     RefusalKind,
-    Transfer,
 )
 
 _GATEWAYS = """
@@ -37,7 +36,7 @@ _GATEWAYS = """
 
 
 class GatewayStore(Transaction):
-    """Keeps gateways, transfers and refusals."""
+    """Keeps gateways and refusals."""
 
     # Gateways
 
@@ -279,7 +278,7 @@ class GatewayStore(Transaction):
 
         The newest of each kind are kept, so that many of one kind never drive the others out.
         """
-        return _count(
+        return pruned(
             await self.connection.execute(
                 """
                 with bounds as (
@@ -298,78 +297,8 @@ class GatewayStore(Transaction):
             )
         )
 
-    # Transfers
 
-    async def begin_transfer(self, transfer: Transfer) -> Transfer:
-        """Inserts it unless it is known, and marks all but the queue's newest entry for the study (A26)."""
-        await self.connection.execute(
-            """
-            insert into transfers values ($1, $2, $3, $4, $5) on conflict (transfer_id) do nothing
-            """,
-            transfer.transfer_id,
-            transfer.gateway_id,
-            transfer.calling_ae_title,
-            transfer.study_instance_uid,
-            transfer.begun_at,
-        )
-        await self.connection.execute(
-            """
-            update transfers t set superseded_by = newest.transfer_id
-            from (select transfer_id from transfers
-                  where gateway_id = $1 and calling_ae_title = $2 and study_instance_uid = $3
-                    and superseded_by is null
-                  order by begun_at desc, transfer_id desc limit 1) newest
-            where t.gateway_id = $1 and t.calling_ae_title = $2 and t.study_instance_uid = $3
-              and t.superseded_by is null and t.transfer_id <> newest.transfer_id
-            """,
-            transfer.gateway_id,
-            transfer.calling_ae_title,
-            transfer.study_instance_uid,
-        )
-        known = await self.transfer(transfer.transfer_id)
-        assert known is not None
-        return known
-
-    async def transfer(self, transfer_id: TransferId) -> Transfer | None:
-        row = await self.connection.fetchrow(
-            """
-            select transfer_id, gateway_id, calling_ae_title, study_instance_uid, begun_at
-            from transfers where transfer_id = $1
-            """,
-            transfer_id,
-        )
-        return Transfer(**row) if row else None
-
-    async def prune_transfers(self, older_than: datetime, limit: int) -> int:
-        """Deletes the oldest, at most so many; how many."""
-        return _count(
-            await self.connection.execute(
-                """
-                delete from transfers where transfer_id = any(array(
-                    select transfer_id from transfers where begun_at < $1 order by begun_at limit $2))
-                """,
-                older_than,
-                limit,
-            )
-        )
-
-    async def prune_transfers_of(self, gateway_id: GatewayId, keep: int, limit: int) -> int:
-        """Deletes the oldest of one gateway, at most so many; how many."""
-        return _count(
-            await self.connection.execute(
-                """
-                delete from transfers where transfer_id = any(array(
-                    select transfer_id from transfers where gateway_id = $1
-                    order by begun_at desc offset $2 limit $3))
-                """,
-                gateway_id,
-                keep,
-                limit,
-            )
-        )
-
-
-def _count(status: str) -> int:
+def pruned(status: str) -> int:
     """The rows of a status such as `DELETE 3`."""
     return int(status.split()[-1])
 

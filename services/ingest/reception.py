@@ -153,8 +153,8 @@ class Parent(Protocol):
         """Who sends; raises Denied, NotFound or Invalid. `refused_classes` are told for metrics."""
         ...
 
-    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
-        """The study, and a pack for it, as `Studies.open_study`; raises Refused."""
+    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[Sender, StudyId, PackId]:
+        """Its sender, the study, and a pack for it, as `Studies.open_study`; raises Refused."""
         ...
 
     def open_pack(self) -> PackId:
@@ -194,9 +194,10 @@ class Parent(Protocol):
 
 
 class _OpenStudy:
-    """A study this association is sending."""
+    """A study this association is sending; `sender` is that of its transfer."""
 
-    def __init__(self, study_id: StudyId, pack: Pack) -> None:
+    def __init__(self, sender: Sender, study_id: StudyId, pack: Pack) -> None:
+        self.sender = sender
         self.study_id = study_id
         self.pack = pack
 
@@ -277,14 +278,14 @@ class Receipt:
     def _complete(self, sha256: bytes, description: Description, layout: Layout) -> StoreStatus:
         reception, study, instance = self._reception, self._study, self._instance
         what = instance.study_instance_uid, instance.series_instance_uid, description.digest
-        label = Label(study.study_id, reception.sender, reception.clock.now(), sha256)
+        label = Label(study.study_id, study.sender, reception.clock.now(), sha256)
         verdict, live_id, stored = self._index(
             label, description, layout, described=reception.described(what) == description
         )
         if verdict is Verdict.OTHER_STUDY_ID and study.pack.is_empty:
             # Another association was first: the same entry under the StudyId that is live.
             study.study_id = live_id
-            label = Label(live_id, reception.sender, label.received_at, sha256)
+            label = Label(live_id, study.sender, label.received_at, sha256)
             verdict, live_id, stored = self._index(label, description, layout)
         match verdict:
             case Verdict.FIRST | Verdict.NEW:
@@ -326,7 +327,7 @@ class Receipt:
         self, label: Label, description: Description, layout: Layout, *, described: bool = False
     ) -> tuple[Verdict, StudyId, StoredInstance]:
         """Makes the entry durable, and then known; what the index makes of it."""
-        reception, sender, study_id = self._reception, self._reception.sender, label.study_id
+        reception, sender, study_id = self._reception, self._study.sender, label.study_id
         assert study_id is not None
         stored = StoredInstance(self._instance, label.sha256, self._entry.end(label), layout)
         if described and not self._study.pack.is_empty:
@@ -418,14 +419,12 @@ class Reception:
     def begin(self, instance: Instance) -> Receipt:
         """Opens the pack of the instance's study; raises Refused, OSError or Unavailable."""
         uid = instance.study_instance_uid
-        if self.sender.transfer_study_instance_uid not in (None, uid):
-            raise Refused(StoreStatus.OTHER_STUDY)
         study = self._open.pop(uid, None)
         if study is None:
             if len(self._open) >= MAX_OPEN_PACKS:
                 self.release(next(iter(self._open)))
-            study_id, pack_id = self.parent.open_study(self.sender, uid)
-            study = _OpenStudy(study_id, self._create(pack_id))
+            sender, study_id, pack_id = self.parent.open_study(self.sender, uid)
+            study = _OpenStudy(sender, study_id, self._create(pack_id))
         self._open[uid] = study  # last in, least recently used first out
         return Receipt(self, instance, study)
 

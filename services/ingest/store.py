@@ -24,11 +24,19 @@ from services.ingest.instancestore import InstanceStore
 from services.ingest.partstore import PartStore, received_study, stored_instance
 from services.ingest.quarantinestore import QuarantineStore
 from services.ingest.settlingstore import SettlingStore
+from services.ingest.transferstore import TransferStore
 from services.ingest.volumestore import VolumeStore
 
 
 class IngestTransaction(
-    InstanceStore, GatewayStore, DeletionStore, SettlingStore, PartStore, QuarantineStore, VolumeStore
+    InstanceStore,
+    GatewayStore,
+    TransferStore,
+    DeletionStore,
+    SettlingStore,
+    PartStore,
+    QuarantineStore,
+    VolumeStore,
 ):
     """A transaction over ingest's database."""
 

@@ -25,6 +25,7 @@ from services.ingest.domain import (
     Verdict,
 )
 from services.ingest.parts import Description, StudyInParts, parse_mapping_tag
+from services.ingest.transfers import carrying
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
@@ -69,20 +70,26 @@ class Studies:
         self.is_behind = False
         self.woken = asyncio.Event()
 
-    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[Sender, StudyId, PackId]:
         """The live StudyId at the facility, or the one the study will have if it becomes durable; and a new
-        pack for it, whose row is there before its file.
+        pack for it, whose row is there before its file. The sender is that of the study's transfer.
 
-        Raises Refused if the study was deleted after the transfer had begun, also where it is live again.
+        Raises Refused for a study that was not announced, where its association named a transfer, and if the
+        study was deleted after the transfer had begun, also where it is live again.
         """
         pack_id = PackId(self._new_id())
         async with self._database.statements() as statements:
+            if sender.transfer_study_instance_uid != study_instance_uid:
+                newest = await statements.newest_transfer(
+                    sender.gateway_id, sender.calling_ae_title, study_instance_uid
+                )
+                sender = carrying(sender, study_instance_uid, newest)
             known, deleted = await statements.open_pack_for(
                 sender, study_instance_uid, pack_id, self._writer.volume_id, self._writer.writer_id
             )
         if deleted:
             raise Refused(StoreStatus.DELETED)
-        return known or StudyId(self._new_id()), pack_id
+        return sender, known or StudyId(self._new_id()), pack_id
 
     async def open_pack(self) -> PackId:
         """A new pack of no study, whose row is there before its file."""

@@ -105,9 +105,9 @@ class FarParent:
         )
         return admitted
 
-    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
-        opened: StoreStatus | tuple[StudyId, PackId] = self._link.ask(
-            "open_study", StoreStatus | tuple[StudyId, PackId], IDENTIFY_S, sender, study_instance_uid
+    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[Sender, StudyId, PackId]:
+        opened: StoreStatus | tuple[Sender, StudyId, PackId] = self._link.ask(
+            "open_study", StoreStatus | tuple[Sender, StudyId, PackId], IDENTIFY_S, sender, study_instance_uid
         )
         if isinstance(opened, StoreStatus):
             raise Refused(opened)

@@ -107,7 +107,7 @@ class Office:
         ASSOCIATIONS.inc()
         return sender
 
-    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+    async def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[Sender, StudyId, PackId]:
         return await self._studies.open_study(sender, study_instance_uid)
 
     async def open_pack(self) -> PackId:
@@ -208,7 +208,7 @@ class InProcess:
         )
         return self._loop.wait(admitting, ADMIT_S)
 
-    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[StudyId, PackId]:
+    def open_study(self, sender: Sender, study_instance_uid: UID) -> tuple[Sender, StudyId, PackId]:
         return self._loop.wait(self._office.open_study(sender, study_instance_uid), IDENTIFY_S)
 
     def open_pack(self) -> PackId:
@@ -508,13 +508,13 @@ class _Worker:
         handed.handler = Admitted(sender.admission)
         return sender
 
-    async def _open_study(self, sender: Sender, uid: str) -> StoreStatus | tuple[StudyId, PackId]:
+    async def _open_study(self, sender: Sender, uid: str) -> StoreStatus | tuple[Sender, StudyId, PackId]:
         try:
-            study_id, pack_id = await self._office.open_study(sender, UID(uid))
+            of_study, study_id, pack_id = await self._office.open_study(sender, UID(uid))
         except Refused as refused:
             return refused.status
         self._keep(pack_id, study_id)
-        return study_id, pack_id
+        return of_study, study_id, pack_id
 
     async def _open_pack(self) -> PackId:
         pack_id = await self._office.open_pack()

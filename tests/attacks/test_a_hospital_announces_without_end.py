@@ -17,6 +17,7 @@ from plumbing.db import Database
 from services.ingest.domain import Announcer, Limits
 from services.ingest.gateways import Gateways
 from services.ingest.store import IngestTransaction
+from services.ingest.transfers import Announcement
 from tests.ingest.builders import a_uid
 from tests.ingest.system import EnrolledGateway, Ingest
 from tests.ingest.test_deletion import begin_transfer
@@ -70,7 +71,7 @@ async def test_of_one_gateway_the_newest_announcements_are_kept(ingest: Ingest) 
     try:
         for number, each in enumerate(ids):
             age = timedelta(minutes=len(ids) - number)
-            await gateways.begin_transfer(announcer, each, a_uid(), flooding.title, age)
+            await gateways.begin_transfer(announcer, [Announcement(each, a_uid(), flooding.title, age)])
         await gateways.prune()
     finally:
         await rates.close()

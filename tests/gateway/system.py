@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import gateway.__main__
 from kernel.dicom import AETitle
+from kernel.errors import Denied
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.authority import CertificateAuthority
@@ -69,6 +70,9 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
         self.ports = {"dicom": free_port(), "gateways": free_port()}
         self.entries: list[Entry] = []
         self.begun: list[tuple[str, str, str, timedelta]] = []
+        self.carries_many = True  # False: as Central server of the version before
+        self.refuses: set[str] = set()  # studies
+        self.ended: list[tuple[str, int]] = []
         self.told: list[ingest_pb2.HeartbeatRequest] = []
         self.ends: list[str] = []
         self.refusals: list[str] = []
@@ -126,15 +130,20 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
     async def BeginTransfer(  # noqa: N802
         self, request: ingest_pb2.BeginTransferRequest, context: Any
     ) -> ingest_pb2.BeginTransferResponse:
-        self.begun.append(
-            (
-                request.transfer_id,
-                request.study_instance_uid,
-                request.calling_ae_title,
-                request.age.ToTimedelta(),
-            )
-        )
-        return ingest_pb2.BeginTransferResponse()
+        told: list[Any] = [request, *request.further] if self.carries_many else [request]
+        if any(each.study_instance_uid in self.refuses for each in told):
+            raise Denied("refused, of the test")
+        self.begun += [
+            (each.transfer_id, each.study_instance_uid, each.calling_ae_title, each.age.ToTimedelta())
+            for each in told
+        ]
+        return ingest_pb2.BeginTransferResponse(announced=len(told) if self.carries_many else 0)
+
+    async def EndTransfer(  # noqa: N802
+        self, request: ingest_pb2.EndTransferRequest, context: Any
+    ) -> ingest_pb2.EndTransferResponse:
+        self.ended += [(each.transfer_id, each.instances) for each in request.ended]
+        return ingest_pb2.EndTransferResponse()
 
     def associate(self, request: AssociationRequest) -> "_Recording":
         with self.lock:

@@ -16,8 +16,8 @@ from services.ingest.domain import (
     StoreStatus,
     enrolment,
     still_served,
-    transfer_begun_at,
 )
+from services.ingest.transfers import transfer_begun_at
 from tests.ingest.builders import FACILITY, NOW, a_gateway
 
 

@@ -21,11 +21,11 @@ from services.ingest.domain import (
     RecordedRefusal,
     Refusal,
     RefusalKind,
-    Transfer,
     Verdict,
 )
 from services.ingest.parts import Description
 from services.ingest.store import IngestTransaction
+from services.ingest.transfers import Transfer
 from services.ingest.writers import Ended
 from tests.ingest.builders import (
     FACILITY,
@@ -262,7 +262,7 @@ async def test_the_newest_entry_of_a_queue_is_never_superseded(store: Store, gat
     ]
     async with store.transaction() as transaction:
         for each in transfers:
-            assert await transaction.begin_transfer(each) == each
+            assert await transaction.begin_transfers(gateway.gateway_id, [each]) == [each]
         rows = await transaction.connection.fetch("select * from transfers where superseded_by is null")
         assert [row["transfer_id"] for row in rows] == [transfers[2].transfer_id]
         await transaction.prune_transfers(NOW + timedelta(minutes=4), 9)

@@ -233,7 +233,7 @@ async def test_the_row_of_a_pack_is_there_before_its_file(
     packs = Packs(tmp_path / "packs", NEW_ID)
     writer = await a_writer(store, packs, NEW_ID)
     studies = Studies(store, writer, Limits(), NEW_ID)
-    _, of_a_study = await studies.open_study(a_sender(gateway), a_uid())
+    _, _, of_a_study = await studies.open_study(a_sender(gateway), a_uid())
     of_none = await studies.open_pack()
     assert packs.list() == []
     async with store.statements() as statements:

@@ -241,7 +241,9 @@ CALLS = {
 }
 """Which service calls what of another: "Calls at request time, and no others"."""
 
-OF_GATEWAYS = {f"wire.ingest.v1.GatewayService/{name}" for name in ("BeginTransfer", "Heartbeat")}
+OF_GATEWAYS = {
+    f"wire.ingest.v1.GatewayService/{name}" for name in ("BeginTransfer", "EndTransfer", "Heartbeat")
+}
 
 
 @pytest.mark.proves("SEC-14")

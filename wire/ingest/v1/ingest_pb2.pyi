@@ -1888,13 +1888,48 @@ class BeginTransferRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Announcement(_message.Message):
+        """Announcement is one of them. Its fields are those of the first."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TRANSFER_ID_FIELD_NUMBER: _builtins.int
+        STUDY_INSTANCE_UID_FIELD_NUMBER: _builtins.int
+        CALLING_AE_TITLE_FIELD_NUMBER: _builtins.int
+        AGE_FIELD_NUMBER: _builtins.int
+        transfer_id: _builtins.str
+        """The entry's id, a UUID."""
+        study_instance_uid: _builtins.str
+        """Study Instance UID."""
+        calling_ae_title: _builtins.str
+        """A calling AE title of this gateway."""
+        @_builtins.property
+        def age(self) -> _duration_pb2.Duration:
+            """How old the entry is."""
+
+        def __init__(
+            self,
+            *,
+            transfer_id: _builtins.str = ...,
+            study_instance_uid: _builtins.str = ...,
+            calling_ae_title: _builtins.str = ...,
+            age: _duration_pb2.Duration | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "calling_ae_title", b"calling_ae_title", "study_instance_uid", b"study_instance_uid", "transfer_id", b"transfer_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TRANSFER_ID_FIELD_NUMBER: _builtins.int
     STUDY_INSTANCE_UID_FIELD_NUMBER: _builtins.int
     CALLING_AE_TITLE_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
+    FURTHER_FIELD_NUMBER: _builtins.int
     transfer_id: _builtins.str
-    """The queue entry's id, a UUID kept across retries; the association names it in User Identity
-    Negotiation (PS3.7 D.3.3.7, type 1).
+    """The queue entry's id, a UUID kept across retries. The association may name it in User Identity Negotiation
+    (PS3.7 D.3.3.7, type 1).
     """
     study_instance_uid: _builtins.str
     """Study Instance UID."""
@@ -1906,6 +1941,10 @@ class BeginTransferRequest(_message.Message):
         more than 90 days counts as 90 days: a wrong clock must not bring a deleted study back.
         """
 
+    @_builtins.property
+    def further(self) -> _containers.RepeatedCompositeFieldContainer[Global___BeginTransferRequest.Announcement]:
+        """Further entries, at most 99, which are announced with the first one or not at all."""
+
     def __init__(
         self,
         *,
@@ -1913,10 +1952,11 @@ class BeginTransferRequest(_message.Message):
         study_instance_uid: _builtins.str = ...,
         calling_ae_title: _builtins.str = ...,
         age: _duration_pb2.Duration | None = ...,
+        further: _abc.Iterable[Global___BeginTransferRequest.Announcement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "calling_ae_title", b"calling_ae_title", "study_instance_uid", b"study_instance_uid", "transfer_id", b"transfer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "calling_ae_title", b"calling_ae_title", "further", b"further", "study_instance_uid", b"study_instance_uid", "transfer_id", b"transfer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1924,7 +1964,80 @@ Global___BeginTransferRequest: _TypeAlias = BeginTransferRequest  # noqa: Y015
 
 @_typing.final
 class BeginTransferResponse(_message.Message):
-    """BeginTransferResponse is empty: the transfer is known."""
+    """BeginTransferResponse says how much is known now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANNOUNCED_FIELD_NUMBER: _builtins.int
+    announced: _builtins.int
+    """Entries that are announced: the first and all further ones. An association under their calling AE title may
+    carry them all, one after another, and names one of them. 0: a server of the version before, which knows the
+    first one only, in an association that names it.
+    """
+    def __init__(
+        self,
+        *,
+        announced: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced", b"announced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginTransferResponse: _TypeAlias = BeginTransferResponse  # noqa: Y015
+
+@_typing.final
+class EndTransferRequest(_message.Message):
+    """EndTransferRequest names transfers of this gateway of which everything has its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Ended(_message.Message):
+        """Ended is a transfer at its end."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TRANSFER_ID_FIELD_NUMBER: _builtins.int
+        INSTANCES_FIELD_NUMBER: _builtins.int
+        transfer_id: _builtins.str
+        """The queue entry's id, a UUID."""
+        instances: _builtins.int
+        """How many instances of it were acknowledged."""
+        def __init__(
+            self,
+            *,
+            transfer_id: _builtins.str = ...,
+            instances: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "transfer_id", b"transfer_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndTransferRequest.Ended]:
+        """At most 100. One that was not announced, or is forgotten, is passed over."""
+
+    def __init__(
+        self,
+        *,
+        ended: _abc.Iterable[Global___EndTransferRequest.Ended] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndTransferRequest: _TypeAlias = EndTransferRequest  # noqa: Y015
+
+@_typing.final
+class EndTransferResponse(_message.Message):
+    """EndTransferResponse is empty: what is whole is settled."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1937,7 +2050,7 @@ class BeginTransferResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BeginTransferResponse: _TypeAlias = BeginTransferResponse  # noqa: Y015
+Global___EndTransferResponse: _TypeAlias = EndTransferResponse  # noqa: Y015
 
 @_typing.final
 class HeartbeatRequest(_message.Message):

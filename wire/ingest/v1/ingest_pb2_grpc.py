@@ -971,6 +971,11 @@ class GatewayServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.FromString,
                 _registered_method=True)
+        self.EndTransfer = channel.unary_unary(
+                '/wire.ingest.v1.GatewayService/EndTransfer',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/wire.ingest.v1.GatewayService/Heartbeat',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.SerializeToString,
@@ -983,7 +988,15 @@ class GatewayServiceServicer:
     """
 
     def BeginTransfer(self, request, context):
-        """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26).
+        """BeginTransfer announces a queue entry of the gateway for one study, and further ones, before they are sent
+        (A26).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndTransfer(self, request, context):
+        """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1003,6 +1016,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.BeginTransfer,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.SerializeToString,
+            ),
+            'EndTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndTransfer,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
@@ -1038,6 +1056,33 @@ class GatewayService:
             '/wire.ingest.v1.GatewayService/BeginTransfer',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.BeginTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.GatewayService/EndTransfer',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -389,7 +389,11 @@ class GatewayServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     BeginTransfer: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.BeginTransferRequest, _ingest_pb2.BeginTransferResponse]
-    """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+    """BeginTransfer announces a queue entry of the gateway for one study, and further ones, before they are sent
+    (A26).
+    """
+    EndTransfer: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.EndTransferRequest, _ingest_pb2.EndTransferResponse]
+    """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]
     """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
@@ -399,7 +403,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginTransfer: _aio.UnaryUnaryMultiCallable[_ingest_pb2.BeginTransferRequest, _ingest_pb2.BeginTransferResponse]  # type: ignore[assignment]
-    """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+    """BeginTransfer announces a queue entry of the gateway for one study, and further ones, before they are sent
+    (A26).
+    """
+    EndTransfer: _aio.UnaryUnaryMultiCallable[_ingest_pb2.EndTransferRequest, _ingest_pb2.EndTransferResponse]  # type: ignore[assignment]
+    """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
     Heartbeat: _aio.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
@@ -412,7 +420,17 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_pb2.BeginTransferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.BeginTransferResponse, _abc.Awaitable[_ingest_pb2.BeginTransferResponse]]:
-        """BeginTransfer announces a queue entry of the gateway for one study, before its association (A26)."""
+        """BeginTransfer announces a queue entry of the gateway for one study, and further ones, before they are sent
+        (A26).
+        """
+
+    @_abc_1.abstractmethod
+    def EndTransfer(
+        self,
+        request: _ingest_pb2.EndTransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.EndTransferResponse, _abc.Awaitable[_ingest_pb2.EndTransferResponse]]:
+        """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
 
     @_abc_1.abstractmethod
     def Heartbeat(
