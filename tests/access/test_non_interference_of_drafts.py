@@ -32,6 +32,7 @@ from tests.access.test_non_interference import (
     a_world,
     grown,
     pre_read,
+    questions_at,
 )
 from tests.clocks import NOON
 from wire.access.v1 import access_pb2 as pb
@@ -72,8 +73,7 @@ async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_th
         for world in (theirs, without):
             for user in (READER, OTHER_READER):
                 await world.access.give(user, FACILITY, PrivilegeLevel.REPORT)
-        last = list(ASSIGNED_LIFE)[-1]
-        for step, (there, here) in ASSIGNED_LIFE.items():
+        for number, (step, (there, here)) in enumerate(ASSIGNED_LIFE.items(), start=1):
             if isinstance(there, User):
                 await theirs.access.assignments.assign(
                     COORDINATOR.login, "", CASE_ID, there.login, force=False
@@ -84,11 +84,9 @@ async def test_nothing_of_drafts_and_assignees_comes_to_anybody_who_is_not_of_th
                 for world in (theirs, without):
                     await world.hear(grown(3))
             for user in OUTSIDERS:
+                asked = list(questions_at(number, step == LAST, user, [GUEST, USERS[-1]]))
                 answers = await asyncio.gather(
-                    *(
-                        world.answers(user, [GUEST, USERS[-1]], revisions=False, absent=step == last)
-                        for world in (theirs, without)
-                    )
+                    *(world.answers(user, asked, revisions=False) for world in (theirs, without))
                 )
                 assert answers[0] == answers[1], (step, user.role)
             services = [await each.answers_to_services(revisions=False) for each in (theirs, without)]
