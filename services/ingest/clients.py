@@ -1,21 +1,44 @@
 """Whom ingest asks: access, for permissions and for what a user may fetch; routing, for what it has purged;
 and other processes of ingest, for what is on their volumes."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import grpc
 
-from kernel.errors import NotFound
+from kernel.errors import NotFound, Unavailable
 from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from kernel.reach import Reach
 from plumbing import answers, permitted
 from services.ingest.domain import ConfirmedStudy, PartName, Sight, StoredInstance
 from services.ingest.heldparts import Standing
 from services.ingest.purgerecord import Begun
+from services.ingest.studylist import ListedCase
 from wire.access.v1 import access_pb2, access_pb2_grpc
 from wire.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
+
+FOLLOW_S = 2.0
+"""For the pages of a list to come."""
+MAX_PAGE = 500
+COLUMNS = (
+    "study_instance_uid",
+    "study_date",
+    "study_time",
+    "accession_number",
+    "modalities_in_study",
+    "referring_physician_name",
+    "patient_name",
+    "patient_id",
+    "patient_birth_date",
+    "patient_sex",
+    "study_description",
+    "series_count",
+    "instance_count",
+)
+"""What a list is asked for of each case."""
 
 
 @answers.of("access")
@@ -55,6 +78,47 @@ class AccessClient:
     ) -> Sequence[ConfirmedStudy]:
         request = access_pb2.CheckAgainRequest(login=login, session=session, case_id=str(case_id))
         return _confirmed((await self._access.CheckAgain(request, timeout=seconds)).studies)
+
+    async def listed(self, where: str, skip: int, limit: int) -> list[ListedCase]:
+        found: list[ListedCase] = []
+        async with _in_time():
+            page = access_pb2.ListCasesResponse()
+            while len(found) < limit:
+                request = access_pb2.ListCasesRequest(
+                    page_size=min(MAX_PAGE, limit - len(found)),
+                    page_token=page.next_page_token,
+                    where=where,
+                    columns=COLUMNS,
+                    skip=0 if page.next_page_token else skip,
+                )
+                page = await self._access.ListCases(request)
+                if page.continues and request.skip:
+                    raise _slow()  # how many were passed over is not told
+                found += map(_listed_case, page.cases)
+                if not page.next_page_token:
+                    break
+        return found
+
+    async def related(self, case_id: CaseId) -> list[ListedCase]:
+        found: list[ListedCase] = []
+        async with _in_time():
+            token, more = "", True
+            while more:
+                request = access_pb2.ListRelatedCasesRequest(
+                    case_id=str(case_id), page_size=MAX_PAGE, page_token=token, columns=COLUMNS
+                )
+                page = await self._access.ListRelatedCases(request)
+                found += map(_listed_case, page.cases)
+                token = page.next_page_token
+                more = bool(token)
+        return found
+
+    async def related_with(self, case_id: CaseId, study_instance_uid: str) -> list[CaseId]:
+        try:
+            found = await self.related(case_id)
+        except NotFound:
+            return []
+        return [each.case_id for each in found if each.study_instance_uid == study_instance_uid]
 
     async def begin_delete(self, case_id: CaseId, deletion_id: DeletionId, *, force: bool) -> Begun:
         request = access_pb2.BeginDeleteRequest(
@@ -125,6 +189,38 @@ class RoutingClient:
         except NotFound:
             return None
         return [StudyId(UUID(each)) for each in answer.study_ids]
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(FOLLOW_S):
+            yield
+    except TimeoutError:
+        raise _slow() from None
+
+
+def _slow() -> Unavailable:
+    return Unavailable("the search took too long: narrow it, or ask again later")
+
+
+def _listed_case(told: access_pb2.Case) -> ListedCase:
+    return ListedCase(
+        CaseId(UUID(told.case_id)),
+        told.study_instance_uid,
+        told.study_date,
+        told.study_time,
+        told.accession_number,
+        tuple(told.modalities_in_study),
+        told.referring_physician_name,
+        told.patient_name,
+        told.patient_id,
+        told.patient_birth_date,
+        told.patient_sex,
+        told.study_description,
+        told.series_count,
+        told.instance_count,
+    )
 
 
 def _confirmed(studies: Iterable[access_pb2.ConfirmedStudy]) -> list[ConfirmedStudy]:

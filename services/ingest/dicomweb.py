@@ -1,43 +1,41 @@
-"""DICOMweb to read: the paths below `/cases/{case}`, who may ask them, and what they answer (PS3.18 10).
+"""DICOMweb to read: its paths, who may ask them, and whose images they are about (PS3.18 10).
 
-Only the web calls, with a user's token. Each request asks access anew what of the case this user may see, and
-an answer that is on its way is cut when their sight ends (A69). What is foreign and what is absent answer
-alike (A4).
+Below `/cases/{case}` is one case, and what is related to it; `/studies` is every case of the user. Only the
+web calls, with a user's token. Each request asks access anew what of the case this user may see, and an
+answer that is on its way is cut when their sight ends (A69). What is foreign and what is absent answer alike
+(A4).
 """
 
 import asyncio
-import hashlib
-import hmac
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
 
-from kernel.errors import Denied, Invalid, NotFound, ReadroomError
+from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.ids import CaseId
 from plumbing import callers, log
 from plumbing.callers import Caller
-from plumbing.edge import Piece, Request, Response
+from plumbing.edge import Request, Response
 from plumbing.tokens import Verifier
-from services.ingest import matching, media
+from services.ingest import matching, media, studylist
 from services.ingest.allowance import Budget, Turns
-from services.ingest.domain import Named, Seen, StoredInstance
-from services.ingest.images import Images, Viewer
-from services.ingest.media import MULTIPART, Media
+from services.ingest.answering import ANSWERS, Answering, Asked, NotAcceptable, chosen, searched
+from services.ingest.domain import Seen
+from services.ingest.images import Images, Viewer, no_images
 from services.ingest.packs import Packs
 from services.ingest.served import Reading
 from services.ingest.sources import Verified
+from services.ingest.studylist import ListedCase
 
 CALLERS = frozenset({"bff"})
 OPEN_S = 10.0
 """For access and the index to say what may be served."""
-MAX_FRAMES = 1000
-"""In one request."""
-MAX_FRAME_DIGITS = 12
-"""Of the number of a frame, as of the value that says how many there are (IS, PS3.5 6.2)."""
+MAX_CHOICES = 20
+"""Cases that are named where a study is in several."""
 
 _log = log.get()
 T = TypeVar("T")
@@ -50,29 +48,16 @@ class Loop(Protocol):
     def call(self, function: Callable[..., None], *arguments: object) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A path, parted.
+class Lists(Protocol):
+    """The lists of access; each raises Unavailable rather than answer less than there is."""
 
-    Attributes:
-        what: a key of `_ANSWERS`.
-        uids: of study, series and instance, as far as the path names them.
-        rest: what follows, as the numbers of frames.
-    """
+    async def listed(self, where: str, skip: int, limit: int) -> Sequence[ListedCase]:
+        """The cases that the acting user sees of what a filter shows, the newest first, behind so many."""
+        ...
 
-    case_id: CaseId
-    what: str
-    uids: tuple[str, ...] = ()
-    rest: str = ""
-
-    @property
-    def named(self) -> Named:
-        return Named(*self.uids)
-
-    @property
-    def by_series(self) -> bool:
-        """Whether it is answered from one instance of each series."""
-        return self.what in ("search studies", "search series")
+    async def related(self, case_id: CaseId) -> Sequence[ListedCase]:
+        """The other cases of its patient that they see; raises NotFound if they do not see the case."""
+        ...
 
 
 _UID = r"([0-9.]{1,64})"
@@ -98,21 +83,23 @@ _PATHS: Sequence[tuple[re.Pattern[str], str]] = [
         (rf"{_INSTANCE}/bulkdata/([0-9A-F/]+)", "bulk data"),
     )
 ]
-_CASE = re.compile(r"/cases/([0-9a-f-]{36})(/.*)")
+_ROOT = re.compile(r"(?:/cases/([0-9a-f-]{36}))?(/.*)")
 
 
 def parse(path: str) -> Asked:
     """What a path asks for; raises NotFound for every path that is none."""
-    case = _CASE.fullmatch(unquote(path))
-    if case:
+    root = _ROOT.fullmatch(unquote(path))
+    if root:
         for pattern, what in _PATHS:
-            if found := pattern.fullmatch(case[2]):
+            if found := pattern.fullmatch(root[2]):
                 groups = found.groups()
                 count = 3 if what in ("frames", "bulk data") else len(groups)
                 try:
-                    case_id = CaseId(UUID(case[1]))
+                    case_id = CaseId(UUID(root[1])) if root[1] else None
                 except ValueError:
                     break
+                if case_id is None and what != "search studies" and not groups:
+                    break  # nobody searches all series there are
                 return Asked(case_id, what, groups[:count], "".join(groups[count:]))
     raise NotFound("there is no such resource")
 
@@ -120,9 +107,12 @@ def parse(path: str) -> Asked:
 class DicomWeb:
     """Answers requests, each in the thread of its connection."""
 
-    def __init__(self, images: Images, packs: Packs, verifier: Verifier, loop: Loop, key: bytes) -> None:
+    def __init__(
+        self, images: Images, lists: Lists, packs: Packs, verifier: Verifier, loop: Loop, key: bytes
+    ) -> None:
         """`key`: secret; entity tags and boundaries are made with it, the same at each process."""
         self._images = images
+        self._lists = lists
         self._packs = packs
         self._verifier = verifier
         self._loop = loop
@@ -134,15 +124,57 @@ class DicomWeb:
     def handle(self, request: Request) -> Iterator[Response]:
         """The answer to one request; see `edge.Handler`."""
         caller = self._caller(request)
+        with self._turns.one(caller.login or ""), ExitStack() as resources:
+            yield self._response(request, caller, resources)
+
+    def _response(self, request: Request, caller: Caller, resources: ExitStack) -> Response:
         asked = parse(request.path)
         query = matching.parameters(request.query)
-        accept = ",".join(query.pop("accept", [])) or request.headers.get("accept", "")
-        with (
-            self._turns.one(caller.login or ""),
-            self._seen(caller, asked, request) as seen,
-            Reading(self._packs, self._verified, self._budget) as reading,
-        ):
-            yield _answer(_Answering(request, asked, media.ranges(accept), query, seen, reading, self._key))
+        accepted = media.ranges(",".join(query.pop("accept", [])) or request.headers.get("accept", ""))
+        try:
+            if asked.case_id is None and asked.what == "search studies":
+                choice = chosen(accepted, media.TEXTS)
+                return self._listed(caller, matching.parse(query, matching.STUDIES), choice)
+            if asked.case_id is None:
+                cases = self._of_study(caller, asked.uids[0])
+                if len(cases) > 1:
+                    return _ambiguous(cases)
+                asked = replace(asked, case_id=cases[0].case_id)
+            seen = resources.enter_context(self._seen(caller, asked, request))
+            reading = resources.enter_context(Reading(self._packs, self._verified, self._budget))
+
+            def related() -> Iterator[matching.Row]:
+                assert asked.case_id is not None
+                return map(studylist.row, self._ask(caller, self._lists.related(asked.case_id)))
+
+            answering = Answering(request, asked, accepted, query, seen, related, reading, self._key)
+            return ANSWERS[asked.what](answering)
+        except NotAcceptable as error:
+            return Response(406, "text/plain; charset=utf-8", [f"{error}\n".encode()])
+
+    def _listed(self, caller: Caller, query: matching.Query, choice: media.Media) -> Response:
+        """Every case of the user that matches."""
+        where = studylist.where(query.keys)
+        found = self._ask(caller, self._lists.listed(where, query.offset, query.limit + 1))
+        rows = map(studylist.row, found[: query.limit])
+        page = matching.Page(
+            [matching.told(matching.STUDIES, query, row) for row in rows], len(found) > query.limit
+        )
+        return searched(page, query, choice, self._key)
+
+    def _of_study(self, caller: Caller, uid: str) -> Sequence[ListedCase]:
+        """The cases that a study is in."""
+        found = self._ask(caller, self._lists.listed(studylist.of_study(uid), 0, MAX_CHOICES))
+        if not found:
+            raise no_images()
+        return found
+
+    def _ask(self, caller: Caller, question: Coroutine[Any, Any, T]) -> T:
+        async def as_user() -> T:
+            callers.current.set(caller)
+            return await question
+
+        return self._loop.wait(as_user(), OPEN_S)
 
     def _caller(self, request: Request) -> Caller:
         if request.peer.name not in CALLERS:
@@ -155,6 +187,7 @@ class DicomWeb:
     def _seen(self, caller: Caller, asked: Asked, request: Request) -> Iterator[list[Seen]]:
         """What is asked for and the user may see; the connection ends when they may no longer."""
         viewer = Viewer(caller.login or "", caller.session or "")
+        assert asked.case_id is not None
         viewed = self._images.view_case(viewer, asked.case_id, asked.named, by_series=asked.by_series)
         stay = _Stay(viewed, request)
         try:
@@ -202,184 +235,7 @@ class _Stay:
         self._over.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Answering:
-    """One request, and what its user sees of what they ask for.
-
-    Attributes:
-        accepted: by the query parameter `accept`, which goes before the header (PS3.18 8.3.3.1).
-        query: the other parameters.
-    """
-
-    request: Request
-    asked: Asked
-    accepted: Sequence[media.Range]
-    query: Mapping[str, Sequence[str]]
-    seen: Sequence[Seen]
-    reading: Reading
-    key: bytes
-
-    @property
-    def instances(self) -> Sequence[StoredInstance]:
-        return [each.stored for each in self.seen]
-
-    def chosen(self, offers: Sequence[Media]) -> Media:
-        """What is sent; raises _NotAcceptable."""
-        choice = media.choose(self.accepted, offers)
-        if choice is None:
-            kinds = ", ".join(sorted({each.content_type for each in offers}))
-            raise _NotAcceptable(f"what you accept is not there: it is available as {kinds}")
-        return choice
-
-    def tag(self, *more: str) -> str:
-        """The same as long as these instances and what is asked of them are."""
-        digest = hmac.new(self.key, digestmod=hashlib.sha256)
-        for each in self.seen:
-            uid = each.stored.instance.sop_instance_uid
-            digest.update(each.stored.sha256 + f"{uid}\0{each.members}\0".encode())
-        digest.update("\0".join((self.request.path, self.request.query, *more)).encode())
-        return digest.hexdigest()[:32]
-
-    def multipart(self, media_type: str, parts: Sequence[tuple[str, str, Sequence[Piece]]]) -> Response:
-        """Parts of a content type and a location each (RFC 2046 5.1)."""
-        tag = self.tag(media_type)
-        boundary = hmac.new(self.key, f"boundary {tag}".encode(), hashlib.sha256).hexdigest()[:40]
-        body: list[Piece] = []
-        for content_type, location, pieces in parts:
-            head = f"Content-Type: {content_type}\r\nContent-Location: {location}"
-            body.append(f"--{boundary}\r\n{head}\r\n\r\n".encode())
-            body += pieces
-            body.append(b"\r\n")
-        body.append(f"--{boundary}--\r\n".encode())
-        return Response(200, f'{MULTIPART}; type="{media_type}"; boundary="{boundary}"', body, tag=tag)
-
-    def text(self, objects: Sequence[str]) -> Response:
-        """DICOM JSON."""
-        choice = self.chosen(media.TEXTS)
-        body = ("[" + ",".join(objects) + "]").encode()
-        self.reading.keep(len(body))
-        return Response(200, choice.type, [body], tag=self.tag(choice.type), compressible=True)
-
-    def location(self, stored: StoredInstance, depth: int = 3) -> str:
-        """Relative to the server: of its study, its series, or itself."""
-        instance = stored.instance
-        uids = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-        nouns = ("studies", "series", "instances")
-        path = "".join(f"/{noun}/{uid}" for noun, uid in zip(nouns[:depth], uids, strict=False))
-        return f"/cases/{self.asked.case_id}{path}"
-
-    def project(self, stored: StoredInstance) -> str:
-        """JSON with bulk data relative to the series."""
-        return self.reading.project(stored, f"instances/{stored.instance.sop_instance_uid}/bulkdata/")
-
-
-class _NotAcceptable(Exception):
-    pass
-
-
-def _answer(answering: _Answering) -> Response:
-    try:
-        return _ANSWERS[answering.asked.what](answering)
-    except _NotAcceptable as error:
-        return Response(406, "text/plain; charset=utf-8", [f"{error}\n".encode()])
-
-
-def _objects(answering: _Answering) -> Response:
-    alone = len(answering.asked.uids) == 3
-    syntaxes = {stored.instance.transfer_syntax_uid for stored in answering.instances}
-    choices = {each: answering.chosen(media.of_objects(each, alone=alone)) for each in syntaxes}
-    parts = []
-    for stored in answering.instances:
-        choice = choices[stored.instance.transfer_syntax_uid]
-        whole = answering.reading.object(stored)
-        if choice.single:
-            return Response(200, choice.content_type, [whole], tag=answering.tag(choice.content_type))
-        parts.append((choice.content_type, answering.location(stored), [whole]))
-    return answering.multipart(media.DICOM, parts)
-
-
-def _metadata(answering: _Answering) -> Response:
-    answering.chosen(media.TEXTS)  # before anything is read
-    told = []
-    for each in answering.instances:
-        told.append(answering.project(each))
-        answering.reading.keep(len(told[-1]))
-    return answering.text(told)
-
-
-def _frames(answering: _Answering) -> Response:
-    asked = [each for each in answering.asked.rest.split(",") if each]
-    numbers = [int(each) for each in asked if len(each) <= MAX_FRAME_DIGITS]
-    if not numbers or not all(numbers) or len(asked) > MAX_FRAMES or len(numbers) < len(asked):
-        raise Invalid(f"frames are numbers from 1 on, at most {MAX_FRAMES} in a request")
-    return _these_frames(answering, numbers)
-
-
-def _these_frames(answering: _Answering, numbers: Sequence[int]) -> Response:
-    stored = answering.instances[0]
-    offers = media.of_frames(stored.instance.transfer_syntax_uid, alone=len(numbers) == 1)
-    choice = answering.chosen(offers)
-    frames = answering.reading.frames(stored, numbers)
-    if choice.single:
-        return Response(200, choice.content_type, frames[0], tag=answering.tag(choice.content_type))
-    location = answering.location(stored)
-    return answering.multipart(
-        choice.type,
-        [
-            (choice.content_type, f"{location}/frames/{number}", frame)
-            for number, frame in zip(numbers, frames, strict=True)
-        ],
-    )
-
-
-def _bulk_data(answering: _Answering) -> Response:
-    stored, path = answering.instances[0], answering.asked.rest
-    if path == "7FE00010":
-        count = answering.reading.frame_count(stored)
-        if count > MAX_FRAMES:  # whatever it says: nothing is made for each of them before
-            raise Invalid(f"ask for the frames, at most {MAX_FRAMES} in a request: there are {count}")
-        return _these_frames(answering, range(1, count + 1))
-    offers = [Media(media.BYTES), Media(media.BYTES, single=True)]
-    choice = answering.chosen(offers)
-    value = answering.reading.bulk_data(stored, path)
-    if value is None:
-        raise NotFound("the instance has no such bulk data")
-    if choice.single:
-        return Response(200, choice.type, [value], tag=answering.tag(choice.type))
-    return answering.multipart(
-        choice.type, [(choice.type, f"{answering.location(stored)}/bulkdata/{path}", [value])]
-    )
-
-
-def _search(level: matching.Level) -> Callable[[_Answering], Response]:
-    def answer(answering: _Answering) -> Response:
-        answering.chosen(media.TEXTS)
-        query = matching.parse(answering.query)
-        groups: dict[tuple[str, ...], list[Seen]] = {}
-        for each in answering.seen:
-            instance = each.stored.instance
-            own = (instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-            groups.setdefault(own[: level.depth], []).append(each)
-        rows = matching.rows(
-            level,
-            query,
-            [(each, answering.location(each[0].stored, level.depth)) for each in groups.values()],
-            answering.project,
-        )
-        if not rows:
-            return Response(204, headers=query.warnings)
-        found = answering.text(rows)
-        return replace(found, headers=[*found.headers, *query.warnings])
-
-    return answer
-
-
-_ANSWERS: dict[str, Callable[[_Answering], Response]] = {
-    "objects": _objects,
-    "metadata": _metadata,
-    "frames": _frames,
-    "bulk data": _bulk_data,
-    "search studies": _search(matching.STUDIES),
-    "search series": _search(matching.SERIES),
-    "search instances": _search(matching.INSTANCES),
-}
+def _ambiguous(cases: Sequence[ListedCase]) -> Response:
+    places = "".join(f"{case.location}\n" for case in cases)
+    text = f"the study is in more than one case: ask for it in one of them\n{places}"
+    return Response(409, "text/plain; charset=utf-8", [text.encode()])

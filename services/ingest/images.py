@@ -43,6 +43,11 @@ class Access(Protocol):
         such case."""
         ...
 
+    async def related_with(self, case_id: CaseId, study_instance_uid: str) -> Sequence[CaseId]:
+        """The other cases of its patient that have this study and that the acting user sees; none if they do
+        not see the case."""
+        ...
+
     async def still_images(
         self, login: str, session: str, case_id: CaseId, seconds: float
     ) -> Sequence[ConfirmedStudy]:
@@ -106,6 +111,8 @@ class Images:
     ) -> AbstractAsyncContextManager[Sequence[Seen]]:
         """What a viewer asks for of the case, or one instance of each series of it; see `stream_study`.
 
+        A study that is named may be of another case of the patient: then that one is checked and shown.
+
         A viewer asks hundreds of times: the audit has one row for user, login session, case and hour.
         """
         return self._stream(viewer, case_id, named, each_hour=True, by_series=by_series)
@@ -131,9 +138,18 @@ class Images:
         each_hour: bool = False,
         by_series: bool = False,
     ) -> AsyncIterator[Sequence[Seen]]:
-        asked_at = asyncio.get_running_loop().time()
-        studies = await self._access.images(case_id) or ()
-        found = await self._found(viewer, case_id, studies, named, each_hour=each_hour, by_series=by_series)
+        asked_at, found = await self._found(viewer, case_id, named, each_hour=each_hour, by_series=by_series)
+        if not found and named.study_instance_uid:
+            for related in await self._access.related_with(case_id, named.study_instance_uid):
+                asked_at, found = await self._found(
+                    viewer, related, named, each_hour=each_hour, by_series=by_series
+                )
+                if found:
+                    case_id = related
+                    break
+        if not found:
+            await self._database.refuse(viewer.login, "case.images_fetched", f"case:{case_id}", instances=0)
+            raise no_images()
         serving = asyncio.current_task()
         assert serving is not None
         cut: list[ReadroomError] = []
@@ -163,12 +179,16 @@ class Images:
         self,
         viewer: Viewer,
         case_id: CaseId,
-        studies: Sequence[ConfirmedStudy],
         named: Named,
         *,
         each_hour: bool,
         by_series: bool,
-    ) -> Sequence[Seen]:
+    ) -> tuple[float, Sequence[Seen]]:
+        """What of the case may be shown, and since when that is known."""
+        asked_at = asyncio.get_running_loop().time()
+        studies = await self._access.images(case_id)
+        if not studies:
+            return asked_at, ()
         actor = viewer.login
         async with self._database.transaction() as transaction:
             ask = transaction.series if by_series else transaction.instances
@@ -181,10 +201,7 @@ class Images:
                     "done",
                     instances=sum(each.members for each in found),
                 )
-        if not found:
-            await self._database.refuse(actor, "case.images_fetched", f"case:{case_id}", instances=0)
-            raise no_images()
-        return found
+        return asked_at, found
 
     async def _end_of_sight(
         self,

@@ -218,7 +218,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     edge = None
     if settings.dicomweb_listen:
         key = settings.audit_key.get_secret_value().encode()
-        dicomweb = DicomWeb(images, packs, parts.verifier, bridge, key)
+        dicomweb = DicomWeb(images, access, packs, parts.verifier, bridge, key)
         edge = Edge(settings.dicomweb_listen, dicomweb.handle, context=server_context(settings.tls))
         edge.start()
         resources.push_async_callback(asyncio.to_thread, edge.stop)

@@ -6,9 +6,11 @@ than the case.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,12 +26,20 @@ MAX_PATTERN_CHARACTERS = 256
 """Of a text that is looked for: a person name has at most three groups of 64 (PS3.5 6.2)."""
 
 _STUDY_UID, _SERIES_UID, _INSTANCE_UID = "0020000D", "0020000E", "00080018"
+_PATIENT_ID = "00100020"
 _MODALITY, _MODALITIES = "00080060", "00080061"
 _SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES = "00201206", "00201208", "00201209"
 _RETRIEVE_URL, _AVAILABILITY = "00081190", "00080056"
+_COUNTED = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
 _DATES = re.compile(r"(\d{8})?(-)?(\d{8})?", re.ASCII)
+_TIMES = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?", re.ASCII)
+FIRST_YEAR = 1000
+"""As filters know days."""
 _UIDS = re.compile(r"[0-9.]{1,64}")
 _RANGED = frozenset({"DA", "TM", "DT"})
+
+Row = dict[str, Any]
+"""A data set in the DICOM JSON model."""
 
 _FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
@@ -79,9 +89,23 @@ class Query:
     offset: int
     warnings: Sequence[tuple[str, str]]
 
-    def matches(self, row: Mapping[str, Any], level: Level) -> bool:
+    def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has what is asked for."""
-        return all(_matches(row, tag, value) for tag, value in self.keys.items() if tag in level.keys)
+        return all(_matches(row, tag, value) for tag, value in self.keys.items())
+
+    def of_patient(self, own: Row) -> "Query":
+        """The same of cases that are of one patient with the study `own`, whatever their Patient ID."""
+        if _PATIENT_ID not in self.keys or not _matches(own, _PATIENT_ID, self.keys[_PATIENT_ID]):
+            return self
+        return replace(self, keys={tag: value for tag, value in self.keys.items() if tag != _PATIENT_ID})
+
+
+def _warning(text: str) -> tuple[str, str]:
+    return "Warning", f'299 readroom "{text}"'
+
+
+MORE = _warning("There are additional results that can be requested.")
+"""How many is not counted (a deviation from PS3.18 8.3.4.4.1: the conformance statement tells it)."""
 
 
 def parameters(query: str) -> dict[str, list[str]]:
@@ -97,8 +121,8 @@ def parameters(query: str) -> dict[str, list[str]]:
     return found
 
 
-def parse(query: Mapping[str, Sequence[str]]) -> Query:
-    """The search that parameters ask for; raises Invalid."""
+def parse(query: Mapping[str, Sequence[str]], level: Level) -> Query:
+    """The search at a level that parameters ask for; raises Invalid."""
     given = dict(query)
     fields = [each for value in given.pop("includefield", []) for each in value.split(",") if each]
     limit = min(_number(given, "limit", DEFAULT_LIMIT, MAX_LIMIT), MAX_LIMIT)
@@ -112,7 +136,7 @@ def parse(query: Mapping[str, Sequence[str]]) -> Query:
     unknown = []
     for name, values in given.items():
         tag = _tag(name)
-        if tag is None or tag not in INSTANCES.keys:
+        if tag is None or tag not in level.keys:
             unknown.append(name)
             continue
         if len(values) > 1 or tag in keys:
@@ -127,30 +151,39 @@ def parse(query: Mapping[str, Sequence[str]]) -> Query:
         None if "all" in fields else frozenset(told),
         limit,
         offset,
-        [("Warning", f'299 readroom "{each}"') for each in warnings],
+        [_warning(each) for each in warnings],
     )
 
 
-def rows(
-    level: Level,
-    query: Query,
-    found: Sequence[tuple[Sequence[Seen], str]],
-    project: Callable[[StoredInstance], str],
-) -> list[str]:
-    """The rows that match, as JSON, after `offset` and up to `limit`.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a search finds, as JSON; `is_cut`: there is more behind it."""
 
-    Args:
-        found: what each row stands for, and where it is retrieved.
-        project: the JSON of an instance.
+    rows: Sequence[str]
+    is_cut: bool
+
+
+def page(level: Level, query: Query, matched: Iterator[Row]) -> Page:
+    """Of the rows that match, in their order, those after `offset` and up to `limit`.
+
+    No more rows are made than that takes: a case may have tens of thousands of instances.
     """
-    counted = {_SERIES_COUNT, _STUDY_INSTANCES, _SERIES_INSTANCES, _RETRIEVE_URL, _AVAILABILITY}
-    told = None if query.fields is None else {*level.answered, *query.fields, *counted}
-    page: list[str] = []
-    matching = 0
+    rows = [told(level, query, row) for row in islice(matched, query.offset, query.offset + query.limit)]
+    return Page(rows, is_cut=len(rows) == query.limit and next(matched, None) is not None)
+
+
+def told(level: Level, query: Query, row: Row) -> str:
+    """What is answered of a row, as JSON."""
+    fields = None if query.fields is None else {*level.answered, *query.fields, *_COUNTED}
+    return json.dumps({tag: row[tag] for tag in sorted(row) if fields is None or tag in fields})
+
+
+def rows(
+    level: Level, found: Sequence[tuple[Sequence[Seen], str]], project: Callable[[StoredInstance], str]
+) -> Iterator[Row]:
+    """What each is, and where it is retrieved, as a row; `project` makes the JSON of an instance."""
     for members, location in found:
-        if len(page) >= query.limit:
-            break  # a case may have tens of thousands of instances
-        row = json.loads(project(members[0].stored))
+        row: Row = json.loads(project(members[0].stored))
         count = sum(each.members for each in members)
         series: dict[str, StoredInstance] = {}
         for each in members:
@@ -164,11 +197,7 @@ def rows(
             row[_SERIES_INSTANCES] = {"vr": "IS", "Value": [count]}
         row[_RETRIEVE_URL] = {"vr": "UR", "Value": [location]}
         row[_AVAILABILITY] = _cs("ONLINE")
-        if query.matches(row, level):
-            matching += 1
-            if matching > query.offset:
-                page.append(json.dumps({tag: row[tag] for tag in sorted(row) if told is None or tag in told}))
-    return page
+        yield row
 
 
 def _cs(*values: str) -> dict[str, Any]:
@@ -198,13 +227,24 @@ def _checked(tag: str, value: str) -> str:
     if vr == "UI":
         wrong = not all(_UIDS.fullmatch(each) for each in _listed(value))
     elif vr == "DA":
-        wrong = not (_DATES.fullmatch(value) and value.strip("-"))
+        days = [each for each in value.split("-") if each]
+        wrong = not (_DATES.fullmatch(value) and days and all(map(_is_day, days)))
+    elif vr == "TM":
+        times = [each for each in value.split("-") if each]
+        wrong = value.count("-") > 1 or not times or not all(map(_TIMES.fullmatch, times))
     else:
         wrong = tag != _MODALITIES and len(value) > MAX_PATTERN_CHARACTERS
     if wrong:
         name = keyword_for_tag(int(tag, 16))
         raise Invalid(f"`{name}` cannot be `{value[:64]}`", field=name)
     return value
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).year >= FIRST_YEAR
+    except ValueError:
+        return False
 
 
 def _listed(value: str) -> list[str]:

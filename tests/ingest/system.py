@@ -56,6 +56,7 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
     """Speaks access's contract: `administered` facilities by login, `decisions` by case.
 
     Who `sees_cases` sees those of all facilities by privilege; who is `permitted` holds that everywhere.
+    ListCases answers `lists`, one after another.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,9 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         self.failing: list[ReadroomError] = []
         self.answers_get_lost = False
         self.asked_again: list[tuple[str, str]] = []
+        self.lists: list[access_pb2.ListCasesResponse] = []
+        self.asked_lists: list[tuple[str, int, int]] = []
+        self.related: dict[tuple[str, str], list[access_pb2.Case]] = {}
         self.silent_about: set[str] = set()
 
     async def CheckPermission(  # noqa: N802
@@ -97,6 +101,20 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
     async def Check(self, request: access_pb2.CheckRequest, context: Any) -> access_pb2.CheckResponse:  # noqa: N802
         decision = self.decisions.get((rpc.caller().login or "", request.case_id))
         return access_pb2.CheckResponse(decision=decision or access_pb2.Decision())
+
+    async def ListCases(  # noqa: N802
+        self, request: access_pb2.ListCasesRequest, context: Any
+    ) -> access_pb2.ListCasesResponse:
+        self.asked_lists.append((request.where, request.skip, request.page_size))
+        return self.lists.pop(0) if self.lists else access_pb2.ListCasesResponse()
+
+    async def ListRelatedCases(  # noqa: N802
+        self, request: access_pb2.ListRelatedCasesRequest, context: Any
+    ) -> access_pb2.ListRelatedCasesResponse:
+        asked = rpc.caller().login or "", request.case_id
+        if asked not in self.decisions:
+            raise NotFound("no such case")
+        return access_pb2.ListRelatedCasesResponse(cases=self.related.get(asked, ()))
 
     async def CheckAgain(  # noqa: N802
         self, request: access_pb2.CheckAgainRequest, context: Any
