@@ -40,7 +40,7 @@ class Entry:
         kind: `lock`, `report`, `addendum` of that report, `draft`, `kept`: a draft for its author alone, or
             `new images`, which came after the last report.
         name, login: whose it is.
-        at: when it was signed or saved, or the new images were first known.
+        at: when it was signed or saved, the lock was taken, or the new images were first known.
         until: when the lock ends.
     """
 
@@ -69,7 +69,8 @@ ENTRY = (
 
 
 def lock_entry(lock: Lock) -> Entry:
-    return Entry("lock", lock.holder_name, lock.holder_login, until=instant(lock.ends_at))
+    since = instant(lock.since) if lock.HasField("since") else None
+    return Entry("lock", lock.holder_name, lock.holder_login, since, until=instant(lock.ends_at))
 
 
 def new_images_entry(written: ListReportsResponse) -> Entry:

@@ -57,6 +57,11 @@ CASE = (
     Column[Case]("another_patient_held", lambda c: c.another_patient_held, json_only=True),
     Column[Case]("written_differently", lambda c: list(c.written_differently), json_only=True),
     Column[Case](
+        "lock_since",
+        lambda c: instant(c.lock_since) if c.HasField("lock_since") else None,
+        json_only=True,
+    ),
+    Column[Case](
         "lock_ends_at",
         lambda c: instant(c.lock_ends_at) if c.HasField("lock_ends_at") else None,
         json_only=True,

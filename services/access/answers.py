@@ -340,6 +340,7 @@ _CASE: Mapping[Column, Callable[[ShownCase], Any]] = {
     Column.LEVEL: lambda case: LEVEL_VALUES[case.level],
     Column.LOCK_HOLDER_NAME: lambda case: case.reading.lock.holder_name if case.reading.lock else "",
     Column.LOCK_ENDS_AT: lambda case: timestamp(case.reading.lock.ends_at) if case.reading.lock else None,
+    Column.LOCK_SINCE: lambda case: timestamp(case.reading.lock.since) if case.reading.lock else None,
     Column.REPORTED_READ_TYPES: lambda case: _read_types(case.reading.read_types),
     Column.REPORTED_AT: lambda case: timestamp(case.reading.reported_at),
     Column.IMAGES_SINCE_REPORT: lambda case: case.late.count if case.late else 0,

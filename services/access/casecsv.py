@@ -93,6 +93,7 @@ _VALUES: Mapping[Column, Callable[[ShownCase], _Value]] = {
     Column.LEVEL: lambda case: PrivilegeLevel(case.level).name.lower(),
     Column.LOCK_HOLDER_NAME: lambda case: case.reading.lock.holder_name if case.reading.lock else None,
     Column.LOCK_ENDS_AT: lambda case: case.reading.lock.ends_at if case.reading.lock else None,
+    Column.LOCK_SINCE: lambda case: case.reading.lock.since if case.reading.lock else None,
     Column.REPORTED_READ_TYPES: lambda case: sorted(case.reading.read_types),
     Column.REPORTED_AT: lambda case: case.reading.reported_at,
     Column.ANOTHER_PATIENT_HELD: lambda case: case.summary.another_patient_held,

@@ -66,11 +66,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The exclusive right to report a case, while it lives."""
+    """The exclusive right to report a case, while it lives.
+
+    Attributes:
+        since: when its holder took it; None if nobody knows.
+    """
 
     holder_login: str
     holder_name: str
     ends_at: datetime
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

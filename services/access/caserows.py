@@ -43,6 +43,7 @@ _READ: Mapping[Column, Collection[str]] = {
     Column.LEVEL: (),
     Column.LOCK_HOLDER_NAME: {_READING},
     Column.LOCK_ENDS_AT: {_READING},
+    Column.LOCK_SINCE: {_READING},
     Column.REPORTED_READ_TYPES: {_READING},
     Column.REPORTED_AT: {_READING},
     Column.IMAGES_SINCE_REPORT: {_READING},

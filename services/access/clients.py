@@ -242,7 +242,12 @@ def _projection(projection: reporting_pb2.DescribeReadingResponse.Projection) ->
     lock = projection.lock
     return Projection(
         state=_READING_STATES[projection.state],
-        lock=Lock(lock.holder_login, lock.holder_name, answers.instant(lock, "ends_at"))
+        lock=Lock(
+            lock.holder_login,
+            lock.holder_name,
+            answers.instant(lock, "ends_at"),
+            answers.instant(lock, "since") if lock.HasField("since") else None,
+        )
         if projection.HasField("lock")
         else None,
         read_types=frozenset(_READ_TYPES[read_type] for read_type in projection.read_types),

@@ -25,7 +25,8 @@ from services.access.status import ReadingState
 PROJECTION = """
     r.state, r.lock_holder_login, r.lock_holder_name, r.lock_ends_at, r.read_types, r.reported_at,
     r.instance_count as reported_count, r.draft,
-    case when r.waits_version = r.version then r.waits_since end as waits_since
+    case when r.waits_version = r.version then r.waits_since end as waits_since,
+    case when r.locked_version = r.version then r.locked_since end as locked_since
 """
 """What `projection` needs of the row `r` of a side."""
 
@@ -45,8 +46,9 @@ class ReadingStore(Transaction):
             """
             insert into readings (case_id, side, version, state, lock_holder_login, lock_holder_name,
                 lock_ends_at, read_types, reported_at, drafted, instance_count,
-                draft, state_at_lock, draft_at_lock, read_types_at_lock, waits_since, waits_version)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $3)
+                draft, state_at_lock, draft_at_lock, read_types_at_lock, waits_since, waits_version,
+                locked_since, locked_version)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $3, $17, $3)
             on conflict (case_id, side) do update set version = excluded.version, state = excluded.state,
                 lock_holder_login = excluded.lock_holder_login, lock_holder_name = excluded.lock_holder_name,
                 lock_ends_at = excluded.lock_ends_at, read_types = excluded.read_types,
@@ -54,6 +56,7 @@ class ReadingStore(Transaction):
                 state_at_lock = excluded.state_at_lock, draft_at_lock = excluded.draft_at_lock,
                 read_types_at_lock = excluded.read_types_at_lock,
                 waits_since = excluded.waits_since, waits_version = excluded.waits_version,
+                locked_since = excluded.locked_since, locked_version = excluded.locked_version,
                 instance_count = coalesce(excluded.instance_count, readings.instance_count),
                 images_since = case when excluded.instance_count > readings.instance_count then null
                     else readings.images_since end
@@ -79,6 +82,7 @@ class ReadingStore(Transaction):
                     stood.draft if stood else None,
                     sorted(stood.read_types) if stood else None,
                     projection.waits_since,
+                    lock.since if lock else None,
                 )
                 for side, projection in sorted(reading.projections.items())
                 for stood in [reading.at_lock if side is Side.GROUP else None]
@@ -204,7 +208,9 @@ def projection(row: Row) -> Projection:
     ends_at = row["lock_ends_at"]
     return Projection(
         state=ReadingState(row["state"]),
-        lock=Lock(row["lock_holder_login"], row["lock_holder_name"], ends_at) if ends_at else None,
+        lock=Lock(row["lock_holder_login"], row["lock_holder_name"], ends_at, row["locked_since"])
+        if ends_at
+        else None,
         read_types=frozenset(map(ReadType, row["read_types"])),
         reported_at=row["reported_at"],
         instance_count=row["reported_count"],

@@ -51,6 +51,7 @@ class Column(StrEnum):
     LEVEL = "level"
     LOCK_HOLDER_NAME = "lock_holder_name"
     LOCK_ENDS_AT = "lock_ends_at"
+    LOCK_SINCE = "lock_since"
     REPORTED_READ_TYPES = "reported_read_types"
     REPORTED_AT = "reported_at"
     ANOTHER_PATIENT_HELD = "another_patient_held"

@@ -166,7 +166,10 @@ def _lock(lock: Lock | None) -> pb.Lock | None:
     if lock is None:
         return None
     return pb.Lock(
-        holder_login=lock.holder.login, holder_name=lock.holder.name, ends_at=timestamp(lock.ends_at)
+        holder_login=lock.holder.login,
+        holder_name=lock.holder.name,
+        ends_at=timestamp(lock.ends_at),
+        since=timestamp(lock.since),
     )
 
 

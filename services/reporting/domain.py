@@ -186,12 +186,15 @@ class Stood:
 class Lock:
     """The exclusive right to report a case, until `ends_at`.
 
-    `at_start`: how the reading stood when the lock began; None if the version before has written it.
+    Attributes:
+        at_start: how the reading stood when the lock began.
+        since: when that was; each is None if the version before has written it.
     """
 
     holder: Person
     ends_at: datetime
     at_start: Stood | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +306,9 @@ class Reading:
         """
         match LOCKING.get((self.standing(actor.login, now), act)):
             case Then.LEASE:
-                prolonged = self.standing(actor.login, now) is Standing.OWN and self.lock
-                return replace(
-                    self, lock=Lock(actor, now + lease, prolonged.at_start if prolonged else self.stands)
-                )
+                if self.lock and self.standing(actor.login, now) is Standing.OWN:
+                    return replace(self, lock=replace(self.lock, holder=actor, ends_at=now + lease))
+                return replace(self, lock=Lock(actor, now + lease, self.stands, now))
             case Then.ENDS:
                 return replace(self, lock=None)
             case Then.STAYS:

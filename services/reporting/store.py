@@ -112,7 +112,8 @@ class ReportingTransaction(Transaction):
             update readings set version = $2, reopened = $3,
                 holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7,
                 whole_version = case when $8::text is not null then $2::bigint end, draft = $8,
-                at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11, reopened_at = $12
+                at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11, reopened_at = $12,
+                locked_at = $13, locked_version = $2
             where case_id = $1
             """,
             reading.case_id,
@@ -127,6 +128,7 @@ class ReportingTransaction(Transaction):
             stood and stood.reopened,
             sorted(stood.read_types) if stood else None,
             reading.reopened_at,
+            lock and lock.since,
         )
 
     async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
@@ -399,7 +401,8 @@ def _lock(row: Row) -> Lock | None:
     if _is_whole(row) and row["at_lock_draft"] is not None:
         read_types = frozenset(map(ReadType, row["at_lock_read_types"]))
         stood = Stood(read_types, row["at_lock_reopened"], DraftState(row["at_lock_draft"]))
-    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"], stood)
+    since = row["locked_at"] if row["locked_version"] == row["version"] else None
+    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"], stood, since)
 
 
 def _is_whole(row: Row) -> bool:

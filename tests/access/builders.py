@@ -165,6 +165,7 @@ def a_lock(name: str = "Dr. Roe", **changes: Any) -> Lock:
         "holder_login": name.lower(),
         "holder_name": name,
         "ends_at": NOON + timedelta(minutes=10),
+        "since": NOON - timedelta(minutes=5),
     }
     return Lock(**values | changes)
 

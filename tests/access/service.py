@@ -301,6 +301,7 @@ class Service:
     def a_lock(self, name: str) -> reporting_pb2.Lock:
         lock = reporting_pb2.Lock(holder_login=name.lower(), holder_name=name)
         lock.ends_at.FromDatetime(CLOCK.now() + timedelta(hours=1))
+        lock.since.FromDatetime(CLOCK.now() - timedelta(minutes=1))
         return lock
 
     def a_projection(

@@ -1,7 +1,7 @@
 """How far a case was read: two projections, heard in any order, of which a user is answered one."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import permutations
 
 import pytest
@@ -40,6 +40,24 @@ async def both_sides(access: Access, facility: Facility) -> tuple[User, User]:
 async def shown(access: Access, user: User) -> ListedCase:
     (case,) = await access.questions.list_cases(user.login, None, 10, at_least=0)
     return case
+
+
+async def test_both_sides_are_told_since_when_a_case_is_locked(access: Access) -> None:
+    """Where access of the version before has written the row since, nobody knows."""
+    facility = await access.facility()
+    sides = await both_sides(access, facility)
+    case_id = await access.case(facility)
+    lock = a_lock()
+    await access.hear(a_reading(case_id, Projection(lock=lock)))
+
+    assert [lock.since] * 2 == [since(await shown(access, each)) for each in sides]
+    await access.query("update readings set version = version + 1")
+    assert [None] * 2 == [since(await shown(access, each)) for each in sides]
+
+
+def since(case: ListedCase) -> datetime | None:
+    assert case.reading.lock is not None
+    return case.reading.lock.since
 
 
 # StudyStatusID

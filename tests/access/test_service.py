@@ -128,6 +128,8 @@ async def test_how_far_a_case_was_read_comes_to_the_worklist_of_each_side(servic
         there.reported_at,
     )
     assert (lock.holder_name, lock.ends_at) == (here.lock_holder_name, here.lock_ends_at)
+    for case in (there, here):
+        assert lock.since == case.lock_since
     assert ([], False) == (list(here.reported_read_types), here.HasField("reported_at"))
     assert {"READY_TO_READ"} == {there.study_status_id, here.study_status_id}
 
@@ -141,6 +143,7 @@ async def test_how_far_a_case_was_read_comes_to_the_worklist_of_each_side(servic
     await eventually(is_final)
     (here,) = await service.listed("tim")
     assert ("", False) == (here.lock_holder_name, here.HasField("lock_ends_at"))
+    assert not here.HasField("lock_since")
     assert ([pb.READ_TYPE_FINAL], final.reported_at) == (list(here.reported_read_types), here.reported_at)
 
 

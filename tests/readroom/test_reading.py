@@ -87,7 +87,7 @@ def test_a_lock_has_a_holder_whom_others_see_until_he_gives_it_back(ward: Ward) 
     assert "locked by `Dr Ivy Vos`" in refused.err
     assert len(refused.err.splitlines()) == 1
     assert until(lambda: ward.listed("rowan", "lock_holder") == "Dr Ivy Vos", 10.0)
-    assert ward.listed("rowan", "lock_ends_at")
+    assert str(ward.listed("rowan", "lock_since")) < str(ward.listed("rowan", "lock_ends_at"))
     assert "LOCK HOLDER" in ward.by("rowan", "case", "list").out
     assert ward.shown("rowan") == [("lock", None, None)]
     assert ward.reading("ivy", "unlock", "--json").json == {"case_id": ward.case_id}

@@ -59,8 +59,8 @@ def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
     assert standing is reading.standing("vos", NOON)
     match LOCKING.get((standing, act)):
         case Then.LEASE:
-            at_start = reading.stands if standing is Standing.FREE else None
-            assert Lock(VOS, NOON + LEASE, at_start) == reading.after(act, VOS, NOON, LEASE).lock
+            begun = (reading.stands, NOON) if standing is Standing.FREE else (None, None)
+            assert Lock(VOS, NOON + LEASE, *begun) == reading.after(act, VOS, NOON, LEASE).lock
         case Then.ENDS:
             assert reading.after(act, VOS, NOON, LEASE).lock is None
         case Then.STAYS:
@@ -80,6 +80,18 @@ def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
 
 
 @pytest.mark.proves("R11", part="the end of a lock")
+def test_a_lock_is_held_since_it_was_taken_however_often_it_is_renewed() -> None:
+    later, much_later = NOON + LEASE / 2, NOON + 2 * LEASE
+    taken = a_reading().after(Act.LOCK, VOS, NOON, LEASE)
+    renewed = taken.after(Act.RENEW, VOS, later, LEASE)
+    taken_again = renewed.after(Act.LOCK, VOS, later, LEASE)
+    after_its_end = renewed.after(Act.LOCK, VOS, much_later, LEASE)
+    others = renewed.after(Act.LOCK, LIND, much_later, LEASE)
+
+    since = [each.lock and each.lock.since for each in (taken, renewed, taken_again, after_its_end, others)]
+    assert [NOON, NOON, NOON, much_later, much_later] == since
+
+
 def test_a_lock_ends_at_its_instant() -> None:
     reading = a_reading(holder=VOS)
     just_before = NOON + LEASE - timedelta(microseconds=1)

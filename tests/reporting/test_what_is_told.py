@@ -165,7 +165,10 @@ async def test_what_the_version_before_writes_is_told_as_far_as_it_is_known(repo
     vos, moore = a_radiologist(reporting), a_transcriptionist(reporting)
     await drafts(reporting, moore)
     await vos.lock()
-    assert (await reporting.described()).group.at_lock is not None
+    before = (await reporting.described()).group
+    assert before.at_lock is not None
+    assert before.lock
+    assert before.lock.since == reporting.clock.now()
     async with reporting.database.transaction() as transaction:
         await transaction.connection.execute(
             "update drafts set transcribed = default; "
@@ -176,7 +179,8 @@ async def test_what_the_version_before_writes_is_told_as_far_as_it_is_known(repo
 
     told = (await reporting.described()).group
     assert (DICTATED, None) == (told.draft, told.at_lock)
-    assert (told.lock and told.lock.holder.login) == "vos"
+    assert told.lock
+    assert ("vos", None) == (told.lock.holder.login, told.lock.since)
     await vos.unlock()
     await drafts(reporting, moore)
     assert TRANSCRIBED is await draft_told(reporting)

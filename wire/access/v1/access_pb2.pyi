@@ -2808,6 +2808,7 @@ class Case(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     WAITS_SINCE_FIELD_NUMBER: _builtins.int
     PRIOR_COUNT_FIELD_NUMBER: _builtins.int
+    LOCK_SINCE_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
     facility_id: _builtins.str
@@ -2915,6 +2916,10 @@ class Case(_message.Message):
         not final. Absent while it waits for nothing, and where nobody knows.
         """
 
+    @_builtins.property
+    def lock_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when its holder has the lock, without a break; absent while nobody holds one, and where nobody knows."""
+
     def __init__(
         self,
         *,
@@ -2955,10 +2960,11 @@ class Case(_message.Message):
         waits_for: Global___WaitsFor.ValueType = ...,
         waits_since: _timestamp_pb2.Timestamp | None = ...,
         prior_count: _builtins.int | None = ...,
+        lock_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "prior_count", b"prior_count", "received_at", b"received_at", "reported_at", b"reported_at", "waits_since", b"waits_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "images_since", b"images_since", "lock_ends_at", b"lock_ends_at", "lock_since", b"lock_since", "prior_count", b"prior_count", "received_at", b"received_at", "reported_at", b"reported_at", "waits_since", b"waits_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "calling_ae_title", b"calling_ae_title", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "gateway_id", b"gateway_id", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "may", b"may", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "prior_count", b"prior_count", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "waits_for", b"waits_for", "waits_since", b"waits_since", "written_differently", b"written_differently"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count", "accession_number", b"accession_number", "another_patient_held", b"another_patient_held", "assignee_login", b"assignee_login", "calling_ae_title", b"calling_ae_title", "case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "gateway_id", b"gateway_id", "images_since", b"images_since", "images_since_report", b"images_since_report", "instance_count", b"instance_count", "level", b"level", "lock_ends_at", b"lock_ends_at", "lock_holder_name", b"lock_holder_name", "lock_since", b"lock_since", "may", b"may", "modalities_in_study", b"modalities_in_study", "modalities_left_out", b"modalities_left_out", "patient_birth_date", b"patient_birth_date", "patient_id", b"patient_id", "patient_name", b"patient_name", "patient_sex", b"patient_sex", "prior_count", b"prior_count", "priority", b"priority", "received_at", b"received_at", "referring_physician_name", b"referring_physician_name", "reported_at", b"reported_at", "reported_read_types", b"reported_read_types", "series_count", b"series_count", "study_date", b"study_date", "study_description", b"study_description", "study_instance_uid", b"study_instance_uid", "study_status_id", b"study_status_id", "study_time", b"study_time", "undistributed", b"undistributed", "waits_for", b"waits_for", "waits_since", b"waits_since", "written_differently", b"written_differently"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prior_count: _TypeAlias = _typing.Literal["prior_count"]  # noqa: Y015
     _WhichOneofArgType__prior_count: _TypeAlias = _typing.Literal["_prior_count", b"_prior_count"]  # noqa: Y015

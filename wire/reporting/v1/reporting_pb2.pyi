@@ -35,6 +35,7 @@ class Lock(_message.Message):
     HOLDER_LOGIN_FIELD_NUMBER: _builtins.int
     HOLDER_NAME_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     holder_login: _builtins.str
     """Login of the holder."""
     holder_name: _builtins.str
@@ -43,16 +44,21 @@ class Lock(_message.Message):
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """When it ends unless it is renewed."""
 
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the holder has it, without a break; absent where the version before has taken or renewed it."""
+
     def __init__(
         self,
         *,
         holder_login: _builtins.str = ...,
         holder_name: _builtins.str = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "holder_login", b"holder_login", "holder_name", b"holder_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "holder_login", b"holder_login", "holder_name", b"holder_name", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
