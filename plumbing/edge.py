@@ -1,8 +1,9 @@
 """A small HTTP/1.1 edge in blocking threads (RFC 9112): h11 reads heads, files go out in large pieces.
 
-It answers GET and HEAD. A thread serves one connection, one request after another. A body is a list of bytes
-and of extents of files, so its length is known before the first byte: ranges, HEAD and 304 are the same for
-every answer. Whoever reads too slowly, or sends a head too slowly, is cut off.
+It answers GET and HEAD. A thread serves one connection, one request after another. A body is a list of bytes,
+of extents of files and of bytes that come from elsewhere meanwhile, so its length is known before the first
+byte: ranges, HEAD and 304 are the same for every answer. Whoever reads too slowly, or sends a head too
+slowly, is cut off.
 """
 
 import os
@@ -73,7 +74,31 @@ class Extent:
     length: int
 
 
-Piece = bytes | Extent
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Bytes that come from elsewhere while they are sent.
+
+    Attributes:
+        open: answers a run of them, by offset and length, in chunks.
+    """
+
+    open: Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
+    offset: int
+    length: int
+
+
+Piece = bytes | memoryview | Extent | Flow
+
+
+def part(piece: Piece, first: int, last: int) -> Piece:
+    """What lies between two positions of it."""
+    if isinstance(piece, bytes | memoryview):
+        return piece[first:last]
+    return replace(piece, offset=piece.offset + first, length=last - first)
+
+
+def length_of(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes | memoryview) else piece.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +137,7 @@ class Response:
 
     @property
     def length(self) -> int:
-        return sum(len(each) if isinstance(each, bytes) else each.length for each in self.body)
+        return sum(map(length_of, self.body))
 
 
 Handler = Callable[[Request], AbstractContextManager[Response]]
@@ -372,11 +397,13 @@ class _Connection:
         self._send_head(response, [("Connection", "close")] if self._leaving else [])
         if asked.method != "HEAD" and response.status not in (204, 304):
             for piece in response.body:
-                if isinstance(piece, bytes):
+                if isinstance(piece, Extent):
+                    self._send_extent(piece)
+                elif isinstance(piece, Flow):
+                    self._send_flow(piece)
+                else:
                     self._count(memoryview(piece))
                     self._send_bytes(piece)
-                else:
-                    self._send_extent(piece)
         self._protocol.send(h11.EndOfMessage())
         return response.status
 
@@ -391,7 +418,7 @@ class _Connection:
         head = self._protocol.send(h11.Response(status_code=response.status, headers=headers))
         self._send_bytes(head or b"")
 
-    def _send_bytes(self, data: bytes) -> None:
+    def _send_bytes(self, data: bytes | memoryview) -> None:
         self._socket.settimeout(SEND_S)
         for at in range(0, len(data), PIECE_BYTES):  # so long for each, and not for all together
             self._socket.sendall(memoryview(data)[at : at + PIECE_BYTES])
@@ -409,6 +436,20 @@ class _Connection:
             self._count(piece[:count])
             self._socket.sendall(piece[:count])
             offset, left = offset + count, left - count
+
+    def _send_flow(self, flow: Flow) -> None:
+        left = flow.length
+        try:
+            with flow.open(flow.offset, flow.length) as chunks:
+                for chunk in chunks:
+                    self._count(memoryview(chunk))
+                    self._send_bytes(chunk)
+                    left -= len(chunk)
+        except ReadroomError as error:
+            _log.warning("an answer broke off", why=error.sentence)
+            raise _Gone from error
+        if left:
+            raise _Gone  # as where a file ends too early
 
     def _count(self, piece: memoryview) -> None:
         """Lets h11 count what goes out beside it."""
@@ -504,11 +545,8 @@ def _ranged(asked: Request, response: Response) -> Response:
 def _slice(body: Sequence[Piece], start: int, end: int) -> Iterator[Piece]:
     at = 0
     for piece in body:
-        length = len(piece) if isinstance(piece, bytes) else piece.length
+        length = length_of(piece)
         first, last = max(start - at, 0), min(end - at, length)
         if first < last:
-            if isinstance(piece, bytes):
-                yield piece[first:last]
-            else:
-                yield Extent(piece.file, piece.offset + first, last - first)
+            yield part(piece, first, last)
         at += length

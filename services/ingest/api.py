@@ -32,7 +32,7 @@ from services.ingest.enrolment import Enrolments, Titles
 from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer
-from services.ingest.packreading import PackReading
+from services.ingest.packreading import PackReading, Wanted
 from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
 from services.ingest.settling import SettleLength, SettleLengths
@@ -216,10 +216,10 @@ class IngestApi(ingest_pb2_grpc.IngestServiceServicer):
     async def ReadPack(  # noqa: N802
         self, request: pb.ReadPackRequest, context: Context
     ) -> AsyncIterator[pb.ReadPackResponse]:
-        stored = packed(request)
-        async with aclosing(self.reading.read_pack(stored, beginning=request.beginning)) as chunks:
+        wanted = Wanted(request.beginning, request.first, request.length)
+        async with aclosing(self.reading.read_pack(packed(request), wanted)) as chunks:
             async for chunk in chunks:
-                yield pb.ReadPackResponse(chunk=chunk)
+                yield pb.ReadPackResponse(chunk=chunk, is_part=bool(wanted.length))
 
     async def ListVolumes(  # noqa: N802
         self, request: pb.ListVolumesRequest, context: Context

@@ -14,6 +14,7 @@ from kernel.reach import Reach
 from plumbing import answers, permitted
 from services.ingest.domain import ConfirmedStudy, PartName, Sight, StoredInstance
 from services.ingest.heldparts import Standing
+from services.ingest.packreading import Wanted
 from services.ingest.purgerecord import Begun
 from services.ingest.studylist import ListedCase
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -139,7 +140,7 @@ class PeerClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
 
-    async def read_pack(self, stored: StoredInstance, *, beginning: bool) -> AsyncGenerator[bytes, None]:
+    async def read_pack(self, stored: StoredInstance, wanted: Wanted) -> AsyncGenerator[bytes, None]:
         """Asks for the bytes of an instance; its chunks, each of which raises what the process says."""
         place = stored.place
         request = ingest_pb2.ReadPackRequest(
@@ -149,13 +150,19 @@ class PeerClient:
             prefix_length=place.prefix_length,
             data_set_length=place.data_set_length,
             sha256=stored.sha256,
-            beginning=beginning,
+            beginning=wanted.beginning,
+            first=wanted.first,
+            length=wanted.length,
         )
-        return _chunks(self._ingest.ReadPack(request))
+        return _chunks(self._ingest.ReadPack(request), is_part=bool(wanted.length))
 
 
-async def _chunks(told: AsyncIterable[ingest_pb2.ReadPackResponse]) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    told: AsyncIterable[ingest_pb2.ReadPackResponse], *, is_part: bool
+) -> AsyncGenerator[bytes, None]:
     async for answer in told:
+        if answer.is_part != is_part:
+            raise Unavailable("the process that has the instance is of the version before: try again later")
         yield answer.chunk
 
 

@@ -8,7 +8,7 @@ answer that is on its way is cut when their sight ends (A69). What is foreign an
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -26,9 +26,7 @@ from services.ingest.allowance import Budget, Turns
 from services.ingest.answering import ANSWERS, Answering, Asked, NotAcceptable, chosen, searched
 from services.ingest.domain import Seen
 from services.ingest.images import Images, Viewer, no_images
-from services.ingest.packs import Packs
-from services.ingest.served import Reading
-from services.ingest.sources import Verified
+from services.ingest.served import Bytes, Loop, Reading
 from services.ingest.studylist import ListedCase
 
 CALLERS = frozenset({"bff"})
@@ -39,13 +37,6 @@ MAX_CHOICES = 20
 
 _log = log.get()
 T = TypeVar("T")
-
-
-class Loop(Protocol):
-    """The way from a connection's thread to the event loop."""
-
-    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T: ...
-    def call(self, function: Callable[..., None], *arguments: object) -> None: ...
 
 
 class Lists(Protocol):
@@ -108,16 +99,15 @@ class DicomWeb:
     """Answers requests, each in the thread of its connection."""
 
     def __init__(
-        self, images: Images, lists: Lists, packs: Packs, verifier: Verifier, loop: Loop, key: bytes
+        self, images: Images, lists: Lists, stored: Bytes, verifier: Verifier, loop: Loop, key: bytes
     ) -> None:
         """`key`: secret; entity tags and boundaries are made with it, the same at each process."""
         self._images = images
         self._lists = lists
-        self._packs = packs
+        self._bytes = stored
         self._verifier = verifier
         self._loop = loop
         self._key = key
-        self._verified = Verified()
         self._budget, self._turns = Budget(), Turns()
 
     @contextmanager
@@ -141,7 +131,7 @@ class DicomWeb:
                     return _ambiguous(cases)
                 asked = replace(asked, case_id=cases[0].case_id)
             seen = resources.enter_context(self._seen(caller, asked, request))
-            reading = resources.enter_context(Reading(self._packs, self._verified, self._budget))
+            reading = resources.enter_context(Reading(self._bytes, self._budget))
 
             def related() -> Iterator[matching.Row]:
                 assert asked.case_id is not None

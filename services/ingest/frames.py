@@ -11,7 +11,7 @@ from kernel.dataset import EXPLICIT_BIG
 from kernel.errors import NotFound, Unavailable
 from plumbing.dicomjson import pixel_data, to_json
 from plumbing.edge import Piece
-from services.ingest.sources import InMemory, Source
+from services.ingest.sources import Source
 
 MAX_FRAGMENTS = 1 << 18
 """Of encapsulated pixel data that are parted into frames: each takes about 100 bytes of memory."""
@@ -46,11 +46,6 @@ class Pixels:
             return [[self.source.piece(each.offset, each.length) for each in frame] for frame in parted]
         size = self.frame_bytes
         return [[self._native((number - 1) * size, size)] for number in numbers]
-
-    @property
-    def is_made(self) -> bool:
-        """Whether its frames are bytes in memory, and not where they are stored."""
-        return self.turned or isinstance(self.source, InMemory)
 
     @property
     def frame_bytes(self) -> int:

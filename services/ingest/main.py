@@ -42,7 +42,9 @@ from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
+from services.ingest.served import Bytes
 from services.ingest.settling import SettleLengths
+from services.ingest.sources import Here, Verified
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from services.ingest.volumes import Volumes
@@ -164,7 +166,8 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     async def peer(address: str) -> PeerClient:
         return PeerClient(await channels.to(address))
 
-    reading = PackReading(database, packs, writer, peer)
+    verified = Verified()
+    reading = PackReading(database, packs, Here(packs, verified), writer, peer)
     images = Images(database, access, reading, events.stream_cut)
     routing = RoutingClient(to_routing)
     held_parts = HeldParts(database, access, routing)
@@ -218,7 +221,9 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     edge = None
     if settings.dicomweb_listen:
         key = settings.audit_key.get_secret_value().encode()
-        dicomweb = DicomWeb(images, access, packs, parts.verifier, bridge, key)
+        dicomweb = DicomWeb(
+            images, access, Bytes(packs, verified, reading, bridge), parts.verifier, bridge, key
+        )
         edge = Edge(settings.dicomweb_listen, dicomweb.handle, context=server_context(settings.tls))
         edge.start()
         resources.push_async_callback(asyncio.to_thread, edge.stop)

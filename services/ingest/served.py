@@ -6,9 +6,11 @@ changed since (R6).
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from kernel.dataset import DEFLATED
 from kernel.errors import NotFound, Unavailable
@@ -17,8 +19,10 @@ from plumbing.edge import Piece
 from services.ingest.allowance import Budget
 from services.ingest.domain import StoredInstance
 from services.ingest.frames import Pixels, pixels_of
+from services.ingest.images import no_images
+from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
-from services.ingest.sources import InMemory, Source, Verified, part10
+from services.ingest.sources import Elsewhere, InMemory, Source, Verified, part10
 
 MAX_HEAD_BYTES = 256 << 20
 """Of a data set without pixel data, as a document is, or before it."""
@@ -26,15 +30,65 @@ MAX_INFLATED_BYTES = 128 << 20
 """Of a deflated data set: a segmentation with a mask of a thousand slices takes 32 MiB."""
 MAX_MEMO = 4096
 """Fragments of JSON that a request remembers; each takes some kilobytes at most."""
+CHUNK_S = 30.0
+"""For the next bytes of an instance on the volume of another process, which first reads it whole."""
 _STEP = 1 << 20
+
+T = TypeVar("T")
+
+
+class Loop(Protocol):
+    """The way from a connection's thread to the event loop."""
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T: ...
+    def call(self, function: Callable[..., None], *arguments: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Instances, wherever they are: here in the packs, or with another process."""
+
+    packs: Packs
+    verified: Verified
+    reading: PackReading
+    loop: Loop
+
+    def elsewhere(self, stored: StoredInstance) -> Elsewhere | None:
+        """The Part 10 file on the volume of another process; None: it is here."""
+        if self.reading.is_here(stored):
+            return None
+        return Elsewhere(partial(self._part, stored), 0, stored.place.file_length)
+
+    @contextmanager
+    def _part(self, stored: StoredInstance, first: int, length: int) -> Iterator[Iterator[bytes]]:
+        if not length:
+            yield iter(())
+            return
+        told = self.reading.part(stored, first, length)
+
+        async def next_chunk() -> bytes | None:
+            return await anext(told, None)
+
+        async def end() -> None:
+            await told.aclose()
+
+        def chunks() -> Iterator[bytes]:
+            while (chunk := self.loop.wait(next_chunk(), CHUNK_S)) is not None:
+                yield chunk
+
+        try:
+            yield chunks()
+        except NotFound as error:
+            raise no_images() from error  # purged meanwhile
+        finally:
+            self.loop.wait(end(), CHUNK_S)
 
 
 class Reading:
     """What one request reads; at its end it closes its files and gives its memory back."""
 
-    def __init__(self, packs: Packs, verified: Verified, budget: Budget) -> None:
-        self._packs = packs
-        self._verified = verified
+    def __init__(self, stored: Bytes, budget: Budget) -> None:
+        self._bytes = stored
         self._budget = budget
         self._resources = ExitStack()
         self._files: dict[Any, Any] = {}
@@ -55,7 +109,11 @@ class Reading:
 
     def object(self, stored: StoredInstance) -> Piece:
         """The Part 10 file."""
-        return self._file(stored).piece(0, stored.place.file_length)
+        file = self._file(stored)
+        if isinstance(file, Elsewhere) and stored.place.pack_id not in self._files:
+            file.read(0, 1)  # so that whatever stands in the way is known before anything is answered
+            self._files[stored.place.pack_id] = None
+        return file.piece(0, stored.place.file_length)
 
     def project(self, stored: StoredInstance, bulk: str) -> str:
         """The JSON of one instance (PS3.18 F.2); `bulk` begins the URI of each value that is bulk data."""
@@ -76,10 +134,11 @@ class Reading:
     def frames(self, stored: StoredInstance, numbers: Sequence[int]) -> list[list[Piece]]:
         """Each of these frames, from 1. Raises NotFound where there is no such frame."""
         pixels = self._pixels(stored)
-        if pixels.is_made and pixels.encapsulated:
-            raise Unavailable("frames of this transfer syntax cannot be served: fetch the whole instance")
-        if pixels.is_made:
+        if pixels.turned:
             self.keep(len(numbers) * pixels.frame_bytes)
+        if pixels.encapsulated and isinstance(pixels.source, Elsewhere):
+            self.keep(pixels.source.length)  # its fragments would be asked for one by one
+            pixels = replace(pixels, source=InMemory(pixels.source.read(0, pixels.source.length)))
         return pixels.frames(numbers)
 
     def frame_count(self, stored: StoredInstance) -> int:
@@ -88,14 +147,16 @@ class Reading:
 
     def _file(self, stored: StoredInstance) -> Source:
         """The Part 10 file, whose digest is right."""
+        if (elsewhere := self._bytes.elsewhere(stored)) is not None:
+            return elsewhere
         pack_id = stored.place.pack_id
         if (file := self._files.get(pack_id)) is None:
             try:
-                file = self._resources.enter_context(self._packs.opened(stored))
+                file = self._resources.enter_context(self._bytes.packs.opened(stored))
             except NotFound as error:
                 raise Unavailable("the images are on a volume that is away: try again later") from error
             self._files[pack_id] = file
-        self._verified.check(self._packs, stored, file.fileno())
+        self._bytes.verified.check(self._bytes.packs, stored, file.fileno())
         return part10(stored, file)
 
     def _data_set(self, stored: StoredInstance, until: ExitStack, end: int | None = None) -> Source:

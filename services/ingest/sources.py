@@ -1,16 +1,17 @@
-"""Where the bytes of an instance are: in a file of this machine, or in memory."""
+"""Where the bytes of an instance are: in a file of this machine, in memory, or with another process."""
 
 import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from plumbing.edge import Extent, Piece
+from plumbing.edge import Extent, Flow, Piece
 from services.ingest.domain import StoredInstance
-from services.ingest.packs import HEADER_LENGTH, Packs
+from services.ingest.packs import CHUNK_BYTES, HEADER_LENGTH, Packs
 
 _CHUNK = 1 << 20
 _REMEMBERED = 200_000
@@ -67,10 +68,29 @@ class InMemory:
         return bytes(self.data[at : at + length])
 
     def piece(self, at: int, length: int) -> Piece:
-        return self.read(at, length)
+        return memoryview(self.data)[at : at + length]
 
     def part(self, at: int, length: int) -> "InMemory":
         return InMemory(memoryview(self.data)[at : at + length])
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Bytes on the volume of another process; `open` as `Flow` has it."""
+
+    open: Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
+    start: int
+    length: int
+
+    def read(self, at: int, length: int) -> bytes:
+        with self.open(self.start + at, min(length, self.length - at)) as chunks:
+            return b"".join(chunks)
+
+    def piece(self, at: int, length: int) -> Piece:
+        return Flow(self.open, self.start + at, length)
+
+    def part(self, at: int, length: int) -> "Elsewhere":
+        return replace(self, start=self.start + at, length=length)
 
 
 class Verified:
@@ -97,6 +117,24 @@ class Verified:
             self._known[key] = None
             if len(self._known) > _REMEMBERED:
                 del self._known[next(iter(self._known))]
+
+
+class Here:
+    """Parts of instances on the volume of this process."""
+
+    def __init__(self, packs: Packs, verified: Verified) -> None:
+        self._packs = packs
+        self._verified = verified
+
+    def read(self, stored: StoredInstance, first: int, length: int) -> Iterator[bytes]:
+        """Bytes of the Part 10 file, once its digest was found right; raises as `Packs.read` does."""
+        with self._packs.opened(stored) as file:
+            self._verified.check(self._packs, stored, file.fileno())
+            whole = part10(stored, file)
+            for at in range(first, first + length, CHUNK_BYTES):
+                with self._packs.alarmed(stored):
+                    chunk = whole.read(at, min(CHUNK_BYTES, first + length - at))
+                yield chunk
 
 
 def part10(stored: StoredInstance, file: BinaryIO) -> InFile:

@@ -130,7 +130,8 @@ async def told(ingest: Ingest) -> list[int]:
 def describing(database: Database[IngestTransaction], files: "Packs | Watched") -> Describing:
     """Of a process whose volume is the only one."""
     alone: Any = None
-    reading = PackReading(database, cast("Packs", files), WriterOfTheTest(volume_id=files.volume_id), alone)
+    writer = WriterOfTheTest(volume_id=files.volume_id)
+    reading = PackReading(database, cast("Packs", files), alone, writer, alone)
     return Describing(database, files, reading, describe)
 
 

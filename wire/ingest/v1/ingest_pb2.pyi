@@ -1610,6 +1610,8 @@ class ReadPackRequest(_message.Message):
     DATA_SET_LENGTH_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     BEGINNING_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
     pack_id: _builtins.str
     """UUID of the pack."""
     sop_instance_uid: _builtins.str
@@ -1624,6 +1626,12 @@ class ReadPackRequest(_message.Message):
     """SHA-256 of its data set, 32 bytes."""
     beginning: _builtins.bool
     """Whether only the beginning of its data set is wanted, at most 4 MiB, of which nobody says that it is whole."""
+    first: _builtins.int
+    """Where a part of the Part 10 file begins, of which only that is wanted."""
+    length: _builtins.int
+    """Bytes of that part; 0: the whole file. They come when the digest of the data set was found right once since the
+    process started.
+    """
     def __init__(
         self,
         *,
@@ -1634,10 +1642,12 @@ class ReadPackRequest(_message.Message):
         data_set_length: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
         beginning: _builtins.bool = ...,
+        first: _builtins.int = ...,
+        length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "data_set_length", b"data_set_length", "entry_offset", b"entry_offset", "pack_id", b"pack_id", "prefix_length", b"prefix_length", "sha256", b"sha256", "sop_instance_uid", b"sop_instance_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "data_set_length", b"data_set_length", "entry_offset", b"entry_offset", "first", b"first", "length", b"length", "pack_id", b"pack_id", "prefix_length", b"prefix_length", "sha256", b"sha256", "sop_instance_uid", b"sop_instance_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1650,16 +1660,20 @@ class ReadPackResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHUNK_FIELD_NUMBER: _builtins.int
+    IS_PART_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
     """At most 512 KiB of the Part 10 file, or of the data set where its beginning is wanted."""
+    is_part: _builtins.bool
+    """Whether they are of the part that was asked for; the version before answers the whole file."""
     def __init__(
         self,
         *,
         chunk: _builtins.bytes = ...,
+        is_part: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "is_part", b"is_part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
