@@ -166,16 +166,19 @@ async def watch(watching: Watching, tick_s: float = TICK_S) -> None:
     """Ticks for as long as the process lives, at fixed instants; what fails is tried at the next one."""
     loop = asyncio.get_running_loop()
     next_at, failed = loop.time(), False
-    while True:
-        next_at += tick_s * max(1, math.ceil((loop.time() - next_at) / tick_s))
-        await asyncio.sleep(next_at - loop.time())
-        with timers.surviving("watch", quiet=failed) as attempt:
-            await watching.tick()
-        failed = attempt.failed
-        WATCHERS.set(watching.watchers)
-        DISTINCT.set(watching.lists)
-        if watching.watchers:
-            TICK.observe(loop.time() - next_at)
+    try:
+        while True:
+            next_at += tick_s * max(1, math.ceil((loop.time() - next_at) / tick_s))
+            await asyncio.sleep(next_at - loop.time())
+            with timers.surviving("watch", quiet=failed) as attempt:
+                await watching.tick()
+            failed = attempt.failed
+            WATCHERS.set(watching.watchers)
+            DISTINCT.set(watching.lists)
+            if watching.watchers:
+                TICK.observe(loop.time() - next_at)
+    finally:
+        await watching.close()
 
 
 async def forget_changes(watching: Watching, lease: Lease) -> None:

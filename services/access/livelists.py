@@ -1,7 +1,8 @@
 """Live lists: somebody who watches one, and a list as all watch it who see the same cases."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +25,9 @@ ASK_ANEW = timedelta(seconds=5)
 
 ASK_ANEW_BY_AGE = timedelta(seconds=1)
 """A list that asks for ages: cases come and go by the clock alone."""
+
+SURE_FOR = timedelta(seconds=30)
+"""What was heard is believed for so long while a list waits for its turn to be looked for anew."""
 
 Render = Callable[[ShownCase], bytes]
 
@@ -77,9 +81,14 @@ class Watcher:
         self.wake.set()
 
     @property
+    def has_answers(self) -> bool:
+        """Whether their list has answered since it was looked at for them."""
+        return self.list.answers > 0 and self.looked_at != self.list.answers
+
+    @property
     def has_news(self) -> bool:
         """Whether there may be something to tell them."""
-        return self.list.answers > 0 and (self.event is not None or self.looked_at != self.list.answers)
+        return self.has_answers or self.event is not None
 
     def look(self, now: datetime) -> "Looked":
         """What they would have to be told now."""
@@ -141,6 +150,11 @@ class LiveList:
         user: the first of them; `asker` is one who is still there.
         answers: how many there were.
         rounds: how often it was looked for anew.
+        ask_at: when it is to be looked for anew; None: at once.
+        sure_until: when something in it ends by the clock.
+        changed: the cases to ask about, which changed since it was last asked about them.
+        doubted_since: since when it may be another than is known.
+        trouble: why it could not be asked for.
     """
 
     key: Any
@@ -149,9 +163,12 @@ class LiveList:
     asked: Listing
     search: Search | None
     window: Window
-    answered_at: datetime
     watchers: set[Watcher] = field(default_factory=set)
     ask_at: datetime | None = None
+    sure_until: datetime | None = None
+    changed: set[CaseId] = field(default_factory=set)
+    doubted_since: datetime | None = None
+    trouble: ReadroomError | None = None
     answers: int = 0
     rounds: int = 0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -181,19 +198,62 @@ class LiveList:
             and (change.facility_id in facilities or (change.shown_singly and shown_singly))
         }
 
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is to be looked for anew."""
+        return self.ask_at is None or self.ask_at <= now
+
+    def doubt(self, now: datetime) -> None:
+        """Notes that it may be another by now than is known."""
+        self.doubted_since = self.doubted_since or now
+
+    def hear(self, changes: Mapping[CaseId, Change], now: datetime) -> None:
+        """Notes what changed, and what has ended by the clock."""
+        if changes:
+            self.changed |= self.may_concern(changes)
+        if self.changed or self.ask_at is None or self.sure_until is None or self.sure_until <= now:
+            self.doubt(now)
+
+    def forget(self) -> None:
+        """Notes that nothing is known of it any more."""
+        self.ask_at = self.sure_until = None
+
+    @asynccontextmanager
+    async def asked_for(self) -> AsyncIterator[None]:
+        """While it is asked for: by one at a time; nothing is known of it after a failure."""
+        async with self.asking:
+            try:
+                yield
+            except BaseException:
+                self.forget()
+                raise
+
+    def failed(self, error: ReadroomError, now: datetime, again_at: datetime) -> None:
+        """Notes that it could not be asked for."""
+        self.doubt(now)
+        self.trouble, self.ask_at = error, again_at
+
     def answered(self, now: datetime) -> None:
-        """Notes that the rows are as they were then, and when a lock of one ends."""
-        self.answered_at, self.answers = now, self.answers + 1
-        ends_at = self.window.next_instant(now)
-        if ends_at and self.ask_at:
-            self.ask_at = min(self.ask_at, ends_at)
+        """Notes that the rows are as they were then, and when a lock of one ends.
+
+        What changed while it was asked for is asked about next.
+        """
+        self.answers += 1
+        self.doubted_since, self.trouble = (now if self.changed else None), None
+        self._ends_at(self.window.next_instant(now))
 
     def asked_anew(self, now: datetime) -> None:
         """Notes that it was looked for, and when it must be looked for again."""
         self.rounds += 1
-        every = ASK_ANEW_BY_AGE if _asks_for_age(self.user, self.search) else ASK_ANEW
-        instants = [self.window.next_instant(now), *(each.next_instant(now) for each in self.watchers)]
-        self.ask_at = min([now + every, *(each for each in instants if each is not None)])
+        by_age = _asks_for_age(self.user, self.search)
+        self.ask_at = now + (ASK_ANEW_BY_AGE if by_age else ASK_ANEW)
+        self.sure_until = now + (ASK_ANEW_BY_AGE if by_age else SURE_FOR)
+        for each in self.watchers:
+            self._ends_at(each.next_instant(now))
+        self.answered(now)
+
+    def _ends_at(self, instant: datetime | None) -> None:
+        if instant and self.ask_at and self.sure_until:
+            self.ask_at, self.sure_until = min(self.ask_at, instant), min(self.sure_until, instant)
 
 
 def key_of(user: CompiledUser, session: str, watched: Watched, search: Search | None) -> Any:

@@ -4,13 +4,15 @@ One loop for all, in fixed ticks. It reads what was committed since the tick bef
 distinct sight and list which of the changed cases are in it: never for each user, and never for each fact.
 What ends by the clock is asked about when it ends, and each list anew every few seconds, whatever was told.
 
-Nothing is told that is not sure: who was compiled anew meanwhile is told nothing before the next tick.
+Nobody waits for the slow list of another: users take turns, and a tick tells of the lists that have answered.
+Nothing is told that is not sure: who was compiled anew meanwhile is told nothing before the next tick. A list
+that stays in doubt ends, so that no row outlives its sight on a screen (A69).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,6 +26,7 @@ from services.access.domain import Answer, CompiledUser
 from services.access.live import MAX_ROWS, Account, Change, Changes, Digests, Event, Window
 from services.access.livelists import LiveList, Render, Watched, Watcher, key_of
 from services.access.search import Search, search_of
+from services.access.turns import Turns
 from services.access.usecases import Questions
 from services.access.walking import first_rows
 
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 """What changed is told at these instants alone, so that when it is told says nothing of what caused it."""
 
+ASKED_FOR_S = TICK_S / 2
+"""Of a tick, for what is asked. What takes longer goes on, and is told at a later tick."""
+
 CUT_AFTER = timedelta(seconds=4)
-"""A list of which nothing could be asked for so long ends: a row goes within 5 s of its sight (A69)."""
+"""A list that was in doubt for so long ends: a row goes within 5 s of its sight (A69)."""
 
 ASK_AGAIN = timedelta(seconds=0.5)
 """For a list that could not be asked for."""
@@ -60,10 +66,12 @@ AT_ONCE = 3
 """Lists that are asked for at the same time: the pool has few connections, and others need them."""
 
 ANEW_AT_ONCE = 2
-"""Lists that are looked for anew at the same time: others ask for lists there."""
+"""Lists that are looked for anew at the same time: others ask for lists there. One user's at most one."""
 
 KEPT_FOR = timedelta(hours=1)
 """How long is known what changed."""
+
+_TOO_SLOW = "this list cannot be followed in time: watch it again in a minute, or narrow its search"
 
 
 class Watching:
@@ -78,8 +86,9 @@ class Watching:
         lists: Database[AccessTransaction] | None = None,
         most: int = MOST,
         most_of_a_user: int = MOST_OF_A_USER,
+        asked_for_s: float = ASKED_FOR_S,
     ) -> None:
-        """`lists`: where a list is looked for, if not beside all else."""
+        """`lists`: where a list is looked for, if not beside all else; `asked_for_s`: of a tick."""
         self._database = database
         self._of_lists = lists or database
         self._questions = questions
@@ -90,9 +99,10 @@ class Watching:
         self._snapshot: str | None = None
         self._locks: dict[CaseId, datetime] = {}
         self._answered_at = clock.now()
-        self._one_by_one = asyncio.Semaphore(AT_ONCE)
-        self._anew = asyncio.Semaphore(ANEW_AT_ONCE)
-        self._opening = asyncio.Semaphore(AT_ONCE)  # after a restart all come at once
+        self._asked_for_s = asked_for_s
+        self._asks: dict[LiveList, asyncio.Task[None]] = {}  # what is asked for just now, or has just been
+        self._one_by_one, self._anew = Turns(AT_ONCE), Turns(ANEW_AT_ONCE)
+        self._opening = Turns(AT_ONCE)  # after a restart all come at once
 
     @property
     def watchers(self) -> int:
@@ -114,7 +124,7 @@ class Watching:
         """
         if not 1 <= watched.rows <= MAX_ROWS:
             raise Invalid(f"`rows` must be 1 to {MAX_ROWS}", field="rows")
-        async with self._opening:
+        async with self._opening.of(watched.login):
             watcher = await self._begin(watched, held, render, at_least)
         ends_at = self._clock.now() + LONGEST
         try:
@@ -195,7 +205,7 @@ class Watching:
         if key not in self._lists:
             order = watched.asked
             window = Window(order.order, watched.rows, descending=order.descending)
-            self._lists[key] = LiveList(key, user, session, watched.asked, search, window, self._clock.now())
+            self._lists[key] = LiveList(key, user, session, watched.asked, search, window)
         return self._lists[key]
 
     # The loop
@@ -230,16 +240,42 @@ class Watching:
         await self._move(changes)
         self._snapshot = changes.snapshot
         now = self._clock.now()
-        due = {each: self._due(each, changes, changed, of_persons, now) for each in self._lists.values()}
-        asked = (self._asked(each, ids) for each, ids in due.items() if ids is None or ids)
-        failures = [each for each in await asyncio.gather(*asked, return_exceptions=True) if each]
+        for each in self._lists.values():
+            if changes.ids is None:
+                each.forget()
+            each.hear({**changed, **of_persons} if each.is_historical else changed, now)
+        failures = await self._ask_all(now)
+        for each in [each for each in self._lists.values() if each.doubted_since]:
+            if each.doubted_since and self._clock.now() - each.doubted_since > CUT_AFTER:
+                self._cut(each.watchers, each.trouble or Unavailable(_TOO_SLOW))
         await self._tell(changes.snapshot)
         if failures:
             raise failures[0]
 
+    async def _ask_all(self, now: datetime) -> list[BaseException]:
+        """Asks all lists that are due, or of which cases changed; answers what failed since the last tick."""
+        for each in sorted(self._lists.values(), key=lambda each: each.doubted_since or now):
+            is_asked = each in self._asks or each.asking.locked()
+            if not is_asked and (each.changed or each.is_due(now)):
+                self._asks[each] = asyncio.create_task(self._asked(each))
+        if self._asks:
+            await asyncio.wait(self._asks.values(), timeout=self._asked_for_s)
+        ended = [each for each, task in self._asks.items() if task.done()]
+        return [error for each in ended if (error := self._asks.pop(each).exception())]
+
+    async def close(self) -> None:
+        """Asks for nothing any more."""
+        asks = [*self._asks.values()]
+        for each in asks:
+            each.cancel()
+        await asyncio.gather(*asks, return_exceptions=True)
+
     async def _tell(self, snapshot: str) -> None:
         """Tells whose lists have news, but for those whose sight may have changed since a snapshot."""
         now = self._clock.now()
+        for each in self._watchers:
+            if each.list.doubted_since and not each.has_answers:
+                each.event = None  # it may be so no longer
         ready = {each: each.look(now) for each in self._watchers if each.has_news and not each.is_unsure}
         if not ready:
             return
@@ -252,16 +288,14 @@ class Watching:
             if watcher.user.id not in changed and watcher.error is None:
                 watcher.tell(looked, now)
 
-    async def _asked(self, each: LiveList, case_ids: set[CaseId] | None) -> None:
+    async def _asked(self, each: LiveList) -> None:
         """Asks what is in a list; what cannot be asked now is soon looked for anew."""
         try:
-            await (self._ask_anew(each) if case_ids is None else self._ask(each, case_ids))
-        except BaseException as error:
-            each.ask_at = self._clock.now() + ASK_AGAIN
-            if not isinstance(error, Unavailable):
-                raise
-            if self._clock.now() - each.answered_at > CUT_AFTER:
-                self._cut(each.watchers, error)
+            if each.is_due(self._clock.now()) or not await self._ask(each):
+                await self._ask_anew(each)
+        except Unavailable as error:
+            now = self._clock.now()
+            each.failed(error, now, again_at=now + ASK_AGAIN)
 
     async def _changed(
         self, statements: AccessTransaction, changes: Changes
@@ -283,45 +317,32 @@ class Watching:
         others = await statements.of_same_persons(ids, MOST_CHANGES)
         return changed, await statements.changed(others) if others else {}
 
-    def _due(
-        self,
-        each: LiveList,
-        changes: Changes,
-        changed: Mapping[CaseId, Change],
-        of_persons: Mapping[CaseId, Change],
-        now: datetime,
-    ) -> set[CaseId] | None:
-        """The cases to ask a list about; None: it is to be looked for anew."""
-        if changes.ids is None or each.ask_at is None or each.ask_at <= now:
-            return None
-        if not changed:
-            return set()
-        return each.may_concern({**changed, **of_persons} if each.is_historical else changed)
-
     async def _ask_anew(self, each: LiveList) -> None:
-        async with each.asking, self._anew, self._of_lists.statements() as statements:
-            asker = each.asker
+        login = each.asker.login
+        async with each.asked_for(), self._anew.of(login), self._of_lists.statements() as statements:
+            asker, each.changed = each.asker, set()  # what is asked for from now on knows of them
             answer = await first_rows(
                 statements, asker, each.asked, each.window.limit, each.search, session=each.session
             )
             if answer is None or answer.user_version != asker.version:
-                each.ask_at = None  # they are somebody else by now: somebody else asks
+                each.forget()  # they are somebody else by now: somebody else asks
                 return
             each.window.replace(answer.found)
-            each.answered(statements.now)
             each.asked_anew(statements.now)
 
-    async def _ask(self, each: LiveList, case_ids: set[CaseId]) -> None:
-        async with each.asking, self._one_by_one, self._database.statements() as statements:
-            asker = each.asker
+    async def _ask(self, each: LiveList) -> bool:
+        """Asks about the cases that changed; whether that is enough to know the list."""
+        login = each.asker.login
+        async with each.asked_for(), self._one_by_one.of(login), self._database.statements() as statements:
+            asker, case_ids, each.changed = each.asker, each.changed, set()
             answer = await statements.in_list(asker, each.asked, case_ids, each.search, session=each.session)
             if answer is None or answer.user_version != asker.version:
-                each.ask_at = None
-                return
+                each.forget()
+                return True
             is_enough = each.window.hear(case_ids, answer.found)
-            each.answered(statements.now)
-        if not is_enough:
-            await self._ask_anew(each)
+            if is_enough:
+                each.answered(statements.now)
+            return is_enough
 
     # Whose sight changed
 
@@ -359,7 +380,7 @@ class Watching:
         watcher.list = self._list_of(user, watcher.watched, search, account)
         watcher.looked_at = watcher.rights_of = None
         watcher.list.watchers.add(watcher)
-        watcher.list.ask_at = None
+        watcher.list.forget()
 
     async def forget_changes(self) -> bool:
         """Forgets some of the changes of before KEPT_FOR; whether there were any."""

@@ -393,7 +393,7 @@ async def a_world(url: str, pki: Pki, resources: AsyncExitStack) -> World:
     server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier)
     revisions = RevisionTokens("k" * 32, random_bytes=bytes)
     places = PlaceTokens("k" * 32, random_bytes=bytes)
-    watching = Watching(access.database, access.questions, access.clock)
+    watching = Watching(access.database, access.questions, access.clock, asked_for_s=10)
     api.serve(
         server,
         api.AccessApi(

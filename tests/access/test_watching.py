@@ -57,7 +57,7 @@ class Room:
 
 @pytest.fixture
 async def room(access: Access) -> AsyncIterator[Room]:
-    room = Room(access, Watching(access.database, access.questions, access.clock))
+    room = Room(access, Watching(access.database, access.questions, access.clock, asked_for_s=10))
     yield room
     for viewer in room.viewers:
         await viewer.close()

@@ -3,14 +3,16 @@
 Position: any user with an account, through the web pages; what they hand back may be anything.
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from kernel.errors import Exhausted, Invalid, ReadroomError
+from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
 from kernel.reading import PrivilegeLevel
 from services.access import cursors, watching
 from services.access.cursors import CursorTokens
@@ -19,12 +21,14 @@ from services.access.live import MAX_ROWS
 from services.access.places import PlaceTokens
 from services.access.revision import RevisionTokens
 from services.access.search import Listing, Place
+from services.access.turns import Turns
 from services.access.watching import Watching
 from tests.access.conftest import Access
 from tests.access.watching import Viewer, watch
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 MOST, MOST_OF_A_USER = 5, 3
+LOCK = 7
 
 
 class Ward:
@@ -33,7 +37,12 @@ class Ward:
     def __init__(self, access: Access) -> None:
         self.access = access
         self.watching = Watching(
-            access.database, access.questions, access.clock, most=MOST, most_of_a_user=MOST_OF_A_USER
+            access.database,
+            access.questions,
+            access.clock,
+            most=MOST,
+            most_of_a_user=MOST_OF_A_USER,
+            asked_for_s=10,
         )
         self.viewers: list[Viewer] = []
 
@@ -158,3 +167,78 @@ async def test_a_stream_ends_so_that_its_reader_shows_who_they_are_again(ward: W
 
     with pytest.raises(StopAsyncIteration):
         await anext(viewer.stream)
+
+
+@asynccontextmanager
+async def slowed(ward: Ward) -> AsyncIterator[None]:
+    """Whatever is asked of the cases of the ward waits meanwhile."""
+    await ward.access.query(
+        f"""
+        create function waited(facility_id uuid) returns boolean language plpgsql as $$ begin
+            if facility_id = '{ward.facility.id}' then
+                perform pg_advisory_xact_lock_shared({LOCK});
+            end if;
+            return true;
+        end $$
+        """
+    )
+    await ward.access.query("create policy slow on cases using (waited(facility_id))")
+    await ward.access.query("alter table cases enable row level security, force row level security")
+    async with ward.access.database.statements() as holder:
+        await holder.connection.execute(f"select pg_advisory_lock({LOCK})")
+        yield
+        await holder.connection.execute("select pg_advisory_unlock_all()")
+
+
+@pytest.mark.proves("A69", part="live lists beside slow ones")
+async def test_no_row_stays_where_sight_has_ended_because_others_watch_slow_lists(ward: Ward) -> None:
+    access, clock = ward.access, ward.access.clock
+    elsewhere, guest = await access.case(await access.facility("Elsewhere")), await access.user()
+    await access.share(guest, elsewhere, ends_at=clock.now() + timedelta(seconds=3))
+    ward.watching = Watching(access.database, access.questions, clock, asked_for_s=0.05)
+    young = [Listing(where=f"age(CreatedTime) < '{hours}h'") for hours in (1, 2, 3)]
+    slow = [await ward.watch(ward.jane, asked=each) for each in young]
+    guests = await ward.watch(guest)
+
+    async with slowed(ward):
+        clock.pass_by(timedelta(seconds=3))
+        ended_at = clock.now()
+        while not (event := await guests.take()):
+            assert clock.now() - ended_at < timedelta(seconds=4), "a row stays"
+            clock.pass_by(timedelta(seconds=watching.TICK_S))
+            await asyncio.wait_for(ward.watching.tick(), 5)
+        assert (elsewhere,) == event.went
+
+        clock.pass_by(watching.CUT_AFTER)
+        await ward.watching.tick()
+        assert [Unavailable] * 3 == [await ward.refused(each.take()) for each in slow]
+    await ward.watching.close()
+
+
+async def test_users_take_turns() -> None:
+    turns, log = Turns(2), list[str]()
+    ends = {name: asyncio.Event() for name in ("a1", "a2", "a3", "b1", "c1")}
+
+    async def take(name: str) -> None:
+        async with turns.of(name[0]):
+            log.append(name)
+            await ends[name].wait()
+
+    async def settle() -> list[str]:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return log
+
+    tasks = {name: asyncio.create_task(take(name)) for name in ends}
+    assert ["a1", "b1"] == await settle(), "one user has not both"
+    ends["b1"].set()
+    assert ["a1", "b1", "c1"] == await settle(), "who has none comes first"
+    tasks["a2"].cancel()
+    ends["c1"].set()
+    assert ["a1", "b1", "c1"] == await settle()
+    tasks["a1"].cancel()
+    assert ["a1", "b1", "c1", "a3"] == await settle(), "who gave up had no turn, and ended theirs"
+    ends["a3"].set()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    async with turns.of("d"), turns.of("e"):
+        pass
