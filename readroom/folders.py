@@ -125,17 +125,14 @@ async def remove_from_folder(readroom: Readroom, out: Output, folder: str, case_
     out.done(f"case {case_id} is not in folder `{folder}`", case_id=case_id, revision=answer.revision)
 
 
-async def entry_table(readroom: Readroom) -> Table[FolderCase]:
-    """The columns of a case in a folder. A folder that the caller may not use is shown by its id."""
-    by_id = {f.folder_id: f.name async for f in names.folders(readroom)}
-    facility = await names.facility_name(readroom)
-    return (
-        Column("folder", lambda e: by_id.get(e.folder_id, e.folder_id)),
-        Column("case_id", lambda e: e.case_id),
-        Column("facility", lambda e: facility(e.facility_id)),
-        Column("folder_id", lambda e: e.folder_id, json_only=True),
-        Column("facility_id", lambda e: e.facility_id, json_only=True),
-    )
+ENTRY = (
+    Column[FolderCase]("folder", lambda e: e.folder_name or e.folder_id),
+    Column[FolderCase]("case_id", lambda e: e.case_id),
+    Column[FolderCase]("facility", lambda e: e.facility_name),
+    Column[FolderCase]("folder_id", lambda e: e.folder_id, json_only=True),
+    Column[FolderCase]("facility_id", lambda e: e.facility_id, json_only=True),
+)
+"""The columns of a case in a folder. A folder that the caller may not use is shown by its id."""
 
 
 @folder.command("cases")
@@ -158,7 +155,7 @@ async def list_folders_holding(readroom: Readroom, out: Output, case_id: str) ->
 
 async def _list_entries(readroom: Readroom, out: Output, request: ListFolderCasesRequest) -> None:
     found = every(readroom.access.ListFolderCases, request, lambda page: page.folder_cases)
-    out.items(await entry_table(readroom), [e async for e in found])
+    out.items(ENTRY, [e async for e in found])
 
 
 @click.group()
@@ -177,6 +174,16 @@ async def create_grant(readroom: Readroom, out: Output, case_id: str, login: str
     out.done(f"`{login}` sees case {case_id}", case_id=case_id, revision=answer.revision)
 
 
+GRANT = (
+    Column[CaseGrant]("user", lambda g: g.login or g.user_id),
+    Column[CaseGrant]("case_id", lambda g: g.case_id),
+    Column[CaseGrant]("facility", lambda g: g.facility_name),
+    Column[CaseGrant]("user_id", lambda g: g.user_id, json_only=True),
+    Column[CaseGrant]("facility_id", lambda g: g.facility_id, json_only=True),
+)
+"""The columns of a grant. A user whom the caller does not manage is shown by their id."""
+
+
 @grant.command("list")
 @click.option("--case", "case_id", default="", metavar="CASE_ID", help="Whom this case is granted to.")
 @click.option("--user", "login", default="", metavar="LOGIN", help="What is granted to this user.")
@@ -189,20 +196,7 @@ async def list_grants(readroom: Readroom, out: Output, case_id: str, login: str)
         case_id=case_id, user_id=await names.user_id(readroom, login) if login else ""
     )
     found = every(readroom.access.ListGrants, request, lambda page: page.grants)
-    out.items(await grant_table(readroom), [g async for g in found])
-
-
-async def grant_table(readroom: Readroom) -> Table[CaseGrant]:
-    """The columns of a grant. A user whom the caller does not manage is shown by their id."""
-    login = await names.user_login(readroom)
-    facility = await names.facility_name(readroom)
-    return (
-        Column("user", lambda g: login(g.user_id)),
-        Column("case_id", lambda g: g.case_id),
-        Column("facility", lambda g: facility(g.facility_id)),
-        Column("user_id", lambda g: g.user_id, json_only=True),
-        Column("facility_id", lambda g: g.facility_id, json_only=True),
-    )
+    out.items(GRANT, [g async for g in found])
 
 
 @grant.command("revoke")

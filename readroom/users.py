@@ -183,20 +183,18 @@ def privilege() -> None:
     """What a user may do at a facility."""
 
 
-async def privilege_table(readroom: Readroom) -> Table[Privilege]:
-    """The columns of a privilege."""
-    name = await names.facility_name(readroom)
-    return (
-        Column("facility", lambda p: name(p.facility_id)),
-        Column("level", lambda p: LEVELS.word(p.level)),
-        Column("effective_level", lambda p: LEVELS.word(p.effective_level)),
-        Column("expires_on", lambda p: p.expires_on or None),
-        Column("expires_at", lambda p: instant(p.expires_at) if p.HasField("expires_at") else None),
-        Column("read_types", lambda p: [READ_TYPES.word(t) for t in p.read_types]),
-        Column("facility_id", lambda p: p.facility_id, json_only=True),
-        Column("user_id", lambda p: p.user_id, json_only=True),
-        Column("version", lambda p: p.version, json_only=True),
-    )
+PRIVILEGE = (
+    Column[Privilege]("facility", lambda p: p.facility_name),
+    Column[Privilege]("level", lambda p: LEVELS.word(p.level)),
+    Column[Privilege]("effective_level", lambda p: LEVELS.word(p.effective_level)),
+    Column[Privilege]("expires_on", lambda p: p.expires_on or None),
+    Column[Privilege]("expires_at", lambda p: instant(p.expires_at) if p.HasField("expires_at") else None),
+    Column[Privilege]("read_types", lambda p: [READ_TYPES.word(t) for t in p.read_types]),
+    Column[Privilege]("facility_id", lambda p: p.facility_id, json_only=True),
+    Column[Privilege]("user_id", lambda p: p.user_id, json_only=True),
+    Column[Privilege]("version", lambda p: p.version, json_only=True),
+)
+"""The columns of a privilege."""
 
 
 @privilege.command("set")
@@ -237,7 +235,7 @@ async def set_privilege(
     )
     wanted.version = await privilege_version(readroom, wanted) if version is None else version
     saved = await readroom.access.SavePrivilege(SavePrivilegeRequest(privilege=wanted))
-    out.item(await privilege_table(readroom), saved.privilege)
+    out.item(PRIVILEGE, saved.privilege)
 
 
 async def privilege_version(readroom: Readroom, wanted: Privilege) -> int:
@@ -260,7 +258,7 @@ def _privileges(readroom: Readroom, user_id: str) -> AsyncIterator[Privilege]:
 async def list_privileges(readroom: Readroom, out: Output, login: str) -> None:
     """List the privileges of LOGIN, and what they amount to now."""
     found = _privileges(readroom, await names.user_id(readroom, login))
-    out.items(await privilege_table(readroom), [p async for p in found])
+    out.items(PRIVILEGE, [p async for p in found])
 
 
 COMMANDS = (user, privilege)

@@ -158,6 +158,7 @@ def a_privilege(held: HeldPrivilege) -> pb.Privilege:
     return pb.Privilege(
         user_id=str(held.user_id),
         facility_id=str(held.facility_id),
+        facility_name=held.facility_name,
         level=LEVEL_VALUES[privilege.level],
         expires_on=privilege.expires_on.isoformat() if privilege.expires_on else "",
         read_types=_read_types(privilege.read_types),
@@ -165,12 +166,6 @@ def a_privilege(held: HeldPrivilege) -> pb.Privilege:
         expires_at=timestamp(held.expires_at),
         version=privilege.version,
     )
-
-
-def a_described_privilege(held: HeldPrivilege) -> pb.Privilege:
-    privilege = a_privilege(held)
-    privilege.facility_name = held.facility_name
-    return privilege
 
 
 def a_folder(folder: Folder) -> pb.Folder:
@@ -186,13 +181,22 @@ def a_folder(folder: Folder) -> pb.Folder:
 
 def a_folder_case(showing: Showing) -> pb.FolderCase:
     return pb.FolderCase(
-        folder_id=str(showing.to), case_id=str(showing.case_id), facility_id=str(showing.facility_id)
+        folder_id=str(showing.to),
+        folder_name=showing.name,
+        case_id=str(showing.case_id),
+        facility_id=str(showing.facility_id),
+        facility_name=showing.facility_name,
     )
 
 
 def a_case_grant(showing: Showing) -> pb.CaseGrant:
     return pb.CaseGrant(
-        case_id=str(showing.case_id), user_id=str(showing.to), facility_id=str(showing.facility_id)
+        case_id=str(showing.case_id),
+        user_id=str(showing.to),
+        login=showing.login,
+        name=showing.name,
+        facility_id=str(showing.facility_id),
+        facility_name=showing.facility_name,
     )
 
 

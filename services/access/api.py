@@ -558,7 +558,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         users, privileges = await self._users.describe_users(user_ids, request.logins)
         answer = pb.DescribeUsersResponse(
             users=map(answers.a_user, users),
-            privileges=[answers.a_described_privilege(held) for held in privileges if held.expires_at],
+            privileges=[answers.a_privilege(held) for held in privileges if held.expires_at],
         )
         return answers.in_one_message(answer, "ask for fewer users")
 

@@ -85,12 +85,17 @@ class Showing:
     Attributes:
         to: the user or the folder.
         received_at: of the case; lists are sorted by it, newest first.
+        name: of the user or folder; empty if they are none of the manager's.
+        login: of the user, likewise; empty of a folder.
     """
 
     case_id: CaseId
     facility_id: FacilityId
     to: UUID
     received_at: datetime
+    facility_name: str
+    name: str
+    login: str
 
     @property
     def place(self) -> Place:

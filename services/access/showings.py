@@ -16,13 +16,14 @@ from services.access.sightings import answer_of
 _LAST_ID = UUID(int=2**128 - 1)
 _NEWEST = Place(datetime.max.replace(tzinfo=UTC), CaseId(_LAST_ID), _LAST_ID)
 
-# What shows cases beside privileges, by what is shown to: table, column, and whether it is a manager's whose
-# users' homes are these. Who administers everything names no home.
+# What shows cases beside privileges, by what is shown to: table, column, whether it is a manager's whose
+# users' homes are these, and where its name stands. Who administers everything names no home.
 _SHOWN_TO = {
     "user": (
         "case_grants",
         "user_id",
         "exists (select from users t where t.user_id = shown.user_id and t.home_facility_id = any({homes}))",
+        "select n.name, n.login from users n where found.is_theirs and n.user_id = found.shown_to",
     ),
     "folder": (
         "folder_cases",
@@ -31,6 +32,7 @@ _SHOWN_TO = {
             select coalesce(bool_and(coalesce(t.home_facility_id = any({homes}), false)), false)
             from folder_members m join users t using (user_id) where m.folder_id = shown.folder_id
         )""",
+        "select n.name, '' as login from folders n where found.is_theirs and n.folder_id = found.shown_to",
     ),
 }
 
@@ -45,26 +47,32 @@ def _showings(
     limit: int,
 ) -> str:
     """The showings of a case, or those to a user or folder, that a manager may know of."""
-    table, column, is_theirs = _SHOWN_TO[to]
+    table, column, is_theirs, named = _SHOWN_TO[to]
     homes = cases.value(None if facilities is None else list(facilities))
+    is_theirs = is_theirs.format(homes=homes)
     asked = f"shown.{'case_id' if by_case else column} = {cases.value(of)}"
     place = ", ".join(map(cases.value, (after.received_at, after.case_id, after.to)))
     return f"""
-        select u.version as user_version, revision.value as revision, found.*
+        select u.version as user_version, revision.value as revision, found.*,
+            coalesce(named.name, '') as name, coalesce(named.login, '') as login,
+            coalesce(f.name, '') as facility_name
         from users u
         cross join revision
         left join lateral (
-            select shown.case_id, shown.{column} as shown_to, shown.received_at, sighted.facility_id
+            select shown.case_id, shown.{column} as shown_to, shown.received_at, sighted.facility_id,
+                {homes}::uuid[] is null or {is_theirs} as is_theirs
             from {table} shown join {cases.sighted} using (case_id)
             where {asked} and (shown.received_at, shown.case_id, shown.{column}) < ({place})
                 and sighted.deletion_id is null
                 and (
                     {homes}::uuid[] is null or sighted.facility_id = any({homes})
-                    or ({cases.visible} and {is_theirs.format(homes=homes)})
+                    or ({cases.visible} and {is_theirs})
                 )
             order by shown.received_at desc, shown.case_id desc, shown.{column} desc
             limit {cases.value(limit)}
         ) found on true
+        left join facilities f on f.facility_id = found.facility_id
+        left join lateral ({named}) named on true
         where u.login = {cases.login}
         order by found.received_at desc, found.case_id desc, found.shown_to desc
     """
@@ -115,7 +123,15 @@ class Showings(Transaction):
         if not rows:
             return None
         found = [
-            Showing(row["case_id"], row["facility_id"], row["shown_to"], row["received_at"])
+            Showing(
+                row["case_id"],
+                row["facility_id"],
+                row["shown_to"],
+                row["received_at"],
+                row["facility_name"],
+                row["name"],
+                row["login"],
+            )
             for row in rows
             if row["case_id"]
         ]

@@ -132,6 +132,9 @@ CHARACTERS = {
     # At most twenty values of a list are read, and each condition in some 150 characters more.
     "LintResponse.reading": grammar.MAX_CHARACTERS + 200 * 150,
     "Folder.changed_by": 32,
+    "CaseGrant.login": 32,
+    "CaseGrant.name": MAX_USER_NAME_CHARACTERS,
+    "FolderCase.folder_name": MAX_FOLDER_NAME_CHARACTERS,
     "Folder.name": MAX_FOLDER_NAME_CHARACTERS,
     "PatientLink.linked_by": 32,
     "PatientRecord.issuer": VALUE["LO"],

@@ -395,6 +395,16 @@ async def test_grants_are_listed_by_case_and_by_user_page_by_page(access: Access
             assert order == sorted(set(order), reverse=True)
             assert set(cases) == {each.case_id for each in of_user}
             assert {home.id} == {each.facility_id for each in of_user}
+            assert {(own.login, own.name, home.name)} == named(of_user)
+    assert {(each.login, each.name, home.name) for each in users} == named(
+        await grants(access, ADMIN, cases[0])
+    )
+    strangers = {("", "", home.name)}  # as their ids are all that a manager learns of them
+    assert {(own.login, own.name, home.name)} | strangers == named(await grants(access, manager, cases[0]))
+
+
+def named(found: list[Showing]) -> set[tuple[str, str, str]]:
+    return {(each.login, each.name, each.facility_name) for each in found}
 
 
 @pytest.mark.proves("ACC-5", part="what is in a folder is listed")
@@ -410,6 +420,9 @@ async def test_folder_contents_are_listed_by_folder_and_by_case(access: Access) 
     for by in (ADMIN, manager):
         assert {case_id, other} == {each.case_id for each in await entries(access, by, folder_id=theirs)}
         assert {theirs, foreign} == {each.to for each in await entries(access, by, case_id)}
+        assert {("", "Own", home.name)} == named(await entries(access, by, folder_id=theirs))
+    assert {"Own", "Foreign"} == {each.name for each in await entries(access, ADMIN, case_id)}
+    assert {"Own", ""} == {each.name for each in await entries(access, manager, case_id)}
     await refused(entries(access, manager, folder_id=foreign), NotFound, "folder_id")
     await refused(entries(access, manager, folder_id=FolderId(uuid4())), NotFound, "folder_id")
 

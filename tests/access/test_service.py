@@ -219,6 +219,7 @@ async def test_a_user_reads_what_an_administrator_gave(service: Service) -> None
         list(saved.privilege.read_types),
     )
     assert "2099-11-30T23:00:00Z" == saved.privilege.expires_at.ToJsonString()
+    assert "North" == saved.privilege.facility_name
 
 
 async def test_a_decision_tells_images_reports_ways_and_studies(service: Service) -> None:

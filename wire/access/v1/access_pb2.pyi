@@ -670,7 +670,7 @@ class Privilege(_message.Message):
     effective_level: Global___Level.ValueType
     """Answered only: what it amounts to now, after expiry and the ceiling of their role (A1)."""
     facility_name: _builtins.str
-    """Answered by DescribeUsers only: display name of the facility."""
+    """Answered only: display name of the facility."""
     version: _builtins.int
     """Which change of it this is; 0 for no privileges. SavePrivilege needs the version that was loaded: another
     than the stored one is Conflict, which says who changed it and when (A68).
@@ -1418,22 +1418,30 @@ class FolderCase(_message.Message):
     FOLDER_ID_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     FACILITY_ID_FIELD_NUMBER: _builtins.int
+    FOLDER_NAME_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
     folder_id: _builtins.str
     """UUID of the folder."""
     case_id: _builtins.str
     """UUID of the case."""
     facility_id: _builtins.str
     """The facility that owns the case."""
+    folder_name: _builtins.str
+    """Name of the folder; empty for one that the caller may not use."""
+    facility_name: _builtins.str
+    """Name of the facility."""
     def __init__(
         self,
         *,
         folder_id: _builtins.str = ...,
         case_id: _builtins.str = ...,
         facility_id: _builtins.str = ...,
+        folder_name: _builtins.str = ...,
+        facility_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "folder_id", b"folder_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "folder_id", b"folder_id", "folder_name", b"folder_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1510,22 +1518,34 @@ class CaseGrant(_message.Message):
     CASE_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     FACILITY_ID_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     user_id: _builtins.str
     """UUID of the user."""
     facility_id: _builtins.str
     """The facility that owns the case."""
+    login: _builtins.str
+    """Login of the user; empty for one whom the caller does not manage."""
+    name: _builtins.str
+    """Their display name; likewise."""
+    facility_name: _builtins.str
+    """Name of the facility."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         facility_id: _builtins.str = ...,
+        login: _builtins.str = ...,
+        name: _builtins.str = ...,
+        facility_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "facility_id", b"facility_id", "facility_name", b"facility_name", "login", b"login", "name", b"name", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
