@@ -12,7 +12,12 @@ from gateway.queue import End, Transfer
 from kernel.errors import Unavailable
 from plumbing.dimse.requestor import Requestor
 from wire.ingest.v1 import ingest_pb2_grpc
-from wire.ingest.v1.ingest_pb2 import BeginTransferRequest, EndTransferRequest, HeartbeatRequest
+from wire.ingest.v1.ingest_pb2 import (
+    BeginTransferRequest,
+    EndTransferRequest,
+    HeartbeatRequest,
+    RenewCertificateRequest,
+)
 
 SERVER_NAME = "ingest.readroom"
 """Whom Central's certificates must be for."""
@@ -89,12 +94,23 @@ class CentralServer:
         except TimeoutError:
             raise Unavailable("Central server does not answer in time") from None
 
-    async def tell(self, software_version: str, waiting: int, oldest: timedelta | None) -> None:
-        """Tells how this gateway is; does not block."""
+    def use(
+        self, gateway_service: "ingest_pb2_grpc.GatewayServiceAsyncStub", context: ssl.SSLContext
+    ) -> None:
+        """From now on another identity is shown; what is under way goes on with the one before."""
+        self._gateway_service, self._context = gateway_service, context
+
+    async def tell(self, software_version: str, waiting: int, oldest: timedelta | None) -> bool:
+        """Tells how this gateway is, and answers whether it should renew its certificate; does not block."""
         request = HeartbeatRequest(software_version=software_version, waiting_studies=waiting)
         if oldest is not None:
             request.oldest_waits.FromTimedelta(oldest)
-        await self._gateway_service.Heartbeat(request)
+        return (await self._gateway_service.Heartbeat(request)).renew_certificate
+
+    async def renew(self, request_pem: str) -> str:
+        """A certificate for the key of a signing request, both in PEM; does not block."""
+        request = RenewCertificateRequest(certificate_request_pem=request_pem)
+        return (await self._gateway_service.RenewCertificate(request)).certificate_pem
 
     def associate(self, transfer: Transfer, proposed: Sequence[tuple[str, str]]) -> Requestor:
         return Requestor.associate(

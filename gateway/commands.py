@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 
 from gateway.disk import Disk
 from gateway.folder import Folder
+from gateway.identity import Identity
 from gateway.main import DATABASE, open_store
 from gateway.settings import Settings
 from gateway.status import Status, Table
@@ -49,7 +50,8 @@ def export(settings: Settings, study_instance_uids: Sequence[str]) -> Iterator[s
 def status(settings: Settings, *, as_json: bool, everything: bool) -> Iterator[str]:
     """Listeners, disk, queue, final failures, what was refused here."""
     with _store(settings) as (store, disk):
-        told = status_of(settings, store, disk, MonotonicClock().now(), None if everything else SHOWN)
+        limit = None if everything else SHOWN
+        told = status_of(settings, Identity(settings), store, disk, MonotonicClock().now(), limit)
     yield from _told(told, as_json)
 
 

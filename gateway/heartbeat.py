@@ -11,8 +11,10 @@ from plumbing import log
 
 INTERVAL_S = 60.0
 
-Tell = Callable[[str, int, timedelta | None], Awaitable[None]]
-"""Tells software version, transfers that are not at an end, and how long the oldest of them has waited."""
+Tell = Callable[[str, int, timedelta | None], Awaitable[bool]]
+"""Tells software version, transfers that are not at an end, and how long the oldest of them has waited.
+
+Answers whether the certificate should be renewed."""
 
 _log = log.get()
 
@@ -20,9 +22,21 @@ _log = log.get()
 class Heartbeat:
     """One for the life of the process."""
 
-    def __init__(self, store: Store, tell: Tell, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tell: Tell,
+        renew: Callable[[], Awaitable[None]],
+        wrong: Callable[[], str],
+        *,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        """`renew` renews the certificate; `wrong` says what is wrong with it, empty while it is well."""
         self._store = store
         self._tell = tell
+        self._renew = renew
+        self._wrong = wrong
+        self._complaint = ""
         self._interval_s = interval_s
         self._difficulty = ""
 
@@ -32,7 +46,8 @@ class Heartbeat:
             difficulty = ""
             try:
                 count, oldest = await asyncio.to_thread(self._store.open_transfers)
-                await self._tell(VERSION, count, oldest)
+                if await self._tell(VERSION, count, oldest):
+                    await self._renew()
             except ReadroomError as error:
                 difficulty = error.sentence
             except Exception as error:
@@ -40,4 +55,8 @@ class Heartbeat:
             if difficulty and difficulty != self._difficulty:
                 _log.warning("cannot tell Central server how this gateway is", cause=difficulty)
             self._difficulty = difficulty
+            complaint = self._wrong()
+            if complaint and complaint != self._complaint:
+                _log.error(complaint)
+            self._complaint = complaint
             await asyncio.sleep(self._interval_s)

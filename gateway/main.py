@@ -19,6 +19,7 @@ from gateway.disk import Disk
 from gateway.folder import Folder
 from gateway.forwarding import Forwarder
 from gateway.heartbeat import Heartbeat
+from gateway.identity import Identity
 from gateway.logfile import LogFile
 from gateway.private import make_private
 from gateway.queue import Backoff
@@ -77,15 +78,32 @@ async def _serve(settings: Settings) -> None:
         retention = Retention(store, folder, disk, settings.terms)
         disk.tend()
 
-        channel = rpc.connect(settings.central.gateway_address, "ingest", settings.tls)
-        resources.push_async_callback(channel.close)
+        identity = Identity(settings)
+        channels = [rpc.connect(settings.central.gateway_address, "ingest", identity.files)]
+
+        async def close_channels() -> None:
+            for channel in channels:
+                await channel.close()
+
+        resources.push_async_callback(close_channels)
         central = CentralServer(
-            GatewayServiceStub(channel),
+            GatewayServiceStub(channels[0]),
             loop,
             dicom_address=settings.central.dicom_address,
             ae_title=settings.central.ae_title,
-            context=client_context(settings.tls),
+            context=client_context(identity.files),
         )
+        listening = listeners(settings, identity.files)
+
+        async def renew() -> None:
+            files = await identity.renew(central.renew)
+            channels.append(rpc.connect(settings.central.gateway_address, "ingest", files))
+            central.use(GatewayServiceStub(channels[-1]), client_context(files))
+            for _, context in listening:
+                if context is not None and not _has_its_own(settings):
+                    context.load_cert_chain(files.certificate, files.key)
+            _log.info("the certificate is renewed", ends_at=identity.ends_at)
+
         forwarder = Forwarder(
             store,
             folder,
@@ -95,14 +113,15 @@ async def _serve(settings: Settings) -> None:
             backoff=Backoff(settings.retry_s, settings.retry_at_most_s, random.SystemRandom().random),
             clock=clock,
         )
-        heart = asyncio.create_task(Heartbeat(store, central.tell).run())
+        beats = Heartbeat(store, central.tell, renew, lambda: identity.difficulty(clock.now()))
+        heart = asyncio.create_task(beats.run())
         resources.callback(heart.cancel)
         forwarder.start()
         resources.push_async_callback(asyncio.to_thread, forwarder.stop)
         retention.start()
         resources.push_async_callback(asyncio.to_thread, retention.stop)
         acceptors: list[Acceptor] = []
-        for listen, context in listeners(settings):
+        for listen, context in listening:
             reception = Reception(
                 listen,
                 plain=context is None,
@@ -155,24 +174,24 @@ def open_store(settings: Settings, disk: Disk) -> Store:
     )
 
 
-def listeners(settings: Settings) -> Sequence[tuple[str, ssl.SSLContext | None]]:
+def listeners(settings: Settings, identity: TLSFiles) -> Sequence[tuple[str, ssl.SSLContext | None]]:
     """Where modalities send, and how: TLS, and plain text where that exception is configured."""
     found: list[tuple[str, ssl.SSLContext | None]] = []
     if settings.listener:
         listener = settings.listener
-        context = server_context(
-            TLSFiles(
-                listener.certificate or settings.certificate,
-                listener.key or settings.key,
-                listener.ca or settings.ca,
-            )
-        )
+        certificate, key = listener.certificate or identity.certificate, listener.key or identity.key
+        context = server_context(TLSFiles(certificate, key, listener.ca or settings.ca))
         # A modality without a certificate may still be a registered one.
         context.verify_mode = ssl.CERT_OPTIONAL if listener.ca else ssl.CERT_NONE
         found.append((listener.listen, context))
     if settings.plain_listener:
         found.append((settings.plain_listener.listen, None))
     return found
+
+
+def _has_its_own(settings: Settings) -> bool:
+    """Whether modalities are shown another certificate than Central server."""
+    return settings.listener is not None and settings.listener.certificate is not None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.disk import Disk
+from gateway.identity import Identity
 from gateway.queue import Outcome, State
 from gateway.refusals import Kind, advice_after_central
 from gateway.settings import Settings
@@ -79,7 +80,9 @@ class Status:
         return {**facts, **{table.name: table.value() for table in self.tables}}
 
 
-def status(settings: Settings, store: Store, disk: Disk, now: datetime, limit: int | None) -> Status:
+def status(
+    settings: Settings, identity: Identity, store: Store, disk: Disk, now: datetime, limit: int | None
+) -> Status:
     """How the gateway is; of each table at most `limit` rows."""
     states, outcomes, waits = store.count(), store.outcomes(), store.waits()
     oldest_s = None if waits.oldest_at is None else max(0.0, (now - waits.oldest_at).total_seconds())
@@ -97,12 +100,15 @@ def status(settings: Settings, store: Store, disk: Disk, now: datetime, limit: i
         "instances_by_outcome": {outcome.value: outcomes.get(outcome, 0) for outcome in Outcome},
         "waiting_bytes": waits.size_bytes,
         "oldest_waits_s": oldest_s,
+        "certificate_ends_at": identity.ends_at,
     }
-    lines = list(_lines(settings, disk, facts, oldest_s))
+    lines = list(_lines(settings, identity, disk, facts, oldest_s))
     return Status(facts, lines, list(_tables(store, states, outcomes, limit)))
 
 
-def _lines(settings: Settings, disk: Disk, facts: Mapping[str, Any], oldest_s: float | None) -> Iterator[str]:
+def _lines(
+    settings: Settings, identity: Identity, disk: Disk, facts: Mapping[str, Any], oldest_s: float | None
+) -> Iterator[str]:
     if settings.listener:
         yield f"listener {settings.listener.listen} over TLS"
     if settings.plain_listener:
@@ -118,6 +124,10 @@ def _lines(settings: Settings, disk: Disk, facts: Mapping[str, Any], oldest_s: f
             f"warning: the disk of {disk.path} is full ({room}): "
             "modalities are answered A700 until it has room"
         )
+    if difficulty := identity.difficulty(facts["at"]):
+        yield f"warning: {difficulty}"
+    else:
+        yield f"certificate valid until {identity.ends_at:%Y-%m-%d}; it is renewed by itself"
     yield f"now {facts['at']:{_INSTANT}}; times are UTC"
     by_outcome = facts["instances_by_outcome"]
     yield "instances: " + ", ".join(f"{count} {outcome}" for outcome, count in by_outcome.items())

@@ -3,7 +3,9 @@
 Everything conforms to RFC 5280, which Python 3.13 insists on, with ECDSA keys on P-256.
 """
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -110,6 +113,12 @@ class CertificateAuthority:
         """Until when a certificate is valid."""
         return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
 
+    def key_sha256(self, certificate_pem: bytes) -> str:
+        """SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 5280 4.1.2.7), hexadecimal."""
+        key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+        info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(info).hexdigest()
+
     def _sign(
         self,
         key: CertificatePublicKeyTypes,
@@ -138,6 +147,40 @@ class CertificateAuthority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a certificate says: whose it is, by URI, and until when."""
+
+    uris: tuple[str, ...]
+    ends_at: datetime
+
+
+def read_certificate(pem: bytes) -> Shown:
+    """Reads the first certificate of a PEM file; raises Invalid."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise Invalid(
+            "the certificate cannot be read: expected one of a gateway or service, in PEM"
+        ) from error
+    uris = tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+    return Shown(uris, certificate.not_valid_after_utc)
+
+
+def belong_together(certificate_pem: bytes, key_pem: bytes) -> bool:
+    """Whether a certificate is for a private key."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    return certificate.public_key() == load_pem_private_key(key_pem, None).public_key()
+
+
+def signing_request() -> tuple[bytes, bytes]:
+    """A PKCS #10 request and its new private key, both in PEM. It names nobody: who signs gives the names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(Encoding.PEM), _private_pem(key)
 
 
 def _name(common_name: str) -> x509.Name:

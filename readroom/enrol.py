@@ -5,13 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from kernel.dicom import parse_ae_title
 from kernel.errors import Conflict, Invalid
+from plumbing.authority import signing_request
 from plumbing.config import Address, IPAddress, valid
 from plumbing.files import write_private
 from readroom.client import Readroom
@@ -70,16 +66,15 @@ async def enrol_gateway(
     hospital.check()
     bindings = [AETitleBinding(ae_title=parse_ae_title(t, "ae_title"), facility_id=f) for t, f in titles]
     _make(folder)
-    key = ec.generate_private_key(ec.SECP256R1())
+    request, key = signing_request()
     enrolled = await readroom.ingest.EnrolGateway(
         EnrolGatewayRequest(
             name=name,
             ae_titles=bindings,
-            certificate_request_pem=_request(key),
+            certificate_request_pem=request.decode(),
         )
     )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_private(folder / "gateway.key", private)
+    write_private(folder / "gateway.key", key)
     write_private(folder / "gateway.pem", enrolled.certificate_pem.encode())
     write_private(folder / "ca.pem", enrolled.ca_pem.encode())
     write_private(folder / CONFIGURATION, configuration(enrolled, hospital).encode())
@@ -121,9 +116,3 @@ def _make(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise Conflict(f"`{folder}` is not empty")
-
-
-def _request(key: ec.EllipticCurvePrivateKey) -> str:
-    # Only the key counts: who signs gives the names.
-    builder = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([]))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

@@ -35,6 +35,7 @@ from services.ingest.images import Images, Viewer
 from services.ingest.packreading import PackReading, Wanted
 from services.ingest.purgerecord import Deletion, State
 from services.ingest.quarantine import Position, Quarantine, parse_digest
+from services.ingest.renewal import Renewals
 from services.ingest.settling import SettleLength, SettleLengths
 from services.ingest.transfers import Announcement, Ended
 from services.ingest.usecases import Studies
@@ -268,6 +269,7 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
     """What gateways call, on a listener of their own."""
 
     gateways: Gateways
+    renewals: Renewals
 
     async def BeginTransfer(  # noqa: N802
         self, request: pb.BeginTransferRequest, context: Context
@@ -287,13 +289,21 @@ class GatewayApi(ingest_pb2_grpc.GatewayServiceServicer):
         return pb.EndTransferResponse()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
-        await self.gateways.heartbeat(
-            _announcer(context).gateway_id,
+        is_due = await self.gateways.heartbeat(
+            _announcer(context),
             request.software_version,
             request.waiting_studies,
             _duration(request, "oldest_waits") if request.HasField("oldest_waits") else None,
         )
-        return pb.HeartbeatResponse()
+        return pb.HeartbeatResponse(renew_certificate=is_due)
+
+    async def RenewCertificate(  # noqa: N802
+        self, request: pb.RenewCertificateRequest, context: Context
+    ) -> pb.RenewCertificateResponse:
+        certificate_pem = await self.renewals.renew_certificate(
+            _announcer(context), request.certificate_request_pem
+        )
+        return pb.RenewCertificateResponse(certificate_pem=certificate_pem)
 
 
 def serve(server: Server, api: IngestApi) -> None:
@@ -305,11 +315,11 @@ def serve(server: Server, api: IngestApi) -> None:
     )
 
 
-def serve_gateways(server: Server, gateways: Gateways) -> None:
+def serve_gateways(server: Server, gateways: Gateways, renewals: Renewals) -> None:
     """Adds GatewayService to the server of gateways."""
     server.add(
         ingest_pb2_grpc.add_GatewayServiceServicer_to_server,
-        GatewayApi(gateways),
+        GatewayApi(gateways, renewals),
         pb.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     )
 

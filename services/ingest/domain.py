@@ -89,12 +89,17 @@ def enrolment(
 ) -> tuple[AETitleBinding, ...]:
     """The titles a new gateway will have; raises Invalid, which names the field at fault."""
     result = settings(name, bindings)
+    request_must_fit(request_pem)
+    return result
+
+
+def request_must_fit(request_pem: str) -> None:
+    """Raises Invalid for a signing request that is empty or too long."""
     if not 1 <= len(request_pem) <= MAX_CERTIFICATE_REQUEST_BYTES:
         raise Invalid(
             f"`certificate_request_pem` must have 1 to {MAX_CERTIFICATE_REQUEST_BYTES} bytes",
             field="certificate_request_pem",
         )
-    return result
 
 
 def settings(name: str, bindings: Sequence[tuple[str, FacilityId]]) -> tuple[AETitleBinding, ...]:

@@ -228,15 +228,22 @@ class Gateways:
             await transaction.say(*(StudyChanged(study_id, v) for study_id, v in changes.items()))
 
     async def heartbeat(
-        self, gateway_id: GatewayId, software_version: str, waiting_studies: int, oldest: timedelta | None
-    ) -> None:
-        """Notes what a live gateway tells of itself."""
+        self, announcer: Announcer, software_version: str, waiting_studies: int, oldest: timedelta | None
+    ) -> bool:
+        """Notes what a live gateway tells of itself; whether it should renew the certificate that it shows.
+
+        PostgreSQL's clock says that: the clock of a site may be wrong.
+        """
+        gateway_id = announcer.gateway_id
         contact = told(software_version, waiting_studies, oldest, self._clock.now())
         if not await self._rates.allow(f"heartbeats:{gateway_id}", HEARTBEATS_PER_MINUTE, 60):
             raise Exhausted("the gateway tells too often how it is: tell it once a minute")
         async with self._database.statements() as statements:
             must_be_live(await statements.gateway(gateway_id))
+            life = await statements.life_of_certificate(announcer.certificate_sha256)
+            is_due = life is not None and life.is_due(await statements.clock())
         self.contacts.note(gateway_id, contact)
+        return is_due
 
     async def save_contacts(self) -> None:
         """Saves what was noted of gateways since the last time."""

@@ -23,6 +23,7 @@ from services.ingest.domain import (
     Refusal,
     RefusalKind,
 )
+from services.ingest.renewal import Life, Renewed
 
 _GATEWAYS = """
     select g.*, titles.*, c.heard_at, c.stored_at, c.told_at, c.software_version, c.waiting_studies,
@@ -149,6 +150,52 @@ class GatewayStore(Transaction):
             certificate_sha256,
         )
         return _gateway(row) if row else None
+
+    async def life_of_certificate(self, certificate_sha256: str) -> Life | None:
+        """Of a certificate of a live gateway. Where nobody kept its end, it lasts as long as all do."""
+        row = await self.connection.fetchrow(
+            """
+            select coalesce(c.signed_at, g.enrolled_at) as signed_at,
+                coalesce(c.ends_at, g.certificate_ends_at, g.enrolled_at + interval '398 days') as ends_at
+            from gateways g left join gateway_certificates c
+                on c.gateway_id = g.gateway_id and c.certificate_sha256 = $1
+            where g.revoked_at is null and (c.certificate_sha256 = $1 or g.certificate_sha256 = $1)
+            """,
+            certificate_sha256,
+        )
+        return Life(**row) if row else None
+
+    async def renewed(self, key_sha256: str) -> Renewed | None:
+        """The certificate that was renewed for a key."""
+        row = await self.connection.fetchrow(
+            "select key_sha256, gateway_id, certificate_pem from gateway_keys where key_sha256 = $1",
+            key_sha256,
+        )
+        return Renewed(**row) if row else None
+
+    async def renew_certificate(self, renewed: Renewed, certificate_sha256: str, life: Life) -> None:
+        """Adds a certificate to those of a gateway; the gateway ends with the last of them."""
+        await self.connection.execute(
+            "insert into gateway_certificates values ($1, $2, $3, $4)",
+            certificate_sha256,
+            renewed.gateway_id,
+            life.signed_at,
+            life.ends_at,
+        )
+        await self.connection.execute(
+            "insert into gateway_keys values ($1, $2, $3, $4)",
+            renewed.key_sha256,
+            renewed.gateway_id,
+            certificate_sha256,
+            renewed.certificate_pem,
+        )
+        await self.connection.execute(
+            """
+            update gateways set certificate_ends_at = greatest(certificate_ends_at, $2) where gateway_id = $1
+            """,
+            renewed.gateway_id,
+            life.ends_at,
+        )
 
     async def gateways(self, reach: Reach, before: UUID | None, limit: int) -> list[Gateway]:
         """Newest first."""

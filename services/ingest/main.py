@@ -42,6 +42,7 @@ from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
 from services.ingest.quarantine import FORGET_S, Quarantine
+from services.ingest.renewal import Renewals
 from services.ingest.served import Bytes
 from services.ingest.settling import SettleLengths
 from services.ingest.sources import Here, Verified
@@ -249,7 +250,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     )
     serve(parts.server, ingest)
     gateway_server = rpc.Server(NAME, settings.gateway_listen, gateway_tls, None)
-    serve_gateways(gateway_server, gateways)
+    serve_gateways(gateway_server, gateways, Renewals(database, authority, rates, GATEWAY_URI))
     return parts.application(
         events.hearings(deletions),
         permitted.asks(channel),

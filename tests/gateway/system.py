@@ -127,6 +127,11 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
         self.told.append(request)
         return ingest_pb2.HeartbeatResponse()
 
+    async def RenewCertificate(  # noqa: N802
+        self, request: ingest_pb2.RenewCertificateRequest, context: Any
+    ) -> ingest_pb2.RenewCertificateResponse:
+        raise Denied("nothing is to be renewed, of the test")
+
     async def BeginTransfer(  # noqa: N802
         self, request: ingest_pb2.BeginTransferRequest, context: Any
     ) -> ingest_pb2.BeginTransferResponse:
@@ -369,11 +374,10 @@ class Gateway:
         }
 
 
-def an_identity(folder: Path, pki: Pki) -> TLSFiles:
-    """A gateway's certificate as enrolment would sign it."""
-    certificate, key = pki.authority("gateway").issue(
-        GATEWAY_URI.format(gateway_id=uuid4()), [], datetime.now(UTC)
-    )
+def an_identity(folder: Path, pki: Pki, at: datetime | None = None) -> TLSFiles:
+    """A gateway's certificate as enrolment would sign it, now or at another time."""
+    uri = GATEWAY_URI.format(gateway_id=uuid4())
+    certificate, key = pki.authority("gateway").issue(uri, [], at or datetime.now(UTC))
     (folder / "identity.pem").write_bytes(certificate)
     write_private(folder / "identity.key", key)
     return TLSFiles(folder / "identity.pem", folder / "identity.key", pki.gateway_ca)

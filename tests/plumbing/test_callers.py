@@ -242,7 +242,8 @@ CALLS = {
 """Which service calls what of another: "Calls at request time, and no others"."""
 
 OF_GATEWAYS = {
-    f"wire.ingest.v1.GatewayService/{name}" for name in ("BeginTransfer", "EndTransfer", "Heartbeat")
+    f"wire.ingest.v1.GatewayService/{name}"
+    for name in ("BeginTransfer", "EndTransfer", "Heartbeat", "RenewCertificate")
 }
 
 

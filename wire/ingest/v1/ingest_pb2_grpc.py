@@ -976,6 +976,11 @@ class GatewayServiceStub:
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.SerializeToString,
                 response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/wire.ingest.v1.GatewayService/RenewCertificate',
+                request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/wire.ingest.v1.GatewayService/Heartbeat',
                 request_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.SerializeToString,
@@ -1002,6 +1007,14 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """RenewCertificate signs a further certificate for the gateway that shows a live one; both are valid to their
+        ends, and revoking the gateway ends all of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Heartbeat(self, request, context):
         """Heartbeat tells once a minute how the gateway is, also where it has nothing to send.
         """
@@ -1021,6 +1034,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.EndTransfer,
                     request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.FromString,
                     response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateResponse.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
@@ -1083,6 +1101,33 @@ class GatewayService:
             '/wire.ingest.v1.GatewayService/EndTransfer',
             wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferRequest.SerializeToString,
             wire_dot_ingest_dot_v1_dot_ingest__pb2.EndTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wire.ingest.v1.GatewayService/RenewCertificate',
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateRequest.SerializeToString,
+            wire_dot_ingest_dot_v1_dot_ingest__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

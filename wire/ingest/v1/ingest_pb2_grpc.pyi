@@ -394,6 +394,10 @@ class GatewayServiceStub:
     """
     EndTransfer: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.EndTransferRequest, _ingest_pb2.EndTransferResponse]
     """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.RenewCertificateRequest, _ingest_pb2.RenewCertificateResponse]
+    """RenewCertificate signs a further certificate for the gateway that shows a live one; both are valid to their
+    ends, and revoking the gateway ends all of them.
+    """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]
     """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
@@ -408,6 +412,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     EndTransfer: _aio.UnaryUnaryMultiCallable[_ingest_pb2.EndTransferRequest, _ingest_pb2.EndTransferResponse]  # type: ignore[assignment]
     """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_ingest_pb2.RenewCertificateRequest, _ingest_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """RenewCertificate signs a further certificate for the gateway that shows a live one; both are valid to their
+    ends, and revoking the gateway ends all of them.
+    """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Heartbeat tells once a minute how the gateway is, also where it has nothing to send."""
 
@@ -431,6 +439,16 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.EndTransferResponse, _abc.Awaitable[_ingest_pb2.EndTransferResponse]]:
         """EndTransfer tells how many instances transfers had: a study that has them all is settled at once (A55)."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _ingest_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.RenewCertificateResponse, _abc.Awaitable[_ingest_pb2.RenewCertificateResponse]]:
+        """RenewCertificate signs a further certificate for the gateway that shows a live one; both are valid to their
+        ends, and revoking the gateway ends all of them.
+        """
 
     @_abc_1.abstractmethod
     def Heartbeat(
