@@ -52,6 +52,7 @@ def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal
 def _where_things_are(system: LocalSystem) -> str:
     endpoints = system.endpoints()
     places = {
+        "pages": endpoints.pages,
         **endpoints.services,
         "DICOM over TLS": endpoints.dicom,
         "DICOMweb": endpoints.dicomweb,

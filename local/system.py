@@ -1,5 +1,5 @@
-"""The whole system on this machine: embedded servers, certificates, one child process per service, and one
-that keeps the bus as it should be.
+"""The whole system on this machine: embedded servers, certificates, one child process per service, one
+for the web, and one that keeps the bus as it should be.
 
     system = LocalSystem(Path("data"))
     system.start()
@@ -26,7 +26,7 @@ from kernel.errors import Unavailable
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from local.processes import Child, until
-from plumbing.components import COMPONENTS, SERVICES, WEB
+from plumbing.components import COMPONENTS, PROCESSES, SERVICES, WEB
 from plumbing.files import write_private
 from readroom.endpoints import Endpoints
 
@@ -47,8 +47,9 @@ _PEERS = {
     "reporting": ("access",),
     "sharing": ("access", "notify"),
     "notify": ("sharing", "access"),
+    "web": ("access", "reporting"),
 }
-"""Whom each service asks."""
+"""Whom each asks."""
 
 _SECRETS = {"access": ("revision_key",), "sharing": ("link_secret", "code_pepper")}
 """What each service keeps to itself."""
@@ -76,17 +77,18 @@ class LocalSystem:
         commands: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        self.servers = EmbeddedServers(self.data_dir, SERVICES, durable=durable)
+        self.servers = EmbeddedServers(self.data_dir, PROCESSES, durable=durable)
         admin = ["--first-admin", first_admin] if first_admin else []
         own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE, BUS)}
         own[MIGRATE] += admin
+        own[WEB.name] = [sys.executable, "-m", "web"]
         self._commands: Mapping[str, Sequence[str]] = commands or own
         self._settings = settings or {}
         self._services: dict[str, Child] = {}
 
     @property
     def names(self) -> list[str]:
-        """The services of this system."""
+        """The services of this system, and the web."""
         return [name for name in self._commands if name not in (MIGRATE, BUS)]
 
     @property
@@ -154,7 +156,7 @@ class LocalSystem:
         if not self.servers.processes.is_open:
             return
         Endpoints.remove(self.data_dir)
-        with ThreadPoolExecutor(max_workers=len(SERVICES)) as enders:
+        with ThreadPoolExecutor(max_workers=len(PROCESSES)) as enders:
             list(enders.map(self.stop_service, list(self._services)))
         self.servers.stop()
 
@@ -164,6 +166,7 @@ class LocalSystem:
         return Endpoints(
             services={name: self._address(name) for name in self.names},
             http={name: self._address(name, "http") for name in self.names},
+            pages=self._origin,
             dicom=self._address("ingest", "dicom"),
             dicomweb=self._address("ingest", "dicomweb"),
             gateways=self._address("ingest", "gateways"),
@@ -180,7 +183,7 @@ class LocalSystem:
     def environment(self, name: str) -> dict[str, str]:
         """What the command of this name is told beside our own environment."""
         if name == MIGRATE:
-            databases = {_key(s, "database_url"): self.servers.database_url(s) for s in SERVICES}
+            databases = {_key(s, "database_url"): self.servers.database_url(s) for s in PROCESSES}
             return databases | self.environment(BUS)
         if name == BUS:
             return {_key(BUS, "setup_url"): self.servers.nats.setup_url}
@@ -189,7 +192,6 @@ class LocalSystem:
         settings: dict[str, object] = {
             **{setting: self._address(name, edge) for edge, setting in component.ports.items()},
             "database_url": self.servers.database_url(name),
-            "nats_url": self.servers.nats.url(name),
             "tls_certificate": identity.certificate,
             "tls_key": identity.key,
             "tls_ca": identity.ca,
@@ -204,6 +206,8 @@ class LocalSystem:
         """The settings that only this service has: its peers, its secrets, its edges."""
         own: dict[str, str | Path] = {f"{peer}_address": self._address(peer) for peer in _PEERS[name]}
         own |= {f"{secret}_file": self._secret(secret) for secret in _SECRETS.get(name, ())}
+        if name in SERVICES:
+            own["nats_url"] = self.servers.nats.url(name)
         if name == "ingest":
             gateways = self.pki.gateway_tls(name)
             own |= {
@@ -224,11 +228,18 @@ class LocalSystem:
                 "text_url": sink.text_url,
                 "text_token_file": sink.token_file,
             }
+        if name == WEB.name:
+            own |= {"origin": self._origin, "token_key": self.pki.token_key, "development_issuer": "true"}
         return own
+
+    @property
+    def _origin(self) -> str:
+        """The address of the pages: browsers keep cookies of `localhost` as if it were encrypted."""
+        return f"http://localhost:{self.servers.kept.port('web_pages')}"
 
     def _make_secrets(self) -> None:
         own = [secret for names in _SECRETS.values() for secret in names]
-        for path in map(self._secret, (*own, *(f"{name}_audit_key" for name in SERVICES))):
+        for path in map(self._secret, (*own, *(f"{name}_audit_key" for name in PROCESSES))):
             if not path.exists():
                 write_private(path, secrets.token_hex(32).encode())
 

@@ -33,8 +33,14 @@ def _service(name: str, **ports: str) -> Component:
     )
 
 
-WEB = Component("web", identity="bff", database=None, migrations=(), ports={})
-"""The pages are to come; today the command line presents this certificate."""
+WEB = Component(
+    "web",
+    identity="bff",
+    database="readroom_web",
+    migrations=("plumbing/migrations", "web/migrations"),
+    ports={"grpc": "listen", "http": "http_listen", "pages": "pages_listen"},
+)
+"""The pages. The command line presents the same certificate."""
 
 _SERVICES = (
     _service("ingest", dicom="dicom_listen", dicomweb="dicomweb_listen", gateways="gateway_listen"),
@@ -49,3 +55,6 @@ COMPONENTS = {component.name: component for component in (*_SERVICES, WEB)}
 
 SERVICES = tuple(service.name for service in _SERVICES)
 """Those that `python -m services NAME` runs."""
+
+PROCESSES = tuple(COMPONENTS)
+"""The services and the web: each has a database, and answers whether it is ready."""

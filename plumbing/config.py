@@ -169,16 +169,14 @@ class ReachingSettings(Settings):
         return self
 
 
-class ServiceSettings(ReachingSettings):
-    """What every service is told.
+class ProcessSettings(ReachingSettings):
+    """What every process of the cloud side is told.
 
     Attributes:
         listen: where gRPC is served.
         http_listen: where `/metrics`, `/healthz` and `/readyz` are served, in plain text: keep it inside.
         database_url: `postgresql://`; a socket's folder stands in `?host=`.
-        nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`); `tls://`
-            where NATS is on another machine.
-        tls_certificate, tls_key, tls_ca: this service's identity, and the CA of its peers.
+        tls_certificate, tls_key, tls_ca: its own identity, and the CA of its peers.
         token_keys: JSON Web Key Set of the one or two Ed25519 keys that user tokens are verified with; read
             again when it changes.
         token_public_key: one such key in PEM, as the version before was told; without `token_keys` only.
@@ -193,7 +191,6 @@ class ServiceSettings(ReachingSettings):
     listen: Address
     http_listen: Address
     database_url: DatabaseUrl
-    nats_url: NatsUrl
     tls_certificate: FilePath
     tls_key: FilePath
     tls_ca: FilePath
@@ -232,3 +229,14 @@ class ServiceSettings(ReachingSettings):
                     key = f"{self.prefix}{name}".upper()
                     raise ValueError(f"`{key}` is not a loopback address: a clock offset is refused")
         return self
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service is told.
+
+    Attributes:
+        nats_url: `nats://user:password@host:port`, of this service's own user (`permissions.py`); `tls://`
+            where NATS is on another machine.
+    """
+
+    nats_url: NatsUrl

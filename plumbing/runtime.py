@@ -24,7 +24,7 @@ from kernel.ids import UUID7, NewId
 from plumbing import config, log, rpc, telemetry, timers
 from plumbing.clocks import clock_of
 
-S = TypeVar("S", bound=config.ServiceSettings)
+S = TypeVar("S", bound=config.ProcessSettings)
 
 # After the drain the process is gone in 5 s: calls have this long to end, then tasks, then resources.
 _CALLS_END_WITHIN_S = 2.0

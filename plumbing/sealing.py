@@ -25,7 +25,7 @@ from kernel.errors import Unavailable
 from plumbing import locks, log
 from plumbing.anchors import AnchorFile
 from plumbing.audit import CHAINED, AuditEntry, Chain, Link
-from plumbing.config import ServiceSettings
+from plumbing.config import ProcessSettings
 from plumbing.db import Database, Transaction
 from plumbing.locks import LockClass
 
@@ -85,7 +85,7 @@ class AuditTrail(Generic[T]):
         self,
         database: Database[T],
         service: str,
-        settings: ServiceSettings,
+        settings: ProcessSettings,
         clock: Clock,
         *,
         anchor_every_s: float = ANCHOR_EVERY_S,

@@ -9,6 +9,7 @@ import grpc
 
 from plumbing import rpc, tokens
 from plumbing.clocks import clock_of
+from plumbing.components import COMPONENTS, SERVICES
 from readroom.endpoints import Endpoints
 from readroom.session import Session, read_private
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
@@ -42,7 +43,7 @@ class Readroom:
 
     Attributes:
         identities: who signs in as whom; access serves it beside its own.
-        audit, letters: what each serves beside its own.
+        audit, letters: what each serves beside its own; the web has no letters.
     """
 
     access: "AccessServiceAsyncStub"
@@ -66,18 +67,20 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
     async with AsyncExitStack() as channels:
 
         async def channel(name: str) -> grpc.aio.Channel:
+            identity = COMPONENTS[name].identity
+
             def token() -> str:
                 return tokens.mint(
                     issuer_key,
                     login=session.login,
                     session=session.session,
-                    audience=name,
+                    audience=identity,
                     now=clock.now(),
                 )
 
             address = endpoints.services[name]
             return await channels.enter_async_context(
-                rpc.connect(address, name, caller, deadline_s=DEADLINE_S, token=token)
+                rpc.connect(address, identity, caller, deadline_s=DEADLINE_S, token=token)
             )
 
         to = {name: await channel(name) for name in endpoints.services}
@@ -90,5 +93,5 @@ async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readr
             sharing=SharingServiceStub(to["sharing"]),
             notify=NotifyServiceStub(to["notify"]),
             audit={name: AuditServiceStub(each) for name, each in to.items()},
-            letters={name: DeadLettersServiceStub(each) for name, each in to.items()},
+            letters={name: DeadLettersServiceStub(to[name]) for name in SERVICES},
         )

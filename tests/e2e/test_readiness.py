@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 from demo.cast import CENTRAL, VOS
 from demo.world import World
 from kernel.events import HEARS
-from plumbing.components import SERVICES
+from plumbing.components import PROCESSES
 from plumbing.stream import STREAM
 from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
@@ -45,7 +45,7 @@ async def test_every_service_is_ready_while_bus_and_cache_are_away(world: World)
     finally:
         for server in away:
             await asyncio.to_thread(server.start)
-    assert set(world.endpoints.http) == set(SERVICES)
+    assert set(world.endpoints.http) == set(PROCESSES)
 
     def all_back() -> bool:
         return all(metric(address, "readroom_bus_up") == 1 for address in world.endpoints.http.values())

@@ -21,7 +21,7 @@ import pytest
 from kernel.errors import Conflict, Unavailable
 from local.processes import Identity, until
 from local.system import LocalSystem
-from plumbing.components import SERVICES
+from plumbing.components import PROCESSES, SERVICES
 from readroom.endpoints import Endpoints
 from tests.processes import processes_of
 
@@ -292,7 +292,7 @@ def _services(*arguments: str, environment: Mapping[str, str]) -> subprocess.Com
 def test_migrate_says_which_keys_it_looked_for() -> None:
     ran = _services("migrate", environment={})
     assert ran.returncode == 1
-    keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in SERVICES)
+    keys = ", ".join(f"`READROOM_{name.upper()}_DATABASE_URL`" for name in PROCESSES)
     assert ran.stderr.strip() == f"no database is named: set one of {keys}, or `READROOM_BUS_SETUP_URL`"
 
 

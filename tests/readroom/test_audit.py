@@ -8,7 +8,7 @@ import pytest
 
 from local.processes import until
 from local.system import LocalSystem
-from plumbing.components import SERVICES
+from plumbing.components import PROCESSES
 from tests.readroom.conftest import Run
 
 
@@ -48,7 +48,7 @@ def test_every_service_verifies_its_audit_and_tells_what_was_done_to_it(
         "one row of ours, one of asking"
     )
     found = verified(auditor)
-    assert set(SERVICES) == found.keys()
+    assert set(PROCESSES) == found.keys()
     assert {None} == {each["fault"] for each in found.values()}
     assert found["access"]["anchors"] >= 1
     assert found["access"]["anchored_at"] is not None
@@ -62,7 +62,7 @@ def test_every_service_verifies_its_audit_and_tells_what_was_done_to_it(
     assert changed.code == 8
     assert "audit row 1 of `routing` is not as it was sealed" in changed.err
     faults = {each["service"]: each["fault_number"] for each in changed.json}
-    assert {**dict.fromkeys(SERVICES), "routing": 1} == faults
+    assert {**dict.fromkeys(PROCESSES), "routing": 1} == faults
     assert auditor("audit", "verify").code == 0
 
 

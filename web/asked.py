@@ -1,0 +1,89 @@
+"""What a page function is given, and what it answers. It loads, decides nothing, and answers a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from plumbing.db import Database
+from web.client import Services
+from web.domain import Session
+from web.issuer import DevelopmentIssuer
+from web.session import Sessions
+from web.store import WebTransaction
+from web.tokens import Mint
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every page may use.
+
+    Attributes:
+        lock_after: a session in which a person does nothing for so long is locked.
+    """
+
+    database: Database[WebTransaction]
+    services: Services
+    sessions: Sessions
+    issuer: DevelopmentIssuer
+    mint: Mint
+    lock_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, once it has passed what its route needs.
+
+    Attributes:
+        path: the parts of the path that its pattern names.
+        form: the fields of the form that was sent; empty for GET.
+        query: of the address; never anything of a patient.
+        address: where it came from.
+        session: who is signed in; None on pages that need nobody.
+        now: when it came.
+    """
+
+    house: House
+    path: Mapping[str, str]
+    form: Mapping[str, str]
+    query: Mapping[str, str]
+    address: str
+    session: Session | None
+    now: datetime
+
+    @property
+    def signed_in(self) -> Session:
+        """Who is signed in, on a page that needs somebody."""
+        assert self.session is not None, "the route needs a session"
+        return self.session
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: its template and the values it shows.
+
+    Attributes:
+        secret: a new secret for the cookie; empty: the cookie stays.
+    """
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Sends the browser to another page of ours.
+
+    Attributes:
+        to: a path.
+        secret: the new secret of the cookie; empty: it stays.
+        signs_out: whether cookie and everything that the browser keeps of us go.
+    """
+
+    to: str
+    secret: str = ""
+    signs_out: bool = False
+
+
+Answer = Page | Redirect

@@ -1,0 +1,46 @@
+"""What the web keeps: people who are signed in, and how they like their pages. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who proved who they are: the identity, and the user that access knows them as."""
+
+    issuer: str
+    subject: str
+    user_id: UUID
+    login: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A login session; the times are those of `web/migrations/0001_sessions.sql`."""
+
+    session_id: UUID
+    person: Person
+    began_at: datetime
+    authenticated_at: datetime
+    used_at: datetime
+    resolved_at: datetime
+    ends_at: datetime
+    locked: bool = False
+
+    def is_locked(self, now: datetime, lock_after: timedelta) -> bool:
+        """Whether the person must prove who they are first: they locked it, or did nothing for long."""
+        return self.locked or now - self.used_at > lock_after
+
+
+THEMES = ("dark", "light", "system")
+DENSITIES = ("compact", "normal", "comfortable")
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """How a person likes their pages: one of THEMES, one of DENSITIES."""
+
+    theme: str = "dark"
+    density: str = "normal"

@@ -1,0 +1,37 @@
+"""The headers of every answer: a browser does no more for a page of ours than the page needs."""
+
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+"""Content Security Policy, level 3: no script, style or handler within a page, and no sink for text (XSS)."""
+
+EVERY_ANSWER = {
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+ENCRYPTED = {"Strict-Transport-Security": "max-age=63072000"}
+"""Beside those, where the pages are served over TLS."""
+
+PAGE = {"Cache-Control": "no-store"}
+"""A page of a person stays in no cache: not of a proxy, and not of a browser that the next person uses."""
+
+ASSET = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""The name of an asset changes with its content."""
+
+SIGNED_OUT = {"Clear-Site-Data": '"cache", "storage"'}

@@ -1,0 +1,140 @@
+"""The web as a process: `python -m web`."""
+
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import FilePath, NonNegativeFloat, model_validator
+
+from kernel.clock import Clock
+from kernel.ids import NewId
+from plumbing import permitted, remote, rpc, runtime, timers, tokens, verifying
+from plumbing.components import WEB
+from plumbing.config import Address, ProcessSettings
+from plumbing.db import Database
+from plumbing.sealing import AuditTrail
+from web import client, serving
+from web.asked import House
+from web.issuer import DevelopmentIssuer
+from web.rendering import Rendering
+from web.routes import ROUTES
+from web.session import Sessions
+from web.store import WebTransaction
+from web.tokens import Mint
+
+_DROP_EVERY_S = 3600.0
+
+
+class Settings(ProcessSettings):
+    """What the web is told beyond what every process is.
+
+    Attributes:
+        pages_listen: where the pages are served; in plain text on this machine only.
+        pages_certificate, pages_key: for TLS; needed where `pages_listen` is not this machine.
+        origin: the one address by which browsers know the pages, such as `https://readroom.example.org`.
+        access_address, reporting_address: gRPC addresses.
+        token_key: PEM of the Ed25519 key that user tokens are signed with; nobody else has it.
+        development_issuer: whether people sign in with passwords that the web keeps: on one machine only.
+        lock_after_s: seconds without a sign of a person after which their session is locked.
+    """
+
+    prefix = "READROOM_WEB_"
+
+    pages_listen: Address
+    pages_certificate: FilePath | None = None
+    pages_key: FilePath | None = None
+    origin: str
+    access_address: Address
+    reporting_address: Address
+    token_key: FilePath
+    development_issuer: bool = False
+    lock_after_s: NonNegativeFloat = 1800.0
+
+    @model_validator(mode="after")
+    def _pages_are_encrypted_elsewhere(self) -> Self:
+        url = urlsplit(self.origin)
+        if url.scheme not in ("http", "https") or not url.netloc or self.origin != f"{url.scheme}://{url.netloc}":
+            raise ValueError("`READROOM_WEB_ORIGIN` is not valid: expected https://HOST or https://HOST:PORT")
+        if bool(self.pages_certificate) != bool(self.pages_key):
+            raise ValueError("set both `READROOM_WEB_PAGES_CERTIFICATE` and `READROOM_WEB_PAGES_KEY`, or none")
+        here = remote.is_local(self.pages_listen)
+        if not here and not self.pages_certificate:
+            raise ValueError("`READROOM_WEB_PAGES_LISTEN` is not this machine: set `READROOM_WEB_PAGES_CERTIFICATE`")
+        if url.scheme == "http" and not remote.is_local(self.origin):
+            raise ValueError("`READROOM_WEB_ORIGIN` is another machine: expected https://")
+        return self
+
+    @model_validator(mode="after")
+    def _development_stays_on_one_machine(self) -> Self:
+        if not self.development_issuer:
+            raise ValueError(
+                "nobody could sign in: set `READROOM_WEB_DEVELOPMENT_ISSUER` where everything is on one machine"
+            )
+        for name in type(self).model_fields:
+            address = getattr(self, name)
+            named = name.endswith(("listen", "_address", "_url")) or name == "origin"
+            text = address.get_secret_value() if hasattr(address, "get_secret_value") else address
+            if named and not remote.is_local(text):
+                key = f"{self.prefix}{name}".upper()
+                raise ValueError(f"`{key}` is not a loopback address: the development issuer is refused")
+        return self
+
+
+async def build(
+    settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
+) -> runtime.Application:
+    database = await Database.connect(
+        settings.database_url.get_secret_value(),
+        WebTransaction,
+        clock=clock,
+        new_id=new_id,
+        ca=settings.servers_ca,
+    )
+    resources.push_async_callback(database.close)
+    mint = Mint(settings.token_key.read_bytes(), clock)
+    addresses = {"access": settings.access_address, "reporting": settings.reporting_address}
+    services = await client.connect(addresses, settings.tls, mint, resources)
+    sessions = Sessions(database, new_id)
+    house = House(
+        database,
+        services,
+        sessions,
+        DevelopmentIssuer(database, services, clock),
+        mint,
+        timedelta(seconds=settings.lock_after_s),
+    )
+    edge = serving.Edge(house, ROUTES, Rendering(), settings.origin, clock)
+    await resources.enter_async_context(
+        serving.listening(edge.application(), settings.pages_listen, _pages_tls(settings))
+    )
+    verifier = tokens.Verifier(settings.token_public_key.read_bytes(), clock)
+    server = rpc.Server(WEB.identity, settings.listen, settings.tls, verifier)
+    trail = AuditTrail(database, WEB.name, settings, clock)
+    to_access = rpc.connect(settings.access_address, "access", settings.tls)
+    resources.push_async_callback(to_access.close)
+    verifying.serve(server, trail, permitted.asks(to_access))
+    return runtime.Application(
+        servers=[server],
+        tasks={
+            "seal": trail.seal,
+            "drop-ended": partial(timers.every, _DROP_EVERY_S, sessions.drop_ended),
+        },
+        ready={"database": database.ready},
+    )
+
+
+def _pages_tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.pages_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.pages_certificate, settings.pages_key)
+    return context
+
+
+def main(environ: Mapping[str, str]) -> int:
+    return runtime.run(WEB.name, Settings, build, environ)

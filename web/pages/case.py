@@ -1,0 +1,62 @@
+"""One case: what it is, its reports as the person may see them, its lock, and other cases of the patient."""
+
+import asyncio
+
+from kernel.errors import NotFound, ReadroomError
+from kernel.ids import parse_id
+from web import words
+from web.asked import Answer, Asked, Page
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1.identity_pb2 import DescribeMeRequest
+from wire.reporting.v1.reporting_pb2 import ListReportsRequest, ListReportsResponse
+
+RELATED = 20
+_RELATED_COLUMNS = (
+    "facility_name study_date study_time study_description modalities_in_study modalities_left_out "
+    "study_status_id undistributed reported_read_types instance_count"
+).split()
+
+
+async def show(asked: Asked) -> Answer:
+    """The page; an unknown, a foreign and a deleted case are one and the same answer."""
+    case_id = _case_id(asked.path["case_id"])
+    services = asked.house.services
+    described, reports, related, me = await asyncio.gather(
+        services.access.DescribeCase(pb.DescribeCaseRequest(case_id=case_id)),
+        services.reporting.ListReports(ListReportsRequest(case_id=case_id)),
+        services.access.ListRelatedCases(
+            pb.ListRelatedCasesRequest(case_id=case_id, page_size=RELATED, columns=_RELATED_COLUMNS)
+        ),
+        services.identities.DescribeMe(DescribeMeRequest()),
+        return_exceptions=True,
+    )
+    for answer in (described, reports, related, me):
+        if isinstance(answer, BaseException) and not isinstance(answer, ReadroomError):
+            raise answer
+    if isinstance(described, BaseException):
+        raise described
+    missing = [
+        part
+        for part, answer in (("its reports", reports), ("other cases of the patient", related))
+        if isinstance(answer, ReadroomError)
+    ]
+    values = {
+        "case": described.case,
+        "reports": reports if isinstance(reports, ListReportsResponse) else ListReportsResponse(),
+        "related": related.cases if isinstance(related, pb.ListRelatedCasesResponse) else (),
+        "more_related": bool(
+            isinstance(related, pb.ListRelatedCasesResponse) and related.next_page_token
+        ),
+        "zone": "UTC" if isinstance(me, BaseException) else me.time_zone,
+        "missing": missing,
+        "words": words,
+    }
+    return Page("case/page.html", values)
+
+
+def _case_id(text: str) -> str:
+    """Whatever is no id is no case either."""
+    try:
+        return str(parse_id(text, "case_id"))
+    except ReadroomError:
+        raise NotFound("there is no such case") from None

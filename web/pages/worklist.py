@@ -1,0 +1,132 @@
+"""The worklist: the cases of who is signed in, as access lists them.
+
+What a person searches for travels in the body of a POST, never in an address: it may name a patient.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
+from web import errors, words
+from web.asked import Answer, Asked, Page
+from wire.access.v1 import access_pb2 as pb
+from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
+
+ROWS = 50
+_COUNT_WITHIN_S = 1.5
+"""A count may take long where a page does not: the page is shown without it then."""
+
+_MAX_TOKEN_CHARACTERS = 4096
+
+ORDERS = {
+    "received": pb.CASE_ORDER_RECEIVED,
+    "study": pb.CASE_ORDER_STUDY_DATE,
+    "patient": pb.CASE_ORDER_PATIENT_NAME,
+    "priority": pb.CASE_ORDER_PRIORITY,
+}
+"""By the key of the column."""
+
+_FIRST_ASCENDING = {"patient"}
+"""Names begin with A; of all else the newest or most urgent is first."""
+
+COLUMNS = (
+    "facility_name received_at patient_name patient_id patient_birth_date patient_sex study_date study_time "
+    "study_description referring_physician_name modalities_in_study modalities_left_out instance_count "
+    "study_status_id undistributed lock_holder_name lock_ends_at reported_read_types reported_at "
+    "another_patient_held images_since_report assignee_login priority waits_for waits_since prior_count"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of the list is asked for.
+
+    Attributes:
+        order: a key of ORDERS.
+        page_token: empty for the first page.
+    """
+
+    search: str = ""
+    order: str = "received"
+    ascending: bool = False
+    page_token: str = ""
+
+
+def view_of(form: "dict[str, str]") -> View:
+    """Reads the form of the list: the buttons of it name a column to sort by, or a page to go to."""
+    order, _, direction = form.get("sorted", "").partition(" ")
+    if order not in ORDERS:
+        order, direction = "received", ""
+    ascending = direction == "up"
+    search = form.get("search", "").strip()
+    if (column := form.get("sort", "")) in ORDERS:
+        ascending = not ascending if column == order else column in _FIRST_ASCENDING
+        return View(search, column, ascending)
+    token = form.get("page", "")[:_MAX_TOKEN_CHARACTERS]
+    unchanged = form.get("searched", "") == search  # a page of another search says nothing
+    return View(search, order, ascending, token if unchanged else "")
+
+
+async def show(asked: Asked) -> Answer:
+    """One page of the list, how many cases there are, and who is looking."""
+    view = view_of(dict(asked.form))
+    access = asked.house.services.access
+    request = pb.ListCasesRequest(
+        page_size=ROWS,
+        page_token=view.page_token,
+        search=view.search,
+        order=ORDERS[view.order],
+        ascending=view.ascending,
+        columns=COLUMNS,
+    )
+    listing, counted, described = await asyncio.gather(
+        access.ListCases(request),
+        access.CountCases(pb.CountCasesRequest(search=view.search), timeout=_COUNT_WITHIN_S),
+        asked.house.services.identities.DescribeMe(DescribeMeRequest()),
+        return_exceptions=True,
+    )
+    problem, code, cases = "", 200, pb.ListCasesResponse()
+    match listing:
+        case pb.ListCasesResponse():
+            cases = listing
+        case Invalid() | Exhausted() | Unavailable():  # what was typed stays where it is
+            problem, code = listing.sentence, errors.told(listing).status
+        case BaseException():
+            raise listing
+    values = {
+        "view": view,
+        "cases": cases.cases,
+        "next_page": cases.next_page_token,
+        "previous_page": cases.previous_page_token,
+        "continues": cases.continues,
+        "count": _count(counted),
+        "me": _described(described),
+        "problem_text": problem,
+        "words": words,
+    }
+    return Page("worklist/page.html", values, code)
+
+
+def _count(counted: "pb.CountCasesResponse | BaseException") -> str:
+    """How many cases there are, in words; empty where nobody knows."""
+    match counted:
+        case pb.CountCasesResponse():
+            number = f"{counted.count:,}".replace(",", "\u202f")
+            if counted.more or counted.unfinished:
+                return f"more than {number} cases" if counted.more else f"at least {number} cases"
+            return "1 case" if counted.count == 1 else f"{number} cases"
+        case ReadroomError():
+            return ""
+        case _:
+            raise counted
+
+
+def _described(described: "DescribeMeResponse | BaseException") -> DescribeMeResponse:
+    """Who is looking; nothing of it is needed to show a list."""
+    match described:
+        case DescribeMeResponse():
+            return described
+        case ReadroomError():
+            return DescribeMeResponse(time_zone="UTC", may_see_cases=True)
+        case _:
+            raise described

@@ -1,0 +1,242 @@
+"""The HTTP edge: what a request must pass, who answers it, and how the answer leaves.
+
+In this order: the host is ours, an act comes from a page of ours (CSRF), the cookie names a session, the route's
+need is met, the form carries the session's token. Then the page function is asked, and its value rendered.
+"""
+
+import asyncio
+import hmac
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+
+from kernel.clock import Clock
+from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
+from plumbing import log, status, telemetry
+from web import errors, headers, signing
+from web.asked import Answer, Asked, House, Page, Redirect
+from web.domain import Preferences, Session
+from web.rendering import Rendering
+from web.routes import Needs, Route
+from web.session import COOKIE, form_token
+from web.tokens import acting
+
+TOKEN_FIELD = "token"
+"""The field of each form that carries the session's token."""
+
+_MAX_BODY_BYTES = 64 << 10
+_MAX_FIELDS = 50
+_BODY_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 1.0
+_SAFE = {"GET", "HEAD"}
+_FORM = "application/x-www-form-urlencoded"
+
+_log = log.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Serves the routes.
+
+    Attributes:
+        origin: the one that browsers know us by, such as `https://readroom.example.org`.
+    """
+
+    house: House
+    routes: Sequence[Route]
+    rendering: Rendering
+    origin: str
+    clock: Clock
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[self._answered])
+        for route in self.routes:
+            app.router.add_route(route.method, route.path, self._handler(route))
+        app.router.add_get("/static/{name}", self._asset)
+        app.on_response_prepare.append(self._hardened)
+        return app
+
+    async def _hardened(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Every answer has the headers, also one that no page gave."""
+        response.headers.update(headers.EVERY_ANSWER)
+        response.headers["Server"] = "readroom"
+        if self.origin.startswith("https:"):
+            response.headers.update(headers.ENCRYPTED)
+        if "Cache-Control" not in response.headers:
+            response.headers.update(headers.PAGE)
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Whatever happens, a page says it; a request is one line of the log and one observation."""
+        began, word = time.perf_counter(), "ok"
+        resource = request.match_info.route.resource
+        method = f"{request.method if resource else '?'} {resource.canonical if resource else '?'}"
+        try:
+            response: web.StreamResponse = await handler(request)
+        except web.HTTPException as refused:
+            known = refused.status in (404, 405)
+            word = "NotFound" if known else "Invalid"
+            response = self._said(errors.TOLD[NotFound] if known else errors.TOLD[Invalid], "")
+            if not known:
+                response.set_status(refused.status)
+        except Exception as error:
+            said = status.word(error)
+            word = type(said).__name__ if said else "Unexpected"
+            if said is None:
+                _log.exception("unexpected error")
+            response = self._failed(said)
+        seconds = time.perf_counter() - began
+        telemetry.CALLS.labels(method, word).observe(seconds)
+        _log.info("served", method=method, word=word, status=response.status, ms=round(seconds * 1000, 2))
+        return response
+
+    def _handler(self, route: Route) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if request.host != urlsplit(self.origin).netloc:
+                raise web.HTTPMisdirectedRequest
+            if request.method not in _SAFE:
+                self._require_a_page_of_ours(request)
+            return await self._answer(route, request)
+
+        return handle
+
+    def _require_a_page_of_ours(self, request: web.Request) -> None:
+        """Refuses an act that another page sends, also one of another host of the same site (CSRF)."""
+        site = request.headers.get("Sec-Fetch-Site")
+        ours = site == "same-origin" if site is not None else request.headers.get("Origin") == self.origin
+        if not ours:
+            raise Denied("this came from a page of another origin")
+
+    async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
+        secret = request.cookies.get(COOKIE, "")
+        session = await self.house.sessions.find(secret) if secret else None
+        now = self.clock.now()
+        if route.needs is not Needs.NOBODY:
+            session = await self._still_valid(session, now)
+            if session is None:
+                return self._sign_in_first(request)
+            if route.needs is Needs.PERSON and session.is_locked(now, self.house.lock_after):
+                return self._rendered(signing.locked(), session, secret, Preferences(), now)
+        form = await _form(request) if request.method not in _SAFE else {}
+        if (
+            route.needs is not Needs.NOBODY
+            and request.method not in _SAFE
+            and not hmac.compare_digest(form.get(TOKEN_FIELD, "").encode(), form_token(secret).encode())
+        ):
+            raise Denied("this page is older than your session: load it again")
+        if route.needs is Needs.PERSON and session is not None:
+            await self.house.sessions.use(session)
+        asked = Asked(
+            self.house, request.match_info, form, request.query, request.remote or "?", session, now
+        )
+        with acting(session if route.needs is Needs.PERSON else None):
+            preferences = await self._preferences(session)
+            answer = await route.handler(asked)
+        return self._rendered(answer, session, secret, preferences, now)
+
+    async def _still_valid(self, session: Session | None, now: Any) -> Session | None:
+        """The session, unless its person may not act any more: access is asked every few minutes."""
+        if session is None:
+            return None
+        return await signing.still_valid(self.house, session, now)
+
+    async def _preferences(self, session: Session | None) -> Preferences:
+        if session is None:
+            return Preferences()
+        async with self.house.database.statements() as tx:
+            return await tx.preferences_of(session.person.user_id)
+
+    def _sign_in_first(self, request: web.Request) -> web.StreamResponse:
+        if request.method in _SAFE:
+            to = signing.back_to(request.path)
+            return web.HTTPSeeOther(f"/sign-in?to={to}" if to else "/sign-in")
+        raise Unauthenticated("nobody is signed in")
+
+    def _rendered(
+        self, answer: Answer, session: Session | None, secret: str, preferences: Preferences, now: Any
+    ) -> web.StreamResponse:
+        match answer:
+            case Page(template, values, code):
+                around = {
+                    "session": session,
+                    "token": form_token(secret) if session else "",
+                    "preferences": preferences,
+                    "now": now,
+                }
+                return _html(self.rendering.page(template, {**around, **values}), code)
+            case Redirect(to, new_secret, signs_out):
+                response = web.Response(status=303, headers={"Location": to})
+                if new_secret:
+                    response.set_cookie(
+                        COOKIE, new_secret, path="/", secure=True, httponly=True, samesite="Lax"
+                    )
+                if signs_out:
+                    response.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Lax")
+                    response.headers.update(headers.SIGNED_OUT)
+                return response
+
+    def _failed(self, error: ReadroomError | None) -> web.Response:
+        said = errors.told(error) if error else errors.UNEXPECTED
+        return self._said(said, error.sentence if error and said.says_why else "")
+
+    def _said(self, said: errors.Told, why: str) -> web.Response:
+        values = {"said": said, "why": why, "session": None, "preferences": Preferences(), "token": ""}
+        response = _html(self.rendering.page("error.html", values), said.status)
+        if said.status in errors.RETRY_AFTER_S:
+            response.headers["Retry-After"] = str(errors.RETRY_AFTER_S[said.status])
+        return response
+
+    async def _asset(self, request: web.Request) -> web.StreamResponse:
+        asset = self.rendering.assets.get(request.match_info["name"])
+        if asset is None:
+            raise web.HTTPNotFound
+        return web.Response(body=asset.content, content_type=asset.content_type, headers=headers.ASSET)
+
+
+async def _form(request: web.Request) -> Mapping[str, str]:
+    """The fields of the form; raises Invalid for what is none, or holds what nobody types."""
+    if request.content_type != _FORM:
+        raise Invalid("expected a form")
+    try:
+        async with asyncio.timeout(_BODY_WITHIN_S):
+            body = await request.read()
+        fields = dict(
+            parse_qsl(
+                body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"
+            )
+        )
+    except TimeoutError:
+        raise Exhausted("the form took too long to come") from None
+    except ValueError:
+        raise Invalid("the form is not written in UTF-8, or has too many fields") from None
+    if any("\0" in value for value in fields.values()):
+        raise Invalid("a text holds a sign that nobody can type")
+    return fields
+
+
+def _html(text: str, code: int) -> web.Response:
+    return web.Response(text=text, status=code, content_type="text/html", charset="utf-8")
+
+
+@asynccontextmanager
+async def listening(
+    application: web.Application, address: str, tls: ssl.SSLContext | None
+) -> AsyncIterator[None]:
+    """Serves the pages within the block; raises Unavailable if it cannot listen."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_ENDS_WITHIN_S)
+    await runner.setup()
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls).start()
+    except OSError as error:
+        raise Unavailable(f"cannot listen on `{address}`: taken, or not an address of ours") from error
+    try:
+        yield
+    finally:
+        await runner.cleanup()

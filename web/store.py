@@ -1,0 +1,150 @@
+"""The web's tables: SQL beside the function that runs it, rows to values and back."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from plumbing.db import Transaction
+from web.domain import Person, Preferences, Session
+
+
+class WebTransaction(Transaction):
+    """What the web does to its database at once."""
+
+    async def add_session(self, session: Session, secret_digest: bytes) -> None:
+        person = session.person
+        await self.connection.execute(
+            """
+            insert into sessions (
+                session_id, secret_digest, user_id, login, name, issuer, subject,
+                began_at, authenticated_at, used_at, resolved_at, ends_at
+            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            """,
+            session.session_id,
+            secret_digest,
+            person.user_id,
+            person.login,
+            person.name,
+            person.issuer,
+            person.subject,
+            session.began_at,
+            session.authenticated_at,
+            session.used_at,
+            session.resolved_at,
+            session.ends_at,
+        )
+
+    async def session_by_digest(self, secret_digest: bytes, now: datetime) -> Session | None:
+        row = await self.connection.fetchrow(
+            "select * from sessions where secret_digest = $1 and ends_at > $2", secret_digest, now
+        )
+        return _session(row) if row else None
+
+    async def sessions_of(self, user_id: UUID, now: datetime) -> list[Session]:
+        rows = await self.connection.fetch(
+            "select * from sessions where user_id = $1 and ends_at > $2 order by began_at desc limit 100",
+            user_id,
+            now,
+        )
+        return [_session(row) for row in rows]
+
+    async def note_use(self, session_id: UUID, now: datetime) -> None:
+        await self.connection.execute(
+            "update sessions set used_at = greatest(used_at, $2) where session_id = $1", session_id, now
+        )
+
+    async def note_resolved(self, session_id: UUID, now: datetime) -> None:
+        await self.connection.execute(
+            "update sessions set resolved_at = greatest(resolved_at, $2) where session_id = $1",
+            session_id,
+            now,
+        )
+
+    async def lock_session(self, session_id: UUID) -> None:
+        await self.connection.execute("update sessions set locked = true where session_id = $1", session_id)
+
+    async def unlock_session(self, session_id: UUID, secret_digest: bytes, now: datetime) -> bool:
+        """Whether the session was still there."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                update sessions
+                set secret_digest = $2, authenticated_at = $3, used_at = $3, resolved_at = $3, locked = false
+                where session_id = $1 and ends_at > $3
+                returning true
+                """,
+                session_id,
+                secret_digest,
+                now,
+            )
+        )
+
+    async def end_sessions(self, user_id: UUID, session_id: UUID | None) -> list[UUID]:
+        """Ends one session of a user, or all; answers which there were."""
+        rows = await self.connection.fetch(
+            """
+            delete from sessions where user_id = $1 and ($2::uuid is null or session_id = $2)
+            returning session_id
+            """,
+            user_id,
+            session_id,
+        )
+        return [row["session_id"] for row in rows]
+
+    async def drop_ended(self, now: datetime) -> None:
+        await self.connection.execute("delete from sessions where ends_at <= $1", now)
+
+    async def save_password(self, user_id: UUID, login: str, password: str) -> None:
+        """`password` is a hash; it takes the place of any before, and of another user's of that login."""
+        await self.connection.execute(
+            "delete from development_passwords where login = $2 and user_id <> $1", user_id, login
+        )
+        await self.connection.execute(
+            """
+            insert into development_passwords (user_id, login, password, chosen_at) values ($1, $2, $3, $4)
+            on conflict (user_id) do update
+            set login = excluded.login, password = excluded.password, chosen_at = excluded.chosen_at
+            """,
+            user_id,
+            login,
+            password,
+            self.now,
+        )
+
+    async def password_of(self, login: str) -> tuple[UUID, str] | None:
+        """The user of a login, and the hash of their password; None if they have chosen none."""
+        row = await self.connection.fetchrow(
+            "select user_id, password from development_passwords where login = $1", login
+        )
+        return (row["user_id"], row["password"]) if row else None
+
+    async def save_preferences(self, user_id: UUID, preferences: Preferences) -> None:
+        await self.connection.execute(
+            """
+            insert into preferences (user_id, theme, density) values ($1, $2, $3)
+            on conflict (user_id) do update set theme = excluded.theme, density = excluded.density
+            """,
+            user_id,
+            preferences.theme,
+            preferences.density,
+        )
+
+    async def preferences_of(self, user_id: UUID) -> Preferences:
+        row = await self.connection.fetchrow(
+            "select theme, density from preferences where user_id = $1", user_id
+        )
+        return Preferences(row["theme"], row["density"]) if row else Preferences()
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        row["session_id"],
+        Person(row["issuer"], row["subject"], row["user_id"], row["login"], row["name"]),
+        row["began_at"],
+        row["authenticated_at"],
+        row["used_at"],
+        row["resolved_at"],
+        row["ends_at"],
+        row["locked"],
+    )

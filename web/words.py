@@ -1,0 +1,58 @@
+"""What pages call the values of the contracts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wire.access.v1 import access_pb2 as pb
+
+READ_TYPES: Mapping[int, str] = {
+    pb.READ_TYPE_PRELIMINARY: "preliminary",
+    pb.READ_TYPE_FINAL: "final",
+    pb.READ_TYPE_OTHER: "other",
+    pb.READ_TYPE_PRE_READ: "pre-read",
+}
+
+PRIORITIES: Mapping[int, str] = {pb.PRIORITY_URGENT: "urgent", pb.PRIORITY_STAT: "stat"}
+"""What is normal needs no word."""
+
+WAITS_FOR: Mapping[int, str] = {
+    pb.WAITS_FOR_DISTRIBUTION: "distribution",
+    pb.WAITS_FOR_IMAGES: "images",
+    pb.WAITS_FOR_READING: "reading",
+    pb.WAITS_FOR_SIGNATURE: "signature",
+}
+
+LEVELS: Mapping[int, str] = {
+    pb.LEVEL_VIEW: "view",
+    pb.LEVEL_DRAFT: "draft",
+    pb.LEVEL_REPORT: "report",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a case has come: the name of its icon, and its word."""
+
+    icon: str
+    word: str
+
+
+STATES: Mapping[str, State] = {
+    "IN_TRANSMIT": State("arriving", "images arrive"),
+    "READY_TO_READ": State("ready", "ready to read"),
+    "ASSIGNED": State("assigned", "assigned"),
+    "DICTATED": State("draft", "dictated"),
+    "TRANSCRIBED": State("draft", "transcribed"),
+    "READ": State("read", "read"),
+}
+"""By Study Status ID, as access answers it (A64)."""
+
+UNDISTRIBUTED = State("undistributed", "to be distributed")
+
+
+def state_of(case: pb.Case) -> State:
+    """The state of a case; one that a later version adds is told by its own word."""
+    if case.undistributed:
+        return UNDISTRIBUTED
+    status = case.study_status_id
+    return STATES.get(status, State("ready", status.replace("_", " ").lower()))
