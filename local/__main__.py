@@ -2,7 +2,8 @@
 
 Starts PostgreSQL, NATS and Valkey on DIR, makes certificates and keys, migrates, starts one child process per
 service and one that keeps the bus, writes DIR/endpoints.json (its keys: `readroom/endpoints.py`) and runs
-until Ctrl-C or SIGTERM. If a child ends by itself, all end, the reason is printed and the exit code is 1.
+until Ctrl-C or SIGTERM. A terminal is told how the first administrator signs in. If a child ends by itself,
+all end, the reason is printed and the exit code is 1.
 """
 
 import argparse
@@ -22,7 +23,7 @@ class _ToldToStop(BaseException):
     """SIGINT, SIGTERM or SIGHUP came."""
 
 
-def run(system: LocalSystem) -> int:
+def run(system: LocalSystem, first_admin: str | None = None) -> int:
     """Runs the whole system until told to stop (0) or until a part of it ends (1)."""
 
     def told_to_stop(_number: int, _frame: FrameType | None) -> None:
@@ -34,6 +35,9 @@ def run(system: LocalSystem) -> int:
         system.start()
         print(f"Readroom is ready after {time.monotonic() - begin:.1f} s. Ctrl-C ends it.")
         print(_where_things_are(system), flush=True)
+        if first_admin and sys.stdout.isatty():  # a code that admits somebody stands in no log
+            print(f"\nSign in as `{first_admin}`, first by this address, later with your password:")
+            print(f"  {system.endpoints().pages}/welcome#{system.invite(first_admin)}", flush=True)
         reason = system.wait_for_an_end()
     except _ToldToStop:
         return 0
@@ -72,7 +76,7 @@ def main(arguments: list[str]) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
-        return run(LocalSystem(chosen.data, first_admin=chosen.first_admin))
+        return run(LocalSystem(chosen.data, first_admin=chosen.first_admin), chosen.first_admin)
     except ReadroomError as error:
         print(error.sentence, file=sys.stderr)
         return 1

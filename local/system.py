@@ -15,6 +15,7 @@ import http.client
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -159,6 +160,21 @@ class LocalSystem:
         with ThreadPoolExecutor(max_workers=len(PROCESSES)) as enders:
             list(enders.map(self.stop_service, list(self._services)))
         self.servers.stop()
+
+    def invite(self, login: str) -> str:
+        """The code of a new invitation of a user, by which they sign in first; an earlier one ends."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services", "invite", login],
+            env={**os.environ, **self.environment(MIGRATE)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=READY_LIMIT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Unavailable(f"`{login}` could not be invited: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def endpoints(self) -> Endpoints:
         """Where things are."""

@@ -38,7 +38,7 @@ class DevelopmentIssuer:
         self._by_address = Attempts(_WRONG_PER_ADDRESS, clock)
 
     async def sign_in(self, login: str, password: str, address: str) -> Person:
-        """Who this is. Raises Unauthenticated, always in the same words, and Exhausted after too many tries."""
+        """Who this is; raises Unauthenticated in the same words for any reason, Exhausted after many."""
         self._by_address.require(address)
         self._by_account.require(login)
         async with self._database.statements() as tx:
@@ -81,7 +81,7 @@ class DevelopmentIssuer:
         return Person(NAME, bound.user_id, user_id, bound.login, bound.name)
 
     async def _failed(self, known: str | None, login: str, address: str) -> None:
-        """Counts a failure; the audit names an account only if there is one: people type passwords as logins."""
+        """Counts a failure. The audit names no account that is not there: people type passwords as logins."""
         self._by_address.failed(address)
         self._by_account.failed(login)
         await self._database.refuse("service:web", "session.began", f"login:{known or '?'}")

@@ -57,13 +57,21 @@ class Settings(ProcessSettings):
     @model_validator(mode="after")
     def _pages_are_encrypted_elsewhere(self) -> Self:
         url = urlsplit(self.origin)
-        if url.scheme not in ("http", "https") or not url.netloc or self.origin != f"{url.scheme}://{url.netloc}":
+        if (
+            url.scheme not in ("http", "https")
+            or not url.netloc
+            or self.origin != f"{url.scheme}://{url.netloc}"
+        ):
             raise ValueError("`READROOM_WEB_ORIGIN` is not valid: expected https://HOST or https://HOST:PORT")
         if bool(self.pages_certificate) != bool(self.pages_key):
-            raise ValueError("set both `READROOM_WEB_PAGES_CERTIFICATE` and `READROOM_WEB_PAGES_KEY`, or none")
+            raise ValueError(
+                "set both `READROOM_WEB_PAGES_CERTIFICATE` and `READROOM_WEB_PAGES_KEY`, or none"
+            )
         here = remote.is_local(self.pages_listen)
         if not here and not self.pages_certificate:
-            raise ValueError("`READROOM_WEB_PAGES_LISTEN` is not this machine: set `READROOM_WEB_PAGES_CERTIFICATE`")
+            raise ValueError(
+                "`READROOM_WEB_PAGES_LISTEN` is not this machine: set `READROOM_WEB_PAGES_CERTIFICATE`"
+            )
         if url.scheme == "http" and not remote.is_local(self.origin):
             raise ValueError("`READROOM_WEB_ORIGIN` is another machine: expected https://")
         return self
@@ -72,7 +80,7 @@ class Settings(ProcessSettings):
     def _development_stays_on_one_machine(self) -> Self:
         if not self.development_issuer:
             raise ValueError(
-                "nobody could sign in: set `READROOM_WEB_DEVELOPMENT_ISSUER` where everything is on one machine"
+                "nobody could sign in: set `READROOM_WEB_DEVELOPMENT_ISSUER` where all is on one machine"
             )
         for name in type(self).model_fields:
             address = getattr(self, name)

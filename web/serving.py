@@ -1,7 +1,8 @@
 """The HTTP edge: what a request must pass, who answers it, and how the answer leaves.
 
-In this order: the host is ours, an act comes from a page of ours (CSRF), the cookie names a session, the route's
-need is met, the form carries the session's token. Then the page function is asked, and its value rendered.
+In this order: the host is ours, an act comes from a page of ours (CSRF), the cookie names a session, the
+route's need is met, the form carries the session's token. Then the page function is asked, and its value
+rendered.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from web.routes import Needs, Route
 from web.session import COOKIE, form_token
 from web.tokens import acting
 
-TOKEN_FIELD = "token"
+TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 """The field of each form that carries the session's token."""
 
 _MAX_BODY_BYTES = 64 << 10
@@ -155,7 +156,7 @@ class Edge:
     def _sign_in_first(self, request: web.Request) -> web.StreamResponse:
         if request.method in _SAFE:
             to = signing.back_to(request.path)
-            return web.HTTPSeeOther(f"/sign-in?to={to}" if to else "/sign-in")
+            return web.Response(status=303, headers={"Location": f"/sign-in?to={to}" if to else "/sign-in"})
         raise Unauthenticated("nobody is signed in")
 
     def _rendered(
@@ -207,9 +208,7 @@ async def _form(request: web.Request) -> Mapping[str, str]:
         async with asyncio.timeout(_BODY_WITHIN_S):
             body = await request.read()
         fields = dict(
-            parse_qsl(
-                body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"
-            )
+            parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
         )
     except TimeoutError:
         raise Exhausted("the form took too long to come") from None

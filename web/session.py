@@ -1,8 +1,8 @@
 """Login sessions: who is signed in, until when, and what their cookie proves.
 
-A session keeps its id, which tokens carry as `sid`, from sign-in to sign-out. The secret in its cookie changes
-whenever the person proves who they are, so that a secret from before is worth nothing (session fixation). The
-database keeps the SHA-256 of the secret alone: whoever reads it can be nobody.
+A session keeps its id, which tokens carry as `sid`, from sign-in to sign-out. The secret in its cookie
+changes whenever the person proves who they are, so that a secret from before is worth nothing (session
+fixation). The database keeps the SHA-256 of the secret alone: whoever reads it can be nobody.
 """
 
 import hashlib

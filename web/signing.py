@@ -25,7 +25,6 @@ def locked(problem: str = "") -> Page:
     return Page("signin/locked.html", {"problem_text": problem}, _UNAUTHORIZED)
 
 
-
 async def still_valid(house: House, session: Session, now: datetime) -> Session | None:
     """The session, unless its identity signs in as nobody any more; then every session of the person ends."""
     if now - session.resolved_at < RESOLVED_EVERY:

@@ -37,7 +37,7 @@ class Mint:
         self._minted: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()
 
     def token(self, audience: str) -> str | None:
-        """A token of who acts, for one service; None if nobody does: a session that is not there mints none."""
+        """A token of who acts, for one service; None if nobody does."""
         session = _acting.get()
         if session is None:
             return None

@@ -12,9 +12,17 @@ from wire.reporting.v1.reporting_pb2 import ListReportsRequest, ListReportsRespo
 
 RELATED = 20
 _RELATED_COLUMNS = (
-    "facility_name study_date study_time study_description modalities_in_study modalities_left_out "
-    "study_status_id undistributed reported_read_types instance_count"
-).split()
+    "facility_name",
+    "study_date",
+    "study_time",
+    "study_description",
+    "modalities_in_study",
+    "modalities_left_out",
+    "study_status_id",
+    "undistributed",
+    "reported_read_types",
+    "instance_count",
+)
 
 
 async def show(asked: Asked) -> Answer:
@@ -44,9 +52,7 @@ async def show(asked: Asked) -> Answer:
         "case": described.case,
         "reports": reports if isinstance(reports, ListReportsResponse) else ListReportsResponse(),
         "related": related.cases if isinstance(related, pb.ListRelatedCasesResponse) else (),
-        "more_related": bool(
-            isinstance(related, pb.ListRelatedCasesResponse) and related.next_page_token
-        ),
+        "more_related": bool(isinstance(related, pb.ListRelatedCasesResponse) and related.next_page_token),
         "zone": "UTC" if isinstance(me, BaseException) else me.time_zone,
         "missing": missing,
         "words": words,

@@ -30,11 +30,33 @@ _FIRST_ASCENDING = {"patient"}
 """Names begin with A; of all else the newest or most urgent is first."""
 
 COLUMNS = (
-    "facility_name received_at patient_name patient_id patient_birth_date patient_sex study_date study_time "
-    "study_description referring_physician_name modalities_in_study modalities_left_out instance_count "
-    "study_status_id undistributed lock_holder_name lock_ends_at reported_read_types reported_at "
-    "another_patient_held images_since_report assignee_login priority waits_for waits_since prior_count"
-).split()
+    "facility_name",
+    "received_at",
+    "patient_name",
+    "patient_id",
+    "patient_birth_date",
+    "patient_sex",
+    "study_date",
+    "study_time",
+    "study_description",
+    "referring_physician_name",
+    "modalities_in_study",
+    "modalities_left_out",
+    "instance_count",
+    "study_status_id",
+    "undistributed",
+    "lock_holder_name",
+    "lock_ends_at",
+    "reported_read_types",
+    "reported_at",
+    "another_patient_held",
+    "images_since_report",
+    "assignee_login",
+    "priority",
+    "waits_for",
+    "waits_since",
+    "prior_count",
+)
 
 
 @dataclass(frozen=True, slots=True)

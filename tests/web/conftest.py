@@ -1,0 +1,94 @@
+"""The web of a test: its own process parts on a real database, while no other service answers."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from kernel.ids import UUID7
+from local.pki import Pki
+from plumbing.db import Database
+from tests.clocks import Clock
+from tests.ports import free_port
+from tests.web.browser import Browser, browser
+from web.domain import Person
+from web.issuer import NAME
+from web.main import Settings, build
+from web.passwords import Passwords
+from web.session import Sessions
+from web.store import WebTransaction
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Web:
+    """A web that runs, and what tests do beside its pages."""
+
+    origin: str
+    clock: Clock
+    database: Database[WebTransaction]
+    sessions: Sessions
+
+    async def a_person(self, login: str = "vos", *, password: str = "") -> Person:
+        """Somebody whom access would know; with a password they have been here before."""
+        person = Person(NAME, str(uuid4()), uuid4(), login, "Dr Eva Vos")
+        if password:
+            hashed = await Passwords().hash(password)
+            async with self.database.transaction() as tx:
+                await tx.save_password(person.user_id, login, hashed)
+        return person
+
+    @asynccontextmanager
+    async def signed_in(self, person: Person | None = None) -> AsyncIterator[Browser]:
+        """The browser of somebody who has just signed in."""
+        _, secret = await self.sessions.begin(person or await self.a_person())
+        async with browser(self.origin) as page:
+            page.secret = secret
+            await page.get("/profile")
+            yield page
+
+    async def audited(self) -> list[tuple[str, str, str]]:
+        """Actor, action and outcome of each audit row, the oldest first."""
+        async with self.database.statements() as tx:
+            rows = await tx.connection.fetch("select actor, action, outcome from audit_rows order by id")
+        return [tuple(row) for row in rows]
+
+    async def sessions_of(self, user_id: UUID) -> int:
+        async with self.database.statements() as tx:
+            return len(await tx.sessions_of(user_id, tx.now))
+
+
+@pytest.fixture
+async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) -> AsyncIterator[Web]:
+    clock, port, identity = Clock(), free_port(), pki.tls("bff")
+    origin = f"http://localhost:{port}"
+    settings = Settings(
+        listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
+        pages_listen=f"127.0.0.1:{port}",
+        origin=origin,
+        database_url=SecretStr(fresh_database("web")),
+        tls_certificate=identity.certificate,
+        tls_key=identity.key,
+        tls_ca=identity.ca,
+        token_key=pki.token_key,
+        token_public_key=pki.token_public_key,
+        audit_key=SecretStr(secrets.token_hex(32)),
+        audit_anchor_file=tmp_path / "web.anchor",
+        access_address=f"127.0.0.1:{free_port()}",
+        reporting_address=f"127.0.0.1:{free_port()}",
+        development_issuer=True,
+    )
+    async with AsyncExitStack() as resources:
+        await build(settings, clock, UUID7(clock), resources)
+        database = await Database.connect(
+            settings.database_url.get_secret_value(), WebTransaction, clock=clock, new_id=UUID7(clock)
+        )
+        resources.push_async_callback(database.close)
+        yield Web(origin, clock, database, Sessions(database, UUID7(clock)))

@@ -1,0 +1,103 @@
+"""Whatever is sent to a page, the answer is a page, and nothing of it becomes markup."""
+
+import asyncio
+from urllib.parse import quote
+
+import pytest
+
+from tests.web.browser import SAME_ORIGIN, browser
+from tests.web.conftest import Web
+
+FORM = {**SAME_ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"login=%FF", FORM, 422),
+        (b"login=\xff", FORM, 422),
+        (b"login=a%00b", FORM, 422),
+        (b"&".join(b"a=1" for _ in range(51)), FORM, 422),
+        (b"a" * (65 << 10), FORM, 413),
+        (b"{}", {**SAME_ORIGIN, "Content-Type": "application/json"}, 422),
+        (b"", SAME_ORIGIN, 422),
+        (b"", FORM, 401),
+    ],
+)
+async def test_a_form_that_is_none_is_refused_with_a_page(
+    web: Web, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    async with (
+        browser(web.origin) as page,
+        page.http.post(f"{web.origin}/sign-in", data=body, headers=headers) as answer,
+    ):
+        assert answer.status == status
+        assert "<!doctype html>" in await answer.text()
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "hostile", ['"><script>alert(1)</script>', "{{ 7 * 7 }}", "\u202egnp.exe", "a" * 25_000]
+)
+async def test_what_was_typed_comes_back_as_text(web: Web, hostile: str) -> None:
+    async with browser(web.origin) as page:
+        seen = await page.post("/sign-in", login=hostile, password="x", to=hostile)
+        shown = await page.get(f"/sign-in?to={quote(hostile[:1000])}")
+
+    assert (seen.status, shown.status) == (401, 200)
+    assert "<script>alert" not in seen.text + shown.text
+    assert "49" not in seen.words
+    assert len(seen.text) < 10_000
+
+
+@pytest.mark.parametrize(
+    "to", ["//evil.example", "https://evil.example", "/cases/x/../../evil", "/sign-out", "/profile\r\nX: y"]
+)
+async def test_nobody_is_sent_to_another_place_after_they_signed_in(web: Web, to: str) -> None:
+    async with browser(web.origin) as page:
+        seen = await page.get(f"/sign-in?to={quote(to)}")
+
+    assert 'name="to" value=""' in seen.text
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD", "TRACE", "PROPFIND"])
+async def test_a_method_that_no_page_has_is_nothing(web: Web, method: str) -> None:
+    async with (
+        browser(web.origin) as page,
+        page.http.request(method, f"{web.origin}/sign-in", headers=SAME_ORIGIN) as answer,
+    ):
+        assert answer.status == 404
+
+
+async def test_with_access_away_each_page_says_which_part_and_keeps_what_was_typed(web: Web) -> None:
+    async with web.signed_in() as page:
+        listed, typed, case = (
+            await page.get("/"),
+            await page.post("/", search="de Vries"),
+            await page.get("/cases/01890000-0000-7000-8000-000000000000"),
+        )
+
+    assert [each.status for each in (listed, typed, case)] == [503, 503, 503]
+    assert all("`access` does not answer" in each.words for each in (listed, typed, case))
+    assert 'value="de Vries"' in typed.text
+
+
+async def test_an_address_never_holds_what_was_searched_for(web: Web) -> None:
+    async with web.signed_in() as page:
+        seen = await page.post("/", search="de Vries")
+
+    assert "Location" not in seen.headers
+    assert 'method="get"' not in seen.text.lower()
+
+
+async def test_whoever_sends_half_a_request_keeps_nobody_waiting(web: Web) -> None:
+    host, port = "127.0.0.1", int(web.origin.rpartition(":")[2])
+    writers = []
+    for _ in range(50):
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+        writers.append(writer)
+    async with browser(web.origin) as page:
+        assert (await page.get("/sign-in")).status == 200
+    for writer in writers:
+        writer.close()
