@@ -11,35 +11,33 @@ class Component:
     Attributes:
         name: of its command, of its settings `READROOM_NAME_…` and of its user of the bus.
         identity: the name in its certificate, by which the contracts let it call.
-        database: the name of its database and of the role that owns it; None if it has none.
+        database: the name of its database and of the role that owns it.
         migrations: the folders of SQL that make the database, in this order, from the root of the repository.
         ports: what it listens on: for each edge, the setting that holds its address.
     """
 
     name: str
     identity: str
-    database: str | None
+    database: str
     migrations: tuple[str, ...]
     ports: Mapping[str, str]
 
 
-def _service(name: str, **ports: str) -> Component:
+def _component(name: str, folder: str, identity: str, **ports: str) -> Component:
     return Component(
         name,
-        identity=name,
+        identity=identity,
         database=f"readroom_{name}",
-        migrations=("plumbing/migrations", f"services/{name}/migrations"),
+        migrations=("plumbing/migrations", f"{folder}/migrations"),
         ports={"grpc": "listen", "http": "http_listen", **ports},
     )
 
 
-WEB = Component(
-    "web",
-    identity="bff",
-    database="readroom_web",
-    migrations=("plumbing/migrations", "web/migrations"),
-    ports={"grpc": "listen", "http": "http_listen", "pages": "pages_listen"},
-)
+def _service(name: str, **ports: str) -> Component:
+    return _component(name, f"services/{name}", name, **ports)
+
+
+WEB = _component("web", "web", "bff", pages="pages_listen")
 """The pages. The command line presents the same certificate."""
 
 _SERVICES = (

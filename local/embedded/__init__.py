@@ -107,6 +107,4 @@ class EmbeddedServers:
 
 def _database(service: str) -> str:
     """The name of a service's database, and of its role."""
-    name = COMPONENTS[service].database
-    assert name, service
-    return name
+    return COMPONENTS[service].database
