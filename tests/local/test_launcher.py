@@ -168,7 +168,7 @@ class _Running:
             text=True,
         )
         assert self.process.stdout
-        self.greeting = list(itertools.islice(self.process.stdout, 9))
+        self.greeting = list(itertools.islice(self.process.stdout, 10))
         assert self.greeting, self.process.communicate()
         self.home = LocalSystem(data).servers.postgres.home
 
