@@ -17,6 +17,7 @@ from plumbing.components import WEB
 from plumbing.config import Address, ProcessSettings
 from plumbing.db import Database
 from plumbing.sealing import AuditTrail
+from plumbing.tokenkeys import KeyFile
 from web import client, serving
 from web.asked import House
 from web.issuer import DevelopmentIssuer
@@ -103,7 +104,7 @@ async def build(
         ca=settings.servers_ca,
     )
     resources.push_async_callback(database.close)
-    mint = Mint(settings.token_key.read_bytes(), clock)
+    mint = Mint(tokens.Issuer(settings.token_key.read_bytes(), new_id), clock)
     addresses = {"access": settings.access_address, "reporting": settings.reporting_address}
     services = await client.connect(addresses, settings.tls, mint, resources)
     sessions = Sessions(database, new_id)
@@ -119,7 +120,7 @@ async def build(
     await resources.enter_async_context(
         serving.listening(edge.application(), settings.pages_listen, _pages_tls(settings))
     )
-    verifier = tokens.Verifier(settings.token_public_key.read_bytes(), clock)
+    verifier = tokens.Verifier(KeyFile(settings.token_key_file), clock)
     server = rpc.Server(WEB.identity, settings.listen, settings.tls, verifier)
     trail = AuditTrail(database, WEB.name, settings, clock)
     to_access = rpc.connect(settings.access_address, "access", settings.tls)

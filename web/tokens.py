@@ -31,8 +31,8 @@ def acting(session: Session | None) -> Iterator[None]:
 class Mint:
     """Mints tokens with the private key, which only the web has."""
 
-    def __init__(self, private_key_pem: bytes, clock: Clock) -> None:
-        self._key = private_key_pem
+    def __init__(self, issuer: tokens.Issuer, clock: Clock) -> None:
+        self._issuer = issuer
         self._clock = clock
         self._minted: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()
 
@@ -45,8 +45,7 @@ class Mint:
         key = session.person.login, str(session.session_id), audience
         minted_at, token = self._minted.get(key, (None, ""))
         if minted_at is None or now - minted_at >= _GOOD_FOR:
-            token = tokens.mint(
-                self._key,
+            token = self._issuer.mint(
                 login=session.person.login,
                 session=str(session.session_id),
                 audience=audience,

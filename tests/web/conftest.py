@@ -78,7 +78,7 @@ async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) ->
         tls_key=identity.key,
         tls_ca=identity.ca,
         token_key=pki.token_key,
-        token_public_key=pki.token_public_key,
+        token_keys=pki.token_keys,
         audit_key=SecretStr(secrets.token_hex(32)),
         audit_anchor_file=tmp_path / "web.anchor",
         access_address=f"127.0.0.1:{free_port()}",

@@ -22,7 +22,7 @@ def _environ(tmp_path: Path, **changed: str) -> dict[str, str]:
         "TLS_KEY": str(file),
         "TLS_CA": str(file),
         "TOKEN_KEY": str(file),
-        "TOKEN_PUBLIC_KEY": str(file),
+        "TOKEN_KEYS": str(file),
         "AUDIT_KEY": "k" * 32,
         "AUDIT_ANCHOR_FILE": str(tmp_path / "anchor"),
         "ACCESS_ADDRESS": "127.0.0.1:4",
