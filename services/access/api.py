@@ -25,7 +25,6 @@ from services.access.answers import (
 )
 from services.access.asked import bucket_id as _bucket_id
 from services.access.asked import case_id as _case_id
-from services.access.asked import counting as _counting
 from services.access.asked import day as _date
 from services.access.asked import either as _either
 from services.access.asked import facility_id as _facility_id
@@ -313,7 +312,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             images=request.images,
             late_images=request.images_since_report,
             session=acting_session(),
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
         answer = pb.CheckResponse(
             decision=answers.a_decision(decision), revision=self._revisions.token(revision)
@@ -331,7 +330,12 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def CheckMany(self, request: pb.CheckManyRequest, context: Context) -> pb.CheckManyResponse:  # noqa: N802
         case_ids = [CaseId(parse_id(each, "case_ids")) for each in request.case_ids]
-        decisions = await self._questions.check_many(acting_login(), case_ids, session=acting_session())
+        decisions = await self._questions.check_many(
+            acting_login(),
+            case_ids,
+            at_least=self._revisions.at_least(request.at_least_revision),
+            session=acting_session(),
+        )
         # Most of them are one and the same few decisions.
         made = {
             id(each): answers.a_decision(each) for each in {id(each): each for each in decisions}.values()
@@ -342,7 +346,10 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.CheckPermissionRequest, context: Context
     ) -> pb.CheckPermissionResponse:
         allowed, singly, side, sees_cases = await self._questions.check_permission(
-            acting_login(), _permission(request.permission), _facility_id(request.facility_id, "facility_id")
+            acting_login(),
+            _permission(request.permission),
+            _facility_id(request.facility_id, "facility_id"),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
         return pb.CheckPermissionResponse(
             allowed=allowed,
@@ -364,7 +371,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
             columns,
             skip=_skipped(request.skip),
             session=acting_session(),
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
 
         def token(beside: search.Place) -> str:
@@ -373,13 +380,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         return answers.a_page(page, place, token, columns)
 
     async def CountCases(self, request: pb.CountCasesRequest, context: Context) -> pb.CountCasesResponse:  # noqa: N802
-        counted = await self._questions.count_cases(
-            acting_login(),
-            _counting(request),
-            session=acting_session(),
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
-        )
-        return answers.a_count(counted)
+        return await self._listed.count_cases(request)
 
     async def DescribeCase(  # noqa: N802
         self, request: pb.DescribeCaseRequest, context: Context

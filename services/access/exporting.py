@@ -57,7 +57,7 @@ class Exports:
         self._open: Counter[str] = Counter()
 
     async def export_cases(
-        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn]
+        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn], *, at_least: int = 0
     ) -> AsyncGenerator[Exported]:
         """A list as CSV, in parts, of which the last says how many cases there are.
 
@@ -84,7 +84,7 @@ class Exports:
         try:
             await self._record(actor, "cases.export_begun", **what)
             yield Exported(head(columns))
-            async for lines, cases in self._lines(login, session, asked, columns):
+            async for lines, cases in self._lines(login, session, asked, columns, at_least):
                 count += cases
                 yield Exported(lines)
             await self._record(actor, "cases.exported", cases=count, **what)
@@ -97,13 +97,15 @@ class Exports:
         yield Exported("", count)
 
     async def _lines(
-        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn]
+        self, login: str, session: str, asked: Listing, columns: Sequence[CsvColumn], at_least: int
     ) -> AsyncGenerator[tuple[str, int]]:
         """The lines of each page, and how many cases are on it."""
         read = frozenset(column for column in columns if isinstance(column, Column))
         place, left = None, self._most
         while True:
-            page = await self._questions.list_cases(login, place, self._page, asked, read, session=session)
+            page = await self._questions.list_cases(
+                login, place, self._page, asked, read, at_least=at_least, session=session
+            )
             left -= len(page)
             if left < 0:
                 raise Exhausted(

@@ -42,9 +42,18 @@ class ListedCases:
             asked.case_id(request.case_id),
             columns,
             session=acting_session(),
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
         return pb.DescribeCaseResponse(case=answers.a_case(described, columns))
+
+    async def count_cases(self, request: pb.CountCasesRequest) -> pb.CountCasesResponse:
+        counted = await self._questions.count_cases(
+            acting_login(),
+            asked.counting(request),
+            session=acting_session(),
+            at_least=self._revisions.at_least(request.at_least_revision),
+        )
+        return answers.a_count(counted)
 
     async def list_related_cases(self, request: pb.ListRelatedCasesRequest) -> pb.ListRelatedCasesResponse:
         limit = pages.size(request.page_size, DEFAULT_PAGE_SIZE)
@@ -57,6 +66,7 @@ class ListedCases:
             limit + 1,
             columns,
             session=acting_session(),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
 
         def token(last: Place) -> str:
@@ -71,6 +81,7 @@ class ListedCases:
             acting_session(),
             asked.listing(request, ORDERS),
             csv_columns(request.columns),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
         async with aclosing(exported):
             async for part in exported:

@@ -27,6 +27,10 @@ class RevisionTokens:
     def token(self, revision: int) -> str:
         return self._seal.sealed(revision.to_bytes(8, "big"), _PURPOSE)
 
+    def at_least(self, token: str) -> int:
+        """What the answer to a request must not be older than (BEY-17); raises Invalid."""
+        return self.revision(token, "at_least_revision")
+
     def revision(self, token: str, field: str) -> int:
         """The revision in a token; an empty one is none, 0. Raises Invalid, which names `field`."""
         if not token:

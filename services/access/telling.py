@@ -33,7 +33,7 @@ class Telling:
             watched,
             self._cursors.told(request.cursor, watched),
             answers.a_message,
-            at_least=self._revisions.revision(request.at_least_revision, "at_least_revision"),
+            at_least=self._revisions.at_least(request.at_least_revision),
         )
         async with aclosing(told):
             async for event in told:

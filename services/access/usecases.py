@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -171,7 +171,7 @@ class Questions:
         return decision
 
     async def check_many(
-        self, login: str, case_ids: Sequence[CaseId], *, session: str = ""
+        self, login: str, case_ids: Sequence[CaseId], *, at_least: int = 0, session: str = ""
     ) -> list[Decision]:
         """What the user may do with each case now, in the order asked."""
         if not 1 <= len(case_ids) <= MAX_CHECKED_CASES:
@@ -183,7 +183,7 @@ class Questions:
             answer = await statements.check_many(user, case_ids, session=session)
             return await _through(statements, user, answer, case_ids, session) if answer else None
 
-        user, answer = await self._ask(login, ask)
+        user, answer = await self._ask(login, ask, at_least)
         # Cases of one facility seen by the same paths share one decision.
         decide_alike = cache(partial(decide, user, now=self._clock.now()))
         return [
@@ -196,7 +196,12 @@ class Questions:
         ]
 
     async def check_permission(
-        self, login: str, permission: Permission, facility_id: FacilityId | None
+        self,
+        login: str,
+        permission: Permission,
+        facility_id: FacilityId | None,
+        *,
+        at_least: int = 0,
     ) -> tuple[bool, frozenset[FacilityId], Side, bool]:
         """Whether the user holds a permission there; without a facility also where they hold it singly.
 
@@ -204,7 +209,7 @@ class Questions:
         privilege, for whoever serves acts on what is no case yet. A facility that does not exist answers
         like one where the user holds nothing: NotFound.
         """
-        user, answer = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id))
+        user, answer = await self._ask(login, lambda t, user: t.knows_facility(user, facility_id), at_least)
         if facility_id is not None and not (answer.found and user.knows(facility_id)):
             raise NotFound(
                 f"there is no facility `{facility_id}` at which you hold anything", field="facility_id"
@@ -325,6 +330,7 @@ class Questions:
         limit: int,
         columns: Columns = ALL_COLUMNS,
         *,
+        at_least: int = 0,
         session: str = "",
     ) -> list[ShownCase]:
         """The other cases of the patient of a case that the user sees, the latest study first, after a place.
@@ -339,9 +345,10 @@ class Questions:
             if not seen.found:
                 raise no_case(case_id)
             found = await statements.list_related(user, case_id, place, limit, columns, session=session)
-            return await _with_priors(statements, user, found, columns, session)
+            listed = await _with_priors(statements, user, found, columns, session)
+            return replace(listed, revision=seen.revision) if listed else None
 
-        return await self._shown(login, ask)
+        return await self._shown(login, ask, at_least)
 
     async def _shown(
         self,
@@ -381,7 +388,6 @@ class Questions:
         login: str,
         ask: Callable[[AccessTransaction, CompiledUser], Awaitable[Answer[A] | None]],
         at_least: int = 0,
-        database: Database[AccessTransaction] | None = None,
     ) -> tuple[CompiledUser, Answer[A]]:
         """What a statement answers a user, and who they were in that very statement."""
         return await self._ask(login, ask, at_least)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel.errors import Exhausted, Unauthenticated, Unavailable
+from kernel.errors import Exhausted, Unauthenticated
 from kernel.events import CasePlaced
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing import rpc
 from services.access import main
-from services.access.revision import RevisionTokens
 from services.access.watching import MOST_OF_A_USER
 from tests.access.service import CLOCK, Service, serve
 from tests.hosting import hosted
@@ -159,29 +158,6 @@ async def test_whoever_is_deactivated_is_cut_off(copies: Copies) -> None:
 
     with pytest.raises(Unauthenticated):
         await screen.take()
-
-
-@pytest.mark.proves("BEY-17", part="a read that names a revision")
-async def test_a_read_that_names_a_revision_of_tomorrow_is_refused_and_one_of_now_is_answered(
-    copies: Copies,
-) -> None:
-    service, jane = copies.first, copies.jane
-    assert jane is not None
-    revision = await service.give(jane, copies.facility_id, pb.LEVEL_VIEW)
-    tokens = RevisionTokens("k" * 32)
-    later = tokens.token(tokens.revision(revision, "revision") + 1)
-    second = copies.second()
-
-    await second.ListCases(pb.ListCasesRequest(at_least_revision=revision))
-    with pytest.raises(Unavailable, match="has not arrived here yet"):
-        await second.ListCases(pb.ListCasesRequest(at_least_revision=later))
-    with pytest.raises(Unavailable, match="has not arrived here yet"):
-        await Screen(second, at_least_revision=later).take()
-
-    asked: Any = second.ListCases(pb.ListCasesRequest(at_least_revision=later))
-    waiting: asyncio.Task[pb.ListCasesResponse] = asyncio.create_task(asked)
-    await service.give(jane, copies.facility_id, pb.LEVEL_DRAFT)
-    await waiting
 
 
 async def test_nobody_watches_more_than_their_share(copies: Copies) -> None:

@@ -2262,6 +2262,9 @@ class CheckManyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CASE_IDS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
     @_builtins.property
     def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000 UUIDs."""
@@ -2270,10 +2273,11 @@ class CheckManyRequest(_message.Message):
         self,
         *,
         case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        at_least_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_ids", b"case_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "case_ids", b"case_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2311,19 +2315,23 @@ class CheckPermissionRequest(_message.Message):
 
     PERMISSION_FIELD_NUMBER: _builtins.int
     FACILITY_ID_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission."""
     facility_id: _builtins.str
     """The facility; empty asks whether it is held at every facility."""
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
     def __init__(
         self,
         *,
         permission: _builtins.str = ...,
         facility_id: _builtins.str = ...,
+        at_least_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_id", b"facility_id", "permission", b"permission"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "facility_id", b"facility_id", "permission", b"permission"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2493,12 +2501,15 @@ class ListRelatedCasesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of a case of theirs; it is not listed itself."""
     page_size: _builtins.int
     """Items on the page, 1 to 500; 0 means 50."""
     page_token: _builtins.str
     """The token of the page before; empty for the first page."""
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in ListCasesRequest."""
@@ -2510,10 +2521,11 @@ class ListRelatedCasesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
+        at_least_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "columns", b"columns", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_revision", b"at_least_revision", "case_id", b"case_id", "columns", b"columns", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2681,6 +2693,7 @@ class ExportCasesRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     ASCENDING_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_REVISION_FIELD_NUMBER: _builtins.int
     facility_id: _builtins.str
     """Only cases of this facility; empty: all."""
     where: _builtins.str
@@ -2691,6 +2704,8 @@ class ExportCasesRequest(_message.Message):
     """The order."""
     ascending: _builtins.bool
     """Whether the smallest comes first."""
+    at_least_revision: _builtins.str
+    """A revision that the answer must not be older than; empty: none."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The columns of the file, by the names of the fields of Case, in this order; empty: all."""
@@ -2704,10 +2719,11 @@ class ExportCasesRequest(_message.Message):
         order: Global___CaseOrder.ValueType = ...,
         ascending: _builtins.bool = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
+        at_least_revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "search", b"search", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ascending", b"ascending", "at_least_revision", b"at_least_revision", "columns", b"columns", "facility_id", b"facility_id", "order", b"order", "search", b"search", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
