@@ -1,4 +1,6 @@
-"""Loads the plugins: `@pytest.mark.proves` (tests/rows.py), which worker runs what (tests/workers.py)."""
+"""Loads the plugins: which rows are proven (tests/rows.py), which worker runs what
+(tests/workers.py), what it costs (tests/costs.py).
+"""
 
 import gc
 import os
@@ -7,7 +9,7 @@ import sys
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.rows", "tests.workers"]
+pytest_plugins = ["tests.rows", "tests.workers", "tests.costs"]
 
 # A property says what is right, never how fast: the machine may be busy with other things.
 settings.register_profile("patient", deadline=None)

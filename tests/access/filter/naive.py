@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from functools import cache
 from typing import Any
 
 from services.access.filter import tree
@@ -136,6 +137,7 @@ def written(literal: tree.Literal) -> list[str]:
     return [literal.text]
 
 
+@cache
 def plain(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if unicodedata.category(c)[0] != "M").casefold()
