@@ -9,6 +9,7 @@ import sys
 from bench import (
     p1_store,
     p2_small,
+    p4_dicomweb,
     p5_memory,
     p6_decision,
     p7_check,
@@ -27,6 +28,7 @@ from bench.results import Result, report, save
 MEASUREMENTS = {
     "P1": p1_store.measure,
     "P2": p2_small.measure,
+    "P4": p4_dicomweb.measure,
     "P5": p5_memory.measure,
     "P6": p6_decision.measure,
     "P7": p7_check.measure,

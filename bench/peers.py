@@ -13,22 +13,30 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from importlib import metadata
 from pathlib import Path
 
 from plumbing.rpc import TLSFiles
 
 START_WITHIN_S = 30.0
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+"""The plug-in of Orthanc, where Debian puts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A DICOM receiver: where it listens, what it is called, and the processes that do its work."""
+    """A DICOM receiver: where it listens, what it is called, and the processes that do its work.
+
+    Attributes:
+        web_port: where it speaks HTTP; 0: nowhere.
+    """
 
     name: str
     port: int
     ae_title: str
     pids: tuple[int, ...]
+    web_port: int = 0
 
 
 def missing(*programs: str) -> list[str]:
@@ -49,9 +57,13 @@ def versions() -> str:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, tls: TLSFiles, *, tuned: bool) -> Iterator[Receiver]:
-    """Orthanc with mutual TLS, its storage below `folder`, as it is configured by default otherwise."""
-    port = _free_port()
+def orthanc(folder: Path, tls: TLSFiles, *, tuned: bool, web: bool = False) -> Iterator[Receiver]:
+    """Orthanc with mutual TLS, its storage below `folder`, as it is configured by default otherwise.
+
+    With `web` it speaks HTTP too, and DICOMweb there: without TLS, for Debian's Orthanc 1.10.1 ends at the
+    first request by HTTPS.
+    """
+    port, web_port = _free_port(), _free_port() if web else 0
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "orthanc.json"
     configuration.write_text(
@@ -59,7 +71,8 @@ def orthanc(folder: Path, tls: TLSFiles, *, tuned: bool) -> Iterator[Receiver]:
             {
                 "StorageDirectory": str(folder / "storage"),
                 "IndexDirectory": str(folder / "storage"),
-                "HttpServerEnabled": False,
+                "HttpServerEnabled": web,
+                **(_web(web_port) if web else {}),
                 "DicomAet": "ORTHANC",
                 "DicomPort": port,
                 "DicomCheckCalledAet": False,
@@ -74,7 +87,23 @@ def orthanc(folder: Path, tls: TLSFiles, *, tuned: bool) -> Iterator[Receiver]:
         )
     )
     with _running(["Orthanc", str(configuration)], folder, port, tuned) as pid:
-        yield Receiver("Orthanc", port, "ORTHANC", (pid,))
+        yield Receiver("Orthanc", port, "ORTHANC", (pid,), web_port)
+
+
+def _web(port: int) -> dict[str, object]:
+    return {"HttpPort": port, "AuthenticationEnabled": False, "Plugins": [str(DICOMWEB)]}
+
+
+def upload(receiver: Receiver, paths: Sequence[Path]) -> None:
+    """Gives Orthanc files by HTTP."""
+    connection = HTTPConnection("127.0.0.1", receiver.web_port, timeout=60)
+    for path in paths:
+        connection.request("POST", "/instances", path.read_bytes())
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise RuntimeError(f"Orthanc answered {answer.status} to {path.name}")
+        answer.read()
+    connection.close()
 
 
 @contextlib.contextmanager

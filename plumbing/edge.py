@@ -393,7 +393,7 @@ class _Connection:
         return _Answered(self._handler, asked)
 
     def _send(self, asked: Request, response: Response) -> int:
-        response = _negotiated(asked, response)
+        response = negotiated(asked, response)
         self._send_head(response, [("Connection", "close")] if self._leaving else [])
         if asked.method != "HEAD" and response.status not in (204, 304):
             for piece in response.body:
@@ -487,7 +487,7 @@ def _has_body(request: h11.Request) -> bool:
     )
 
 
-def _negotiated(asked: Request, response: Response) -> Response:
+def negotiated(asked: Request, response: Response) -> Response:
     """The same answer as a 304, a range of it, or compressed."""
     if response.status != 200:
         return response

@@ -1,4 +1,4 @@
-"""`python -m tests.ingest.fuzzing`: spoils what hospitals send, and looks for what nobody expects.
+"""`python -m tests.ingest.fuzzing`: spoils what hospitals and viewers send, looks for what nobody expects.
 
 Each target has seeds, spoils them at random, and knows which answers are words. Anything else is a finding:
 it is printed with the bytes that caused it, and the exit code is 1. A finding becomes a test.
@@ -13,6 +13,8 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from kernel.dicom import AETitle
@@ -23,12 +25,20 @@ from plumbing.dimse.items import Unreadable, read_acceptance, read_request
 from plumbing.dimse.negotiation import write_proposal
 from services.ingest.domain import Label, Sender
 from services.ingest.packs import HEADER_LENGTH, header
+from tests.ingest import fuzzing_web
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject
 
 EXPLICIT, IMPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 LONGEST = 20_000  # bytes of a spoilt seed
 AE_CHARACTERS = "".join(map(chr, range(0x20, 0x7F))).replace("\\", "")
+
+
+class Target(NamedTuple):
+    """What is tried; it answers the bytes of a finding, or none."""
+
+    name: str
+    try_once: Callable[[random.Random], bytes]
 
 
 def spoilt(seed: bytes, chance: random.Random) -> bytes:
@@ -136,7 +146,14 @@ def pax_headers(chance: random.Random) -> bytes:
         return written
 
 
-TARGETS: Sequence[Callable[[random.Random], bytes]] = (requests, command_sets, data_sets, pax_headers)
+def of_viewers(target: Callable[[fuzzing_web.Spoil, random.Random], bytes]) -> Target:
+    return Target(target.__name__, partial(target, spoilt))
+
+
+TARGETS: Sequence[Target] = (
+    *(Target(each.__name__, each) for each in (requests, command_sets, data_sets, pax_headers)),
+    *map(of_viewers, fuzzing_web.TARGETS),
+)
 
 
 def main(minutes: float, seed: int) -> int:
@@ -147,12 +164,12 @@ def main(minutes: float, seed: int) -> int:
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             tried += 1
-            if finding := target(chance):
+            if finding := target.try_once(chance):
                 found += 1
-                print(f"{target.__name__}: {finding.hex()}", flush=True)
+                print(f"{target.name}: {finding.hex()}", flush=True)
                 if found >= 20:
                     return 1
-        print(f"{target.__name__}: {tried} tried", flush=True)
+        print(f"{target.name}: {tried} tried", flush=True)
     return 1 if found else 0
 
 
