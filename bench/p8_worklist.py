@@ -34,6 +34,7 @@ from plumbing.db import Database
 from readroom.client import Readroom, connect
 from readroom.endpoints import Endpoints
 from readroom.session import Session
+from services.access.main import KEPT_SETTINGS, LISTING_SETTINGS
 from services.access.search import Listing, Order
 from services.access.store import AccessTransaction
 from services.access.usecases import Questions
@@ -200,16 +201,20 @@ async def _ask(endpoints: Endpoints, own_url: str, url: str, cases: int) -> tupl
             login: await stack.enter_async_context(connect(endpoints, Session.begin(login)))
             for login in {each.shape.login for each in measured}
         }
-        settings = {"plan_cache_mode": "force_custom_plan"}
-        database = await Database.connect(
-            own_url, AccessTransaction, clock=clock, new_id=UUID7(clock), pool_size=1, settings=settings
-        )
-        stack.push_async_callback(database.close)
-        questions = Questions(database, clock, pace=Pace())
+        kept, lists = [
+            await Database.connect(
+                own_url, AccessTransaction, clock=clock, new_id=UUID7(clock), pool_size=1, settings=settings
+            )
+            for settings in (KEPT_SETTINGS, LISTING_SETTINGS)
+        ]
+        questions = Questions(kept, clock, lists=lists, pace=Pace())
         statements: list[float] = []
-        async with database.statements() as transaction:
-            transaction.connection.add_query_logger(lambda told: statements.append(told.elapsed))
-            backend = transaction.connection.get_server_pid()
+        backends: list[int] = []
+        for database in (kept, lists):
+            stack.push_async_callback(database.close)
+            async with database.statements() as transaction:
+                transaction.connection.add_query_logger(lambda told: statements.append(told.elapsed))
+                backends.append(transaction.connection.get_server_pid())
         tokens = {each.shape.name: await _late(readrooms[each.shape.login], each.shape) for each in measured}
         for run in range(RUNS + 1):
             for each in measured:
@@ -218,23 +223,23 @@ async def _ask(endpoints: Endpoints, own_url: str, url: str, cases: int) -> tupl
                 is_cut = await _call(readrooms[shape.login], shape, tokens[shape.name])
                 took = time.perf_counter() - began
                 statements.clear()
-                on_processor = _on_processor(backend)
+                on_processor = _on_processor(backends)
                 if shape.is_count:
                     await questions.count_cases(shape.login, shape.asked)
                 else:
                     await questions.list_cases(shape.login, None, PAGE, shape.asked)
                 await asyncio.sleep(0)  # what was asked is told by the loop
                 if run:  # the first warms
-                    each.processor.append(1000 * (_on_processor(backend) - on_processor))
+                    each.processor.append(1000 * (_on_processor(backends) - on_processor))
                     each.over_grpc.append(1000 * took)
                     each.sql.append(1000 * sum(statements))
                     each.cut += is_cut
     return measured, await _writing(url, cases)
 
 
-def _on_processor(pid: int) -> float:
-    """Seconds that a process was on a processor, as Linux counts it (`/proc/PID/schedstat`)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+def _on_processor(pids: Sequence[int]) -> float:
+    """Seconds that processes were on a processor, as Linux counts it (`/proc/PID/schedstat`)."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 
 
 async def _late(readroom: Readroom, shape: Shape) -> str:

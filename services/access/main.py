@@ -53,6 +53,10 @@ NAME = "access"
 LISTING_CONNECTIONS = 4
 """For worklists, beside those of all else: a list that takes its time keeps nobody from a check."""
 
+KEPT_SETTINGS = {"plan_cache_mode": "force_generic_plan"}
+"""For statements that look cases up by their ids, which have one good plan. Left to itself PostgreSQL plans
+each of them anew, among many cases: that takes five times as long as a Check."""
+
 LISTING_SETTINGS = {
     "plan_cache_mode": "force_custom_plan",  # how many cases something finds, its parameters say
     "max_parallel_workers_per_gather": "0",  # a page reads little, and others wait for the processors
@@ -92,17 +96,19 @@ async def build(
     to_ingest = parts.asks("ingest", settings.ingest_address)
     to_reporting = parts.asks("reporting", settings.reporting_address)
 
-    lists = await Database.connect(
+    connect = partial(
+        Database.connect,
         settings.database_url.get_secret_value(),
         AccessTransaction,
         clock=clock,
         new_id=new_id,
-        pool_size=LISTING_CONNECTIONS,
         ca=settings.servers_ca,
-        settings=LISTING_SETTINGS,
     )
+    kept = await connect(settings=KEPT_SETTINGS)
+    resources.push_async_callback(kept.close)
+    lists = await connect(pool_size=LISTING_CONNECTIONS, settings=LISTING_SETTINGS)
     resources.push_async_callback(lists.close)
-    questions = Questions(database, clock, lists=lists, pace=Pace())
+    questions = Questions(database, clock, kept=kept, lists=lists, pace=Pace())
     watching = Watching(database, questions, clock, lists=lists)
     users = Users(database, new_id)
     filters = Filters(database)

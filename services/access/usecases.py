@@ -96,13 +96,19 @@ class Questions:
         database: Database[AccessTransaction],
         clock: Clock,
         *,
+        kept: Database[AccessTransaction] | None = None,
         lists: Database[AccessTransaction] | None = None,
         pace: Pace = PATIENT,
         max_counted: int = MAX_COUNTED,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Lists may have connections of their own, and are walked at a pace of theirs."""
+        """Lists may have connections of their own, and are walked at a pace of theirs.
+
+        `kept`: connections on which a statement is planned once, for statements that look up cases by their
+        ids: planning each anew would take longer than its answer.
+        """
         self._database = database
+        self._kept = kept or database
         self._lists = lists or database
         self._clock = clock
         self._pace = pace
@@ -137,7 +143,7 @@ class Questions:
             seen = await _through(statements, user, answer.carrying([found]), [case_id], session)
             return seen.carrying((seen.found[0], studies, statements.now)) if seen else None
 
-        user, answer = await self._ask(login, ask, at_least)
+        user, answer = await self._ask(login, ask, at_least, self._kept)
         sighting, studies, now = answer.found
         if sighting is None:
             return NO_SIGHT, answer.revision
@@ -183,7 +189,7 @@ class Questions:
             answer = await statements.check_many(user, case_ids, session=session)
             return await _through(statements, user, answer, case_ids, session) if answer else None
 
-        user, answer = await self._ask(login, ask, at_least)
+        user, answer = await self._ask(login, ask, at_least, self._kept)
         # Cases of one facility seen by the same paths share one decision.
         decide_alike = cache(partial(decide, user, now=self._clock.now()))
         return [
@@ -237,21 +243,22 @@ class Questions:
         passed over. Raises Invalid for a search that cannot be read.
         """
 
-        async def ask(statements: AccessTransaction, user: CompiledUser) -> Answer[_Paged] | None:
-            walked = await self._walked(statements, user, asked, session, place, skip + limit + 1)
-            if walked is None or walked.user_version != user.version:
-                return walked.carrying(_Paged(([], None), NOTHING_FOUND)) if walked else None
-            told = await statements.told(
-                user, walked.found.places[skip : skip + limit], columns, session=session
-            )
-            listed = await _with_priors(statements, user, told, columns, session)
-            if listed is None:
-                return None
-            revision = min(walked.revision, listed.revision)
-            return Answer(listed.user_version, revision, _Paged(listed.found, walked.found))
+        async def walk(statements: AccessTransaction, user: CompiledUser) -> Answer[Walked] | None:
+            return await self._walked(statements, user, asked, session, place, skip + limit + 1)
 
-        user, answer = await self._ask(login, ask, at_least, self._lists)
-        (rows, priors), walked = answer.found.rows, answer.found.walked
+        async def tell(statements: AccessTransaction, user: CompiledUser) -> Answer[_WithPriors] | None:
+            told = await statements.told(user, walked.places[skip : skip + limit], columns, session=session)
+            return await _with_priors(statements, user, told, columns, session)
+
+        for _ in range(_ATTEMPTS):
+            walker, found = await self._ask(login, walk, at_least, self._lists)
+            walked = found.found
+            user, answer = await self._ask(login, tell, at_least, self._kept)
+            if user.version == walker.version:
+                break
+        else:
+            raise _being_changed()
+        rows, priors = answer.found
         shown = all_shown(user, rows, self._clock.now(), priors)
         page = Page(shown[::-1] if place and place.backward else shown)
         page.is_cut = walked.is_cut
@@ -421,7 +428,7 @@ class Questions:
                 if answer is not None and answer.user_version == user.version:
                     return user, answer
                 self._compiled.pop(login, None)
-        raise Unavailable("an administrator is changing your account: try again in a second")
+        raise _being_changed()
 
     async def _compile(self, statements: AccessTransaction, login: str) -> CompiledUser:
         user = must_be_active(await statements.compiled_user(acting_login(login)))
@@ -433,14 +440,6 @@ class Questions:
 
 _Listed = list[tuple[ListedCase, Sighting]]
 _WithPriors = tuple[_Listed, Mapping[CaseId, int] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Paged:
-    """The rows of a page, in the order in which it was walked, and what was walked for it."""
-
-    rows: _WithPriors
-    walked: Walked
 
 
 _Looked = tuple[Sighting | None, tuple[ConfirmedStudy, ...], datetime]
@@ -493,6 +492,10 @@ async def _with_priors(
     if counted is None or counted.user_version != user.version:
         return _nothing(counted)
     return answer.carrying((answer.found, counted.found))
+
+
+def _being_changed() -> Unavailable:
+    return Unavailable("an administrator is changing your account: try again in a second")
 
 
 def _nothing(answer: Answer[Any] | None) -> Answer[_WithPriors] | None:

@@ -17,7 +17,7 @@ from kernel.ids import UUID7
 from local.embedded import EmbeddedServers
 from local.embedded.postgres import SUPERUSER
 from plumbing.db import Database
-from services.access.main import LISTING_SETTINGS
+from services.access.main import KEPT_SETTINGS, LISTING_SETTINGS
 from services.access.search import Listing, Order
 from services.access.shown import ALL_COLUMNS, Column
 from services.access.store import AccessTransaction
@@ -56,6 +56,10 @@ BOUNDS = {
 }
 
 
+PLANNED_ANEW = "select sum(custom_plans)::bigint from pg_prepared_statements"
+"""How often the statements of a connection were planned for their parameters."""
+
+
 async def touched(connection: Any) -> int:
     """Pages of the database that a connection has touched so far."""
     await connection.execute("select pg_stat_force_next_flush()")
@@ -76,24 +80,40 @@ async def bounded(servers: EmbeddedServers, url: str, cases: int) -> None:
     finally:
         await loading.close()
     clock = Clock(END)
-    database = await Database.connect(
-        url, AccessTransaction, clock=clock, new_id=UUID7(clock), pool_size=1, settings=LISTING_SETTINGS
-    )
-    questions = Questions(database, clock, pace=PATIENT)
+    kept, lists = [
+        await Database.connect(
+            url, AccessTransaction, clock=clock, new_id=UUID7(clock), pool_size=1, settings=settings
+        )
+        for settings in (KEPT_SETTINGS, LISTING_SETTINGS)
+    ]
+    questions = Questions(kept, clock, lists=lists, pace=PATIENT)
+
+    async def touched_by_both() -> int:
+        pages = 0
+        for database in (kept, lists):
+            async with database.statements() as statements:
+                pages += await touched(statements.connection)
+        return pages
+
     told, found = {}, 0
     try:
         for (login, asked), bound in BOUNDS.items():
             await questions.list_cases(login, None, 50, asked, ROWS)
-            async with database.statements() as statements:
-                before = await touched(statements.connection)
+            before = await touched_by_both()
             found += len(await questions.list_cases(login, None, 50, asked, ROWS))
-            async with database.statements() as statements:
-                pages = await touched(statements.connection) - before
+            pages = await touched_by_both() - before
             if not 0 < pages <= bound:
                 told[login, asked] = pages, bound
+        shown, *_ = await questions.list_cases("fifty", None, 1)
+        await questions.check("fifty", shown.case_id, images=True, at_least=0)
+        await questions.check_many("fifty", [shown.case_id])
+        async with kept.statements() as statements:
+            planned_anew = await statements.connection.fetchval(PLANNED_ANEW)
     finally:
-        await database.close()
+        await kept.close()
+        await lists.close()
     assert {} == told
+    assert planned_anew == 0
     assert found > 20 * len(BOUNDS)
 
 
