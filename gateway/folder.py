@@ -26,14 +26,27 @@ class Folder:
         _sync_folder(self._objects)
         _sync_folder(root)
 
-    def clean(self, known: Collection[str]) -> int:
-        """After a restart: removes what was not received to its end or never acknowledged. Says how many."""
-        kept = set(known)
-        gone = [*self._incoming.iterdir()]
-        gone += [path for path in self._objects.glob("??/*") if path.name not in kept]
-        for path in gone:
+    def begin(self) -> None:
+        """Before anything is received: removes what the process before did not receive to its end."""
+        for path in self._incoming.iterdir():
             path.unlink()
-        return len(gone)
+
+    def clean(self, unknown: Callable[[Sequence[str]], Collection[str]]) -> int:
+        """Removes what was never acknowledged, while the gateway receives and sends; says how many.
+
+        `unknown` answers those of some digests that have no row. The files are looked through a folder at a
+        time: nothing waits for all of them.
+        """
+        gone = 0
+        for folder in sorted(self._objects.iterdir()):
+            names = [path.name for path in folder.iterdir()]
+            for name in unknown(names) if names else ():
+                with self._lock:
+                    # Its row may have been committed meanwhile, or be about to.
+                    if name not in self._being_filed and unknown([name]):
+                        (folder / name).unlink(missing_ok=True)
+                        gone += 1
+        return gone
 
     def receive(self) -> "Incoming":
         """Room for one data set."""

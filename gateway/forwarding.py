@@ -43,7 +43,7 @@ class Forwarder:
         self._clock = clock
         self._bell = threading.Condition()
         self._rings = 0
-        self._stopping = False
+        self._stopping = self._draining = False
         self._associations: set[Requestor] = set()
         self._workers = [
             threading.Thread(target=self._work, name=f"forward {number}", daemon=True)
@@ -56,12 +56,21 @@ class Forwarder:
         for worker in self._workers:
             worker.start()
 
+    def drain(self, seconds: float) -> None:
+        """Begins no transfer any more, and waits so long for those under way to end."""
+        self._draining = True
+        self.arrived()
+        self._join(seconds)
+
     def stop(self, timeout_s: float = 3.0) -> None:
         """Interrupts what is under way; it is in the queue and goes on after the next start."""
         self._stopping = True
         self.arrived()
         for association in list(self._associations):
             association.abort()
+        self._join(timeout_s)
+
+    def _join(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
@@ -78,8 +87,10 @@ class Forwarder:
             self._bell.wait_for(lambda: self._rings != rings or self._stopping, seconds)
 
     def _work(self) -> None:
-        while not self._stopping:
+        while True:
             rings = self._rings
+            if self._stopping or self._draining:
+                return
             try:
                 transfer = self._store.claim()
                 if transfer is None:
@@ -112,7 +123,7 @@ class Forwarder:
             carriage.take([first])
             while carriage.is_loaded and not self._stopping:
                 rings = self._rings
-                if first.is_only and (room := carriage.room):
+                if first.is_only and not self._draining and (room := carriage.room):
                     share = -(-self._store.due(room * len(self._workers)) // len(self._workers))
                     carriage.take(self._store.claim_more(first.calling_ae_title, share))
                 if not carriage.advance():

@@ -1,4 +1,4 @@
-"""The gateway: everything constructed, in order, and served until SIGTERM."""
+"""The gateway: everything constructed, in order, and served until SIGTERM, and then drained."""
 
 import asyncio
 import fcntl
@@ -74,8 +74,8 @@ async def _serve(settings: Settings) -> None:
         store, clock = open_store(settings, disk), MonotonicClock()
         resources.callback(store.close)
         folder = Folder(settings.spool)
-        folder.clean(store.digests())
-        retention = Retention(store, folder, disk, settings.terms)
+        folder.begin()
+        retention = Retention(store, folder, disk, settings.terms, begin=lambda: folder.clean(store.unknown))
         disk.tend()
 
         identity = Identity(settings)
@@ -160,6 +160,8 @@ async def _serve(settings: Settings) -> None:
             collector = metrics.GatewayCollector(disk, store, clock)
             resources.enter_context(metrics.served(settings.metrics.listen, collector, parts))
         await stopped.wait()
+        await asyncio.gather(*(asyncio.to_thread(each.drain, settings.drain_s) for each in acceptors))
+        await asyncio.to_thread(forwarder.drain, settings.drain_s)
 
 
 def open_store(settings: Settings, disk: Disk) -> Store:

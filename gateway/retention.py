@@ -164,9 +164,11 @@ class Retention:
         disk: Disk,
         terms: Terms,
         *,
+        begin: Callable[[], object] = lambda: None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds` answers how many have passed since some instant."""
+        """`begin` is done once before all else; `seconds` answers how many have passed since some instant."""
+        self._begin = begin
         self._store = store
         self._folder = folder
         self._disk = disk
@@ -204,6 +206,10 @@ class Retention:
             self._store.note_sizes([(self._folder.size_bytes(digest), digest) for digest in digests])
 
     def _work(self) -> None:
+        try:
+            self._begin()
+        except Exception:
+            _log.exception("the spool cannot be looked through")
         while not self._stopped.wait(LOOK_S):
             try:
                 self._disk.tend()

@@ -133,6 +133,8 @@ class Settings(_Table):
         parallel: associations to Central at once, each of which carries studies one after another.
         quiet_s: how long a transfer waits for the study's next instance before it ends.
         retry_s, retry_at_most_s: pause after the first failure, which doubles with each up to the second.
+        drain_s: how long a gateway that is told to stop waits for modalities to release their associations,
+            and then for the transfers under way to end; what is left goes on after the next start.
         private_classes: whether objects of vendors' own storage classes are taken too.
         reserve_mb: room on the disk that receiving may not touch, so that forwarding goes on when it is full.
     """
@@ -150,6 +152,7 @@ class Settings(_Table):
     quiet_s: float = Field(default=0.3, gt=0, le=60)
     retry_s: float = Field(default=1.0, gt=0)
     retry_at_most_s: float = Field(default=30.0, gt=0)
+    drain_s: float = Field(default=1.0, ge=0, le=600)
     private_classes: bool = True
     reserve_mb: int = Field(default=64, ge=1)
     retention: Retention = Retention()

@@ -96,10 +96,14 @@ class Store(RetentionStore, RefusalStore, TellingStore):
         )
         return transfer_id
 
-    def digests(self) -> set[str]:
-        """Every SHA-256 that the queue knows."""
+    def unknown(self, digests: Sequence[str]) -> Sequence[str]:
+        """Those of some SHA-256 that no item has."""
         with self._lock:
-            return {row[0] for row in self._connection.execute("select distinct sha256 from items")}
+            rows = self._connection.execute(
+                "select value from json_each(?) where not exists (select 1 from items where sha256 = value)",
+                (json.dumps(list(digests)),),
+            ).fetchall()
+        return [row[0] for row in rows]
 
     # Exporting
 
@@ -149,7 +153,10 @@ class Store(RetentionStore, RefusalStore, TellingStore):
         """After a restart: what was being sent waits again, and nothing waits any longer. Says how many."""
         with self._transaction() as sql:
             waiting = after(State.SENDING, Event.INTERRUPTED)
-            sql.execute("update transfers set next_attempt_at = 0 where state = ?", (State.WAITING,))
+            sql.execute(
+                "update transfers set next_attempt_at = 0 where state = ? and next_attempt_at > 0",
+                (State.WAITING,),
+            )
             changed = sql.execute(
                 "update transfers set state = ?, next_attempt_at = 0 where state = ?",
                 (waiting, State.SENDING),

@@ -96,4 +96,5 @@ async def test_what_a_killed_process_left_half_received_is_cleaned_up(gateway: G
     incoming.write_bytes(b"half")
     orphan.write_bytes(b"never in the queue")
     gateway.start()
-    assert gateway.files() == {"objects": [], "incoming": []}
+    assert gateway.files()["incoming"] == []
+    await eventually(lambda: gateway.files()["objects"] == [])

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway import refusalstore
+from gateway.folder import Folder
 from gateway.queue import DELETED, OLDEST, Item, Outcome, State, Transfer
 from gateway.refusals import Kind, Refusal
 from gateway.refusalstore import KEPT_AUDIT_ROWS, AuditRow
@@ -409,3 +410,44 @@ def test_nothing_is_exported_if_one_study_is_not_kept(store: Store) -> None:
     with pytest.raises(NotFound, match=r"1\.2\.4"):
         store.export([STUDY, UID("1.2.4")])
     assert store.claim() is None
+
+
+def test_a_study_that_waits_costs_each_further_instance_the_same(store: Store) -> None:
+    """The plan says it: no step looks at all items of the transfer, or at all transfers."""
+    asked: list[str] = []
+    store.keep(an_item(), STUDY, TITLE)
+    store._connection.set_trace_callback(asked.append)
+    store.keep(an_item(), STUDY, TITLE)
+    store.claim()
+    store._connection.set_trace_callback(None)
+    for statement in (each for each in asked if each.lstrip().startswith("select")):
+        plan = [row[3] for row in store._connection.execute(f"explain query plan {statement}")]
+        assert not [step for step in plan if step.startswith("SCAN") and "transfers_by_age" not in step], plan
+        assert not [step for step in plan if step.endswith("(transfer_id=?)") and "refused" not in step], plan
+
+
+def test_files_without_a_row_are_found_while_others_are_being_filed(store: Store, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "spool")
+
+    def laid(byte: str) -> str:
+        digest = byte * 32
+        (tmp_path / "spool" / "objects" / byte / digest).write_bytes(b"x")
+        return digest
+
+    kept, filed, late, orphan = map(laid, ("ab", "cd", "ef", "ee"))
+    store.keep(an_item(sha256=kept), STUDY, TITLE)
+    asked: list[str] = []
+
+    def unknown(digests: Sequence[str]) -> Sequence[str]:
+        found = store.unknown(digests)
+        asked.extend(digests)
+        if late in digests and asked.count(late) == 1:
+            store.keep(
+                an_item(sha256=late), STUDY, TITLE
+            )  # its row is committed just after it was looked for
+        return found
+
+    with folder.filing(filed):
+        assert folder.clean(unknown) == 1
+    assert {path.name for path in (tmp_path / "spool" / "objects").glob("??/*")} == {kept, filed, late}
+    assert orphan in asked
