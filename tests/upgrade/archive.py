@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from local.embedded import EmbeddedServers, binaries
-from plumbing.components import SERVICES
+from plumbing.components import PROCESSES
 
 LEFT_OUT = {"postgres", "valkey", "logs", "mail", "texts", "lock", "processes.json", "endpoints.json"}
 """What is made anew, or in the dumps, or of no use elsewhere."""
@@ -47,12 +47,12 @@ class Story(msgspec.Struct):
 
 
 def dump(servers: EmbeddedServers) -> None:
-    """Writes DATA/dumps/SERVICE.sql for each database; nobody may be writing to them."""
+    """Writes DATA/dumps/NAME.sql for each database; nobody may be writing to them."""
     folder = servers.data_dir / "dumps"
     folder.mkdir()
-    for service in SERVICES:
-        options = ["--no-owner", "--no-privileges", "--file", str(folder / f"{service}.sql")]
-        _run("pg_dump", *options, servers.database_url(service))
+    for name in PROCESSES:
+        options = ["--no-owner", "--no-privileges", "--file", str(folder / f"{name}.sql")]
+        _run("pg_dump", *options, servers.database_url(name))
 
 
 def pack(data_dir: Path, story: Story, archive: Path) -> None:
@@ -92,7 +92,7 @@ def unpack(archive: Path, servers: EmbeddedServers) -> Story:
     servers.start()
     dumps = servers.data_dir / "dumps"
     with ThreadPoolExecutor(2) as beside:
-        loads = [beside.submit(_load, servers, service, dumps / f"{service}.sql") for service in SERVICES]
+        loads = [beside.submit(_load, servers, each.stem, each) for each in dumps.iterdir()]
         for load in loads:
             load.result()
     shutil.rmtree(dumps)
