@@ -13,10 +13,12 @@ import requests
 from dicomweb_client import DICOMwebClient
 from requests.adapters import HTTPAdapter
 
-from demo.cast import ADEYEMI, CENTRAL, HULL, LIND, NORTHGATE, VOS
+from demo.cast import ADEYEMI, CENTRAL, HULL, LIND, MARSH, MOOR, NORTHGATE, VOS
+from demo.reading import PRE_READ, completes, locks
 from demo.world import World
 from plumbing import tokens
 from tests.e2e.test_journey import seen, send, small
+from tests.e2e.test_reading import arrived, obtain
 from wire.access.v1.access_pb2 import CheckRequest, Decision
 
 T = TypeVar("T")
@@ -199,3 +201,37 @@ async def test_a_viewer_finds_and_opens_priors_of_the_patient_below_the_case(
         await asked(
             world, ADEYEMI.login, lambda client: client.search_for_series(uid), f"/cases/{case.case_id}"
         )
+
+
+@pytest.mark.proves("A59", part="DICOMweb")
+async def test_a_pre_read_changes_nothing_of_what_the_facility_is_answered(
+    world: World, readers: None, outside: None, tmp_path: Path
+) -> None:
+    study = small("web-pre-read", "MS44")
+    case = await arrived(world, study, tmp_path)
+    uid, series = study.study_instance_uid, study.series_instance_uid
+    below = f"/cases/{case.case_id}/studies"
+    places = (
+        "/studies?includefield=all",
+        f"{below}?includefield=all",
+        f"{below}/{uid}/series",
+        f"{below}/{uid}/metadata",
+        f"{below}/{uid}/series/{series}/instances",
+        f"{below}/{uid}",
+    )
+
+    def ask(client: DICOMwebClient) -> list[tuple[int, dict[str, str], bytes]]:
+        session: requests.Session = client._session
+        told = []
+        for place in places:
+            answer = session.get(f"{client.base_url}{place}", timeout=20)
+            headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"}
+            told.append((answer.status_code, headers, answer.content))
+        return told
+
+    before = await asked(world, MOOR.login, ask)
+    assert {status for status, _, _ in before} == {200}
+    await locks(VOS)(world, case.case_id)
+    await completes(VOS, PRE_READ, "nodule")(world, case.case_id)
+    await obtain(world, case, [MARSH], "READY_TO_READ, pre-read", "report pre-read of Dr Eva Vos “nodule”")
+    assert await asked(world, MOOR.login, ask) == before
