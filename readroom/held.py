@@ -183,7 +183,7 @@ async def queue_table(readroom: Readroom) -> Table[Row]:
     return (
         Column("held_at", lambda r: instant(r.held.held_at)),
         Column("kind", lambda r: HELD.word(r.held.kind)),
-        Column("facility", lambda r: name(r.held.facility_id)),
+        Column("facility", lambda r: r.held.facility_name or r.held.facility_id),
         Column("mapping_value", lambda r: r.values),
         Column("suggestion", suggestion),
         Column("gateway", lambda r: r.part.gateway_name or None),

@@ -315,4 +315,5 @@ def _held(held: Held) -> pb.Held:
         part=held.part,
         instance_count=held.instance_count,
         differs=held.differs,
+        facility_name=held.facility_name,
     )

@@ -89,26 +89,30 @@ class HeldStore(Transaction):
         """What waits where the actor administers, and parts of cases where they correct, oldest first."""
         rows = await self.connection.fetch(
             """
-            (
-                select held_id, kind, reason, case_id, study_id, series_instance_uid, facility_id, held_at,
-                    0 as part, 0 as identity, 0 as instance_count, '{}'::text[] as differs,
-                    kind = 'undistributed' and exists (
-                        select from placements
-                        where placements.case_id = waiting_studies.case_id and moved_by_hand
-                    ) as moved_by_hand
-                from waiting_studies where ($1 or facility_id = any($2)) and held_id > $5
+            select waiting.*,
+                case when $1 or waiting.facility_id = any($2) then facilities.name end as facility_name
+            from (
+                (
+                    select held_id, kind, reason, case_id, study_id, series_instance_uid, facility_id,
+                        held_at, 0 as part, 0 as identity, 0 as instance_count, '{}'::text[] as differs,
+                        kind = 'undistributed' and exists (
+                            select from placements
+                            where placements.case_id = waiting_studies.case_id and moved_by_hand
+                        ) as moved_by_hand
+                    from waiting_studies where ($1 or facility_id = any($2)) and held_id > $5
+                    order by held_id limit $6
+                )
+                union all
+                (
+                    select held_id, kind, held.reason, case_id, study_id, null, held.facility_id, held_at,
+                        part, identity, instance_count, differs, false
+                    from held_parts held join placements placement using (case_id)
+                    where ($1 or held.facility_id = any($2) or $3 or placement.facility_id = any($4))
+                        and held_id > $5
+                    order by held_id limit $6
+                )
                 order by held_id limit $6
-            )
-            union all
-            (
-                select held_id, kind, held.reason, case_id, study_id, null, held.facility_id, held_at,
-                    part, identity, instance_count, differs, false
-                from held_parts held join placements placement using (case_id)
-                where ($1 or held.facility_id = any($2) or $3 or placement.facility_id = any($4))
-                    and held_id > $5
-                order by held_id limit $6
-            )
-            order by held_id limit $6
+            ) waiting left join facilities using (facility_id) order by held_id
             """,
             administered.everywhere,
             list(administered.facilities),
@@ -210,4 +214,5 @@ def _held(row: Row) -> Held:
         row["identity"],
         row["instance_count"],
         tuple(row["differs"]),
+        row.get("facility_name") or "",
     )

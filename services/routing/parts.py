@@ -90,7 +90,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Something that waits for a person, as it is listed; `part` 0: it is no part."""
+    """Something that waits for a person, as it is listed.
+
+    Attributes:
+        part: 0: it is no part.
+        facility_name: empty for whoever does not administer the facility.
+    """
 
     id: UUID
     kind: HeldKind
@@ -104,6 +109,7 @@ class Held:
     identity: int = 0
     instance_count: int = 0
     differs: tuple[str, ...] = ()
+    facility_name: str = ""
 
 
 class Verdict(StrEnum):

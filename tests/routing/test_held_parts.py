@@ -223,8 +223,10 @@ async def test_who_corrects_where_the_case_is_finds_its_parts_in_the_list(routin
     await routing.rule(hub, "MS44", lakeside)
     await received(routing, a_study(hub.id, ("1.1", "MS44"), ("1.1", "MS44", JOHN)))
     await received(routing, a_study(hub.id, ("2.1", "MS99")))
+    assert {"North Hub"} == {each.facility_name for each in await routing.held()}
     routing.permissions.held = {STUDY_CORRECT: Reach(False, frozenset({lakeside.id}))}
     assert [each.kind for each in await routing.held()] == [HeldKind.ANOTHER_PATIENT]
+    assert [each.facility_name for each in await routing.held()] == [""], "the hub is not theirs to know"
     routing.permissions.held = {STUDY_CORRECT: Reach(False, frozenset({FacilityId(uuid4())}))}
     assert await routing.held() == []
     routing.permissions.held = {}

@@ -1237,6 +1237,7 @@ class Held(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     INSTANCE_COUNT_FIELD_NUMBER: _builtins.int
     DIFFERS_FIELD_NUMBER: _builtins.int
+    FACILITY_NAME_FIELD_NUMBER: _builtins.int
     kind: Global___Held.Kind.ValueType
     """What waits."""
     case_id: _builtins.str
@@ -1255,6 +1256,8 @@ class Held(_message.Message):
     """Number of the held part of the study (ingest); 0: it is no part."""
     instance_count: _builtins.int
     """Instances of the part when routing last heard of it."""
+    facility_name: _builtins.str
+    """Name of that facility; empty where the caller does not administer it."""
     @_builtins.property
     def held_at(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -1277,10 +1280,11 @@ class Held(_message.Message):
         part: _builtins.int = ...,
         instance_count: _builtins.int = ...,
         differs: _abc.Iterable[_builtins.str] | None = ...,
+        facility_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held_at", b"held_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "differs", b"differs", "facility_id", b"facility_id", "held_at", b"held_at", "held_id", b"held_id", "instance_count", b"instance_count", "kind", b"kind", "part", b"part", "reason", b"reason", "series_instance_uid", b"series_instance_uid", "study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "differs", b"differs", "facility_id", b"facility_id", "facility_name", b"facility_name", "held_at", b"held_at", "held_id", b"held_id", "instance_count", b"instance_count", "kind", b"kind", "part", b"part", "reason", b"reason", "series_instance_uid", b"series_instance_uid", "study_id", b"study_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
