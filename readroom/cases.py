@@ -164,7 +164,19 @@ async def list_cases(
         columns=rows.fields_of(columns, out),
     )
     found = every(readroom.access.ListCases, request, lambda page: page.cases)
-    rows.show(out, await first(found, limit), columns)
+    asked = {"--facility": facility, "--search": search, "--where": where}
+    rows.show(out, await first(found, limit), columns, _none([each for each in asked if asked[each]]))
+
+
+def _none(asked: Sequence[str]) -> str:
+    """Why a worklist is empty for which this was asked."""
+    if asked:
+        less = "one of them" if len(asked) > 1 else "it"
+        return f"no case on your worklist satisfies {' and '.join(asked)}: leave {less} out to see more"
+    return (
+        "your worklist is empty: no case has come yet that you may see; if you miss one, ask an "
+        "administrator of its facility"
+    )
 
 
 async def _facility_named(readroom: Readroom, facility: str | None) -> str:
@@ -204,7 +216,8 @@ async def related(
     fields = rows.fields_of(columns, out)
     request = ListRelatedCasesRequest(case_id=case_id, page_size=min(limit or 500, 500), columns=fields)
     found = every(readroom.access.ListRelatedCases, request, lambda page: page.cases)
-    rows.show(out, await first(found, limit), columns)
+    none = "you see no other case of this patient"
+    rows.show(out, await first(found, limit), columns, none)
 
 
 @case.command("count")

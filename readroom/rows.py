@@ -119,8 +119,8 @@ COLUMNS = click.option(
     "--columns",
     callback=_named,
     metavar="NAMES",
-    help="Show these columns, with commas between their names, in this order; with --json these keys. The "
-    f"names are {', '.join(_KEYS)}.  [default: the usual ones; with --json all]",
+    help="Show these columns in this order, such as patient_name,study_date,may; with --json these keys. "
+    "A name that is none tells you all that there are.  [default: the usual ones; with --json all]",
 )
 
 
@@ -132,8 +132,11 @@ def fields_of(columns: Sequence[str] | None, out: Output) -> list[str]:
     return ["case_id", *(field for key in keys for field in _FIELDS.get(key, [key]))]
 
 
-def show(out: Output, cases: Sequence[Case], columns: Sequence[str] | None) -> None:
-    """Shows rows: of the usual columns those in which some case says something."""
+def show(out: Output, cases: Sequence[Case], columns: Sequence[str] | None, none: str = "") -> None:
+    """Shows rows, of the usual columns those in which some case says something; without rows says `none`."""
+    if none and not cases:
+        out.told([none], [])
+        return
     out.items(_telling(cases) if columns is None and not out.as_json else table(out, columns), cases)
 
 

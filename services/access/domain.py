@@ -567,7 +567,7 @@ def no_user(user_id: UserId) -> NotFound:
 
 def no_case(case_id: CaseId) -> NotFound:
     """The answer for a case that does not exist or that the caller does not see."""
-    return NotFound(f"no case `{case_id}`", field="case_id")
+    return NotFound(f"there is no case `{case_id}`, or you do not see it", field="case_id")
 
 
 def must_be_active(user: CompiledUser | None) -> CompiledUser:

@@ -81,7 +81,10 @@ async def test_a_case_that_the_sender_does_not_see_is_as_one_that_is_not_there(s
         share = scene.a_share(case_ids=(scene.cases[0], case_id))
         with pytest.raises(NotFound) as refusal:
             await scene.grant(share)
-        assert (f"no case `{case_id}`", "case_id") == (refusal.value.sentence, refusal.value.field)
+        assert (f"there is no case `{case_id}`, or you do not see it", "case_id") == (
+            refusal.value.sentence,
+            refusal.value.field,
+        )
     assert [] == await scene.sees(scene.jane)
 
 

@@ -273,7 +273,7 @@ async def test_a_case_that_is_not_seen_is_answered_like_an_absent_one(access: Ac
     user = await access.user()
     login = user.login
 
-    assert {"no case `ID` case_id"} == await told(
+    assert {"there is no case `ID`, or you do not see it case_id"} == await told(
         access,
         user,
         lambda each: access.questions.describe_case(login, each),

@@ -136,7 +136,7 @@ class AccessOfTheTest(access_pb2_grpc.AccessServiceServicer):
         login = rpc.caller().login
         if request.deletion_id not in self.begun or login not in (None, ADMIN):
             if login is None or request.case_id not in self.cases:
-                raise NotFound(f"no case `{request.case_id}`", field="case_id")
+                raise NotFound(f"there is no case `{request.case_id}`, or you do not see it", field="case_id")
             if login != ADMIN:
                 raise lacks("study.delete", at="the facility of the case")
             self.begun[request.deletion_id] = access_pb2.BeginDeleteResponse(

@@ -246,8 +246,17 @@ def test_an_empty_list_is_counted(admin: Run) -> None:
     assert admin("case", "count", "--json").json == {"count": 0, "more": False, "unfinished": False}
 
 
+def test_an_empty_worklist_says_why(admin: Run) -> None:
+    assert admin("case", "list").out.startswith(
+        "your worklist is empty: no case has come yet that you may see"
+    )
+    searched = admin("case", "list", "--search", "smith", "--where", "Modality = 'CT'").out
+    assert searched == (
+        "no case on your worklist satisfies --search and --where: leave one of them out to see more\n"
+    )
+
+
 def test_lists_that_are_empty_still_have_their_heads(admin: Run) -> None:
-    assert admin("case", "list").out.startswith("RECEIVED AT  FACILITY  PATIENT NAME")
     assert admin("refusals").out.startswith("REFUSED AT  KIND")
 
 

@@ -340,3 +340,19 @@ def nearest(written: str, known: tuple[str, ...]) -> str | None:
     by_folded = {word.casefold(): word for word in known}
     found = difflib.get_close_matches(written.casefold(), by_folded, 1)
     return by_folded[found[0]] if found else None
+
+
+MIN_ABBREVIATION = 3
+
+
+def in_full(written: str, known: tuple[str, ...]) -> str | None:
+    """The shortest known word of which one that is not known leaves letters out, as `RefPhys` does."""
+    if not MIN_ABBREVIATION <= len(written) <= 64:
+        return None
+    longer = (word for word in known if word[0].casefold() == written[0].casefold())
+    return min((word for word in longer if _leaves_out(written, word)), key=len, default=None)
+
+
+def _leaves_out(written: str, word: str) -> bool:
+    letters = iter(word.casefold())
+    return all(each in letters for each in written.casefold())

@@ -14,7 +14,7 @@ from services.access.filter.fields import (
     Function,
     Operator,
 )
-from services.access.filter.literals import Asked, bare, nearest
+from services.access.filter.literals import Asked, bare, in_full, nearest
 from services.access.filter.tokens import BETWEEN, CURLY, MISQUOTES, Token, misquote, quote, unclosed
 from services.access.filter.tokens import Kind as TokenKind
 from services.access.filter.tree import Span
@@ -96,7 +96,7 @@ def no_field(stop: Stop, word: Token, *, is_of_group: bool) -> FilterError:
         )
     written = stop.written(word.span)
     names = tuple(name for each in FIELDS if is_of_group or not each.of_group for name in each.names)
-    near = nearest(written, names)
+    near = nearest(written, names) or in_full(written, names)
     expected = f"the nearest is `{near}`" if near else "a field is named by its DICOM keyword"
     edits = [Edit(word.span, near)] if near else []
     return FilterError(stop.text, word.span, f"there is no field {quoted(written)}", expected, *edits)

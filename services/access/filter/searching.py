@@ -1,7 +1,7 @@
 """The search box: one line of words, compiled to the same tree as a filter.
 
     line   := word*                                         all of them must hold
-    word   := [prefix ":"] (phrase | text)
+    word   := [prefix ":"] (phrase | text)                  letters and a colon are a prefix, or refused
     prefix := "name" | "id" | "ref" | "desc" | "mod" | "fac" | "date" | "status"
     phrase := '"' any* '"'                                  stays together, blanks and all
 
@@ -18,7 +18,7 @@ from uuid import UUID
 from kernel.errors import Invalid
 from services.access.filter.fields import FIELD_BY_NAME, Field, Function, Operator
 from services.access.filter.forms import plain
-from services.access.filter.literals import FIRST_DAY, LAST_DAY
+from services.access.filter.literals import FIRST_DAY, LAST_DAY, nearest
 from services.access.filter.tree import (
     And,
     Bound,
@@ -96,17 +96,26 @@ class _Box:
         }
 
     def word(self, found: re.Match[str]) -> Expression:
-        """word := [prefix ":"] (phrase | text); what looks like a prefix and is none belongs to the text."""
+        """word := [prefix ":"] (phrase | text)"""
         prefix, phrase = found["prefix"] or "", found["phrase"]
         text = phrase if phrase is not None else found["text"]
         ask = self._by_prefix.get(prefix.lower())
         if ask is None and prefix:
-            return self._anywhere(f"{prefix}:{text}")
+            raise self._no_prefix(prefix, found[0])
         if not plain(text).strip():
             raise _refused(f"has nothing to look for in `{found[0]}`")
         if ask is not None:
             return ask(text)
         return self._anywhere(text) if phrase is not None else self._plain_word(text)
+
+    def _no_prefix(self, prefix: str, word: str) -> Invalid:
+        near = nearest(prefix, tuple(self._by_prefix))
+        return _refused(
+            f"knows no word `{prefix}:`: "
+            + (f"the nearest is `{near}:`, and all are " if near else "expected one of ")
+            + " ".join(f"{each}:" for each in self._by_prefix)
+            + f'; to look for such a text itself, quote it, as in `"{word.replace(chr(34), "")}"`'
+        )
 
     def _plain_word(self, text: str) -> Expression:
         days = self._days(text)

@@ -67,6 +67,7 @@ def number(text: str) -> str:
         ("fac:nowhere", "false"),
         ("status:read", "StudyStatusID = 'READ'"),
         ("t2:flair", anywhere("t2:flair")),
+        ('"foo:bar"', anywhere("foo:bar")),
         ("name:", anywhere("name:")),
     ],
 )
@@ -88,6 +89,12 @@ def test_what_is_shown_as_a_filter_is_read_as_the_same_tree(line: str) -> None:
         ("date:soon", "knows no date `soon`"),
         ("date:2026-13", "knows no date"),
         ("status:done", "knows no status `done`: expected one of DISREGARD"),
+        (
+            "nam:smith",
+            "`search` knows no word `nam:`: the nearest is `name:`, and all are name: id: ref: desc: mod: "
+            'fac: date: status:; to look for such a text itself, quote it, as in `"nam:smith"`',
+        ),
+        ('x:"a b"', 'knows no word `x:`: expected one of name: .* as in `"x:a b"`'),
         ("\u0301", "nothing to look for"),
         ('""', "nothing to look for"),
         ("a\0b", "a character that no value has"),
