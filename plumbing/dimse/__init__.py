@@ -1,10 +1,9 @@
 """Receives DICOM: associations, C-ECHO and C-STORE, over TLS or not; the one receive path of ours.
 
-`Acceptor` (acceptor.py) listens and gives each connection a thread, and places.py a place; connections.py
-reads and writes it, behind TLS or not; association.py
-speaks the upper layer protocol in it; items.py reads what is proposed, negotiation.py says what is accepted;
-messages.py and commands.py serve what is asked. Who uses it implements `AcceptorHandler` (handler.py). Why
-our own: docs/decisions/0003-own-receive-path.md.
+`Acceptor` (acceptor.py) gives each connection that plumbing/listening.py accepts a thread; connections.py
+reads and writes it, behind TLS or not; association.py speaks the upper layer protocol in it; items.py reads
+what is proposed, negotiation.py says what is accepted; messages.py and commands.py serve what is asked. Who
+uses it implements `AcceptorHandler` (handler.py). Why our own: docs/decisions/0003-own-receive-path.md.
 """
 
 from plumbing.dimse.acceptor import Acceptor

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from kernel.dicom import parse_ae_title
 from kernel.errors import Invalid
 from plumbing import log
-from plumbing.dimse.connections import Plain, Secured, is_silent, left
+from plumbing.dimse.connections import Plain, Secured, left
 from plumbing.dimse.handler import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
@@ -53,8 +53,8 @@ from plumbing.dimse.pdus import (
     Reader,
     Violation,
     abort_pdu,
-    shut,
 )
+from plumbing.sockets import is_silent, shut
 
 R = TypeVar("R")
 
@@ -67,8 +67,6 @@ _TEMPORARY_CONGESTION = (2, 3, 1)
 
 _NO_TITLE = "no title"  # cause of a refusal
 
-SILENT_S = 1.0
-"""A sender speaks first, and a long way takes some 0.3 s."""
 _TLS_HANDSHAKE = b"\x16"  # first byte of a TLS connection (RFC 8446 5.1)
 
 
@@ -141,7 +139,7 @@ class Association:
     @property
     def silent(self) -> bool:
         """Whether not a byte of it has come, and it has had the time."""
-        return time.monotonic() - self._began > SILENT_S and is_silent(self._socket)
+        return is_silent(self._socket, self._began)
 
     @property
     def remote(self) -> str:
@@ -175,7 +173,7 @@ class Association:
     def give_way(self) -> None:
         """Ends it for a newcomer, without a word; from any thread."""
         self._gave_way = True
-        shut(self._socket, socket.SHUT_RDWR)
+        shut(self._socket)
 
     def _serve(self) -> None:
         try:

@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from struct import Struct
 
 READ_BYTES = 128 * 1024
 """Of one read, encrypted: a PDU of the largest size."""
@@ -16,8 +15,6 @@ READ_BYTES = 128 * 1024
 _LINGER_S = 2.0  # for the peer to close first: ARTIM (PS3.8 9.1.5)
 _LAST_BYTES = 128 * 1024  # of one read of what comes after our last word
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux
-
-_RECEIVED = Struct("=128xQ")  # tcpi_bytes_received of struct tcp_info (Linux)
 
 
 class Plain:
@@ -139,12 +136,3 @@ def left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def is_silent(connection: socket.socket) -> bool:
-    """Whether not a byte has come on a connection, by the kernel's count; whoever holds it may ask."""
-    try:
-        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
-    except OSError:
-        return False  # it is closed
-    return len(told) == _RECEIVED.size and _RECEIVED.unpack(told)[0] == 0

@@ -6,35 +6,25 @@ from typing import Literal, Protocol
 
 from kernel.dicom import is_uid
 from plumbing.dimse.negotiation import Context
+from plumbing.places import Room
 
 Refusal = Literal["handshake", "association"]
 End = Literal["released", "aborted", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Room):
     """How much of this process one listener may take (SEC-3, SEC-5).
 
-    A peer is a certificate; on a plain listener, and where none is asked for, a remote address.
+    An association of a known peer that finds no place is rejected as a local limit (2,3,2).
 
     Attributes:
-        handshakes: connections whose peer is not known yet. A newcomer is never refused: beyond the limit
-            the oldest silent one is dropped for it.
-        handshakes_per_address: the same from one remote address, behind which there may be many.
-        associations: of known peers at once; more are rejected as a local limit (2,3,2).
-        associations_per_peer: the same of one peer.
-        associations_reserved: of `associations`, for peers that have none.
         handshake_s: from the first byte of TCP to the last of the association request.
         idle_s: between two messages. Ultrasound keeps an association open for a whole examination.
         stalled_s: within a message, and for the peer to take an answer; below the 60 s of R5.
         max_data_set_bytes: a longer data set is read to its end and refused.
     """
 
-    handshakes: int = 256
-    handshakes_per_address: int = 64
-    associations: int = 256
-    associations_per_peer: int = 64
-    associations_reserved: int = 64
     handshake_s: float = 10.0
     idle_s: float = 600.0
     stalled_s: float = 30.0

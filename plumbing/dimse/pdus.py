@@ -1,7 +1,5 @@
 """Protocol data units of the upper layer (PS3.8 9.3) and the buffer they are read into."""
 
-import socket
-from contextlib import suppress
 from struct import Struct
 from typing import Protocol
 
@@ -80,9 +78,3 @@ class Reader:
         if not received:
             raise ConnectionResetError
         self._end += received
-
-
-def shut(connection: socket.socket, how: int) -> None:
-    """Shuts down TCP; TLS stays as it is, for the thread that uses it (`SSLSocket.shutdown` drops it)."""
-    with suppress(OSError):
-        socket.socket.shutdown(connection, how)

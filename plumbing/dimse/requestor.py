@@ -25,8 +25,8 @@ from plumbing.dimse.pdus import (
     RELEASE_RP,
     RELEASE_RQ,
     Reader,
-    shut,
 )
+from plumbing.sockets import shut
 
 MAX_CONTEXTS = 128
 """Odd ids of one byte (PS3.8 9.3.2.2)."""
@@ -179,4 +179,4 @@ class Requestor:
 
     def abort(self) -> None:
         """Ends it at once, from any thread; what waits in `store` raises."""
-        shut(self._socket, socket.SHUT_RDWR)
+        shut(self._socket)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kernel.errors import Invalid, NotFound
 from kernel.ids import CaseId
-from plumbing.edge import Piece, Request, Response
+from plumbing.responses import Piece, Request, Response
 from services.ingest import matching, media
 from services.ingest.domain import Named, Seen, StoredInstance
 from services.ingest.media import MULTIPART, Media

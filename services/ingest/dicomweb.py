@@ -19,7 +19,7 @@ from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.ids import CaseId
 from plumbing import callers, log
 from plumbing.callers import Caller
-from plumbing.edge import Request, Response
+from plumbing.responses import Request, Response
 from plumbing.tokens import Verifier
 from services.ingest import matching, media, studylist
 from services.ingest.allowance import Budget, Turns
@@ -112,7 +112,7 @@ class DicomWeb:
 
     @contextmanager
     def handle(self, request: Request) -> Iterator[Response]:
-        """The answer to one request; see `edge.Handler`."""
+        """The answer to one request; see `plumbing.edge.Handler`."""
         caller = self._caller(request)
         with self._turns.one(caller.login or ""), ExitStack() as resources:
             yield self._response(request, caller, resources)

@@ -10,7 +10,7 @@ from typing import Any
 from kernel.dataset import EXPLICIT_BIG
 from kernel.errors import NotFound, Unavailable
 from plumbing.dicomjson import pixel_data, to_json
-from plumbing.edge import Piece
+from plumbing.responses import Piece
 from services.ingest.sources import Source
 
 MAX_FRAGMENTS = 1 << 18

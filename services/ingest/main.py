@@ -185,9 +185,9 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     dicom_limits = dimse.Limits(
         handshakes=settings.max_handshakes,
         handshakes_per_address=settings.max_handshakes_per_host,
-        associations=settings.max_associations,
-        associations_per_peer=settings.max_associations_per_gateway,
-        associations_reserved=settings.max_associations // 4,
+        connections=settings.max_associations,
+        connections_per_peer=settings.max_associations_per_gateway,
+        connections_reserved=settings.max_associations // 4,
         max_data_set_bytes=settings.max_instance_bytes,
     )
     office = Office(gateways, studies)

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from kernel.dataset import DEFLATED
 from kernel.errors import NotFound, Unavailable
 from plumbing.dicomjson import Memo, to_json, value_at
-from plumbing.edge import Piece
+from plumbing.responses import Piece
 from services.ingest.allowance import Budget
 from services.ingest.domain import StoredInstance
 from services.ingest.frames import Pixels, pixels_of

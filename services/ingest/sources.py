@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from plumbing.edge import Extent, Flow, Piece
+from plumbing.responses import Extent, Flow, Piece
 from services.ingest.domain import StoredInstance
 from services.ingest.packs import CHUNK_BYTES, HEADER_LENGTH, Packs
 

@@ -26,11 +26,9 @@ from kernel.dicom import UID
 from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
 from plumbing import dimse, log
-from plumbing.dimse.acceptor import Listening
-from plumbing.dimse.association import SILENT_S
-from plumbing.dimse.connections import is_silent
-from plumbing.dimse.pdus import shut
+from plumbing.dimse.acceptor import Associations
 from plumbing.links import Downward, Question, Told
+from plumbing.sockets import is_silent, shut
 from services.ingest.contacts import Contact
 from services.ingest.domain import (
     Admission,
@@ -265,7 +263,7 @@ class Handed:
     @property
     def silent(self) -> bool:
         """Whether not a byte of it has come, and it has had the time."""
-        return time.monotonic() - self._began > SILENT_S and is_silent(self.connection)
+        return is_silent(self.connection, self._began)
 
     def start(self) -> None:
         """Hands it over; raises OSError while there is no worker."""
@@ -304,10 +302,10 @@ class Handed:
 
     def _enforce(self) -> None:
         if not self._ended.is_set():
-            shut(self.connection, socket.SHUT_RDWR)
+            shut(self.connection)
 
 
-class Workers(Listening[Handed]):
+class Workers(Associations[Handed]):
     """Accepts associations, and hands each to the worker that has the fewest."""
 
     def __init__(
@@ -542,7 +540,7 @@ class _Worker:
 class OpenAssociations:
     """The open associations of this process and of its workers."""
 
-    def __init__(self, listening: "Listening[Any]") -> None:
+    def __init__(self, listening: "Associations[Any]") -> None:
         self._listening = listening
 
     def admissions(self) -> Collection[Admission]:

@@ -8,7 +8,7 @@ import os
 import socket
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException, HTTPSConnection
 from struct import pack
@@ -17,7 +17,9 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from local.pki import Pki
-from plumbing import edge
+from plumbing.edge import Edge
+from plumbing.places import Room
+from plumbing.responses import Request, Response
 from plumbing.tls import client_context, server_context
 from services.ingest.allowance import TURNS
 from services.ingest.served import MAX_INFLATED_BYTES
@@ -26,6 +28,7 @@ from tests.ingest.objects import a_ct, element
 from tests.ingest.system import READER, DicomObject, Ingest
 from tests.ingest.test_dicomweb import ANY, FRAMES, Web, dataset, path_of
 from tests.ingest.test_images import a_case
+from tests.wait import eventually
 
 NAME = b"Secret^Other"
 PIXELS = b"\xe0\x7f\x10\x00OW\0\0"
@@ -156,12 +159,14 @@ async def test_what_inflates_to_more_than_is_held_is_not_shown(ingest: Ingest) -
     assert (await web.get(path, "application/dicom;transfer-syntax=*")).body.endswith(sent.data)
 
 
-def test_silent_strangers_give_way(pki: Pki) -> None:
-    @contextmanager
-    def handle(request: edge.Request) -> Iterator[edge.Response]:
-        yield edge.Response(204)
+@contextmanager
+def nothing(request: Request) -> Iterator[Response]:
+    yield Response(204)
 
-    served = edge.Edge("127.0.0.1:0", handle, context=server_context(pki.tls("ingest")), max_connections=4)
+
+def test_silent_strangers_give_way(pki: Pki) -> None:
+    room = Room(handshakes=4, connections=4)
+    served = Edge("127.0.0.1:0", nothing, context=server_context(pki.tls("ingest")), room=room)
     address = ("127.0.0.1", served.start())
     silent = [socket.create_connection(address, GIVEN_UP_S) for _ in range(8)]
     context = client_context(pki.tls("bff"))
@@ -173,4 +178,24 @@ def test_silent_strangers_give_way(pki: Pki) -> None:
     finally:
         for each in silent:
             each.close()
+        served.stop()
+
+
+async def test_known_peers_have_so_many_places_and_no_more() -> None:
+    served = Edge("127.0.0.1:0", nothing, context=None, room=Room(connections=1, connections_reserved=0))
+    address = ("127.0.0.1", served.start())
+
+    def answer() -> bytes:
+        with socket.create_connection(address, GIVEN_UP_S) as web, suppress(ConnectionError):
+            web.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return web.recv(64)
+        return b""
+
+    try:
+        with socket.create_connection(address, GIVEN_UP_S) as web:
+            web.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert web.recv(64).startswith(b"HTTP/1.1 204 ")
+            assert await asyncio.to_thread(answer) == b""
+        await eventually(lambda: answer() != b"")
+    finally:
         served.stop()

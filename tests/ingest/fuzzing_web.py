@@ -9,7 +9,7 @@ from urllib.parse import quote
 from kernel.errors import Invalid, NotFound
 from plumbing.callers import STRANGER
 from plumbing.dicomjson import to_json
-from plumbing.edge import Request, Response, negotiated
+from plumbing.responses import Request, Response, negotiated
 from services.access.filter.grammar import parse as parse_filter
 from services.ingest import dicomweb, matching, media, studylist
 from tests.ingest.objects import a_ct

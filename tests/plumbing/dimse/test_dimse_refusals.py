@@ -266,7 +266,7 @@ async def test_a_strangers_certificate_and_none_at_all_are_refused(
 
 
 async def test_more_associations_than_allowed_are_rejected_as_a_local_limit() -> None:
-    with listening(limits=Limits(associations=1)) as handler:
+    with listening(limits=Limits(connections=1)) as handler:
         with handler.sender().association([(VERIFICATION, IMPLICIT)]) as first:
             assert first.is_established
             assert rejection(handler.port) == (2, 3, 2)
@@ -357,7 +357,7 @@ async def test_silent_sockets_close_no_address_for_those_behind_it(
 
 
 async def test_a_peer_that_has_its_number_of_associations_gets_no_more_until_one_ends() -> None:
-    limits = Limits(associations=8, associations_per_peer=2, associations_reserved=2)
+    limits = Limits(connections=8, connections_per_peer=2, connections_reserved=2)
     with listening(limits=limits) as handler:
         peers = [ByHand(handler.port) for _ in range(2)]
         assert rejection(handler.port) == (2, 3, 2)

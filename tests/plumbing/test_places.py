@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plumbing.dimse import Limits
-from plumbing.dimse.places import Places
+from plumbing.places import Places, Room
 
 
 @dataclass(eq=False)
@@ -15,7 +14,7 @@ class Caller:
 
 
 def test_the_oldest_silent_one_of_the_address_gives_way() -> None:
-    places: Places[Caller] = Places(Limits(handshakes_per_address=3))
+    places: Places[Caller] = Places(Room(handshakes_per_address=3))
     speaking, first, second, elsewhere = Caller(silent=False), Caller(), Caller(), Caller()
     assert places.enter(elsewhere, "b") is None
     assert [places.enter(each, "a") for each in (speaking, first, second)] == [None] * 3
@@ -25,7 +24,7 @@ def test_the_oldest_silent_one_of_the_address_gives_way() -> None:
 
 
 def test_the_oldest_silent_one_of_all_gives_way_when_many_addresses_come() -> None:
-    places: Places[Caller] = Places(Limits(handshakes=3))
+    places: Places[Caller] = Places(Room(handshakes=3))
     waiting = [Caller() for _ in range(3)]
     for number, each in enumerate(waiting):
         places.enter(each, str(number))
@@ -39,8 +38,8 @@ GREEDY = st.lists(st.sampled_from("abcdefgh"), max_size=60)
 
 @given(GREEDY)
 def test_whoever_has_none_finds_a_place_while_one_is_left(callers: list[str]) -> None:
-    limits = Limits(associations=16, associations_per_peer=6, associations_reserved=4)
-    places: Places[Caller] = Places(limits)
+    room = Room(connections=16, connections_per_peer=6, connections_reserved=4)
+    places: Places[Caller] = Places(room)
     open_: dict[str, int] = dict.fromkeys("abcdefgh", 0)
     for peer in callers:
         caller = Caller()
