@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
+from functools import cached_property
 from typing import Protocol
 from uuid import UUID
 
@@ -29,6 +30,9 @@ from services.access.search import Listing, Place, Search
 
 _GROWTH, _LARGEST = 16, 50_000
 """By how much a window may grow, and how large it may be."""
+
+_ASKED = 5
+"""To ask a facility costs as much as to look at so many cases."""
 
 _DAYS = 5
 """Of days of study so many times more are looked at: in another order they lie far from its beginning."""
@@ -298,6 +302,10 @@ class Walk:
         found = seen.count + len(seen.places)
         return 1.2 * wanted * seen.looked_at / found if found else math.inf
 
+    @cached_property
+    def _each_share(self) -> list[float]:
+        return [self.shares.of(each) for each in self._facilities]
+
     def _window(self, place: Place | None, wanted: int | None, size: int) -> Window:
         return Window(place, wanted, size, self._way(size), self._among, self._searched)
 
@@ -310,13 +318,16 @@ class Walk:
             return Way(By.IDS, these, (size,))
         if demand.assignees is not None:
             return Way(By.ASSIGNEE, tuple(sorted(demand.assignees)), (size,) * len(demand.assignees))
-        shares = [self.shares.of(each) for each in self._facilities]
-        share = sum(shares)
+        shares, share = self._each_share, sum(self._each_share)
+        of_all, asking_each = size / share, _ASKED * len(shares)
+        by_all = Way(By.ALL, (), (math.ceil(of_all),))
+        if not demand.unread and of_all < asking_each:
+            return by_all
         per_facility = [self._offer(size * each / share, size) for each in shares]
         if demand.unread:  # of these a facility has few, and another window would ask all facilities again
             per_facility = [max(each, min(size, self.pace.unread)) for each in per_facility]
-        if not demand.unread and size / share < sum(per_facility) + 5 * len(per_facility):
-            return Way(By.ALL, (), (math.ceil(size / share),))
+        if not demand.unread and of_all < sum(per_facility) + asking_each:
+            return by_all
         return Way(By.FACILITY, self._facilities, tuple(per_facility), demand.unread)
 
     async def _try_indexes(self) -> bool:
