@@ -133,7 +133,8 @@ class Watching:
                     yield event
                 elif (left := (ends_at - self._clock.now()).total_seconds()) > 0:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(watcher.wake.wait(), left)
+                        async with asyncio.timeout(left):
+                            await watcher.wake.wait()
                 else:
                     return
             raise watcher.error

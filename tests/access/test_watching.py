@@ -1,5 +1,6 @@
 """WatchCases: whoever does what they are told has the first page of ListCases, and is told nothing else."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -62,6 +63,22 @@ async def room(access: Access) -> AsyncIterator[Room]:
     for viewer in room.viewers:
         await viewer.close()
     assert (0, 0) == (room.watching.watchers, room.watching.lists)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_goes_in_the_moment_of_news_has_gone(room: Room, scene: Scene, turns: int) -> None:
+    viewer = await room.watch(scene.sender)
+    viewer.coming = asyncio.create_task(anext(viewer.stream))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    for watcher in room.watching._watchers:
+        watcher.wake.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    viewer.coming.cancel()
+    await asyncio.wait([viewer.coming], timeout=5.0)
+
+    assert viewer.coming.cancelled()
 
 
 @pytest.mark.proves("ACC-30", part="worklists that tell what changes")
