@@ -56,7 +56,7 @@ setup: $(READY) ## Make .venv with the locked dependencies
 
 debian: ## Install the peers and tools that some tests and the bench use (root, Debian)
 	apt-get update
-	apt-get install -y --no-install-recommends dcmtk orthanc orthanc-dicomweb strace e2fsprogs util-linux
+	apt-get install -y --no-install-recommends chromium fonts-dejavu-core dcmtk orthanc orthanc-dicomweb strace e2fsprogs util-linux
 
 clean: ## Remove .venv and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -118,12 +118,14 @@ class Edge:
         secret = request.cookies.get(COOKIE, "")
         session = await self.house.sessions.find(secret) if secret else None
         now = self.clock.now()
-        if route.needs is not Needs.NOBODY:
-            session = await self._still_valid(session, now)
+        if route.needs is not Needs.NOBODY and session is None:
+            return self._sign_in_first(request)
+        if route.needs is Needs.PERSON and session is not None:
+            if session.is_locked(now, self.house.lock_after):
+                return self._rendered(signing.locked(), session, secret, Preferences(), now)
+            session = await signing.still_valid(self.house, session, now)
             if session is None:
                 return self._sign_in_first(request)
-            if route.needs is Needs.PERSON and session.is_locked(now, self.house.lock_after):
-                return self._rendered(signing.locked(), session, secret, Preferences(), now)
         form = await _form(request) if request.method not in _SAFE else {}
         if (
             route.needs is not Needs.NOBODY
@@ -140,12 +142,6 @@ class Edge:
             preferences = await self._preferences(session)
             answer = await route.handler(asked)
         return self._rendered(answer, session, secret, preferences, now)
-
-    async def _still_valid(self, session: Session | None, now: Any) -> Session | None:
-        """The session, unless its person may not act any more: access is asked every few minutes."""
-        if session is None:
-            return None
-        return await signing.still_valid(self.house, session, now)
 
     async def _preferences(self, session: Session | None) -> Preferences:
         if session is None:

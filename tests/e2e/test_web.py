@@ -64,6 +64,14 @@ async def test_whoever_is_invited_signs_in_and_reads_their_worklist(world: World
         assert (await page.get("/")).status == 200
 
 
+async def test_whoever_administers_is_told_how_to_begin_instead_of_an_empty_table(world: World) -> None:
+    async with signed_in(world, ADMIN) as page:
+        listed = await page.get("/")
+
+    assert "readroom facility create" in listed.words
+    assert "<table" not in listed.text
+
+
 async def test_a_code_counts_once_and_a_wrong_one_says_nothing(world: World) -> None:
     readroom = await world.acting_as(ADMIN)
     user = await names.user(readroom, VOS.login)
@@ -80,7 +88,6 @@ async def test_a_code_counts_once_and_a_wrong_one_says_nothing(world: World) -> 
     assert "12 to 200 characters" in short.words
 
 
-@pytest.mark.proves("SEC-11", part="pages")
 async def test_an_unknown_a_foreign_and_a_malformed_case_are_one_answer(world: World, tmp_path: Path) -> None:
     study = small("foreign", "MS44")
     await send(world, CENTRAL, study, tmp_path)

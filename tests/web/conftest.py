@@ -53,6 +53,13 @@ class Web:
             await page.get("/profile")
             yield page
 
+    async def stay(self, secret: str) -> None:
+        """The person does something, and access says that they may."""
+        session = await self.sessions.find(secret)
+        assert session
+        await self.sessions.use(session)
+        await self.sessions.resolve(session)
+
     async def audited(self) -> list[tuple[str, str, str]]:
         """Actor, action and outcome of each audit row, the oldest first."""
         async with self.database.statements() as tx:

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.web.browser import browser
 from tests.web.conftest import Web
 from web.routes import ROUTES, Needs, Route
@@ -22,7 +20,6 @@ def test_each_route_says_what_it_needs() -> None:
     assert {route.path for route in ROUTES if route.needs is Needs.NOBODY} == ANYBODY
 
 
-@pytest.mark.proves("SEC-14", part="pages need a login session")
 async def test_without_a_session_no_page_but_those_of_signing_in_answers(web: Web) -> None:
     async with browser(web.origin) as page:
         page.secret = "A" * 43

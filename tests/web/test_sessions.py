@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tests.web.browser import COOKIE, browser
 from tests.web.conftest import PASSWORD, Web
-from web.session import LASTS
+from web.session import LASTS, RESOLVED_EVERY
 
 
 async def test_what_a_browser_is_told_of_its_session(web: Web) -> None:
@@ -49,12 +49,26 @@ async def test_a_session_ends_after_a_working_day_whatever_is_done_in_it(web: We
 
 
 async def test_a_person_who_does_nothing_for_half_an_hour_is_locked_out(web: Web) -> None:
-    async with web.signed_in() as page:
-        web.clock.pass_by(timedelta(minutes=30, seconds=1))
+    async with web.signed_in() as page, web.signed_in() as busy:
+        for _ in range(31):
+            web.clock.pass_by(timedelta(minutes=1))
+            await web.stay(busy.secret)
 
-        # access does not answer in this test, and is asked whether the person may still act
-        assert (await page.get("/profile")).status == 503
-        assert (await page.get("/")).status == 503
+        locked = await page.get("/profile")
+        assert (locked.status, 'action="/unlock"' in locked.text) == (401, True)
+        assert "Where you are signed in" not in locked.words
+        assert (await busy.get("/profile")).status == 200
+        assert (await page.post("/sign-out")).status == 303  # also while no other part answers
+
+
+async def test_access_is_asked_every_three_minutes_whether_a_person_may_still_act(web: Web) -> None:
+    async with web.signed_in() as page:
+        web.clock.pass_by(RESOLVED_EVERY - timedelta(seconds=1))
+        assert (await page.get("/profile")).status == 200
+
+        web.clock.pass_by(timedelta(seconds=1))
+
+        assert (await page.get("/profile")).status == 503  # nobody is let on because access is away
 
 
 async def test_people_end_their_own_sessions_and_nobody_elses(web: Web) -> None:

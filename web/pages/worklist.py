@@ -122,7 +122,8 @@ async def show(asked: Asked) -> Answer:
         "previous_page": cases.previous_page_token,
         "continues": cases.continues,
         "count": _count(counted),
-        "me": _described(described),
+        "me": (me := _described(described)),
+        "administers": any(each.permission == "access.admin" and each.everywhere for each in me.permissions),
         "problem_text": problem,
         "words": words,
     }
