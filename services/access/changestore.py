@@ -6,6 +6,7 @@ reading: what was not visible in it, and is now, was committed since.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from kernel.ids import CaseId
 from plumbing.db import Transaction
@@ -23,8 +24,11 @@ PRUNED_AT_ONCE = 10_000
 class ChangeStore(Transaction):
     """Reads what changed."""
 
-    async def changes_since(self, snapshot: str | None, at_most: int) -> Changes:
-        """What was committed since; nobody knows for the first time, for what was pruned, or of too many."""
+    async def changes_since(
+        self, snapshot: str | None, at_most: int, *, among: Collection[UUID] | None = None
+    ) -> Changes:
+        """What was committed since, of all or among some ids; nobody knows for the first time, for what was
+        pruned, or of too many."""
         row = await self.connection.fetchrow(
             """
             select pg_current_snapshot()::text as snapshot,
@@ -36,12 +40,14 @@ class ChangeStore(Transaction):
                     select distinct c.id from case_changes c
                     where c.changed_in >= pg_snapshot_xmin(last.snapshot)
                         and not pg_visible_in_snapshot(c.changed_in, last.snapshot)
+                        and ($3::uuid[] is null or c.id = any($3))
                     limit $2
                 ) as ids
             from (select $1::text::pg_snapshot as snapshot) last
             """,
             snapshot,
             at_most + 1,
+            among,
         )
         assert row is not None, "the statement answers one row"
         found = row["ids"]

@@ -153,6 +153,7 @@ class LiveList:
         ask_at: when it is to be looked for anew; None: at once.
         sure_until: when something in it ends by the clock.
         changed: the cases to ask about, which changed since it was last asked about them.
+        forgotten: whether nothing is known of it since it was last begun to be looked for.
         doubted_since: since when it may be another than is known.
         trouble: why it could not be asked for.
     """
@@ -167,6 +168,7 @@ class LiveList:
     ask_at: datetime | None = None
     sure_until: datetime | None = None
     changed: set[CaseId] = field(default_factory=set)
+    forgotten: bool = False
     doubted_since: datetime | None = None
     trouble: ReadroomError | None = None
     answers: int = 0
@@ -214,8 +216,13 @@ class LiveList:
             self.doubt(now)
 
     def forget(self) -> None:
-        """Notes that nothing is known of it any more."""
+        """Notes that nothing is known of it any more, nor by an answer that is on its way."""
+        self.forgotten = True
         self.ask_at = self.sure_until = None
+
+    def begin_anew(self) -> None:
+        """Notes that it is looked for: the answer knows of all that was heard so far."""
+        self.forgotten, self.changed = False, set()
 
     @asynccontextmanager
     async def asked_for(self) -> AsyncIterator[None]:
@@ -235,10 +242,10 @@ class LiveList:
     def answered(self, now: datetime) -> None:
         """Notes that the rows are as they were then, and when a lock of one ends.
 
-        What changed while it was asked for is asked about next.
+        What changed while it was asked for is asked about next; a list that was forgotten is looked for.
         """
         self.answers += 1
-        self.doubted_since, self.trouble = (now if self.changed else None), None
+        self.doubted_since, self.trouble = (now if self.changed or self.forgotten else None), None
         self._ends_at(self.window.next_instant(now))
 
     def asked_anew(self, now: datetime) -> None:
@@ -250,6 +257,8 @@ class LiveList:
         for each in self.watchers:
             self._ends_at(each.next_instant(now))
         self.answered(now)
+        if self.forgotten:
+            self.forget()
 
     def _ends_at(self, instant: datetime | None) -> None:
         if instant and self.ask_at and self.sure_until:

@@ -86,6 +86,7 @@ class Watching:
         lists: Database[AccessTransaction] | None = None,
         most: int = MOST,
         most_of_a_user: int = MOST_OF_A_USER,
+        most_changes: int = MOST_CHANGES,
         asked_for_s: float = ASKED_FOR_S,
     ) -> None:
         """`lists`: where a list is looked for, if not beside all else; `asked_for_s`: of a tick."""
@@ -93,7 +94,7 @@ class Watching:
         self._of_lists = lists or database
         self._questions = questions
         self._clock = clock
-        self._most, self._most_of_a_user = most, most_of_a_user
+        self._most, self._most_of_a_user, self._most_changes = most, most_of_a_user, most_changes
         self._watchers: set[Watcher] = set()
         self._lists: dict[Any, LiveList] = {}
         self._snapshot: str | None = None
@@ -156,9 +157,9 @@ class Watching:
         shared.watchers.add(watcher)
         self._watchers.add(watcher)
         try:
-            await self._ask_anew(shared)
+            has_answered = await self._ask_anew(shared)
             ready = watcher.look(self._clock.now())
-            if shared.ask_at is None or account.version != user.version or not await self._is_sure(watcher):
+            if not has_answered or account.version != user.version or not await self._is_sure(watcher):
                 raise Unavailable("an administrator is changing your account: try again in a second")
             watcher.tell(ready, self._clock.now())
         except BaseException:
@@ -236,7 +237,7 @@ class Watching:
 
     async def _tick(self) -> None:
         async with self._database.statements() as statements:
-            changes = await statements.changes_since(self._snapshot, MOST_CHANGES)
+            changes = await statements.changes_since(self._snapshot, self._most_changes)
             changed, of_persons = await self._changed(statements, changes)
         await self._move(changes)
         self._snapshot = changes.snapshot
@@ -280,8 +281,9 @@ class Watching:
         ready = {each: each.look(now) for each in self._watchers if each.has_news and not each.is_unsure}
         if not ready:
             return
+        users = {each.user.id for each in ready}
         async with self._database.statements() as statements:
-            later = await statements.changes_since(snapshot, MOST_CHANGES)
+            later = await statements.changes_since(snapshot, len(users), among=users)
         if later.ids is None:
             return
         changed = set(later.ids)
@@ -318,18 +320,21 @@ class Watching:
         others = await statements.of_same_persons(ids, MOST_CHANGES)
         return changed, await statements.changed(others) if others else {}
 
-    async def _ask_anew(self, each: LiveList) -> None:
+    async def _ask_anew(self, each: LiveList) -> bool:
+        """Looks for a list; whether it has answered."""
         login = each.asker.login
         async with each.asked_for(), self._anew.of(login), self._of_lists.statements() as statements:
-            asker, each.changed = each.asker, set()  # what is asked for from now on knows of them
+            asker = each.asker
+            each.begin_anew()
             answer = await first_rows(
                 statements, asker, each.asked, each.window.limit, each.search, session=each.session
             )
             if answer is None or answer.user_version != asker.version:
                 each.forget()  # they are somebody else by now: somebody else asks
-                return
+                return False
             each.window.replace(answer.found)
             each.asked_anew(statements.now)
+            return True
 
     async def _ask(self, each: LiveList) -> bool:
         """Asks about the cases that changed; whether that is enough to know the list."""

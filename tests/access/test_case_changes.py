@@ -186,11 +186,12 @@ async def test_whoever_read_before_what_was_pruned_knows_that_something_is_missi
         await access.case(facility)
         after = await statements.changes_since(before.snapshot, 100)
         too_many = await statements.changes_since(before.snapshot, 0)
+        of_others = await statements.changes_since(before.snapshot, 0, among={uuid4()})
         pruned = await statements.prune_changes(kept_for)
         missing = await statements.changes_since(before.snapshot, 100)
         complete = await statements.changes_since(after.snapshot, 100)
 
-    assert too_many.ids is None
+    assert (too_many.ids, of_others.ids) == (None, [])
     assert (pruned > 0, missing.ids is None) == ((True, True) if not kept_for else (False, False))
     assert [] == complete.ids
 

@@ -25,6 +25,7 @@ from services.access.turns import Turns
 from services.access.watching import Watching
 from tests.access.conftest import Access
 from tests.access.watching import Viewer, watch
+from tests.wait import eventually
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 MOST, MOST_OF_A_USER = 5, 3
@@ -212,6 +213,37 @@ async def test_no_row_stays_where_sight_has_ended_because_others_watch_slow_list
         clock.pass_by(watching.CUT_AFTER)
         await ward.watching.tick()
         assert [Unavailable] * 3 == [await ward.refused(each.take()) for each in slow]
+    await ward.watching.close()
+
+
+async def test_what_changes_while_a_list_is_looked_for_is_told_though_too_much_changes_to_name_it(
+    ward: Ward,
+) -> None:
+    access = ward.access
+    elsewhere = await access.facility("Elsewhere")
+    await access.give(ward.jane, elsewhere, PrivilegeLevel.VIEW)
+    ward.watching = Watching(
+        access.database, access.questions, access.clock, most_changes=0, asked_for_s=0.05
+    )
+    viewer = await ward.watch(ward.jane)
+
+    async def is_looked_for() -> bool:
+        held = "select from pg_locks where locktype = 'advisory' and not granted and objid = $1"
+        return bool(await access.query(held, LOCK))
+
+    async with slowed(ward):
+        early = await access.case(elsewhere)
+        await ward.watching.tick()
+        await eventually(is_looked_for)
+        late = await access.case(elsewhere)
+        await ward.watching.tick()
+
+    async def is_told() -> bool:
+        await ward.watching.tick()
+        await viewer.take()
+        return {early, late} <= {*viewer.cases}
+
+    await eventually(is_told, within=watching.CUT_AFTER.total_seconds())
     await ward.watching.close()
 
 
