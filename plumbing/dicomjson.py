@@ -9,13 +9,11 @@ string it is (F.2.3), bytes that are no text as U+FFFD. Where the structure is l
 
 from __future__ import annotations
 
-import json
-import math
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from struct import Struct
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
@@ -31,6 +29,7 @@ from kernel.dataset import (
     Malformed,
     stands_for_a_vr,
 )
+from plumbing.dicomjsonvalues import TEXTS, number, parts, quote, string, unpacked
 from plumbing.dicomtext import CharacterSet
 
 Memo = dict[tuple[object, ...], str]
@@ -54,11 +53,8 @@ _BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _FRAGMENT_VRS = frozenset({b"OB", b"OW"})
 _AMBIGUOUS = {"OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW"}
 """What implicit VR leaves open, as PS3.5 A.1 decides it; `US or SS` follows the pixel representation."""
-_MAX_SAFE = 2**53 - 1
 
 _IMPLICIT_HEADER = Struct("<HHL")
-
-_quote = partial(json.dumps, ensure_ascii=False)
 
 
 @dataclass(slots=True)
@@ -139,7 +135,7 @@ class _Encoder:
         self._left = MAX_ELEMENTS
 
     def encode(self, data: memoryview) -> str:
-        fragments = {_AVAILABLE_TRANSFER_SYNTAX: f'"00083002":{{"vr":"UI","Value":[{_quote(self._syntax)}]}}'}
+        fragments = {_AVAILABLE_TRANSFER_SYNTAX: f'"00083002":{{"vr":"UI","Value":[{quote(self._syntax)}]}}'}
         self._collect(fragments, data, self._implicit, _Scope(CharacterSet.of(b""), signed=False), "")
         return _object(fragments)
 
@@ -184,10 +180,10 @@ class _Encoder:
         if path.count("/") > 2 * MAX_DEPTH:
             return ""
         items = []
-        for number, (item, implicit) in enumerate(self._items(element)):
+        for place, (item, implicit) in enumerate(self._items(element)):
             fragments: dict[int, str] = {}
             inner = _Scope(scope.characters, scope.signed)
-            self._collect(fragments, item, implicit, inner, f"{path}/{number}/")
+            self._collect(fragments, item, implicit, inner, f"{path}/{place}/")
             items.append(_object(fragments))
         return f',"Value":[{",".join(items)}]' if items else ""
 
@@ -195,21 +191,21 @@ class _Encoder:
         vr, value = element.vr, element.value
         is_bulk = len(value) > (MAX_INLINE_BYTES if vr in _BYTES else MAX_TEXT_BYTES)
         if element.tag in (PIXEL_DATA, _WAVEFORM_DATA) or is_bulk:
-            return f',"BulkDataURI":{_quote(self._bulk_data(element, path))}'
+            return f',"BulkDataURI":{quote(self._bulk_data(element, path))}'
         if not value:
             return ""
         if vr in _BYTES:
             return f',"InlineBinary":"{b64encode(self._little(value, vr)).decode()}"'
         if vr in _NUMBERS:
             order = "<" if element.implicit else self._order
-            values = [_number(each) for each in _unpacked(value, order + _NUMBERS[vr])]
+            values = [number(each) for each in unpacked(value, order + _NUMBERS[vr])]
         elif vr == "AT":
             order = "<" if element.implicit else self._order
-            pairs = _unpacked(value, order + "H")
+            pairs = unpacked(value, order + "H")
             tags = zip(pairs[::2], pairs[1::2], strict=False)
             values = [f'"{group:04X}{number:04X}"' for group, number in tags]
         else:
-            values = [_TEXTS.get(vr, _string)(each) for each in _parts(_text(value, vr, scope), vr)]
+            values = [TEXTS.get(vr, string)(each) for each in parts(_text(value, vr, scope), vr)]
         if all(each == "null" for each in values):
             return ""
         return f',"Value":[{",".join(values)}]'
@@ -392,71 +388,5 @@ _NUMBERS = {"FL": "f", "FD": "d", "SL": "l", "SS": "h", "SV": "q", "UL": "L", "U
 _WIDTHS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 
 
-def _unpacked(value: memoryview, code: str) -> tuple[int, ...] | tuple[float, ...]:
-    one = Struct(code)
-    whole = len(value) // one.size
-    return Struct(f"{code[0]}{whole}{code[1]}").unpack_from(value)
-
-
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value) if -_MAX_SAFE <= value <= _MAX_SAFE else f'"{value}"'
-    if math.isnan(value):
-        return '"NaN"'
-    if math.isinf(value):
-        return '"Infinity"' if value > 0 else '"-Infinity"'
-    return repr(value)
-
-
-_ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
-_LEADING_BLANKS_MATTER = frozenset({"LO", "SH", "UC", "PN", "LT", "ST", "UT", "UR"})
-
-
 def _text(value: memoryview, vr: str, scope: _Scope) -> str:
     return scope.characters.text(bytes(value).rstrip(b"\0"), vr)
-
-
-def _parts(text: str, vr: str) -> list[str]:
-    parts = [text] if vr in _ONE_VALUE else text.split("\\")
-    parts = [each.rstrip(" \0") for each in parts]
-    return parts if vr in _LEADING_BLANKS_MATTER else [each.lstrip(" ") for each in parts]
-
-
-def _string(text: str) -> str:
-    return _quote(text) if text else "null"
-
-
-def _decimal(text: str) -> str:
-    """A number of F.2.3, or the string that is none."""
-    if not text:
-        return "null"
-    try:
-        value = float(text)
-    except ValueError:
-        return _quote(text)
-    if not math.isfinite(value) or "_" in text:
-        return _quote(text)
-    return str(int(value)) if value.is_integer() and abs(value) <= _MAX_SAFE else repr(value)
-
-
-def _integer(text: str) -> str:
-    if not text:
-        return "null"
-    try:
-        value = int(text)
-    except ValueError:
-        return _quote(text)
-    return _quote(text) if "_" in text else _number(value)
-
-
-def _name(text: str) -> str:
-    groups = [each.strip(" ").rstrip("^ ") for each in text.split("=")][:3]
-    named = [
-        f'"{kind}":{_quote(group)}'
-        for kind, group in zip(("Alphabetic", "Ideographic", "Phonetic"), groups, strict=False)
-        if group
-    ]
-    return "{" + ",".join(named) + "}" if named else "null"
-
-
-_TEXTS: dict[str, Callable[[str], str]] = {"DS": _decimal, "IS": _integer, "PN": _name}

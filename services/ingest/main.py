@@ -38,6 +38,7 @@ from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images
 from services.ingest.instanceindex import INDEX, Index
+from services.ingest.office import EventLoopBridge, InProcess, Office
 from services.ingest.packreading import PackReading
 from services.ingest.packs import Packs
 from services.ingest.purgerecord import NAME
@@ -50,7 +51,7 @@ from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from services.ingest.volumes import Volumes
 from services.ingest.worker import LINES, Configuration
-from services.ingest.workers import EventLoopBridge, InProcess, Office, OpenAssociations, Workers
+from services.ingest.workers import OpenAssociations, Workers
 from services.ingest.writers import RENEW_S, Writer
 
 MOST_WORKERS = 8

@@ -11,7 +11,8 @@ from typing import BinaryIO, Protocol
 
 from plumbing.responses import Extent, Flow, Piece
 from services.ingest.domain import StoredInstance
-from services.ingest.packs import CHUNK_BYTES, HEADER_LENGTH, Packs
+from services.ingest.packformat import HEADER_LENGTH
+from services.ingest.packs import CHUNK_BYTES, Packs
 
 _CHUNK = 1 << 20
 _REMEMBERED = 200_000

@@ -9,7 +9,7 @@ from kernel.errors import NotFound
 from kernel.ids import CaseId, FacilityId, UserId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from plumbing import answers
-from services.reporting.domain import LateImages, Permit, Sight
+from services.reporting.sight import LateImages, Permit, Sight
 from wire.access.v1 import access_pb2, access_pb2_grpc
 
 # What access may say beyond these counts as the least.

@@ -22,7 +22,8 @@ from enum import Enum
 
 from kernel.errors import Conflict, Denied, Expired, ReadroomError
 from kernel.reading import PrivilegeLevel, ReadType
-from services.reporting.domain import Reading, Sight, no_case
+from services.reporting.domain import Reading
+from services.reporting.sight import Sight, no_case
 
 AFTER_FINAL: Mapping[ReadType, str | None] = {
     ReadType.PRELIMINARY: "a final report was issued: a preliminary one needs the case reopened",

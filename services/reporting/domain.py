@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 
-from kernel.errors import Conflict, Denied, Exhausted, Invalid, NotFound
-from kernel.ids import CaseId, FacilityId, ReportId, UserId
-from kernel.reading import PUBLIC_READ_TYPES, DraftState, PrivilegeLevel, ReadType, Side, completable
+from kernel.errors import Conflict, Exhausted, Invalid, NotFound
+from kernel.ids import CaseId, ReportId, UserId
+from kernel.reading import PUBLIC_READ_TYPES, DraftState, ReadType
+from services.reporting.sight import LateImages, Person, Sight, no_case
 
 MAX_TEXT_CHARACTERS = 200_000
 """About 80 printed pages; in UTF-8 it stays below the 1 MiB of a request."""
@@ -26,120 +27,6 @@ MAX_CASE_BYTES = 3 << 20
 """What is written about one case: one answer carries it, with room to spare below the 4 MiB of a message."""
 
 MAX_CASE_REPORTS = 200
-
-
-"""What the sending facility gets to see (REP-3, REP-4)."""
-
-SIDES: Mapping[Side, frozenset[ReadType]] = {
-    Side.GROUP: frozenset(ReadType),
-    Side.FACILITY: PUBLIC_READ_TYPES,
-}
-"""The read types shown to each side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who acts or signs: their login, and the name under what they sign."""
-
-    login: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class LateImages:
-    """How many images came after the report, and since when access knows of them; None if it does not."""
-
-    count: int
-    since: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What access decided on the acting user and a case.
-
-    Attributes:
-        read_types: what they may complete at the owning facility, as far as that is for access to say.
-        own_level: what they may do without any share; NONE if they see the case by shares alone.
-        own_read_types: what they may complete without any share.
-        revision: of sight, on which it was decided.
-        name: their display name; empty if access did not tell.
-        instance_count: how many instances the case has; None if access did not tell.
-        late: which of them came after the report that their side sees; None if none did.
-        user_id: who they are; None if access did not tell.
-        transcribes: whether they are a transcriptionist: what they draft, somebody else has dictated.
-    """
-
-    allowed: bool = False
-    level: PrivilegeLevel = PrivilegeLevel.NONE
-    reports: bool = False
-    side: Side = Side.NONE
-    read_types: frozenset[ReadType] = frozenset()
-    own_level: PrivilegeLevel = PrivilegeLevel.NONE
-    own_read_types: frozenset[ReadType] = frozenset()
-    facility_id: FacilityId | None = None
-    being_deleted: bool = False
-    revision: str = ""
-    name: str = ""
-    instance_count: int | None = None
-    late: LateImages | None = None
-    user_id: UserId | None = None
-    transcribes: bool = False
-
-    @property
-    def shown(self) -> frozenset[ReadType]:
-        """The types of which they read reports: a pre-read on the group side only (REP-4)."""
-        return SIDES.get(self.side, PUBLIC_READ_TYPES) if self.allowed and self.reports else frozenset()
-
-    @property
-    def shows_drafts(self) -> bool:
-        """Whether they see the drafts of others: on the group side with a level of DRAFT (A5)."""
-        return self.allowed and self.side is Side.GROUP and self.level >= PrivilegeLevel.DRAFT
-
-    def completes(self, read_type: ReadType, active: frozenset[ReadType]) -> bool:
-        """Whether they may complete a report of the type: it is theirs, and active at the facility (A36)."""
-        return read_type in completable(self.level, self.read_types, self.side) & active
-
-    def need(self, level: PrivilegeLevel) -> None:
-        if self.level < level:
-            raise Denied(f"you need the level `{level.name}` at the facility of the case")
-
-    def need_completing(
-        self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
-    ) -> None:
-        """Raises Denied unless they complete the type; a share counts for what is of their own (A45)."""
-        without_shares = replace(self, level=self.own_level, read_types=self.own_read_types)
-        if (self if of_their_own else without_shares).completes(read_type, active):
-            return
-        if self.completes(read_type, active):
-            raise Denied(
-                "write access by a share drafts and completes: to reopen a case, or to add to the report of "
-                "somebody else, you need a privilege at its facility"
-            )
-        self.need(PrivilegeLevel.REPORT)
-        raise Denied(
-            f"`{read_type}` is not among your read types at the facility of the case, or not active there"
-        )
-
-    def need_breaking(self) -> None:
-        """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
-        if self.own_level < PrivilegeLevel.VIEW:
-            raise Denied("a share does not break locks: you need a privilege at the facility of the case")
-
-
-NO_SIGHT = Sight()
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """Whether the acting user holds a permission, and their side."""
-
-    allowed: bool
-    side: Side
-
-
-def no_case() -> NotFound:
-    """The answer for a case that does not exist or that the caller does not see."""
-    return NotFound("there is no such case, or you do not see it", field="case_id")
 
 
 def no_report() -> NotFound:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kernel.errors import Conflict
 from kernel.reading import PUBLIC_READ_TYPES, ReadType, Side
-from services.reporting.domain import SIDES
+from services.reporting.sight import SIDES
 
 Switches = Mapping[ReadType, bool]
 """What was switched at a facility; what was not is on for final, and off else (A36)."""

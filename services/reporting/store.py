@@ -11,19 +11,9 @@ import asyncpg
 from kernel.ids import CaseId, FacilityId, ReportId
 from kernel.reading import DraftState, ReadType
 from plumbing.db import Transaction
-from services.reporting.domain import (
-    Addendum,
-    BrokenLock,
-    Draft,
-    Issued,
-    Lock,
-    Person,
-    Reading,
-    Report,
-    Stood,
-    no_case,
-)
+from services.reporting.domain import Addendum, BrokenLock, Draft, Issued, Lock, Reading, Report, Stood
 from services.reporting.projections import Signed
+from services.reporting.sight import Person, no_case
 
 _DRAFTS = {
     False: "case_id = $1 and author_login = $2",

@@ -13,10 +13,8 @@ from kernel.errors import (
 )
 from kernel.ids import FacilityId
 from kernel.reading import ReadType, Side
-from services.reporting.domain import (
-    Permit,
-)
 from services.reporting.readtypes import active_read_types, listed, switch
+from services.reporting.sight import Permit
 from services.reporting.usecases import Access
 
 if TYPE_CHECKING:

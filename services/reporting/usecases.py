@@ -22,28 +22,23 @@ from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.reporting.completion import Keep, refusal
 from services.reporting.domain import (
-    NO_SIGHT,
-    SIDES,
     Act,
     Addendum,
     BrokenLock,
     Draft,
     Lock,
-    Permit,
-    Person,
     Reading,
     Report,
-    Sight,
     Written,
     check_room,
     checked_text,
     draft_state,
-    no_case,
     no_report,
     visible,
 )
 from services.reporting.projections import Projection, Signed, project
 from services.reporting.readtypes import active_read_types
+from services.reporting.sight import NO_SIGHT, SIDES, Permit, Person, Sight, no_case
 
 if TYPE_CHECKING:
     from services.reporting.store import ReportingTransaction

@@ -30,7 +30,8 @@ from kernel.events import ShareBlocked
 from kernel.ids import BucketId, CaseId, NewId
 from kernel.language import Language
 from kernel.reach import Reach
-from services.sharing import inbox, usecases
+from services.sharing import asking, inbox
+from services.sharing.asking import BATCH, SHARE_ADMIN, Telling, active_user, owners_of
 from services.sharing.domain import (
     CASES_FACILITY,
     Act,
@@ -58,13 +59,6 @@ from services.sharing.otp import (
     new_code,
     next_text_at,
 )
-from services.sharing.usecases import (
-    BATCH,
-    SHARE_ADMIN,
-    Telling,
-    active_user,
-    owners_of,
-)
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction
@@ -74,7 +68,7 @@ OPERATOR = "operator"
 MAX_SESSION_CHARACTERS = 128
 
 
-class Access(inbox.Seeing, usecases.Owning, usecases.Describing, Protocol):
+class Access(inbox.Seeing, asking.Owning, asking.Describing, Protocol):
     """The service access: the first on behalf of the acting user, as is what it shows them."""
 
     async def reach(self, permission: str) -> Reach: ...

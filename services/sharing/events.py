@@ -13,9 +13,9 @@ from kernel.events import CaseDeleted, Fact
 from kernel.ids import CaseId
 from plumbing import answers, timers
 from plumbing.hearing import Hearing
+from services.sharing.asking import BATCH, Access
 from services.sharing.codes import CodeRepairs
 from services.sharing.repairs import Repairs
-from services.sharing.usecases import BATCH, Access
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction

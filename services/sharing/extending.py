@@ -14,20 +14,14 @@ from kernel.errors import (
     Unavailable,
 )
 from kernel.ids import BucketId, FacilityId
+from services.sharing.asking import Access, Telling, administered, lock_tree
 from services.sharing.domain import (
     Bucket,
     Share,
     State,
     no_bucket,
 )
-from services.sharing.usecases import (
-    REFUSED,
-    Access,
-    Telling,
-    administered,
-    first,
-    lock_tree,
-)
+from services.sharing.usecases import REFUSED, first
 from services.sharing.validity import (
     Validity,
     asked_end,

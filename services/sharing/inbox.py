@@ -10,9 +10,10 @@ from uuid import UUID
 from kernel.database import Database
 from kernel.events import ShareOpened
 from kernel.ids import CaseId
+from services.sharing.asking import Access, active_user
 from services.sharing.domain import Received, Sight, no_link
 from services.sharing.links import link_digest
-from services.sharing.usecases import CHECKED, Access, active_user
+from services.sharing.usecases import CHECKED
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction

@@ -15,6 +15,7 @@ from plumbing import permitted, runtime
 from plumbing.config import Address, ServiceSettings
 from plumbing.service import open_parts
 from services.sharing import api, events
+from services.sharing.asking import Telling
 from services.sharing.clients import AccessClient, NotifyClient
 from services.sharing.codes import CodeRepairs, Codes
 from services.sharing.extending import Extending
@@ -24,7 +25,7 @@ from services.sharing.otp import MIN_PEPPER_CHARACTERS, Pepper
 from services.sharing.policies import Policies
 from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Shares, Telling
+from services.sharing.usecases import Shares
 
 NAME = "sharing"
 

@@ -9,7 +9,8 @@ from kernel.database import Database
 from kernel.errors import NotFound, lacks
 from kernel.ids import FacilityId
 from kernel.versions import must_be_current
-from services.sharing.usecases import SHARE_ADMIN, SHARE_CREATE, Access
+from services.sharing.asking import SHARE_ADMIN, Access
+from services.sharing.usecases import SHARE_CREATE
 from services.sharing.validity import Policy
 
 if TYPE_CHECKING:

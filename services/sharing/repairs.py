@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from kernel.database import Database
 from kernel.events import CasePurged, ShareExpired, ShareRevoked
 from kernel.ids import CaseId
+from services.sharing.asking import BATCH, Telling
 from services.sharing.domain import (
     Act,
     Bucket,
 )
-from services.sharing.usecases import BATCH, Telling
 
 if TYPE_CHECKING:
     from services.sharing.store import SharingTransaction

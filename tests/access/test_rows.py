@@ -29,7 +29,7 @@ from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Place, Related
 from services.access.shown import ALL_COLUMNS, Column, ShownCase, WaitsFor, columns_of, shown
 from services.access.status import ReadingState
-from services.reporting.domain import Sight
+from services.reporting.sight import Sight
 from tests.access.builders import a_lock, a_part, a_reading, a_study
 from tests.access.conftest import ADMIN, Access, start
 from tests.access.test_worlds import SESSION, Somebody, World, a_world

@@ -17,6 +17,7 @@ from services.access.domain import Facility, Role, User
 from services.access.status import Known, ReadingState, Status, study_status_id
 from services.reporting import domain as reporting
 from services.reporting import projections
+from services.reporting.sight import SIDES
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import Access
 from tests.clocks import NOON
@@ -59,7 +60,7 @@ def written(case: Mapping[str, Any], case_id: CaseId) -> reporting.Reading:
 
 def told(reading: reporting.Reading, side: Side) -> Projection:
     """What access makes of it for a side."""
-    projection = projections.project(reading, reporting.SIDES[side])
+    projection = projections.project(reading, SIDES[side])
     return Projection(
         ReadingState(projection.state),
         None,

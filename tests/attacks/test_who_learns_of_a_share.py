@@ -15,9 +15,9 @@ import pytest_asyncio
 from kernel.ids import UUID7, BucketId, ShareId
 from local.embedded import EmbeddedServers
 from local.pki import Pki
+from services.sharing.asking import Telling
 from services.sharing.codes import Codes
 from services.sharing.otp import Pepper
-from services.sharing.usecases import Telling
 from services.sharing.validity import Validity
 from services.sharing.wanted import Recipient
 from tests.access.service import serve

@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from demo.dicom_files import CATALOGUE
-from services.ingest.workers import CONTEXTS_REFUSED, ODD
+from services.ingest.office import CONTEXTS_REFUSED, ODD
 from tests.gateway.system import Gateway, digest
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, with_other_bytes

@@ -24,7 +24,7 @@ from plumbing.dimse.commands import MalformedCommand, read_command, read_respons
 from plumbing.dimse.items import Unreadable, read_acceptance, read_request
 from plumbing.dimse.negotiation import write_proposal
 from services.ingest.domain import Label, Sender
-from services.ingest.packs import HEADER_LENGTH, header
+from services.ingest.packformat import HEADER_LENGTH, header
 from tests.ingest import fuzzing_web
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject

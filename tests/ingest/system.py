@@ -39,7 +39,7 @@ from plumbing.runtime import Application
 from plumbing.tls import TLSFiles
 from plumbing.tokenkeys import KeyFile
 from services.ingest import main
-from services.ingest.packs import HEADER_LENGTH
+from services.ingest.packformat import HEADER_LENGTH
 from tests.auditing import audit_settings
 from tests.ports import free_port
 from wire.access.v1 import access_pb2, access_pb2_grpc

@@ -32,11 +32,12 @@ from services.ingest.dimse import Association, Sink
 from services.ingest.domain import ANSWERS, Limits, StoreStatus
 from services.ingest.gateways import Gateways
 from services.ingest.instanceindex import INDEX, Index
-from services.ingest.packs import HEADER_LENGTH, OpenPack, Packs
+from services.ingest.office import EventLoopBridge, InProcess, Office
+from services.ingest.packformat import HEADER_LENGTH
+from services.ingest.packs import OpenPack, Packs
 from services.ingest.reception import Reception
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
-from services.ingest.workers import EventLoopBridge, InProcess, Office
 from tests.ingest.builders import a_gateway, a_sender
 from tests.ingest.objects import a_ct
 from tests.ingest.system import DicomObject, quarantined_file, sha256

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
-from services.ingest.packs import HEADER_LENGTH
+from services.ingest.packformat import HEADER_LENGTH
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import DicomObject, Ingest, Sender, sent_objects, sha256, store_object

@@ -19,13 +19,8 @@ from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.ids import PackId
 from plumbing.dimse.negotiation import IMPLEMENTATION_CLASS_UID
 from services.ingest.domain import Instance, Place, StoredInstance
-from services.ingest.packs import (
-    END_OF_ARCHIVE,
-    HEADER_LENGTH,
-    OpenPack,
-    Packs,
-    header,
-)
+from services.ingest.packformat import END_OF_ARCHIVE, HEADER_LENGTH, header
+from services.ingest.packs import OpenPack, Packs
 from tests.ingest.builders import a_gateway, a_label, a_sender, an_instance
 
 

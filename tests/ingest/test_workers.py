@@ -13,7 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from local.embedded import EmbeddedServers
 from local.pki import Pki
-from services.ingest.workers import INSTANCES, WORKERS_LOST
+from services.ingest.office import INSTANCES
+from services.ingest.workers import WORKERS_LOST
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import ADMIN, Ingest, Sender, sent_objects, sha256, store_object

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from kernel.ids import CaseId, FacilityId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
-from services.reporting.domain import NO_SIGHT, Permit, Sight
+from services.reporting.sight import NO_SIGHT, Permit, Sight
 
 LEASE = timedelta(minutes=5)
 NORTH = FacilityId(uuid4())

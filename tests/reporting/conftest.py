@@ -13,7 +13,8 @@ import pytest
 from kernel.ids import UUID7, CaseId
 from kernel.reading import ReadType
 from plumbing.db import Database
-from services.reporting.domain import Sight, Written
+from services.reporting.domain import Written
+from services.reporting.sight import Sight
 from services.reporting.store import ReportingTransaction
 from services.reporting.switching import ReadTypes
 from services.reporting.usecases import Described, Readings

@@ -13,7 +13,8 @@ from kernel import errors
 from kernel.ids import ReportId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.access import domain as access
-from services.reporting.domain import NO_SIGHT, Sight, Written
+from services.reporting.domain import Written
+from services.reporting.sight import NO_SIGHT, Sight
 from tests.access import builders as access_builders
 from tests.clocks import NOON
 from tests.reporting.builders import NORTH

@@ -12,7 +12,7 @@ from kernel.errors import NotFound, ReadroomError
 from kernel.events import CasePurged
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, ReadType
-from services.reporting.domain import NO_SIGHT, Sight
+from services.reporting.sight import NO_SIGHT, Sight
 from tests.reporting.builders import a_sight
 from tests.reporting.conftest import Reporting, a_case
 

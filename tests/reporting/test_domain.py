@@ -17,13 +17,10 @@ from services.reporting.domain import (
     MAX_CASE_BYTES,
     MAX_CASE_REPORTS,
     MAX_TEXT_CHARACTERS,
-    NO_SIGHT,
-    SIDES,
     Act,
     BrokenLock,
     Issued,
     Lock,
-    Person,
     Reading,
     Standing,
     Then,
@@ -32,6 +29,7 @@ from services.reporting.domain import (
 )
 from services.reporting.projections import State, project
 from services.reporting.readtypes import active_read_types, listed, switch
+from services.reporting.sight import NO_SIGHT, SIDES, Person
 from tests.clocks import NOON
 from tests.reporting.builders import LEASE, a_sight
 

@@ -9,7 +9,7 @@ import pytest
 from kernel.errors import Expired, Unavailable
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, ReadType
-from services.reporting.domain import Sight
+from services.reporting.sight import Sight
 from services.reporting.usecases import DECISIONS, FRESH_S
 from tests.reporting.builders import Access, a_sight
 from tests.reporting.conftest import Reporting, start

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.reading import ReadType, Side
-from services.reporting.domain import SIDES, Reading
+from services.reporting.domain import Reading
 from services.reporting.projections import project
+from services.reporting.sight import SIDES
 from tests.clocks import NOON
 from tests.reporting.builders import a_sight
 from tests.reporting.conftest import Reporting, a_case

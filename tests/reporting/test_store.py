@@ -11,8 +11,9 @@ import pytest
 from kernel.errors import Conflict, Denied, Exhausted, Expired, NotFound, ReadroomError, Unauthenticated
 from kernel.events import ReadingChanged
 from kernel.reading import PUBLIC_READ_TYPES, DraftState, PrivilegeLevel, ReadType, Side
-from services.reporting.domain import MAX_CASE_BYTES, NO_SIGHT, Reading, Sight, Written
+from services.reporting.domain import MAX_CASE_BYTES, Reading, Written
 from services.reporting.projections import project
+from services.reporting.sight import NO_SIGHT, Sight
 from services.reporting.usecases import VERSIONS_PAGE
 from tests.clocks import NOON
 from tests.reporting.builders import ACTING, LEASE, NORTH, a_facility_sight, a_sight

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from kernel.errors import Denied, Expired
 from kernel.reading import PrivilegeLevel, ReadType
-from services.reporting.domain import Report, Sight
+from services.reporting.domain import Report
 from services.reporting.projections import State
+from services.reporting.sight import Sight
 from tests.reporting.builders import a_sight, a_sight_by_share
 from tests.reporting.conftest import Actor, Reporting
 

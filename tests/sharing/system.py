@@ -24,6 +24,7 @@ from local.embedded import EmbeddedServers
 from plumbing import rpc
 from plumbing.db import Database
 from services.sharing import events, main
+from services.sharing.asking import Telling
 from services.sharing.clients import AccessClient
 from services.sharing.domain import Act, Bucket, Rights, Share, State
 from services.sharing.extending import Extending
@@ -32,7 +33,7 @@ from services.sharing.links import Links
 from services.sharing.policies import Policies
 from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Shares, Telling
+from services.sharing.usecases import Shares
 from services.sharing.validity import Policy, Validity, today_at
 from services.sharing.wanted import Recipient, Wanted
 from tests.access.service import CLOCK, Service

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.errors import Denied, Expired, ReadroomError, Unavailable
 from services.sharing import events
-from services.sharing.usecases import active_user
+from services.sharing.asking import active_user
 from tests.databases import Databases
 from tests.sharing.two_factor import Actor, World, a_world, tried
 

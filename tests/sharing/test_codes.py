@@ -14,10 +14,10 @@ from kernel.language import Language
 from kernel.reach import Reach
 from plumbing.db import Database
 from services.sharing import events
+from services.sharing.asking import active_user
 from services.sharing.domain import Change, State
 from services.sharing.otp import JUDGED_WITHIN, LIFE, Redeemed
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import active_user
 from tests.databases import Databases
 from tests.sharing.test_codes_hostile import Cut
 from tests.sharing.two_factor import (

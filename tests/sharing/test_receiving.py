@@ -11,8 +11,8 @@ from kernel.errors import NotFound
 from kernel.events import CasePurged, ShareCreated, ShareOpened, ShareRevoked
 from kernel.ids import CaseId, ShareId
 from services.sharing import events
+from services.sharing.asking import active_user
 from services.sharing.otp import Redeemed
-from services.sharing.usecases import active_user
 from services.sharing.validity import Validity
 from services.sharing.wanted import Recipient
 from tests.reporting.system import a_user

@@ -9,8 +9,8 @@ import pytest
 from kernel.errors import Conflict, Denied, NotFound, ReadroomError
 from kernel.events import ShareCreated, ShareRevoked
 from kernel.ids import CaseId
+from services.sharing.asking import lock_tree
 from services.sharing.domain import Act, Rights, Share, State
-from services.sharing.usecases import lock_tree
 from services.sharing.validity import Validity, end_of
 from services.sharing.wanted import Recipient
 from tests.sharing.system import (

@@ -17,14 +17,14 @@ from kernel.ids import UUID7, BucketId, CaseId, FacilityId, ShareId, UserId
 from kernel.language import Language
 from kernel.reach import Reach
 from plumbing.db import Database
-from services.sharing import usecases
+from services.sharing import asking
+from services.sharing.asking import Telling
 from services.sharing.codes import CodeRepairs, Codes
 from services.sharing.domain import Bucket, Change, Owner, Received, Share, Sight, State, User
 from services.sharing.links import Links
 from services.sharing.otp import Code, Pepper, Redeemed, Verdict
 from services.sharing.repairs import Repairs
 from services.sharing.store import SharingTransaction
-from services.sharing.usecases import Telling
 from tests.clocks import Clock
 from tests.sharing.builders import a_bucket, a_share
 
@@ -286,7 +286,7 @@ async def a_world(
     pepper = pepper or WatchedPepper()
     new_id = UUID7(clock)
     database = await Database.connect(url, transaction, clock=clock, new_id=new_id, pool_size=pool_size)
-    of_usecases = cast("usecases.Access", access)
+    of_usecases = cast("asking.Access", access)
     telling = Telling(database, of_usecases)
     codes = Codes(
         cut(database),
