@@ -82,7 +82,7 @@ async def enrol_gateway(
 
 
 def configuration(enrolled: EnrolGatewayResponse, hospital: HospitalSide) -> str:
-    """The gateway's settings file; `gateway/README.md` explains its keys."""
+    """The gateway's settings file; docs/gateway.md explains its keys."""
     tables: list[tuple[str, dict[str, str | list[str]]]] = [
         (
             "",

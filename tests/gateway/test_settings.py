@@ -9,22 +9,22 @@ import pytest
 from gateway.settings import Settings, load
 from kernel.errors import Invalid
 
-README = Path(__file__).parents[2] / "gateway" / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The README's example, with the files that it names."""
+    """The example of docs/gateway.md, with the files that it names."""
     for name in ("gateway.pem", "gateway.key", "ca.pem"):
         (tmp_path / name).write_text("x")
     (tmp_path / "gateway.key").chmod(0o600)
-    example = re.search(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    example = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert example
     (tmp_path / "gateway.toml").write_text(example[1])
     return tmp_path / "gateway.toml"
 
 
-def test_the_example_of_the_readme_is_valid(file: Path) -> None:
+def test_the_example_of_the_page_is_valid(file: Path) -> None:
     settings = load(file)
     assert settings.certificate == file.parent / "gateway.pem"
     assert settings.spool == file.parent / "spool"
@@ -33,10 +33,10 @@ def test_the_example_of_the_readme_is_valid(file: Path) -> None:
     assert settings.modalities[0].ae_title == "US3"
 
 
-def test_the_readme_names_every_key(file: Path) -> None:
+def test_the_page_names_every_key(file: Path) -> None:
     keys = {"certificate", "key", "ca", "ae_titles", "spool", "parallel", "central", "listener"}
     assert keys <= set(Settings.model_fields)
-    assert all(key in README.read_text() for key in (*keys, "plain_listener", "modalities"))
+    assert all(key in PAGE.read_text() for key in (*keys, "plain_listener", "modalities"))
 
 
 @pytest.mark.parametrize(
