@@ -339,7 +339,8 @@ async def test_a_study_of_many_parts_is_heard_page_by_page(service: Service) -> 
 
     assert (1001, 2002, 3) == (case.series_count, case.instance_count, case.another_patient_held)
     assert ["PatientName"] == list(case.written_differently)
-    assert [0, FIRST_PART + 499, FIRST_PART + 999] == service.ingest.pages_asked
+    # Whoever hears the fact asks, and so does healing, if it is late to begin.
+    assert [0, FIRST_PART + 499, FIRST_PART + 999] == list(dict.fromkeys(service.ingest.pages_asked))
     answer = await service.acting("jane").Check(pb.CheckRequest(case_id=str(case_id), images=True))
     assert 1001 == len(answer.decision.studies[0].parts)
     assert 2002 == answer.decision.instance_count
