@@ -35,9 +35,8 @@ def run(system: LocalSystem, first_admin: str | None = None) -> int:
         system.start()
         print(f"Readroom is ready after {time.monotonic() - begin:.1f} s. Ctrl-C ends it.")
         print(_where_things_are(system), flush=True)
-        if first_admin and sys.stdout.isatty():  # a code that admits somebody stands in no log
-            print(f"\nSign in as `{first_admin}`, first by this address, later with your password:")
-            print(f"  {system.endpoints().pages}/welcome#{system.invite(first_admin)}", flush=True)
+        if first_admin:
+            print(_how_to_sign_in(system, first_admin), flush=True)
         reason = system.wait_for_an_end()
     except _ToldToStop:
         return 0
@@ -51,6 +50,19 @@ def run(system: LocalSystem, first_admin: str | None = None) -> int:
 def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handler)
+
+
+def _how_to_sign_in(system: LocalSystem, login: str) -> str:
+    """For a terminal an address that admits once. A code stands in no log: anybody else is told a command."""
+    command = f"readroom --data {system.data_dir}"
+    if not sys.stdout.isatty():
+        return f"  {'sign in':<16}`{command} login {login}`, then `{command} invite {login}`"
+    try:
+        code = system.invite(login)
+    except ReadroomError as error:  # the administrator of this data has another login
+        return f"  {'sign in':<16}{error.sentence}"
+    address = f"{system.endpoints().pages}/welcome#{code}"
+    return f"\nSign in as `{login}`, first by this address, later with your password:\n  {address}"
 
 
 def _where_things_are(system: LocalSystem) -> str:

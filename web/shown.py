@@ -23,8 +23,12 @@ def text(value: str) -> str:
 
 
 def person_name(value: str) -> str:
-    """Patient's Name as `FAMILY, Given Middle`: the first group of components (DICOM PS3.5, 6.2.1)."""
-    family, *given = text(value.partition("=")[0]).split("^")
+    """A name as `FAMILY, Given Middle`: the first group of its components (DICOM PS3.5, 6.2.1)."""
+    return "; ".join(filter(None, map(_one_name, text(value).split("\\"))))
+
+
+def _one_name(value: str) -> str:
+    family, *given = value.partition("=")[0].split("^")
     rest = " ".join(part.strip() for part in given[:2] if part.strip())
     return f"{family.strip().upper()}, {rest}" if rest else family.strip().upper()
 

@@ -16,6 +16,8 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
     [
         ("de Vries^Anna^M", "DE VRIES, Anna M"),
         ("Yamada^Tarou=山田^太郎=やまだ^たろう", "YAMADA, Tarou"),
+        ("Ångström^Åse\\Okafor^Ben", "ÅNGSTRÖM, Åse; OKAFOR, Ben"),
+        ("\\", ""),
         ("Doe", "DOE"),
         ("^Anna", ", Anna"),
         ("", ""),
