@@ -60,16 +60,6 @@ class Channel(Protocol[Content_in]):
         ...
 
 
-class Deliveries(Protocol[D]):
-    """What a store does with deliveries within one transaction; `Queue` has the statements."""
-
-    @property
-    def now(self) -> datetime: ...
-    async def claim(self, held_until: datetime) -> D | None: ...
-    async def advance(self, delivery: D, was: Collection[State]) -> bool: ...
-    async def wake(self) -> None: ...
-
-
 class Queue:
     """The statements over a table of deliveries.
 

@@ -34,8 +34,9 @@ from services.ingest.domain import (
     Revoked,
     StoreStatus,
 )
+from services.ingest.parent import Parent
 from services.ingest.parts import Description, whole_value
-from services.ingest.reception import Index, PackDirectory, Parent, Receipt, Reception, Unfiled
+from services.ingest.reception import Index, PackDirectory, Receipt, Reception, Unfiled
 
 # PS3.8 table 9-21 (result, source, reason).
 REJECTIONS: Mapping[type[ReadroomError], tuple[int, int, int]] = {

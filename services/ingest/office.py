@@ -19,8 +19,8 @@ from services.ingest.domain import (
     Verdict,
 )
 from services.ingest.gateways import Gateways
+from services.ingest.parent import Notes
 from services.ingest.parts import Description
-from services.ingest.reception import Notes
 from services.ingest.usecases import Studies
 from services.ingest.worker import ADMIT_S, IDENTIFY_S, INDEX_S, REFUSE_S
 

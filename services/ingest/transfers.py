@@ -11,7 +11,6 @@ from services.ingest.domain import MAX_TRANSFER_AGE, Gateway, Refused, Sender, S
 
 MAX_AT_ONCE = 100
 """Transfers of one call: a few statements take them in some milliseconds."""
-MOST_INSTANCES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)

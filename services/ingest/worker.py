@@ -32,8 +32,8 @@ from services.ingest.dimse import Listener
 from services.ingest.domain import Refusal, Refused, Sender, StoredInstance, StoreStatus, Verdict
 from services.ingest.instanceindex import INDEX, Index
 from services.ingest.packs import NewPacks
+from services.ingest.parent import Notes
 from services.ingest.parts import Description
-from services.ingest.reception import Notes
 
 ADMIT_S = 2.4
 """For the database to say whose a certificate is, and again who an association comes from (R8)."""

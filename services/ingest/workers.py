@@ -38,8 +38,8 @@ from services.ingest.domain import (
     StoreStatus,
 )
 from services.ingest.office import Office
+from services.ingest.parent import Notes
 from services.ingest.parts import Description
-from services.ingest.reception import Notes
 from services.ingest.worker import ADMIT_S, IDENTIFY_S, INDEX_S, REFUSE_S, SETTLE_S, Configuration
 
 ENFORCED_S = 2.0
