@@ -103,7 +103,7 @@ class Senders(RuleBasedStateMachine):
         world = self.world
         tables = "instances, mapping_values, series, packs, studies, quarantined, transfers"
         of_gateways = "gateway_contacts, gateway_names, gateway_titles, gateway_certificates, gateways"
-        self.execute(f"truncate {tables}, {of_gateways}, outbox, refusals")
+        self.execute(f"truncate {tables}, {of_gateways}, outbox, refusals cascade")
         self.folder = Path(tempfile.mkdtemp())
         self.packs = Packs(self.folder, world.new_id)
         self.gateway = a_gateway()
