@@ -14,6 +14,7 @@ from local.processes import until
 from local.system import ROOT, LocalSystem
 from plumbing import rpc
 from plumbing.clocks import clock_of
+from plumbing.components import SERVICES
 from plumbing.files import write_private
 from plumbing.tokenkeys import key_set
 from plumbing.tokens import mint
@@ -41,7 +42,7 @@ def counts(system: LocalSystem, private: bytes) -> dict[str, bool]:
         return True
 
     async def each() -> dict[str, bool]:
-        return {name: await asked(name) for name in endpoints.services}
+        return {name: await asked(name) for name in SERVICES}
 
     return asyncio.run(each())
 
@@ -80,9 +81,7 @@ def test_the_key_changes_without_a_restart(
     assert pids == [system.service_pid(name) for name in system.names]
 
 
-def test_services_are_told_public_keys_only(system: LocalSystem) -> None:
+def test_the_web_alone_is_told_the_private_key(system: LocalSystem) -> None:
     private = str(system.pki.token_key)
-    for name in system.names:
-        told = system.environment(name)
-        assert private not in told.values()
+    assert ["web"] == [name for name in system.names if private in system.environment(name).values()]
     assert b'"d"' not in system.pki.token_keys.read_bytes()
