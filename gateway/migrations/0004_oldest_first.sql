@@ -1,2 +1,2 @@
 -- The oldest that waits is found without a look at the others.
-create index transfers_by_age on transfers (created_at, id) where state = 'waiting';
+create index if not exists transfers_by_age on transfers (created_at, id) where state = 'waiting';

@@ -42,13 +42,15 @@ class Turns:
                 return
             turn = self._waiting[login].popleft()
             self._forget(login)
+            if turn.cancelled():  # whoever waited has gone, and has not run since
+                continue
             self._under_way[login] += 1
             turn.set_result(None)
 
     def _forget(self, login: str, turn: "asyncio.Future[None] | None" = None) -> None:
         """Whoever still waits for another turn stands behind the others; `turn` is given up."""
-        waiting = self._waiting.pop(login)
-        if turn is not None:
+        waiting = self._waiting.pop(login, deque())
+        if turn in waiting:
             waiting.remove(turn)
         if waiting:
             self._waiting[login] = waiting

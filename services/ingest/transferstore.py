@@ -21,7 +21,7 @@ _WHOLE = """
         select from transfers o join gateway_titles ot on ot.gateway_id = o.gateway_id
             and ot.ae_title = o.calling_ae_title and ot.live
         where o.study_instance_uid = s.study_instance_uid and ot.facility_id = s.receiving_facility_id
-            and o.superseded_by is null and o.ended_at is null)
+            and o.ended_at is null)  -- a superseded one may still have images to send
 """
 _ENDED = """
     from transfers t
