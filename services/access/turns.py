@@ -50,7 +50,7 @@ class Turns:
     def _forget(self, login: str, turn: "asyncio.Future[None] | None" = None) -> None:
         """Whoever still waits for another turn stands behind the others; `turn` is given up."""
         waiting = self._waiting.pop(login, deque())
-        if turn in waiting:
+        if turn is not None and turn in waiting:
             waiting.remove(turn)
         if waiting:
             self._waiting[login] = waiting

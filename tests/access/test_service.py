@@ -285,13 +285,26 @@ async def test_folders_and_grants_over_the_wire(service: Service) -> None:
     assert [saved.folder] == list((await stub.ListFolders(pb.ListFoldersRequest())).folders)
     assert [case_id] == [case.case_id for case in await service.listed()]
     await stub.GrantCase(pb.GrantCaseRequest(case_id=case_id, user_id=jane.user_id))
-    entry = pb.FolderCase(folder_id=folder_id, case_id=case_id, facility_id=facility_id)
+    entry = pb.FolderCase(
+        folder_id=folder_id,
+        case_id=case_id,
+        facility_id=facility_id,
+        folder_name="Tumour board",
+        facility_name="North",
+    )
     for held in (
         await stub.ListFolderCases(pb.ListFolderCasesRequest(folder_id=folder_id)),
         await stub.ListFolderCases(pb.ListFolderCasesRequest(case_id=case_id)),
     ):
         assert [entry] == list(held.folder_cases)
-    grant = pb.CaseGrant(case_id=case_id, user_id=jane.user_id, facility_id=facility_id)
+    grant = pb.CaseGrant(
+        case_id=case_id,
+        user_id=jane.user_id,
+        facility_id=facility_id,
+        login=jane.login,
+        name=jane.name,
+        facility_name="North",
+    )
     for granted in (
         await stub.ListGrants(pb.ListGrantsRequest(case_id=case_id)),
         await stub.ListGrants(pb.ListGrantsRequest(user_id=jane.user_id)),

@@ -210,7 +210,7 @@ async def test_no_row_stays_where_sight_has_ended_because_others_watch_slow_list
             await asyncio.wait_for(ward.watching.tick(), 5)
         assert (elsewhere,) == event.went
 
-        clock.pass_by(watching.CUT_AFTER)
+        clock.pass_by(watching.CUT_AFTER + timedelta(seconds=1))
         await ward.watching.tick()
         assert [Unavailable] * 3 == [await ward.refused(each.take()) for each in slow]
     await ward.watching.close()

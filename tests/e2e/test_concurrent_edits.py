@@ -17,8 +17,8 @@ from wire.ingest.v1 import ingest_pb2 as ingest
 from wire.routing.v1 import routing_pb2 as routing
 from wire.sharing.v1 import sharing_pb2 as sharing
 
-NO_EDIT = {"reporting.SaveDraft"}
-"""Nobody but the holder of the lock writes it, and the lock is one."""
+NO_EDIT = {"reporting.SaveDraft", "identities.SaveIdentity"}
+"""Nobody but the holder of the lock writes a draft, and the lock is one; an identity is bound or not."""
 
 
 class Edited(NamedTuple):
