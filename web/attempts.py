@@ -1,6 +1,7 @@
 """How often somebody may be wrong: limits on passwords and codes, by account and by address.
 
-The counts are of this process and lost with it. They slow guessing down; nothing else rests on them.
+A try counts before it is judged, so that many at once are no more than many in a row. The counts are of this
+process and lost with it. They slow guessing down; nothing else rests on them.
 """
 
 from collections import OrderedDict, deque
@@ -15,26 +16,28 @@ _REMEMBERED = 10_000
 
 
 class Attempts:
-    """Counts failures of the last minute by key."""
+    """Counts the tries of the last minute that were not right, by key."""
 
     def __init__(self, limit: int, clock: Clock) -> None:
         self._limit = limit
         self._clock = clock
         self._failures: OrderedDict[str, deque[datetime]] = OrderedDict()
 
-    def require(self, key: str) -> None:
-        """Raises Exhausted if there were too many."""
-        if len(self._recent(key)) >= self._limit:
-            raise Exhausted("there were too many wrong attempts: wait for a minute, then try again")
-
-    def failed(self, key: str) -> None:
-        """Counts one more."""
+    def begin(self, key: str) -> None:
+        """Counts one more; raises Exhausted if there were too many."""
         failures = self._recent(key)
+        if len(failures) >= self._limit:
+            raise Exhausted("there were too many wrong attempts: wait for a minute, then try again")
         failures.append(self._clock.now())
         self._failures[key] = failures
         self._failures.move_to_end(key)
         if len(self._failures) > _REMEMBERED:
             self._failures.popitem(last=False)
+
+    def was_right(self, key: str) -> None:
+        """The last one does not count."""
+        if failures := self._failures.get(key):
+            failures.pop()
 
     def _recent(self, key: str) -> deque[datetime]:
         failures = self._failures.get(key, deque(maxlen=self._limit))

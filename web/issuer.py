@@ -23,6 +23,9 @@ NAME = "development"
 WRONG = "the login and the password do not belong together"
 NO_INVITATION = "this code is not valid: ask for a new invitation"
 
+LONGEST_LOGIN = 100
+"""Characters; as the form takes."""
+
 _WRONG_PER_ACCOUNT, _WRONG_PER_ADDRESS = 5, 30
 """Wrong attempts a minute."""
 
@@ -39,17 +42,22 @@ class DevelopmentIssuer:
 
     async def sign_in(self, login: str, password: str, address: str) -> Person:
         """Who this is; raises Unauthenticated in the same words for any reason, Exhausted after many."""
-        self._by_address.require(address)
-        self._by_account.require(login)
+        if len(login) > LONGEST_LOGIN:
+            raise Unauthenticated(WRONG)
+        self._by_address.begin(address)
+        self._by_account.begin(login)
         async with self._database.statements() as tx:
             kept = await tx.password_of(login)
         if not await self._passwords.verify(password, kept[1] if kept else None) or kept is None:
-            await self._failed(login if kept else None, login, address)
+            known = login if kept else "?"  # people type passwords as logins: the audit names no such account
         else:
             person = await resolve(self._services, NAME, str(kept[0]))
             if person is not None:
+                self._by_address.was_right(address)
+                self._by_account.was_right(login)
                 return person
-            await self._failed(login, login, address)
+            known = login
+        await self._database.refuse("service:web", "session.began", f"login:{known}")
         raise Unauthenticated(WRONG)
 
     async def prove(self, session: Session, password: str, address: str) -> None:
@@ -63,7 +71,7 @@ class DevelopmentIssuer:
 
         Raises Unauthenticated for a code that is not valid, whatever the reason; Invalid for the password.
         """
-        self._by_address.require(address)
+        self._by_address.begin(address)
         try:
             invited = await self._services.identities.DescribeInvitation(DescribeInvitationRequest(code=code))
             hashed = await self._passwords.hash(password)
@@ -72,19 +80,13 @@ class DevelopmentIssuer:
                 RedeemInvitationRequest(code=code, identity=identity)
             )
         except NotFound:
-            self._by_address.failed(address)
             raise Unauthenticated(NO_INVITATION) from None
+        self._by_address.was_right(address)
         user_id = UUID(bound.user_id)
         async with self._database.transaction() as tx:
             await tx.save_password(user_id, bound.login, hashed)
             await tx.record(bound.login, "password.chosen", f"user:{user_id}", "done")
         return Person(NAME, bound.user_id, user_id, bound.login, bound.name)
-
-    async def _failed(self, known: str | None, login: str, address: str) -> None:
-        """Counts a failure. The audit names no account that is not there: people type passwords as logins."""
-        self._by_address.failed(address)
-        self._by_account.failed(login)
-        await self._database.refuse("service:web", "session.began", f"login:{known or '?'}")
 
 
 async def resolve(services: Services, issuer: str, subject: str) -> Person | None:

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 _MOST_CHARACTERS = 128
 """Of a value in a table; whoever needs more opens the case."""
 
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DATE = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _TIME = re.compile(r"(\d{2})(\d{2})?.*", re.ASCII)
 

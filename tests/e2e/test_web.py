@@ -83,6 +83,14 @@ async def test_a_code_counts_once_and_a_wrong_one_says_nothing(world: World) -> 
         right = await page.post("/welcome", code=code, password=PASSWORD, again=PASSWORD)
         other = await page.post("/welcome", code=code, password=PASSWORD + "!", again=PASSWORD + "!")
 
+        code = (await readroom.identities.Invite(InviteRequest(user_id=user.user_id))).code
+        async with browser(world.endpoints.pages) as elsewhere:
+            chosen = await elsewhere.post(
+                "/welcome", code=code, password=PASSWORD + "?", again=PASSWORD + "?"
+            )
+        ended = await page.get("/")
+
+    assert (chosen.status, ended.status, ended.headers["Location"]) == (303, 303, "/sign-in")
     assert [each.status for each in (short, differ, wrong, right)] == [422, 422, 401, 303]
     assert other.status == 401
     assert "12 to 200 characters" in short.words

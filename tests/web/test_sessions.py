@@ -1,5 +1,6 @@
 """Login sessions: what a cookie proves, when it stops, and what an attacker with an old one gets."""
 
+import asyncio
 from datetime import timedelta
 
 from tests.web.browser import COOKIE, browser
@@ -144,3 +145,13 @@ async def test_the_right_password_waits_for_access_to_say_who_it_is(web: Web) ->
     assert seen.status == 503
     assert "`access` does not answer" in seen.words
     assert seen.headers["Retry-After"] == "5"
+
+
+async def test_guesses_that_come_at_once_are_no_more_than_guesses_in_a_row(web: Web) -> None:
+    await web.a_person("vos", password=PASSWORD)
+
+    async def guess(number: int) -> int:
+        async with browser(web.origin) as page:
+            return (await page.post("/sign-in", login="vos", password=f"guess {number}")).status
+
+    assert sorted(await asyncio.gather(*map(guess, range(8)))) == [401] * 5 + [429] * 3

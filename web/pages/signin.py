@@ -37,6 +37,7 @@ async def welcome(asked: Asked) -> Answer:
         person = await asked.house.issuer.accept(code, password, asked.address)
     except (Invalid, Unauthenticated, Exhausted) as error:
         return _welcome(code, error.sentence, errors.told(error).status)
+    await asked.house.sessions.end_all(person.user_id, person.login)  # whoever knew the old password, too
     return await _begun(asked, person, "")
 
 
