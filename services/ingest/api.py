@@ -372,7 +372,7 @@ def _announcement(told: pb.BeginTransferRequest | pb.BeginTransferRequest.Announ
         TransferId(parse_id(told.transfer_id, "transfer_id")),
         told.study_instance_uid,
         told.calling_ae_title,
-        told.age.ToTimedelta() if told.HasField("age") else None,
+        _duration(told, "age") if told.HasField("age") else None,
     )
 
 

@@ -30,7 +30,7 @@ from services.ingest.domain import (
 )
 from services.ingest.enrolment import Access, administered
 from services.ingest.refusals import RefusalWindows
-from services.ingest.transfers import Announcement, Ended, must_be_the_same, must_count, must_fit
+from services.ingest.transfers import Announcement, Ended, must_be_the_same, must_count, must_differ, must_fit
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction
@@ -186,6 +186,7 @@ class Gateways:
         announced again. An announcement under a certificate or a title that does not count is listed.
         """
         must_fit(announcements, "further")
+        must_differ(announcements)
         try:
             await self._begin_transfer(announcer.gateway_id, announcements)
         except Denied as denied:
@@ -218,6 +219,7 @@ class Gateways:
     async def end_transfer(self, gateway_id: GatewayId, ended: Sequence[Ended]) -> None:
         """Notes transfers of which everything has its answer; a study that is whole now is settled (A55)."""
         must_fit(ended, "ended")
+        must_differ(ended)
         must_count(ended)
         if not ended:
             return

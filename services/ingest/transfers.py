@@ -73,11 +73,22 @@ def must_fit(told: Sequence[object], field: str) -> None:
         )
 
 
+def must_differ(told: Sequence[Announcement | Ended]) -> None:
+    """Raises Invalid where one call tells of a transfer twice."""
+    if len({each.transfer_id for each in told}) < len(told):
+        raise Invalid(
+            "`transfer_id` stands twice in one call: tell of each transfer once", field="transfer_id"
+        )
+
+
 def must_be_the_same(wanted: Sequence[Transfer], known: Sequence[Transfer]) -> None:
     """Raises Conflict where an id that is announced is the transfer of another study."""
     queues = {each.transfer_id: _queue(each) for each in known}
     if any(queues.get(each.transfer_id) != _queue(each) for each in wanted):
-        raise Conflict("`transfer_id` is the transfer of another study", field="transfer_id")
+        raise Conflict(
+            "`transfer_id` is known as the transfer of another study: announce this one under a new id",
+            field="transfer_id",
+        )
 
 
 def _queue(transfer: Transfer) -> tuple[GatewayId, AETitle, UID]:

@@ -12,7 +12,8 @@ from services.ingest.transfers import Ended, Transfer
 _COLUMNS = "transfer_id, gateway_id, calling_ae_title, study_instance_uid, begun_at"
 
 # A study is whole when as many instances of it are durable as the transfer that ended had, and nobody else is
-# about to send it: no other transfer to its facility that is announced and has not ended (A55).
+# about to send it: no other transfer to its facility that is announced and has not ended, superseded or not,
+# and no further association that has a pack of it open (A55).
 _WHOLE = """
     s.settled_at is null
     and t.instances <= (select count(*) from (
@@ -21,7 +22,8 @@ _WHOLE = """
         select from transfers o join gateway_titles ot on ot.gateway_id = o.gateway_id
             and ot.ae_title = o.calling_ae_title and ot.live
         where o.study_instance_uid = s.study_instance_uid and ot.facility_id = s.receiving_facility_id
-            and o.ended_at is null)  -- a superseded one may still have images to send
+            and o.ended_at is null)
+    and (select count(*) from packs p where p.study_id = s.study_id and p.sealed_at is null) <= 1
 """
 _ENDED = """
     from transfers t

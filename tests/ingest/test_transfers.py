@@ -1,5 +1,7 @@
 """An association carries many transfers, and a study is settled when the last of its transfers has ended."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -10,7 +12,7 @@ from kernel.errors import Conflict, Denied, Exhausted, Invalid
 from services.ingest.transfers import MAX_AT_ONCE
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import a_ct
-from tests.ingest.system import ADMIN, HARBOUR, EnrolledGateway, Ingest, Sender, sent_objects
+from tests.ingest.system import ADMIN, HARBOUR, EnrolledGateway, Ingest, Sender, sent_objects, store_object
 from tests.ingest.test_deletion import DELETED, a_case, delete
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -140,6 +142,54 @@ async def test_a_study_that_somebody_else_is_about_to_send_is_not_settled_by_an_
     assert await ingest.one("select count(*) from transfers where ended_at is not null") == 1
 
 
+async def test_an_older_transfer_that_was_superseded_is_waited_for_too(ingest: Ingest) -> None:
+    """It was interrupted, and still has images to send."""
+    gateway, study = await ingest.enrol(), a_uid()
+    older, newer = told(gateway.title, study, age_s=60), told(gateway.title, study)
+    await announce(ingest, gateway, [older])
+    await announce(ingest, gateway, [newer])
+    await sent_objects(Sender.of(ingest, gateway, transfer_id=newer.transfer_id), a_ct(study=study))
+    await end(ingest, gateway, (newer.transfer_id, 1))
+    assert not await settled(ingest)
+    await end(ingest, gateway, (older.transfer_id, 0))
+    assert await settled(ingest) == {study}
+
+
+async def test_a_study_that_an_unannounced_association_still_sends_is_not_settled_by_an_end(
+    ingest: Ingest,
+) -> None:
+    gateway, study = await ingest.enrol(), a_uid()
+    transfer, first, second = told(gateway.title, study), a_ct(study=study), a_ct(study=study)
+    contexts = [(first.sop_class_uid, first.transfer_syntax_uid)]
+
+    def sends_beside() -> None:
+        with Sender.of(ingest, gateway, title=gateway.title).association(contexts) as unannounced:
+            assert store_object(unannounced, first).status == 0
+            going.set()
+            assert goes_on.wait(20)
+
+    going, goes_on = threading.Event(), threading.Event()
+    beside = asyncio.create_task(asyncio.to_thread(sends_beside))
+    assert await asyncio.to_thread(going.wait, 20)
+    await announce(ingest, gateway, [transfer])
+    carried = Sender.of(ingest, gateway, transfer_id=transfer.transfer_id)
+
+    def carries() -> None:
+        with carried.association(contexts) as announced:
+            assert store_object(announced, second).status == 0
+            ending.set()
+            assert goes_on.wait(20)
+
+    ending = threading.Event()
+    carrying = asyncio.create_task(asyncio.to_thread(carries))
+    assert await asyncio.to_thread(ending.wait, 20)
+    await end(ingest, gateway, (transfer.transfer_id, 1))
+    assert not await settled(ingest)
+    goes_on.set()
+    await beside
+    await carrying
+
+
 @pytest.mark.proves("SEC-2", part="announcements and ends are of the gateway's own transfers")
 async def test_what_is_announced_together_is_announced_as_a_whole_or_not_at_all(ingest: Ingest) -> None:
     gateway, other = await ingest.enrol("RIVERSIDE"), await ingest.enrol("OTHER")
@@ -160,6 +210,16 @@ async def test_what_is_announced_together_is_announced_as_a_whole_or_not_at_all(
     assert await ingest.one("select count(*) from transfers") == 1
     with pytest.raises(Invalid, match="several calls"):
         await end(ingest, gateway, *((str(uuid4()), 1) for _ in range(MAX_AT_ONCE + 1)))
+    for twice in (
+        announce(ingest, gateway, [good, good]),
+        end(ingest, gateway, *[(good.transfer_id, 1)] * 2),
+    ):
+        with pytest.raises(Invalid, match="stands twice"):
+            await twice
+    endless = told(gateway.title, a_uid())
+    endless.age.seconds = 1 << 62
+    with pytest.raises(Invalid, match="length of time"):
+        await announce(ingest, gateway, [endless])
     with pytest.raises(Invalid, match="negative"):
         await end(ingest, gateway, (good.transfer_id, -1))
     assert await announce(ingest, gateway, [told(gateway.title, a_uid()) for _ in range(MAX_AT_ONCE)]) == 100
