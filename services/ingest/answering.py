@@ -176,8 +176,8 @@ def _metadata(answering: Answering) -> Response:
 def _frames(answering: Answering) -> Response:
     asked = [each for each in answering.asked.rest.split(",") if each]
     numbers = [int(each) for each in asked if len(each) <= MAX_FRAME_DIGITS]
-    if not numbers or not all(numbers) or len(asked) > MAX_FRAMES or len(numbers) < len(asked):
-        raise Invalid(f"frames are numbers from 1 on, at most {MAX_FRAMES} in a request")
+    if not numbers or not all(numbers) or len(asked) > MAX_FRAMES or len({*numbers}) < len(asked):
+        raise Invalid(f"frames are different numbers from 1 on, at most {MAX_FRAMES} in a request")
     return _these_frames(answering, numbers)
 
 

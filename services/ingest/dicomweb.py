@@ -210,7 +210,7 @@ class _Stay:
                 await self._over.wait()
         except ReadroomError as error:
             if opened.done():
-                self._request.abort()  # sight has ended
+                self._abort()  # sight has ended
             else:
                 opened.set_exception(error)
         except Exception as error:
@@ -218,6 +218,11 @@ class _Stay:
                 opened.set_exception(error)
                 return
             _log.exception("whether somebody may still see images is not known")
+            self._abort()
+
+    def _abort(self) -> None:
+        """Ends the connection while the answer is on its way; afterwards it may carry the next one."""
+        if not self._over.is_set():
             self._request.abort()
 
     def end(self) -> None:

@@ -51,7 +51,9 @@ class Pixels:
     def frame_bytes(self) -> int:
         """Of one native frame; raises NotFound where nobody can say."""
         if self.frame_bits % 8 and self.count > 1:
-            raise NotFound("frames that begin inside a byte cannot be parted yet")
+            raise NotFound(
+                "the frames of this instance begin inside a byte, and cannot be parted yet: fetch it whole"
+            )
         size = int(self.frame_bits + 7) // 8
         if size <= 0:
             raise NotFound("the instance does not say how large its frames are")
@@ -142,4 +144,6 @@ def _parted(
             places = [each.offset - 8 for each in fragments]
             bounds = [bisect_left(places, start) for start in starts] + [len(fragments)]
             return [fragments[bounds[number - 1] : bounds[number]] for number in numbers]
-    raise NotFound("nobody can say which fragments make a frame: the instance has no offset table")
+    raise NotFound(
+        "nobody can say which fragments make a frame: the instance has no offset table, so fetch it whole"
+    )

@@ -7,7 +7,7 @@ changed since (R6).
 
 import zlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -81,7 +81,8 @@ class Bytes:
         except NotFound as error:
             raise no_images() from error  # purged meanwhile
         finally:
-            self.loop.wait(end(), CHUNK_S)
+            with suppress(RuntimeError):  # what took too long is being ended already
+                self.loop.wait(end(), CHUNK_S)
 
 
 class Reading:

@@ -168,6 +168,7 @@ async def test_a_viewer_opens_a_case(ingest: Ingest) -> None:
         pixels_of(three)[2 * size :],
         pixels_of(three)[:size],
     ]
+    assert (await web.get(f"{path_of(case_id, three)}/frames/3,3", FRAMES)).status == 400
     answer = await web.get(f"{path_of(case_id, three)}/bulkdata/7FE00010", FRAMES)
     assert b"".join(content for _, content in answer.parts) == pixels_of(three)
 
