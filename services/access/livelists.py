@@ -58,7 +58,7 @@ class Watcher:
         waits_since: since when it is.
         looked_at: how many answers of the list were looked at.
         rights: what they may do with a case by how they see it, in the round `rights_of` of the list.
-        is_unsure: whether their sight has changed, and nobody knows yet how: then they are told nothing.
+        unsure_since: since when their sight may be another, and nobody knows how: they are told nothing then.
     """
 
     watched: Watched
@@ -70,7 +70,7 @@ class Watcher:
     event: Event | None = None
     waits_since: datetime | None = None
     looked_at: int | None = None
-    is_unsure: bool = False
+    unsure_since: datetime | None = None
     rights_of: int | None = None
     rights: dict[Sight, Rights] = field(default_factory=dict)
     error: ReadroomError | None = None
@@ -79,6 +79,11 @@ class Watcher:
     def fail(self, error: ReadroomError) -> None:
         self.error, self.event = error, None
         self.wake.set()
+
+    @property
+    def doubted_since(self) -> datetime | None:
+        """Since when what they have may be another: by their own sight, or by the list."""
+        return min(filter(None, (self.unsure_since, self.list.doubted_since)), default=None)
 
     @property
     def has_answers(self) -> bool:
@@ -178,7 +183,7 @@ class LiveList:
     @property
     def asker(self) -> CompiledUser:
         """As whom the list is asked for: what the others see is the same."""
-        users = (each.user for each in self.watchers if not each.is_unsure)
+        users = (each.user for each in self.watchers if not each.unsure_since)
         return replace(next(users, self.user), grantee=self.user.grantee)
 
     @property

@@ -220,13 +220,15 @@ class Watching:
             return
         try:
             await self._tick()
-            self._answered_at = self._clock.now()
-        except Unavailable as error:
+        except Exception as error:  # whoever does not know shows nothing
             if self._clock.now() - self._answered_at > CUT_AFTER:
-                self._cut(self._watchers, error)
+                self._cut(self._watchers, error if isinstance(error, Unavailable) else Unavailable(_TOO_SLOW))
             raise
         finally:
             now = self._clock.now()
+            for each in [*self._watchers]:
+                if each.doubted_since and now - each.doubted_since > CUT_AFTER:
+                    self._cut([each], each.list.trouble or Unavailable(_TOO_SLOW))
             slow = [each for each in self._watchers if each.waits_since and now - each.waits_since > PATIENCE]
             self._cut(slow, Exhausted("what changes is not taken as fast as it comes: watch the list again"))
 
@@ -247,10 +249,8 @@ class Watching:
                 each.forget()
             each.hear({**changed, **of_persons} if each.is_historical else changed, now)
         failures = await self._ask_all(now)
-        for each in [each for each in self._lists.values() if each.doubted_since]:
-            if each.doubted_since and self._clock.now() - each.doubted_since > CUT_AFTER:
-                self._cut(each.watchers, each.trouble or Unavailable(_TOO_SLOW))
         await self._tell(changes.snapshot)
+        self._answered_at = self._clock.now()
         if failures:
             raise failures[0]
 
@@ -278,7 +278,7 @@ class Watching:
         for each in self._watchers:
             if each.list.doubted_since and not each.has_answers:
                 each.event = None  # it may be so no longer
-        ready = {each: each.look(now) for each in self._watchers if each.has_news and not each.is_unsure}
+        ready = {each: each.look(now) for each in self._watchers if each.has_news and not each.unsure_since}
         if not ready:
             return
         users = {each.user.id for each in ready}
@@ -361,18 +361,21 @@ class Watching:
     async def _move(self, changes: Changes) -> None:
         """Puts whose sight changed to the list that they see now; who sees nothing more is told so."""
         ids = None if changes.ids is None else set(changes.ids)
-        concerned = [each for each in self._watchers if ids is None or each.user.id in ids or each.is_unsure]
+        concerned = [
+            each for each in self._watchers if ids is None or each.user.id in ids or each.unsure_since
+        ]
         if not concerned:
             return
         async with self._database.statements() as statements:
             accounts = await statements.accounts([each.user.login for each in concerned])
         for watcher in concerned:
             account = accounts.get(watcher.user.login)
-            if account is None or account != watcher.account or watcher.is_unsure:
+            if account is None or account != watcher.account or watcher.unsure_since:
                 await self._compile_again(watcher, account or watcher.account)
 
     async def _compile_again(self, watcher: Watcher, account: Account) -> None:
-        watcher.is_unsure = True  # until it is known what they see; what was ready is not told
+        # Until it is known what they see; what was ready is not told.
+        watcher.unsure_since = watcher.unsure_since or self._clock.now()
         watcher.event = watcher.waits_since = None
         try:
             user, search = await self._seen(watcher.watched)
@@ -382,7 +385,9 @@ class Watching:
             self._cut([watcher], error)
             return
         self._leave(watcher)
-        watcher.user, watcher.account, watcher.is_unsure = user, account, account.version != user.version
+        watcher.user, watcher.account = user, account
+        if account.version == user.version:
+            watcher.unsure_since = None
         watcher.list = self._list_of(user, watcher.watched, search, account)
         watcher.looked_at = watcher.rights_of = None
         watcher.list.watchers.add(watcher)

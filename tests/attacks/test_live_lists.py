@@ -6,9 +6,10 @@ Position: any user with an account, through the web pages; what they hand back m
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -247,6 +248,38 @@ async def test_what_changes_while_a_list_is_looked_for_is_told_though_too_much_c
     await ward.watching.close()
 
 
+@pytest.mark.proves("A69", part="whoever shares a list with others")
+@pytest.mark.parametrize(
+    "error", [Unavailable("an administrator is changing your account"), KeyError("a fault")]
+)
+async def test_who_cannot_be_compiled_again_keeps_no_row_because_others_still_see_the_list(
+    ward: Ward, error: Exception
+) -> None:
+    access, clock = ward.access, ward.access.clock
+    refused = ""
+
+    class Questions:
+        """Those of access, while one user cannot be compiled."""
+
+        async def asked(self, login: str, *arguments: Any) -> Any:
+            if login == refused:
+                raise error
+            return await access.questions.asked(login, *arguments)
+
+    ward.watching = Watching(access.database, cast("Any", Questions()), clock, asked_for_s=10)
+    janes = await ward.watch(ward.jane)
+    await ward.watch(ward.john)
+    assert ward.watching.lists == 1
+    refused = ward.jane.login
+    await access.give(ward.jane, ward.facility, PrivilegeLevel.NONE)
+
+    for _ in range(3):
+        with suppress(KeyError):
+            await ward.watching.tick()
+        clock.pass_by(watching.CUT_AFTER / 2 + timedelta(seconds=0.25))
+    assert Unavailable is await ward.refused(janes.take())
+
+
 async def test_users_take_turns() -> None:
     turns, log = Turns(2), list[str]()
     ends = {name: asyncio.Event() for name in ("a1", "a2", "a3", "b1", "c1")}
@@ -270,7 +303,10 @@ async def test_users_take_turns() -> None:
     assert ["a1", "b1", "c1"] == await settle()
     tasks["a1"].cancel()
     assert ["a1", "b1", "c1", "a3"] == await settle(), "who gave up had no turn, and ended theirs"
+    late = asyncio.create_task(take("a1"))
+    await settle()
     ends["a3"].set()
-    await asyncio.gather(*tasks.values(), return_exceptions=True)
-    async with turns.of("d"), turns.of("e"):
+    late.cancel()  # its turn comes before it has run
+    await asyncio.gather(*tasks.values(), late, return_exceptions=True)
+    async with asyncio.timeout(5), turns.of("d"), turns.of("e"):
         pass
