@@ -107,8 +107,10 @@ class Verifier:
                 self._remembered.clear()
         claims = self._remembered.get(token)
         if claims is None:
-            claims = self._read(token, now_s)
-            self._remembered[token] = claims
+            keys = self._source.keys
+            claims = self._read(token, now_s, keys)
+            if keys is self._source.keys:  # another thread may have seen others meanwhile
+                self._remembered[token] = claims
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         if now_s >= claims.expires_at:
@@ -118,10 +120,10 @@ class Verifier:
             raise refused()
         return claims
 
-    def _read(self, token: str, now_s: float) -> Claims:
+    def _read(self, token: str, now_s: float, keys: Keys) -> Claims:
         if len(token) > _MAX_CHARACTERS:
             raise refused()
-        decoded = self._decoded(token)
+        decoded = _decoded(token, keys)
         match decoded.header, decoded.claims:
             case (
                 {"typ": str(kind)},
@@ -136,23 +138,24 @@ class Verifier:
                 return Claims(login, session, audience, exp)
         raise refused()
 
-    def _decoded(self, token: str) -> jwt.Token:
-        """The token, if one of the keys signed it, and it names that key or none."""
-        for kid, key in self._source.keys.items():
-            try:
-                decoded = jwt.decode(token, key, algorithms=_ALGORITHMS)
-            except (JoseError, ValueError):
-                continue
-            match decoded.header.get("kid"), decoded.claims:
-                case str(named), {"iss": str(issuer), "jti": str(token_id)} if token_id:
-                    is_ours = (named, issuer) == (kid, ISSUER)
-                case None, dict(claims):
-                    is_ours = "iss" not in claims
-                case _:
-                    is_ours = False
-            if is_ours:
-                return decoded
-        raise refused()
+
+def _decoded(token: str, keys: Keys) -> jwt.Token:
+    """The token, if one of the keys signed it, and it names that key or none."""
+    for kid, key in keys.items():
+        try:
+            decoded = jwt.decode(token, key, algorithms=_ALGORITHMS)
+        except (JoseError, ValueError):
+            continue
+        match decoded.header.get("kid"), decoded.claims:
+            case str(named), {"iss": str(issuer), "jti": str(token_id)} if token_id:
+                is_ours = (named, issuer) == (kid, ISSUER)
+            case None, dict(claims):
+                is_ours = "iss" not in claims
+            case _:
+                is_ours = False
+        if is_ours:
+            return decoded
+    raise refused()
 
 
 def refused() -> Unauthenticated:

@@ -285,3 +285,20 @@ def test_each_token_has_an_id_of_its_own_and_names_its_key() -> None:
 
     assert 2 == len(set(minted))
     assert json.loads(base64.urlsafe_b64decode(minted[0].split(".")[0] + "==")) == HEADER
+
+
+def test_what_was_verified_with_keys_that_another_thread_has_just_replaced_is_not_remembered() -> None:
+    class Replaced(Held):
+        """Another thread sees other keys while this one verifies."""
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name == "keys":
+                self.keys = parse(FOREIGN[1])
+            return value
+
+    verifier = Verifier(Replaced(), SettableClock())
+    token = mint(PRIVATE, login="ada", session="s1", audience="access", now=NOW)
+    verifier.verify(token, ["access"])
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token, ["access"])
