@@ -38,6 +38,7 @@ from services.access.asked import share as _share
 from services.access.asked import skipped as _skipped
 from services.access.asked import standing as _standing
 from services.access.asked import user as _user
+from services.access.asked import user_id as _user_id
 from services.access.assignment import Assignments
 from services.access.caseindex import Priority
 from services.access.contact import unreachable
@@ -148,7 +149,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         )
         held, revision = await self._users.save_privilege(
             acting_login(),
-            UserId(parse_id(given.user_id, "user_id")),
+            _user_id(given.user_id),
             FacilityId(parse_id(given.facility_id, "facility_id")),
             privilege,
         )
@@ -160,7 +161,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
         self, request: pb.ListPrivilegesRequest, context: Context
     ) -> pb.ListPrivilegesResponse:
         after = pages.after(request.page_token, tuple[str, str])
-        held = await self._users.list_privileges(acting_login(), UserId(parse_id(request.user_id, "user_id")))
+        held = await self._users.list_privileges(acting_login(), _user_id(request.user_id))
         held = sorted(
             (each for each in held if after is None or answers.place(each) > after), key=answers.place
         )
@@ -173,7 +174,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def SaveFilter(self, request: pb.SaveFilterRequest, context: Context) -> pb.SaveFilterResponse:  # noqa: N802
         given = request.filter
         settings = FilterSettings(
-            user_id=UserId(parse_id(given.user_id, "user_id")),
+            user_id=_user_id(given.user_id),
             form=_form(given.form),
             expression=given.expression,
             historical=_one_of(HISTORICALS, given.historical, "historical"),
@@ -188,7 +189,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def DescribeFilter(  # noqa: N802
         self, request: pb.DescribeFilterRequest, context: Context
     ) -> pb.DescribeFilterResponse:
-        user_id = UserId(parse_id(request.user_id, "user_id"))
+        user_id = _user_id(request.user_id)
         described = await self._filters.describe_filter(acting_login(), user_id)
         answer = pb.DescribeFilterResponse(filter=answers.a_filter(described))
         return answers.in_one_message(answer, "the filter names too many facilities")
@@ -248,13 +249,13 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def GrantCase(self, request: pb.GrantCaseRequest, context: Context) -> pb.GrantCaseResponse:  # noqa: N802
         revision = await self._folders.grant_case(
-            acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+            acting_login(), _case_id(request.case_id), _user_id(request.user_id)
         )
         return pb.GrantCaseResponse(revision=self._revisions.token(revision))
 
     async def RevokeGrant(self, request: pb.RevokeGrantRequest, context: Context) -> pb.RevokeGrantResponse:  # noqa: N802
         revision = await self._folders.revoke_grant(
-            acting_login(), _case_id(request.case_id), UserId(parse_id(request.user_id, "user_id"))
+            acting_login(), _case_id(request.case_id), _user_id(request.user_id)
         )
         return pb.RevokeGrantResponse(revision=self._revisions.token(revision))
 
@@ -291,7 +292,7 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
     async def ListGrants(self, request: pb.ListGrantsRequest, context: Context) -> pb.ListGrantsResponse:  # noqa: N802
         after = pages.after(request.page_token, Place)
         case_id = request.case_id and _case_id(request.case_id)
-        user_id = request.user_id and UserId(parse_id(request.user_id, "user_id"))
+        user_id = request.user_id and _user_id(request.user_id)
         limit = pages.size(request.page_size)
         found = await self._folders.list_grants(
             acting_login(),
@@ -405,20 +406,20 @@ class AccessApi(access_pb2_grpc.AccessServiceServicer):
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:  # noqa: N802
         explanation = await self._explaining.explain(
-            acting_login(), UserId(parse_id(request.user_id, "user_id")), _case_id(request.case_id)
+            acting_login(), _user_id(request.user_id), _case_id(request.case_id)
         )
         return pb.ExplainResponse(explanation=explained.an_explanation(explanation))
 
     async def ExplainList(self, request: pb.ExplainListRequest, context: Context) -> pb.ExplainListResponse:  # noqa: N802
         asked = pages.asked(request, tuple[str, UUID], default=DEFAULT_FACILITIES, most=MAX_FACILITIES)
         found = await self._explaining.explain_list(
-            acting_login(), UserId(parse_id(request.user_id, "user_id")), asked.after, asked.limit
+            acting_login(), _user_id(request.user_id), asked.after, asked.limit
         )
         page, token = asked.rows(found, explained.place, explained.a_facility)
         return pb.ExplainListResponse(facilities=page, next_page_token=token)
 
     async def Lint(self, request: pb.LintRequest, context: Context) -> pb.LintResponse:  # noqa: N802
-        user_id = UserId(parse_id(request.user_id, "user_id")) if request.user_id else None
+        user_id = _user_id(request.user_id) if request.user_id else None
         draft = Draft(user_id, _form(request.form), request.expression)
         found = await self._linting.lint(acting_login(), acting_session(), draft)
         return linted.a_lint(found, request.expression)

@@ -27,6 +27,10 @@ MAX_SKIPPED = 10_000
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
+def user_id(text: str) -> UserId:
+    return UserId(parse_id(text, "user_id"))
+
+
 def bucket_id(text: str, field: str = "bucket_id") -> BucketId:
     return BucketId(parse_id(text, field))
 
@@ -128,7 +132,7 @@ def user(
     """A user as an administrator wants them to be."""
     given = request.user
     return UserSettings(
-        user_id=UserId(parse_id(given.user_id, "user_id")) if given.user_id else None,
+        user_id=user_id(given.user_id) if given.user_id else None,
         version=given.version,
         login=given.login,
         name=given.name,

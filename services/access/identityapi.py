@@ -5,13 +5,13 @@ from uuid import UUID
 
 import grpc
 
-from kernel.ids import UserId, parse_id
 from plumbing import pages
 from plumbing.callers import acting_login
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
 from services.access.answers import LANGUAGE_VALUES, LEVEL_VALUES, ROLE_VALUES, SIDE_VALUES
 from services.access.asked import permission
+from services.access.asked import user_id as _user_id
 from services.access.domain import Facility
 from services.access.identities import OURSELVES, Identities
 from services.access.identity import BoundIdentity, Identity, Invitation, checked_identity
@@ -108,10 +108,6 @@ def serve(server: Server, api: IdentityApi) -> None:
         api,
         pb.DESCRIPTOR.services_by_name["IdentityService"].full_name,
     )
-
-
-def _user_id(text: str) -> UserId:
-    return UserId(parse_id(text, "user_id"))
 
 
 def _identity(given: pb.Identity) -> Identity:
