@@ -109,7 +109,10 @@ class Carriage:
         if len(transfers) > 1 and not self._carries_many:
             for each in transfers:
                 self._interrupt(
-                    each, Unavailable("Central server takes one transfer in an association again")
+                    each,
+                    Unavailable(
+                        "Central server now takes one transfer at a time: this one waits for its turn"
+                    ),
                 )
             return
         for each in transfers:

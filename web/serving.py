@@ -199,7 +199,7 @@ class Edge:
 async def _form(request: web.Request) -> Mapping[str, str]:
     """The fields of the form; raises Invalid for what is none, or holds what nobody types."""
     if request.content_type != _FORM:
-        raise Invalid("expected a form")
+        raise Invalid("send the fields of a form (application/x-www-form-urlencoded)")
     try:
         async with asyncio.timeout(_BODY_WITHIN_S):
             body = await request.read()
@@ -211,7 +211,7 @@ async def _form(request: web.Request) -> Mapping[str, str]:
     except ValueError:
         raise Invalid("the form is not written in UTF-8, or has too many fields") from None
     if any("\0" in value for value in fields.values()):
-        raise Invalid("a text holds a sign that nobody can type")
+        raise Invalid("a field holds a control character: type the text again")
     return fields
 
 

@@ -118,7 +118,7 @@ class PackReading:
         Raises Invalid if the instance has no such part, Exhausted if too much is read.
         """
         if not wanted.within(stored):
-            raise Invalid("`first` and `length` name no part of the instance", field="length")
+            raise Invalid("`first` and `length` must lie within the instance", field="length")
         if self._reading >= READ_AT_ONCE:
             raise Exhausted("too many instances are read here for others: ask again later")
         self._reading += 1
