@@ -23,8 +23,9 @@ from kernel.errors import Unavailable
 from kernel.events import HEARS, wire_subject
 from plumbing import held, log, remote
 from plumbing.permissions import inbox
-from plumbing.pull import Pull, cancelled
+from plumbing.pull import Pull
 from plumbing.stream import JSZ, STREAM, consumer, differing, stream
+from plumbing.timers import cancelled
 
 _ABSENT = 404
 

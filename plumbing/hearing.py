@@ -29,8 +29,9 @@ from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
 from plumbing.deadletters import DeadLetter, DeadLetters
 from plumbing.lanes import Held, Lanes
-from plumbing.pull import cancelled, in_progress
+from plumbing.pull import in_progress
 from plumbing.status import TooLarge
+from plumbing.timers import cancelled
 
 _ANSWER_S = 2.0
 """For NATS to note an acknowledgement."""

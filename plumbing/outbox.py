@@ -23,7 +23,6 @@ from kernel.errors import Unavailable
 from plumbing import log, timers
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
-from plumbing.pull import cancelled
 from plumbing.stream import KEPT_S, STREAM
 
 BATCH = 256
@@ -77,7 +76,7 @@ class Relay(Generic[T]):
 
     async def run(self) -> None:
         """Publishes until it is cancelled."""
-        while not cancelled():
+        while not timers.cancelled():
             self._database.spoke.clear()
             try:
                 await self._tend()

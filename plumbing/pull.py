@@ -43,16 +43,6 @@ class Pull:
         raise Unavailable(f"the bus refuses a pull with status {status}")
 
 
-def cancelled() -> bool:
-    """Whether this task was asked to end. Every endless loop over NATS asks.
-
-    Before Python 3.12 `asyncio.wait_for`, with which nats-py waits, swallows a cancellation that comes
-    together with the answer.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 @asynccontextmanager
 async def in_progress(messages: Callable[[], Iterable[Msg]]) -> AsyncIterator[None]:
     """Tells NATS that these messages are in work or wait for it, so that nobody else is given them meanwhile.

@@ -164,11 +164,11 @@ async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) ->
     it); what Python raises to end a process; and whatever fails before the process serves.
     """
     pause_s = _FIRST_PAUSE_S
-    while True:
+    while not timers.cancelled():
         began = time.monotonic()
         with timers.surviving(part) as attempt:
             await start()
-        if not attempt.failed:
+        if not (attempt.failed or timers.cancelled()):
             raise Unavailable(
                 f"the task `{part}` has ended although this process needs it: start the process again"
             )

@@ -69,14 +69,24 @@ def surviving(task: str, *, quiet: bool = False, **about: object) -> Iterator[At
             _log.exception("a timer failed unexpectedly", task=task, **about)
 
 
+def cancelled() -> bool:
+    """Whether this task was asked to end. Every endless loop asks over which NATS may stand.
+
+    Before Python 3.12 `asyncio.wait_for`, with which nats-py waits, swallows a cancellation that comes
+    together with the answer.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def every(interval_s: float, *acts: Callable[[], Awaitable[object]], retry_s: float = RETRY_S) -> None:
-    """Acts now and every `interval_s`, for as long as the process lives.
+    """Acts now and every `interval_s`, until it is cancelled.
 
     Each act has its turn, whatever became of the one before it. After a failure the next round comes sooner:
     after `retry_s`, then after twice as long, and so on up to `interval_s`.
     """
     failures = 0
-    while True:
+    while not cancelled():
         failed = False
         for act in acts:
             with surviving(_name(act)) as attempt:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from kernel.errors import Unavailable
-from plumbing import answers, timers
+from plumbing import answers, runtime, timers
 from tests.wait import eventually
 
 
@@ -118,3 +118,22 @@ async def test_a_batch_that_is_full_is_followed_by_another() -> None:
 async def test_the_end_of_a_process_passes() -> None:
     with pytest.raises(SystemExit), timers.surviving("a task"):
         raise SystemExit(1)
+
+
+async def test_a_timer_ends_though_a_library_swallows_its_cancellation() -> None:
+    """As nats-py may before Python 3.12, with the answer that comes in the same moment."""
+    acting_now = asyncio.Event()
+
+    async def act() -> None:
+        acting_now.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    for run in (timers.every(0.01, act), runtime.for_life("a timer", lambda: timers.every(0.01, act))):
+        acting_now.clear()
+        timer = asyncio.create_task(run)
+        await acting_now.wait()
+        timer.cancel()
+        done, _ = await asyncio.wait([timer], timeout=5)
+        assert done
+        assert timer.exception() is None
