@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from local.embedded import EmbeddedServers, binaries
-from plumbing.components import PROCESSES
+from plumbing.components import COMPONENTS
 
 LEFT_OUT = {"postgres", "valkey", "logs", "mail", "texts", "lock", "processes.json", "endpoints.json"}
 """What is made anew, or in the dumps, or of no use elsewhere."""
@@ -50,7 +50,7 @@ def dump(servers: EmbeddedServers) -> None:
     """Writes DATA/dumps/NAME.sql for each database; nobody may be writing to them."""
     folder = servers.data_dir / "dumps"
     folder.mkdir()
-    for name in PROCESSES:
+    for name in COMPONENTS:  # what the version that is checked out has
         options = ["--no-owner", "--no-privileges", "--file", str(folder / f"{name}.sql")]
         _run("pg_dump", *options, servers.database_url(name))
 
