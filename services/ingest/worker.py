@@ -46,6 +46,8 @@ REFUSE_S = 2.0
 SETTLE_S = 1.0
 NOTED_S = 0.25
 """How often what was done is told, while something is."""
+ALIVE_S = 1.0
+"""How often it is told that this process runs."""
 LINES = 16
 """Connections to PostgreSQL of one process that receives; associations that index at once."""
 
@@ -239,6 +241,7 @@ def _take_connections(
     )
     places = _Places(link, open_)
     threading.Thread(target=_tell_every, args=(parent,), name="notes", daemon=True).start()
+    threading.Thread(target=_say_alive, args=(link,), name="alive", daemon=True).start()
     link.tell("ready")
     while True:
         told, descriptors, _, _ = socket.recv_fds(passing, 256, 1)
@@ -258,6 +261,12 @@ def _tell_every(parent: FarParent) -> None:
     while True:
         time.sleep(NOTED_S)
         parent.flush()
+
+
+def _say_alive(link: Upward) -> None:
+    while True:
+        link.tell("alive")
+        time.sleep(ALIVE_S)
 
 
 if __name__ == "__main__":

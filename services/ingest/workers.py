@@ -4,7 +4,9 @@ This process accepts each connection, gives it a place, and hands it over before
 worker does the rest: TLS, the receive loop, the pack, the statement of each instance. What is asked once an
 association or once a study it asks here, over a link (office.py). This process keeps each connection too,
 and so it ends one without the help of its worker (SEC-2). A worker that dies ends its associations only: its
-packs are sealed where the index says, as after a crash, and another one starts (docs/decisions/0035).
+packs are sealed where the index says, as after a crash, and another one starts (docs/decisions/0035). One
+that stands still gets no connection that another can serve; if it does not come back it is killed, which is
+that crash.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from kernel.dicom import UID
 from kernel.errors import Unavailable
@@ -29,6 +31,7 @@ from plumbing import dimse, log
 from plumbing.dimse.acceptor import Associations
 from plumbing.links import Downward, Question, Told
 from plumbing.sockets import is_silent, shut
+from plumbing.timers import every
 from services.ingest.domain import (
     Admission,
     Refusal,
@@ -40,7 +43,7 @@ from services.ingest.domain import (
 from services.ingest.office import Office
 from services.ingest.parent import Notes
 from services.ingest.parts import Description
-from services.ingest.worker import ADMIT_S, IDENTIFY_S, INDEX_S, REFUSE_S, SETTLE_S, Configuration
+from services.ingest.worker import ADMIT_S, ALIVE_S, IDENTIFY_S, INDEX_S, REFUSE_S, SETTLE_S, Configuration
 
 ENFORCED_S = 2.0
 """A connection that its worker did not end after so long is ended here (SEC-2)."""
@@ -48,12 +51,20 @@ READY_S = 30.0
 """For a worker to start."""
 ENDS_S = 1.0
 """For a worker to end; then it is killed."""
+STILL_S = 5.0
+"""Without a word of a worker, which says each second that it runs; it stands still then."""
+GIVEN_UP_S = 30.0
+"""Without a word of a worker, after which it is killed."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 """Before another worker starts for one that ended; each time one ends soon, the double."""
 
 WORKERS_LOST = Counter(
     "readroom_ingest_workers_lost",
     "Alert when it grows: processes that received images and ended by themselves",
+)
+WORKERS_STILL = Gauge(
+    "readroom_ingest_workers_still",
+    "Alert above 0: processes that receive images and have said nothing for 5 s",
 )
 
 _log = log.get()
@@ -157,7 +168,12 @@ class Workers(Associations[Handed]):
                 await asyncio.gather(*first)
         except TimeoutError:
             raise Unavailable("the processes that receive images do not start: see the log") from None
+        self._looking_after.append(asyncio.create_task(every(ALIVE_S, self._watch)))
         self.start()
+
+    async def ready(self) -> bool:
+        """Whether it accepts associations and a worker is there that does not stand still."""
+        return await super().ready() and any(not worker.stands_still for worker in list(self._serving))
 
     async def end(self) -> None:
         """Ends the associations and the workers."""
@@ -169,7 +185,7 @@ class Workers(Associations[Handed]):
     def hand_over(self, handed: Handed) -> None:
         """Gives a connection to a worker; raises OSError where there is none."""
         with self._lock:
-            for worker in sorted(self._serving, key=lambda each: len(each.connections)):
+            for worker in sorted(self._serving, key=lambda each: (each.stands_still, len(each.connections))):
                 with suppress(OSError):
                     worker.take(handed)
                     return
@@ -217,6 +233,15 @@ class Workers(Associations[Handed]):
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    async def _watch(self) -> None:
+        """Looks whether each worker has said something since the last time.
+
+        It counts its own looks and not the time: while this process stands still, nobody is to blame.
+        """
+        for worker in list(self._serving):
+            worker.look()
+        WORKERS_STILL.set(sum(worker.stands_still for worker in list(self._serving)))
+
     def serves(self, worker: "_Worker") -> None:
         """A worker takes connections now."""
         with self._lock:
@@ -234,8 +259,10 @@ class _Worker:
         self._packs: dict[PackId, StudyId | None] = {}
         self._serves: asyncio.Future[None] | None = None
         self._gone = False
+        self._looks = 0  # since it said something
         ours, theirs = socket.socketpair()
         self._passing, passed = socket.socketpair()
+        self._passing.setblocking(False)  # a worker that stands still does not keep the thread that accepts
         with theirs, passed:
             numbers = theirs.fileno(), passed.fileno()
             self._process = subprocess.Popen(
@@ -253,6 +280,19 @@ class _Worker:
         """Answers the worker until it has ended; `serves` is done once it takes connections."""
         self._serves = serves
         await self._link.serve("configure", self._configuration)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it has said nothing for too long."""
+        return self._looks * ALIVE_S > STILL_S
+
+    def look(self) -> None:
+        """Counts a look at it; kills it after too many without a word."""
+        still, self._looks = self.stands_still, self._looks + 1
+        if self.stands_still and not still:
+            _log.error("a process that receives images stands still", pid=self._process.pid)
+        if self._looks * ALIVE_S > GIVEN_UP_S:
+            self._process.kill()
 
     def take(self, handed: Handed) -> None:
         """Hands a connection over, in the thread that accepts; raises OSError."""
@@ -290,6 +330,7 @@ class _Worker:
         office = self._office
         return {
             "ready": Told(tuple[()], self._ready),
+            "alive": Told(tuple[()], self._alive),
             "recognize": Question(tuple[str], office.recognize, ADMIT_S),
             "settle": Question(tuple[str, str], self._settle, SETTLE_S),
             "admit": Question(tuple[str, str, str | None, str, list[str]], self._admit, ADMIT_S),
@@ -309,6 +350,9 @@ class _Worker:
         self._workers.serves(self)
         if self._serves is not None and not self._serves.done():
             self._serves.set_result(None)
+
+    def _alive(self) -> None:
+        self._looks = 0
 
     async def _settle(self, remote: str, peer: str) -> bool:
         handed = self.connections.get(remote)

@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from services.ingest.office import INSTANCES
-from services.ingest.workers import WORKERS_LOST
+from services.ingest.workers import WORKERS_LOST, WORKERS_STILL
 from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct
 from tests.ingest.system import ADMIN, Ingest, Sender, sent_objects, sha256, store_object
@@ -138,6 +138,62 @@ async def test_a_revoked_gateway_is_cut_off_even_where_its_worker_stands_still(i
             os.kill(pid, signal.SIGCONT)
         revoked.set()
         await sending
+
+
+@pytest.mark.proves("R8", part="a process that receives and stands still")
+async def test_a_worker_that_stands_still_gets_nothing_and_is_replaced(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.workers.STILL_S", 1.0)
+    monkeypatch.setattr("services.ingest.workers.GIVEN_UP_S", 8.0)
+    gateway = await ingest.enrol()
+    old, stands_still = frozenset(workers()), WORKERS_STILL._value.get
+    ready, kept = ingest.application.ready["listener"], a_ct()
+    sender = Sender.of(ingest, gateway)
+
+    def send() -> int:
+        """One stored image, and its worker stands still while the association is open."""
+        with sender.association(CONTEXTS) as association:
+            assert store_object(association, kept).status == 0
+            still = serving(ingest, association)
+            os.kill(still, signal.SIGSTOP)
+            asyncio.run_coroutine_threadsafe(found_out(), loop).result(20)
+            assert store_object(association, a_ct()).status is None
+            return still
+
+    async def found_out() -> None:
+        await eventually(lambda: stands_still() == 1)
+        assert await ready()
+        for _ in range(3):
+            (stored,) = await sent_objects(sender, a_ct())
+            assert stored.status == 0
+
+    loop = asyncio.get_running_loop()
+    still = await asyncio.to_thread(send)
+    await eventually(lambda: len(workers(old)) == 1 and still not in workers())
+    await eventually(lambda: stands_still() == 0)
+    await eventually(lambda: all_sealed(ingest))
+    assert await every_row_has_its_bytes(ingest) == 4
+
+
+async def test_ingest_is_not_ready_while_every_worker_stands_still(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.workers.STILL_S", 1.0)
+    ready, stopped = ingest.application.ready["listener"], workers()
+    assert await ready()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+
+        async def nobody_receives() -> bool:
+            return not await ready()
+
+        await eventually(nobody_receives)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    await eventually(ready)
 
 
 async def test_a_worker_ends_with_the_process_that_started_it_and_knows_little_of_it(ingest: Ingest) -> None:
