@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,12 @@ def kill(world: World, victim: str) -> None:
         world.gateways[CENTRAL.name] = RunningGateway.start(
             world.system, CENTRAL.name, CENTRAL.ae_title, folder, gateway.called.port
         )
+    elif victim == "worker":  # one of the processes that receive; ingest itself starts another
+        pid = world.system.service_pid("ingest")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        with suppress(ProcessLookupError):  # it has just ended, or none has started again yet
+            for worker in children[:1]:
+                os.kill(int(worker), signal.SIGKILL)
     elif victim in world.system.names:
         world.system.kill_service(victim)
         world.system.start_service(victim)
