@@ -37,8 +37,8 @@ class Entry:
     """One line of what is written about a case, and of who is about to write.
 
     Attributes:
-        kind: `lock`, `report`, `addendum` of that report, `draft`, `kept`: a draft for its author alone, or
-            `new images`, which came after the last report.
+        kind: `lock`, `lock elsewhere` (yours in another session), `report`, `addendum` of it, `draft`,
+            `kept`: a text for its author alone, or `new images`, which came after the last report.
         name, login: whose it is.
         at: when it was signed or saved, the lock was taken, or the new images were first known.
         until: when the lock ends.
@@ -70,7 +70,8 @@ ENTRY = (
 
 def lock_entry(lock: Lock) -> Entry:
     since = instant(lock.since) if lock.HasField("since") else None
-    return Entry("lock", lock.holder_name, lock.holder_login, since, until=instant(lock.ends_at))
+    kind = "lock elsewhere" if lock.elsewhere else "lock"
+    return Entry(kind, lock.holder_name, lock.holder_login, since, until=instant(lock.ends_at))
 
 
 def new_images_entry(written: ListReportsResponse) -> Entry:
@@ -127,10 +128,12 @@ def reading() -> None:
 
 @reading.command("lock")
 @click.argument("case_id")
+@click.option("--take-over", is_flag=True, help="Take your own lock over from another session of yours.")
 @acting
-async def lock(readroom: Readroom, out: Output, case_id: str) -> None:
+async def lock(readroom: Readroom, out: Output, case_id: str, take_over: bool) -> None:
     """Take the exclusive right to report a case, until it ends or you renew it."""
-    out.item(ENTRY, lock_entry((await readroom.reporting.Lock(LockRequest(case_id=case_id))).lock))
+    request = LockRequest(case_id=case_id, take_over=take_over)
+    out.item(ENTRY, lock_entry((await readroom.reporting.Lock(request)).lock))
 
 
 @reading.command("renew")

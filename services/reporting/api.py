@@ -9,9 +9,10 @@ import grpc
 from kernel.errors import Invalid
 from kernel.ids import CaseId, FacilityId, ReportId, parse_id
 from kernel.reading import DraftState, ReadType
-from plumbing.callers import acting_login
+from plumbing.callers import acting_login, acting_session
 from plumbing.rpc import Server
 from plumbing.timestamps import timestamp
+from services.reporting.completion import May
 from services.reporting.domain import Addendum, Draft, Lock, Report
 from services.reporting.projections import AtLock, Projection, Signed, State
 from services.reporting.switching import ReadTypes
@@ -45,27 +46,37 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
     read_types: ReadTypes
 
     async def Lock(self, request: pb.LockRequest, context: Context) -> pb.LockResponse:  # noqa: N802
-        return pb.LockResponse(lock=_lock(await self.readings.lock(_actor(), _case_id(request.case_id))))
+        lock = await self.readings.lock(
+            _actor(), _case_id(request.case_id), acting_session(), take_over=request.take_over
+        )
+        return pb.LockResponse(lock=_lock(lock))
 
     async def RenewLock(self, request: pb.RenewLockRequest, context: Context) -> pb.RenewLockResponse:  # noqa: N802
-        lock = await self.readings.renew_lock(_actor(), _case_id(request.case_id))
+        lock = await self.readings.renew_lock(_actor(), _case_id(request.case_id), acting_session())
         return pb.RenewLockResponse(lock=_lock(lock))
 
     async def Unlock(self, request: pb.UnlockRequest, context: Context) -> pb.UnlockResponse:  # noqa: N802
-        await self.readings.unlock(_actor(), _case_id(request.case_id))
+        await self.readings.unlock(_actor(), _case_id(request.case_id), acting_session())
         return pb.UnlockResponse()
 
     async def BreakLock(self, request: pb.BreakLockRequest, context: Context) -> pb.BreakLockResponse:  # noqa: N802
-        await self.readings.break_lock(_actor(), _case_id(request.case_id))
+        await self.readings.break_lock(_actor(), _case_id(request.case_id), acting_session())
         return pb.BreakLockResponse()
 
     async def SaveDraft(self, request: pb.SaveDraftRequest, context: Context) -> pb.SaveDraftResponse:  # noqa: N802
-        draft = await self.readings.save_draft(_actor(), _case_id(request.case_id), request.text)
+        draft = await self.readings.save_draft(
+            _actor(), _case_id(request.case_id), request.text, acting_session(), _made_from(request)
+        )
         return pb.SaveDraftResponse(draft=_draft(draft))
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:  # noqa: N802
         report = await self.readings.complete(
-            _actor(), _case_id(request.case_id), _read_type(request.read_type), request.text
+            _actor(),
+            _case_id(request.case_id),
+            _read_type(request.read_type),
+            request.text,
+            acting_session(),
+            _made_from(request),
         )
         return pb.CompleteResponse(report=_report(report))
 
@@ -87,11 +98,13 @@ class ReportingApi(reporting_pb2_grpc.ReportingServiceServicer):
     async def ListReports(  # noqa: N802
         self, request: pb.ListReportsRequest, context: Context
     ) -> pb.ListReportsResponse:
-        written = await self.readings.list_reports(_actor(), _case_id(request.case_id))
+        listed = await self.readings.list_reports(_actor(), _case_id(request.case_id), acting_session())
+        written = listed.written
         return pb.ListReportsResponse(
             reports=map(_report, written.reports),
             drafts=map(_draft, written.drafts),
-            lock=_lock(written.lock),
+            lock=_lock(written.lock, elsewhere=written.elsewhere),
+            may=_may(listed.may),
             images_since_report=written.late.count if written.late else 0,
             images_since=timestamp(written.late.since) if written.late else None,
         )
@@ -162,7 +175,21 @@ def _read_type(value: int) -> ReadType:
     return READ_TYPES[value]
 
 
-def _lock(lock: Lock | None) -> pb.Lock | None:
+def _made_from(request: pb.SaveDraftRequest | pb.CompleteRequest) -> int | None:
+    return request.made_from if request.HasField("made_from") else None
+
+
+def _may(may: May) -> pb.May:
+    return pb.May(
+        draft=may.drafts,
+        complete=[READ_TYPE_VALUES[each] for each in may.completes],
+        complete_nothing_because=may.completes_nothing,
+        add_to_report_ids=sorted(map(str, may.adds_to)),
+        reopen=may.reopens,
+    )
+
+
+def _lock(lock: Lock | None, *, elsewhere: bool = False) -> pb.Lock | None:
     if lock is None:
         return None
     return pb.Lock(
@@ -170,6 +197,7 @@ def _lock(lock: Lock | None) -> pb.Lock | None:
         holder_name=lock.holder.name,
         ends_at=timestamp(lock.ends_at),
         since=timestamp(lock.since),
+        elsewhere=elsewhere,
     )
 
 
@@ -180,6 +208,8 @@ def _draft(draft: Draft) -> pb.Draft:
         text=draft.text,
         saved_at=timestamp(draft.saved_at),
         author_only=draft.author_only,
+        version=draft.version,
+        beside=draft.beside,
     )
 
 

@@ -25,6 +25,8 @@ READ_TYPES = {
     access_pb2.READ_TYPE_OTHER: ReadType.OTHER,
     access_pb2.READ_TYPE_PRE_READ: ReadType.PRE_READ,
 }
+DRAFTING_ROLES = {access_pb2.ROLE_TRANSCRIPTIONIST, access_pb2.ROLE_RADIOLOGY_ASSISTANT}
+"""Nobody of these completes a report, whatever their privilege (A1)."""
 
 
 @answers.of("access")
@@ -57,6 +59,7 @@ class AccessClient:
             late=_late(decision) if decision.images_since_report else None,
             user_id=UserId(UUID(decision.user_id)) if decision.user_id else None,
             transcribes=decision.role == access_pb2.ROLE_TRANSCRIPTIONIST,
+            only_drafts=decision.role in DRAFTING_ROLES,
         )
 
     async def check_permission(self, permission: str, facility_id: FacilityId | None) -> Permit:

@@ -1,18 +1,21 @@
 """Who may write what about a case.
 
-One person at a time holds the lock of a case, for a lease that they renew; it ends by the clock (A37).
-How the lock stands to who acts, and what the act makes of it; what is not in the table is refused:
+One person at a time holds the lock of a case, in one of their login sessions, for a lease that they renew;
+it ends by the clock (A37). How the lock stands to who acts, and what the act makes of it; what is not in the
+table is refused:
 
-    it is       lock     renew    unlock   save draft   complete   break
-    free        a lease  -        -        -            -          -
-    their own   a lease  a lease  ends     stays        ends       ends
-    another's   -        -        -        -            -          ends, with notice
+    it is                    lock     take over  renew    unlock  save draft  complete  break
+    free                     a lease  a lease    -        -       -           -         -
+    their own                a lease  a lease    a lease  ends    stays       ends      ends
+    in another session       -        a lease    -        -       -           -         ends
+    another's                -        -          -        -       -           -         ends, with notice
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 
 from kernel.errors import Conflict, Exhausted, Invalid, NotFound
@@ -34,15 +37,28 @@ def no_report() -> NotFound:
     return NotFound("there is no such report, or you do not see it", field="report_id")
 
 
+_LINE_ENDS = re.compile("\r\n|[\r\f\v\x85\u2028\u2029]")
+_BYTE_ORDER_MARK = "\ufeff"
+
+
 def checked_text(text: str) -> str:
-    """The text, if it is one: of the right length, and free of control characters but line feed and tab."""
+    """The text as it is kept, without a byte order mark, and with a line feed wherever a line or a page ends.
+
+    Raises Invalid for a text of the wrong length, and for any other control character but a tab.
+    """
+    text = _LINE_ENDS.sub("\n", text.removeprefix(_BYTE_ORDER_MARK))
     if not 1 <= len(text) <= MAX_TEXT_CHARACTERS or text.isspace():
         raise Invalid(
             f"`text` has the wrong length: expected 1 to {MAX_TEXT_CHARACTERS} characters, not only blanks",
             field="text",
         )
-    if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in text):
-        raise Invalid("`text` holds a control character other than line feed and tab", field="text")
+    for number, line in enumerate(text.split("\n"), 1):
+        for character in line:
+            if unicodedata.category(character) == "Cc" and character != "\t":
+                raise Invalid(
+                    f"`text` holds the control character U+{ord(character):04X} in line {number}: remove it",
+                    field="text",
+                )
     return text
 
 
@@ -76,12 +92,14 @@ class Lock:
     Attributes:
         at_start: how the reading stood when the lock began.
         since: when that was; each is None if the version before has written it.
+        session: the login session in which it is held; None, as the version before wrote it: in all of them.
     """
 
     holder: Person
     ends_at: datetime
     at_start: Stood | None = None
     since: datetime | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,7 @@ class Standing(Enum):
 
     FREE = "nobody holds it, or its end has come"
     OWN = "they hold it"
+    ELSEWHERE = "they hold it in another login session"
     TAKEN = "somebody else holds it"
 
 
@@ -104,6 +123,7 @@ class Act(StrEnum):
     """What touches the lock."""
 
     LOCK = "lock"
+    TAKE_OVER = "take over"
     RENEW = "renew"
     UNLOCK = "unlock"
     SAVE_DRAFT = "save draft"
@@ -121,12 +141,16 @@ class Then(Enum):
 
 LOCKING: Mapping[tuple[Standing, Act], Then] = {
     (Standing.FREE, Act.LOCK): Then.LEASE,
+    (Standing.FREE, Act.TAKE_OVER): Then.LEASE,
     (Standing.OWN, Act.LOCK): Then.LEASE,
+    (Standing.OWN, Act.TAKE_OVER): Then.LEASE,
     (Standing.OWN, Act.RENEW): Then.LEASE,
     (Standing.OWN, Act.UNLOCK): Then.ENDS,
     (Standing.OWN, Act.SAVE_DRAFT): Then.STAYS,
     (Standing.OWN, Act.COMPLETE): Then.ENDS,
     (Standing.OWN, Act.BREAK): Then.ENDS,
+    (Standing.ELSEWHERE, Act.TAKE_OVER): Then.LEASE,
+    (Standing.ELSEWHERE, Act.BREAK): Then.ENDS,
     (Standing.TAKEN, Act.BREAK): Then.ENDS,
 }
 """The table above; what is not in it is illegal."""
@@ -178,34 +202,49 @@ class Reading:
     draft: DraftState | None = DraftState.NONE
     reopened_at: datetime | None = None
 
-    def standing(self, login: str, now: datetime) -> Standing:
-        """How the lock stands to a user at an instant; its end is no longer part of it (R11)."""
+    def standing(self, login: str, session: str, now: datetime) -> Standing:
+        """How the lock stands to a user in a session at an instant; its end is no longer part of it (R11)."""
         if self.lock is None or now >= self.lock.ends_at:
             return Standing.FREE
-        return Standing.OWN if self.lock.holder.login == login else Standing.TAKEN
+        if self.lock.holder.login != login:
+            return Standing.TAKEN
+        return Standing.OWN if self.lock.session in (None, session) else Standing.ELSEWHERE
 
     def after(
-        self, act: Act, actor: Person, now: datetime, lease: timedelta, broken: BrokenLock | None = None
+        self,
+        act: Act,
+        actor: Person,
+        session: str,
+        now: datetime,
+        lease: timedelta,
+        broken: BrokenLock | None = None,
     ) -> "Reading":
         """The reading with what the act makes of the lock; raises Conflict if that is illegal.
 
         `broken` tells that a lock of the actor was broken, and they did not lock the case again.
         """
-        match LOCKING.get((self.standing(actor.login, now), act)):
+        standing = self.standing(actor.login, session, now)
+        match LOCKING.get((standing, act)):
             case Then.LEASE:
-                if self.lock and self.standing(actor.login, now) is Standing.OWN:
-                    return replace(self, lock=replace(self.lock, holder=actor, ends_at=now + lease))
-                return replace(self, lock=Lock(actor, now + lease, self.stands, now))
+                if self.lock and standing is not Standing.FREE:
+                    lock = replace(self.lock, holder=actor, ends_at=now + lease, session=session)
+                    return replace(self, lock=lock)
+                return replace(self, lock=Lock(actor, now + lease, self.stands, now, session))
             case Then.ENDS:
                 return replace(self, lock=None)
             case Then.STAYS:
                 return self
-        raise Conflict(self._why_not(act, actor.login, broken))
+        raise Conflict(self._why_not(act, actor.login, standing, broken))
 
-    def _why_not(self, act: Act, login: str, broken: BrokenLock | None) -> str:
+    def _why_not(self, act: Act, login: str, standing: Standing, broken: BrokenLock | None) -> str:
         if act is Act.BREAK:
             return "nobody holds the lock of this case"
-        if act is Act.LOCK and self.lock:
+        if standing is Standing.ELSEWHERE:
+            return (
+                "you hold the lock of this case in another session of yours: take it over to go on here, "
+                "or go on there"
+            )
+        if act in (Act.LOCK, Act.TAKE_OVER) and self.lock:
             return f"the case is locked by `{self.lock.holder.name}` until {_instant(self.lock.ends_at)}"
         if broken:
             return f"your lock was broken by `{broken.by_name}` at {_instant(broken.at)}"
@@ -282,6 +321,7 @@ class Draft:
     Attributes:
         author_only: what a refused completion left when drafting was no longer theirs; nobody else sees it.
         transcribed: whether a transcriptionist wrote it.
+        beside: whether it was refused while its author had another draft, which it did not replace.
     """
 
     case_id: CaseId
@@ -290,6 +330,20 @@ class Draft:
     saved_at: datetime
     author_only: bool = False
     transcribed: bool = False
+    beside: bool = False
+
+    @property
+    def version(self) -> int:
+        """Another with each save, and never one of before: the instant of saving, in microseconds."""
+        return (self.saved_at - EPOCH) // timedelta(microseconds=1)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def saved_after(draft: Draft | None, now: datetime) -> datetime:
+    """When a text is saved in place of the draft: now, and later than the draft, whatever the clock says."""
+    return max(now, draft.saved_at + timedelta(microseconds=1)) if draft else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,21 +380,25 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a user may see of what is written about a case."""
+    """What a user may see of what is written about a case.
+
+    Attributes:
+        elsewhere: whether the user holds the lock in another login session.
+    """
 
     reports: tuple[Report, ...]
     drafts: tuple[Draft, ...]
     lock: Lock | None
     late: LateImages | None = None
+    elsewhere: bool = False
 
 
 def visible(
     reading: Reading,
     reports: Iterable[Report],
     drafts: Iterable[Draft],
-    login: str,
+    standing: Standing,
     sight: Sight,
-    now: datetime,
 ) -> Written:
     """What the user may see, of the reports that are shown to them and the drafts that are theirs or shown.
 
@@ -351,8 +409,8 @@ def visible(
         if not kept:
             raise no_case()
         return Written((), kept, None)
-    lock = None if reading.standing(login, now) is Standing.FREE else reading.lock
-    return Written(tuple(reports), tuple(drafts), lock, sight.late)
+    lock = None if standing is Standing.FREE else reading.lock
+    return Written(tuple(reports), tuple(drafts), lock, sight.late, standing is Standing.ELSEWHERE)
 
 
 def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:

@@ -45,6 +45,7 @@ class Sight:
         late: which of them came after the report that their side sees; None if none did.
         user_id: who they are; None if access did not tell.
         transcribes: whether they are a transcriptionist: what they draft, somebody else has dictated.
+        only_drafts: whether nobody of their role completes a report.
     """
 
     allowed: bool = False
@@ -62,6 +63,7 @@ class Sight:
     late: LateImages | None = None
     user_id: UserId | None = None
     transcribes: bool = False
+    only_drafts: bool = False
 
     @property
     def shown(self) -> frozenset[ReadType]:
@@ -85,8 +87,7 @@ class Sight:
         self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
     ) -> None:
         """Raises Denied unless they complete the type; a share counts for what is of their own (A45)."""
-        without_shares = replace(self, level=self.own_level, read_types=self.own_read_types)
-        if (self if of_their_own else without_shares).completes(read_type, active):
+        if self.may_complete(read_type, active, of_their_own=of_their_own):
             return
         if self.completes(read_type, active):
             raise Denied(
@@ -97,6 +98,13 @@ class Sight:
         raise Denied(
             f"`{read_type}` is not among your read types at the facility of the case, or not active there"
         )
+
+    def may_complete(
+        self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
+    ) -> bool:
+        """Whether they complete the type; a share counts for what is of their own (A45)."""
+        without_shares = replace(self, level=self.own_level, read_types=self.own_read_types)
+        return (self if of_their_own else without_shares).completes(read_type, active)
 
     def need_breaking(self) -> None:
         """Raises Denied for who sees the case by shares alone: they break nobody's lock."""

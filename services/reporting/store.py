@@ -53,7 +53,7 @@ class ReportingTransaction(Transaction):
             "delete from addenda using reports where addenda.report_id = reports.report_id and case_id = $1",
             case_id,
         )
-        for table in ("reports", "drafts", "broken_locks", "readings"):
+        for table in ("reports", "drafts", "kept_texts", "broken_locks", "readings"):
             await self.connection.execute(f"delete from {table} where case_id = $1", case_id)  # noqa: S608
 
     async def _lock(self, case_id: CaseId) -> None:
@@ -103,7 +103,7 @@ class ReportingTransaction(Transaction):
                 holder_login = $4, holder_name = $5, lock_ends_at = $6, drafted = $7,
                 whole_version = case when $8::text is not null then $2::bigint end, draft = $8,
                 at_lock_draft = $9, at_lock_reopened = $10, at_lock_read_types = $11, reopened_at = $12,
-                locked_at = $13, locked_version = $2
+                locked_at = $13, locked_version = $2, lock_session = $14, session_version = $2
             where case_id = $1
             """,
             reading.case_id,
@@ -119,6 +119,7 @@ class ReportingTransaction(Transaction):
             sorted(stood.read_types) if stood else None,
             reading.reopened_at,
             lock and lock.since,
+            lock and lock.session,
         )
 
     async def reading_versions(self, after: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
@@ -157,9 +158,16 @@ class ReportingTransaction(Transaction):
     # Drafts
 
     async def drafts(self, case_id: CaseId, login: str, *, of_others: bool) -> Sequence[Draft]:
-        """The user's drafts, and if `of_others` those that are not for their author alone, oldest first."""
+        """The user's texts, and if `of_others` the drafts of others that these share, oldest first."""
         rows = await self.connection.fetch(
-            f"select * from drafts where {_DRAFTS[of_others]} order by saved_at, author_login",  # noqa: S608
+            f"""
+            select author_login, author_name, text, saved_at, author_only, transcribed, false as beside
+            from drafts where {_DRAFTS[of_others]}
+            union all
+            select author_login, author_name, text, saved_at, true, false, true
+            from kept_texts where case_id = $1 and author_login = $2
+            order by saved_at, author_login
+            """,  # noqa: S608
             case_id,
             login,
         )
@@ -171,6 +179,7 @@ class ReportingTransaction(Transaction):
                 row["saved_at"],
                 row["author_only"],
                 row["transcribed"],
+                row["beside"],
             )
             for row in rows
         ]
@@ -195,15 +204,62 @@ class ReportingTransaction(Transaction):
             draft.transcribed,
         )
 
-    async def delete_drafts(self, case_id: CaseId, login: str) -> None:
+    async def save_beside(self, draft: Draft, slot: str, most: int) -> None:
+        """Keeps a refused text beside its author's draft, in place of that of its slot, the newest few."""
         await self.connection.execute(
-            "delete from drafts where case_id = $1 and author_login = $2", case_id, login
+            """
+            insert into kept_texts (case_id, author_login, slot, author_name, text, saved_at)
+            values ($1, $2, $3, $4, $5, $6)
+            on conflict (case_id, author_login, slot) do update
+                set author_name = excluded.author_name, text = excluded.text, saved_at = excluded.saved_at
+            """,
+            draft.case_id,
+            draft.author.login,
+            slot,
+            draft.author.name,
+            draft.text,
+            draft.saved_at,
         )
+        await self.connection.execute(
+            """
+            delete from kept_texts where case_id = $1 and author_login = $2 and slot in (
+                select slot from kept_texts where case_id = $1 and author_login = $2
+                order by saved_at desc, slot offset $3
+            )
+            """,
+            draft.case_id,
+            draft.author.login,
+            most,
+        )
+
+    async def forget_beside(self, case_id: CaseId, login: str, text: str) -> None:
+        """Drops what is kept beside the author's draft and says the same."""
+        await self.connection.execute(
+            "delete from kept_texts where case_id = $1 and author_login = $2 and text = $3",
+            case_id,
+            login,
+            text,
+        )
+
+    async def delete_drafts(self, case_id: CaseId, login: str) -> None:
+        """Drops all unsigned texts of the author."""
+        for table in ("drafts", "kept_texts"):
+            await self.connection.execute(
+                f"delete from {table} where case_id = $1 and author_login = $2",  # noqa: S608
+                case_id,
+                login,
+            )
 
     async def is_drafted(self, case_id: CaseId) -> bool:
         """Whether anybody keeps an unsigned text about the case."""
         return bool(
-            await self.connection.fetchval("select exists (select from drafts where case_id = $1)", case_id)
+            await self.connection.fetchval(
+                """
+                select exists (select from drafts where case_id = $1)
+                    or exists (select from kept_texts where case_id = $1)
+                """,
+                case_id,
+            )
         )
 
     async def drafts_that_wait(self, case_id: CaseId, since: datetime | None) -> Sequence[bool]:
@@ -218,19 +274,22 @@ class ReportingTransaction(Transaction):
         )
         return [row["transcribed"] for row in rows]
 
-    async def bytes_written(self, case_id: CaseId) -> int:
-        """How long all texts about a case are in UTF-8."""
+    async def bytes_written(self, case_id: CaseId, *, without: str | None = None) -> int:
+        """How long all texts about a case are in UTF-8, without the unsigned ones of a login."""
         return int(
             await self.connection.fetchval(
                 """
                 select coalesce(sum(octet_length(text)), 0) from (
-                    select text from drafts where case_id = $1
+                    select text from drafts where case_id = $1 and author_login is distinct from $2
+                    union all
+                    select text from kept_texts where case_id = $1 and author_login is distinct from $2
                     union all select text from reports where case_id = $1
                     union all
                     select addenda.text from addenda join reports using (report_id) where case_id = $1
                 ) texts
                 """,
                 case_id,
+                without,
             )
         )
 
@@ -392,7 +451,8 @@ def _lock(row: Row) -> Lock | None:
         read_types = frozenset(map(ReadType, row["at_lock_read_types"]))
         stood = Stood(read_types, row["at_lock_reopened"], DraftState(row["at_lock_draft"]))
     since = row["locked_at"] if row["locked_version"] == row["version"] else None
-    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"], stood, since)
+    session = row["lock_session"] if row["session_version"] == row["version"] else None
+    return Lock(Person(row["holder_login"], row["holder_name"]), row["lock_ends_at"], stood, since, session)
 
 
 def _is_whole(row: Row) -> bool:

@@ -12,6 +12,7 @@ from uuid import UUID
 from kernel.database import Database
 from kernel.errors import (
     Conflict,
+    Exhausted,
     ReadroomError,
     Unauthenticated,
     Unavailable,
@@ -20,7 +21,7 @@ from kernel.errors import (
 from kernel.events import CasePurged, ReadingChanged
 from kernel.ids import CaseId, FacilityId, NewId, ReportId
 from kernel.reading import PrivilegeLevel, ReadType, Side
-from services.reporting.completion import Keep, refusal
+from services.reporting.completion import Keep, May, Own, Refusal, draft_refusal, may, no_room, refusal
 from services.reporting.domain import (
     Act,
     Addendum,
@@ -34,6 +35,7 @@ from services.reporting.domain import (
     checked_text,
     draft_state,
     no_report,
+    saved_after,
     visible,
 )
 from services.reporting.projections import Projection, Signed, project
@@ -51,6 +53,9 @@ FRESH_S = 1.0
 """How old what access decided may be when a report is committed (A3)."""
 DECISIONS = 3
 """How often access is asked again for one report that takes too long; then the caller tries again."""
+
+KEPT_BESIDE = 3
+"""Of the refused texts of an author that stay beside their draft, the newest are kept."""
 
 VERSIONS_PAGE = 500
 """What a page of versions holds; a page with fewer is the last."""
@@ -85,6 +90,14 @@ class Described:
     group: Projection
     facility: Projection
     drafted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a user may see of what is written about a case, and what they may do."""
+
+    written: Written
+    may: May
 
 
 class Readings:
@@ -126,33 +139,36 @@ class Readings:
 
     # The lock
 
-    async def lock(self, actor: str, case_id: CaseId) -> Lock:
-        """Takes the lock, or prolongs it for who holds it."""
-        return await self._take(actor, "case.locked", Act.LOCK, case_id)
+    async def lock(self, actor: str, case_id: CaseId, session: str, *, take_over: bool = False) -> Lock:
+        """Takes the exclusive right to report a case; `take_over`: also from another session of the actor."""
+        return await self._take(
+            actor, "case.locked", Act.TAKE_OVER if take_over else Act.LOCK, case_id, session
+        )
 
-    async def renew_lock(self, actor: str, case_id: CaseId) -> Lock:
+    async def renew_lock(self, actor: str, case_id: CaseId, session: str) -> Lock:
         """Prolongs the actor's lock."""
-        return await self._take(actor, "lock.renewed", Act.RENEW, case_id)
+        return await self._take(actor, "lock.renewed", Act.RENEW, case_id, session)
 
-    async def _take(self, actor: str, action: str, act: Act, case_id: CaseId) -> Lock:
+    async def _take(self, actor: str, action: str, act: Act, case_id: CaseId, session: str) -> Lock:
         async with self._on_case(actor, action, case_id) as (transaction, sight):
             sight.need(PrivilegeLevel.DRAFT)
-            before, after = await self._touch(transaction, act, _person(actor, sight), case_id)
+            before, after = await self._touch(transaction, act, _person(actor, sight), case_id, session)
             await self._save(transaction, before, after)
-            if act is Act.LOCK:
+            if act is not Act.RENEW:
                 await transaction.forget_broken_lock(case_id, actor)
             await transaction.record(actor, action, f"case:{case_id}", "done")
             assert after.lock is not None
             return after.lock
 
-    async def unlock(self, actor: str, case_id: CaseId) -> None:
+    async def unlock(self, actor: str, case_id: CaseId, session: str) -> None:
         """Gives the actor's lock back."""
         async with self._on_case(actor, "case.unlocked", case_id) as (transaction, sight):
-            before, after = await self._touch(transaction, Act.UNLOCK, _person(actor, sight), case_id)
+            person = _person(actor, sight)
+            before, after = await self._touch(transaction, Act.UNLOCK, person, case_id, session)
             await self._save(transaction, before, after)
             await transaction.record(actor, "case.unlocked", f"case:{case_id}", "done")
 
-    async def break_lock(self, actor: str, case_id: CaseId) -> None:
+    async def break_lock(self, actor: str, case_id: CaseId, session: str) -> None:
         """Ends somebody's lock; they are told by whom and when at their next call (A37)."""
         async with self._database.audited(actor, "lock.broken", f"case:{case_id}"):
             sight = await self._seen(case_id)
@@ -161,7 +177,7 @@ class Readings:
             sight.need_breaking()
             person = _person(actor, sight)
             async with self._database.transaction() as transaction:
-                before, after = await self._touch(transaction, Act.BREAK, person, case_id)
+                before, after = await self._touch(transaction, Act.BREAK, person, case_id, session)
                 assert before.lock is not None
                 holder = before.lock.holder.login
                 await self._save(transaction, before, after)
@@ -171,14 +187,14 @@ class Readings:
                 await transaction.record(actor, "lock.broken", f"case:{case_id}", "done", holder=holder)
 
     async def _touch(
-        self, transaction: ReportingTransaction, act: Act, actor: Person, case_id: CaseId
+        self, transaction: ReportingTransaction, act: Act, actor: Person, case_id: CaseId, session: str
     ) -> tuple[Reading, Reading]:
         """The reading, which this transaction may change, and what the act makes of its lock."""
         reading = await transaction.lock_reading(case_id)
-        if act is Act.LOCK:
+        if act in (Act.LOCK, Act.TAKE_OVER):
             reading = await _known(transaction, reading)
         broken = await transaction.broken_lock(case_id, actor.login)
-        return reading, reading.after(act, actor, transaction.now, self._lease, broken)
+        return reading, reading.after(act, actor, session, transaction.now, self._lease, broken)
 
     async def _save(self, transaction: ReportingTransaction, before: Reading, after: Reading) -> None:
         """Saves and tells, if what is described of the reading changed: an autosave says nothing again."""
@@ -189,44 +205,127 @@ class Readings:
 
     # Drafts and reports
 
-    async def save_draft(self, actor: str, case_id: CaseId, text: str) -> Draft:
-        """Keeps the actor's unsigned text, in place of the one before."""
-        checked_text(text)
-        async with self._on_case(actor, "draft.saved", case_id) as (transaction, sight):
-            sight.need(PrivilegeLevel.DRAFT)
-            author = _person(actor, sight)
-            before, after = await self._touch(transaction, Act.SAVE_DRAFT, author, case_id)
-            check_room(text, await transaction.bytes_written(case_id))
-            draft = Draft(case_id, author, text, transaction.now, transcribed=sight.transcribes)
-            await transaction.save_draft(draft)
-            await self._save(transaction, before, await _drafted(transaction, after))
-            await transaction.record(actor, "draft.saved", f"case:{case_id}", "done")
-            return draft
+    async def save_draft(
+        self, actor: str, case_id: CaseId, text: str, session: str, made_from: int | None = None
+    ) -> Draft:
+        """Keeps the actor's unsigned text, in place of the one before.
 
-    async def complete(self, actor: str, case_id: CaseId, read_type: ReadType, text: str) -> Report:
+        A text that is refused for want of the lock, or because their draft was saved elsewhere since, is kept
+        beside that draft, and the refusal says so.
+
+        Args:
+            made_from: the version of their draft that they had before them; 0: none; None: not told.
+        """
+        text = checked_text(text)
+        async with self._database.audited(actor, "draft.saved", f"case:{case_id}"):
+            sight = await self._check(case_id)
+            async with self._database.transaction() as transaction:
+                reading = await transaction.lock_reading(case_id)
+                author = _person(actor, sight)
+                after, not_locked = await self._held(transaction, Act.SAVE_DRAFT, reading, author, session)
+                own = await self._own(transaction, case_id, actor, text, made_from)
+                if refused := draft_refusal(own, not_locked, sight):
+                    saved: Draft | ReadroomError = await self._keep(
+                        transaction, reading, refused, author, own, sight, slot=session
+                    )
+                else:
+                    saved = await self._save_draft(transaction, reading, after, author, own, sight)
+            if isinstance(saved, ReadroomError):
+                raise saved
+            return saved
+
+    async def _save_draft(
+        self,
+        transaction: ReportingTransaction,
+        before: Reading,
+        after: Reading,
+        author: Person,
+        own: Own,
+        sight: Sight,
+    ) -> Draft:
+        case_id = before.case_id
+        check_room(own.text, await transaction.bytes_written(case_id))
+        saved_at = saved_after(own.draft, transaction.now)
+        draft = Draft(case_id, author, own.text, saved_at, transcribed=sight.transcribes)
+        await transaction.save_draft(draft)
+        await transaction.forget_beside(case_id, author.login, own.text)
+        await self._save(transaction, before, await _drafted(transaction, after))
+        await transaction.record(author.login, "draft.saved", f"case:{case_id}", "done")
+        return draft
+
+    async def _own(
+        self,
+        transaction: ReportingTransaction,
+        case_id: CaseId,
+        login: str,
+        text: str,
+        made_from: int | None,
+    ) -> Own:
+        """The text that they send, and what of theirs is kept already."""
+        theirs = await transaction.drafts(case_id, login, of_others=False)
+        draft = next((each for each in theirs if not each.author_only), None)
+        kept = next((each for each in theirs if each.author_only and not each.beside), None)
+        return Own(text, made_from, draft, kept)
+
+    async def _keep(
+        self,
+        transaction: ReportingTransaction,
+        reading: Reading,
+        refused: Refusal,
+        author: Person,
+        own: Own,
+        sight: Sight,
+        slot: str,
+    ) -> ReadroomError:
+        """Keeps a refused text, and answers the refusal; raises one that keeps nothing."""
+        if refused.keep is None:
+            raise refused.error
+        case_id, now = reading.case_id, transaction.now
+        draft = Draft(case_id, author, own.text, now, transcribed=sight.transcribes)
+        await transaction.forget_beside(case_id, author.login, own.text)
+        match refused.keep:
+            case Keep.DRAFT:
+                await transaction.save_draft(replace(draft, saved_at=saved_after(own.draft, now)))
+            case Keep.FOR_AUTHOR:
+                kept = replace(draft, saved_at=saved_after(own.kept, now), author_only=True)
+                await transaction.save_draft(kept)
+            case Keep.BESIDE:
+                await transaction.save_beside(draft, slot, KEPT_BESIDE)
+        after = replace(reading, lock=None) if refused.ends_lock else reading
+        await self._save(transaction, reading, await _drafted(transaction, after))
+        await transaction.record(author.login, "draft.kept", f"case:{case_id}", "done")
+        return refused.error
+
+    async def complete(
+        self,
+        actor: str,
+        case_id: CaseId,
+        read_type: ReadType,
+        text: str,
+        session: str,
+        made_from: int | None = None,
+    ) -> Report:
         """Signs a report and ends the lock. A text that is refused is kept, and the refusal says how (A3).
 
         What the actor may do is asked when the call comes, and again before the transaction opens: no
         connection is held meanwhile. In the transaction nobody else can have the lock. If it took longer than
         FRESH_S since access was asked, nothing of it stands, and access is asked again: what the actor lost
         until then counts.
+
+        Args:
+            made_from: the version of their draft that they had before them; 0: none; None: not told.
         """
-        checked_text(text)
+        text = checked_text(text)
         async with self._database.audited(actor, "report.completed", f"case:{case_id}"):
             before = await self._check(case_id)
             for _ in range(DECISIONS):
                 asked_at = self._seconds()
                 sight = await self._check(case_id)
+                author = _person(actor, sight, before)
                 with suppress(_Stale):
                     async with self._database.transaction() as transaction:
                         decided = await self._decide(
-                            transaction,
-                            case_id,
-                            read_type,
-                            _person(actor, sight, before),
-                            text,
-                            before,
-                            sight,
+                            transaction, case_id, read_type, author, text, session, made_from, before, sight
                         )
                         if self._seconds() - asked_at > FRESH_S:
                             raise _Stale
@@ -242,38 +341,29 @@ class Readings:
         read_type: ReadType,
         author: Person,
         text: str,
+        session: str,
+        made_from: int | None,
         before: Sight,
         sight: Sight,
     ) -> Report | ReadroomError:
         """Signs the report, or keeps the text and answers why it is refused; raises what keeps nothing."""
         reading = await transaction.lock_reading(case_id)
-        unlocked, not_locked = await self._released(transaction, reading, author)
+        unlocked, not_locked = await self._held(transaction, Act.COMPLETE, reading, author, session)
+        own = await self._own(transaction, case_id, author.login, text, made_from)
         refused = refusal(
             reading,
             read_type,
-            author.login,
+            own,
             not_locked,
             before=before,
             sight=sight,
             active=await self._active_at(transaction, sight.facility_id or before.facility_id),
         )
+        if refused is None and (full := await self._full(transaction, case_id, author.login, text)):
+            refused = no_room(own, full)
         if refused is None:
             return await self._sign(transaction, reading, unlocked, read_type, author, text, sight)
-        if refused.keep is None:
-            raise refused.error
-        draft = Draft(
-            case_id,
-            author,
-            text,
-            transaction.now,
-            author_only=refused.keep is Keep.FOR_AUTHOR,
-            transcribed=sight.transcribes,
-        )
-        await transaction.save_draft(draft)
-        after = unlocked if refused.ends_lock else reading
-        await self._save(transaction, reading, await _drafted(transaction, after))
-        await transaction.record(author.login, "draft.kept", f"case:{case_id}", "done")
-        return refused.error
+        return await self._keep(transaction, reading, refused, author, own, sight, slot=str(self._new_id()))
 
     async def _check(self, case_id: CaseId) -> Sight:
         """What access says now; a user who was deactivated while they read sees nothing."""
@@ -282,15 +372,31 @@ class Readings:
         except Unauthenticated:
             return NO_SIGHT
 
-    async def _released(
-        self, transaction: ReportingTransaction, reading: Reading, author: Person
+    async def _held(
+        self,
+        transaction: ReportingTransaction,
+        act: Act,
+        reading: Reading,
+        author: Person,
+        session: str,
     ) -> tuple[Reading, Conflict | None]:
-        """The reading without the author's lock, or why they do not hold it."""
+        """The reading after an act of its holder, or unchanged with why the author does not hold it."""
         broken = await transaction.broken_lock(reading.case_id, author.login)
         try:
-            return reading.after(Act.COMPLETE, author, transaction.now, self._lease, broken), None
+            return reading.after(act, author, session, transaction.now, self._lease, broken), None
         except Conflict as not_locked:
             return reading, not_locked
+
+    async def _full(
+        self, transaction: ReportingTransaction, case_id: CaseId, login: str, text: str
+    ) -> Exhausted | None:
+        """Why the case has no room for a report, once the drafts of its author are gone."""
+        others = await transaction.bytes_written(case_id, without=login)
+        try:
+            check_room(text, others, await transaction.reports_written(case_id))
+        except Exhausted as full:
+            return full
+        return None
 
     async def _sign(
         self,
@@ -304,7 +410,6 @@ class Readings:
     ) -> Report:
         case_id = reading.case_id
         await transaction.delete_drafts(case_id, author.login)
-        check_room(text, await transaction.bytes_written(case_id), await transaction.reports_written(case_id))
         report = Report(
             ReportId(self._new_id()),
             case_id,
@@ -343,7 +448,7 @@ class Readings:
 
         Write access by a share is enough for their own reports only (A45).
         """
-        checked_text(text)
+        text = checked_text(text)
         async with self._on_case(actor, "addendum.added", case_id) as (transaction, sight):
             reading = await transaction.lock_reading(case_id)
             report = await transaction.report(case_id, report_id, sight.shown)
@@ -368,21 +473,22 @@ class Readings:
             await self._save(transaction, reading, reading.reopen(transaction.now))
             await transaction.record(actor, "case.reopened", f"case:{case_id}", "done")
 
-    async def list_reports(self, actor: str, case_id: CaseId) -> Written:
-        """What the actor may see of reports, drafts and the lock."""
+    async def list_reports(self, actor: str, case_id: CaseId, session: str) -> Listed:
+        """What the actor may see of reports, drafts and the lock, and what they may do."""
         async with self._database.audited(actor, "reports.listed", f"case:{case_id}"):
             sight = await self._access.check(case_id)
             async with self._database.transaction() as transaction:
+                reading = await transaction.reading(case_id)
                 written = visible(
-                    await transaction.reading(case_id),
+                    reading,
                     await transaction.reports(case_id, sight.shown),
                     await transaction.drafts(case_id, actor, of_others=sight.shows_drafts),
-                    actor,
+                    reading.standing(actor, session, transaction.now),
                     sight,
-                    transaction.now,
                 )
+                active = await self._active_at(transaction, sight.facility_id)
                 await transaction.record(actor, "reports.listed", f"case:{case_id}", "done")
-                return written
+                return Listed(written, may(reading, written.reports, actor, sight, active))
 
     # For other services
 

@@ -17,9 +17,11 @@ from services.reporting.domain import Written
 from services.reporting.sight import Sight
 from services.reporting.store import ReportingTransaction
 from services.reporting.switching import ReadTypes
-from services.reporting.usecases import Described, Readings
+from services.reporting.usecases import Described, Listed, Readings
 from tests.clocks import Clock
 from tests.reporting.builders import ACTING, LEASE, NORTH, Access
+
+IN_A_SESSION = {"lock", "renew_lock", "unlock", "break_lock", "save_draft", "complete", "list_reports"}
 
 
 @dataclass
@@ -29,17 +31,20 @@ class Actor:
     login: str
     case_id: CaseId
     readings: Readings
+    session: str = "s"
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
-        async def act(*arguments: Any) -> Any:
+        async def act(*arguments: Any, **named: Any) -> Any:
             ACTING.set(self.login)
-            return await getattr(self.readings, verb)(self.login, self.case_id, *arguments)
+            if verb in IN_A_SESSION:
+                named["session"] = self.session
+            return await getattr(self.readings, verb)(self.login, self.case_id, *arguments, **named)
 
         return act
 
     async def sees(self) -> Written:
-        written: Written = await self.list_reports()
-        return written
+        listed: Listed = await self.list_reports()
+        return listed.written
 
 
 @dataclass

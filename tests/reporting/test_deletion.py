@@ -110,9 +110,9 @@ async def test_a_deletion_that_begins_while_a_report_is_completed_counts(reporti
 @pytest.mark.proves("ING-6", part="reports, drafts, addenda and locks")
 async def test_nothing_is_left_of_what_was_written_about_a_purged_case(reporting: Reporting) -> None:
     await everything(reporting)
-    written = {"readings", "broken_locks", "drafts", "reports"}
+    written = {"readings", "broken_locks", "drafts", "kept_texts", "reports"}
     assert written <= await rows_naming(reporting, reporting.case_id)
-    assert {"drafts", "reports", "addenda"} == await rows_naming(reporting, "PLANTED")
+    assert {"drafts", "kept_texts", "reports", "addenda"} == await rows_naming(reporting, "PLANTED")
 
     await purge(reporting)
 

@@ -11,7 +11,7 @@ import pytest
 from kernel.errors import Conflict, Denied, Exhausted, Expired, Invalid, NotFound
 from kernel.ids import CaseId
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
-from services.reporting.completion import AFTER_FINAL, Keep, Refusal, refusal
+from services.reporting.completion import AFTER_FINAL, Keep, Own, Refusal, refusal
 from services.reporting.domain import (
     LOCKING,
     MAX_CASE_BYTES,
@@ -38,8 +38,10 @@ ALL = frozenset(ReadType)
 PRELIMINARY, FINAL, OTHER, PRE_READ = ReadType
 
 
-def a_reading(*issued: ReadType, holder: Person | None = None, **changes: Any) -> Reading:
-    lock = Lock(holder, NOON + LEASE) if holder else None
+def a_reading(
+    *issued: ReadType, holder: Person | None = None, session: str | None = None, **changes: Any
+) -> Reading:
+    lock = Lock(holder, NOON + LEASE, session=session) if holder else None
     types = tuple(Issued(each, NOON + timedelta(minutes=n)) for n, each in enumerate(issued))
     return replace(Reading(CaseId(uuid4()), lock=lock, issued=types), **changes)
 
@@ -47,6 +49,7 @@ def a_reading(*issued: ReadType, holder: Person | None = None, **changes: Any) -
 READINGS = {
     Standing.FREE: a_reading(),
     Standing.OWN: a_reading(holder=VOS),
+    Standing.ELSEWHERE: a_reading(holder=VOS, session="another"),
     Standing.TAKEN: a_reading(holder=LIND),
 }
 
@@ -54,24 +57,28 @@ READINGS = {
 @pytest.mark.parametrize(("standing", "act"), list(product(Standing, Act)))
 def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
     reading = READINGS[standing]
-    assert standing is reading.standing("vos", NOON)
+    assert standing is reading.standing("vos", "s", NOON)
     match LOCKING.get((standing, act)):
         case Then.LEASE:
             begun = (reading.stands, NOON) if standing is Standing.FREE else (None, None)
-            assert Lock(VOS, NOON + LEASE, *begun) == reading.after(act, VOS, NOON, LEASE).lock
+            assert (
+                Lock(VOS, NOON + LEASE, begun[0], begun[1], "s")
+                == reading.after(act, VOS, "s", NOON, LEASE).lock
+            )
         case Then.ENDS:
-            assert reading.after(act, VOS, NOON, LEASE).lock is None
+            assert reading.after(act, VOS, "s", NOON, LEASE).lock is None
         case Then.STAYS:
-            assert reading is reading.after(act, VOS, NOON, LEASE)
+            assert reading is reading.after(act, VOS, "s", NOON, LEASE)
         case None:
             with pytest.raises(Conflict):
-                reading.after(act, VOS, NOON, LEASE)
+                reading.after(act, VOS, "s", NOON, LEASE)
 
 
 def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
     legal = {
-        (Standing.FREE, "lock"),
-        *((Standing.OWN, act) for act in ("lock", "renew", "unlock", "save draft", "complete", "break")),
+        *((Standing.FREE, act) for act in ("lock", "take over")),
+        *((Standing.OWN, act.value) for act in Act),
+        *((Standing.ELSEWHERE, act) for act in ("take over", "break")),
         (Standing.TAKEN, "break"),
     }
     assert legal == {(standing, act.value) for standing, act in LOCKING}
@@ -80,11 +87,11 @@ def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
 @pytest.mark.proves("R11", part="the end of a lock")
 def test_a_lock_is_held_since_it_was_taken_however_often_it_is_renewed() -> None:
     later, much_later = NOON + LEASE / 2, NOON + 2 * LEASE
-    taken = a_reading().after(Act.LOCK, VOS, NOON, LEASE)
-    renewed = taken.after(Act.RENEW, VOS, later, LEASE)
-    taken_again = renewed.after(Act.LOCK, VOS, later, LEASE)
-    after_its_end = renewed.after(Act.LOCK, VOS, much_later, LEASE)
-    others = renewed.after(Act.LOCK, LIND, much_later, LEASE)
+    taken = a_reading().after(Act.LOCK, VOS, "s", NOON, LEASE)
+    renewed = taken.after(Act.RENEW, VOS, "s", later, LEASE)
+    taken_again = renewed.after(Act.LOCK, VOS, "s", later, LEASE)
+    after_its_end = renewed.after(Act.LOCK, VOS, "s", much_later, LEASE)
+    others = renewed.after(Act.LOCK, LIND, "s", much_later, LEASE)
 
     since = [each.lock and each.lock.since for each in (taken, renewed, taken_again, after_its_end, others)]
     assert [NOON, NOON, NOON, much_later, much_later] == since
@@ -95,10 +102,10 @@ def test_a_lock_ends_at_its_instant() -> None:
     just_before = NOON + LEASE - timedelta(microseconds=1)
 
     assert (Standing.OWN, Standing.FREE) == (
-        reading.standing("vos", just_before),
-        reading.standing("vos", NOON + LEASE),
+        reading.standing("vos", "s", just_before),
+        reading.standing("vos", "s", NOON + LEASE),
     )
-    assert LIND == reading.after(Act.LOCK, LIND, NOON + LEASE, LEASE).lock.holder  # type: ignore[union-attr]
+    assert LIND == reading.after(Act.LOCK, LIND, "s", NOON + LEASE, LEASE).lock.holder  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -124,13 +131,13 @@ def test_a_refusal_of_the_lock_says_why(
     reading: Reading, act: Act, broken: BrokenLock | None, sentence: str
 ) -> None:
     with pytest.raises(Conflict) as refused:
-        reading.after(act, VOS, NOON, LEASE, broken)
+        reading.after(act, VOS, "s", NOON, LEASE, broken)
     assert sentence == refused.value.sentence
 
 
 def test_a_lapsed_lock_is_refused_to_its_former_holder_with_its_end() -> None:
     with pytest.raises(Conflict, match="your lock ended at 2026-11-01 12:05:00 UTC"):
-        a_reading(holder=VOS).after(Act.RENEW, VOS, NOON + LEASE, LEASE)
+        a_reading(holder=VOS).after(Act.RENEW, VOS, "s", NOON + LEASE, LEASE)
 
 
 # Completing
@@ -138,7 +145,8 @@ def test_a_lapsed_lock_is_refused_to_its_former_holder_with_its_end() -> None:
 
 def refused(reading: Reading, read_type: ReadType, **changes: Any) -> Refusal | None:
     values: dict[str, Any] = {"before": a_sight(), "sight": a_sight(), "active": ALL}
-    return refusal(reading, read_type, "vos", changes.pop("not_locked", None), **values | changes)
+    own = changes.pop("own", Own("nodule"))
+    return refusal(reading, read_type, own, changes.pop("not_locked", None), **values | changes)
 
 
 @pytest.mark.proves("REP-16")
@@ -193,7 +201,7 @@ def test_the_first_reason_decides_what_becomes_of_the_text(
 
     assert found is not None
     assert (word, keep, ends_lock) == (type(found.error), found.keep, found.ends_lock)
-    assert keep is None or found.error.sentence.endswith(keep.value)
+    assert keep is None or keep.value in found.error.sentence
 
 
 def test_a_case_without_a_confirmed_image_is_not_completed_and_the_refusal_says_what_to_do() -> None:
@@ -232,13 +240,31 @@ def test_a_final_report_closes_a_reopened_case_and_no_other_does() -> None:
 # Texts
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("\ufeffone\r\ntwo\rthree", "one\ntwo\nthree"),
+        ("page\fpage\vline\x85line\u2028line\u2029end", "page\npage\nline\nline\nline\nend"),
+        ("\r\n\r\nx\n\n", "\n\nx\n\n"),
+        ("x\r\n" * (MAX_TEXT_CHARACTERS // 2), "x\n" * (MAX_TEXT_CHARACTERS // 2)),
+    ],
+)
+def test_the_ends_of_lines_and_pages_become_line_feeds_and_the_text_is_kept(sent: str, kept: str) -> None:
+    assert kept == checked_text(sent)
+
+
+def test_another_control_character_is_named_with_its_line() -> None:
+    with pytest.raises(Invalid, match=r"U\+001B in line 3"):
+        checked_text("one\r\ntwo\r\n\x1b[2J")
+
+
 @pytest.mark.parametrize("text", ["a", "two\nlines\tand a tab", "é😀", "x" * MAX_TEXT_CHARACTERS])
 def test_a_text_is_taken(text: str) -> None:
     assert text == checked_text(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", " \n", "x" * (MAX_TEXT_CHARACTERS + 1), "a\0", "a\rb", "\x1b[2J", "a\x85", "\x7f"]
+    "text", ["", " \n", "x" * (MAX_TEXT_CHARACTERS + 1), "a\0", "\ufeff", "\r\n", "\x1b[2J", "a\x86", "\x7f"]
 )
 def test_a_text_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:

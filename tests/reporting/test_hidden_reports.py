@@ -61,7 +61,7 @@ async def rows_read(reporting: Reporting, act: Callable[[], Awaitable[object]]) 
         [row] = await reporting.query(
             """
             select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_user_tables
-            where relname in ('reports', 'addenda', 'drafts')
+            where relname in ('reports', 'addenda', 'drafts', 'kept_texts')
             """
         )
         return int(row[0])

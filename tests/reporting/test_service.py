@@ -112,7 +112,7 @@ async def test_a_case_is_locked_drafted_completed_and_read_by_its_facility(world
     assert (lock, [], []) == _parts(await world.sees("okafor"))
 
     # The facility supports final reports only until somebody switches another type on.
-    with pytest.raises(Denied, match="your text was kept as a draft"):
+    with pytest.raises(Denied, match="kept beside your draft, for you alone to see; you still hold the lock"):
         await world.complete("vos", PRELIMINARY, "nodule, 4 mm")
     switched = pb.ActivateReadTypeRequest(facility_id=world.facility_id, read_type=PRELIMINARY, active=True)
     answer = await world.acting("boss").ActivateReadType(switched)
@@ -167,7 +167,7 @@ async def test_it_is_told_whether_anybody_keeps_a_draft(world: World) -> None:
     await world.complete("lind", FINAL, "nodule, 5 mm")
     assert (await world.described()).drafted
     await world.lock("vos")
-    with pytest.raises(Conflict, match="your text was kept as a draft"):
+    with pytest.raises(Conflict, match="your text was kept beside your draft"):
         await world.complete("vos", FINAL, "nodule, 6 mm")
     assert (await world.described()).drafted
 
@@ -297,7 +297,7 @@ async def test_what_is_no_id_is_refused_by_name(world: World, bad: str) -> None:
         await stub.DescribeReading(pb.DescribeReadingRequest(case_id=bad))
 
 
-@pytest.mark.parametrize("text", ["", " ", "a\0b", "\x1b]0;x\x07", "x" * 200_001, "a\r\nb"])
+@pytest.mark.parametrize("text", ["", " ", "a\0b", "\x1b]0;x\x07", "x" * 200_001, "\ufeff"])
 async def test_what_is_no_text_is_refused_and_nothing_is_kept(world: World, text: str) -> None:
     await world.lock("vos")
     for verb, request in (

@@ -252,7 +252,7 @@ async def test_a_reading_tells_the_end_of_its_lock_and_needs_no_fact_when_it_com
 async def test_a_case_of_which_nothing_can_be_told_is_not_found_and_has_no_version(
     reporting: Reporting,
 ) -> None:
-    await tried(reporting.user("ito", a_sight(PrivilegeLevel.DRAFT)).save_draft("x"))
+    await tried(reporting.user("ito", a_sight(PrivilegeLevel.DRAFT)).unlock())
 
     with pytest.raises(NotFound):
         await reporting.described()

@@ -36,10 +36,13 @@ class Lock(_message.Message):
     HOLDER_NAME_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
     holder_login: _builtins.str
     """Login of the holder."""
     holder_name: _builtins.str
     """Display name of the holder."""
+    elsewhere: _builtins.bool
+    """Whether the caller of ListReports is the holder, in another login session than theirs now; told to nobody else."""
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """When it ends unless it is renewed."""
@@ -55,10 +58,11 @@ class Lock(_message.Message):
         holder_name: _builtins.str = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        elsewhere: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "holder_login", b"holder_login", "holder_name", b"holder_name", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elsewhere", b"elsewhere", "ends_at", b"ends_at", "holder_login", b"holder_login", "holder_name", b"holder_name", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,16 +75,20 @@ class LockRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CASE_ID_FIELD_NUMBER: _builtins.int
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID."""
+    take_over: _builtins.bool
+    """Whether to take it over if the caller holds it in another login session."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
+        take_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "take_over", b"take_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,21 +250,27 @@ class SaveDraftRequest(_message.Message):
 
     CASE_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    MADE_FROM_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     text: _builtins.str
-    """The text, 1 to 200,000 characters."""
+    """The text, 1 to 200,000 characters. A byte order mark is dropped; each end of a line or a page becomes a line feed."""
+    made_from: _builtins.int
+    """Version of the draft from which the text was made; 0: there was none. Absent: whichever there is."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         text: _builtins.str = ...,
+        made_from: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_made_from", b"_made_from", "made_from", b"made_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_made_from", b"_made_from", "case_id", b"case_id", "made_from", b"made_from", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__made_from: _TypeAlias = _typing.Literal["made_from"]  # noqa: Y015
+    _WhichOneofArgType__made_from: _TypeAlias = _typing.Literal["_made_from", b"_made_from"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__made_from) -> _WhichOneofReturnType__made_from | None: ...
 
 Global___SaveDraftRequest: _TypeAlias = SaveDraftRequest  # noqa: Y015
 
@@ -286,7 +300,7 @@ Global___SaveDraftResponse: _TypeAlias = SaveDraftResponse  # noqa: Y015
 
 @_typing.final
 class Draft(_message.Message):
-    """Draft is an unsigned text; one for each author and case."""
+    """Draft is an unsigned text; of each author and case one that others see, and texts for the author alone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -295,6 +309,8 @@ class Draft(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SAVED_AT_FIELD_NUMBER: _builtins.int
     AUTHOR_ONLY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
     author_login: _builtins.str
     """Login of the author."""
     author_name: _builtins.str
@@ -303,6 +319,10 @@ class Draft(_message.Message):
     """The text."""
     author_only: _builtins.bool
     """Whether only its author sees it: what they wanted to sign when drafting was no longer theirs (A3)."""
+    version: _builtins.int
+    """Another with each save; it grows."""
+    beside: _builtins.bool
+    """Whether it was refused while its author had another draft, beside which it is kept."""
     @_builtins.property
     def saved_at(self) -> _timestamp_pb2.Timestamp:
         """When it was saved last."""
@@ -315,10 +335,12 @@ class Draft(_message.Message):
         text: _builtins.str = ...,
         saved_at: _timestamp_pb2.Timestamp | None = ...,
         author_only: _builtins.bool = ...,
+        version: _builtins.int = ...,
+        beside: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saved_at", b"saved_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_login", b"author_login", "author_name", b"author_name", "author_only", b"author_only", "saved_at", b"saved_at", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_login", b"author_login", "author_name", b"author_name", "author_only", b"author_only", "beside", b"beside", "saved_at", b"saved_at", "text", b"text", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,24 +355,30 @@ class CompleteRequest(_message.Message):
     CASE_ID_FIELD_NUMBER: _builtins.int
     READ_TYPE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    MADE_FROM_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """UUID of the case."""
     read_type: _access_pb2.ReadType.ValueType
     """Read type of the report."""
     text: _builtins.str
-    """The text, 1 to 200,000 characters."""
+    """The text, as in SaveDraftRequest."""
+    made_from: _builtins.int
+    """Version of the draft from which the text was made; 0: there was none. Absent: whichever there is."""
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         read_type: _access_pb2.ReadType.ValueType = ...,
         text: _builtins.str = ...,
+        made_from: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_made_from", b"_made_from", "made_from", b"made_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "read_type", b"read_type", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_made_from", b"_made_from", "case_id", b"case_id", "made_from", b"made_from", "read_type", b"read_type", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__made_from: _TypeAlias = _typing.Literal["made_from"]  # noqa: Y015
+    _WhichOneofArgType__made_from: _TypeAlias = _typing.Literal["_made_from", b"_made_from"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__made_from) -> _WhichOneofReturnType__made_from | None: ...
 
 Global___CompleteRequest: _TypeAlias = CompleteRequest  # noqa: Y015
 
@@ -590,6 +618,7 @@ class ListReportsResponse(_message.Message):
     LOCK_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_REPORT_FIELD_NUMBER: _builtins.int
     IMAGES_SINCE_FIELD_NUMBER: _builtins.int
+    MAY_FIELD_NUMBER: _builtins.int
     images_since_report: _builtins.int
     """How many images came after the last report that counts for the caller's side, as access's Decision says."""
     @_builtins.property
@@ -608,6 +637,10 @@ class ListReportsResponse(_message.Message):
     def images_since(self) -> _timestamp_pb2.Timestamp:
         """When access first knew of them; absent without any, and where only the version before heard of them."""
 
+    @_builtins.property
+    def may(self) -> Global___May:
+        """What the caller may do."""
+
     def __init__(
         self,
         *,
@@ -616,14 +649,57 @@ class ListReportsResponse(_message.Message):
         lock: Global___Lock | None = ...,
         images_since_report: _builtins.int = ...,
         images_since: _timestamp_pb2.Timestamp | None = ...,
+        may: Global___May | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock", b"lock"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images_since", b"images_since", "lock", b"lock", "may", b"may"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drafts", b"drafts", "images_since", b"images_since", "images_since_report", b"images_since_report", "lock", b"lock", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drafts", b"drafts", "images_since", b"images_since", "images_since_report", b"images_since_report", "lock", b"lock", "may", b"may", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReportsResponse: _TypeAlias = ListReportsResponse  # noqa: Y015
+
+@_typing.final
+class May(_message.Message):
+    """May is what the caller may do with the reading of a case now, whoever holds the lock; told before they write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    COMPLETE_NOTHING_BECAUSE_FIELD_NUMBER: _builtins.int
+    ADD_TO_REPORT_IDS_FIELD_NUMBER: _builtins.int
+    REOPEN_FIELD_NUMBER: _builtins.int
+    draft: _builtins.bool
+    """Whether they may lock the case and save drafts."""
+    complete_nothing_because: _builtins.str
+    """Why there are none; empty if there are some."""
+    reopen: _builtins.bool
+    """Whether they may reopen the case."""
+    @_builtins.property
+    def complete(self) -> _containers.RepeatedScalarFieldContainer[_access_pb2.ReadType.ValueType]:
+        """The read types that they may complete."""
+
+    @_builtins.property
+    def add_to_report_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """UUIDs of the reports to which they may add an addendum."""
+
+    def __init__(
+        self,
+        *,
+        draft: _builtins.bool = ...,
+        complete: _abc.Iterable[_access_pb2.ReadType.ValueType] | None = ...,
+        complete_nothing_because: _builtins.str = ...,
+        add_to_report_ids: _abc.Iterable[_builtins.str] | None = ...,
+        reopen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_to_report_ids", b"add_to_report_ids", "complete", b"complete", "complete_nothing_because", b"complete_nothing_because", "draft", b"draft", "reopen", b"reopen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___May: _TypeAlias = May  # noqa: Y015
 
 @_typing.final
 class ActivateReadTypeRequest(_message.Message):

@@ -107,7 +107,8 @@ class ReportingServiceServicer:
     """
 
     def Lock(self, request, context):
-        """Lock takes the exclusive right to report a case. Needs an effective level of DRAFT.
+        """Lock takes the exclusive right to report a case, for one login session of the caller. Needs an effective level of
+        DRAFT. Who holds it in another session is told so, and may take it over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +137,9 @@ class ReportingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SaveDraft(self, request, context):
-        """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT.
+        """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT. A text that is refused
+        for want of the lock, or because their draft was saved elsewhere since, is kept beside that draft for its author
+        alone; the refusal says what became of text and lock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +148,8 @@ class ReportingServiceServicer:
     def Complete(self, request, context):
         """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
         level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
-        as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
+        as a draft, and if drafting is no longer theirs, for its author alone. It replaces no other draft of theirs but the
+        one that it was made from: it is kept beside that. The refusal says what became of text and lock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class ReportingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReportingServiceAsyncStub: ...
     Lock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.LockRequest, _reporting_pb2.LockResponse]
-    """Lock takes the exclusive right to report a case. Needs an effective level of DRAFT."""
+    """Lock takes the exclusive right to report a case, for one login session of the caller. Needs an effective level of
+    DRAFT. Who holds it in another session is told so, and may take it over.
+    """
     RenewLock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.RenewLockRequest, _reporting_pb2.RenewLockResponse]
     """RenewLock prolongs the caller's lock."""
     Unlock: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]
@@ -49,11 +51,15 @@ class ReportingServiceStub:
     and sight that is not by shares alone.
     """
     SaveDraft: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]
-    """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
+    """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT. A text that is refused
+    for want of the lock, or because their draft was saved elsewhere since, is kept beside that draft for its author
+    alone; the refusal says what became of text and lock.
+    """
     Complete: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]
     """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
     level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
-    as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
+    as a draft, and if drafting is no longer theirs, for its author alone. It replaces no other draft of theirs but the
+    one that it was made from: it is kept beside that. The refusal says what became of text and lock.
     """
     AddAddendum: _grpc.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]
     """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
@@ -86,7 +92,9 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.LockRequest, _reporting_pb2.LockResponse]  # type: ignore[assignment]
-    """Lock takes the exclusive right to report a case. Needs an effective level of DRAFT."""
+    """Lock takes the exclusive right to report a case, for one login session of the caller. Needs an effective level of
+    DRAFT. Who holds it in another session is told so, and may take it over.
+    """
     RenewLock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.RenewLockRequest, _reporting_pb2.RenewLockResponse]  # type: ignore[assignment]
     """RenewLock prolongs the caller's lock."""
     Unlock: _aio.UnaryUnaryMultiCallable[_reporting_pb2.UnlockRequest, _reporting_pb2.UnlockResponse]  # type: ignore[assignment]
@@ -96,11 +104,15 @@ class ReportingServiceAsyncStub(ReportingServiceStub):
     and sight that is not by shares alone.
     """
     SaveDraft: _aio.UnaryUnaryMultiCallable[_reporting_pb2.SaveDraftRequest, _reporting_pb2.SaveDraftResponse]  # type: ignore[assignment]
-    """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
+    """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT. A text that is refused
+    for want of the lock, or because their draft was saved elsewhere since, is kept beside that draft for its author
+    alone; the refusal says what became of text and lock.
+    """
     Complete: _aio.UnaryUnaryMultiCallable[_reporting_pb2.CompleteRequest, _reporting_pb2.CompleteResponse]  # type: ignore[assignment]
     """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
     level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
-    as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
+    as a draft, and if drafting is no longer theirs, for its author alone. It replaces no other draft of theirs but the
+    one that it was made from: it is kept beside that. The refusal says what became of text and lock.
     """
     AddAddendum: _aio.UnaryUnaryMultiCallable[_reporting_pb2.AddAddendumRequest, _reporting_pb2.AddAddendumResponse]  # type: ignore[assignment]
     """AddAddendum adds a signed addition to a report. Needs what completing its read type needs, and no lock; write
@@ -136,7 +148,9 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.LockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.LockResponse, _abc.Awaitable[_reporting_pb2.LockResponse]]:
-        """Lock takes the exclusive right to report a case. Needs an effective level of DRAFT."""
+        """Lock takes the exclusive right to report a case, for one login session of the caller. Needs an effective level of
+        DRAFT. Who holds it in another session is told so, and may take it over.
+        """
 
     @_abc_1.abstractmethod
     def RenewLock(
@@ -170,7 +184,10 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reporting_pb2.SaveDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reporting_pb2.SaveDraftResponse, _abc.Awaitable[_reporting_pb2.SaveDraftResponse]]:
-        """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT."""
+        """SaveDraft keeps the caller's unsigned text. Needs the lock and an effective level of DRAFT. A text that is refused
+        for want of the lock, or because their draft was saved elsewhere since, is kept beside that draft for its author
+        alone; the refusal says what became of text and lock.
+        """
 
     @_abc_1.abstractmethod
     def Complete(
@@ -180,7 +197,8 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reporting_pb2.CompleteResponse, _abc.Awaitable[_reporting_pb2.CompleteResponse]]:
         """Complete signs a report and ends the lock. Needs the lock, a confirmed image of the case, an effective
         level of REPORT and the read type; all are checked again immediately before the commit. A refused text is kept
-        as a draft, and if drafting is no longer theirs, for its author alone; the refusal says which.
+        as a draft, and if drafting is no longer theirs, for its author alone. It replaces no other draft of theirs but the
+        one that it was made from: it is kept beside that. The refusal says what became of text and lock.
         """
 
     @_abc_1.abstractmethod
