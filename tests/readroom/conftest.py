@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from local.processes import until
 from local.system import LocalSystem
 from plumbing.tls import TLSFiles
 from readroom.cli import main
+from readroom.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,11 @@ class Ward:
     """Sends the image with this number of the study, with these elements; the first was sent."""
 
     def by(self, login: str, *arguments: str | Path) -> Answer:
-        assert self.run("login", login).code == 0
+        """As this user, who logs in once: a lock is held in one session."""
+        file = Path(os.environ["READROOM_SESSION"]).with_name(f"session of {login}.json")
+        os.environ["READROOM_SESSION"] = str(file)
+        if not file.exists() or Session.read(file).login != login:
+            assert self.run("login", login).code == 0
         return self.run(*arguments)
 
     def reading(self, login: str, verb: str, *arguments: str | Path) -> Answer:

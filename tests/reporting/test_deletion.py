@@ -32,6 +32,8 @@ async def everything(reporting: Reporting) -> None:
     await ada.break_lock()
     await vos.lock()
     await vos.save_draft("PLANTED draft")
+    with pytest.raises(ReadroomError):
+        await vos.save_draft("PLANTED beside", made_from=0)
     vos = reporting.user("vos", a_sight(PrivilegeLevel.VIEW))
     with pytest.raises(ReadroomError):
         await vos.complete(FINAL, "PLANTED kept")
