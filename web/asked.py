@@ -86,4 +86,12 @@ class Redirect:
     signs_out: bool = False
 
 
-Answer = Page | Redirect
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a script of a page asked for; no page."""
+
+    values: Mapping[str, str]
+    status: int = 200
+
+
+Answer = Page | Redirect | Data

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, profile, signin, worklist
+from web.pages import case, profile, report, signin, worklist
 
 
 class Needs(Enum):
@@ -25,12 +25,37 @@ class Route:
 
     Attributes:
         path: with its parts in braces.
+        rescue: for a form with a text that somebody wrote: saves it where the session was locked meanwhile,
+            and shows nothing. Whatever refuses such a form gives the text back.
+        by_script: whether a script asks by itself; then a person did something only where the form says so.
+        body_bytes: how long the form may be.
     """
 
     method: str
     path: str
     handler: Callable[[Asked], Awaitable[Answer]]
     needs: Needs
+    rescue: Callable[[Asked], Awaitable[None]] | None = None
+    by_script: bool = False
+    body_bytes: int = 64 << 10
+
+
+_LONG = 4 << 20
+"""Bytes of a form with a report: 200,000 characters, each percent-encoded in up to 12, and the rest."""
+
+_REPORT = "/cases/{case_id}/report"
+
+
+def _written(
+    verb: str,
+    handler: Callable[[Asked], Awaitable[Answer]],
+    rescue: Callable[[Asked], Awaitable[None]] | None = report.rescue,
+    *,
+    by_script: bool = False,
+) -> Route:
+    """An act on a report; its form holds what somebody wrote."""
+    path = f"{_REPORT}/{verb}"
+    return Route("POST", path, handler, Needs.PERSON, rescue, by_script=by_script, body_bytes=_LONG)
 
 
 ROUTES = (
@@ -44,6 +69,9 @@ ROUTES = (
     Route("GET", "/", worklist.show, Needs.PERSON),
     Route("POST", "/", worklist.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
+    Route("GET", _REPORT, report.show, Needs.PERSON),
+    *(_written(verb, report.act(verb)) for verb in report.ACTS),
+    _written("keep", report.keep, None, by_script=True),
     Route("GET", "/profile", profile.show, Needs.PERSON),
     Route("POST", "/profile", profile.save, Needs.PERSON),
     Route("POST", "/profile/sessions/end", profile.end_session, Needs.PERSON),

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,7 +22,7 @@ from kernel.clock import Clock
 from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
 from plumbing import log, status, telemetry
 from web import errors, headers, signing
-from web.asked import Answer, Asked, House, Page, Redirect
+from web.asked import Answer, Asked, Data, House, Page, Redirect
 from web.domain import Preferences, Session
 from web.rendering import Rendering
 from web.routes import Needs, Route
@@ -30,6 +31,9 @@ from web.tokens import acting
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 """The field of each form that carries the session's token."""
+
+TEXT_FIELD = "text"
+"""The field with what somebody wrote, of the forms that have one."""
 
 _MAX_BODY_BYTES = 64 << 10
 _MAX_FIELDS = 50
@@ -101,9 +105,16 @@ class Edge:
         async def handle(request: web.Request) -> web.StreamResponse:
             if request.host != urlsplit(self.origin).netloc:
                 raise web.HTTPMisdirectedRequest
-            if request.method not in _SAFE:
-                self._require_a_page_of_ours(request)
-            return await self._answer(route, request)
+            if request.method in _SAFE:
+                return await self._answer(route, request)
+            self._require_a_page_of_ours(request)
+            sized = request.clone(client_max_size=route.body_bytes)
+            try:
+                return await self._answer(route, sized)
+            except (Unauthenticated, Denied, Unavailable) as refused:
+                if route.rescue is None:
+                    raise
+                return await self._given_back(sized, refused)
 
         return handle
 
@@ -122,26 +133,63 @@ class Edge:
             return self._sign_in_first(request)
         if route.needs is Needs.PERSON and session is not None:
             if session.is_locked(now, self.house.lock_after):
-                return self._rendered(signing.locked(), session, secret, Preferences(), now)
+                told = await self._rescued(route, request, session, secret, now)
+                return self._rendered(signing.locked(told), session, secret, Preferences(), now)
             session = await signing.still_valid(self.house, session, now)
             if session is None:
                 return self._sign_in_first(request)
         form = await _form(request) if request.method not in _SAFE else {}
-        if (
-            route.needs is not Needs.NOBODY
-            and request.method not in _SAFE
-            and not hmac.compare_digest(form.get(TOKEN_FIELD, "").encode(), form_token(secret).encode())
-        ):
+        if route.needs is not Needs.NOBODY and request.method not in _SAFE and not _is_of(secret, form):
             raise Denied("this page is older than your session: load it again")
-        if route.needs is Needs.PERSON and session is not None:
+        is_person = not route.by_script or bool(form.get("typed"))
+        if route.needs is Needs.PERSON and session is not None and is_person:
             await self.house.sessions.use(session)
-        asked = Asked(
-            self.house, request.match_info, form, request.query, request.remote or "?", session, now
-        )
+        asked = self._asked(request, form, session, now)
         with acting(session if route.needs is Needs.PERSON else None):
             preferences = await self._preferences(session)
             answer = await route.handler(asked)
         return self._rendered(answer, session, secret, preferences, now)
+
+    def _asked(
+        self, request: web.Request, form: Mapping[str, str], session: Session | None, now: datetime
+    ) -> Asked:
+        return Asked(self.house, request.match_info, form, request.query, request.remote or "?", session, now)
+
+    async def _rescued(
+        self, route: Route, request: web.Request, session: Session, secret: str, now: datetime
+    ) -> str:
+        """Saves what was written until the session was locked; says what became of it, and shows nothing."""
+        if route.rescue is None or request.method in _SAFE:
+            return ""
+        form = await _form(request)
+        if not _is_of(secret, form) or not form.get(TEXT_FIELD, "").strip():
+            return ""
+        try:
+            with acting(session):
+                await route.rescue(self._asked(request, form, session, now))
+        except ReadroomError as refused:
+            return refused.sentence
+        return "what you had written was saved as your draft"
+
+    async def _given_back(self, request: web.Request, refused: ReadroomError) -> web.StreamResponse:
+        """A form that was refused, with what somebody wrote in it: sent again, it counts."""
+        form = await _form(request)
+        if not form.get(TEXT_FIELD, "").strip():
+            raise refused
+        secret = request.cookies.get(COOKIE, "")
+        said = errors.told(refused)
+        values = {
+            "said": said,
+            "why": refused.sentence if said.says_why else "",
+            "fields": {name: value for name, value in form.items() if name not in (TOKEN_FIELD, TEXT_FIELD)},
+            "text_field": TEXT_FIELD,
+            "written": form[TEXT_FIELD],
+            "to": request.path,
+            "token": form_token(secret) if secret else "",
+            "session": None,
+            "preferences": Preferences(),
+        }
+        return _html(self.rendering.page("given_back.html", values), said.status)
 
     async def _preferences(self, session: Session | None) -> Preferences:
         if session is None:
@@ -167,6 +215,8 @@ class Edge:
                     "now": now,
                 }
                 return _html(self.rendering.page(template, {**around, **values}), code)
+            case Data(said, code):
+                return web.json_response(dict(said), status=code)
             case Redirect(to, new_secret, signs_out):
                 response = web.Response(status=303, headers={"Location": to})
                 if new_secret:
@@ -194,6 +244,11 @@ class Edge:
         if asset is None:
             raise web.HTTPNotFound
         return web.Response(body=asset.content, content_type=asset.content_type, headers=headers.ASSET)
+
+
+def _is_of(secret: str, form: Mapping[str, str]) -> bool:
+    """Whether the form was made for the session of this cookie."""
+    return hmac.compare_digest(form.get(TOKEN_FIELD, "").encode(), form_token(secret).encode())
 
 
 async def _form(request: web.Request) -> Mapping[str, str]:

@@ -69,6 +69,12 @@ def instant(value: Timestamp | datetime, zone: str = "UTC") -> str:
     return here.strftime("%Y-%m-%d %H:%M")
 
 
+def second(value: Timestamp | datetime, zone: str = "UTC") -> str:
+    """A point in time with its seconds, as `2026-11-26 10:31:07`."""
+    at = value if isinstance(value, datetime) else value.ToDatetime(tzinfo=ZoneInfo("UTC"))
+    return f"{instant(at, zone)}:{at:%S}"
+
+
 def since(value: Timestamp | datetime, now: datetime) -> str:
     """How long ago, in the largest unit that says enough: `4 min`, `3 h`, `12 d`."""
     at = value if isinstance(value, datetime) else value.ToDatetime(tzinfo=ZoneInfo("UTC"))
@@ -85,5 +91,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "dicom_time": dicom_time,
     "age": age,
     "instant": instant,
+    "second": second,
     "since": since,
 }

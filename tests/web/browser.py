@@ -1,6 +1,7 @@
 """A browser without a screen: keeps its cookie, sends forms as a page of ours does, follows no redirect."""
 
 import html
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,12 @@ class Seen:
     text: str
     headers: Mapping[str, str]
     cookies: list[str]
+
+    @property
+    def json(self) -> dict[str, str]:
+        """What a script is told."""
+        said: dict[str, str] = json.loads(self.text)
+        return said
 
     @property
     def words(self) -> str:

@@ -1,13 +1,14 @@
 """One case: what it is, its reports as the person may see them, its lock, and other cases of the patient."""
 
 import asyncio
+from typing import Any
 
 from kernel.errors import NotFound, ReadroomError
 from kernel.ids import parse_id
 from web import words
 from web.asked import Answer, Asked, Page
 from wire.access.v1 import access_pb2 as pb
-from wire.access.v1.identity_pb2 import DescribeMeRequest
+from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 from wire.reporting.v1.reporting_pb2 import ListReportsRequest, ListReportsResponse
 
 RELATED = 20
@@ -27,7 +28,11 @@ _RELATED_COLUMNS = (
 
 async def show(asked: Asked) -> Answer:
     """The page; an unknown, a foreign and a deleted case are one and the same answer."""
-    case_id = _case_id(asked.path["case_id"])
+    return Page("case/page.html", await loaded(asked, id_of(asked.path["case_id"])))
+
+
+async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:
+    """What the pages of a case show of it; raises NotFound for one that the person does not see."""
     services = asked.house.services
     described, reports, related, me = await asyncio.gather(
         services.access.DescribeCase(pb.DescribeCaseRequest(case_id=case_id)),
@@ -48,19 +53,19 @@ async def show(asked: Asked) -> Answer:
         for part, answer in (("its reports", reports), ("other cases of the patient", related))
         if isinstance(answer, ReadroomError)
     ]
-    values = {
+    return {
         "case": described.case,
         "reports": reports if isinstance(reports, ListReportsResponse) else ListReportsResponse(),
         "related": related.cases if isinstance(related, pb.ListRelatedCasesResponse) else (),
         "more_related": bool(isinstance(related, pb.ListRelatedCasesResponse) and related.next_page_token),
+        "me": DescribeMeResponse(time_zone="UTC") if isinstance(me, BaseException) else me,
         "zone": "UTC" if isinstance(me, BaseException) else me.time_zone,
         "missing": missing,
         "words": words,
     }
-    return Page("case/page.html", values)
 
 
-def _case_id(text: str) -> str:
+def id_of(text: str) -> str:
     """Whatever is no id is no case either."""
     try:
         return str(parse_id(text, "case_id"))

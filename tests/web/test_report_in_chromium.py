@@ -1,0 +1,159 @@
+"""The report page in Chromium: by keyboard alone, saved while somebody types, and told what others do."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from local.embedded import EmbeddedServers
+from local.pki import Pki
+from tests.databases import Databases
+from tests.wait import eventually
+from tests.web.browser import COOKIE
+from tests.web.reading import Reading, reading
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        CHROMIUM is None and "READROOM_TESTS_NEED_PEERS" not in os.environ,
+        reason="chromium is not installed: `make debian` installs it",
+    ),
+]
+
+_TELL_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", event =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`))
+"""
+
+
+@dataclass
+class Desks:
+    """Browsers of people at their desks."""
+
+    ward: Reading
+    browser: Browser
+    errors: list[str] = field(default_factory=list)
+
+    async def at(self, login: str, session: str = "") -> Page:
+        """A new window of this person's session, on the report of the case."""
+        seen = await self.ward.at(login, session)
+        context = await self.browser.new_context(viewport={"width": 1280, "height": 800})
+        await context.add_cookies(
+            [
+                {
+                    "name": COOKIE,
+                    "value": seen.secret,
+                    "url": self.ward.origin.replace("http:", "https:"),
+                    "secure": True,
+                }
+            ]
+        )
+        page = await context.new_page()
+        await page.add_init_script(_TELL_VIOLATIONS)
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        await page.goto(self.ward.origin + self.ward.path)
+        return page
+
+    async def drafts(self) -> list[str]:
+        return [each.text for each in (await self.ward.reports("lind")).drafts]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hospital(
+    servers: EmbeddedServers, clones: Databases, pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Reading]:
+    async with reading(servers, clones.make, pki, tmp_path_factory.mktemp("web")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def desks(hospital: Reading) -> AsyncIterator[Desks]:
+    hospital.browsers.clear()
+    await hospital.another_case()
+    async with async_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        made = Desks(hospital, browser)
+        yield made
+        await browser.close()
+    # A refusal that a script is told is an answer of 4xx, which Chromium calls an error of the network.
+    assert [] == [each for each in made.errors if "the server responded with a status of 4" not in each]
+
+
+@pytest.mark.proves("REP-18", part="by keyboard alone")
+async def test_a_report_is_locked_written_and_completed_by_keyboard_alone(desks: Desks) -> None:
+    page = await desks.at("vos")
+    keys = page.keyboard
+
+    await expect(page.get_by_role("button", name="Lock and write")).to_be_focused()
+    await keys.press("Enter")
+    await expect(page.get_by_label("Text of the report")).to_be_focused()
+    await keys.type("6 mm nodule, right upper lobe")
+    await expect(page.locator("[data-told]")).to_contain_text("Saved at")
+    assert ["6 mm nodule, right upper lobe"] == await desks.drafts()
+    await keys.type("; follow up in a year.")
+    await keys.press("Control+s")
+    await expect(page.get_by_role("status").first).to_contain_text("Your draft is saved.")
+    await keys.press("Control+Enter")
+
+    await expect(page.get_by_text("The report is signed.")).to_be_visible()
+    [report] = (await desks.ward.reports("okafor")).reports
+    assert "6 mm nodule, right upper lobe; follow up in a year." == report.text
+
+
+async def test_what_was_typed_is_there_when_the_tab_is_closed(desks: Desks) -> None:
+    page = await desks.at("vos")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_label("Text of the report")).to_be_focused()
+    await page.keyboard.type("nodule")
+    await page.close()
+
+    async def saved() -> bool:
+        return ["nodule"] == await desks.drafts()
+
+    await eventually(saved)
+
+
+@pytest.mark.proves("A37", part="taken over, seen from both sides in browsers")
+async def test_a_lock_that_is_taken_over_is_told_where_somebody_still_types(desks: Desks) -> None:
+    here = await desks.at("vos")
+    await here.keyboard.press("Enter")
+    await expect(here.get_by_label("Text of the report")).to_be_focused()
+    await here.keyboard.type("first desk")
+    await expect(here.locator("[data-told]")).to_contain_text("Saved at")
+    there = await desks.at("vos", "another")
+    await expect(there.get_by_text("You hold the lock in another session of yours")).to_be_visible()
+    await there.get_by_role("button", name="Take over and write here").press("Enter")
+    await expect(there.get_by_label("Text of the report")).to_have_value("first desk")
+    await there.keyboard.type("second desk, ")
+
+    await expect(there.locator("[data-told]")).to_contain_text("Saved at")
+    await here.keyboard.type(", more")
+    await expect(here.locator("[data-told]")).to_contain_text("another session of yours")
+    await expect(here.get_by_label("Text of the report")).to_have_value("first desk, more")
+    kept = [each.text for each in (await desks.ward.reports("vos")).drafts if each.beside]
+    assert (["second desk, first desk"], ["first desk, more"]) == (await desks.drafts(), kept)
+
+
+async def test_two_windows_of_one_session_never_overwrite_each_other(desks: Desks) -> None:
+    first = await desks.at("vos")
+    await first.keyboard.press("Enter")
+    await expect(first.get_by_label("Text of the report")).to_be_focused()
+    second = await desks.at("vos")
+    await first.keyboard.type("one")
+    await expect(first.locator("[data-told]")).to_contain_text("Saved at")
+    await second.keyboard.type("two")
+
+    await expect(second.locator("[data-told]")).to_contain_text("saved by another page or session")
+    await second.keyboard.press("Control+s")
+    await expect(second.get_by_label("Text of the report")).to_have_value("two")
+    await expect(second.get_by_text("Go on with this text").first).to_be_visible()
+    assert ["one"] == await desks.drafts()
