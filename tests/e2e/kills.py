@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
@@ -83,15 +84,20 @@ def kill(world: World, victim: str) -> None:
 
 
 class Ledger:
-    """What the gateway has acknowledged to the modality, and what is still to be sent."""
+    """What the gateway has acknowledged to the modality, and what is still to be sent.
 
-    def __init__(self, paths: list[Path]) -> None:
+    It gives up after `within_s` seconds: where a test has failed, the thread that sends ends all the same.
+    """
+
+    def __init__(self, paths: list[Path], within_s: float = 60.0) -> None:
         self.left = list(paths)
         self.acknowledged = 0
+        self._deadline = time.monotonic() + within_s
 
     def send(self, world: World) -> None:
         """Sends what is left, again and again, until all of it is acknowledged."""
         while self.left:
+            assert time.monotonic() < self._deadline, f"{len(self.left)} instances are not acknowledged in time"
             called = world.gateways[CENTRAL.name].called
             try:
                 PynetdicomModality(MODALITY).send(list(self.left), called, self.acknowledge)

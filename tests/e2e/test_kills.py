@@ -108,7 +108,7 @@ async def test_kills_in_random_order_lose_and_double_nothing(fragile: World, tmp
 
     async def send_all() -> None:
         for study in studies:
-            await asyncio.to_thread(Ledger(sent[study.name]).send, world)
+            await asyncio.to_thread(Ledger(sent[study.name], 60 * TIMES).send, world)
 
     sending = asyncio.create_task(send_all())
     for victim in order(VICTIMS, TIMES, dice()):
