@@ -97,7 +97,7 @@ class Ledger:
     def send(self, world: World) -> None:
         """Sends what is left, again and again, until all of it is acknowledged."""
         while self.left:
-            assert time.monotonic() < self._deadline, f"{len(self.left)} instances are not acknowledged in time"
+            assert time.monotonic() < self._deadline, f"{len(self.left)} instances wait too long"
             called = world.gateways[CENTRAL.name].called
             try:
                 PynetdicomModality(MODALITY).send(list(self.left), called, self.acknowledge)
