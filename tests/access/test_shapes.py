@@ -51,6 +51,7 @@ BOUNDS = {
     ("calling", Listing()): 2500,
     ("children", Listing()): 5000,
     ("fifty", Listing(line="zelzel")): 2500,
+    ("all", Listing(line="id:p0000012")): 3000,
     ("fifty", Listing(line="smith")): 16000,  # 11,700 to 13,600 at 10^5
     ("history-of-assigned", Listing()): 12000,
 }

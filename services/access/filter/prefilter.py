@@ -1,8 +1,14 @@
-"""What a filter demands of `plain_text`, the plain forms of all texts of a case, which an index finds."""
+"""What a filter demands that an index finds: of a number its beginning, of other texts what they contain.
 
-from services.access.filter.fields import Kind, Operator
+The latter is asked of `plain_text`, the plain forms of all texts of a case.
+"""
+
+from collections.abc import Iterable
+
+from services.access.filter.fields import Function, Kind, Operator
 from services.access.filter.forms import plain
 from services.access.filter.sql import Condition, escaped, joined
+from services.access.filter.texts import literal_texts
 from services.access.filter.tree import And, Expression, Or, Pattern, Predicate, Text
 
 _LEAST_CHARACTERS = 3
@@ -11,9 +17,15 @@ _LEAST_CHARACTERS = 3
 _SEARCHES = (Operator.EQ, Operator.LIKE, Operator.CONTAINS, Operator.STARTSWITH, Operator.IN)
 """The operators for which a text of the case contains what is asked for."""
 
+NUMBERS = ("PatientID", "AccessionNumber", "StudyID")
+"""Fields of which an index knows each beginning, without case (migration 0029)."""
+
+_BEGINS = (Operator.EQ, Operator.IN, Operator.STARTSWITH)
+"""The operators for which a number begins with what is asked for, but for its case."""
+
 
 def prefilter(expression: Expression, *, alias: str, first_parameter: int, derived: int) -> Condition | None:
-    """What every row that satisfies a filter satisfies too; None: it demands no text that is long enough.
+    """What every row that satisfies a filter satisfies too; None: it demands nothing that is long enough.
 
     Whoever uses it demands it beside `to_sql`, which decides. A row whose `plain_text` is out of date passes:
     one that was derived by functions before the state `derived`.
@@ -24,15 +36,16 @@ def prefilter(expression: Expression, *, alias: str, first_parameter: int, deriv
 
 
 def _demanded(expression: Expression, alias: str, first: int, parameters: list[str]) -> str | None:
-    """A condition for `plain_text`; None: any will do."""
+    """A condition that an index serves; None: any will do."""
     match expression:
         case Predicate():
-            patterns = dict.fromkeys(_patterns(expression))
+            begins = _beginnings(expression)
+            patterns = dict.fromkeys(begins or _patterns(expression))
             parameters += (each for each in patterns if each not in parameters)
-            numbers = [first + parameters.index(each) for each in patterns]
-            return (
-                joined(" or ", (f"{alias}.plain_text like ${n}::text" for n in numbers)) if numbers else None
-            )
+            asked = [f"${first + parameters.index(each)}::text" for each in patterns]
+            if begins:
+                return _begins_with(f"{alias}.{expression.field.columns[0]}", asked)
+            return joined(" or ", (f"{alias}.plain_text like {each}" for each in asked)) if asked else None
         case And(terms):
             found = [text for each in terms if (text := _demanded(each, alias, first, parameters))]
             return joined(" and ", dict.fromkeys(found)) if found else None
@@ -43,6 +56,27 @@ def _demanded(expression: Expression, alias: str, first: int, parameters: list[s
                 return joined(" or ", dict.fromkeys(found))
             del parameters[kept:]
     return None
+
+
+def _begins_with(column: str, patterns: Iterable[str]) -> str:
+    """Whether a number is like one of these, or not of ASCII alone; as the indexes of 0029 say it."""
+    key = f"""(case when octet_length({column}) = length({column})
+        then lower({column} collate "C") else '' end collate "C")"""
+    return (
+        f"({column} <> '' and ({joined(' or ', (f'{key} like {each}' for each in patterns))} or {key} = ''))"
+    )
+
+
+def _beginnings(asked: Predicate) -> list[str]:
+    """Patterns of which a number, in small letters, is like one, if it satisfies the predicate.
+
+    A number of ASCII alone satisfies nothing that is not, and is its own case fold in small letters.
+    """
+    is_number = asked.field.keyword in NUMBERS and asked.operator in _BEGINS and not asked.negated
+    texts = literal_texts(asked) if is_number and asked.function is Function.NONE else ()
+    if not all(len(text) >= _LEAST_CHARACTERS for text in texts):
+        return []
+    return [f"{escaped(text.lower())}%" for text in texts]
 
 
 def _patterns(asked: Predicate) -> list[str]:

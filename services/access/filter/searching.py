@@ -19,6 +19,7 @@ from kernel.errors import Invalid
 from services.access.filter.fields import FIELD_BY_NAME, Field, Function, Operator
 from services.access.filter.forms import plain
 from services.access.filter.literals import FIRST_DAY, LAST_DAY, nearest
+from services.access.filter.prefilter import NUMBERS
 from services.access.filter.tree import (
     And,
     Bound,
@@ -53,7 +54,6 @@ _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 _YEAR = re.compile(r"(\d{4})", re.ASCII)
 _SINCE = re.compile(r"-(\d{1,4})([dw])", re.ASCII | re.IGNORECASE)
 _DAYS = {"d": 1, "w": 7}
-_NUMBERS = ("PatientID", "AccessionNumber", "StudyID")
 _CONTAINING = ("PatientName", "StudyDescription", "ReferringPhysicianName")
 _IN_NO_VALUE = re.compile("[\0\ud800-\udfff]")
 
@@ -194,7 +194,7 @@ def _between(first: date, last: date) -> Predicate:
 
 
 def _begins(text: str) -> Expression:
-    return Or(tuple(Predicate(_field(each), Operator.STARTSWITH, (Text(text),)) for each in _NUMBERS))
+    return Or(tuple(Predicate(_field(each), Operator.STARTSWITH, (Text(text),)) for each in NUMBERS))
 
 
 def _contains(keyword: str, text: str) -> Predicate:

@@ -87,8 +87,11 @@ def test_the_same_filter_is_the_same_text_at_any_time() -> None:
         ("PatientName like 'Mül%ler_'", ["%mul%ler%"]),
         ("PatientName in ('Doe^J', 'Roe^J')", ["%doe^j%", "%roe^j%"]),
         ("StudyDescription like '%100\\%%'", ["%100\\%%"]),
-        ("PatientID = 'abc' and Modality = 'CT' and PatientAge < '18Y'", ["%abc%"]),
-        ("PatientID = 'abc' and (PatientName = 'Doe' or StudyID = 'xyz')", ["%abc%", "%doe%", "%xyz%"]),
+        ("PatientID = 'aBc' and Modality = 'CT' and PatientAge < '18Y'", ["abc%"]),
+        ("PatientID = 'abc' and (PatientName = 'Doe' or StudyID = 'xyz')", ["abc%", "%doe%", "xyz%"]),
+        ("AccessionNumber startswith '10_' or StudyID in ('abc', 'Äbc')", ["10\\_%", "abc%", "äbc%"]),
+        ("upper(PatientID) = 'ABC'", ["%abc%"]),
+        ("PatientID contains 'abc'", ["%abc%"]),
         ("PatientID = 'abc' or PatientAge < '18Y'", None),
         ("not PatientID = 'abc'", None),
         ("PatientID != 'abc'", None),
@@ -124,6 +127,8 @@ async def test_indexes_serve_what_selects(connection: Any) -> None:
         ("Facility = 'North' and CreatedTime > '2026-10-01'", "(facility_id = ANY", False),
         ("AssignedToUser = '$user'", "cases_by_assignee", False),
         ("PatientName contains 'müller'", "cases_by_text", True),
+        ("PatientID startswith 'MS44'", "cases_by_patient_id", True),
+        ("AccessionNumber = 'A1234' or StudyID startswith '77a'", "cases_by_dicom_study_id", True),
         ("upper(PatientName) like '%MULLER%' or StudyDescription contains 'research'", "cases_by_text", True),
     ):
         found = condition(text)
