@@ -8,6 +8,7 @@ from typing import Any
 from plumbing.db import Database
 from web.client import Services
 from web.domain import Session
+from web.flow import Flow
 from web.issuer import DevelopmentIssuer
 from web.session import Sessions
 from web.store import WebTransaction
@@ -28,6 +29,7 @@ class House:
     issuer: DevelopmentIssuer
     mint: Mint
     lock_after: timedelta
+    flow: Flow
 
 
 @dataclass(frozen=True, slots=True)

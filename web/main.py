@@ -20,6 +20,7 @@ from plumbing.sealing import AuditTrail
 from plumbing.tokenkeys import KeyFile
 from web import client, serving
 from web.asked import House
+from web.flow import Flow
 from web.issuer import DevelopmentIssuer
 from web.rendering import Rendering
 from web.routes import ROUTES
@@ -115,6 +116,7 @@ async def build(
         DevelopmentIssuer(database, services, clock),
         mint,
         timedelta(seconds=settings.lock_after_s),
+        Flow(database),
     )
     edge = serving.Edge(house, ROUTES, Rendering(), settings.origin, clock)
     await resources.enter_async_context(
@@ -131,6 +133,7 @@ async def build(
         tasks={
             "seal": trail.seal,
             "drop-ended": partial(timers.every, _DROP_EVERY_S, sessions.drop_ended),
+            "drop-closed": partial(timers.every, _DROP_EVERY_S, house.flow.drop_closed),
         },
         ready={"database": database.ready},
     )

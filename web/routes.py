@@ -70,6 +70,7 @@ ROUTES = (
     Route("POST", "/", worklist.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
     Route("GET", _REPORT, report.show, Needs.PERSON),
+    Route("GET", "/cases/{case_id}/next", case.show_next, Needs.PERSON),
     *(_written(verb, report.act(verb)) for verb in report.ACTS),
     _written("keep", report.keep, None, by_script=True),
     Route("GET", "/profile", profile.show, Needs.PERSON),

@@ -1,5 +1,6 @@
 """The web's tables: SQL beside the function that runs it, rows to values and back."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -94,6 +95,65 @@ class WebTransaction(Transaction):
 
     async def drop_ended(self, now: datetime) -> None:
         await self.connection.execute("delete from sessions where ends_at <= $1", now)
+
+    # Lists that were shown, and cases that are open
+
+    async def save_shown(self, session_id: UUID, case_ids: Sequence[UUID]) -> None:
+        await self.connection.execute(
+            """
+            insert into shown_lists (session_id, case_ids) select $1, $2
+            where exists (select from sessions where session_id = $1)
+            on conflict (session_id) do update set case_ids = excluded.case_ids
+            """,
+            session_id,
+            case_ids,
+        )
+
+    async def shown(self, session_id: UUID) -> Sequence[UUID]:
+        """The cases of the page that the session was shown last, in their order."""
+        return (
+            await self.connection.fetchval(
+                "select case_ids from shown_lists where session_id = $1", session_id
+            )
+            or []
+        )
+
+    async def note_open(self, case_id: UUID, session_id: UUID) -> None:
+        await self.connection.execute(
+            """
+            insert into open_cases (case_id, session_id, seen_at) select $1, $2, $3
+            where exists (select from sessions where session_id = $2)
+            on conflict (case_id, session_id) do update set seen_at = excluded.seen_at
+            """,
+            case_id,
+            session_id,
+            self.now,
+        )
+
+    async def note_closed(self, case_id: UUID, session_id: UUID) -> None:
+        await self.connection.execute(
+            "delete from open_cases where case_id = $1 and session_id = $2", case_id, session_id
+        )
+
+    async def others_at(self, case_id: UUID, user_id: UUID, since: datetime) -> Sequence[str]:
+        """Names of the other users who have had the case open since then, each once."""
+        rows = await self.connection.fetch(
+            """
+            select distinct name from open_cases join sessions using (session_id)
+            where case_id = $1 and user_id <> $2 and seen_at > $3 and ends_at > $4 and not locked
+            order by name
+            """,
+            case_id,
+            user_id,
+            since,
+            self.now,
+        )
+        return [row["name"] for row in rows]
+
+    async def drop_closed(self, since: datetime) -> None:
+        await self.connection.execute("delete from open_cases where seen_at <= $1", since)
+
+    # Passwords and preferences
 
     async def save_password(self, user_id: UUID, login: str, password: str) -> None:
         """`password` is a hash; it takes the place of any before, and of another user's of that login."""

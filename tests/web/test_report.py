@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -11,6 +12,7 @@ from local.pki import Pki
 from tests.databases import Databases
 from tests.reporting.system import give
 from tests.web.reading import Reading, reading, version_of
+from web.flow import Flow
 from wire.access.v1 import access_pb2
 
 FINAL = str(access_pb2.READ_TYPE_FINAL)
@@ -252,3 +254,60 @@ async def test_a_version_that_is_none_is_that_of_no_draft(ward: Reading) -> None
     await ward.act("vos", "draft", text="nodule")
     for made_from in ("", "-1", "x", "9" * 40, "1e9", "٣"):
         assert (await ward.act("vos", "draft", text="other", made_from=made_from)).status == 409
+
+
+# From case to case
+
+
+async def test_a_case_leads_to_the_next_of_the_list_that_somebody_came_from(ward: Reading) -> None:
+    vos = await ward.at("vos")
+    alone = await vos.get(ward.path)
+    assert "Next case" not in alone.words
+
+    listed = await vos.get("/")
+    cases = list(dict.fromkeys(re.findall(r'/cases/([0-9a-f-]{36})"', listed.text)))
+    opened = await vos.get(f"/cases/{cases[0]}/report")
+    assert f"1 of {len(cases)} on the page of the worklist" in opened.words
+    assert (await vos.get(f"/cases/{cases[0]}/next")).headers["Location"] == f"/cases/{cases[1]}/report"
+    assert (await vos.get(f"/cases/{cases[-1]}/next")).headers["Location"] == "/"
+
+    other = await (await ward.at("vos", "another")).get(f"/cases/{cases[0]}/report")
+    assert "Next case" not in other.words, "another session came from no list"
+
+
+async def test_a_case_that_is_not_seen_any_more_is_passed_over(ward: Reading) -> None:
+    vos = await ward.at("vos")
+    gone, sessions = uuid4(), ward.sessions
+    session = await sessions.find(vos.secret)
+    assert session
+    await Flow(sessions._database).came_by(session, [UUID(ward.case_id), gone])
+    assert (await vos.get(f"/cases/{ward.case_id}/next")).headers["Location"] == "/"
+
+
+@pytest.mark.proves("A31", part="who has a case open")
+async def test_who_else_has_a_case_open_is_told_to_the_group_and_never_to_the_facility(ward: Reading) -> None:
+    vos, lind, okafor = await ward.at("vos"), await ward.at("lind"), await ward.at("okafor")
+    before = await okafor.get(f"/cases/{ward.case_id}")
+    await vos.get(ward.path)
+    await okafor.get(f"/cases/{ward.case_id}")
+
+    assert "Also open for Dr Vos" in (await lind.get(ward.path)).words
+    seen = await vos.get(f"/cases/{ward.case_id}")
+    assert ("Also open for Dr Lind" in seen.words, "Okafor" in seen.words) == (True, False)
+    assert (await ward.act("vos", "keep", here="yes")).json == {"here": "Dr Lind"}
+    after = await okafor.get(f"/cases/{ward.case_id}")
+    assert before.words == after.words
+    assert (await ward.act("okafor", "keep", here="yes")).json == {"here": ""}
+
+    await ward.act("lind", "keep", leave="yes")
+    assert "Also open for" not in (await vos.get(ward.path)).words
+    await vos.post("/lock")
+    assert "Also open for" not in (await lind.get(ward.path)).words
+
+
+async def test_a_script_learns_nothing_of_a_case_that_its_person_does_not_see(ward: Reading) -> None:
+    vos = await ward.at("vos")
+    await vos.get(ward.path)
+    for case_id in (uuid4(), "x"):
+        told = await vos.post(f"/cases/{case_id}/report/keep", here="yes")
+        assert told.status == 404

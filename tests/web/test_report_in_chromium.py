@@ -1,6 +1,7 @@
 """The report page in Chromium: by keyboard alone, saved while somebody types, and told what others do."""
 
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -62,6 +63,11 @@ class Desks:
         await page.goto(self.ward.origin + self.ward.path)
         return page
 
+    async def listed(self, login: str) -> list[str]:
+        """The cases of this person's worklist, which they look at."""
+        seen = await (await self.ward.at(login)).get("/")
+        return list(dict.fromkeys(re.findall(r'/cases/([0-9a-f-]{36})"', seen.text)))
+
     async def drafts(self) -> list[str]:
         return [each.text for each in (await self.ward.reports("lind")).drafts]
 
@@ -90,6 +96,9 @@ async def desks(hospital: Reading) -> AsyncIterator[Desks]:
 
 @pytest.mark.proves("REP-18", part="by keyboard alone")
 async def test_a_report_is_locked_written_and_completed_by_keyboard_alone(desks: Desks) -> None:
+    await desks.ward.another_case()  # which is on top of the list, and leads to this one
+    case_ids = await desks.listed("vos")
+    desks.ward.case_id = case_ids[0]
     page = await desks.at("vos")
     keys = page.keyboard
 
@@ -101,12 +110,28 @@ async def test_a_report_is_locked_written_and_completed_by_keyboard_alone(desks:
     assert ["6 mm nodule, right upper lobe"] == await desks.drafts()
     await keys.type("; follow up in a year.")
     await keys.press("Control+s")
-    await expect(page.get_by_role("status").first).to_contain_text("Your draft is saved.")
+    await expect(page.get_by_text("Your draft is saved.")).to_be_visible()
     await keys.press("Control+Enter")
 
     await expect(page.get_by_text("The report is signed.")).to_be_visible()
+    await keys.press("n")
+    await expect(page).to_have_url(f"{desks.ward.origin}/cases/{case_ids[1]}/report")
+    await expect(page.get_by_role("button", name="Lock and write")).to_be_focused()
     [report] = (await desks.ward.reports("okafor")).reports
     assert "6 mm nodule, right upper lobe; follow up in a year." == report.text
+
+
+async def test_who_else_opens_the_case_is_told_where_it_is_open(desks: Desks) -> None:
+    lind = await desks.at("lind")
+    page = await desks.at("vos")
+    await expect(page.get_by_text("Also open for Dr Lind")).to_be_visible()
+    await lind.close()
+
+    async def alone() -> bool:
+        await page.reload()
+        return not await page.get_by_text("Also open for").count()
+
+    await eventually(alone)
 
 
 async def test_what_was_typed_is_there_when_the_tab_is_closed(desks: Desks) -> None:

@@ -2,7 +2,7 @@
 // The form within works without it. What it says stands in its attributes; the server's refusals are said as they come.
 const PAUSE_MS = 1000; // of typing, before it is saved
 const AT_LATEST_MS = 5000; // while somebody types on and on
-const RENEW_MS = 60000; // a lease lasts five minutes
+const TICK_MS = 60000; // the lock is renewed, which lasts five minutes; who else is at the case is asked
 const RETRY_MS = 5000; // after no answer
 const BEACON_BYTES = 60000; // what a browser sends for a page that goes is 64 KiB at most
 
@@ -12,6 +12,8 @@ class DraftKeeper extends HTMLElement {
     this.area = this.form?.elements.text;
     this.told = this.querySelector("[data-told]");
     document.addEventListener("keydown", event => this.#key(event));
+    addEventListener("pagehide", () => this.#leave());
+    this.renewing = setInterval(() => this.#tick(), TICK_MS);
     if (!this.hasAttribute("writes") || !this.area) return;
     this.kept = this.area.value;
     this.stopped = false; // after a refusal: the person decides, by sending the form
@@ -19,10 +21,13 @@ class DraftKeeper extends HTMLElement {
     this.area.addEventListener("input", () => this.#typed());
     this.area.addEventListener("blur", () => this.#keep());
     this.form.addEventListener("submit", () => { this.leaving = true; });
-    addEventListener("pagehide", () => this.#leave());
     addEventListener("beforeunload", event => { if (this.#unsaved && !this.leaving) event.preventDefault(); });
     addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
-    this.renewing = setInterval(() => this.#ask({ renew: "yes" }), RENEW_MS);
+  }
+
+  #tick() {
+    const writes = this.hasAttribute("writes") && !this.stopped;
+    this.#ask(writes ? { here: "yes", renew: "yes" } : { here: "yes" });
   }
 
   get #unsaved() { return this.area.value !== this.kept && this.area.value.trim() !== ""; }
@@ -67,6 +72,7 @@ class DraftKeeper extends HTMLElement {
       const until = this.querySelector("[data-until]");
       if (until) until.textContent = this.#time(said.until);
     }
+    if (answer.ok && "here" in said) this.#here(said.here);
     if (answer.ok) return said;
     if (answer.status === 401) this.#say(this.getAttribute("locked"));
     else if (answer.status >= 500 || answer.status === 429) this.#say(this.getAttribute("away"));
@@ -75,8 +81,8 @@ class DraftKeeper extends HTMLElement {
   }
 
   #refused(fields, problem) {
+    if (!this.hasAttribute("writes")) return;
     this.stopped = true;
-    clearInterval(this.renewing);
     this.#say(this.getAttribute(fields.renew ? "ended" : "unsaved") + problem);
     this.told?.classList.add("alert");
   }
@@ -87,13 +93,25 @@ class DraftKeeper extends HTMLElement {
   }
 
   #leave() {
-    if (this.leaving || this.stopped || !this.#unsaved) return;
-    const body = this.#body({ typed: "yes", text: this.area.value });
-    if (body.toString().length < BEACON_BYTES) navigator.sendBeacon(this.getAttribute("keep"), body);
+    if (this.leaving || !this.form) return;
+    const unsaved = this.kept !== undefined && !this.stopped && this.#unsaved;
+    let body = this.#body(unsaved ? { typed: "yes", text: this.area.value, leave: "yes" } : { leave: "yes" });
+    if (body.toString().length > BEACON_BYTES) body = this.#body({ leave: "yes" });
+    navigator.sendBeacon(this.getAttribute("keep"), body);
+  }
+
+  #here(names) {
+    const at = document.querySelector("[data-here]");
+    if (at) at.textContent = names && this.getAttribute("also") + names;
   }
 
   #key(event) {
     const key = event.key.toLowerCase();
+    const types = event.target.closest("textarea, input:not([type=radio]), select");
+    if (key === "n" && !types && !event.ctrlKey && !event.altKey && !event.metaKey) {
+      document.querySelector("[data-key=next]")?.click();
+      return;
+    }
     const name = !event.ctrlKey ? "" : key === "s" && !event.shiftKey ? "save" : key === "enter" ? "complete"
       : key === "l" && event.shiftKey ? "release" : "";
     const button = name && this.querySelector(`[data-key=${name}]`);

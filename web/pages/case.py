@@ -2,11 +2,12 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 from kernel.errors import NotFound, ReadroomError
 from kernel.ids import parse_id
 from web import words
-from web.asked import Answer, Asked, Page
+from web.asked import Answer, Asked, Page, Redirect
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 from wire.reporting.v1.reporting_pb2 import ListReportsRequest, ListReportsResponse
@@ -28,7 +29,32 @@ _RELATED_COLUMNS = (
 
 async def show(asked: Asked) -> Answer:
     """The page; an unknown, a foreign and a deleted case are one and the same answer."""
-    return Page("case/page.html", await loaded(asked, id_of(asked.path["case_id"])))
+    case_id = id_of(asked.path["case_id"])
+    values = await loaded(asked, case_id)
+    return Page("case/page.html", {**values, **await around(asked, case_id, values["me"])})
+
+
+async def around(asked: Asked, case_id: str, me: DescribeMeResponse) -> dict[str, Any]:
+    """Where the case stands in the list that the person came from, and who else of the group has it open."""
+    flow, session = asked.house.flow, asked.signed_in
+    is_group = me.side == pb.SIDE_GROUP
+    return {
+        "place": await flow.place(session, UUID(case_id)),
+        "here": await flow.open(session, UUID(case_id)) if is_group else (),
+    }
+
+
+async def show_next(asked: Asked) -> Answer:
+    """Leads to the next case of the list that the person still sees, else back to the list."""
+    case_id = id_of(asked.path["case_id"])
+    place = await asked.house.flow.place(asked.signed_in, UUID(case_id))
+    for following in place.following if place else ():
+        try:
+            await asked.house.services.access.DescribeCase(pb.DescribeCaseRequest(case_id=str(following)))
+        except NotFound:
+            continue
+        return Redirect(f"/cases/{following}/report")
+    return Redirect("/")
 
 
 async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:

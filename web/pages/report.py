@@ -8,16 +8,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from uuid import UUID
 
 from kernel.errors import Invalid, ReadroomError, Unauthenticated, Unavailable
 from web import errors
 from web.asked import Answer, Asked, Data, Page, Redirect
 from web.pages import case
+from wire.access.v1 import access_pb2
+from wire.access.v1.identity_pb2 import DescribeMeRequest
 from wire.reporting.v1 import reporting_pb2 as pb
-
-if TYPE_CHECKING:
-    from wire.access.v1 import access_pb2
 
 SAID: Mapping[str, str] = {
     "completed": "The report is signed.",
@@ -59,17 +59,24 @@ _VERSION_DIGITS = 18
 
 async def show(asked: Asked) -> Answer:
     """The page: with the person's draft, or with another text that `use` names by its version."""
-    return await _page(
-        asked, case.id_of(asked.path["case_id"]), None, said=SAID.get(asked.query.get("said", ""), "")
-    )
+    return await _page(asked, case.id_of(asked.path["case_id"]), None, said=asked.query.get("said", ""))
 
 
 async def keep(asked: Asked) -> Answer:
-    """Saves the draft as somebody types, and renews their lock; a script asks, and is told in words."""
+    """Saves the draft as somebody types, renews their lock, and tells who else has the case open.
+
+    A script asks, and is told in words.
+    """
     case_id, typed = case.id_of(asked.path["case_id"]), Typed.of(asked)
-    reporting = asked.house.services.reporting
+    services, flow = asked.house.services, asked.house.flow
+    reporting = services.reporting
     said: dict[str, str] = {}
     try:
+        if asked.form.get("here"):
+            # A page that cannot load any more is at no case: whoever does not see it is told so here.
+            await services.access.DescribeCase(access_pb2.DescribeCaseRequest(case_id=case_id))
+            me = await services.identities.DescribeMe(DescribeMeRequest())
+            said["here"] = ", ".join((await case.around(asked, case_id, me))["here"])
         if asked.form.get("renew"):
             lock = (await reporting.RenewLock(pb.RenewLockRequest(case_id=case_id))).lock
             said["until"] = lock.ends_at.ToDatetime(tzinfo=UTC).isoformat()
@@ -79,6 +86,8 @@ async def keep(asked: Asked) -> Answer:
                 "made_from": str(draft.version),
                 "saved": draft.saved_at.ToDatetime(tzinfo=UTC).isoformat(),
             }
+        if asked.form.get("leave"):
+            await flow.close(asked.signed_in, UUID(case_id))
     except ReadroomError as refused:
         return Data({"problem": _sentence(refused)}, errors.told(refused).status)
     return Data(said)
@@ -181,7 +190,7 @@ def act(verb: str) -> Callable[[Asked], Awaitable[Answer]]:
                 asked, case_id, typed, problem=_sentence(refused), status=status, is_addendum=is_addendum
             )
         if verb not in _CONSUME and not typed.is_empty:
-            return await _page(asked, case_id, typed, said=SAID.get(said, ""))
+            return await _page(asked, case_id, typed, said=said)
         return Redirect(f"/cases/{case_id}/report" + (f"?said={said}" if said else ""))
 
     return handle
@@ -221,6 +230,7 @@ async def _page(
         "report/page.html",
         {
             **values,
+            **await case.around(asked, case_id, values["me"]),
             "prior": prior,
             "lock": _standing(reports, login),
             "may": reports.may,
@@ -234,7 +244,8 @@ async def _page(
             "login": login,
             "breaks": any(each.permission == LOCK_PERMISSION for each in values["me"].permissions),
             "problem_text": problem,
-            "said": said,
+            "said": SAID.get(said, ""),
+            "done": said,
         },
         status,
     )

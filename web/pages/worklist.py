@@ -5,6 +5,7 @@ What a person searches for travels in the body of a POST, never in an address: i
 
 import asyncio
 from dataclasses import dataclass
+from uuid import UUID
 
 from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
 from web import errors, words
@@ -111,6 +112,8 @@ async def show(asked: Asked) -> Answer:
     match listing:
         case pb.ListCasesResponse():
             cases = listing
+            shown = [UUID(each.case_id) for each in cases.cases]
+            await asked.house.flow.came_by(asked.signed_in, shown)
         case Invalid() | Exhausted() | Unavailable():  # what was typed stays where it is
             problem, code = listing.sentence, errors.told(listing).status
         case BaseException():
