@@ -30,6 +30,10 @@ check: $(READY) ## Lint, types, import contracts, generated code, migrations, ro
 rows: $(READY) ## Print which rows of docs/requirements.md are proven
 	@$(BIN)/python -m pytest -q --rows
 
+chart: $(READY) ## Render the Helm chart in every profile, by Helm 4 and 3, and look for mistakes
+	test -d .venv/helm || .ci/helm .venv/helm
+	$(BIN)/python -m pytest -q -n 2 -m "drill or not drill" tests/chart
+
 drill: $(READY) ## Long drills: kills and power cuts (root for the power cuts)
 	$(BIN)/python -m pytest -q -m drill $(T)
 
@@ -70,4 +74,4 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 
-.PHONY: demo test up check rows drill fuzz bench format proto migrations setup debian clean help
+.PHONY: demo test up check rows chart drill fuzz bench format proto migrations setup debian clean help

@@ -1,4 +1,5 @@
-"""Generated files: wire/ from protos/, docs/facts/ from the facts. `--check` fails if one differs.
+"""Generated files: wire/ from protos/, docs/facts/ from the facts, the table of values in the chart's README.
+`--check` fails if one of the first two differs; a test looks at the table.
 
 Run as `python -m tests.generated` (that is `make proto`).
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from grpc_tools import protoc
 
 from tests import facts
+from tests.chart import valuestable
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +58,7 @@ def main() -> None:
         fresh = Path(folder) / "wire"
         if not check:
             facts.generate()
+            valuestable.write()
             shutil.rmtree(ROOT / "wire", ignore_errors=True)
             shutil.copytree(fresh, ROOT / "wire")
         elif differing := differences(ROOT / "wire", fresh):
