@@ -7,8 +7,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 ##@ Start here
-demo: $(READY) ## Play the main journey on real servers and real DICOM files, verifying each step
-	$(BIN)/python -m demo
+demo: $(READY) ## Play the main journey on real DICOM files, verifying each step; KEEP=1: forty cases to click through
+	$(BIN)/python -m $(if $(KEEP),demo.living,demo)
 
 test: $(READY) ## Run the tests (T=path picks some)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not drill and not demo" $(T)

@@ -1,7 +1,6 @@
 """`python -m demo [--data DIR] [--keep]`: plays the story and ends with 0 only if every step was verified."""
 
 import asyncio
-import shutil
 import sys
 import tempfile
 import time
@@ -72,7 +71,7 @@ def main(keep: bool) -> None:
     if keep:
         stage.tell(f"the data directory stays: {data}")
     else:
-        shutil.rmtree(data)
+        system.servers.remove()
     stage.console.print(
         f"\n[bold green]Every step is verified:[/bold green] {stage.checks} checks in {stage.seconds:.1f} s"
     )

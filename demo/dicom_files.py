@@ -109,6 +109,8 @@ def written_as(source: Path, to: Path, **elements: str) -> Path:
         setattr(dataset, keyword, value)
     if "SOPInstanceUID" in elements:
         dataset.file_meta.MediaStorageSOPInstanceUID = UID(elements["SOPInstanceUID"])
+    if "SOPClassUID" in elements:
+        dataset.file_meta.MediaStorageSOPClassUID = UID(elements["SOPClassUID"])
     dataset.save_as(to, enforce_file_format=True)
     return to
 

@@ -1,9 +1,10 @@
 """Step 3: who sees what, by rule, by hand, by level, and by folder; and what they fetch."""
 
 import asyncio
+import secrets
 import time
 
-from demo import comparing
+from demo import comparing, visitor
 from demo.cast import (
     ADEYEMI,
     ADMIN,
@@ -54,6 +55,7 @@ async def see(world: World, sent: Sent, arrival: Arrival) -> None:
     await fetch_and_compare(world, VOS, CENTRAL)
     await fetch_and_compare(world, ADEYEMI, NORTHGATE)
     await look_at_a_frame(world, arrival.case, CENTRAL.name, VOS, OKAFOR)
+    await the_pages_show_it(world, arrival.case)
 
 
 async def the_rule_distributed_it(world: World, sent: Sent, arrival: Arrival) -> None:
@@ -187,3 +189,17 @@ async def fetch_and_compare(world: World, user: Person, site: Site) -> None:
         all(comparing.same_elements(fetched[uid], on_disk[uid]) for uid in on_disk),
         "element for element they are the data sets on its disk",
     )
+
+
+async def the_pages_show_it(world: World, case: Case) -> None:
+    """The door that people use: an invitation, a password, the worklist."""
+    pages, password = world.endpoints.pages, secrets.token_urlsafe(12)
+    cookie = await visitor.choose_password(pages, await visitor.invited(world, VOS.login), password)
+    family = case.patient_name.partition("^")[0].upper()
+    shown = await visitor.first_page(pages, cookie)
+    world.stage.check(
+        case.case_id in shown and family in shown, f"{VOS.name} signs in at {pages}, and the case is listed"
+    )
+    if visitor.CHROMIUM:
+        heading = await visitor.case_in_chromium(pages, VOS.login, password, family)
+        world.stage.check(family in heading.upper(), f"in Chromium they open it, and its page says {heading}")

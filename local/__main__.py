@@ -19,12 +19,15 @@ from local.system import LocalSystem
 from readroom.endpoints import FILE
 
 
-class _ToldToStop(BaseException):
-    """SIGINT, SIGTERM or SIGHUP came."""
+class _ToldToStop(SystemExit):
+    """SIGINT, SIGTERM or SIGHUP came. An event loop lets a SystemExit through, and nothing else of ours."""
 
 
-def run(system: LocalSystem, first_admin: str | None = None) -> int:
-    """Runs the whole system until told to stop (0) or until a part of it ends (1)."""
+def run(system: LocalSystem, prepared: Callable[[], str] | None = None) -> int:
+    """Runs the whole system until told to stop (0) or until a part of it ends (1).
+
+    `prepared` is called when everything is ready; what it answers is printed.
+    """
 
     def told_to_stop(_number: int, _frame: FrameType | None) -> None:
         raise _ToldToStop
@@ -35,8 +38,8 @@ def run(system: LocalSystem, first_admin: str | None = None) -> int:
         system.start()
         print(f"Readroom is ready after {time.monotonic() - begin:.1f} s. Ctrl-C ends it.")
         print(_where_things_are(system), flush=True)
-        if first_admin:
-            print(_how_to_sign_in(system, first_admin), flush=True)
+        if prepared:
+            print(prepared(), flush=True)
         reason = system.wait_for_an_end()
     except _ToldToStop:
         return 0
@@ -88,7 +91,8 @@ def main(arguments: list[str]) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
-        return run(LocalSystem(chosen.data, first_admin=chosen.first_admin), chosen.first_admin)
+        system, login = LocalSystem(chosen.data, first_admin=chosen.first_admin), chosen.first_admin
+        return run(system, (lambda: _how_to_sign_in(system, login)) if login else None)
     except ReadroomError as error:
         print(error.sentence, file=sys.stderr)
         return 1
