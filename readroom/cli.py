@@ -22,6 +22,7 @@ from readroom import (
     gateways,
     held,
     identities,
+    manifests,
     patients,
     reading,
     received,
@@ -109,6 +110,7 @@ _AREAS = (
     deadletters,
     audit,
     volumes,
+    manifests,
 )
 for _command in (command for area in _AREAS for command in area.COMMANDS):
     cli.add_command(_command)
