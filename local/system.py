@@ -48,7 +48,7 @@ _PEERS = {
     "reporting": ("access",),
     "sharing": ("access", "notify"),
     "notify": ("sharing", "access"),
-    "web": ("access", "reporting"),
+    "web": ("access", "ingest", "reporting", "sharing"),
 }
 """Whom each asks."""
 

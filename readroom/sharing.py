@@ -239,17 +239,18 @@ async def again(readroom: Readroom, out: Output, share_id: str, **choices: objec
     out.items(await share_table(readroom), parts([shared]))
 
 
-def _shares(readroom: Readroom, *, blocked_only: bool = False) -> AsyncIterator[Share]:
-    request = ListSharesRequest(page_size=500, blocked_only=blocked_only)
+def _shares(readroom: Readroom, *, blocked_only: bool = False, case_id: str = "") -> AsyncIterator[Share]:
+    request = ListSharesRequest(page_size=500, blocked_only=blocked_only, case_id=case_id)
     return every(readroom.sharing.ListShares, request, lambda page: page.shares)
 
 
 @share.command("list")
 @click.option("--blocked", is_flag=True, help="Only shares with a blocked part.")
+@click.option("--case", "case_id", default="", metavar="CASE_ID", help="Only shares that hold this case.")
 @acting
-async def list_shares(readroom: Readroom, out: Output, blocked: bool) -> None:
+async def list_shares(readroom: Readroom, out: Output, blocked: bool, case_id: str) -> None:
     """List your shares, and those of facilities whose shares you administer, newest first."""
-    found = [each async for each in _shares(readroom, blocked_only=blocked)]
+    found = [each async for each in _shares(readroom, blocked_only=blocked, case_id=case_id)]
     out.items(await share_table(readroom), parts(found))
 
 

@@ -11,12 +11,16 @@ from plumbing.tls import TLSFiles
 from web.tokens import Mint
 from wire.access.v1.access_pb2_grpc import AccessServiceStub
 from wire.access.v1.identity_pb2_grpc import IdentityServiceStub
+from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
+from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
     from wire.access.v1.identity_pb2_grpc import IdentityServiceAsyncStub
+    from wire.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceAsyncStub
+    from wire.sharing.v1.sharing_pb2_grpc import SharingServiceAsyncStub
 
 DEADLINE_S = 8.0
 """How long one call may take: a person waits, so longer than a service would."""
@@ -29,6 +33,8 @@ class Services:
     access: "AccessServiceAsyncStub"
     identities: "IdentityServiceAsyncStub"
     reporting: "ReportingServiceAsyncStub"
+    ingest: "IngestServiceAsyncStub"
+    sharing: "SharingServiceAsyncStub"
 
 
 async def connect(
@@ -45,4 +51,6 @@ async def connect(
         access=AccessServiceStub(to["access"]),
         identities=IdentityServiceStub(to["access"]),
         reporting=ReportingServiceStub(to["reporting"]),
+        ingest=IngestServiceStub(to["ingest"]),
+        sharing=SharingServiceStub(to["sharing"]),
     )

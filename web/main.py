@@ -38,7 +38,7 @@ class Settings(ProcessSettings):
         pages_listen: where the pages are served; in plain text on this machine only.
         pages_certificate, pages_key: for TLS; needed where `pages_listen` is not this machine.
         origin: the one address by which browsers know the pages, such as `https://readroom.example.org`.
-        access_address, reporting_address: gRPC addresses.
+        access_address, ingest_address, reporting_address, sharing_address: gRPC addresses.
         token_key: PEM of the Ed25519 key that user tokens are signed with; nobody else has it.
         development_issuer: whether people sign in with passwords that the web keeps: on one machine only.
         lock_after_s: seconds without a sign of a person after which their session is locked.
@@ -51,7 +51,9 @@ class Settings(ProcessSettings):
     pages_key: FilePath | None = None
     origin: str
     access_address: Address
+    ingest_address: Address
     reporting_address: Address
+    sharing_address: Address
     token_key: FilePath
     development_issuer: bool = False
     lock_after_s: NonNegativeFloat = 1800.0
@@ -106,7 +108,12 @@ async def build(
     )
     resources.push_async_callback(database.close)
     mint = Mint(tokens.Issuer(settings.token_key.read_bytes(), new_id), clock)
-    addresses = {"access": settings.access_address, "reporting": settings.reporting_address}
+    addresses = {
+        "access": settings.access_address,
+        "ingest": settings.ingest_address,
+        "reporting": settings.reporting_address,
+        "sharing": settings.sharing_address,
+    }
     services = await client.connect(addresses, settings.tls, mint, resources)
     sessions = Sessions(database, new_id)
     house = House(

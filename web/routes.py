@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, profile, report, signin, worklist
+from web.pages import case, deletion, profile, report, signin, worklist
 
 
 class Needs(Enum):
@@ -73,6 +73,9 @@ ROUTES = (
     Route("GET", "/cases/{case_id}/next", case.show_next, Needs.PERSON),
     *(_written(verb, report.act(verb)) for verb in report.ACTS),
     _written("keep", report.keep, None, by_script=True),
+    Route("GET", "/cases/{case_id}/delete", deletion.show, Needs.PERSON),
+    Route("POST", "/cases/{case_id}/delete", deletion.delete, Needs.PERSON),
+    Route("GET", "/deletions", deletion.show_all, Needs.PERSON),
     Route("GET", "/profile", profile.show, Needs.PERSON),
     Route("POST", "/profile", profile.save, Needs.PERSON),
     Route("POST", "/profile/sessions/end", profile.end_session, Needs.PERSON),

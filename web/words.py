@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wire.access.v1 import access_pb2 as pb
+from wire.sharing.v1.sharing_pb2 import Bucket
 
 READ_TYPES: Mapping[int, str] = {
     pb.READ_TYPE_PRELIMINARY: "preliminary",
@@ -27,6 +28,16 @@ LEVELS: Mapping[int, str] = {
     pb.LEVEL_DRAFT: "draft",
     pb.LEVEL_REPORT: "report",
 }
+
+
+SHARES: Mapping[int, str] = {
+    Bucket.STATE_PENDING: "being sent",
+    Bucket.STATE_ACTIVE: "active",
+    Bucket.STATE_BLOCKED: "blocked",
+    Bucket.STATE_EXPIRED: "ended",
+    Bucket.STATE_REVOKED: "revoked",
+}
+"""How a recipient's part of a share stands."""
 
 
 @dataclass(frozen=True, slots=True)

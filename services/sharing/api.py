@@ -82,7 +82,11 @@ class SharingApi(sharing_pb2_grpc.SharingServiceServicer):
     ) -> pb.ListSharesResponse:
         asked = pages.asked(request, UUID, default=DEFAULT_PAGE_SIZE, most=SHARES_PAGE_SIZE)
         found = await self.shares.list_shares(
-            _actor(), blocked_only=request.blocked_only, before=asked.after, limit=asked.limit
+            _actor(),
+            blocked_only=request.blocked_only,
+            before=asked.after,
+            limit=asked.limit,
+            case_id=CaseId(parse_id(request.case_id, "case_id")) if request.case_id else None,
         )
         page, token = asked.rows(found, lambda last: last.id, _share)
         return pb.ListSharesResponse(shares=page, next_page_token=token)

@@ -132,9 +132,16 @@ class SharingTransaction(CodeStore, PolicyStore):
         return shares[0] if shares else None
 
     async def shares(
-        self, sender_login: str, reach: Reach, *, blocked_only: bool, before: UUID | None, limit: int
+        self,
+        sender_login: str,
+        reach: Reach,
+        *,
+        blocked_only: bool,
+        case_id: CaseId | None,
+        before: UUID | None,
+        limit: int,
     ) -> Sequence[Share]:
-        """The sender's, and those of the facilities that are reached, newest first."""
+        """The sender's, and those of the facilities that are reached, newest first; of one case, if named."""
         return await self._whole(
             """
             select * from shares
@@ -144,6 +151,9 @@ class SharingTransaction(CodeStore, PolicyStore):
                     where buckets.share_id = shares.share_id and state = 'blocked'
                         and (ends_at is null or ends_at > $6)
                 ))
+                and ($8::uuid is null or share_id = any(array(
+                    select share_id from share_cases where case_id = $8
+                )))
             order by share_id desc limit $7
             """,
             before or LATER,
@@ -153,6 +163,7 @@ class SharingTransaction(CodeStore, PolicyStore):
             blocked_only,
             self.now,
             limit,
+            case_id,
         )
 
     async def _whole(self, sql: str, *values: object) -> Sequence[Share]:

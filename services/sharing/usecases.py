@@ -310,14 +310,23 @@ class Shares:
         return replace(share, buckets=tuple(active[bucket.id] for bucket in share.buckets))
 
     async def list_shares(
-        self, actor: str, *, blocked_only: bool, before: UUID | None, limit: int
+        self,
+        actor: str,
+        *,
+        blocked_only: bool,
+        before: UUID | None,
+        limit: int,
+        case_id: CaseId | None = None,
     ) -> Sequence[Share]:
-        """The actor's shares, and those of facilities whose shares they administer, newest first."""
+        """The actor's shares, and those of facilities whose shares they administer, newest first.
+
+        With `case_id` those that hold this case, whether the actor sees it or not: they are their shares.
+        """
         reach = await self._access.reach(SHARE_ADMIN)
         async with self._database.transaction() as transaction:
             await transaction.record(actor, "shares.listed", f"user:{actor}", "done")
             shares = await transaction.shares(
-                actor, reach, blocked_only=blocked_only, before=before, limit=limit
+                actor, reach, blocked_only=blocked_only, case_id=case_id, before=before, limit=limit
             )
             return [_as_it_stands(share, transaction.now) for share in shares]
 

@@ -467,6 +467,14 @@ async def test_senders_list_their_own_shares_and_administrators_their_facilitys(
     assert {mine.id, onward.id} == await listed("adam")
     assert set() == await listed("ron") | await listed("olaf") | await listed("probe")
     assert {mine.id} == await listed("adam", blocked_only=True)
+    another = await sharing.share("vos", [await sharing.world.case()], "rita")
+    for login, of_the_case in (("vos", {mine.id}), ("rita", {onward.id}), ("adam", {mine.id, onward.id})):
+        act(login)
+        found = await sharing.shares.list_shares(
+            login, blocked_only=False, before=None, limit=400, case_id=cases[0]
+        )
+        assert of_the_case == {share.id for share in found} - {another.id}
+        assert another.id not in {share.id for share in found}
     act("adam")
     pages = [
         await sharing.shares.list_shares("adam", blocked_only=False, before=before, limit=400)

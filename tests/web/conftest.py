@@ -90,6 +90,8 @@ async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) ->
         audit_anchor_file=tmp_path / "web.anchor",
         access_address=f"127.0.0.1:{free_port()}",
         reporting_address=f"127.0.0.1:{free_port()}",
+        ingest_address=f"127.0.0.1:{free_port()}",
+        sharing_address=f"127.0.0.1:{free_port()}",
         development_issuer=True,
     )
     async with AsyncExitStack() as resources:

@@ -107,6 +107,8 @@ async def reading(
                 audit_anchor_file=folder / "web.anchor",
                 access_address=f"127.0.0.1:{access.port}",
                 reporting_address=f"127.0.0.1:{system.port}",
+                ingest_address=f"127.0.0.1:{free_port()}",
+                sharing_address=f"127.0.0.1:{free_port()}",
                 development_issuer=True,
             )
             await build(settings, CLOCK, UUID7(CLOCK), resources)

@@ -268,6 +268,8 @@ async def test_a_case_leads_to_the_next_of_the_list_that_somebody_came_from(ward
     cases = list(dict.fromkeys(re.findall(r'/cases/([0-9a-f-]{36})"', listed.text)))
     opened = await vos.get(f"/cases/{cases[0]}/report")
     assert f"1 of {len(cases)} on the page of the worklist" in opened.words
+    case = await vos.get(f"/cases/{cases[0]}")
+    assert (case.status, f"1 of {len(cases)} on the page" in case.words) == (200, True)
     assert (await vos.get(f"/cases/{cases[0]}/next")).headers["Location"] == f"/cases/{cases[1]}/report"
     assert (await vos.get(f"/cases/{cases[-1]}/next")).headers["Location"] == "/"
 

@@ -27,6 +27,8 @@ def _environ(tmp_path: Path, **changed: str) -> dict[str, str]:
         "AUDIT_ANCHOR_FILE": str(tmp_path / "anchor"),
         "ACCESS_ADDRESS": "127.0.0.1:4",
         "REPORTING_ADDRESS": "localhost:5",
+        "INGEST_ADDRESS": "127.0.0.1:6",
+        "SHARING_ADDRESS": "127.0.0.1:7",
         "DEVELOPMENT_ISSUER": "true",
     }
     return {f"READROOM_WEB_{key}": value for key, value in {**told, **changed}.items()}

@@ -87,6 +87,7 @@ async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:
         "me": DescribeMeResponse(time_zone="UTC") if isinstance(me, BaseException) else me,
         "zone": "UTC" if isinstance(me, BaseException) else me.time_zone,
         "missing": missing,
+        "deletes": pb.CASE_ACT_DELETE in described.case.may,
         "words": words,
     }
 
