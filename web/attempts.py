@@ -1,47 +1,48 @@
 """How often somebody may be wrong: limits on passwords and codes, by account and by address.
 
-A try counts before it is judged, so that many at once are no more than many in a row. The counts are of this
-process and lost with it. They slow guessing down; nothing else rests on them.
+A try counts before it is judged, so that many at once are no more than many in a row. The database counts, so
+all processes count together. It holds keyed digests: people type passwords where a login belongs.
 """
 
-from collections import OrderedDict, deque
-from datetime import datetime, timedelta
+import hashlib
+import hmac
+from datetime import timedelta
 
-from kernel.clock import Clock
 from kernel.errors import Exhausted
+from plumbing.db import Database
+from web.store import WebTransaction
 
 WINDOW = timedelta(minutes=1)
-_REMEMBERED = 10_000
-"""Accounts and addresses; beyond, the one longest ago is forgotten."""
+"""From the first wrong try on; after it, the count begins again."""
 
 
 class Attempts:
-    """Counts the tries of the last minute that were not right, by key."""
+    """Counts the tries that were not right.
 
-    def __init__(self, limit: int, clock: Clock) -> None:
+    Args:
+        kind: what its keys are, such as `login`; two kinds never share a count.
+        limit: wrong tries in a window.
+        secret: for the digests.
+    """
+
+    def __init__(self, database: Database[WebTransaction], kind: str, limit: int, secret: str) -> None:
+        self._database = database
+        self._kind = kind
         self._limit = limit
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._secret = secret.encode()
 
-    def begin(self, key: str) -> None:
+    async def begin(self, key: str) -> None:
         """Counts one more; raises Exhausted if there were too many."""
-        failures = self._recent(key)
-        if len(failures) >= self._limit:
+        async with self._database.statements() as tx:
+            counts = await tx.count_attempt(self._digest(key), self._limit, tx.now, tx.now - WINDOW)
+        if not counts:
             raise Exhausted("there were too many wrong attempts: wait for a minute, then try again")
-        failures.append(self._clock.now())
-        self._failures[key] = failures
-        self._failures.move_to_end(key)
-        if len(self._failures) > _REMEMBERED:
-            self._failures.popitem(last=False)
 
-    def was_right(self, key: str) -> None:
-        """The last one does not count."""
-        if failures := self._failures.get(key):
-            failures.pop()
+    async def take_back(self, key: str) -> None:
+        """The last one does not count: it was right, or nobody could judge it."""
+        async with self._database.statements() as tx:
+            await tx.take_back_attempt(self._digest(key))
 
-    def _recent(self, key: str) -> deque[datetime]:
-        failures = self._failures.get(key, deque(maxlen=self._limit))
-        begin = self._clock.now() - WINDOW
-        while failures and failures[0] <= begin:
-            failures.popleft()
-        return failures
+    def _digest(self, key: str) -> bytes:
+        said = f"{self._kind}\0{key}".encode(errors="surrogatepass")
+        return hmac.digest(self._secret, said, hashlib.sha256)

@@ -1,11 +1,15 @@
 """The development issuer: people prove who they are with a password. It runs on one machine only."""
 
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID
 
-from kernel.clock import Clock
-from kernel.errors import NotFound, Unauthenticated
+from kernel.errors import NotFound, Unauthenticated, Unavailable
 from plumbing.db import Database
-from web.attempts import Attempts
+from web.attempts import WINDOW, Attempts
 from web.client import Services
 from web.domain import Person, Session
 from web.passwords import Passwords
@@ -29,34 +33,43 @@ LONGEST_LOGIN = 100
 _WRONG_PER_ACCOUNT, _WRONG_PER_ADDRESS = 5, 30
 """Wrong attempts a minute."""
 
+_CODE = re.compile(r"[A-Za-z0-9_-]{64}", re.ASCII)
+"""48 bytes in base64url: access reads a code in other spellings too, and one code must have one digest."""
+
+_CODE_LASTS = timedelta(days=8)
+"""A day longer than an invitation: a choice that is finished refuses the code for as long."""
+
 
 class DevelopmentIssuer:
-    """Signs people in with a login and a password, which they choose with an invitation."""
+    """Signs people in with a login and a password, which they choose with an invitation.
 
-    def __init__(self, database: Database[WebTransaction], services: Services, clock: Clock) -> None:
+    Args:
+        secret: for the digests by which wrong tries are counted.
+    """
+
+    def __init__(self, database: Database[WebTransaction], services: Services, secret: str) -> None:
         self._database = database
         self._services = services
         self._passwords = Passwords()
-        self._by_account = Attempts(_WRONG_PER_ACCOUNT, clock)
-        self._by_address = Attempts(_WRONG_PER_ADDRESS, clock)
+        self._by_account = Attempts(database, "login", _WRONG_PER_ACCOUNT, secret)
+        self._by_address = Attempts(database, "address", _WRONG_PER_ADDRESS, secret)
 
     async def sign_in(self, login: str, password: str, address: str) -> Person:
         """Who this is; raises Unauthenticated in the same words for any reason, Exhausted after many."""
         if len(login) > LONGEST_LOGIN:
             raise Unauthenticated(WRONG)
-        self._by_address.begin(address)
-        self._by_account.begin(login)
+        async with self._counted(self._by_address, address), self._counted(self._by_account, login):
+            return await self._signed_in(login, password)
+
+    async def _signed_in(self, login: str, password: str) -> Person:
         async with self._database.statements() as tx:
             kept = await tx.password_of(login)
-        if not await self._passwords.verify(password, kept[1] if kept else None) or kept is None:
-            known = login if kept else "?"  # people type passwords as logins: the audit names no such account
-        else:
+        person = None
+        if await self._passwords.verify(password, kept[1] if kept else None) and kept is not None:
             person = await resolve(self._services, NAME, str(kept[0]))
-            if person is not None:
-                self._by_address.was_right(address)
-                self._by_account.was_right(login)
-                return person
-            known = login
+        if person is not None:
+            return person
+        known = login if kept else "?"  # people type passwords as logins: the audit names no such account
         await self._database.refuse("service:web", "session.began", f"login:{known}")
         raise Unauthenticated(WRONG)
 
@@ -71,22 +84,61 @@ class DevelopmentIssuer:
 
         Raises Unauthenticated for a code that is not valid, whatever the reason; Invalid for the password.
         """
-        self._by_address.begin(address)
+        async with self._counted(self._by_address, address):
+            return await self._accepted(code, password)
+
+    async def _accepted(self, code: str, password: str) -> Person:
+        """Saves the choice before access hears of it: it can be taken up again, and of several one counts."""
+        if not _CODE.fullmatch(code):
+            raise Unauthenticated(NO_INVITATION)
+        digest = hashlib.sha256(code.encode()).digest()
         try:
-            invited = await self._services.identities.DescribeInvitation(DescribeInvitationRequest(code=code))
+            user_id = await self._invited(code, digest)
             hashed = await self._passwords.hash(password)
-            identity = Identity(issuer=NAME, subject=invited.user_id)
+            async with self._database.statements() as tx:
+                if not await tx.save_choice(digest, user_id, hashed):
+                    raise Unauthenticated(NO_INVITATION)
+            identity = Identity(issuer=NAME, subject=str(user_id))
             bound = await self._services.identities.RedeemInvitation(
                 RedeemInvitationRequest(code=code, identity=identity)
             )
         except NotFound:
             raise Unauthenticated(NO_INVITATION) from None
-        self._by_address.was_right(address)
-        user_id = UUID(bound.user_id)
         async with self._database.transaction() as tx:
+            if not await tx.finish_choice(digest, hashed):
+                raise Unauthenticated(NO_INVITATION)
             await tx.save_password(user_id, bound.login, hashed)
             await tx.record(bound.login, "password.chosen", f"user:{user_id}", "done")
         return Person(NAME, bound.user_id, user_id, bound.login, bound.name)
+
+    async def _invited(self, code: str, digest: bytes) -> UUID:
+        """Whom the code is for: access says so until it is used, and then a choice that is not finished."""
+        try:
+            invited = await self._services.identities.DescribeInvitation(DescribeInvitationRequest(code=code))
+        except NotFound:
+            async with self._database.statements() as tx:
+                chosen = await tx.choice_of(digest)
+            if chosen is None:
+                raise
+            return chosen
+        return UUID(invited.user_id)
+
+    @asynccontextmanager
+    async def _counted(self, attempts: Attempts, key: str) -> AsyncIterator[None]:
+        """A try: it counts unless it was right, or a part of Readroom was away and nobody could judge it."""
+        await attempts.begin(key)
+        try:
+            yield
+        except Unavailable:
+            await attempts.take_back(key)
+            raise
+        await attempts.take_back(key)
+
+    async def drop_old(self) -> None:
+        """Drops counts that have ended, and choices with codes that have."""
+        async with self._database.statements() as tx:
+            await tx.drop_attempts(tx.now - WINDOW)
+            await tx.drop_choices(tx.now - _CODE_LASTS)
 
 
 async def resolve(services: Services, issuer: str, subject: str) -> Person | None:

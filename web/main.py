@@ -29,6 +29,7 @@ from web.store import WebTransaction
 from web.tokens import Mint
 
 _DROP_EVERY_S = 3600.0
+_DROP_ATTEMPTS_EVERY_S = 60.0
 
 
 class Settings(ProcessSettings):
@@ -116,11 +117,12 @@ async def build(
     }
     services = await client.connect(addresses, settings.tls, mint, resources)
     sessions = Sessions(database, new_id)
+    issuer = DevelopmentIssuer(database, services, settings.audit_key.get_secret_value())
     house = House(
         database,
         services,
         sessions,
-        DevelopmentIssuer(database, services, clock),
+        issuer,
         mint,
         timedelta(seconds=settings.lock_after_s),
         Flow(database),
@@ -140,6 +142,7 @@ async def build(
         tasks={
             "seal": trail.seal,
             "drop-ended": partial(timers.every, _DROP_EVERY_S, sessions.drop_ended),
+            "drop-attempts": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, issuer.drop_old),
             "drop-closed": partial(timers.every, _DROP_EVERY_S, house.flow.drop_closed),
         },
         ready={"database": database.ready},

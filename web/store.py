@@ -179,6 +179,76 @@ class WebTransaction(Transaction):
         )
         return (row["user_id"], row["password"]) if row else None
 
+    async def count_attempt(self, key_digest: bytes, limit: int, now: datetime, since: datetime) -> bool:
+        """Counts one more in a window that began after `since`, or in a new one; whether that is allowed."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                insert into attempts as a (key_digest, began_at, failures) values ($1, $3, 1)
+                on conflict (key_digest) do update
+                set began_at = case when a.began_at <= $4 then $3 else a.began_at end,
+                    failures = case when a.began_at <= $4 then 1 else a.failures + 1 end
+                where a.began_at <= $4 or a.failures < $2
+                returning true
+                """,
+                key_digest,
+                limit,
+                now,
+                since,
+            )
+        )
+
+    async def take_back_attempt(self, key_digest: bytes) -> None:
+        await self.connection.execute(
+            "update attempts set failures = greatest(failures - 1, 0) where key_digest = $1", key_digest
+        )
+
+    async def drop_attempts(self, until: datetime) -> None:
+        await self.connection.execute("delete from attempts where began_at <= $1", until)
+
+    async def choice_of(self, code_digest: bytes) -> UUID | None:
+        """The user for whom somebody has chosen with this code, unless that is finished."""
+        user_id: UUID | None = await self.connection.fetchval(
+            "select user_id from invitation_choices where code_digest = $1 and not finished", code_digest
+        )
+        return user_id
+
+    async def save_choice(self, code_digest: bytes, user_id: UUID, password: str) -> bool:
+        """Takes the place of an earlier choice that is not finished; whether there is none that is."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                insert into invitation_choices as c (code_digest, user_id, password, chosen_at)
+                values ($1, $2, $3, $4)
+                on conflict (code_digest) do update
+                set user_id = excluded.user_id, password = excluded.password, chosen_at = excluded.chosen_at
+                where not c.finished
+                returning true
+                """,
+                code_digest,
+                user_id,
+                password,
+                self.now,
+            )
+        )
+
+    async def finish_choice(self, code_digest: bytes, password: str) -> bool:
+        """Whether it is this choice that counts: nobody has made another, or finished one, with the code."""
+        return bool(
+            await self.connection.fetchval(
+                """
+                update invitation_choices set finished = true
+                where code_digest = $1 and password = $2 and not finished
+                returning true
+                """,
+                code_digest,
+                password,
+            )
+        )
+
+    async def drop_choices(self, until: datetime) -> None:
+        await self.connection.execute("delete from invitation_choices where chosen_at <= $1", until)
+
     async def save_preferences(self, user_id: UUID, preferences: Preferences) -> None:
         await self.connection.execute(
             """
