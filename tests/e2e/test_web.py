@@ -130,7 +130,8 @@ async def test_pages_of_the_facility_side_do_not_depend_on_a_pre_read(
     async with signed_in(world, OKAFOR.login) as page:
 
         async def pages() -> list[str]:
-            return [_canonical(await page.get(path)) for path in ("/", f"/cases/{case.case_id}")]
+            paths = ("/", f"/cases/{case.case_id}", f"/cases/{case.case_id}/report")
+            return [_canonical(await page.get(path)) for path in paths]
 
         before = await pages()
         assert case.case_id in before[0]

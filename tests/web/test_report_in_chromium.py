@@ -13,9 +13,11 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from tests.databases import Databases
+from tests.reporting.system import ALL, give
 from tests.wait import eventually
 from tests.web.browser import COOKIE
 from tests.web.reading import Reading, reading
+from wire.access.v1 import access_pb2
 
 CHROMIUM = shutil.which("chromium")
 
@@ -61,6 +63,14 @@ class Desks:
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         await page.goto(self.ward.origin + self.ward.path)
+        return page
+
+    async def locked(self, login: str) -> Page:
+        """The same, on which this person has locked the case by a key, and may write."""
+        page = await self.at(login)
+        await expect(page.get_by_role("button", name="Lock and write")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Text of the report")).to_be_focused()
         return page
 
     async def listed(self, login: str) -> list[str]:
@@ -135,9 +145,7 @@ async def test_who_else_opens_the_case_is_told_where_it_is_open(desks: Desks) ->
 
 
 async def test_what_was_typed_is_there_when_the_tab_is_closed(desks: Desks) -> None:
-    page = await desks.at("vos")
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_label("Text of the report")).to_be_focused()
+    page = await desks.locked("vos")
     await page.keyboard.type("nodule")
     await page.close()
 
@@ -149,9 +157,7 @@ async def test_what_was_typed_is_there_when_the_tab_is_closed(desks: Desks) -> N
 
 @pytest.mark.proves("A37", part="taken over, seen from both sides in browsers")
 async def test_a_lock_that_is_taken_over_is_told_where_somebody_still_types(desks: Desks) -> None:
-    here = await desks.at("vos")
-    await here.keyboard.press("Enter")
-    await expect(here.get_by_label("Text of the report")).to_be_focused()
+    here = await desks.locked("vos")
     await here.keyboard.type("first desk")
     await expect(here.locator("[data-told]")).to_contain_text("Saved at")
     there = await desks.at("vos", "another")
@@ -168,10 +174,31 @@ async def test_a_lock_that_is_taken_over_is_told_where_somebody_still_types(desk
     assert (["second desk, first desk"], ["first desk, more"]) == (await desks.drafts(), kept)
 
 
+@pytest.mark.proves("BEY-15", part="in a browser")
+async def test_a_privilege_that_lapses_while_somebody_types_is_told_and_what_they_typed_is_kept(
+    desks: Desks,
+) -> None:
+    ward, vos = desks.ward, desks.ward.users["vos"]
+    page = await desks.locked("vos")
+    await page.keyboard.type("nodule")
+    await expect(page.locator("[data-told]")).to_contain_text("Saved at")
+    await give(ward.system.access, vos, ward.facility_id, access_pb2.LEVEL_VIEW)
+
+    await page.keyboard.type(", 4 mm")
+    await expect(page.locator("[data-told]")).to_contain_text("for you alone to see; your lock has ended")
+    await expect(page.get_by_label("Text of the report")).to_have_value("nodule, 4 mm")
+    kept = [each.text for each in (await ward.reports("vos")).drafts if each.author_only]
+    assert (["nodule"], ["nodule, 4 mm"]) == (await desks.drafts(), kept)
+
+    await give(ward.system.access, vos, ward.facility_id, access_pb2.LEVEL_REPORT, ALL[:3])
+    await page.reload()
+    await page.get_by_role("button", name="Lock and write").press("Enter")
+    await page.get_by_role("link", name="Go on with this text").press("Enter")
+    await expect(page.get_by_label("Text of the report")).to_have_value("nodule, 4 mm")
+
+
 async def test_two_windows_of_one_session_never_overwrite_each_other(desks: Desks) -> None:
-    first = await desks.at("vos")
-    await first.keyboard.press("Enter")
-    await expect(first.get_by_label("Text of the report")).to_be_focused()
+    first = await desks.locked("vos")
     second = await desks.at("vos")
     await first.keyboard.type("one")
     await expect(first.locator("[data-told]")).to_contain_text("Saved at")

@@ -2,8 +2,11 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import uuid4
 
-from tests.web.browser import COOKIE, browser
+import pytest
+
+from tests.web.browser import COOKIE, SAME_ORIGIN, browser
 from tests.web.conftest import PASSWORD, Web
 from web.session import LASTS, RESOLVED_EVERY
 
@@ -155,3 +158,25 @@ async def test_guesses_that_come_at_once_are_no_more_than_guesses_in_a_row(web: 
             return (await page.post("/sign-in", login="vos", password=f"guess {number}")).status
 
     assert sorted(await asyncio.gather(*map(guess, range(8)))) == [401] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"), [({"renew": "yes"}, 401), ({"typed": "yes", "text": "x"}, 200)]
+)
+async def test_what_a_script_does_by_itself_is_no_sign_of_a_person(
+    web: Web, fields: dict[str, str], status: int
+) -> None:
+    """A page that renews its lock through the night locks itself; one in which somebody types does not."""
+
+    async def twenty_minutes() -> None:
+        web.clock.pass_by(timedelta(minutes=20))
+        session = await web.sessions.find(page.secret)
+        assert session
+        await web.sessions.resolve(session)
+
+    async with web.signed_in() as page:
+        await twenty_minutes()
+        await page.post(f"/cases/{uuid4()}/report/keep", SAME_ORIGIN, **fields)
+        await twenty_minutes()
+
+        assert (await page.get("/profile")).status == status
