@@ -31,7 +31,8 @@ rows: $(READY) ## Print which rows of docs/requirements.md are proven
 	@$(BIN)/python -m pytest -q --rows
 
 chart: $(READY) ## Render the Helm chart in every profile, by Helm 4 and 3, and look for mistakes
-	test -d .venv/helm || .ci/helm .venv/helm
+	test -d .venv/helm || .ci/chart .venv/helm
+	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --group chart
 	$(BIN)/python -m pytest -q -n 2 -m "drill or not drill" tests/chart
 
 drill: $(READY) ## Long drills: kills and power cuts (root for the power cuts)

@@ -43,21 +43,26 @@ def _exported() -> dict[str, set[str]]:
     return found
 
 
+def series(expression: str) -> set[str]:
+    """The names of the series that an expression asks for."""
+    return set(re.findall(r"\b(?:readroom|kubelet|certmanager)_\w+|\bup\b", expression))
+
+
 @pytest.mark.proves("OPS-16", part="alerts and dashboards name what is exported")
 def test_each_expression_asks_for_series_and_labels_that_there_are() -> None:
     exported = _exported()
     for expression in EXPRESSIONS:
-        series = set(re.findall(r"\b(?:readroom|kubelet|certmanager)_\w+|\bup\b", expression))
-        assert series, expression
-        assert series <= exported.keys() | OTHERS, expression
+        asked = series(expression)
+        assert asked, expression
+        assert asked <= exported.keys() | OTHERS, expression
         labels = {
             label.strip()
             for group in re.findall(r"by \(([\w, ]+)\)", expression)
             for label in group.split(",")
         }
         labels |= set(re.findall(r"(\w+)=", re.sub(r"[=!]~", "=", expression)))
-        known = set().union(*(exported.get(each, set()) for each in series))
-        if series <= exported.keys():
+        known = set().union(*(exported.get(each, set()) for each in asked))
+        if asked <= exported.keys():
             assert labels <= known | GIVEN, expression
         assert expression.count("(") == expression.count(")")
 
