@@ -218,13 +218,20 @@ class Readings:
         """
         text = checked_text(text)
         async with self._database.audited(actor, "draft.saved", f"case:{case_id}"):
-            sight = await self._check(case_id)
+            gone: Unauthenticated | None = None
+            try:
+                sight = await self._access.check(case_id)
+            except Unauthenticated as deactivated:
+                sight, gone = NO_SIGHT, deactivated
             async with self._database.transaction() as transaction:
                 reading = await transaction.lock_reading(case_id)
                 author = _person(actor, sight)
                 after, not_locked = await self._held(transaction, Act.SAVE_DRAFT, reading, author, session)
                 own = await self._own(transaction, case_id, actor, text, made_from)
-                if refused := draft_refusal(own, not_locked, sight):
+                refused = draft_refusal(own, not_locked, sight)
+                if refused and refused.keep is None and gone:
+                    raise gone
+                if refused:
                     saved: Draft | ReadroomError = await self._keep(
                         transaction, reading, refused, author, own, sight, slot=session
                     )

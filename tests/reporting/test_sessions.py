@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kernel.errors import Conflict, Exhausted, Expired, ReadroomError
+from kernel.errors import Conflict, Exhausted, Expired, ReadroomError, Unauthenticated
 from kernel.reading import PUBLIC_READ_TYPES, PrivilegeLevel, ReadType, Side
 from services.reporting.completion import May, may
 from services.reporting.domain import MAX_CASE_BYTES, Issued, Reading
@@ -224,6 +224,22 @@ async def test_who_sees_no_case_keeps_nothing(reporting: Reporting) -> None:
     await refusal(reporting.user("marsh", a_sight(PrivilegeLevel.VIEW)).save_draft("x"))
 
     assert [] == await reporting.query("select from drafts") + await reporting.query("select from kept_texts")
+
+
+async def test_whoever_is_deactivated_while_they_type_finds_their_text(
+    reporting: Reporting,
+) -> None:
+    vos = reporting.user("vos", a_sight())
+
+    def deactivated() -> Sight:
+        raise Unauthenticated("no active user has this login")
+
+    reporting.access.answers = [deactivated]
+    assert Unauthenticated is type(await refusal(vos.save_draft("nodule")))
+    await vos.lock()
+    reporting.access.answers = [deactivated]
+    assert "for you alone" in (await refusal(vos.save_draft("nodule"))).sentence
+    assert ["nodule"] == (await kept(vos))[1]
 
 
 async def test_what_the_version_before_purges_takes_the_kept_texts_along(reporting: Reporting) -> None:
