@@ -8,6 +8,7 @@ from typing import Any
 from plumbing.db import Database
 from web.client import Services
 from web.domain import Session
+from web.entrance import Entrance
 from web.flow import Flow
 from web.issuer import DevelopmentIssuer
 from web.session import Sessions
@@ -20,16 +21,18 @@ class House:
     """What every page may use.
 
     Attributes:
+        issuer, entrance: how people sign in: with passwords, or through a provider; one of them.
         lock_after: a session in which a person does nothing for so long is locked.
     """
 
     database: Database[WebTransaction]
     services: Services
     sessions: Sessions
-    issuer: DevelopmentIssuer
+    issuer: DevelopmentIssuer | None
     mint: Mint
     lock_after: timedelta
     flow: Flow
+    entrance: Entrance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Asked:
         address: where it came from.
         session: who is signed in; None on pages that need nobody.
         now: when it came.
+        browser: what the cookie of somebody says who is on their way through the provider; empty: nothing.
     """
 
     house: House
@@ -52,6 +56,7 @@ class Asked:
     address: str
     session: Session | None
     now: datetime
+    browser: str = ""
 
     @property
     def signed_in(self) -> Session:
@@ -75,17 +80,19 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Sends the browser to another page of ours.
+    """Sends the browser to another page of ours, or to the provider of identities.
 
     Attributes:
-        to: a path.
+        to: a path, or the provider's address.
         secret: the new secret of the cookie; empty: it stays.
         signs_out: whether cookie and everything that the browser keeps of us go.
+        browser: the new value of the cookie of somebody on their way through the provider; empty: it stays.
     """
 
     to: str
     secret: str = ""
     signs_out: bool = False
+    browser: str = ""
 
 
 @dataclass(frozen=True, slots=True)

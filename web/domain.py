@@ -34,6 +34,25 @@ class Session:
         return self.locked or now - self.used_at > lock_after
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Somebody on their way through the provider of identities, or named by it and without a user yet.
+
+    Attributes:
+        state, nonce: what its answer must repeat.
+        verifier: of PKCE (RFC 7636, 4.1).
+        back_to: the page they wanted.
+        subject: whom the provider named; empty: nobody yet.
+    """
+
+    state: str
+    nonce: str
+    verifier: str
+    back_to: str
+    began_at: datetime
+    subject: str = ""
+
+
 THEMES = ("dark", "light", "system")
 DENSITIES = ("compact", "normal", "comfortable")
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import FilePath, NonNegativeFloat, model_validator
+import aiohttp
+from pydantic import FilePath, NonNegativeFloat, SecretStr, model_validator
 
 from kernel.clock import Clock
 from kernel.ids import NewId
@@ -18,8 +19,9 @@ from plumbing.config import Address, ProcessSettings
 from plumbing.db import Database
 from plumbing.sealing import AuditTrail
 from plumbing.tokenkeys import KeyFile
-from web import client, serving
+from web import client, oidc, serving
 from web.asked import House
+from web.entrance import Entrance
 from web.flow import Flow
 from web.issuer import DevelopmentIssuer
 from web.rendering import Rendering
@@ -42,6 +44,10 @@ class Settings(ProcessSettings):
         access_address, ingest_address, reporting_address, sharing_address: gRPC addresses.
         token_key: PEM of the Ed25519 key that user tokens are signed with; nobody else has it.
         development_issuer: whether people sign in with passwords that the web keeps: on one machine only.
+        oidc_issuer: the provider of identities by which people sign in instead, such as
+            `https://login.example.org/realms/hospital`, letter by letter as its answers name it.
+        oidc_client_id, oidc_client_secret: as whom the provider knows the web.
+        oidc_ca: PEM file of the authority of the provider's certificate; none: those that the system trusts.
         lock_after_s: seconds without a sign of a person after which their session is locked.
     """
 
@@ -57,6 +63,10 @@ class Settings(ProcessSettings):
     sharing_address: Address
     token_key: FilePath
     development_issuer: bool = False
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_ca: FilePath | None = None
     lock_after_s: NonNegativeFloat = 1800.0
 
     @model_validator(mode="after")
@@ -83,10 +93,17 @@ class Settings(ProcessSettings):
 
     @model_validator(mode="after")
     def _development_stays_on_one_machine(self) -> Self:
-        if not self.development_issuer:
+        if self.development_issuer == bool(self.oidc_issuer):
             raise ValueError(
-                "nobody could sign in: set `READROOM_WEB_DEVELOPMENT_ISSUER` where all is on one machine"
+                "nobody could sign in, or people in two ways: set `READROOM_WEB_OIDC_ISSUER`, or "
+                "`READROOM_WEB_DEVELOPMENT_ISSUER` where all is on one machine"
             )
+        if self.oidc_issuer:
+            if not oidc.is_safe(self.oidc_issuer) or urlsplit(self.oidc_issuer).query:
+                raise ValueError("`READROOM_WEB_OIDC_ISSUER` is not valid: expected https://HOST/…")
+            if not (self.oidc_client_id and self.oidc_client_secret.get_secret_value()):
+                raise ValueError("set `READROOM_WEB_OIDC_CLIENT_ID` and `READROOM_WEB_OIDC_CLIENT_SECRET`")
+            return self
         for name in type(self).model_fields:
             address = getattr(self, name)
             named = name.endswith(("listen", "_address", "_url")) or name == "origin"
@@ -117,7 +134,14 @@ async def build(
     }
     services = await client.connect(addresses, settings.tls, mint, resources)
     sessions = Sessions(database, new_id)
-    issuer = DevelopmentIssuer(database, services, settings.audit_key.get_secret_value())
+    secret = settings.audit_key.get_secret_value()
+    issuer = DevelopmentIssuer(database, services, secret) if settings.development_issuer else None
+    entrance = None
+    if settings.oidc_issuer:
+        provider = await _provider(settings, clock, resources)
+        entrance = Entrance(database, services, provider, secret)
+    way_in = entrance or issuer
+    assert way_in is not None, "the settings name one"
     house = House(
         database,
         services,
@@ -126,6 +150,7 @@ async def build(
         mint,
         timedelta(seconds=settings.lock_after_s),
         Flow(database),
+        entrance,
     )
     edge = serving.Edge(house, ROUTES, Rendering(), settings.origin, clock)
     await resources.enter_async_context(
@@ -142,11 +167,22 @@ async def build(
         tasks={
             "seal": trail.seal,
             "drop-ended": partial(timers.every, _DROP_EVERY_S, sessions.drop_ended),
-            "drop-attempts": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, issuer.drop_old),
+            "drop-attempts": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, way_in.drop_old),
             "drop-closed": partial(timers.every, _DROP_EVERY_S, house.flow.drop_closed),
         },
         ready={"database": database.ready},
     )
+
+
+async def _provider(settings: Settings, clock: Clock, resources: AsyncExitStack) -> oidc.Provider:
+    us = oidc.Client(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret.get_secret_value(),
+        f"{settings.origin}/sign-in/callback",
+    )
+    http = await resources.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+    return oidc.Provider(us, http, ssl.create_default_context(cafile=settings.oidc_ca), clock)
 
 
 def _pages_tls(settings: Settings) -> ssl.SSLContext | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, deletion, profile, report, signin, worklist
+from web.pages import case, deletion, profile, provider, report, signin, worklist
 
 
 class Needs(Enum):
@@ -28,6 +28,7 @@ class Route:
         rescue: for a form with a text that somebody wrote: saves it where the session was locked meanwhile,
             and shows nothing. Whatever refuses such a form gives the text back.
         by_script: whether a script asks by itself; then a person did something only where the form says so.
+        by_provider: whether the provider of identities sends it, by a token that it has signed; no page does.
         body_bytes: how long the form may be.
     """
 
@@ -37,6 +38,7 @@ class Route:
     needs: Needs
     rescue: Callable[[Asked], Awaitable[None]] | None = None
     by_script: bool = False
+    by_provider: bool = False
     body_bytes: int = 64 << 10
 
 
@@ -63,6 +65,9 @@ ROUTES = (
     Route("POST", "/sign-in", signin.sign_in, Needs.NOBODY),
     Route("GET", "/welcome", signin.show_welcome, Needs.NOBODY),
     Route("POST", "/welcome", signin.welcome, Needs.NOBODY),
+    Route("GET", "/sign-in/start", provider.leave, Needs.NOBODY),
+    Route("GET", "/sign-in/callback", provider.come_back, Needs.NOBODY),
+    Route("POST", "/backchannel-logout", provider.ended_there, Needs.NOBODY, by_provider=True),
     Route("POST", "/sign-out", signin.sign_out, Needs.SESSION),
     Route("POST", "/unlock", signin.unlock, Needs.SESSION),
     Route("POST", "/lock", signin.lock, Needs.PERSON),

@@ -24,6 +24,7 @@ from plumbing import log, status, telemetry
 from web import errors, headers, signing
 from web.asked import Answer, Asked, Data, House, Page, Redirect
 from web.domain import Preferences, Session
+from web.entrance import LASTS as WAY_LASTS
 from web.rendering import Rendering
 from web.routes import Needs, Route
 from web.session import COOKIE, form_token
@@ -31,6 +32,9 @@ from web.tokens import acting
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 """The field of each form that carries the session's token."""
+
+WAY_COOKIE = "__Host-rr-way"
+"""Of a browser whose person is on their way through the provider, which sends them back: it is `Lax`."""
 
 TEXT_FIELD = "text"
 """The field with what somebody wrote, of the forms that have one."""
@@ -107,7 +111,8 @@ class Edge:
                 raise web.HTTPMisdirectedRequest
             if request.method in _SAFE:
                 return await self._answer(route, request)
-            self._require_a_page_of_ours(request)
+            if not route.by_provider:
+                self._require_a_page_of_ours(request)
             sized = request.clone(client_max_size=route.body_bytes)
             try:
                 return await self._answer(route, sized)
@@ -153,7 +158,8 @@ class Edge:
     def _asked(
         self, request: web.Request, form: Mapping[str, str], session: Session | None, now: datetime
     ) -> Asked:
-        return Asked(self.house, request.match_info, form, request.query, request.remote or "?", session, now)
+        address, browser = request.remote or "?", request.cookies.get(WAY_COOKIE, "")
+        return Asked(self.house, request.match_info, form, request.query, address, session, now, browser)
 
     async def _rescued(
         self, route: Route, request: web.Request, session: Session, secret: str, now: datetime
@@ -213,12 +219,23 @@ class Edge:
                     "token": form_token(secret) if session else "",
                     "preferences": preferences,
                     "now": now,
+                    "by_provider": self.house.entrance is not None,
                 }
                 return _html(self.rendering.page(template, {**around, **values}), code)
             case Data(said, code):
                 return web.json_response(dict(said), status=code)
-            case Redirect(to, new_secret, signs_out):
+            case Redirect(to, new_secret, signs_out, browser):
                 response = web.Response(status=303, headers={"Location": to})
+                if browser:
+                    response.set_cookie(
+                        WAY_COOKIE,
+                        browser,
+                        path="/",
+                        secure=True,
+                        httponly=True,
+                        samesite="Lax",
+                        max_age=int(WAY_LASTS.total_seconds()),
+                    )
                 if new_secret:
                     response.set_cookie(
                         COOKIE, new_secret, path="/", secure=True, httponly=True, samesite="Lax"

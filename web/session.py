@@ -103,6 +103,12 @@ class Sessions:
             await tx.record(session.person.login, "session.unlocked", f"session:{session.session_id}", "done")
             return replace(session, authenticated_at=tx.now, used_at=tx.now, locked=False), secret
 
+    async def is_known_as(self, session: Session, provider_session: str) -> None:
+        """Keeps how the provider of identities calls it, so that it can end it; empty: it does not say."""
+        if provider_session:
+            async with self._database.statements() as tx:
+                await tx.note_provider_session(session.session_id, provider_session)
+
     async def of(self, session: Session) -> list[Session]:
         """All sessions of the same user, the newest first."""
         async with self._database.statements() as tx:

@@ -3,8 +3,8 @@
 import re
 from datetime import datetime
 
-from web.asked import House, Page
-from web.domain import Session
+from web.asked import Asked, House, Page, Redirect
+from web.domain import Person, Session
 from web.issuer import resolve
 from web.session import RESOLVED_EVERY
 from web.tokens import acting
@@ -23,6 +23,16 @@ def back_to(path: str) -> str:
 def locked(problem: str = "") -> Page:
     """The page of a locked session: it shows nothing but who may unlock it."""
     return Page("signin/locked.html", {"problem_text": problem}, _UNAUTHORIZED)
+
+
+async def begun(asked: Asked, person: Person, to: str, provider_session: str = "") -> Redirect:
+    """Begins a session for somebody who proved who they are; one that this browser had before ends."""
+    if asked.session is not None:
+        await asked.house.sessions.end(asked.session, asked.session.session_id)
+        asked.house.mint.forget(asked.session)
+    session, secret = await asked.house.sessions.begin(person)
+    await asked.house.sessions.is_known_as(session, provider_session)
+    return Redirect(to, secret=secret)
 
 
 async def still_valid(house: House, session: Session, now: datetime) -> Session | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from plumbing.db import Transaction
-from web.domain import Person, Preferences, Session
+from web.domain import Person, Preferences, Session, SignIn
 
 
 class WebTransaction(Transaction):
@@ -179,6 +179,63 @@ class WebTransaction(Transaction):
         )
         return (row["user_id"], row["password"]) if row else None
 
+    async def save_sign_in(self, browser_digest: bytes, begun: SignIn) -> None:
+        await self.connection.execute(
+            """
+            insert into sign_ins (browser_digest, state, nonce, verifier, back_to, subject, began_at)
+            values ($1, $2, $3, $4, $5, nullif($6, ''), $7)
+            """,
+            browser_digest,
+            begun.state,
+            begun.nonce,
+            begun.verifier,
+            begun.back_to,
+            begun.subject,
+            begun.began_at,
+        )
+
+    async def sign_in_of(self, browser_digest: bytes, since: datetime) -> SignIn | None:
+        row = await self.connection.fetchrow(
+            "select * from sign_ins where browser_digest = $1 and began_at > $2", browser_digest, since
+        )
+        return _sign_in(row) if row else None
+
+    async def take_sign_in(self, browser_digest: bytes, since: datetime) -> SignIn | None:
+        """As `sign_in_of`, for the last time."""
+        row = await self.connection.fetchrow(
+            "delete from sign_ins where browser_digest = $1 and began_at > $2 returning *",
+            browser_digest,
+            since,
+        )
+        return _sign_in(row) if row else None
+
+    async def drop_sign_ins(self, until: datetime) -> None:
+        await self.connection.execute("delete from sign_ins where began_at <= $1", until)
+
+    async def note_provider_session(self, session_id: UUID, provider_session: str) -> None:
+        await self.connection.execute(
+            "update sessions set provider_session = nullif($2, '') where session_id = $1",
+            session_id,
+            provider_session,
+        )
+
+    async def end_sessions_of_identity(
+        self, issuer: str, subject: str, provider_session: str
+    ) -> list[Session]:
+        """Ends the sessions of an identity, or the one that the provider calls so, or both; answers them."""
+        rows = await self.connection.fetch(
+            """
+            delete from sessions
+            where issuer = $1 and ($2 = '' or subject = $2)
+                and ($3 = '' or provider_session = $3) and ($2 <> '' or $3 <> '')
+            returning *
+            """,
+            issuer,
+            subject,
+            provider_session,
+        )
+        return [_session(row) for row in rows]
+
     async def count_attempt(self, key_digest: bytes, limit: int, now: datetime, since: datetime) -> bool:
         """Counts one more in a window that began after `since`, or in a new one; whether that is allowed."""
         return bool(
@@ -265,6 +322,12 @@ class WebTransaction(Transaction):
             "select theme, density from preferences where user_id = $1", user_id
         )
         return Preferences(row["theme"], row["density"]) if row else Preferences()
+
+
+def _sign_in(row: asyncpg.Record) -> SignIn:
+    return SignIn(
+        row["state"], row["nonce"], row["verifier"], row["back_to"], row["began_at"], row["subject"] or ""
+    )
 
 
 def _session(row: asyncpg.Record) -> Session:

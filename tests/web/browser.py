@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import ClientSession, DummyCookieJar
 
-COOKIE = "__Host-rr"
+COOKIE, WAY_COOKIE = "__Host-rr", "__Host-rr-way"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 _TOKEN = re.compile(r'name="token" value="([0-9a-f]{64})"')
@@ -44,12 +44,14 @@ class Browser:
     Attributes:
         secret: of the cookie; empty without one.
         token: of the forms of the page that was seen last.
+        way: of the cookie by which it is known on its way through a provider of identities.
     """
 
     http: ClientSession
     origin: str
     secret: str = ""
     token: str = ""
+    way: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
     async def get(self, path: str, **headers: str) -> Seen:
@@ -62,7 +64,9 @@ class Browser:
     async def _ask(
         self, method: str, path: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
     ) -> Seen:
-        cookie = {"Cookie": f"{COOKIE}={self.secret}"} if self.secret else {}
+        cookies = {COOKIE: self.secret, WAY_COOKIE: self.way}
+        kept = "; ".join(f"{name}={value}" for name, value in cookies.items() if value)
+        cookie = {"Cookie": kept} if kept else {}
         async with self.http.request(
             method, self.origin + path, data=form, headers={**cookie, **headers}, allow_redirects=False
         ) as answer:
@@ -70,7 +74,11 @@ class Browser:
                 answer.status, await answer.text(), answer.headers, answer.headers.getall("Set-Cookie", [])
             )
         for each in seen.cookies:
-            self.secret = each.split(";")[0].partition("=")[2].strip('"')
+            name, _, value = each.split(";")[0].partition("=")
+            if name == WAY_COOKIE:
+                self.way = value
+            else:
+                self.secret = value.strip('"')
         if found := _TOKEN.search(seen.text):
             self.token = found[1]
         return seen

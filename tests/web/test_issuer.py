@@ -65,7 +65,8 @@ async def door(servers: EmbeddedServers, clones: Databases, pki: Pki) -> AsyncIt
             database = await Database.connect(own, WebTransaction, clock=clock, new_id=UUID7(clock))
             resources.push_async_callback(database.close)
             mint = Mint(tokens.Issuer(pki.token_key.read_bytes(), UUID7(CLOCK)), CLOCK)
-            addresses = {"access": f"127.0.0.1:{access.port}", "reporting": f"127.0.0.1:{free_port()}"}
+            away = dict.fromkeys(("reporting", "ingest", "sharing"), f"127.0.0.1:{free_port()}")
+            addresses = {"access": f"127.0.0.1:{access.port}", **away}
             services = await client.connect(addresses, pki.tls("bff"), mint, resources)
             yield Door(access, services, database, clock, user)
 

@@ -42,6 +42,7 @@ def test_all_on_one_machine_is_taken(tmp_path: Path) -> None:
     ("changed", "refusal"),
     [
         ({"DEVELOPMENT_ISSUER": "false"}, "nobody could sign in"),
+        ({"OIDC_ISSUER": "https://login.example"}, "people in two ways"),
         ({"ACCESS_ADDRESS": "access.example:4"}, "`READROOM_WEB_ACCESS_ADDRESS` is not a loopback address"),
         ({"LISTEN": "0.0.0.0:1"}, "`READROOM_WEB_LISTEN` is not a loopback address"),
         ({"ORIGIN": "https://readroom.example"}, "`READROOM_WEB_ORIGIN` is not a loopback address"),
@@ -57,3 +58,33 @@ def test_what_would_leave_the_machine_is_refused(
 ) -> None:
     with pytest.raises(Invalid, match=refusal):
         load(Settings, _environ(tmp_path, **changed))
+
+
+_ELSEWHERE = {
+    "DEVELOPMENT_ISSUER": "false",
+    "OIDC_ISSUER": "https://login.example/realms/hospital",
+    "OIDC_CLIENT_ID": "readroom",
+    "OIDC_CLIENT_SECRET": "a secret",
+    "ORIGIN": "https://readroom.example",
+    "ACCESS_ADDRESS": "access.example:4",
+}
+
+
+def test_with_a_provider_the_web_may_be_anywhere(tmp_path: Path) -> None:
+    assert load(Settings, _environ(tmp_path, **_ELSEWHERE)).oidc_client_id == "readroom"
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"OIDC_ISSUER": "http://login.example"}, "`READROOM_WEB_OIDC_ISSUER` is not valid"),
+        ({"OIDC_ISSUER": "login.example"}, "`READROOM_WEB_OIDC_ISSUER` is not valid"),
+        ({"OIDC_CLIENT_ID": ""}, "set `READROOM_WEB_OIDC_CLIENT_ID`"),
+        ({"OIDC_CLIENT_SECRET": ""}, "`READROOM_WEB_OIDC_CLIENT_SECRET`"),
+    ],
+)
+def test_a_provider_that_could_not_be_trusted_is_refused(
+    tmp_path: Path, changed: dict[str, str], refusal: str
+) -> None:
+    with pytest.raises(Invalid, match=refusal):
+        load(Settings, _environ(tmp_path, **(_ELSEWHERE | changed)))

@@ -1,9 +1,10 @@
 """Sign in, choose a password with an invitation, lock, unlock, sign out."""
 
-from kernel.errors import Exhausted, Invalid, Unauthenticated
+from kernel.errors import Exhausted, Invalid, NotFound, Unauthenticated
 from web import errors, signing
 from web.asked import Answer, Asked, Page, Redirect
-from web.domain import Person
+from web.issuer import DevelopmentIssuer
+from web.pages import provider
 
 _DIFFER = "the two passwords differ: type the same one twice"
 
@@ -17,28 +18,30 @@ async def sign_in(asked: Asked) -> Answer:
     """Begins a session; one that this browser had before ends."""
     login, to = asked.form.get("login", "").strip(), asked.form.get("to", "")
     try:
-        person = await asked.house.issuer.sign_in(login, asked.form.get("password", ""), asked.address)
+        person = await _passwords(asked).sign_in(login, asked.form.get("password", ""), asked.address)
     except (Unauthenticated, Exhausted) as error:
         return _form(to, login, error.sentence, errors.told(error).status)
-    return await _begun(asked, person, to)
+    return await signing.begun(asked, person, signing.back_to(to) or "/")
 
 
 async def show_welcome(asked: Asked) -> Answer:
-    """The form for the code of an invitation and the first password."""
-    return _welcome()
+    """The form for the code of an invitation, and the first password where people have one."""
+    return await provider.welcome(asked) if asked.house.entrance else _welcome()
 
 
 async def welcome(asked: Asked) -> Answer:
     """Binds whoever shows the code to its user, and signs them in."""
+    if asked.house.entrance:
+        return await provider.bind(asked)
     code, password = asked.form.get("code", "").strip(), asked.form.get("password", "")
     try:
         if password != asked.form.get("again", ""):
             raise Invalid(_DIFFER)
-        person = await asked.house.issuer.accept(code, password, asked.address)
+        person = await _passwords(asked).accept(code, password, asked.address)
     except (Invalid, Unauthenticated, Exhausted) as error:
         return _welcome(code, error.sentence, errors.told(error).status)
     await asked.house.sessions.end_all(person.user_id, person.login)  # whoever knew the old password, too
-    return await _begun(asked, person, "")
+    return await signing.begun(asked, person, "/")
 
 
 async def lock(asked: Asked) -> Answer:
@@ -51,7 +54,7 @@ async def lock(asked: Asked) -> Answer:
 async def unlock(asked: Asked) -> Answer:
     """Unlocks it for the same person, under a new secret."""
     try:
-        await asked.house.issuer.prove(asked.signed_in, asked.form.get("password", ""), asked.address)
+        await _passwords(asked).prove(asked.signed_in, asked.form.get("password", ""), asked.address)
     except (Unauthenticated, Exhausted) as error:
         return signing.locked(error.sentence)
     unlocked = await asked.house.sessions.unlock(asked.signed_in)
@@ -65,12 +68,10 @@ async def sign_out(asked: Asked) -> Answer:
     return Redirect("/sign-in", signs_out=True)
 
 
-async def _begun(asked: Asked, person: Person, to: str) -> Answer:
-    if asked.session is not None:
-        await asked.house.sessions.end(asked.session, asked.session.session_id)
-        asked.house.mint.forget(asked.session)
-    _, secret = await asked.house.sessions.begin(person)
-    return Redirect(signing.back_to(to) or "/", secret=secret)
+def _passwords(asked: Asked) -> DevelopmentIssuer:
+    if asked.house.issuer is None:
+        raise NotFound("people sign in through a provider here")
+    return asked.house.issuer
 
 
 def _form(to: str, login: str = "", problem: str = "", status: int = 200) -> Page:
