@@ -60,7 +60,7 @@ def test_each_file_that_the_chart_mounts_is_written(tmp_path: Path) -> None:
         for file, known in of(name, "files").items():
             secret = f"readroom-{known['secret'].replace('{component}', name)}"
             if secret != "readroom-pages-tls" and file not in {
-                "revision-key-also", "smtp-ca.crt", "text-ca.crt"
+                "revision-key-also", "smtp-ca.crt", "text-ca.crt", "oidc-client-secret", "oidc-ca.crt"
             }:  # fmt: skip
                 assert found[secret][known.get("key", file)], f"{secret}: {file}"
     assert found["readroom-migrate"].keys() == {f"{name}-database-url" for name in NAMES} | {"bus-setup-url"}
