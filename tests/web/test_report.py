@@ -221,7 +221,7 @@ async def test_a_text_that_comes_after_its_session_was_locked_is_saved_and_nothi
     assert ["nodule"] == [each.text for each in (await ward.reports("lind")).drafts]
     forged = await vos.post(f"{ward.path}/draft", text="forged", made_from="0", token="0" * 64)
     assert forged.status == 401
-    assert ["nodule"] == [each.text for each in (await ward.reports("lind")).drafts]
+    assert ["nodule"] == [each.text for each in (await ward.reports("vos")).drafts]
 
 
 async def test_a_text_that_comes_after_its_session_ended_is_given_back(ward: Reading) -> None:
