@@ -43,11 +43,11 @@ def test_nothing_is_installed_without_a_hash() -> None:
     """Whoever could replace a package on its way would run in every build."""
     commands = [
         line
-        for path in (ROOT / "Makefile", *(ROOT / ".ci").iterdir())
+        for path in (ROOT / "Makefile", ROOT / "Dockerfile", *(ROOT / ".ci").iterdir())
         for line in path.read_text().splitlines()
         if re.search(r"\bpip3? +install\b|\buv +pip\b|\buv +sync\b|\buvx\b", line)
     ]
-    assert len(commands) == 4
+    assert len(commands) == 6
     assert all("--require-hashes" in line or "uv sync --frozen" in line for line in commands)
     pinned = (ROOT / ".ci/uv.txt").read_text()
     assert re.findall(r"^(\w+)==[\d.]+ --hash=sha256:[0-9a-f]{64}$", pinned, re.MULTILINE) == ["uv"]
