@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, deletion, profile, provider, report, signin, worklist
+from web.pages import case, deletion, profile, provider, report, sessions, signin, worklist
 
 
 class Needs(Enum):
@@ -81,6 +81,10 @@ ROUTES = (
     Route("GET", "/cases/{case_id}/delete", deletion.show, Needs.PERSON),
     Route("POST", "/cases/{case_id}/delete", deletion.delete, Needs.PERSON),
     Route("GET", "/deletions", deletion.show_all, Needs.PERSON),
+    Route("GET", "/sessions", sessions.show, Needs.PERSON),
+    Route("POST", "/sessions", sessions.show, Needs.PERSON),
+    Route("POST", "/sessions/end", sessions.end, Needs.PERSON),
+    Route("POST", "/sessions/end-all", sessions.end_all, Needs.PERSON),
     Route("GET", "/profile", profile.show, Needs.PERSON),
     Route("POST", "/profile", profile.save, Needs.PERSON),
     Route("POST", "/profile/sessions/end", profile.end_session, Needs.PERSON),

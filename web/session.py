@@ -116,19 +116,27 @@ class Sessions:
 
     async def end(self, by: Session, session_id: UUID) -> bool:
         """Ends one of the person's own sessions; whether there was one."""
-        async with self._database.transaction() as tx:
-            ended = await tx.end_sessions(by.person.user_id, session_id)
-            for each in ended:
-                await tx.record(by.person.login, "session.ended", f"session:{each}", "done")
-            return bool(ended)
+        return bool(await self._end(by.person.user_id, session_id, by.person.login))
 
-    async def end_all(self, user_id: UUID, actor: str) -> int:
-        """Ends every session of a user; answers how many there were."""
+    async def end_all(self, user_id: UUID, actor: str) -> list[Session]:
+        """Ends every session of a user; answers them."""
+        return await self._end(user_id, None, actor)
+
+    async def end_anybodys(self, session_id: UUID, actor: str) -> Session | None:
+        """Ends one session, whoever's it is; None if there is none such."""
+        return next(iter(await self._end(None, session_id, actor)), None)
+
+    async def everybodys(self, login: str) -> list[Session]:
+        """The sessions that were used last, of a login or, without one, of everybody."""
+        async with self._database.statements() as tx:
+            return await tx.everybodys_sessions(login, tx.now)
+
+    async def _end(self, user_id: UUID | None, session_id: UUID | None, actor: str) -> list[Session]:
         async with self._database.transaction() as tx:
-            ended = await tx.end_sessions(user_id, None)
+            ended = await tx.end_sessions(user_id, session_id)
             for each in ended:
-                await tx.record(actor, "session.ended", f"session:{each}", "done")
-            return len(ended)
+                await tx.record(actor, "session.ended", f"session:{each.session_id}", "done")
+            return ended
 
     async def drop_ended(self) -> None:
         """Deletes sessions that their time has ended."""

@@ -81,17 +81,30 @@ class WebTransaction(Transaction):
             )
         )
 
-    async def end_sessions(self, user_id: UUID, session_id: UUID | None) -> list[UUID]:
-        """Ends one session of a user, or all; answers which there were."""
+    async def end_sessions(self, user_id: UUID | None, session_id: UUID | None) -> list[Session]:
+        """Ends all sessions of a user, or one of theirs, or one of anybody; answers which there were."""
         rows = await self.connection.fetch(
             """
-            delete from sessions where user_id = $1 and ($2::uuid is null or session_id = $2)
-            returning session_id
+            delete from sessions
+            where ($1::uuid is null or user_id = $1) and ($2::uuid is null or session_id = $2)
+                and ($1 is not null or $2 is not null)
+            returning *
             """,
             user_id,
             session_id,
         )
-        return [row["session_id"] for row in rows]
+        return [_session(row) for row in rows]
+
+    async def everybodys_sessions(self, login: str, now: datetime) -> list[Session]:
+        rows = await self.connection.fetch(
+            """
+            select * from sessions where ends_at > $2 and ($1 = '' or lower(login) = lower($1))
+            order by used_at desc, session_id limit 200
+            """,
+            login,
+            now,
+        )
+        return [_session(row) for row in rows]
 
     async def drop_ended(self, now: datetime) -> None:
         await self.connection.execute("delete from sessions where ends_at <= $1", now)

@@ -20,6 +20,7 @@ from web.routes import ROUTES, Needs
 from wire.access.v1.identity_pb2 import InviteRequest
 
 PASSWORD = "correct horse battery"
+FOR_ADMINISTRATORS = {"/sessions"}
 
 
 @asynccontextmanager
@@ -72,6 +73,37 @@ async def test_whoever_administers_is_told_how_to_begin_instead_of_an_empty_tabl
     assert "<table" not in listed.text
 
 
+async def test_an_administrator_ends_sessions_of_others_and_nobody_else_does(world: World) -> None:
+    async with signed_in(world, ADMIN) as admin, signed_in(world, VOS.login) as page:
+        shown = await admin.get("/sessions")
+        assert (VOS.name in shown.words, page.secret in shown.text) == (True, False)
+        only = await admin.post("/sessions", login=VOS.login.upper())
+        assert VOS.name in only.words
+        assert only.text.count("End all of this person") == 1
+        assert "Nobody of this login" in (await admin.post("/sessions", login="nobody")).words
+        assert "/sessions" in (await admin.get("/profile")).text
+        session_id = re.findall(r'name="session_id" value="([^"]+)"', only.text)[0]
+        user_id = re.findall(r'name="user_id" value="([^"]+)"', only.text)[0]
+
+        assert 'href="/sessions"' not in (await page.get("/profile")).text
+        for path, form in (
+            ("/sessions", {}),
+            ("/sessions/end", {"session_id": session_id}),
+            ("/sessions/end-all", {"user_id": user_id}),
+        ):
+            assert (await page.post(path, **form)).status == 403
+        assert (await page.get("/")).status == 200
+
+        assert (await admin.post("/sessions/end", session_id=session_id)).status == 303
+        assert (await page.get("/")).headers["Location"] == "/sign-in"
+        assert (await admin.post("/sessions/end", session_id=session_id)).status == 404
+        again = await page.post("/sign-in", login=VOS.login, password=PASSWORD)
+        assert again.status == 303
+        assert (await admin.post("/sessions/end-all", user_id=user_id)).status == 303
+        assert (await page.get("/")).headers["Location"] == "/sign-in"
+        assert (await admin.get("/sessions")).status == 200
+
+
 async def test_a_code_counts_once_and_a_wrong_one_says_nothing(world: World) -> None:
     readroom = await world.acting_as(ADMIN)
     user = await names.user(readroom, VOS.login)
@@ -117,8 +149,8 @@ async def test_each_page_answers_each_role(world: World, person: Person) -> None
             if route.method == "GET" and route.needs is Needs.PERSON and "{" not in route.path:
                 answer = await page.get(route.path)
 
-                assert answer.status == 200, route
-                assert person.name in answer.words
+                assert answer.status == (403 if route.path in FOR_ADMINISTRATORS else 200), route
+                assert (person.name in answer.words) is (answer.status == 200)
 
 
 @pytest.mark.proves("BEY-11", part="pages")

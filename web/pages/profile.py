@@ -6,12 +6,14 @@ from kernel.errors import Invalid, NotFound
 from kernel.ids import parse_id
 from web.asked import Answer, Asked, Page, Redirect
 from web.domain import DENSITIES, THEMES, Preferences
+from web.pages import sessions
 
 
 async def show(asked: Asked) -> Answer:
     """Theme, density, and their own sessions."""
-    sessions = await asked.house.sessions.of(asked.signed_in)
-    return Page("profile/page.html", {"sessions": sessions, "themes": THEMES, "densities": DENSITIES})
+    own = await asked.house.sessions.of(asked.signed_in)
+    values = {"sessions": own, "themes": THEMES, "densities": DENSITIES}
+    return Page("profile/page.html", {**values, "administers": await sessions.may_administer(asked)})
 
 
 async def save(asked: Asked) -> Answer:
