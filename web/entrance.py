@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
-from kernel.errors import NotFound, Unauthenticated, Unavailable
+from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from plumbing.db import Database
 from web.attempts import WINDOW, Attempts
 from web.client import Services
@@ -26,7 +26,10 @@ LASTS = timedelta(minutes=10)
 AGAIN = "this took too long, or began in another browser: begin again"
 NOT_SIGNED_IN = "the provider did not sign you in: begin again"
 
-_WRONG_PER_ADDRESS = 30
+UNREADABLE = "the provider names you in a way that cannot be kept here: tell your administrator"
+
+_WRONG_CODES = 10
+"""A minute, of one subject: behind a proxy all come from one address, and the provider knows who guesses."""
 _LONGEST = 4096
 """Characters of a code of the provider."""
 
@@ -60,7 +63,7 @@ class Entrance:
         self._database = database
         self._services = services
         self._provider = provider
-        self._by_address = Attempts(database, "address", _WRONG_PER_ADDRESS, secret)
+        self._by_subject = Attempts(database, "subject", _WRONG_CODES, secret)
 
     async def leave(self, back_to: str) -> tuple[str, str]:
         """Where a browser is sent, and the cookie by which it is known when it comes back."""
@@ -91,7 +94,10 @@ class Entrance:
         except Unauthenticated:
             await self._database.refuse("service:web", "session.began", "login:?")
             raise
-        person = await resolve(self._services, issuer, verified.subject)
+        try:
+            person = await resolve(self._services, issuer, verified.subject)
+        except Invalid:
+            raise Unauthenticated(UNREADABLE) from None
         if person is not None:
             return Arrived(person, begun.back_to, verified.session)
         known = secrets.token_urlsafe(32)
@@ -105,7 +111,7 @@ class Entrance:
             begun = await tx.sign_in_of(_digest(browser), tx.now - LASTS)
         return begun is not None and bool(begun.subject)
 
-    async def bind(self, browser: str, code: str, address: str) -> Person:
+    async def bind(self, browser: str, code: str) -> Person:
         """Binds whom the provider named to the user of an invitation.
 
         Raises Unauthenticated for a code that is not valid, and where the provider named nobody of late.
@@ -115,7 +121,7 @@ class Entrance:
             begun = await tx.sign_in_of(digest, tx.now - LASTS)
         if begun is None or not begun.subject:
             raise Unauthenticated(AGAIN)
-        await self._by_address.begin(address)
+        await self._by_subject.begin(begun.subject)
         issuer = self._provider.client.issuer
         identity = Identity(issuer=issuer, subject=begun.subject)
         try:
@@ -125,9 +131,9 @@ class Entrance:
         except NotFound:
             raise Unauthenticated(NO_INVITATION) from None
         except Unavailable:
-            await self._by_address.take_back(address)
+            await self._by_subject.take_back(begun.subject)
             raise
-        await self._by_address.take_back(address)
+        await self._by_subject.take_back(begun.subject)
         async with self._database.statements() as tx:
             await tx.take_sign_in(digest, tx.now - LASTS)
         return Person(issuer, begun.subject, UUID(bound.user_id), bound.login, bound.name)

@@ -203,6 +203,25 @@ async def test_an_answer_counts_once_and_in_the_browser_that_asked(hall: Hall) -
         assert (await page.get(path)).status == 401
 
 
+async def test_whoever_guesses_codes_is_stopped_and_nobody_else(hall: Hall) -> None:
+    code = await hall.code("moore")
+    async with browser(hall.origin) as page, browser(hall.origin) as other:
+        await _Through()(page, "guesser")
+        guesses = [(await page.post("/welcome", code=f"{n:064}")).status for n in range(11)]
+        assert guesses == [401] * 10 + [429]
+
+        await _Through()(other, "moore")
+        assert (await other.post("/welcome", code=code)).status == 303
+
+
+async def test_a_subject_that_cannot_be_kept_is_said_so(hall: Hall) -> None:
+    async with browser(hall.origin) as page:
+        seen = await _Through()(page, "two words")
+
+        assert (seen.status, page.secret) == (401, "")
+        assert "tell your administrator" in seen.words
+
+
 async def test_no_password_is_taken_where_a_provider_says_who_somebody_is(hall: Hall) -> None:
     async with browser(hall.origin) as page:
         assert (await page.post("/sign-in", login="vos", password="correct horse battery")).status == 404

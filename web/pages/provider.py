@@ -39,7 +39,7 @@ async def bind(asked: Asked) -> Answer:
     """Binds whoever was named to the user of an invitation, and signs them in."""
     entrance, code = _entrance(asked), asked.form.get("code", "").strip()
     try:
-        person = await entrance.bind(asked.browser, code, asked.address)
+        person = await entrance.bind(asked.browser, code)
     except (Unauthenticated, Exhausted) as error:
         status = errors.told(error).status
         return _welcome(await entrance.is_named(asked.browser), code, error.sentence, status)
