@@ -33,7 +33,17 @@ LEAST: dict[str, Any] = {
 }
 """What everybody must say."""
 
-WEB: dict[str, Any] = {"origin": "https://readroom.example.org", "components": {"web": {"enabled": True}}}
+WEB: dict[str, Any] = {
+    "origin": "https://readroom.example.org",
+    "components": {
+        "web": {
+            "enabled": True,
+            "settings": {"OIDC_ISSUER": "https://login.example.org", "OIDC_CLIENT_ID": "readroom"},
+            "secrets": {"oidc-client-secret": {"name": "provider"}},
+        }
+    },
+}
+"""With pages, and a provider of identities."""
 
 PROFILES: dict[str, dict[str, Any]] = {
     "least": {},

@@ -1,6 +1,5 @@
 """Every profile, rendered by real Helm: what Kubernetes must never be sent."""
 
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.chart.rendering import (
     EXAMPLES,
     LEAST,
     PROFILES,
+    WEB,
     Helm,
     Object,
     Refused,
@@ -23,7 +23,7 @@ from tests.chart.rendering import (
     pods,
     rendered,
 )
-from tests.chart.test_table import TABLE
+from tests.chart.test_table import TABLE, settings_of
 
 pytestmark = pytest.mark.drill
 
@@ -262,10 +262,8 @@ def test_each_process_takes_the_settings_that_it_is_given(
             pod = workload["spec"]["template"]
             name = pod["metadata"]["labels"]["app.kubernetes.io/component"]
             environ = _environment(pod, tmp_path)
-            if name == "web":  # it starts on one machine only, until it can sign people in elsewhere
-                continue
-            settings = config.load(importlib.import_module(f"services.{name}.main").Settings, environ)
-            assert isinstance(settings, config.ServiceSettings)
+            settings = config.load(settings_of(name), environ)
+            assert isinstance(settings, config.ProcessSettings)
             assert settings.drain_s == (240 if name == "ingest" else 1)
 
 
@@ -367,7 +365,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no address": ({"gateways": {"publicAddress": ""}}, "gateways.publicAddress"),
     "no range": ({"dicom": {"service": {"sourceRanges": ["all"]}}}, "sourceRanges"),
     "no mail": ({"mail": {"address": ""}}, "mail.address"),
-    "no origin": ({"components": {"web": {"enabled": True}}}, "origin"),
+    "no origin": (overlaid(WEB, {"origin": ""}), "origin"),
+    "nobody could sign in": (
+        overlaid(WEB, {"components": {"web": {"settings": {"OIDC_ISSUER": ""}}}}),
+        "settings.OIDC_ISSUER",
+    ),
     "no pages": ({"ingress": {"enabled": True}}, "ingress.enabled"),
     "all off": ({"defaults": {"enabled": False}}, "components"),
     "two autoscalers": (
@@ -377,8 +379,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "KEDA without NATS": ({"components": {"access": {"keda": {"enabled": True}}}}, "bus.monitoringEndpoint"),
     "KEDA for the web": (
         overlaid(
-            {"bus": {"monitoringEndpoint": "nats:8222"}, "origin": "https://readroom.example.org"},
-            {"components": {"web": {"enabled": True, "keda": {"enabled": True}}}},
+            WEB,
+            {
+                "bus": {"monitoringEndpoint": "nats:8222"},
+                "components": {"web": {"keda": {"enabled": True}}},
+            },
         ),
         "components.web.keda",
     ),

@@ -65,6 +65,10 @@
 {{- if not .Values.origin -}}
 {{- fail "origin is empty: set the address of the pages in browsers, such as https://readroom.example.org" -}}
 {{- end -}}
+{{- $web := $components.web.values -}}
+{{- if not (and $web.settings.OIDC_ISSUER $web.settings.OIDC_CLIENT_ID (hasKey $web.secrets "oidc-client-secret")) -}}
+{{- fail "components.web: nobody could sign in: set `settings.OIDC_ISSUER`, `settings.OIDC_CLIENT_ID` and `secrets.oidc-client-secret`" -}}
+{{- end -}}
 {{- else if or .Values.ingress.enabled .Values.httpRoute.enabled -}}
 {{- fail "components.web.enabled is false: turn `ingress.enabled` and `httpRoute.enabled` off, for there are no pages" -}}
 {{- end -}}
