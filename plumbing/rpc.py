@@ -30,6 +30,10 @@ MAX_RESPONSE_BYTES = 4 << 20
 # A deadline beyond these is refused: whoever waits longer than a minute has gone (streams carry studies).
 MAX_UNARY_S = 60
 MAX_STREAM_S = 3600
+CONNECTION_AGE_S = 300.0
+"""After so long, more or less a tenth, a server asks who is connected to connect anew: they look the name up
+again, and find processes that have started since. What is under way goes on, a stream for an hour at most."""
+
 # gRPC sends a deadline with three or four digits, rounded up.
 _ROUNDED_UP = 1.01
 
@@ -47,6 +51,7 @@ _SERVER_OPTIONS = [
     # A second process on the same port is an error, not a rival.
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_age_grace_ms", MAX_STREAM_S * 1000),
 ]
 _CHANNEL_OPTIONS = [
     *_COMMON_OPTIONS,
@@ -54,6 +59,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A name may stand for several processes: each call goes to the next.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.service_config_disable_resolution", 1),
     # Never through a proxy that the environment names.
     ("grpc.enable_http_proxy", 0),
 ]
@@ -80,9 +88,18 @@ class Server:
         listen: `host:port`.
         tls: its identity, and the CA of the peers it lets in.
         verifier: of user tokens; without one no method can be called for a user.
+        connection_age_s: after which connections are asked to end.
     """
 
-    def __init__(self, name: str, listen: str, tls: TLSFiles, verifier: tokens.Verifier | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        listen: str,
+        tls: TLSFiles,
+        verifier: tokens.Verifier | None,
+        connection_age_s: float = CONNECTION_AGE_S,
+    ) -> None:
+        self._connection_age_ms = int(connection_age_s * 1000)
         self._name = name
         self._listen = listen
         self._tls = tls
@@ -126,7 +143,8 @@ class Server:
             reflection.SERVICE_NAME,
             {method: Allowed(method, service=frozenset({"bff"})) for method in ("ServerReflectionInfo",)},
         )
-        server = grpc.aio.server(handlers=[_Lookup(self._handlers)], options=_SERVER_OPTIONS)
+        age = ("grpc.max_connection_age_ms", self._connection_age_ms)
+        server = grpc.aio.server(handlers=[_Lookup(self._handlers)], options=[*_SERVER_OPTIONS, age])
         try:
             port = server.add_secure_port(self._listen, tls.grpc_server_credentials(self._tls))
         except RuntimeError as error:
@@ -309,7 +327,7 @@ def connect(
     call has `deadline_s` unless it says otherwise with `timeout`, a stream has MAX_STREAM_S.
 
     Args:
-        address: `host:port`.
+        address: `host:port`; a host with several addresses is several processes, and calls go round.
         server_name: as in its certificate's DNS name `<server_name>.readroom`.
         tls_files: who calls.
         deadline_s: for unary calls.

@@ -14,8 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from prometheus_client import REGISTRY
 
 from kernel import errors
+from kernel.clock import MonotonicClock
 from local.pki import Pki
-from plumbing import answers, log, rpc, status, telemetry
+from plumbing import answers, log, rpc, status, telemetry, tokens
+from plumbing.tokenkeys import KeyFile
 from tests.plumbing.a_house import (
     ACCESS,
     CHECK,
@@ -247,6 +249,59 @@ async def test_a_channel_finds_its_server_again_within_a_second_or_two(house: Ho
 
         await eventually(answers, within=3)
         await second.stop(0)
+
+
+@pytest.mark.proves("OPS-17", part="clients balance")
+async def test_calls_go_round_the_processes_behind_a_name_and_past_one_that_ends(
+    house: House, pki: Pki
+) -> None:
+    async with a_house(pki) as other:
+        addresses = ",".join(f"127.0.0.1:{each.port}" for each in (house, other))
+        token = house.token()
+        async with rpc.connect(f"ipv4:{addresses}", "access", pki.tls("bff"), token=lambda: token) as channel:
+            stub = access_pb2_grpc.AccessServiceStub(channel)
+
+            async def both_are_asked() -> bool:
+                await stub.Check(CHECK_NOTHING)
+                return bool(house.servicer.callers and other.servicer.callers)
+
+            await eventually(both_are_asked, within=5)
+            before = len(house.servicer.callers)
+            for _ in range(10):
+                await stub.Check(CHECK_NOTHING)
+            assert len(house.servicer.callers) == before + 5
+            await house.resources.aclose()
+            for _ in range(10):
+                await stub.Check(CHECK_NOTHING)
+
+
+@pytest.mark.proves("OPS-17", part="a maximum connection age")
+async def test_a_connection_ends_after_a_while_and_no_call_with_it(house: House, pki: Pki) -> None:
+    class Peers:
+        def __init__(self) -> None:
+            self.seen: set[str] = set()
+
+        def __getattr__(self, _method: str) -> Any:
+            async def answer(_request: Any, context: Any) -> access_pb2.CheckResponse:
+                self.seen.add(context.peer())
+                return access_pb2.CheckResponse()
+
+            return answer
+
+    peers = Peers()
+    verifier = tokens.Verifier(KeyFile(pki.token_keys), MonotonicClock())
+    server = rpc.Server("access", "127.0.0.1:0", pki.tls("access"), verifier, connection_age_s=0.1)
+    server.add(access_pb2_grpc.add_AccessServiceServicer_to_server, peers, ACCESS)
+    port, token = await server.start(), house.token()
+    async with rpc.connect(f"127.0.0.1:{port}", "access", pki.tls("bff"), token=lambda: token) as channel:
+        stub = access_pb2_grpc.AccessServiceStub(channel)
+
+        async def has_connected_again() -> bool:
+            await stub.Check(CHECK_NOTHING)
+            return len(peers.seen) >= 3
+
+        await eventually(has_connected_again)
+    await server.stop(0)
 
 
 async def test_an_address_that_is_taken_is_a_clear_sentence(house: House, pki: Pki) -> None:
