@@ -1,5 +1,7 @@
 """Sign-in through a provider of identities that others wrote, and answers of a provider that lies."""
 
+import base64
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -241,6 +243,7 @@ class Liar:
     claims: dict[str, Any] = field(default_factory=dict)
     signs_with: Any = None
     nonce: str = ""
+    challenge: str = ""
 
     def token(self, **claims: Any) -> str:
         now = int(time.time())
@@ -250,7 +253,13 @@ class Liar:
         key = self.signs_with or self.key
         return jwt.encode(header, said, key, algorithms=[header["alg"]])
 
-    async def tokens(self, _request: web.Request) -> web.Response:
+    async def tokens(self, request: web.Request) -> web.Response:
+        """Lies in what it says, and asks for what the standards want: verifier of PKCE and our secret."""
+        verifier = str((await request.post())["code_verifier"]).encode()
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier).digest()).rstrip(b"=").decode()
+        shown = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
+        if (challenge, shown) != (self.challenge, f"{CLIENT}:a+secret"):
+            return web.json_response({"error": "invalid_grant"}, status=400)
         base = {"sub": "vos-at-the-liar", "nonce": self.nonce, "auth_time": int(time.time())}
         return web.json_response({"id_token": self.token(**{**base, **self.claims})})
 
@@ -292,7 +301,7 @@ async def _answered(hall: Hall, liar: Liar, page: Browser) -> Seen:
     left = await page.get("/sign-in/start")
     asked = parse_qs(urlsplit(left.headers["Location"]).query)
     assert (asked["code_challenge_method"], asked["max_age"]) == (["S256"], ["0"])
-    liar.nonce = asked["nonce"][0]
+    liar.nonce, liar.challenge = asked["nonce"][0], asked["code_challenge"][0]
     return await page.get(f"/sign-in/callback?code=any&state={asked['state'][0]}")
 
 
