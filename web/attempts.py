@@ -6,9 +6,11 @@ all processes count together. It holds keyed digests: people type passwords wher
 
 import hashlib
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from kernel.errors import Exhausted
+from kernel.errors import Exhausted, Unavailable
 from plumbing.db import Database
 from web.store import WebTransaction
 
@@ -31,15 +33,27 @@ class Attempts:
         self._limit = limit
         self._secret = secret.encode()
 
-    async def begin(self, key: str) -> None:
-        """Counts one more; raises Exhausted if there were too many."""
+    @asynccontextmanager
+    async def counted(self, key: str) -> AsyncIterator[None]:
+        """A try: it counts unless it was right, or a part of Readroom was away and nobody could judge it.
+
+        Raises Exhausted if there were too many.
+        """
+        await self._begin(key)
+        try:
+            yield
+        except Unavailable:
+            await self._take_back(key)
+            raise
+        await self._take_back(key)
+
+    async def _begin(self, key: str) -> None:
         async with self._database.statements() as tx:
             counts = await tx.count_attempt(self._digest(key), self._limit, tx.now, tx.now - WINDOW)
         if not counts:
             raise Exhausted("there were too many wrong attempts: wait for a minute, then try again")
 
-    async def take_back(self, key: str) -> None:
-        """The last one does not count: it was right, or nobody could judge it."""
+    async def _take_back(self, key: str) -> None:
         async with self._database.statements() as tx:
             await tx.take_back_attempt(self._digest(key))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
-from kernel.errors import Invalid, NotFound, Unauthenticated, Unavailable
+from kernel.errors import Invalid, NotFound, Unauthenticated
 from plumbing.db import Database
 from web.attempts import WINDOW, Attempts
 from web.client import Services
@@ -121,19 +121,15 @@ class Entrance:
             begun = await tx.sign_in_of(digest, tx.now - LASTS)
         if begun is None or not begun.subject:
             raise Unauthenticated(AGAIN)
-        await self._by_subject.begin(begun.subject)
         issuer = self._provider.client.issuer
         identity = Identity(issuer=issuer, subject=begun.subject)
-        try:
-            bound = await self._services.identities.RedeemInvitation(
-                RedeemInvitationRequest(code=code, identity=identity)
-            )
-        except NotFound:
-            raise Unauthenticated(NO_INVITATION) from None
-        except Unavailable:
-            await self._by_subject.take_back(begun.subject)
-            raise
-        await self._by_subject.take_back(begun.subject)
+        async with self._by_subject.counted(begun.subject):
+            try:
+                bound = await self._services.identities.RedeemInvitation(
+                    RedeemInvitationRequest(code=code, identity=identity)
+                )
+            except NotFound:
+                raise Unauthenticated(NO_INVITATION) from None
         async with self._database.statements() as tx:
             await tx.take_sign_in(digest, tx.now - LASTS)
         return Person(issuer, begun.subject, UUID(bound.user_id), bound.login, bound.name)

@@ -59,3 +59,9 @@ RETRY_AFTER_S = {429: 60, 503: 5}
 
 def told(error: ReadroomError) -> Told:
     return code_of(error, TOLD)
+
+
+def sentence(error: ReadroomError) -> str:
+    """Why an act was refused, for the page that comes back."""
+    said = told(error)
+    return error.sentence if said.says_why else said.title.lower()

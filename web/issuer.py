@@ -2,12 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from kernel.errors import NotFound, Unauthenticated, Unavailable
+from kernel.errors import NotFound, Unauthenticated
 from plumbing.db import Database
 from web.attempts import WINDOW, Attempts
 from web.client import Services
@@ -58,7 +56,7 @@ class DevelopmentIssuer:
         """Who this is; raises Unauthenticated in the same words for any reason, Exhausted after many."""
         if len(login) > LONGEST_LOGIN:
             raise Unauthenticated(WRONG)
-        async with self._counted(self._by_address, address), self._counted(self._by_account, login):
+        async with self._by_address.counted(address), self._by_account.counted(login):
             return await self._signed_in(login, password)
 
     async def _signed_in(self, login: str, password: str) -> Person:
@@ -84,7 +82,7 @@ class DevelopmentIssuer:
 
         Raises Unauthenticated for a code that is not valid, whatever the reason; Invalid for the password.
         """
-        async with self._counted(self._by_address, address):
+        async with self._by_address.counted(address):
             return await self._accepted(code, password)
 
     async def _accepted(self, code: str, password: str) -> Person:
@@ -122,17 +120,6 @@ class DevelopmentIssuer:
                 raise
             return chosen
         return UUID(invited.user_id)
-
-    @asynccontextmanager
-    async def _counted(self, attempts: Attempts, key: str) -> AsyncIterator[None]:
-        """A try: it counts unless it was right, or a part of Readroom was away and nobody could judge it."""
-        await attempts.begin(key)
-        try:
-            yield
-        except Unavailable:
-            await attempts.take_back(key)
-            raise
-        await attempts.take_back(key)
 
     async def drop_old(self) -> None:
         """Drops counts that have ended, and choices with codes that have."""

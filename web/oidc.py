@@ -230,9 +230,7 @@ class Provider:
         now = self._clock.now()
         if self._metadata and now - self._metadata[0] < _DISCOVERED_FOR:
             return self._metadata[1]
-        status, body = await self._ask(
-            "GET", f"{self.client.issuer.rstrip('/')}/.well-known/openid-configuration"
-        )
+        status, body = await self._ask("GET", self.client.issuer.rstrip("/") + _WELL_KNOWN)
         if status != 200:
             raise Unavailable("the provider of identities does not say how to sign in")
         metadata = _decoded(body, _Metadata)

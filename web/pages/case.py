@@ -84,10 +84,11 @@ async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:
         "reports": reports if isinstance(reports, ListReportsResponse) else ListReportsResponse(),
         "related": related.cases if isinstance(related, pb.ListRelatedCasesResponse) else (),
         "more_related": bool(isinstance(related, pb.ListRelatedCasesResponse) and related.next_page_token),
-        "me": DescribeMeResponse(time_zone="UTC") if isinstance(me, BaseException) else me,
-        "zone": "UTC" if isinstance(me, BaseException) else me.time_zone,
+        "me": (known := DescribeMeResponse(time_zone="UTC") if isinstance(me, BaseException) else me),
+        "zone": known.time_zone,
         "missing": missing,
         "deletes": pb.CASE_ACT_DELETE in described.case.may,
+        "breaks": any(each.permission == "lock.break" for each in known.permissions),
         "words": words,
     }
 

@@ -46,8 +46,7 @@ async def delete(asked: Asked) -> Answer:
     except Unauthenticated:
         raise
     except ReadroomError as refused:
-        told = errors.told(refused)
-        return _with(page, refused.sentence if told.says_why else told.title.lower(), told.status)
+        return _with(page, errors.sentence(refused), errors.told(refused).status)
     return Page("deletion/done.html", {"origin": page.values["case"].calling_ae_title})
 
 
@@ -81,7 +80,6 @@ async def _page(asked: Asked, case_id: str) -> Page:
         "missing": [*values["missing"], *([] if shares else ["its shares"])],
         "expected": values["case"].patient_id.strip() or WORD,
         "states": words.SHARES,
-        "breaks": any(each.permission == "lock.break" for each in values["me"].permissions),
         "problem_text": "",
     }
     return Page("deletion/page.html", known)

@@ -29,8 +29,6 @@ SAID: Mapping[str, str] = {
 }
 """By what was done, which the address names after an act; nothing of a patient does."""
 
-LOCK_PERMISSION = "lock.break"
-
 
 @dataclass(frozen=True, slots=True)
 class Typed:
@@ -89,7 +87,7 @@ async def keep(asked: Asked) -> Answer:
         if asked.form.get("leave"):
             await flow.close(asked.signed_in, UUID(case_id))
     except ReadroomError as refused:
-        return Data({"problem": _sentence(refused)}, errors.told(refused).status)
+        return Data({"problem": errors.sentence(refused)}, errors.told(refused).status)
     return Data(said)
 
 
@@ -187,7 +185,12 @@ def act(verb: str) -> Callable[[Asked], Awaitable[Answer]]:
             status = errors.told(refused).status
             is_addendum = verb == "addendum"
             return await _page(
-                asked, case_id, typed, problem=_sentence(refused), status=status, is_addendum=is_addendum
+                asked,
+                case_id,
+                typed,
+                problem=errors.sentence(refused),
+                status=status,
+                is_addendum=is_addendum,
             )
         if verb not in _CONSUME and not typed.is_empty:
             return await _page(asked, case_id, typed, said=said)
@@ -242,7 +245,6 @@ async def _page(
             "made_from": typed.made_from if typed is not None and is_away else version,
             "others": [d for d in reports.drafts if d.text != written],
             "login": login,
-            "breaks": any(each.permission == LOCK_PERMISSION for each in values["me"].permissions),
             "problem_text": problem,
             "said": SAID.get(said, ""),
             "done": said,
@@ -276,7 +278,3 @@ async def _prior(asked: Asked, case_id: str) -> Mapping[str, Any] | None:
         return await case.loaded(asked, case.id_of(named))
     except ReadroomError:
         return None
-
-
-def _sentence(refused: ReadroomError) -> str:
-    return refused.sentence if errors.told(refused).says_why else errors.told(refused).title.lower()

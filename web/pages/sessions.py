@@ -3,15 +3,14 @@
 from kernel.errors import Denied, NotFound, ReadroomError
 from kernel.ids import parse_id
 from web.asked import Answer, Asked, Page, Redirect
+from web.issuer import LONGEST_LOGIN
 from wire.access.v1.access_pb2 import CheckPermissionRequest
-
-_LONGEST_LOGIN = 100
 
 
 async def show(asked: Asked) -> Answer:
     """The sessions that were used last, of everybody or of one login."""
     await _must_administer(asked)
-    login = asked.form.get("login", "").strip()[:_LONGEST_LOGIN]
+    login = asked.form.get("login", "").strip()[:LONGEST_LOGIN]
     found = await asked.house.sessions.everybodys(login)
     return Page("sessions/page.html", {"sessions": found, "login": login})
 
