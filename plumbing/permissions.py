@@ -17,6 +17,11 @@ def inbox(user: str) -> str:
     return f"_INBOX.{user}"
 
 
+def of(user: str) -> dict[str, tuple[str, ...]]:
+    """What a user may do, as the configuration of NATS says it."""
+    return {"publish": publish(user), "subscribe": subscribe(user)}
+
+
 def subscribe(user: str) -> tuple[str, ...]:
     """What a user may subscribe to: answers to themselves, and what they pull."""
     return (f"{inbox(user)}.>",)

@@ -237,14 +237,7 @@ def _databases(passwords: Mapping[str, str]) -> str:
 def _users(passwords: Mapping[str, str]) -> str:
     """An account for the configuration of NATS: each user may say and hear what is theirs."""
     users = [
-        {
-            "user": name,
-            "password": passwords[f"nats_{name}"],
-            "permissions": {
-                "publish": list(permissions.publish(name)),
-                "subscribe": list(permissions.subscribe(name)),
-            },
-        }
+        {"user": name, "password": passwords[f"nats_{name}"], "permissions": permissions.of(name)}
         for name in (permissions.SETUP, *SERVICES)
     ]
     return (

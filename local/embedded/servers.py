@@ -153,8 +153,7 @@ class Nats(EmbeddedServer):
         users: list[dict[str, object]] = [{"user": "readroom", "password": self.password}]
         for name in self._users_of:
             user, password = self._user(name)
-            may = {"publish": permissions.publish(name), "subscribe": permissions.subscribe(name)}
-            users.append({"user": user, "password": password, "permissions": may})
+            users.append({"user": user, "password": password, "permissions": permissions.of(name)})
         return json.dumps(users)
 
     def _spawn(self, port: int) -> Child:
