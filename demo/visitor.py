@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from aiohttp import ClientSession, DummyCookieJar
 
@@ -11,6 +12,9 @@ from demo.cast import ADMIN
 from demo.stage import Unproven
 from demo.world import World
 from wire.access.v1.identity_pb2 import InviteRequest
+
+if TYPE_CHECKING:  # not everybody has it
+    from playwright.async_api import Browser, Playwright
 
 CHROMIUM = shutil.which("chromium") if importlib.util.find_spec("playwright") else None
 """The browser of this machine, where it has one that we can drive."""
@@ -53,13 +57,18 @@ async def first_page(pages: str, cookie: str) -> str:
         return await answer.text() if answer.status == HTTPStatus.OK else ""
 
 
+async def launched(playwright: "Playwright") -> "Browser":
+    """This machine's browser; root has no sandbox."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    return await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+
+
 async def case_in_chromium(pages: str, login: str, password: str, patient: str) -> str:
     """Signs in by the form and opens the case of this patient; answers the heading of its page."""
     from playwright.async_api import async_playwright  # not everybody has it
 
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await launched(playwright)
         page = await browser.new_page()
         await page.goto(pages)
         await page.locator("input[name=login]").fill(login)

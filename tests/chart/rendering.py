@@ -7,7 +7,7 @@ fetches, or the one on the path.
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,30 +131,28 @@ class Helm:
 
     def render(self, values: Mapping[str, Any]) -> str:
         """What Helm would send; raises Refused."""
-        done = subprocess.run(
-            [self.program, "template", "readroom", CHART, "--namespace", "radiology", "--values", "-"],
-            input=yaml.safe_dump(overlaid(LEAST, values)),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = self._run(["template", "readroom", CHART, "--namespace", "radiology"], values)
         if done.returncode != 0:
             raise Refused(done.stderr)
         return done.stdout
 
     def lint(self, values: Mapping[str, Any]) -> None:
         """Raises Refused for what Helm finds wrong."""
-        done = subprocess.run(
-            [self.program, "lint", "--strict", CHART, "--values", "-"],
+        done = self._run(["lint", "--strict", CHART], values)
+        if done.returncode != 0:
+            raise Refused(done.stdout + done.stderr)
+
+    def _run(
+        self, arguments: Sequence[str | Path], values: Mapping[str, Any]
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [self.program, *arguments, "--values", "-"],
             input=yaml.safe_dump(overlaid(LEAST, values)),
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        if done.returncode != 0:
-            raise Refused(done.stdout + done.stderr)
 
 
 def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

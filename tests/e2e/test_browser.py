@@ -1,7 +1,6 @@
 """The pages in Chromium: by keyboard alone, without an error of the console, and within the window."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,27 +8,20 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from demo.cast import ADMIN, CENTRAL, VOS
+from demo.visitor import launched
 from demo.world import World
 from readroom import names
+from tests.chromium import NEEDS_CHROMIUM, tell_errors
 from tests.e2e.test_journey import seen, send, small
 from wire.access.v1.identity_pb2 import InviteRequest
 
-CHROMIUM = shutil.which("chromium")
 PASSWORD = "correct horse battery"
 SIZES = ((1280, 800), (1920, 1000))
 
 pytestmark = [
     pytest.mark.drill,
-    pytest.mark.skipif(
-        CHROMIUM is None and "READROOM_TESTS_NEED_PEERS" not in os.environ,
-        reason="chromium is not installed: `make debian` installs it",
-    ),
+    NEEDS_CHROMIUM,
 ]
-
-_TELL_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", event =>
-  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`))
-"""
 
 
 @pytest.fixture
@@ -37,12 +29,9 @@ async def page() -> AsyncIterator[Page]:
     """A page that has no mouse; a test fails if its console tells of an error."""
     errors: list[str] = []
     async with async_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await launched(playwright)
         opened = await browser.new_page(viewport={"width": 1280, "height": 800})
-        await opened.add_init_script(_TELL_VIOLATIONS)
-        opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        opened.on("pageerror", lambda error: errors.append(str(error)))
+        await tell_errors(opened, errors)
         yield opened
         await browser.close()
     # Chromium calls the answer 401 of a locked page an error of the network.

@@ -1,15 +1,15 @@
 """What somebody writes in their browser outlives reporting, the web and the browser, killed one by one."""
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from demo.cast import MARSH, VOS
+from demo.visitor import launched
 from demo.world import World
+from tests.chromium import NEEDS_CHROMIUM
 from tests.e2e.test_journey import small
 from tests.e2e.test_reading import arrived
 from tests.e2e.test_web import signed_in
@@ -17,14 +17,9 @@ from tests.wait import eventually
 from tests.web.browser import COOKIE
 from wire.reporting.v1.reporting_pb2 import ListReportsRequest
 
-CHROMIUM = shutil.which("chromium")
-
 pytestmark = [
     pytest.mark.drill,
-    pytest.mark.skipif(
-        CHROMIUM is None and "READROOM_TESTS_NEED_PEERS" not in os.environ,
-        reason="chromium is not installed: `make debian` installs it",
-    ),
+    NEEDS_CHROMIUM,
 ]
 
 _SAVED_MS = 30_000
@@ -42,8 +37,7 @@ async def test_what_is_written_outlives_kills_of_reporting_the_web_and_the_brows
         return [each.text for each in written.drafts]
 
     async with signed_in(world, VOS.login) as seen, async_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await launched(playwright)
         context = await browser.new_context()
         origin = world.endpoints.pages.replace("http:", "https:")
         await context.add_cookies([{"name": COOKIE, "value": seen.secret, "url": origin, "secure": True}])

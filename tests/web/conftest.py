@@ -1,6 +1,5 @@
 """The web of a test: its own process parts on a real database, while no other service answers."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -8,17 +7,16 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import SecretStr
 
 from kernel.ids import UUID7
 from local.pki import Pki
 from plumbing.db import Database
 from tests.clocks import Clock
-from tests.ports import free_port
 from tests.web.browser import Browser, browser
+from tests.web.system import settings
 from web.domain import Person
 from web.issuer import NAME
-from web.main import Settings, build
+from web.main import build
 from web.passwords import Passwords
 from web.session import Sessions
 from web.store import WebTransaction
@@ -73,31 +71,12 @@ class Web:
 
 @pytest.fixture
 async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) -> AsyncIterator[Web]:
-    clock, port, identity = Clock(), free_port(), pki.tls("bff")
-    origin = f"http://localhost:{port}"
-    settings = Settings(
-        listen="127.0.0.1:0",
-        http_listen="127.0.0.1:0",
-        pages_listen=f"127.0.0.1:{port}",
-        origin=origin,
-        database_url=SecretStr(fresh_database("web")),
-        tls_certificate=identity.certificate,
-        tls_key=identity.key,
-        tls_ca=identity.ca,
-        token_key=pki.token_key,
-        token_keys=pki.token_keys,
-        audit_key=SecretStr(secrets.token_hex(32)),
-        audit_anchor_file=tmp_path / "web.anchor",
-        access_address=f"127.0.0.1:{free_port()}",
-        reporting_address=f"127.0.0.1:{free_port()}",
-        ingest_address=f"127.0.0.1:{free_port()}",
-        sharing_address=f"127.0.0.1:{free_port()}",
-        development_issuer=True,
-    )
+    clock = Clock()
+    chosen = settings(fresh_database("web"), pki, tmp_path, development_issuer=True)
     async with AsyncExitStack() as resources:
-        await build(settings, clock, UUID7(clock), resources)
+        await build(chosen, clock, UUID7(clock), resources)
         database = await Database.connect(
-            settings.database_url.get_secret_value(), WebTransaction, clock=clock, new_id=UUID7(clock)
+            chosen.database_url.get_secret_value(), WebTransaction, clock=clock, new_id=UUID7(clock)
         )
         resources.push_async_callback(database.close)
-        yield Web(origin, clock, database, Sessions(database, UUID7(clock)))
+        yield Web(chosen.origin, clock, database, Sessions(database, UUID7(clock)))

@@ -1,25 +1,22 @@
 """The web beside an access and a reporting that run: a case, its readers, and their browsers."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from kernel.ids import UUID7
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database
 from tests.access.service import CLOCK, Service, serve
-from tests.ports import free_port
 from tests.reporting.system import ALL, System, a_case, a_user, running
 from tests.web.browser import SAME_ORIGIN, Browser, Seen, browser
+from tests.web.system import settings
 from web.domain import Person
 from web.issuer import NAME
-from web.main import Settings, build
+from web.main import build
 from web.session import Sessions
 from web.store import WebTransaction
 from wire.access.v1 import access_pb2
@@ -90,32 +87,19 @@ async def reading(
             north = await access.facility("North")
             people = await _people(access, north)
             case_id = await a_case(access, north)
-            port, identity = free_port(), pki.tls("bff")
-            origin = f"http://localhost:{port}"
-            settings = Settings(
-                listen="127.0.0.1:0",
-                http_listen="127.0.0.1:0",
-                pages_listen=f"127.0.0.1:{port}",
-                origin=origin,
-                database_url=SecretStr(urls["web"]),
-                tls_certificate=identity.certificate,
-                tls_key=identity.key,
-                tls_ca=identity.ca,
-                token_key=pki.token_key,
-                token_keys=pki.token_keys,
-                audit_key=SecretStr(secrets.token_hex(32)),
-                audit_anchor_file=folder / "web.anchor",
-                access_address=f"127.0.0.1:{access.port}",
-                reporting_address=f"127.0.0.1:{system.port}",
-                ingest_address=f"127.0.0.1:{free_port()}",
-                sharing_address=f"127.0.0.1:{free_port()}",
+            answering = {"access_address": access.port, "reporting_address": system.port}
+            chosen = settings(
+                urls["web"],
+                pki,
+                folder,
                 development_issuer=True,
+                **{name: f"127.0.0.1:{port}" for name, port in answering.items()},
             )
-            await build(settings, CLOCK, UUID7(CLOCK), resources)
+            await build(chosen, CLOCK, UUID7(CLOCK), resources)
             database = await Database.connect(urls["web"], WebTransaction, clock=CLOCK, new_id=UUID7(CLOCK))
             resources.push_async_callback(database.close)
             sessions = Sessions(database, UUID7(CLOCK))
-            yield Reading(origin, system, sessions, north, case_id, people, resources)
+            yield Reading(chosen.origin, system, sessions, north, case_id, people, resources)
 
 
 async def _people(access: Service, north: str) -> dict[str, access_pb2.User]:

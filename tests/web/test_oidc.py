@@ -27,7 +27,8 @@ from tests.databases import Databases
 from tests.ports import free_port
 from tests.reporting.system import a_user
 from tests.web.browser import Browser, Seen, browser
-from web.main import Settings, build
+from tests.web.system import settings
+from web.main import build
 from web.oidc import LOGOUT_EVENT
 from wire.access.v1 import access_pb2
 from wire.access.v1.identity_pb2 import InviteRequest
@@ -88,32 +89,17 @@ async def access(servers: EmbeddedServers, clones: Databases, pki: Pki) -> Async
 async def _hall(
     issuer: str, access: Service, url: str, pki: Pki, folder: Path, resources: AsyncExitStack
 ) -> Hall:
-    port, identity = free_port(), pki.tls("bff")
-    origin = f"http://localhost:{port}"
-    away = f"127.0.0.1:{free_port()}"
-    settings = Settings(
-        listen="127.0.0.1:0",
-        http_listen="127.0.0.1:0",
-        pages_listen=f"127.0.0.1:{port}",
-        origin=origin,
-        database_url=SecretStr(url),
-        tls_certificate=identity.certificate,
-        tls_key=identity.key,
-        tls_ca=identity.ca,
-        token_key=pki.token_key,
-        token_keys=pki.token_keys,
-        audit_key=SecretStr("s" * 32),
-        audit_anchor_file=folder / "web.anchor",
+    chosen = settings(
+        url,
+        pki,
+        folder,
         access_address=f"127.0.0.1:{access.port}",
-        reporting_address=away,
-        ingest_address=away,
-        sharing_address=away,
         oidc_issuer=issuer,
         oidc_client_id=CLIENT,
         oidc_client_secret=SecretStr("a secret"),
     )
-    await build(settings, CLOCK, UUID7(CLOCK), resources)
-    return Hall(origin, access)
+    await build(chosen, CLOCK, UUID7(CLOCK), resources)
+    return Hall(chosen.origin, access)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

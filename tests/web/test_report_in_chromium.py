@@ -1,8 +1,6 @@
 """The report page in Chromium: by keyboard alone, saved while somebody types, and told what others do."""
 
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -10,8 +8,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from demo.visitor import launched
 from local.embedded import EmbeddedServers
 from local.pki import Pki
+from tests.chromium import NEEDS_CHROMIUM, tell_errors
 from tests.databases import Databases
 from tests.reporting.system import ALL, give
 from tests.wait import eventually
@@ -19,21 +19,11 @@ from tests.web.browser import COOKIE
 from tests.web.reading import Reading, reading
 from wire.access.v1 import access_pb2
 
-CHROMIUM = shutil.which("chromium")
-
 pytestmark = [
     pytest.mark.drill,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(
-        CHROMIUM is None and "READROOM_TESTS_NEED_PEERS" not in os.environ,
-        reason="chromium is not installed: `make debian` installs it",
-    ),
+    NEEDS_CHROMIUM,
 ]
-
-_TELL_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", event =>
-  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`))
-"""
 
 
 @dataclass
@@ -59,9 +49,7 @@ class Desks:
             ]
         )
         page = await context.new_page()
-        await page.add_init_script(_TELL_VIOLATIONS)
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        await tell_errors(page, self.errors)
         await page.goto(self.ward.origin + self.ward.path)
         return page
 
@@ -95,8 +83,7 @@ async def desks(hospital: Reading) -> AsyncIterator[Desks]:
     hospital.browsers.clear()
     await hospital.another_case()
     async with async_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await launched(playwright)
         made = Desks(hospital, browser)
         yield made
         await browser.close()
