@@ -68,11 +68,17 @@ class Wanted:
         """Raises Invalid for what Kubernetes or a service would refuse."""
         for field in ("release", "namespace"):
             if not _NAME.fullmatch(getattr(self, field)):
-                raise Invalid(f"`{field}` is no name of Kubernetes: use a-z, 0-9 and -", field=field)
+                raise Invalid(
+                    f"`{field}` is not a name that Kubernetes accepts: use at most 53 of a-z, 0-9 and -",
+                    field=field,
+                )
         for field in ("database", "nats", "cache"):
             valid(Address, getattr(self, field), field)
         if b"-----BEGIN CERTIFICATE-----" not in self.servers_ca:
-            raise Invalid("`servers-ca` holds no certificate in PEM", field="servers-ca")
+            raise Invalid(
+                "`servers-ca` holds no certificate: name a PEM file that begins with BEGIN CERTIFICATE",
+                field="servers-ca",
+            )
         if not self.text_token.strip():
             raise Invalid(
                 "`text-token-file` is empty: the text gateway gives the token", field="text-token-file"

@@ -18,17 +18,45 @@ def secrets() -> None:
 
 
 @secrets.command("make")
-@click.option("--to", "folder", type=_FOLDER, required=True, help="A new folder.")
-@click.option("--release", default="readroom", show_default=True, help="The name that Helm is told.")
-@click.option("--namespace", default="readroom", show_default=True, help="The namespace of the release.")
-@click.option("--database", required=True, metavar="HOST:PORT", help="PostgreSQL.")
-@click.option("--nats", required=True, metavar="HOST:PORT", help="NATS.")
-@click.option("--cache", required=True, metavar="HOST:PORT", help="Valkey.")
-@click.option("--servers-ca", type=_FILE, required=True, help="PEM: the authorities of these three.")
-@click.option("--text-token-file", type=_FILE, required=True, help="The token for the text gateway.")
-@click.option("--smtp-password-file", type=_FILE, help="The password at the mail server.")
-@click.option("--gateway-name", multiple=True, metavar="NAME", help="By which gateways reach ingest.")
-@click.option("--cert-manager", is_flag=True, help="Make no certificates: cert-manager does.")
+@click.option(
+    "--to", "folder", type=_FOLDER, required=True, help="The folder to write to; it must be new or empty."
+)
+@click.option(
+    "--release",
+    default="readroom",
+    show_default=True,
+    help="The name of the release, as you give it to Helm.",
+)
+@click.option(
+    "--namespace", default="readroom", show_default=True, help="The namespace, as you give it to Helm."
+)
+@click.option("--database", required=True, metavar="HOST:PORT", help="Where PostgreSQL answers.")
+@click.option("--nats", required=True, metavar="HOST:PORT", help="Where NATS answers.")
+@click.option("--cache", required=True, metavar="HOST:PORT", help="Where Valkey answers.")
+@click.option(
+    "--servers-ca",
+    type=_FILE,
+    required=True,
+    help="PEM file of the authority that signed the certificates of these three.",
+)
+@click.option(
+    "--text-token-file",
+    type=_FILE,
+    required=True,
+    help="File with the token that the operator of the text gateway gave you.",
+)
+@click.option(
+    "--smtp-password-file",
+    type=_FILE,
+    help="File with the password for the mail server; none if it asks for none.",
+)
+@click.option(
+    "--gateway-name",
+    multiple=True,
+    metavar="NAME",
+    help="A DNS name by which gateways reach ingest; repeat it for more.",
+)
+@click.option("--cert-manager", is_flag=True, help="Write no certificates, because cert-manager issues them.")
 def make_secrets(
     folder: Path,
     release: str,

@@ -128,7 +128,9 @@ def reading() -> None:
 
 @reading.command("lock")
 @click.argument("case_id")
-@click.option("--take-over", is_flag=True, help="Take your own lock over from another session of yours.")
+@click.option(
+    "--take-over", is_flag=True, help="If you hold the lock in another session of yours, take it over."
+)
 @acting
 async def lock(readroom: Readroom, out: Output, case_id: str, take_over: bool) -> None:
     """Take the exclusive right to report a case, until it ends or you renew it."""

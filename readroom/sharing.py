@@ -246,7 +246,9 @@ def _shares(readroom: Readroom, *, blocked_only: bool = False, case_id: str = ""
 
 @share.command("list")
 @click.option("--blocked", is_flag=True, help="Only shares with a blocked part.")
-@click.option("--case", "case_id", default="", metavar="CASE_ID", help="Only shares that hold this case.")
+@click.option(
+    "--case", "case_id", default="", metavar="CASE_ID", help="Show only shares with this case in them."
+)
 @acting
 async def list_shares(readroom: Readroom, out: Output, blocked: bool, case_id: str) -> None:
     """List your shares, and those of facilities whose shares you administer, newest first."""

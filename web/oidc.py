@@ -218,11 +218,11 @@ class Provider:
                 return keys
         status, body = await self._ask("GET", (await self._discovered()).jwks_uri)
         if status != 200:
-            raise Unavailable("the provider of identities does not tell its keys")
+            raise _unusable("the provider of identities refused to show its keys")
         try:
             keys = KeySet.import_key_set(msgspec.json.decode(body))
         except (JoseError, ValueError, TypeError, KeyError, msgspec.MsgspecError):
-            raise Unavailable("the provider of identities tells keys that cannot be read") from None
+            raise _unusable("the keys of the provider of identities cannot be read") from None
         self._keys = now, keys
         return keys
 
@@ -232,11 +232,13 @@ class Provider:
             return self._metadata[1]
         status, body = await self._ask("GET", self.client.issuer.rstrip("/") + _WELL_KNOWN)
         if status != 200:
-            raise Unavailable("the provider of identities does not say how to sign in")
+            raise _unusable(
+                "the provider of identities does not say at the address of the setting how to sign in"
+            )
         metadata = _decoded(body, _Metadata)
         endpoints = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
         if metadata.issuer != self.client.issuer or not all(map(is_safe, endpoints)):
-            raise Unavailable("the provider of identities is not the one of the setting, or has no TLS")
+            raise _unusable("the provider of identities has another name than in the setting, or no TLS")
         self._metadata = now, metadata
         return metadata
 
@@ -249,10 +251,10 @@ class Provider:
                 while chunk := await answer.content.read(_MAX_BYTES):
                     body += chunk
                     if len(body) > _MAX_BYTES:
-                        raise Unavailable("the provider of identities answers too much")
+                        raise _unusable(f"the provider of identities sent more than {_MAX_BYTES >> 20} MiB")
                 return answer.status, body
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unavailable("the provider of identities does not answer") from error
+            raise Unavailable("the provider of identities does not answer: try again in a moment") from error
 
 
 def is_safe(address: str) -> bool:
@@ -274,7 +276,7 @@ def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise Unavailable("the provider of identities answers what cannot be read") from None
+        raise _unusable("an answer of the provider of identities cannot be read") from None
 
 
 def _before(now: datetime, end_s: int) -> bool:
@@ -283,6 +285,11 @@ def _before(now: datetime, end_s: int) -> bool:
 
 def _not_after(moment_s: int, now: datetime) -> bool:
     return moment_s <= (now + _SKEW).timestamp()
+
+
+def _unusable(problem: str) -> Unavailable:
+    """What only an administrator can mend, here or at the provider."""
+    return Unavailable(f"{problem}: tell your administrator")
 
 
 def _refused(why: str) -> Unauthenticated:

@@ -62,7 +62,7 @@ def _is_of(person: Person, other: Person) -> bool:
 
 def _entrance(asked: Asked) -> Entrance:
     if asked.house.entrance is None:
-        raise NotFound("people sign in with passwords here")
+        raise NotFound("people sign in here with passwords, not through a provider")
     return asked.house.entrance
 
 

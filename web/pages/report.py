@@ -134,7 +134,7 @@ async def _unlock(asked: Asked, case_id: str, typed: Typed) -> str:
 async def _complete(asked: Asked, case_id: str, typed: Typed) -> str:
     chosen = asked.form.get("read_type", "")
     if not (chosen.isascii() and chosen.isdigit() and len(chosen) < 3):
-        raise Invalid("choose what kind of report it is")
+        raise Invalid("choose what kind of report it is, then complete it")
     read_type = cast("access_pb2.ReadType.ValueType", int(chosen))
     request = pb.CompleteRequest(
         case_id=case_id, read_type=read_type, text=typed.text, made_from=typed.made_from
@@ -201,7 +201,7 @@ def act(verb: str) -> Callable[[Asked], Awaitable[Answer]]:
 
 async def _saved(asked: Asked, case_id: str, typed: Typed) -> pb.Draft:
     if typed.is_empty:
-        raise Invalid("there is no text to save")
+        raise Invalid("there is no text to save: write something first")
     request = pb.SaveDraftRequest(case_id=case_id, text=typed.text, made_from=typed.made_from)
     return (await asked.house.services.reporting.SaveDraft(request)).draft
 

@@ -22,7 +22,7 @@ async def end(asked: Asked) -> Answer:
         parse_id(asked.form.get("session_id", ""), "session_id"), asked.signed_in.person.login
     )
     if ended is None:
-        raise NotFound("there is no such session")
+        raise NotFound("this session has ended already, or never was")
     asked.house.mint.forget(ended)
     return Redirect("/sessions")
 
@@ -46,7 +46,9 @@ async def may_administer(asked: Asked) -> bool:
 
 async def _must_administer(asked: Asked) -> None:
     if not await _administers(asked):
-        raise Denied("you need the permission `access.admin` at every facility")
+        raise Denied(
+            "you need the permission `access.admin` at every facility: ask an administrator who has it"
+        )
 
 
 async def _administers(asked: Asked) -> bool:

@@ -70,7 +70,7 @@ async def sign_out(asked: Asked) -> Answer:
 
 def _passwords(asked: Asked) -> DevelopmentIssuer:
     if asked.house.issuer is None:
-        raise NotFound("people sign in through a provider here")
+        raise NotFound("people sign in here through a provider, not with passwords")
     return asked.house.issuer
 
 
