@@ -45,9 +45,6 @@ def test_everything_that_the_version_before_left_is_there_and_what_was_on_its_wa
 def test_the_version_before_runs_on_the_schema_and_the_data_that_this_version_left(tmp_path: Path) -> None:
     version = upgrade(tmp_path / "data", tmp_path)
     before = _checkout(version, tmp_path / "before")
-    # This version notes when a deletion begins by PostgreSQL's clock, which nobody offsets. The version
-    # before compares that with its own clock.
-    (tmp_path / "data" / "clock-offset").write_text("0")
 
     command = [sys.executable, "-m", "tests.upgrade.look", str(tmp_path / "data")]
     looked = subprocess.run(command, cwd=before, capture_output=True, text=True, timeout=300, check=False)
