@@ -24,6 +24,7 @@ check: $(READY) ## Lint, types, import contracts, generated code, migrations, ro
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/python -m tests.generated --check
+	$(BIN)/python -m tests.assets --check
 	$(BIN)/python -m tests.migrations --check
 	$(BIN)/python -m pytest -q --rows >/dev/null
 
@@ -53,6 +54,9 @@ format: $(READY) ## Rewrite the code in the project's format
 proto: $(READY) ## Generate wire/ from protos/ and docs/facts/ from the facts
 	$(BIN)/python -m tests.generated
 
+ui: $(READY) ## Build the script of the pages from ui/elements (needs npm)
+	$(BIN)/python -m tests.assets
+
 migrations: $(READY) ## Add the checksums of new migrations to migrations.lock
 	$(BIN)/python -m tests.migrations
 
@@ -62,9 +66,10 @@ setup: $(READY) ## Make .venv with the locked dependencies
 debian: ## Install the peers and tools that some tests and the bench use (root, Debian)
 	apt-get update
 	apt-get install -y --no-install-recommends chromium fonts-dejavu-core dcmtk orthanc orthanc-dicomweb strace e2fsprogs util-linux
+	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
 
 clean: ## Remove .venv and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -75,4 +80,4 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 
-.PHONY: demo test up check rows chart drill fuzz bench format proto migrations setup debian clean help
+.PHONY: demo test up check rows chart drill fuzz bench format proto ui migrations setup debian clean help

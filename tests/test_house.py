@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import assets
 from tests.rows import read_rows, read_rules
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,23 @@ def test_no_file_outgrows_its_reader() -> None:
     }
 
     assert {} == too_long
+
+
+def test_no_element_of_the_pages_outgrows_its_reader() -> None:
+    elements = {path.name: path.read_text() for path in (ROOT / "ui/elements").glob("*.ts")}
+
+    assert [] == [name for name, text in elements.items() if text.count("\n") > 300]
+    assert [] == [name for name, text in elements.items() if re.search(r"\w+HTML\b\W*[=(]|\beval\(", text)]
+
+
+def test_the_script_of_the_pages_is_what_its_elements_build() -> None:
+    """A change of a source, and one of what was built, is told apart from nothing."""
+    first, _, built = assets.BUILT.read_text().partition("\n")
+    sources = assets.sources()
+
+    assert f"{first}\n" == assets.stamp(sources, built)
+    assert first != assets.stamp(sources[:-1], built).strip()
+    assert first != assets.stamp(sources, built + "\n").strip()
 
 
 def test_what_the_threats_name_is_there() -> None:
