@@ -11,7 +11,7 @@ COPY .ci/uv.txt pyproject.toml uv.lock ./
 RUN python3 -m venv /uv && /uv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement uv.txt
 RUN python3 -m venv --without-pip /opt/readroom \
     && UV_PROJECT_ENVIRONMENT=/opt/readroom UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 \
-       /uv/bin/uv sync --frozen --no-dev \
+       /uv/bin/uv sync --frozen --no-dev --no-install-project \
     && /uv/bin/uv export --frozen --no-dev --format cyclonedx1.5 --quiet --output-file /opt/readroom/sbom.cdx.json
 # When it was made and a random number are no part of it.
 RUN python3 -c 'import json, pathlib; p = pathlib.Path("/opt/readroom/sbom.cdx.json"); s = json.loads(p.read_text()); del s["serialNumber"], s["metadata"]["timestamp"]; p.write_text(json.dumps(s, indent=2, sort_keys=True))'

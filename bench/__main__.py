@@ -21,6 +21,7 @@ from bench import (
     p13_many,
     p14_huge,
     p17_live,
+    p18_command_line,
     peers,
 )
 from bench.results import Result, report, save
@@ -40,6 +41,7 @@ MEASUREMENTS = {
     "P13": p13_many.measure,
     "P14": p14_huge.measure,
     "P17": p17_live.measure,
+    "P18": p18_command_line.measure,
 }
 
 

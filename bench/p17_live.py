@@ -24,7 +24,7 @@ from bench.peers import processor_seconds
 from bench.results import Result, at_most, percentile, spread
 from kernel.clock import MonotonicClock
 from local.system import LocalSystem
-from plumbing import rpc, tls, tokens
+from plumbing import minting, rpc, tls
 from readroom.endpoints import Endpoints
 from readroom.session import read_private
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -228,7 +228,7 @@ async def _watching(
     async def watch(place: int) -> None:
         login = f"user{place if alike else WATCHERS + place}"
         now = MonotonicClock().now()
-        token = tokens.mint(key, login=login, session="bench", audience="access", now=now)
+        token = minting.mint(key, login=login, session="bench", audience="access", now=now)
         headers = (("authorization", f"Bearer {token}"),)
         stream = stub.WatchCases(access_pb2.WatchCasesRequest(rows=50), timeout=600, metadata=headers)
         async for answer in stream:

@@ -27,7 +27,7 @@ from bench import peers, studies
 from bench.results import Due, Result, median, spread, times_the_peer
 from bench.sender import store
 from bench.site import AE_TITLE, LOGIN, Site, running
-from plumbing import tokens
+from plumbing import minting
 from plumbing.clocks import clock_of
 from plumbing.tls import TLSFiles, client_context
 from wire.access.v1.access_pb2 import ListCasesRequest
@@ -166,7 +166,7 @@ def _ours(site: Site, cases: Mapping[str, str]) -> Server:
     key, clock = endpoints.issuer_key.read_bytes(), clock_of(endpoints.clock_offset_file)
 
     def authorization() -> str:
-        token = tokens.mint(key, login=LOGIN, session="bench", audience="ingest", now=clock.now())
+        token = minting.mint(key, login=LOGIN, session="bench", audience="ingest", now=clock.now())
         return f"Bearer {token}"
 
     return Server(

@@ -14,7 +14,7 @@ import grpc
 from bench.results import Result, at_most, median, spread, times_the_peer
 from bench.site import LOGIN, Site, running, store_cases
 from kernel.clock import MonotonicClock
-from plumbing import rpc, tls, tokens
+from plumbing import minting, rpc, tls
 from readroom.client import Readroom, connect
 from readroom.session import Session, read_private
 from wire.access.v1 import access_pb2, access_pb2_grpc
@@ -102,7 +102,7 @@ async def _filter_somebody(site: Site) -> None:
 def _token(site: Site, login: str) -> str:
     issuer_key = read_private(site.endpoints.issuer_key)
     now = MonotonicClock().now()
-    return tokens.mint(issuer_key, login=login, session="bench", audience="access", now=now)
+    return minting.mint(issuer_key, login=login, session="bench", audience="access", now=now)
 
 
 async def _rate(stub: "access_pb2_grpc.AccessServiceAsyncStub", case_id: str, token: str) -> float:

@@ -7,7 +7,7 @@ import pydicom
 
 from demo.cast import Person
 from demo.world import World
-from plumbing import tokens
+from plumbing import minting
 from plumbing.tls import TLSFiles, client_context
 from wire.access.v1.access_pb2 import Case
 
@@ -38,7 +38,7 @@ def _ask(world: World, login: str, path: str) -> tuple[int, bytes]:
         TLSFiles(endpoints.caller_certificate, endpoints.caller_key, endpoints.service_ca)
     )
     context.check_hostname = False  # the certificate names the service, not this machine
-    token = tokens.mint(
+    token = minting.mint(
         endpoints.issuer_key.read_bytes(),
         login=login,
         session="viewer",

@@ -1,4 +1,4 @@
-"""gRPC: servers that know who calls and what they may, and long-lived channels that carry it on.
+"""gRPC servers that know who calls and what they may; `dialing.py` has the channels that carry it on.
 
 A server wraps each method once, when it is added; what a call needs then is looked up in nothing but its
 own closure. Every call: allow-list by the certificate's URI, user token where one is due, deadline, one
@@ -8,9 +8,9 @@ table from errors to statuses, one log line, one observation, one span.
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
@@ -19,17 +19,16 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Histogram
 
 from kernel.errors import Invalid, Unavailable
-from plumbing import answers, callers, held, log, status, telemetry, tls, tokens
+from plumbing import callers, log, status, telemetry, tls, tokens
 from plumbing.callers import Acting, Allowed, Caller, Peer, caller
+from plumbing.dialing import AUTHORIZATION, BEARER, COMMON_OPTIONS, MAX_RESPONSE_BYTES, MAX_STREAM_S, connect
 from plumbing.tls import TLSFiles
 
-__all__ = ["Caller", "Server", "TLSFiles", "caller", "connect"]
+__all__ = ["MAX_RESPONSE_BYTES", "Caller", "Server", "TLSFiles", "caller", "connect"]
 
 MAX_REQUEST_BYTES = 1 << 20
-MAX_RESPONSE_BYTES = 4 << 20
 # A deadline beyond these is refused: whoever waits longer than a minute has gone (streams carry studies).
 MAX_UNARY_S = 60
-MAX_STREAM_S = 3600
 CONNECTION_AGE_S = 300.0
 """After so long, more or less a tenth, a server asks who is connected to connect anew: they look the name up
 again, and find processes that have started since. What is under way goes on, a stream for an hour at most."""
@@ -37,15 +36,8 @@ again, and find processes that have started since. What is under way goes on, a 
 # gRPC sends a deadline with three or four digits, rounded up.
 _ROUNDED_UP = 1.01
 
-_COMMON_OPTIONS = [
-    # A peer that vanished without a word is noticed after 25 s.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
 _SERVER_OPTIONS = [
-    *_COMMON_OPTIONS,
+    *COMMON_OPTIONS,
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A second process on the same port is an error, not a rival.
@@ -53,21 +45,6 @@ _SERVER_OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_age_grace_ms", MAX_STREAM_S * 1000),
 ]
-_CHANNEL_OPTIONS = [
-    *_COMMON_OPTIONS,
-    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A name may stand for several processes: each call goes to the next.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
-    ("grpc.service_config_disable_resolution", 1),
-    # Never through a proxy that the environment names.
-    ("grpc.enable_http_proxy", 0),
-]
-
-_AUTHORIZATION, _BEARER = "authorization", "Bearer "
-
 _log = log.get()
 
 _Behavior = Callable[[Any, Any], Any]
@@ -283,16 +260,16 @@ class _Guard:
     def _admit(
         self, peer: Peer, headers: Mapping[str, Any], repeated: Collection[str], time_left_s: float | None
     ) -> Caller:
-        if _AUTHORIZATION in repeated:  # whichever counted, somebody on the way may take the other
+        if AUTHORIZATION in repeated:  # whichever counted, somebody on the way may take the other
             raise tokens.refused()
-        bearer = headers.get(_AUTHORIZATION)
+        bearer = headers.get(AUTHORIZATION)
         acting = self._allowed.acting(peer, has_token=bearer is not None)
         if acting is Acting.FOR_ITSELF:
             admitted = Caller(peer.name, gateway_id=peer.gateway_id)
         else:
-            if self._verifier is None or bearer is None or not bearer.startswith(_BEARER):
+            if self._verifier is None or bearer is None or not bearer.startswith(BEARER):
                 raise tokens.refused()
-            token = bearer[len(_BEARER) :]
+            token = bearer[len(BEARER) :]
             claims = self._verifier.verify(token, (self._own_name, peer.name))
             admitted = Caller(peer.name, claims.login, claims.session, token)
         if time_left_s is None or time_left_s > self._max_s * _ROUNDED_UP:
@@ -311,100 +288,3 @@ def _headers(metadata: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], set[s
     for name in repeated:
         del headers[name]
     return headers, repeated
-
-
-def connect(
-    address: str,
-    server_name: str,
-    tls_files: TLSFiles,
-    *,
-    deadline_s: float = 3.0,
-    token: Callable[[], str | None] | None = None,
-) -> grpc.aio.Channel:
-    """A long-lived channel to the service `server_name`, which must show the certificate of that name.
-
-    Errors come back as the words they left as; a service that does not answer is Unavailable. A unary
-    call has `deadline_s` unless it says otherwise with `timeout`, a stream has MAX_STREAM_S.
-
-    Args:
-        address: `host:port`; a host with several addresses is several processes, and calls go round.
-        server_name: as in its certificate's DNS name `<server_name>.readroom`.
-        tls_files: who calls.
-        deadline_s: for unary calls.
-        token: answers the user token for each call; by default that of the call being served, if any.
-    """
-    inner = grpc.aio.secure_channel(
-        address,
-        tls.grpc_channel_credentials(tls_files),
-        options=[*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", f"{server_name}.readroom")],
-    )
-    return cast("grpc.aio.Channel", _Channel(inner, server_name, deadline_s, token or _forwarded))
-
-
-def _forwarded() -> str | None:
-    serving = callers.current.get(None)
-    return serving.token if serving else None
-
-
-class _Channel:
-    """A grpc.aio channel whose calls carry token and trace, have deadlines, and fail with words."""
-
-    def __init__(
-        self, inner: grpc.aio.Channel, server_name: str, deadline_s: float, token: Callable[[], str | None]
-    ) -> None:
-        self._inner = inner
-        self._server_name = server_name
-        self._deadline_s = deadline_s
-        self._token = token
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    async def __aenter__(self) -> "_Channel":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._inner.close()
-
-    def unary_unary(self, method: str, *codec: Any, **more: Any) -> Callable[..., Awaitable[Any]]:
-        inner = self._inner.unary_unary(method, *codec, **more)
-
-        async def call(request: Any, *, timeout: float | None = None) -> Any:
-            held.refuse_to_wait(method)
-            with telemetry.span(method, SpanKind.CLIENT):
-                try:
-                    answer = await inner(
-                        request, timeout=timeout or self._deadline_s, metadata=self._headers()
-                    )
-                except grpc.aio.AioRpcError as error:
-                    raise status.from_status(error, self._server_name) from error
-                return self._decoded(answer)
-
-        return call
-
-    def unary_stream(self, method: str, *codec: Any, **more: Any) -> Callable[..., AsyncIterator[Any]]:
-        inner = self._inner.unary_stream(method, *codec, **more)
-
-        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
-            held.refuse_to_wait(method)
-            parts = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
-            try:
-                async for part in parts:
-                    yield self._decoded(part)
-            except grpc.aio.AioRpcError as error:
-                raise status.from_status(error, self._server_name) from error
-            finally:
-                parts.cancel()
-
-        return call
-
-    def _decoded(self, answer: Any) -> Any:
-        """The answer; gRPC hands over None for bytes that are no message of its type."""
-        if answer is None:
-            raise answers.unexpected(self._server_name, "undecodable")
-        return answer
-
-    def _headers(self) -> tuple[tuple[str, str], ...]:
-        token = self._token()
-        trace = tuple(telemetry.inject().items())
-        return (*trace, (_AUTHORIZATION, f"{_BEARER}{token}")) if token else trace

@@ -6,7 +6,7 @@ goes on from them. Without an endpoint a span costs next to nothing: it hands on
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from pathlib import Path
 from random import getrandbits
@@ -14,7 +14,6 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol
 
 import grpc
-from aiohttp import web
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -164,14 +163,3 @@ def configure(service: str, otlp_endpoint: str | None, ca: Path | None = None) -
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = provider.get_tracer("readroom")
     return provider.shutdown
-
-
-@web.middleware
-async def http_spans(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """aiohttp: a span around each request, named after its route."""
-    resource = request.match_info.route.resource
-    name = f"{request.method} {resource.canonical if resource else 'unknown'}"
-    with span(name, SpanKind.SERVER, request.headers):
-        return await handler(request)

@@ -1,4 +1,4 @@
-"""Who is acting: a signed token of at most 60 s that carries user, login session and audience (SEC-14).
+"""Verifies who is acting: a token of at most 60 s that carries user, login session and audience (SEC-14).
 
 A JWS in compact form with `alg` Ed25519 (RFC 9864), and nothing else: not `EdDSA`, not `none`, no HMAC. Its
 `kid` is the thumbprint of the key (RFC 7638). A token of the version before has neither `kid` nor `iss` and
@@ -6,27 +6,19 @@ A JWS in compact form with `alg` Ed25519 (RFC 9864), and nothing else: not `EdDS
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
-from uuid import UUID, uuid4
+from typing import Protocol
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from kernel.clock import Clock
 from kernel.errors import Unauthenticated
+from plumbing.minting import ALGORITHM, ISSUER, MAX_LIFETIME_S, TYPE
 from plumbing.tokenkeys import Keys
 
-ISSUER = "bff"
-"""Who mints: the name in the certificate of the web."""
-
-MAX_LIFETIME_S = 60
-# Explicit typing (RFC 8725 3.11): nothing else that the same key signs passes for a token.
-_TYPE = "readroom-user+jwt"
-_ALGORITHMS = ["Ed25519"]
+_ALGORITHMS = [ALGORITHM]
 # How far the clocks of two of our machines may be apart.
 _CLOCK_SKEW_S = 5
 # What a process is told of its keys is looked at so often: a key that was taken away counts so long, at most.
@@ -45,40 +37,6 @@ class Claims:
     session: str
     audience: str
     expires_at: int
-
-
-class Issuer:
-    """Mints tokens with a private key.
-
-    Args:
-        new_id: makes the id of each token (`jti`).
-    """
-
-    def __init__(self, private_key_pem: bytes, new_id: Callable[[], UUID] = uuid4) -> None:
-        self._key = OKPKey.import_key(private_key_pem)
-        self._header = {"alg": "Ed25519", "typ": _TYPE, "kid": self._key.thumbprint()}
-        self._new_id = new_id
-
-    def mint(
-        self, *, login: str, session: str, audience: str, now: datetime, lifetime_s: int = MAX_LIFETIME_S
-    ) -> str:
-        """A token for `login` to show to the service `audience`."""
-        issued_at = int(now.timestamp())
-        claims = {
-            "iss": ISSUER,
-            "sub": login,
-            "sid": session,
-            "aud": audience,
-            "iat": issued_at,
-            "exp": issued_at + lifetime_s,
-            "jti": str(self._new_id()),
-        }
-        return jwt.encode(self._header, claims, self._key, algorithms=_ALGORITHMS)
-
-
-def mint(private_key_pem: bytes, **claims: Any) -> str:
-    """A token of an issuer who mints no more than this one; see `Issuer.mint`."""
-    return Issuer(private_key_pem).mint(**claims)
 
 
 class Source(Protocol):
@@ -134,7 +92,7 @@ class Verifier:
                     "iat": int(iat),
                     "exp": int(exp),
                 },
-            ) if kind == _TYPE and login and iat <= now_s + _CLOCK_SKEW_S and exp - iat <= MAX_LIFETIME_S:
+            ) if kind == TYPE and login and iat <= now_s + _CLOCK_SKEW_S and exp - iat <= MAX_LIFETIME_S:
                 return Claims(login, session, audience, exp)
         raise refused()
 

@@ -1,8 +1,6 @@
 """`python -m readroom`."""
 
-import sys
-
-from readroom.cli import main
+from readroom.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -2,30 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
 
 from readroom.client import connect
 from readroom.endpoints import Endpoints
+from readroom.place import Place
 from readroom.session import Session
 from readroom.show import Output
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the command line works.
-
-    Attributes:
-        data: data directory of the system on embedded servers.
-        session_file: the session that `login` began.
-    """
-
-    data: Path
-    session_file: Path
 
 
 def acting(

@@ -11,7 +11,6 @@ from readroom.acting import acting
 from readroom.client import Readroom
 from readroom.export import save
 from readroom.fetch import fetch_case, fetch_instance
-from readroom.meter import bar
 from readroom.pages import every, first
 from readroom.show import Column, Output, Table
 from readroom.watch import DEFAULT_ROWS, MAX_ROWS, watch
@@ -260,6 +259,8 @@ async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instanc
 
     A file is named by its SOP Instance UID and gets its name when it is whole.
     """
+    from readroom.meter import bar  # it takes as long to load as everything else of most commands
+
     with bar("fetching") as meter:
         if instance:
             paths = await fetch_instance(readroom, case_id, instance, to, meter)

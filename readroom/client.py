@@ -1,26 +1,18 @@
 """The services, called as one user: every call carries a token of its own."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import grpc
 
-from plumbing import rpc, tokens
+from plumbing import dialing, minting
 from plumbing.clocks import clock_of
 from plumbing.components import COMPONENTS, SERVICES
+from plumbing.tls import TLSFiles
 from readroom.endpoints import Endpoints
 from readroom.session import Session, read_private
-from wire.access.v1.access_pb2_grpc import AccessServiceStub
-from wire.access.v1.identity_pb2_grpc import IdentityServiceStub
-from wire.audit.v1.audit_pb2_grpc import AuditServiceStub
-from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
-from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceStub
-from wire.notify.v1.notify_pb2_grpc import NotifyServiceStub
-from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
-from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
-from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
 
 if TYPE_CHECKING:  # generated for type checkers only
     from wire.access.v1.access_pb2_grpc import AccessServiceAsyncStub
@@ -37,61 +29,97 @@ DEADLINE_S = 10.0
 """How long one call may take: a person waits, so longer than a service would."""
 
 
-@dataclass(frozen=True, slots=True)
 class Readroom:
-    """The services as one user has them.
+    """The services as one user has them. What a command does not ask is neither loaded nor connected.
 
-    Attributes:
-        identities: who signs in as whom; access serves it beside its own.
-        audit, letters: what each serves beside its own; the web has no letters.
+    Args:
+        channel: the channel to a service by its name, the same each time.
     """
 
-    access: "AccessServiceAsyncStub"
-    identities: "IdentityServiceAsyncStub"
-    ingest: "IngestServiceAsyncStub"
-    routing: "RoutingServiceAsyncStub"
-    reporting: "ReportingServiceAsyncStub"
-    sharing: "SharingServiceAsyncStub"
-    notify: "NotifyServiceAsyncStub"
-    audit: Mapping[str, "AuditServiceAsyncStub"]
-    letters: Mapping[str, "DeadLettersServiceAsyncStub"]
+    def __init__(self, channel: "Callable[[str], grpc.aio.Channel]") -> None:
+        self._channel = channel
+
+    @cached_property
+    def access(self) -> "AccessServiceAsyncStub":
+        from wire.access.v1.access_pb2_grpc import AccessServiceStub
+
+        return AccessServiceStub(self._channel("access"))
+
+    @cached_property
+    def identities(self) -> "IdentityServiceAsyncStub":
+        """Who signs in as whom; access serves it beside its own."""
+        from wire.access.v1.identity_pb2_grpc import IdentityServiceStub
+
+        return IdentityServiceStub(self._channel("access"))
+
+    @cached_property
+    def ingest(self) -> "IngestServiceAsyncStub":
+        from wire.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+
+        return IngestServiceStub(self._channel("ingest"))
+
+    @cached_property
+    def routing(self) -> "RoutingServiceAsyncStub":
+        from wire.routing.v1.routing_pb2_grpc import RoutingServiceStub
+
+        return RoutingServiceStub(self._channel("routing"))
+
+    @cached_property
+    def reporting(self) -> "ReportingServiceAsyncStub":
+        from wire.reporting.v1.reporting_pb2_grpc import ReportingServiceStub
+
+        return ReportingServiceStub(self._channel("reporting"))
+
+    @cached_property
+    def sharing(self) -> "SharingServiceAsyncStub":
+        from wire.sharing.v1.sharing_pb2_grpc import SharingServiceStub
+
+        return SharingServiceStub(self._channel("sharing"))
+
+    @cached_property
+    def notify(self) -> "NotifyServiceAsyncStub":
+        from wire.notify.v1.notify_pb2_grpc import NotifyServiceStub
+
+        return NotifyServiceStub(self._channel("notify"))
+
+    @cached_property
+    def audit(self) -> "Mapping[str, AuditServiceAsyncStub]":
+        """The audit of each service, and of the web."""
+        from wire.audit.v1.audit_pb2_grpc import AuditServiceStub
+
+        return {name: AuditServiceStub(self._channel(name)) for name in (*SERVICES, "web")}
+
+    @cached_property
+    def letters(self) -> "Mapping[str, DeadLettersServiceAsyncStub]":
+        """The dead letters of each service; the web has none."""
+        from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceStub
+
+        return {name: DeadLettersServiceStub(self._channel(name)) for name in SERVICES}
 
 
 @asynccontextmanager
 async def connect(endpoints: Endpoints, session: Session) -> AsyncIterator[Readroom]:
     """Channels to the services, for as long as the block runs."""
-    issuer_key = read_private(endpoints.issuer_key)
+    issuer = minting.Issuer(read_private(endpoints.issuer_key))
     clock = clock_of(endpoints.clock_offset_file)
-    caller = rpc.TLSFiles(endpoints.caller_certificate, endpoints.caller_key, endpoints.service_ca)
+    caller = TLSFiles(endpoints.caller_certificate, endpoints.caller_key, endpoints.service_ca)
+    channels: dict[str, grpc.aio.Channel] = {}
 
-    async with AsyncExitStack() as channels:
-
-        async def channel(name: str) -> grpc.aio.Channel:
+    def channel(name: str) -> grpc.aio.Channel:
+        if name not in channels:
             identity = COMPONENTS[name].identity
 
             def token() -> str:
-                return tokens.mint(
-                    issuer_key,
-                    login=session.login,
-                    session=session.session,
-                    audience=identity,
-                    now=clock.now(),
+                return issuer.mint(
+                    login=session.login, session=session.session, audience=identity, now=clock.now()
                 )
 
             address = endpoints.services[name]
-            return await channels.enter_async_context(
-                rpc.connect(address, identity, caller, deadline_s=DEADLINE_S, token=token)
-            )
+            channels[name] = dialing.connect(address, identity, caller, deadline_s=DEADLINE_S, token=token)
+        return channels[name]
 
-        to = {name: await channel(name) for name in endpoints.services}
-        yield Readroom(
-            access=AccessServiceStub(to["access"]),
-            identities=IdentityServiceStub(to["access"]),
-            ingest=IngestServiceStub(to["ingest"]),
-            routing=RoutingServiceStub(to["routing"]),
-            reporting=ReportingServiceStub(to["reporting"]),
-            sharing=SharingServiceStub(to["sharing"]),
-            notify=NotifyServiceStub(to["notify"]),
-            audit={name: AuditServiceStub(each) for name, each in to.items()},
-            letters={name: DeadLettersServiceStub(to[name]) for name in SERVICES},
-        )
+    try:
+        yield Readroom(channel)
+    finally:
+        for each in channels.values():
+            await each.close()

@@ -58,4 +58,4 @@ async def deletions(readroom: Readroom, out: Output, limit: int) -> None:
     out.items(await deletion_table(readroom), await first(found, limit))
 
 
-COMMANDS = (deletions,)
+COMMANDS = (case, deletions)

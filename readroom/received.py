@@ -12,8 +12,8 @@ from typing import Any
 import click
 import msgspec
 
-from readroom.acting import Place
 from readroom.endpoints import Endpoints
+from readroom.place import Place
 from readroom.show import Column, Output, harmless
 
 

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.cells import cell_len
+
+if TYPE_CHECKING:  # the list of commands needs nothing of the contracts
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 YES, NO = "✓", "✗"
 
@@ -107,7 +109,7 @@ def harmless(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def instant(timestamp: Timestamp) -> datetime:
+def instant(timestamp: "Timestamp") -> datetime:
     """A timestamp of the wire, in UTC."""
     return timestamp.ToDatetime(UTC)
 

@@ -13,7 +13,7 @@ from pydantic import FilePath, NonNegativeFloat, SecretStr, model_validator
 
 from kernel.clock import Clock
 from kernel.ids import NewId
-from plumbing import permitted, remote, rpc, runtime, timers, tokens, verifying
+from plumbing import minting, permitted, remote, rpc, runtime, timers, tokens, verifying
 from plumbing.components import WEB
 from plumbing.config import Address, ProcessSettings
 from plumbing.db import Database
@@ -125,7 +125,7 @@ async def build(
         ca=settings.servers_ca,
     )
     resources.push_async_callback(database.close)
-    mint = Mint(tokens.Issuer(settings.token_key.read_bytes(), new_id), clock)
+    mint = Mint(minting.Issuer(settings.token_key.read_bytes(), new_id), clock)
     addresses = {
         "access": settings.access_address,
         "ingest": settings.ingest_address,

@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 
 from kernel.clock import Clock
-from plumbing import tokens
+from plumbing import minting
 from web.domain import Session
 
 _acting: ContextVar[Session | None] = ContextVar("acting", default=None)
 
-_GOOD_FOR = timedelta(seconds=tokens.MAX_LIFETIME_S - 20)
+_GOOD_FOR = timedelta(seconds=minting.MAX_LIFETIME_S - 20)
 """A token is replaced 20 s before its end, so that a call never begins with one that is about to end."""
 
 _KEPT = 4096
@@ -31,7 +31,7 @@ def acting(session: Session | None) -> Iterator[None]:
 class Mint:
     """Mints tokens with the private key, which only the web has."""
 
-    def __init__(self, issuer: tokens.Issuer, clock: Clock) -> None:
+    def __init__(self, issuer: minting.Issuer, clock: Clock) -> None:
         self._issuer = issuer
         self._clock = clock
         self._minted: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()

@@ -16,7 +16,7 @@ from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
-from plumbing.tokens import mint
+from plumbing.minting import mint
 from services.access import main
 from services.access.received import FIRST_PART
 from tests.hosting import answers, hosted

@@ -25,8 +25,9 @@ from kernel.ids import CaseId, FolderId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from local.pki import Pki
 from plumbing import rpc
+from plumbing.minting import MAX_LIFETIME_S, mint
 from plumbing.tokenkeys import KeyFile
-from plumbing.tokens import MAX_LIFETIME_S, Verifier, mint
+from plumbing.tokens import Verifier
 from services.access import api
 from services.access.accessfilter import Historical, SavedFilter
 from services.access.caseindex import NOT_READ, Projection, Reading

@@ -20,7 +20,7 @@ from kernel.events import (
     StudyChanged,
 )
 from local.pki import token_key
-from plumbing.tokens import mint
+from plumbing.minting import mint
 from services.access.received import FIRST_PART
 from services.access.revision import RevisionTokens
 from tests.access.service import ADMIN, CLOCK, FINAL, Service

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from demo.cast import ADEYEMI, CENTRAL, HULL, LIND, MARSH, MOOR, NORTHGATE, VOS
 from demo.reading import PRE_READ, completes, locks
 from demo.world import World
-from plumbing import tokens
+from plumbing import minting
 from tests.e2e.test_journey import seen, send, small
 from tests.e2e.test_reading import arrived, obtain
 from wire.access.v1.access_pb2 import CheckRequest, Decision
@@ -37,7 +37,7 @@ class _AnyName(HTTPAdapter):
 @contextmanager
 def viewer(world: World, login: str, root: str = "") -> Iterator[DICOMwebClient]:
     endpoints = world.endpoints
-    token = tokens.mint(
+    token = minting.mint(
         endpoints.issuer_key.read_bytes(), login=login, session="viewer", audience="ingest", now=world.now()
     )
     with requests.Session() as session:

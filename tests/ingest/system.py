@@ -32,7 +32,7 @@ from kernel.ids import UUID7, FacilityId
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from local.processes import until
-from plumbing import rpc, tokens
+from plumbing import minting, rpc, tokens
 from plumbing.config import load
 from plumbing.files import write_private
 from plumbing.runtime import Application
@@ -313,7 +313,7 @@ class Ingest:
     # As a user, a service, a gateway
 
     def token(self, login: str) -> str:
-        return tokens.mint(
+        return minting.mint(
             self.pki.token_key.read_bytes(),
             login=login,
             session=str(uuid4()),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from local.pki import Pki
-from plumbing import tokens
+from plumbing import minting, tokens
 from plumbing.components import COMPONENTS
 from plumbing.tokenkeys import KeyFile, parse
 from tests.plumbing.test_authority import handshake
@@ -31,7 +31,7 @@ def test_tokens_of_the_issuer_verify(pki: Pki) -> None:
         def now(self) -> datetime:
             return NOW
 
-    token = tokens.mint(pki.token_key.read_bytes(), login="anna", session="s", audience="access", now=NOW)
+    token = minting.mint(pki.token_key.read_bytes(), login="anna", session="s", audience="access", now=NOW)
     verifier = tokens.Verifier(KeyFile(pki.token_keys), Now())
     assert verifier.verify(token, ["access"]).login == "anna"
 

@@ -20,8 +20,9 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
+from plumbing.minting import mint
 from plumbing.tokenkeys import KeyFile
-from plumbing.tokens import Verifier, mint
+from plumbing.tokens import Verifier
 from services.notify import main
 from tests.hosting import answers, hosted
 from tests.notify.mailserver import MailServer, mail_server

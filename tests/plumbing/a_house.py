@@ -14,7 +14,7 @@ import grpc
 
 from kernel.clock import MonotonicClock
 from local.pki import Pki
-from plumbing import rpc, tls, tokens
+from plumbing import minting, rpc, tls, tokens
 from plumbing.tokenkeys import KeyFile
 from wire.access.v1 import access_pb2, access_pb2_grpc, identity_pb2_grpc
 from wire.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -118,7 +118,7 @@ class House:
 
     def token(self, audience: str = "access", **more: Any) -> str:
         given = {"login": "ada", "session": "s1", "now": datetime.now(UTC), **more}
-        return tokens.mint(self.pki.token_key.read_bytes(), audience=audience, **given)
+        return minting.mint(self.pki.token_key.read_bytes(), audience=audience, **given)
 
 
 def written(folder: Path, certificate: bytes, key: bytes, ca: Path) -> rpc.TLSFiles:

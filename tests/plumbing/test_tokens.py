@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from kernel.clock import MonotonicClock
 from kernel.errors import Unauthenticated
 from local.pki import token_key
+from plumbing.minting import Issuer, mint
 from plumbing.tokenkeys import Keys, parse
-from plumbing.tokens import LOOK_EVERY_S, Claims, Issuer, Verifier, mint
+from plumbing.tokens import LOOK_EVERY_S, Claims, Verifier
 
 PRIVATE, PUBLIC = token_key()
 FOREIGN = token_key()

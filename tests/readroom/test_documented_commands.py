@@ -34,8 +34,10 @@ def test_a_command_that_a_page_names_exists(page: str, said: str) -> None:
     words = shlex.split(said.replace("\\|", "|"))[1:]
     command: click.Command = cli
     while isinstance(command, click.Group) and words:
-        assert words[0] in command.commands, f"{page} names `{said}`: there is no `{words[0]}`"
-        command = command.commands[words.pop(0)]
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, f"{page} names `{said}`: there is no `{words[0]}`"
+        command = found
+        words.pop(0)
     known = {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }

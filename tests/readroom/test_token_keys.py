@@ -16,8 +16,8 @@ from plumbing import rpc
 from plumbing.clocks import clock_of
 from plumbing.components import SERVICES
 from plumbing.files import write_private
+from plumbing.minting import mint
 from plumbing.tokenkeys import key_set
-from plumbing.tokens import mint
 from tests.readroom.conftest import Run
 from wire.letters.v1.letters_pb2 import ListDeadLettersRequest
 from wire.letters.v1.letters_pb2_grpc import DeadLettersServiceStub

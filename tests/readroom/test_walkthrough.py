@@ -33,7 +33,10 @@ def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
         line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
     ]
     commands = [
-        line.removeprefix("$ ").replace(".venv/bin/python", str(ROOT / ".venv/bin/python")) for line in lines
+        line.removeprefix("$ ")
+        .replace(".venv/bin/python", str(ROOT / ".venv/bin/python"))
+        .replace("$PWD/.venv/bin", str(ROOT / ".venv/bin"))
+        for line in lines
     ]
     script = SCRIPT.format(tries=TRIES, lines="\n".join(f"try {quoted(command)}" for command in commands))
     system = LocalSystem(tmp_path / "data", first_admin="admin", durable=False)

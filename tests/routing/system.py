@@ -21,7 +21,7 @@ from local.pki import Pki
 from plumbing import rpc
 from plumbing.bus import Bus
 from plumbing.db import Database, Transaction
-from plumbing.tokens import mint
+from plumbing.minting import mint
 from services.routing import main
 from services.routing.domain import Study
 from tests.routing.builders import EVERYWHERE, Archive, of_series

@@ -13,7 +13,7 @@ from kernel.errors import Exhausted, Unauthenticated, Unavailable
 from kernel.ids import UUID7
 from local.embedded import EmbeddedServers
 from local.pki import Pki
-from plumbing import tokens
+from plumbing import minting
 from plumbing.db import Database
 from tests.access.service import ADMIN, CLOCK, Service, serve
 from tests.access.test_identity_service import identities
@@ -64,7 +64,7 @@ async def door(servers: EmbeddedServers, clones: Databases, pki: Pki) -> AsyncIt
             clock = Clock()
             database = await Database.connect(own, WebTransaction, clock=clock, new_id=UUID7(clock))
             resources.push_async_callback(database.close)
-            mint = Mint(tokens.Issuer(pki.token_key.read_bytes(), UUID7(CLOCK)), CLOCK)
+            mint = Mint(minting.Issuer(pki.token_key.read_bytes(), UUID7(CLOCK)), CLOCK)
             away = dict.fromkeys(("reporting", "ingest", "sharing"), f"127.0.0.1:{free_port()}")
             addresses = {"access": f"127.0.0.1:{access.port}", **away}
             services = await client.connect(addresses, pki.tls("bff"), mint, resources)
