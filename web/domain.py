@@ -53,6 +53,22 @@ class SignIn:
     subject: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A list as somebody looks at it.
+
+    Attributes:
+        search: the words of the search box.
+        order: a key of the columns that lists are ordered by.
+        page_token: of access; empty for the first page.
+    """
+
+    search: str = ""
+    order: str = "received"
+    ascending: bool = False
+    page_token: str = ""
+
+
 THEMES = ("dark", "light", "system")
 DENSITIES = ("compact", "normal", "comfortable")
 

@@ -149,7 +149,7 @@ async def build(
         issuer,
         mint,
         timedelta(seconds=settings.lock_after_s),
-        Flow(database),
+        Flow(database, new_id),
         entrance,
     )
     edge = serving.Edge(house, ROUTES, Rendering(), settings.origin, clock)

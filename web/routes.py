@@ -72,7 +72,7 @@ ROUTES = (
     Route("POST", "/unlock", signin.unlock, Needs.SESSION),
     Route("POST", "/lock", signin.lock, Needs.PERSON),
     Route("GET", "/", worklist.show, Needs.PERSON),
-    Route("POST", "/", worklist.show, Needs.PERSON),
+    Route("POST", "/", worklist.choose, Needs.PERSON),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
     Route("GET", _REPORT, report.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}/next", case.show_next, Needs.PERSON),

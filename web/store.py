@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from plumbing.db import Transaction
-from web.domain import Person, Preferences, Session, SignIn
+from web.domain import Person, Preferences, Session, SignIn, View
 
 
 class WebTransaction(Transaction):
@@ -111,25 +111,56 @@ class WebTransaction(Transaction):
 
     # Lists that were shown, and cases that are open
 
-    async def save_shown(self, session_id: UUID, case_ids: Sequence[UUID]) -> None:
+    async def save_view(self, view_id: UUID, session_id: UUID, view: View, kept: int) -> None:
+        """Of a session the latest `kept` are kept."""
         await self.connection.execute(
             """
-            insert into shown_lists (session_id, case_ids) select $1, $2
+            insert into views (view_id, session_id, search, sorted_by, is_ascending, page_token, made_at)
+            select $1, $2, $3, $4, $5, $6, $7 where exists (select from sessions where session_id = $2)
+            """,
+            view_id,
+            session_id,
+            view.search,
+            view.order,
+            view.ascending,
+            view.page_token,
+            self.now,
+        )
+        await self.connection.execute(
+            """
+            delete from views where view_id in (
+                select view_id from views where session_id = $1 order by made_at desc, view_id desc offset $2
+            )
+            """,
+            session_id,
+            kept,
+        )
+
+    async def view(self, view_id: UUID, session_id: UUID) -> View | None:
+        """One that this session looked at."""
+        row = await self.connection.fetchrow(
+            "select * from views where view_id = $1 and session_id = $2", view_id, session_id
+        )
+        return View(row["search"], row["sorted_by"], row["is_ascending"], row["page_token"]) if row else None
+
+    async def save_shown(self, session_id: UUID, case_ids: Sequence[UUID], view_id: UUID | None) -> None:
+        await self.connection.execute(
+            """
+            insert into shown_lists (session_id, case_ids, view_id) select $1, $2, $3
             where exists (select from sessions where session_id = $1)
-            on conflict (session_id) do update set case_ids = excluded.case_ids
+            on conflict (session_id) do update set case_ids = excluded.case_ids, view_id = excluded.view_id
             """,
             session_id,
             case_ids,
+            view_id,
         )
 
-    async def shown(self, session_id: UUID) -> Sequence[UUID]:
-        """The cases of the page that the session was shown last, in their order."""
-        return (
-            await self.connection.fetchval(
-                "select case_ids from shown_lists where session_id = $1", session_id
-            )
-            or []
+    async def shown(self, session_id: UUID) -> tuple[Sequence[UUID], UUID | None]:
+        """The cases that the session was shown last, in their order, and the view that they are of."""
+        row = await self.connection.fetchrow(
+            "select case_ids, view_id from shown_lists where session_id = $1", session_id
         )
+        return (row["case_ids"], row["view_id"]) if row else ((), None)
 
     async def note_open(self, case_id: UUID, session_id: UUID) -> None:
         await self.connection.execute(

@@ -1,12 +1,16 @@
 """Whatever is sent to a page, the answer is a page, and nothing of it becomes markup."""
 
 import asyncio
+import re
+from datetime import timedelta
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
 from tests.web.browser import SAME_ORIGIN, browser
 from tests.web.conftest import Web
+from web.flow import MOST_VIEWS
 
 FORM = {**SAME_ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
 
@@ -73,7 +77,7 @@ async def test_with_access_away_each_page_says_which_part_and_keeps_what_was_typ
     async with web.signed_in() as page:
         listed, typed, case = (
             await page.get("/"),
-            await page.post("/", search="de Vries"),
+            await page.get((await page.post("/", search="de Vries")).headers["Location"]),
             await page.get("/cases/01890000-0000-7000-8000-000000000000"),
         )
 
@@ -84,10 +88,32 @@ async def test_with_access_away_each_page_says_which_part_and_keeps_what_was_typ
 
 async def test_an_address_never_holds_what_was_searched_for(web: Web) -> None:
     async with web.signed_in() as page:
-        seen = await page.post("/", search="de Vries")
+        sent = await page.post("/", search="de Vries")
+        seen = await page.get(sent.headers["Location"])
 
-    assert "Location" not in seen.headers
+    assert (sent.status, sent.text) == (303, "")
+    assert re.fullmatch(r"/\?view=[0-9a-f-]{36}", sent.headers["Location"])
+    assert 'value="de Vries"' in seen.text
     assert 'method="get"' not in seen.text.lower()
+
+
+async def test_a_view_is_of_one_session_and_goes_with_it(web: Web) -> None:
+    person = await web.a_person()
+    async with web.signed_in(person) as page, web.signed_in(person) as elsewhere:
+        kept = (await page.post("/", search="de Vries")).headers["Location"]
+        unknown = [
+            await elsewhere.get(kept),
+            *[await page.get(f"/?view={each}") for each in (uuid4(), "x", "%00", "a" * 5000)],
+        ]
+        for number in range(MOST_VIEWS):
+            web.clock.pass_by(timedelta(milliseconds=1))
+            await page.post("/", search=str(number))
+        unknown.append(await page.get(kept))
+        await page.post("/sign-out")
+
+    assert [(303, "/")] * 6 == [(each.status, each.headers["Location"]) for each in unknown]
+    async with web.database.statements() as tx:
+        assert 0 == await tx.connection.fetchval("select count(*) from views")
 
 
 async def test_whoever_sends_half_a_request_keeps_nobody_waiting(web: Web) -> None:

@@ -267,9 +267,9 @@ async def test_a_case_leads_to_the_next_of_the_list_that_somebody_came_from(ward
     listed = await vos.get("/")
     cases = list(dict.fromkeys(re.findall(r'/cases/([0-9a-f-]{36})"', listed.text)))
     opened = await vos.get(f"/cases/{cases[0]}/report")
-    assert f"1 of {len(cases)} on the page of the worklist" in opened.words
+    assert f"1 of {len(cases)} in the list that you came from" in opened.words
     case = await vos.get(f"/cases/{cases[0]}")
-    assert (case.status, f"1 of {len(cases)} on the page" in case.words) == (200, True)
+    assert (case.status, f"1 of {len(cases)} in the list" in case.words) == (200, True)
     assert (await vos.get(f"/cases/{cases[0]}/next")).headers["Location"] == f"/cases/{cases[1]}/report"
     assert (await vos.get(f"/cases/{cases[-1]}/next")).headers["Location"] == "/"
 
@@ -282,7 +282,7 @@ async def test_a_case_that_is_not_seen_any_more_is_passed_over(ward: Reading) ->
     gone, sessions = uuid4(), ward.sessions
     session = await sessions.find(vos.secret)
     assert session
-    await Flow(sessions._database).came_by(session, [UUID(ward.case_id), gone])
+    await Flow(sessions._database, uuid4).came_by(session, [UUID(ward.case_id), gone])
     assert (await vos.get(f"/cases/{ward.case_id}/next")).headers["Location"] == "/"
 
 

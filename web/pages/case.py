@@ -54,7 +54,7 @@ async def show_next(asked: Asked) -> Answer:
         except NotFound:
             continue
         return Redirect(f"/cases/{following}/report")
-    return Redirect("/")
+    return Redirect(place.list_path if place else "/")
 
 
 async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:

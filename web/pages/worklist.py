@@ -1,15 +1,17 @@
 """The worklist: the cases of who is signed in, as access lists them.
 
-What a person searches for travels in the body of a POST, never in an address: it may name a patient.
+What a person searches for may name a patient. It comes in the body of a POST and is kept beside their
+session; an address holds the id under which it is kept.
 """
 
 import asyncio
-from dataclasses import dataclass
 from uuid import UUID
 
 from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
+from kernel.ids import parse_id
 from web import errors, words
-from web.asked import Answer, Asked, Page
+from web.asked import Answer, Asked, Page, Redirect
+from web.domain import View
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 
@@ -18,6 +20,8 @@ _COUNT_WITHIN_S = 1.5
 """A count may take long where a page does not: the page is shown without it then."""
 
 _MAX_TOKEN_CHARACTERS = 4096
+_MAX_SEARCH_CHARACTERS = 1000
+"""What is longer is cut; access refuses it all the same, and says so on the page that holds it."""
 
 ORDERS = {
     "received": pb.CASE_ORDER_RECEIVED,
@@ -60,28 +64,13 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What of the list is asked for.
-
-    Attributes:
-        order: a key of ORDERS.
-        page_token: empty for the first page.
-    """
-
-    search: str = ""
-    order: str = "received"
-    ascending: bool = False
-    page_token: str = ""
-
-
 def view_of(form: "dict[str, str]") -> View:
     """Reads the form of the list: the buttons of it name a column to sort by, or a page to go to."""
     order, _, direction = form.get("sorted", "").partition(" ")
     if order not in ORDERS:
         order, direction = "received", ""
     ascending = direction == "up"
-    search = form.get("search", "").strip()
+    search = form.get("search", "").strip()[:_MAX_SEARCH_CHARACTERS]
     if (column := form.get("sort", "")) in ORDERS:
         ascending = not ascending if column == order else column in _FIRST_ASCENDING
         return View(search, column, ascending)
@@ -90,9 +79,16 @@ def view_of(form: "dict[str, str]") -> View:
     return View(search, order, ascending, token if unchanged else "")
 
 
+async def choose(asked: Asked) -> Answer:
+    """Keeps what somebody wants to look at, and leads there: going back and loading again need no form."""
+    return Redirect(await asked.house.flow.keep_view(asked.signed_in, view_of(dict(asked.form))))
+
+
 async def show(asked: Asked) -> Answer:
     """One page of the list, how many cases there are, and who is looking."""
-    view = view_of(dict(asked.form))
+    view = await asked.house.flow.view(asked.signed_in, asked.query.get("view", ""))
+    if view is None:  # of a session that has ended
+        return Redirect("/")
     access = asked.house.services.access
     request = pb.ListCasesRequest(
         page_size=ROWS,
@@ -113,7 +109,7 @@ async def show(asked: Asked) -> Answer:
         case pb.ListCasesResponse():
             cases = listing
             shown = [UUID(each.case_id) for each in cases.cases]
-            await asked.house.flow.came_by(asked.signed_in, shown)
+            await asked.house.flow.came_by(asked.signed_in, shown, _view_id(asked))
         case Invalid() | Exhausted() | Unavailable():  # what was typed stays where it is
             problem, code = listing.sentence, errors.told(listing).status
         case BaseException():
@@ -131,6 +127,12 @@ async def show(asked: Asked) -> Answer:
         "words": words,
     }
     return Page("worklist/page.html", values, code)
+
+
+def _view_id(asked: Asked) -> UUID | None:
+    """The id of the view of an address that names one."""
+    text = asked.query.get("view", "")
+    return parse_id(text, "view") if text else None
 
 
 def _count(counted: "pb.CountCasesResponse | BaseException") -> str:
