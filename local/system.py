@@ -245,7 +245,13 @@ class LocalSystem:
                 "text_token_file": sink.token_file,
             }
         if name == WEB.name:
-            own |= {"origin": self._origin, "token_key": self.pki.token_key, "development_issuer": "true"}
+            own |= {
+                "origin": self._origin,
+                "viewer_origin": self._origin.replace("localhost", "viewer.localhost"),
+                "dicomweb_address": self._address("ingest", "dicomweb"),
+                "token_key": self.pki.token_key,
+                "development_issuer": "true",
+            }
         return own
 
     @property

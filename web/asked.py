@@ -14,6 +14,7 @@ from web.issuer import DevelopmentIssuer
 from web.session import Sessions
 from web.store import WebTransaction
 from web.tokens import Mint
+from web.viewing import Viewing
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class House:
     Attributes:
         issuer, entrance: how people sign in: with passwords, or through a provider; one of them.
         lock_after: a session in which a person does nothing for so long is locked.
+        viewer_origin: the address of the viewer's host in browsers; empty: there is none.
     """
 
     database: Database[WebTransaction]
@@ -32,7 +34,9 @@ class House:
     mint: Mint
     lock_after: timedelta
     flow: Flow
+    viewing: Viewing
     entrance: Entrance | None = None
+    viewer_origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

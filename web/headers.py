@@ -25,6 +25,13 @@ EVERY_ANSWER = {
     "X-Frame-Options": "DENY",
 }
 
+VIEWER_ANSWER = {
+    **EVERY_ANSWER,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+"""Of the viewer's host: an image that somebody opens as a page is no page of that host."""
+
 ENCRYPTED = {"Strict-Transport-Security": "max-age=63072000"}
 """Beside those, where the pages are served over TLS."""
 

@@ -18,17 +18,21 @@ from plumbing.components import WEB
 from plumbing.config import Address, ProcessSettings
 from plumbing.db import Database
 from plumbing.sealing import AuditTrail
+from plumbing.tls import client_context
 from plumbing.tokenkeys import KeyFile
 from web import client, oidc, serving
 from web.asked import House
 from web.entrance import Entrance
 from web.flow import Flow
 from web.issuer import DevelopmentIssuer
+from web.passing import Ingest
 from web.rendering import Rendering
 from web.routes import ROUTES
 from web.session import Sessions
 from web.store import WebTransaction
 from web.tokens import Mint
+from web.viewerhost import ViewerHost
+from web.viewing import Viewing
 
 _DROP_EVERY_S = 3600.0
 _DROP_ATTEMPTS_EVERY_S = 60.0
@@ -41,6 +45,9 @@ class Settings(ProcessSettings):
         pages_listen: where the pages are served; in plain text on this machine only.
         pages_certificate, pages_key: for TLS; needed where `pages_listen` is not this machine.
         origin: the one address by which browsers know the pages, such as `https://readroom.example.org`.
+        viewer_origin: the address by which browsers know the viewer, on a host of its own, such as
+            `https://viewer.readroom.example.org`; empty: no images are shown.
+        dicomweb_address: where ingest serves images (DICOMweb); needed with `viewer_origin`.
         access_address, ingest_address, reporting_address, sharing_address: gRPC addresses.
         token_key: PEM of the Ed25519 key that user tokens are signed with; nobody else has it.
         development_issuer: whether people sign in with passwords that the web keeps: on one machine only.
@@ -57,6 +64,8 @@ class Settings(ProcessSettings):
     pages_certificate: FilePath | None = None
     pages_key: FilePath | None = None
     origin: str
+    viewer_origin: str = ""
+    dicomweb_address: Address | None = None
     access_address: Address
     ingest_address: Address
     reporting_address: Address
@@ -71,13 +80,17 @@ class Settings(ProcessSettings):
 
     @model_validator(mode="after")
     def _pages_are_encrypted_elsewhere(self) -> Self:
-        url = urlsplit(self.origin)
-        if (
-            url.scheme not in ("http", "https")
-            or not url.netloc
-            or self.origin != f"{url.scheme}://{url.netloc}"
-        ):
-            raise ValueError("`READROOM_WEB_ORIGIN` is not valid: expected https://HOST or https://HOST:PORT")
+        for name in ("origin", "viewer_origin") if self.viewer_origin else ("origin",):
+            key, origin = f"READROOM_WEB_{name.upper()}", getattr(self, name)
+            url = urlsplit(origin)
+            if (
+                url.scheme not in ("http", "https")
+                or not url.netloc
+                or origin != f"{url.scheme}://{url.netloc}"
+            ):
+                raise ValueError(f"`{key}` is not valid: expected https://HOST or https://HOST:PORT")
+            if url.scheme == "http" and not _is_here(origin):
+                raise ValueError(f"`{key}` is another machine: expected https://")
         if bool(self.pages_certificate) != bool(self.pages_key):
             raise ValueError(
                 "set both `READROOM_WEB_PAGES_CERTIFICATE` and `READROOM_WEB_PAGES_KEY`, or none"
@@ -87,8 +100,19 @@ class Settings(ProcessSettings):
             raise ValueError(
                 "`READROOM_WEB_PAGES_LISTEN` is not this machine: set `READROOM_WEB_PAGES_CERTIFICATE`"
             )
-        if url.scheme == "http" and not remote.is_local(self.origin):
-            raise ValueError("`READROOM_WEB_ORIGIN` is another machine: expected https://")
+        return self
+
+    @model_validator(mode="after")
+    def _the_viewer_has_a_host_of_its_own(self) -> Self:
+        if not self.viewer_origin:
+            return self
+        if urlsplit(self.viewer_origin).hostname == urlsplit(self.origin).hostname:
+            raise ValueError(
+                "`READROOM_WEB_VIEWER_ORIGIN` has the host of `READROOM_WEB_ORIGIN` and so its cookies: "
+                "give the viewer a host name of its own, such as `viewer.HOST`"
+            )
+        if self.dicomweb_address is None:
+            raise ValueError("set `READROOM_WEB_DICOMWEB_ADDRESS`: the viewer gets its images there")
         return self
 
     @model_validator(mode="after")
@@ -106,12 +130,17 @@ class Settings(ProcessSettings):
             return self
         for name in type(self).model_fields:
             address = getattr(self, name)
-            named = name.endswith(("listen", "_address", "_url")) or name == "origin"
+            named = name.endswith(("listen", "_address", "_url", "origin")) and address
             text = address.get_secret_value() if hasattr(address, "get_secret_value") else address
-            if named and not remote.is_local(text):
+            if named and not (_is_here(text) if name.endswith("origin") else remote.is_local(text)):
                 key = f"{self.prefix}{name}".upper()
                 raise ValueError(f"`{key}` is not a loopback address: the development issuer is refused")
         return self
+
+
+def _is_here(origin: str) -> bool:
+    """Whether browsers look for an address on this machine: below `localhost` too (RFC 6761, 6.3)."""
+    return remote.is_local(origin) or (urlsplit(origin).hostname or "").endswith(".localhost")
 
 
 async def build(
@@ -150,9 +179,13 @@ async def build(
         mint,
         timedelta(seconds=settings.lock_after_s),
         Flow(database, new_id),
+        Viewing(database),
         entrance,
+        settings.viewer_origin,
     )
-    edge = serving.Edge(house, ROUTES, Rendering(), settings.origin, clock)
+    edge = serving.Edge(
+        house, ROUTES, Rendering(), settings.origin, clock, await _viewer(settings, house, clock, resources)
+    )
     await resources.enter_async_context(
         serving.listening(edge.application(), settings.pages_listen, _pages_tls(settings))
     )
@@ -169,9 +202,21 @@ async def build(
             "drop-ended": partial(timers.every, _DROP_EVERY_S, sessions.drop_ended),
             "drop-attempts": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, way_in.drop_old),
             "drop-closed": partial(timers.every, _DROP_EVERY_S, house.flow.drop_closed),
+            "drop-codes": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, house.viewing.drop_old),
         },
         ready={"database": database.ready},
     )
+
+
+async def _viewer(
+    settings: Settings, house: House, clock: Clock, resources: AsyncExitStack
+) -> ViewerHost | None:
+    if not settings.viewer_origin or settings.dicomweb_address is None:
+        return None
+    ingest = await resources.enter_async_context(
+        Ingest.connected(settings.dicomweb_address, client_context(settings.tls), house.mint)
+    )
+    return ViewerHost(house, clock, settings.viewer_origin, settings.origin, ingest)
 
 
 async def _provider(settings: Settings, clock: Clock, resources: AsyncExitStack) -> oidc.Provider:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, deletion, profile, provider, report, sessions, signin, worklist
+from web.pages import case, deletion, images, profile, provider, report, sessions, signin, worklist
 
 
 class Needs(Enum):
@@ -74,6 +74,7 @@ ROUTES = (
     Route("GET", "/", worklist.show, Needs.PERSON),
     Route("POST", "/", worklist.choose, Needs.PERSON),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
+    Route("GET", "/cases/{case_id}/images", images.show, Needs.PERSON),
     Route("GET", _REPORT, report.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}/next", case.show_next, Needs.PERSON),
     *(_written(verb, report.act(verb)) for verb in report.ACTS),

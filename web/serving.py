@@ -29,6 +29,7 @@ from web.rendering import Rendering
 from web.routes import Needs, Route
 from web.session import COOKIE, form_token
 from web.tokens import acting
+from web.viewerhost import ViewerHost
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 """The field of each form that carries the session's token."""
@@ -55,6 +56,7 @@ class Edge:
 
     Attributes:
         origin: the one that browsers know us by, such as `https://readroom.example.org`.
+        viewer: the host beside it; None: there is none.
     """
 
     house: House
@@ -62,6 +64,7 @@ class Edge:
     rendering: Rendering
     origin: str
     clock: Clock
+    viewer: ViewerHost | None = None
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[self._answered])
@@ -71,9 +74,10 @@ class Edge:
         app.on_response_prepare.append(self._hardened)
         return app
 
-    async def _hardened(self, _request: web.Request, response: web.StreamResponse) -> None:
+    async def _hardened(self, request: web.Request, response: web.StreamResponse) -> None:
         """Every answer has the headers, also one that no page gave."""
-        response.headers.update(headers.EVERY_ANSWER)
+        ours = headers.VIEWER_ANSWER if self._is_viewers(request) else headers.EVERY_ANSWER
+        response.headers.update({**ours, **response.headers})
         response.headers["Server"] = "readroom"
         if self.origin.startswith("https:"):
             response.headers.update(headers.ENCRYPTED)
@@ -86,8 +90,13 @@ class Edge:
         began, word = time.perf_counter(), "ok"
         resource = request.match_info.route.resource
         method = f"{request.method if resource else '?'} {resource.canonical if resource else '?'}"
+        response: web.StreamResponse
         try:
-            response: web.StreamResponse = await handler(request)
+            if self._is_viewers(request):
+                assert self.viewer
+                method, response = "viewer", await self.viewer.answer(request)
+            else:
+                response = await handler(request)
         except web.HTTPException as refused:
             known = refused.status in (404, 405)
             word = "NotFound" if known else "Invalid"
@@ -104,6 +113,9 @@ class Edge:
         telemetry.CALLS.labels(method, word).observe(seconds)
         _log.info("served", method=method, word=word, status=response.status, ms=round(seconds * 1000, 2))
         return response
+
+    def _is_viewers(self, request: web.Request) -> bool:
+        return self.viewer is not None and self.viewer.is_asked(request)
 
     def _handler(self, route: Route) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:

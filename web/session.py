@@ -43,6 +43,11 @@ def form_token(secret: str) -> str:
     return hmac.digest(secret.encode(), b"form", "sha256").hex()
 
 
+def is_secret(text: str) -> bool:
+    """Whether a cookie or a code may be one of ours."""
+    return len(text) == _SECRET_CHARACTERS and text.isascii()
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
@@ -72,7 +77,7 @@ class Sessions:
 
     async def find(self, secret: str) -> Session | None:
         """The session of a cookie; None once it has ended, and for any other text."""
-        if len(secret) != _SECRET_CHARACTERS or not secret.isascii():
+        if not is_secret(secret):
             return None
         async with self._database.statements() as tx:
             return await tx.session_by_digest(_digest(secret), tx.now)

@@ -11,7 +11,7 @@ from web.tokens import acting
 
 _UNAUTHORIZED = 401
 
-_BACK = re.compile(r"/(?:cases/[0-9a-f-]{36}(?:/report)?|profile)", re.ASCII)
+_BACK = re.compile(r"/(?:cases/[0-9a-f-]{36}(?:/report|/images)?|profile)", re.ASCII)
 """Pages that a person may come back to: nothing of a patient stands in their address."""
 
 

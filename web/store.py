@@ -197,6 +197,76 @@ class WebTransaction(Transaction):
     async def drop_closed(self, since: datetime) -> None:
         await self.connection.execute("delete from open_cases where seen_at <= $1", since)
 
+    # Viewers
+
+    async def add_viewer_code(
+        self, code_digest: bytes, browser_digest: bytes, session_id: UUID, case_id: UUID
+    ) -> None:
+        await self.connection.execute(
+            """
+            insert into viewer_codes (code_digest, browser_digest, session_id, case_id, made_at)
+            select $1, $2, $3, $4, $5 where exists (select from sessions where session_id = $3)
+            """,
+            code_digest,
+            browser_digest,
+            session_id,
+            case_id,
+            self.now,
+        )
+
+    async def take_viewer_code(
+        self, code_digest: bytes, browser_digest: bytes, case_id: UUID, since: datetime
+    ) -> Session | None:
+        """The session of a code, for the last time; None if it does not count, or not for this."""
+        row = await self.connection.fetchrow(
+            """
+            with taken as (delete from viewer_codes where code_digest = $1 returning *)
+            select sessions.* from taken join sessions using (session_id)
+            where browser_digest = $2 and case_id = $3 and made_at > $4 and ends_at > $5
+            """,
+            code_digest,
+            browser_digest,
+            case_id,
+            since,
+            self.now,
+        )
+        return _session(row) if row else None
+
+    async def add_viewer(self, secret_digest: bytes, session_id: UUID, most: int) -> None:
+        """Keeps the newest `most` of a session."""
+        await self.connection.execute(
+            """
+            insert into viewers (secret_digest, session_id, began_at) select $1, $2, $3
+            where exists (select from sessions where session_id = $2)
+            """,
+            secret_digest,
+            session_id,
+            self.now,
+        )
+        await self.connection.execute(
+            """
+            delete from viewers where secret_digest in (
+                select secret_digest from viewers where session_id = $1 order by began_at desc offset $2
+            )
+            """,
+            session_id,
+            most,
+        )
+
+    async def session_of_viewer(self, secret_digest: bytes, now: datetime) -> Session | None:
+        row = await self.connection.fetchrow(
+            """
+            select sessions.* from viewers join sessions using (session_id)
+            where viewers.secret_digest = $1 and ends_at > $2
+            """,
+            secret_digest,
+            now,
+        )
+        return _session(row) if row else None
+
+    async def drop_viewer_codes(self, until: datetime) -> None:
+        await self.connection.execute("delete from viewer_codes where made_at <= $1", until)
+
     # Passwords and preferences
 
     async def save_password(self, user_id: UUID, login: str, password: str) -> None:

@@ -35,6 +35,7 @@ LEAST: dict[str, Any] = {
 
 WEB: dict[str, Any] = {
     "origin": "https://readroom.example.org",
+    "viewerOrigin": "https://viewer.readroom.example.org",
     "components": {
         "web": {
             "enabled": True,

@@ -366,6 +366,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no range": ({"dicom": {"service": {"sourceRanges": ["all"]}}}, "sourceRanges"),
     "no mail": ({"mail": {"address": ""}}, "mail.address"),
     "no origin": (overlaid(WEB, {"origin": ""}), "origin"),
+    "one host for pages and viewer": (
+        overlaid(WEB, {"viewerOrigin": "https://readroom.example.org:8443"}),
+        "viewerOrigin",
+    ),
     "nobody could sign in": (
         overlaid(WEB, {"components": {"web": {"settings": {"OIDC_ISSUER": ""}}}}),
         "settings.OIDC_ISSUER",

@@ -89,8 +89,13 @@ def test_routes_lead_to_services_that_there_are() -> None:
             assert route["spec"]["parentRefs"] == [{"name": "public", "sectionName": edge}]
             assert backend["name"] == f"readroom-{edge}"
     (ingress,) = of_kind("Ingress", objects("web")).values()
-    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
-    assert path["backend"]["service"] == {"name": "readroom-pages", "port": {"name": "pages"}}
+    hosts = ["readroom.example.org", "viewer.readroom.example.org"]
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == ingress["spec"]["tls"][0]["hosts"] == hosts
+    for rule in ingress["spec"]["rules"]:
+        (path,) = rule["http"]["paths"]
+        assert path["backend"]["service"] == {"name": "readroom-pages", "port": {"name": "pages"}}
+    (route,) = of_kind("HTTPRoute", found).values()
+    assert route["spec"]["hostnames"] == hosts
 
 
 @pytest.mark.proves("OPS-16", part="expressions by promtool")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,6 +21,7 @@ from web.main import build
 from web.passwords import Passwords
 from web.session import Sessions
 from web.store import WebTransaction
+from web.viewing import Viewing
 
 PASSWORD = "correct horse battery"
 
@@ -32,6 +34,7 @@ class Web:
     clock: Clock
     database: Database[WebTransaction]
     sessions: Sessions
+    viewing: Viewing
 
     async def a_person(self, login: str = "vos", *, password: str = "") -> Person:
         """Somebody whom access would know; with a password they have been here before."""
@@ -69,14 +72,23 @@ class Web:
             return len(await tx.sessions_of(user_id, tx.now))
 
 
-@pytest.fixture
-async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) -> AsyncIterator[Web]:
+@asynccontextmanager
+async def running(
+    fresh_database: Callable[[str], str], pki: Pki, folder: Path, **more: Any
+) -> AsyncIterator[Web]:
+    """A web with these settings."""
     clock = Clock()
-    chosen = settings(fresh_database("web"), pki, tmp_path, development_issuer=True)
+    chosen = settings(fresh_database("web"), pki, folder, development_issuer=True, **more)
     async with AsyncExitStack() as resources:
         await build(chosen, clock, UUID7(clock), resources)
         database = await Database.connect(
             chosen.database_url.get_secret_value(), WebTransaction, clock=clock, new_id=UUID7(clock)
         )
         resources.push_async_callback(database.close)
-        yield Web(chosen.origin, clock, database, Sessions(database, UUID7(clock)))
+        yield Web(chosen.origin, clock, database, Sessions(database, UUID7(clock)), Viewing(database))
+
+
+@pytest.fixture
+async def web(fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path) -> AsyncIterator[Web]:
+    async with running(fresh_database, pki, tmp_path) as web:
+        yield web

@@ -14,12 +14,13 @@ from web.main import Settings
 def settings(database_url: str, pki: Pki, folder: Path, **more: Any) -> Settings:
     """A web on ports of its own. `more` says how people sign in, and where services answer; others do not."""
     port, identity = free_port(), pki.tls("bff")
-    services = ("access", "reporting", "ingest", "sharing")
+    services = ("access", "reporting", "ingest", "sharing", "dicomweb")
     chosen: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "http_listen": "127.0.0.1:0",
         "pages_listen": f"127.0.0.1:{port}",
         "origin": f"http://localhost:{port}",
+        "viewer_origin": f"http://viewer.localhost:{port}",
         "database_url": SecretStr(database_url),
         "tls_certificate": identity.certificate,
         "tls_key": identity.key,

@@ -65,6 +65,9 @@
 {{- if not .Values.origin -}}
 {{- fail "origin is empty: set the address of the pages in browsers, such as https://readroom.example.org" -}}
 {{- end -}}
+{{- if and .Values.viewerOrigin (eq (urlParse .Values.viewerOrigin).hostname (urlParse .Values.origin).hostname) -}}
+{{- fail "viewerOrigin has the host of origin: give the viewer a host name of its own, such as viewer.readroom.example.org" -}}
+{{- end -}}
 {{- $web := $components.web.values -}}
 {{- if not (and $web.settings.OIDC_ISSUER $web.settings.OIDC_CLIENT_ID (hasKey $web.secrets "oidc-client-secret")) -}}
 {{- fail "components.web: nobody could sign in: set `settings.OIDC_ISSUER`, `settings.OIDC_CLIENT_ID` and `secrets.oidc-client-secret`" -}}

@@ -172,6 +172,10 @@ spec:
 {{- $_ := set $told "TEXT_URL" $root.Values.texts.url -}}
 {{- else if eq $each.name "web" -}}
 {{- $_ := set $told "ORIGIN" $root.Values.origin -}}
+{{- with $root.Values.viewerOrigin -}}
+{{- $_ := set $told "VIEWER_ORIGIN" . -}}
+{{- $_ := set $told "DICOMWEB_ADDRESS" (printf "%s-ingest.%s.svc:8445" $full $root.Release.Namespace) -}}
+{{- end -}}
 {{- end -}}
 {{- include "readroom.overlay" (dict "base" $told "over" $values.settings) -}}
 - name: POD_NAME

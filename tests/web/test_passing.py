@@ -1,0 +1,161 @@
+"""Images pass through the web as they come, and no longer than a browser takes them and its session counts.
+
+What is asked is the edge that ingest has, over mutual TLS, with answers of the test.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientError, ClientResponse
+
+from local.pki import Pki
+from plumbing.edge import Edge
+from plumbing.responses import Flow, Request, Response
+from plumbing.tls import server_context
+from tests.web.conftest import Web, running
+from tests.web.viewer import Viewer
+from web.passing import _PIECE_BYTES
+
+WITHIN_S = 5.0
+PIECE = bytes(_PIECE_BYTES)
+LONG = 400
+"""Pieces; 100 MiB, more than all buffers between hold."""
+PATH = f"/dicomweb/cases/{uuid4()}/studies/1.2"
+
+
+@dataclass
+class Images:
+    """Answers that the test gives."""
+
+    asked: list[Request] = field(default_factory=list)
+    sent: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
+    breaks_after: int = LONG
+    response: Response | None = None
+
+    @contextmanager
+    def handle(self, request: Request) -> Iterator[Response]:
+        self.asked.append(request)
+        yield self.response or Response(200, "image/x", [Flow(self._open, 0, LONG * len(PIECE))], tag="t")
+
+    @contextmanager
+    def _open(self, _offset: int, length: int) -> Iterator[Iterator[bytes]]:
+        def pieces() -> Iterator[bytes]:
+            for _ in range(min(self.breaks_after, -(-length // len(PIECE)))):
+                self.sent += 1
+                yield PIECE[:length]
+
+        try:
+            yield pieces()
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def images() -> Images:
+    return Images()
+
+
+@pytest.fixture
+async def web(
+    fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path, images: Images
+) -> AsyncIterator[Web]:
+    edge = Edge("127.0.0.1:0", images.handle, context=server_context(pki.tls("ingest")))
+    address = f"127.0.0.1:{edge.start()}"
+    try:
+        async with running(fresh_database, pki, tmp_path, dicomweb_address=address) as web:
+            yield web
+    finally:
+        edge.stop()
+
+
+@pytest.fixture
+async def viewer(web: Web) -> AsyncIterator[Viewer]:
+    async with web.signed_in() as page:
+        session = await web.sessions.find(page.secret)
+        assert session
+        secret = await web.viewing.begin(session)
+        yield Viewer(page.http, web.origin, {"__Host-rr-viewer": secret})
+
+
+async def begun(viewer: Viewer) -> ClientResponse:
+    answer = await viewer.answer(PATH)
+    assert answer.status == 200
+    await answer.content.readexactly(len(PIECE))
+    return answer
+
+
+async def cut(answer: ClientResponse, images: Images) -> None:
+    """It ends in time though nobody reads, at ingest too, and not as if it were whole."""
+    assert await asyncio.to_thread(images.ended.wait, WITHIN_S)
+    with pytest.raises(ClientError):
+        await answer.read()
+    answer.close()
+
+
+@pytest.mark.proves("BEY-18", part="through the web in pieces")
+async def test_an_answer_passes_in_pieces_and_is_asked_for_no_longer_than_somebody_takes_it(
+    viewer: Viewer, images: Images
+) -> None:
+    answer = await begun(viewer)
+    before = 0
+    while images.sent > before:  # until what buffers there are are full
+        before = images.sent
+        await asyncio.sleep(0.2)
+    assert images.sent < LONG / 2, "the web holds what nobody takes"
+    answer.close()
+    assert await asyncio.to_thread(images.ended.wait, WITHIN_S)
+
+    whole = await viewer.get(PATH, Range="bytes=0-9", Accept="a/b", Cookie2="x", Authorization="Basic x")
+    assert (whole.status, whole.body, whole.headers["Content-Type"]) == (206, bytes(10), "image/x")
+    asked = images.asked[-1]
+    assert asked.path == PATH.removeprefix("/dicomweb")
+    assert asked.peer.name == "bff"
+    assert asked.headers["authorization"].startswith("Bearer ey")
+    assert asked.headers.keys() == {"host", "range", "accept", "accept-encoding", "authorization"}
+
+
+@pytest.mark.proves("A69", part="sessions, through the web")
+@pytest.mark.parametrize("ending", ["ended", "locked", "left alone", "nobody's"])
+async def test_an_answer_is_cut_when_its_session_does_not_count_any_more(
+    web: Web, viewer: Viewer, images: Images, ending: str
+) -> None:
+    session = await web.viewing.find(viewer.cookies["__Host-rr-viewer"])
+    assert session
+    answer = await begun(viewer)
+    match ending:
+        case "ended":
+            await web.sessions.end(session, session.session_id)
+        case "locked":
+            await web.sessions.lock(session)
+        case "left alone":
+            web.clock.pass_by(timedelta(minutes=31))
+            await web.sessions.resolve(session)
+        case _:
+            web.clock.pass_by(timedelta(hours=13))
+    await cut(answer, images)
+    told = await viewer.get(PATH)
+    gone = ending in ("ended", "nobody's")
+    assert (told.status, told.body) == (401, b"ended\n" if gone else b"locked\n")
+    assert ("Clear-Site-Data" in told.headers) is gone
+
+
+async def test_what_breaks_off_at_ingest_breaks_off_in_the_browser(viewer: Viewer, images: Images) -> None:
+    images.breaks_after = 3
+    answer = await begun(viewer)
+    await cut(answer, images)
+    images.response = Response(503, "text/plain", [b"later\n"], [("Retry-After", "2"), ("X-Own", "y")])
+    told = await viewer.get(PATH)
+    assert (told.status, told.body, told.headers["Retry-After"]) == (503, b"later\n", "2")
+    assert "X-Own" not in told.headers
+    assert told.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    images.response = Response(307, "", [], [("Location", "http://evil.example/")])
+    told = await viewer.get(PATH)
+    assert (told.status, "Location" in told.headers) == (307, False)

@@ -1,0 +1,161 @@
+"""The host of the viewer: the program that shows images, and the images; nothing else.
+
+It is a host of its own, so that a hole in the viewer reads what its person may read anyway, and can do
+nothing in their name: pages refuse what comes from here, and browsers do not send their cookie here. The
+cookie of `viewing.py` is worth a GET below `/dicomweb/`, and a word that its person is at their desk.
+"""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
+
+from aiohttp import web
+
+from kernel.clock import Clock
+from kernel.errors import Denied, NotFound, ReadroomError, Unauthenticated, code_of
+from plumbing.responses import RETRY_AFTER_S, STATUSES
+from web import headers, signing, viewing
+from web.asked import House
+from web.domain import Session
+from web.passing import Ingest, passed, path_of
+from web.session import is_secret
+from web.tokens import acting
+from wire.access.v1.access_pb2 import CheckRequest, DescribeCaseRequest
+
+_CASE = r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+_OPEN = re.compile(rf"/open/{_CASE}", re.ASCII)
+_ASKED = re.compile(rf"/session/{_CASE}", re.ASCII)
+_BROWSER_LASTS_S = 12 * 3600
+_ANSWERED_S = 2.0
+"""By access, whether a case is still seen; nobody waits for the answer who does not see images already."""
+
+LOCKED, ENDED = "locked", "ended"
+"""What a viewer is told of a session that does not count now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerHost:
+    """Answers what is asked of the viewer's host.
+
+    Attributes:
+        origin: its address in browsers, such as `https://viewer.readroom.example.org`.
+        pages: the one of the pages.
+        ingest: where the images are.
+    """
+
+    house: House
+    clock: Clock
+    origin: str
+    pages: str
+    ingest: Ingest
+
+    def is_asked(self, request: web.Request) -> bool:
+        return request.host == urlsplit(self.origin).netloc
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The answer; whatever refuses it says so in a line of text."""
+        try:
+            return await self._answer(request)
+        except ReadroomError as refused:
+            return _refused(refused)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if request.method == "POST" and path == "/session":
+            return await self._used(request)
+        if request.method != "GET":
+            return web.Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
+        if found := _OPEN.fullmatch(path):
+            return await self._open(request, UUID(found[1]))
+        if found := _ASKED.fullmatch(path):
+            return await self._still(request, found[1])
+        if path.startswith("/dicomweb/"):
+            return await self._images(request, path_of(path))
+        raise NotFound("there is no such page")
+
+    async def _open(self, request: web.Request, case_id: UUID) -> web.StreamResponse:
+        """Sends a browser to the pages for a code; with a code it gets the cookie, and the viewer opens."""
+        browser, code = request.cookies.get(viewing.BROWSER_COOKIE, ""), request.query.get("code")
+        images = f"{self.pages}/cases/{case_id}/images"
+        if code is None:
+            if not is_secret(browser):
+                browser = self.house.viewing.new_browser()
+            response = _to(f"{images}?browser={viewing.digest(browser).hex()}")
+            _set(response, viewing.BROWSER_COOKIE, browser, "Lax", _BROWSER_LASTS_S)
+            return response
+        try:
+            session = await self.house.viewing.redeem(code, browser, case_id)
+            with acting(session):
+                request_ = DescribeCaseRequest(case_id=str(case_id))
+                described = await self.house.services.access.DescribeCase(request_)
+        except (Unauthenticated, NotFound):
+            return _to(f"{images}?again=1")
+        asked = {"StudyInstanceUIDs": described.case.study_instance_uid, "case": str(case_id)}
+        response = _to(f"/viewer?{urlencode(asked)}")
+        known = await self.house.viewing.find(request.cookies.get(viewing.COOKIE, ""))
+        if known is None or known.session_id != session.session_id:
+            _set(response, viewing.COOKIE, await self.house.viewing.begin(session), "Strict")
+        return response
+
+    async def _still(self, request: web.Request, case_id: str) -> web.StreamResponse:
+        """Whether a viewer that is open may show the images of its case still."""
+        await self._must_see(await self._session(request), case_id)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _must_see(self, session: Session, case_id: str) -> None:
+        with acting(session):
+            request = CheckRequest(case_id=case_id, images=True)
+            answer = await self.house.services.access.Check(request, timeout=_ANSWERED_S)
+        if not answer.decision.images:
+            raise NotFound("there are no images that you may see")
+
+    async def _used(self, request: web.Request) -> web.StreamResponse:
+        """The person did something in the viewer."""
+        await self.house.sessions.use(await self._session(request))
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _images(self, request: web.Request, path: str) -> web.StreamResponse:
+        session = await self._session(request)
+        case_id = path.split("/")[2]
+
+        async def must_go_on() -> None:
+            await self._must_see(await self._session(request), case_id)
+
+        with acting(session):
+            return await passed(request, self.ingest, path, must_go_on)
+
+    async def _session(self, request: web.Request) -> Session:
+        """Whose viewer this is; raises Unauthenticated if the session has ended or is locked."""
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise Denied("this was asked by a page of another origin")
+        session = await self.house.viewing.find(request.cookies.get(viewing.COOKIE, ""))
+        now = self.clock.now()
+        if session is not None and session.is_locked(now, self.house.lock_after):
+            raise Unauthenticated(LOCKED)
+        if session is not None:
+            session = await signing.still_valid(self.house, session, now)
+        if session is None:
+            raise Unauthenticated(ENDED)
+        return session
+
+
+def _refused(error: ReadroomError) -> web.Response:
+    status = code_of(error, STATUSES)
+    response = web.Response(status=status, text=f"{error.sentence}\n")
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(error, Unauthenticated) and error.sentence == ENDED:
+        response.headers.update(headers.SIGNED_OUT)
+    return response
+
+
+def _to(address: str) -> web.Response:
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
+
+
+def _set(response: web.Response, name: str, secret: str, same_site: str, lasts_s: int | None = None) -> None:
+    response.set_cookie(
+        name, secret, path="/", secure=True, httponly=True, samesite=same_site, max_age=lasts_s
+    )
