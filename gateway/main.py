@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from gateway import metrics, uptime
+from prometheus_client import CollectorRegistry
+
 from gateway import settings as configuration
+from gateway import uptime
 from gateway.central import CentralServer
 from gateway.dimse import Reception
 from gateway.disk import Disk
@@ -21,6 +23,7 @@ from gateway.forwarding import Forwarder
 from gateway.heartbeat import Heartbeat
 from gateway.identity import Identity
 from gateway.logfile import LogFile
+from gateway.metrics import GatewayCollector
 from gateway.private import make_private
 from gateway.queue import Backoff
 from gateway.retention import Retention
@@ -31,6 +34,7 @@ from kernel.errors import Conflict, ReadroomError, Unavailable
 from kernel.ids import UUID7
 from plumbing import log, rpc
 from plumbing.dimse import Acceptor
+from plumbing.probes import Probes
 from plumbing.tls import TLSFiles, client_context, server_context
 from wire.ingest.v1.ingest_pb2_grpc import GatewayServiceStub
 
@@ -77,6 +81,11 @@ async def _serve(settings: Settings) -> None:
         folder.begin()
         retention = Retention(store, folder, disk, settings.terms, begin=lambda: folder.clean(store.unknown))
         disk.tend()
+        registry = CollectorRegistry()
+        registry.register(GatewayCollector(disk, store, clock))
+        probes = Probes(registry)
+        if settings.metrics:
+            await resources.enter_async_context(probes.served(settings.metrics.listen))
 
         identity = Identity(settings)
         channels = [rpc.connect(settings.central.gateway_address, "ingest", identity.files)]
@@ -151,15 +160,19 @@ async def _serve(settings: Settings) -> None:
                 _log.warning("serving plain text by exception, to registered modalities", address=address)
             else:
                 _log.info("serving", address=address)
-        if settings.metrics:
-            parts = {
-                "listener": lambda: all(acceptor.accepts for acceptor in acceptors),
-                "database": lambda: store.waits() is not None,
-                "disk": lambda: disk.has_room,
-            }
-            collector = metrics.GatewayCollector(disk, store, clock)
-            resources.enter_context(metrics.served(settings.metrics.listen, collector, parts))
+
+        async def accepts() -> bool:
+            return all(acceptor.accepts for acceptor in acceptors)
+
+        async def remembers() -> bool:
+            return await asyncio.to_thread(store.waits) is not None
+
+        async def has_room() -> bool:
+            return disk.has_room
+
+        probes.started({"listener": accepts, "database": remembers, "disk": has_room}, {})
         await stopped.wait()
+        probes.leaves()
         await asyncio.gather(*(asyncio.to_thread(each.drain, settings.drain_s) for each in acceptors))
         await asyncio.to_thread(forwarder.drain, settings.drain_s)
 

@@ -1,14 +1,7 @@
-"""What Prometheus and a watchdog may ask a gateway, in plain text on this machine. No patient data."""
+"""What Prometheus may ask a gateway. No patient data."""
 
-import json
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,16 +9,9 @@ from gateway.disk import Disk
 from gateway.queue import Outcome, State
 from gateway.store import Store
 from kernel.clock import Clock
-from kernel.errors import Unavailable
-from plumbing import log
 
 _CLASSES = 50
 """SOP classes of their own label; devices choose them, and a page must stay short."""
-
-Parts = Mapping[str, Callable[[], bool]]
-"""What must work, by name."""
-
-_log = log.get()
 
 
 class GatewayCollector(Collector):
@@ -92,64 +78,3 @@ class GatewayCollector(Collector):
         for uid, times in store.refused_classes(_CLASSES):
             contexts.add_metric([uid], times)
         yield contexts
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Nobody needs a line for each question."""
-
-
-def _application(registry: CollectorRegistry, parts: Parts) -> Callable[..., Iterable[bytes]]:
-    metrics = make_wsgi_app(registry)
-
-    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path == "/metrics":
-            told: Iterable[bytes] = metrics(environ, start)
-            return told
-        if path == "/healthz":
-            start("200 OK", [("Content-Type", "text/plain")])
-            return [b"ok"]
-        if path == "/readyz":
-            works = {name: _works(name, part) for name, part in parts.items()}
-            status = "200 OK" if all(works.values()) else "503 Service Unavailable"
-            start(status, [("Content-Type", "application/json")])
-            return [json.dumps(works).encode()]
-        start("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"ask for /metrics, /healthz or /readyz"]
-
-    return answer
-
-
-def _works(name: str, part: Callable[[], bool]) -> bool:
-    try:
-        return part()
-    except Exception:
-        _log.exception("a part does not answer", reason=name)
-        return False
-
-
-@contextmanager
-def served(listen: str, collector: Collector, parts: Parts) -> Iterator[None]:
-    """Serve `/metrics`, `/healthz` and `/readyz` at an address; raises Unavailable if it cannot be had."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    host, _, port = listen.rpartition(":")
-    try:
-        server = make_server(
-            host.strip("[]"), int(port), _application(registry, parts), _Server, handler_class=_Quiet
-        )
-    except OSError as error:
-        raise Unavailable(f"cannot listen on `{listen}`: {error.strerror}") from None
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

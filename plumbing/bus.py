@@ -36,11 +36,29 @@ _PING_S = 5
 """A frozen NATS is noticed after two pings."""
 
 UP = Gauge("readroom_bus_up", "Alert at 0: whether NATS is connected; facts wait while it is not")
+SYNCS_LATE = Gauge(
+    "readroom_bus_syncs_late",
+    "Alert above 0: NATS acknowledges before it syncs, so a power cut would lose facts; facts wait meanwhile",
+)
 DIFFERENCES = Gauge(
     "readroom_bus_differences",
     "Alert above 0: settings of the stream, and of our consumer, that are not as `migrate` makes them",
 )
 _log = log.get()
+
+
+class _Config(msgspec.Struct):
+    sync_always: bool = False
+
+
+class _Data(msgspec.Struct):
+    config: _Config = msgspec.field(default_factory=_Config)
+
+
+class _Told(msgspec.Struct):
+    """What a server tells of its JetStream, as far as it matters here."""
+
+    data: _Data
 
 
 class _Client(Client):
@@ -71,7 +89,9 @@ class Bus:
         self._up = asyncio.Event()
         self._difficulty = ""
         self._differences: Sequence[str] = ()
-        self._syncs = False
+        self._connection = 0
+        self._sync_seen = False
+        self._syncs_late = False
         self._looking = asyncio.Lock()
         self._life = asyncio.create_task(self._live())
 
@@ -89,6 +109,10 @@ class Bus:
         with suppress(asyncio.CancelledError):
             await self._life
 
+    async def works(self) -> bool:
+        """Whether NATS is connected, and not seen to sync late."""
+        return self._up.is_set() and not self._syncs_late
+
     async def ask(self, request: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """What JetStream answers to a request such as `STREAM.INFO.FACTS`; None: what it names is absent."""
         async with self._answering() as client:
@@ -102,9 +126,8 @@ class Bus:
 
         Looks also whether stream and consumer are as they should be, and tells if not.
         """
+        await self._insist_on_sync()
         async with self._looking:
-            if not self._syncs:
-                await self._check_sync()
             found = await self.ask(f"STREAM.INFO.{STREAM}")
             if found is None:
                 raise Unavailable(f"the bus has no stream `{STREAM}`: run `python -m services migrate`")
@@ -134,6 +157,7 @@ class Bus:
 
         The stream keeps an event id it has just seen once.
         """
+        await self._insist_on_sync()
         async with self._answering() as client:
             await client.jetstream().publish(
                 wire_subject(subject, self._name),
@@ -146,6 +170,7 @@ class Bus:
     @asynccontextmanager
     async def pulling(self, consumer: str) -> AsyncIterator["Pull"]:
         """Pulls for a durable consumer. While it is absent, the first pull raises Unavailable."""
+        await self._insist_on_sync()
         async with self._answering() as client:
             subscription = await client.subscribe(client.new_inbox())
             try:
@@ -168,22 +193,36 @@ class Bus:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unavailable("the bus does not answer") from error
 
-    async def _check_sync(self) -> None:
+    async def _insist_on_sync(self) -> None:
         """Refuses a server that acknowledges before it syncs, because a power cut then loses facts.
 
-        An ordinary account sees the server's settings only where the system account exports them to it:
+        A server changes that only by another start, so each connection asks once. An ordinary account sees
+        the server's settings only where the system account exports them to it:
         `exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}]` there, the import of it in ours.
         """
+        if not self._sync_seen:
+            async with self._looking:
+                if not self._sync_seen:
+                    await self._look_at_sync()
+        if self._syncs_late:
+            raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
+
+    async def _look_at_sync(self) -> None:
+        connection, late = self._connection, False
         async with self._answering() as client:
             try:
                 answer = await client.request(JSZ, b"", timeout=_ANSWER_S)
+                late = not msgspec.json.decode(answer.data, type=_Told).data.config.sync_always
             except nats.errors.NoRespondersError:
                 _log.warning("cannot see whether NATS syncs: it must have `sync_interval: always`")
-            else:
-                config = msgspec.json.decode(answer.data, type=dict[str, Any])["data"].get("config", {})
-                if not config.get("sync_always"):
-                    raise Unavailable("NATS acknowledges before it syncs: set `sync_interval: always`")
-        self._syncs = True
+            except msgspec.MsgspecError as error:
+                raise Unavailable("the bus does not say how it syncs") from error
+        if connection != self._connection:  # it may be another server by now
+            raise Unavailable("the bus is not connected")
+        self._sync_seen, self._syncs_late = True, late
+        SYNCS_LATE.set(late)
+        if late:
+            _log.error("NATS acknowledges before it syncs: set `sync_interval: always`")
 
     async def _live(self) -> None:
         """Keeps a client. A client reconnects by itself, but ends for good when the server refuses it."""
@@ -223,7 +262,9 @@ class Bus:
 
     async def _note_connection(self) -> None:
         self._difficulty = ""
-        self._syncs = False  # the server may be another, or have other settings
+        self._connection += 1
+        self._sync_seen = self._syncs_late = False  # the server may be another, or have other settings
+        SYNCS_LATE.set(0)
         self._up.set()
         UP.set(1)
 

@@ -174,7 +174,7 @@ class ProcessSettings(ReachingSettings):
 
     Attributes:
         listen: where gRPC is served.
-        http_listen: where `/metrics`, `/healthz` and `/readyz` are served, in plain text: keep it inside.
+        http_listen: where metrics and probes are served (`probes.py`), in plain text: keep it inside.
         database_url: `postgresql://`; a socket's folder stands in `?host=`.
         tls_certificate, tls_key, tls_ca: its own identity, and the CA of its peers.
         token_keys: JSON Web Key Set of the one or two Ed25519 keys that user tokens are verified with; read

@@ -1,7 +1,6 @@
 """One process: settings, the application, its servers and tasks, until SIGTERM or until something ends.
 
-Beside them HTTP for whoever operates it: `/metrics`, `/healthz` (the loop turns), `/readyz` (what the process
-cannot work without answers: its database, for one).
+Beside them its probes (`probes.py`), which are open from before it is built until its end.
 """
 
 import asyncio
@@ -9,21 +8,20 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from aiohttp import web
-from opentelemetry.trace import SpanKind
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from prometheus_client import Counter
 
 from kernel.clock import Clock
 from kernel.errors import ReadroomError, Unavailable
 from kernel.ids import UUID7, NewId
 from plumbing import config, log, rpc, telemetry, timers
 from plumbing.clocks import clock_of
+from plumbing.probes import Part, Probes
 
 S = TypeVar("S", bound=config.ProcessSettings)
 
@@ -31,8 +29,6 @@ S = TypeVar("S", bound=config.ProcessSettings)
 _CALLS_END_WITHIN_S = 2.0
 _TASKS_END_WITHIN_S = 1.0
 _RESOURCES_END_WITHIN_S = 1.5
-# A probe that waits longer has failed.
-_READY_WITHIN_S = 1.0
 
 CORRECTIONS = Counter("readroom_clock_corrections", "Alert when it grows: how often the clock was set back")
 
@@ -52,13 +48,15 @@ class Application:
         ready: by the part's name, what answers whether it works; only what the process cannot work without.
             What it can wait for, as bus and cache, is a metric and an alert instead: a balancer would end all
             services at once because the bus is away.
+        beside: the same of what it can wait for. `/readyz` says it, and its status does not depend on it.
         drains: asked when the process is told to stop, before anything else ends: each takes nobody new, and
             waits at most so many seconds until those who are served have ended.
     """
 
     servers: Sequence[rpc.Server]
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
-    ready: Mapping[str, Callable[[], Awaitable[bool]]] = field(default_factory=dict)
+    ready: Mapping[str, Part] = field(default_factory=dict)
+    beside: Mapping[str, Part] = field(default_factory=dict)
     drains: Sequence[Callable[[float], Awaitable[None]]] = ()
 
 
@@ -115,19 +113,19 @@ async def _work(
     servers: list[rpc.Server] = []
     tasks: list[asyncio.Task[None]] = []
     drains: Sequence[Callable[[float], Awaitable[None]]] = ()
-    ready: dict[str, Callable[[], Awaitable[bool]]] = {}
+    probes = Probes()
     try:
         resources.callback(telemetry.configure(name, settings.otlp_endpoint, settings.servers_ca))
+        await resources.enter_async_context(probes.served(settings.http_listen))
         application = await build(settings, clock, UUID7(clock), resources)
         for server in application.servers:
             servers.append(server)
             await server.start()
-        ready.update(application.ready)
-        await resources.enter_async_context(_probes(settings.http_listen, ready))
         drains = application.drains
         tasks += [
             asyncio.create_task(for_life(part, start), name=part) for part, start in application.tasks.items()
         ]
+        probes.started(application.ready, application.beside)
         gc.freeze()  # what was made until here lives as long as the process: no collection looks at it again
         _log.info("serving", address=settings.listen)
         never = asyncio.get_running_loop().create_future()
@@ -135,7 +133,7 @@ async def _work(
         for task in ended:
             task.result()
     finally:
-        ready["stays"] = _does_not_stay
+        probes.leaves()
         await asyncio.gather(*(_drain(each, settings.drain_s) for each in drains))
         await asyncio.gather(*(server.stop(_CALLS_END_WITHIN_S) for server in servers))
         for task in tasks:
@@ -145,11 +143,6 @@ async def _work(
         with suppress(TimeoutError):
             async with asyncio.timeout(_RESOURCES_END_WITHIN_S):
                 await resources.aclose()
-
-
-async def _does_not_stay() -> bool:
-    """Whoever balances sends nobody new here."""
-    return False
 
 
 async def _drain(drain: Callable[[float], Awaitable[None]], seconds: float) -> None:
@@ -182,50 +175,3 @@ async def for_life(part: str, start: Callable[[], Coroutine[Any, Any, None]]) ->
 def _tell_correction(lead: timedelta) -> None:
     CORRECTIONS.inc()
     _log.error("the clock was set back: what was written ahead of time keeps its instants", by=lead)
-
-
-@web.middleware
-async def http_spans(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """aiohttp: a span around each request, named after its route."""
-    resource = request.match_info.route.resource
-    name = f"{request.method} {resource.canonical if resource else 'unknown'}"
-    with telemetry.span(name, SpanKind.SERVER, request.headers):
-        return await handler(request)
-
-
-@asynccontextmanager
-async def _probes(listen: str, ready: Mapping[str, Callable[[], Awaitable[bool]]]) -> AsyncIterator[None]:
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok")
-
-    async def readyz(_request: web.Request) -> web.Response:
-        answers = await asyncio.gather(*map(_answers, ready.values()))
-        parts = dict(zip(ready, answers, strict=True))
-        return web.json_response(parts, status=200 if all(answers) else 503)
-
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app = web.Application(middlewares=[http_spans])
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    host, _, port = listen.rpartition(":")
-    try:
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-    except OSError as error:
-        raise Unavailable(f"cannot listen on `{listen}`: taken, or not an address of ours") from error
-    try:
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def _answers(ask: Callable[[], Awaitable[bool]]) -> bool:
-    try:
-        async with asyncio.timeout(_READY_WITHIN_S):
-            return await ask()
-    except Exception:
-        return False

@@ -77,6 +77,7 @@ class Parts(Generic[T]):
             servers=[self.server, *servers],
             tasks={"relay": relay.run, "seal": trail.seal, "consumer": consumer.run, **(tasks or {})},
             ready={"database": self.database.ready, **(ready or {})},
+            beside={"bus": self.bus.works},
             drains=drains,
         )
 

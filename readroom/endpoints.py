@@ -20,7 +20,7 @@ class Endpoints:
 
     Attributes:
         services: gRPC address of each service by name, and of the web.
-        http: address of each service's `/metrics`, `/healthz` and `/readyz`, in plain text.
+        http: address of each process's metrics and probes, in plain text.
         pages: address of the web's pages, for a browser.
         dicom: where ingest takes DICOM over mutual TLS from gateways.
         dicomweb: where the web asks ingest for images over mutual TLS.

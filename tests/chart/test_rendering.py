@@ -197,7 +197,7 @@ def test_probes_are_distinct(profile: str) -> None:
                 probe: container[f"{probe}Probe"]["httpGet"]["path"]
                 for probe in ("startup", "liveness", "readiness")
             }
-            assert path == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}, name
+            assert path == {"startup": "/startupz", "liveness": "/livez", "readiness": "/readyz"}, name
             assert all(container[f"{probe}Probe"]["httpGet"]["port"] == "http" for probe in path), (
                 "gRPC asks for a certificate that kubelet lacks"
             )

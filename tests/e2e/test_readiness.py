@@ -1,9 +1,11 @@
 """Services outlive the bus: a balancer ends none of them while it is away, and what it lost is made again."""
 
 import asyncio
+import json
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import nats
@@ -19,12 +21,12 @@ from tests.e2e.test_journey import seen, send, small
 from tests.wait import eventually
 
 
-def status(address: str) -> int:
+def status(address: str) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
-            return int(answer.status)
+            return answer.status, json.load(answer)
     except HTTPError as error:
-        return error.code
+        return error.code, json.load(error)
 
 
 def metric(address: str, name: str) -> float:
@@ -40,8 +42,10 @@ async def test_every_service_is_ready_while_bus_and_cache_are_away(world: World)
         await asyncio.to_thread(server.stop)
     try:
         for name, address in world.endpoints.http.items():
-            assert (name, 200) == (name, await asyncio.to_thread(status, address))
+            code, parts = await asyncio.to_thread(status, address)
+            assert (name, 200) == (name, code)
             if name in SERVICES:
+                assert parts["beside"] == {"bus": False}
                 assert await asyncio.to_thread(metric, address, "readroom_bus_up") == 0
     finally:
         for server in away:

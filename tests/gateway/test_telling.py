@@ -231,7 +231,8 @@ async def test_the_status_says_when_and_why_central_server_refused(
 async def test_the_gateway_says_whether_it_works(watched: Gateway) -> None:
     await asyncio.to_thread(watched.start)
     await eventually(lambda: _answers(watched))
-    assert asks(watched, "/healthz") == (200, "ok")
+    for path in ("/livez", "/startupz", "/healthz"):
+        assert asks(watched, path) == (200, "ok")
     code, parts = asks(watched, "/readyz")
     assert (code, json.loads(parts)) == (200, {"listener": True, "database": True, "disk": True})
     (watched.folder / "spool" / "reserve").write_bytes(b"")
@@ -242,7 +243,7 @@ async def test_the_gateway_says_whether_it_works(watched: Gateway) -> None:
 
 def _answers(gateway: Gateway) -> bool:
     try:
-        return asks(gateway, "/healthz")[0] == 200
+        return asks(gateway, "/startupz")[0] == 200
     except OSError:
         return False
 

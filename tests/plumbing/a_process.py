@@ -5,12 +5,14 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 from kernel.clock import Clock
 from kernel.errors import Unavailable
 from kernel.ids import NewId
 from plumbing import rpc, runtime
 from plumbing.config import ServiceSettings
+from tests.wait import eventually
 
 
 class Settings(ServiceSettings):
@@ -51,6 +53,9 @@ async def build(
     if scenario == "hangs_in_build":
         say("building")
         await asyncio.Event().wait()
+    if scenario == "builds_until_asked":
+        say("building")
+        await eventually(Path(os.environ["READROOM_TEST_GO_ON"]).exists)
     if scenario == "fails_in_build":
         raise RuntimeError("DOE^JOHN")
 
@@ -73,11 +78,15 @@ async def build(
             raise Unavailable("the database does not answer")
         return True
 
+    async def bus() -> bool:
+        return scenario != "bus_away"
+
     resources.push_async_callback(close)
     return runtime.Application(
         servers=[rpc.Server("access", settings.listen, settings.tls, None)],
         tasks={"relay": TASKS.get(scenario, runs)},
         ready={"database": answers},
+        beside={"bus": bus} if scenario == "bus_away" else {},
         drains=[drain],
     )
 

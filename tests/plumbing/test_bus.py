@@ -12,6 +12,7 @@ from uuid import UUID
 import nats
 import pytest
 from nats.aio.client import Client
+from prometheus_client import REGISTRY
 
 from kernel.errors import Invalid, Unavailable
 from kernel.events import CasePlaced, Fact, StudyChanged, StudyReceived
@@ -415,11 +416,10 @@ async def test_a_service_may_start_before_nats_and_have_its_consumer_lost(
         await all_told(hearer, 2)
 
 
-async def test_a_nats_that_acknowledges_before_it_syncs_is_refused(
+async def test_a_nats_that_acknowledges_before_it_syncs_is_given_no_work(
     servers: EmbeddedServers, tmp_path: Path
 ) -> None:
     settings = (servers.data_dir / "nats" / "nats.conf").read_text()
-    port = str(servers.nats.port)
     assert "sync_interval: always" in settings
     lazy = settings.replace(", sync_interval: always", "").replace(
         str(servers.data_dir / "nats"), str(tmp_path)
@@ -431,22 +431,28 @@ async def test_a_nats_that_acknowledges_before_it_syncs_is_refused(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    bus = Bus(servers.nats_url, "test")
+
+    async def hears() -> None:
+        async with bus.pulling("test"):
+            raise AssertionError("it pulls")
+
     try:
-        bus = await Bus.connect(servers.nats_url, "test")
-
-        async def connected() -> bool:
-            try:
-                await bus.stream_created_at()
-            except Unavailable as error:
-                return "syncs" in error.sentence
-            return True
-
-        await eventually(connected)
-        with pytest.raises(Unavailable, match="acknowledges before it syncs"):
-            await bus.stream_created_at()
-        await bus.close()
+        await eventually(bus.works)  # connected; nobody has looked yet
+        for work in (
+            bus.stream_created_at,
+            partial(bus.publish, "study.received", b"{}", new_id(), {}),
+            hears,
+        ):
+            with pytest.raises(Unavailable, match="acknowledges before it syncs"):
+                await work()
+            assert not await bus.works()
+        assert REGISTRY.get_sample_value("readroom_bus_syncs_late") == 1
     finally:
         process.terminate()
         process.wait()
         servers.nats.start()
-    assert port == str(servers.nats.port)
+    await eventually(lambda: answers(bus))  # what was seen counts for one connection
+    assert await bus.works()
+    assert REGISTRY.get_sample_value("readroom_bus_syncs_late") == 0
+    await bus.close()

@@ -45,7 +45,7 @@ class Process:
     async def serving(self) -> bool:
         assert self.running.is_alive(), "it ended"
         try:
-            return (await self.status("/healthz"))[0] == 200
+            return (await self.status("/startupz"))[0] == 200
         except aiohttp.ClientError:
             return False
 
@@ -118,7 +118,7 @@ async def test_while_it_drains_it_is_not_ready_and_everything_else_goes_on(start
     await process.said("drains for 2 s")
 
     assert await process.status("/readyz") == (503, '{"database": true, "stays": false}')
-    assert await process.serving()
+    assert await process.status("/livez") == await process.status("/startupz") == (200, "ok")
     async with rpc.connect(f"127.0.0.1:{process.grpc_port}", "access", pki.tls("bff")) as channel:
         health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.SERVING
@@ -211,6 +211,7 @@ async def test_an_address_that_is_taken_is_told(start: Start, key: str) -> None:
     assert err.splitlines()[-1].startswith(f"access: cannot listen on `{address}`")
 
 
+@pytest.mark.proves("OPS-7", part="readiness asks the parts; start-up and liveness do not")
 @pytest.mark.parametrize("scenario", ["never_ready", "ready_fails"])
 async def test_it_is_not_ready_while_a_part_does_not_answer(start: Start, scenario: str) -> None:
     process = await start(scenario)
@@ -218,6 +219,26 @@ async def test_it_is_not_ready_while_a_part_does_not_answer(start: Start, scenar
     began = time.monotonic()
     assert await process.status("/readyz") == (503, '{"database": false}')
     assert time.monotonic() - began < 2
+    for path in ("/livez", "/startupz", "/healthz"):
+        assert await process.status(path) == (200, "ok")
+
+
+@pytest.mark.proves("OPS-7", part="a process that is being built lives, and has not started")
+async def test_while_it_is_built_it_lives_and_has_not_started(start: Start, tmp_path: Path) -> None:
+    process = await start("builds_until_asked", GO_ON=str(tmp_path / "go on"))
+    await process.said("building")
+    assert await process.status("/livez") == (200, "ok")
+    assert await process.status("/startupz") == (503, "starting")
+    assert await process.status("/readyz") == (503, '{"started": false}')
+    (tmp_path / "go on").touch()
+    await eventually(process.serving)
+    assert await process.status("/readyz") == (200, '{"database": true}')
+
+
+async def test_what_it_can_wait_for_is_told_and_decides_nothing(start: Start) -> None:
+    process = await start("bus_away")
+    await eventually(process.serving, within=20)
+    assert await process.status("/readyz") == (200, '{"database": true, "beside": {"bus": false}}')
 
 
 async def test_metrics_count_calls_by_method_and_word(start: Start, pki: Pki) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from kernel.errors import Invalid
 from local.pki import Pki
-from plumbing import rpc, runtime, telemetry
+from plumbing import probes, rpc, telemetry
 from tests.wait import eventually
 
 
@@ -87,7 +87,7 @@ async def test_a_trace_goes_on_through_http(recorded: InMemorySpanExporter) -> N
         seen.append(f"{trace.get_current_span().get_span_context().trace_id:032x}")
         return web.Response()
 
-    app = web.Application(middlewares=[runtime.http_spans])
+    app = web.Application(middlewares=[probes.http_spans])
     app.router.add_get("/studies/{study}", study)
     async with TestClient(TestServer(app)) as client:
         with telemetry.span("page"):

@@ -70,11 +70,11 @@ spec:
           protocol: TCP
         {{- end }}
       startupProbe:
-        httpGet: {path: /healthz, port: http}
+        httpGet: {path: /startupz, port: http}
         periodSeconds: 2
         failureThreshold: 90
       livenessProbe:
-        httpGet: {path: /healthz, port: http}
+        httpGet: {path: /livez, port: http}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
