@@ -259,8 +259,13 @@ class Association:
         try:
             self._socket.settimeout(left(deadline))
             first = self._socket.recv(1, socket.MSG_PEEK)
-            if not first:
-                raise self._lost()
+        except TimeoutError:
+            raise _NotAssociated("handshake", "late", "no TLS handshake in time") from None
+        except OSError:
+            raise self._lost() from None  # reset, as some health checks end
+        if not first:
+            raise self._lost()
+        try:
             if first != _TLS_HANDSHAKE:
                 raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
             self._connection = secured = Secured(self._socket, self._context)

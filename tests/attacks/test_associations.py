@@ -30,7 +30,7 @@ from tests.ingest.system import (
     store_object,
 )
 from tests.ingest.test_hostile import deflate, deflated, identity, refusals, rejection
-from tests.plumbing.dimse.peers import EXPLICIT, ByHand
+from tests.plumbing.dimse.peers import EXPLICIT, ByHand, checked_by_a_balancer
 from tests.wait import eventually
 from wire.ingest.v1 import ingest_pb2 as pb
 
@@ -237,6 +237,18 @@ async def test_garbage_of_a_hospital_and_of_strangers_hides_no_mismatch(ingest: 
         "select actor from audit_rows where detail->>'reason' = $1 order by actor", mismatch[1]
     )
     assert [row["actor"] for row in actors] == sorted(f"gateway:{g.gateway_id}" for g in (garbage, honest))
+
+
+@pytest.mark.proves("OPS-5", part="a mismatch is listed behind a balancer that checks")
+async def test_the_checks_of_a_balancer_hide_no_mismatch(ingest: Ingest) -> None:
+    await restarted(ingest, refusals_per_minute=3)
+    gateway = await ingest.enrol("HONEST", HARBOUR)
+    await asyncio.to_thread(checked_by_a_balancer, ingest.ports["dicom"])
+    await rejection(Sender.of(ingest, gateway, title="FOREIGN"))
+    await eventually(lambda: refusals(ingest))
+    assert await refusals(ingest) == [("association", "the calling AE title is not one of the gateway's")]
+    audited = await ingest.rows("select actor from audit_rows where action = 'association.refused'")
+    assert [row["actor"] for row in audited] == [f"gateway:{gateway.gateway_id}"]
 
 
 async def two_of(ingest: Ingest, wanted: tuple[str, str]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from tests.ingest.builders import a_uid
 from tests.ingest.objects import CT, a_ct, element
 from tests.ingest.system import DicomObject, sent_objects
 from tests.odd_data_sets import TAKEN, short, store
-from tests.plumbing.dimse.peers import ByHand, rejection
+from tests.plumbing.dimse.peers import ByHand, checked_by_a_balancer, rejection
 from tests.ports import free_port
 from tests.wait import eventually
 
@@ -117,6 +119,30 @@ async def test_whatever_is_refused_is_told_with_what_to_do(watched: Gateway) -> 
         f'readroom_gateway_contexts_refused{{sop_class_uid="{FIND}"}} 1.0',
     ):
         assert line in metrics
+
+
+@pytest.mark.proves("OPS-5", part="checks of balancers are no refusals of a gateway")
+async def test_the_checks_of_a_balancer_are_no_refusals(gateway: Gateway) -> None:
+    gateway.start()
+    for listener in ("tls", "plain"):
+        await asyncio.to_thread(checked_by_a_balancer, gateway.ports[listener])
+    for listener in ("tls", "plain"):  # each accepts in turn, so whoever checked has been served
+        await asyncio.to_thread(_says_nonsense, gateway.ports[listener])
+    for table, cause in (("refused_handshakes", "plain text"), ("refused_associations", "no request")):
+        rows = await eventually(partial(refused, gateway, table))
+        assert [(row["cause"], row["times"]) for row in rows] == [(cause, 1)]
+
+
+def refused(gateway: Gateway, table: str) -> Any:
+    return status(gateway)[table]["rows"]
+
+
+def _says_nonsense(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        peer.shutdown(socket.SHUT_WR)
+        while peer.recv(4096):
+            pass
 
 
 def _refused_in_every_way(gateway: Gateway, whole: DicomObject) -> None:

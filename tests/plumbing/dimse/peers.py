@@ -240,3 +240,11 @@ def text(value: str) -> bytes:
 def command_set(values: dict[int, bytes]) -> bytes:
     body = b"".join(struct.pack("<HHL", 0, e, len(v)) + v for e, v in values.items())
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+
+
+def checked_by_a_balancer(port: int, times: int = 40) -> None:
+    """Connects and says nothing, as TCP checks of balancers do: half end with FIN, half with RST."""
+    for number in range(times):
+        with socket.create_connection(("127.0.0.1", port), 5) as check:
+            if number % 2:
+                check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

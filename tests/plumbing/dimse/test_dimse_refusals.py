@@ -29,6 +29,7 @@ from tests.plumbing.dimse.peers import (
     VERIFICATION,
     ByHand,
     Listening,
+    checked_by_a_balancer,
     listening,
     rejection,
 )
@@ -354,6 +355,25 @@ async def test_silent_sockets_close_no_address_for_those_behind_it(
         assert time.monotonic() - started < 1.0
         await eventually(lambda: len(handler.refusals) >= 150 - Limits().handshakes_per_address)
         assert {each.cause for each in handler.refused_connections} == {"gave way"}
+
+
+@pytest.mark.proves("OPS-5", part="checks of balancers are no refusals")
+@pytest.mark.parametrize("listener", ["plain", "secured"])
+async def test_whoever_says_nothing_and_goes_is_not_refused(
+    listener: str, request: pytest.FixtureRequest
+) -> None:
+    handler: Listening = request.getfixturevalue(listener)
+    handler.known = lambda certificate: refuse("only registered addresses may")
+    await asyncio.to_thread(checked_by_a_balancer, handler.port)
+    with socket.create_connection(("127.0.0.1", handler.port)) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        await eventually(lambda: len(handler.refused_connections) == 1)
+    await eventually(lambda: not handler.acceptor._places.all())
+    assert len(handler.refused_connections) == 1
+
+
+def refuse(why: str) -> None:
+    raise Rejected(1, 1, 3, why)
 
 
 async def test_a_peer_that_has_its_number_of_associations_gets_no_more_until_one_ends() -> None:
