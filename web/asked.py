@@ -1,9 +1,11 @@
 """What a page function is given, and what it answers. It loads, decides nothing, and answers a value."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from plumbing.db import Database
 from web.client import Services
@@ -25,6 +27,7 @@ class House:
         issuer, entrance: how people sign in: with passwords, or through a provider; one of them.
         lock_after: a session in which a person does nothing for so long is locked.
         viewer_origin: the address of the viewer's host in browsers; empty: there is none.
+        streams: how many lists each session follows at this process.
     """
 
     database: Database[WebTransaction]
@@ -37,6 +40,7 @@ class House:
     viewing: Viewing
     entrance: Entrance | None = None
     viewer_origin: str = ""
+    streams: Counter[UUID] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +111,25 @@ class Data:
     status: int = 200
 
 
-Answer = Page | Redirect | Data
+@dataclass(frozen=True, slots=True)
+class News:
+    """What changes on a page that is open.
+
+    Attributes:
+        values: what its script is told.
+        parts: pieces of the page, by key; each is one element.
+    """
+
+    values: Mapping[str, Any]
+    parts: Mapping[str, Page] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """News as they come, each on a line of its own."""
+
+    news: AsyncGenerator[News]
+
+
+Whole = Page | Redirect | Data | News
+Answer = Whole | Stream

@@ -38,6 +38,9 @@ ENCRYPTED = {"Strict-Transport-Security": "max-age=63072000"}
 PAGE = {"Cache-Control": "no-store"}
 """A page of a person stays in no cache: not of a proxy, and not of a browser that the next person uses."""
 
+STREAM = {**PAGE, "Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}
+"""What comes bit by bit: no proxy gathers it."""
+
 ASSET = {"Cache-Control": "public, max-age=31536000, immutable"}
 """The name of an asset changes with its content."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from web import shown
+from web.trees import Tree, tree_of
 
 ROOT = Path(__file__).parents[1]
 _STATIC = ROOT / "ui/static"
@@ -49,6 +50,10 @@ class Rendering:
 
     def page(self, template: str, values: Mapping[str, Any]) -> str:
         return self._environment.get_template(template).render(values)
+
+    def part(self, template: str, values: Mapping[str, Any]) -> Tree:
+        """A piece of a page, for a script that builds it."""
+        return tree_of(self.page(template, values))
 
     def path_of(self, name: str) -> str:
         """Where an asset is served."""

@@ -7,10 +7,11 @@ rendered.
 
 import asyncio
 import hmac
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,7 @@ from kernel.clock import Clock
 from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
 from plumbing import log, status, telemetry
 from web import errors, headers, signing
-from web.asked import Answer, Asked, Data, House, Page, Redirect
+from web.asked import Asked, Data, House, News, Page, Redirect, Stream, Whole
 from web.domain import Preferences, Session
 from web.entrance import LASTS as WAY_LASTS
 from web.rendering import Rendering
@@ -44,6 +45,9 @@ _MAX_BODY_BYTES = 64 << 10
 _MAX_FIELDS = 50
 _BODY_WITHIN_S = 10.0
 _ENDS_WITHIN_S = 1.0
+_TAKEN_WITHIN_S = 5.0
+"""Of a stream: a browser that takes nothing for so long is left, and asks again."""
+
 _SAFE = {"GET", "HEAD"}
 _FORM = "application/x-www-form-urlencoded"
 
@@ -165,6 +169,8 @@ class Edge:
         with acting(session if route.needs is Needs.PERSON else None):
             preferences = await self._preferences(session)
             answer = await route.handler(asked)
+            if isinstance(answer, Stream):
+                return await self._streamed(request, answer)
         return self._rendered(answer, session, secret, preferences, now)
 
     def _asked(
@@ -222,7 +228,7 @@ class Edge:
         raise Unauthenticated("nobody is signed in")
 
     def _rendered(
-        self, answer: Answer, session: Session | None, secret: str, preferences: Preferences, now: Any
+        self, answer: Whole, session: Session | None, secret: str, preferences: Preferences, now: Any
     ) -> web.StreamResponse:
         match answer:
             case Page(template, values, code):
@@ -236,6 +242,8 @@ class Edge:
                 return _html(self.rendering.page(template, {**around, **values}), code)
             case Data(said, code):
                 return web.json_response(dict(said), status=code)
+            case News():
+                return web.json_response(self._news(answer))
             case Redirect(to, new_secret, signs_out, browser):
                 response = web.Response(status=303, headers={"Location": to})
                 if browser:
@@ -256,6 +264,31 @@ class Edge:
                     response.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Lax")
                     response.headers.update(headers.SIGNED_OUT)
                 return response
+
+    def _news(self, news: News) -> dict[str, Any]:
+        parts = {key: self.rendering.part(each.template, each.values) for key, each in news.parts.items()}
+        return {**news.values, "parts": parts} if parts else dict(news.values)
+
+    async def _streamed(self, request: web.Request, stream: Stream) -> web.StreamResponse:
+        """Sends news as they come, until there are no more, or nobody takes them. What is refused at once is
+        answered like any page."""
+        response = web.StreamResponse(headers=headers.STREAM)
+        async with aclosing(stream.news) as news:
+            first = await anext(news)
+            await response.prepare(request)
+            with suppress(ConnectionError, TimeoutError):
+                try:
+                    await self._tell(response, first)
+                    async for each in news:
+                        await self._tell(response, each)
+                except ReadroomError:
+                    await self._tell(response, News({"end": "away"}))
+        return response
+
+    async def _tell(self, response: web.StreamResponse, news: News) -> None:
+        line = json.dumps(self._news(news), ensure_ascii=False, separators=(",", ":"))
+        async with asyncio.timeout(_TAKEN_WITHIN_S):
+            await response.write(f"{line}\n".encode())
 
     def _failed(self, error: ReadroomError | None) -> web.Response:
         said = errors.told(error) if error else errors.UNEXPECTED

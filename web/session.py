@@ -82,6 +82,14 @@ class Sessions:
         async with self._database.statements() as tx:
             return await tx.session_by_digest(_digest(secret), tx.now)
 
+    async def ended(self, session: Session, lock_after: timedelta) -> str:
+        """Why a page that is open may be told nothing more: `ended`, `locked`; empty: it may."""
+        async with self._database.statements() as tx:
+            current = await tx.session(session.session_id, tx.now)
+            if current is None:
+                return "ended"
+            return "locked" if current.is_locked(tx.now, lock_after) else ""
+
     async def use(self, session: Session) -> None:
         """Notes that the person did something."""
         async with self._database.statements() as tx:

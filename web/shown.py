@@ -75,6 +75,12 @@ def second(value: Timestamp | datetime, zone: str = "UTC") -> str:
     return f"{instant(at, zone)}:{at:%S}"
 
 
+def moment(value: Timestamp | datetime) -> str:
+    """A point in time for a script, as `2026-11-26T10:31:07Z`."""
+    at = value if isinstance(value, datetime) else value.ToDatetime(tzinfo=ZoneInfo("UTC"))
+    return f"{at.astimezone(ZoneInfo('UTC')):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def since(value: Timestamp | datetime, now: datetime) -> str:
     """How long ago, in the largest unit that says enough: `4 min`, `3 h`, `12 d`."""
     at = value if isinstance(value, datetime) else value.ToDatetime(tzinfo=ZoneInfo("UTC"))
@@ -92,5 +98,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
     "instant": instant,
     "second": second,
+    "moment": moment,
     "since": since,
 }

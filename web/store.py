@@ -42,6 +42,12 @@ class WebTransaction(Transaction):
         )
         return _session(row) if row else None
 
+    async def session(self, session_id: UUID, now: datetime) -> Session | None:
+        row = await self.connection.fetchrow(
+            "select * from sessions where session_id = $1 and ends_at > $2", session_id, now
+        )
+        return _session(row) if row else None
+
     async def sessions_of(self, user_id: UUID, now: datetime) -> list[Session]:
         rows = await self.connection.fetch(
             "select * from sessions where user_id = $1 and ends_at > $2 order by began_at desc limit 100",

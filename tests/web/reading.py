@@ -11,9 +11,11 @@ from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database
 from tests.access.service import CLOCK, Service, serve
+from tests.ports import free_port
 from tests.reporting.system import ALL, System, a_case, a_user, running
 from tests.web.browser import SAME_ORIGIN, Browser, Seen, browser
 from tests.web.system import settings
+from tests.wires import Wire, wire
 from web.domain import Person
 from web.issuer import NAME
 from web.main import build
@@ -26,7 +28,12 @@ from wire.reporting.v1 import reporting_pb2 as pb
 
 @dataclass
 class Reading:
-    """Pages that are served, one facility with its people, and one case."""
+    """Pages that are served, one facility with its people, and one case.
+
+    Attributes:
+        to_pages: between browsers and the web.
+        to_access: between the web and access.
+    """
 
     origin: str
     system: System
@@ -35,6 +42,8 @@ class Reading:
     case_id: str
     users: dict[str, access_pb2.User]
     resources: AsyncExitStack
+    to_pages: Wire
+    to_access: Wire
     browsers: dict[str, Browser] = field(default_factory=dict)
 
     async def another_case(self) -> None:
@@ -87,19 +96,26 @@ async def reading(
             north = await access.facility("North")
             people = await _people(access, north)
             case_id = await a_case(access, north)
-            answering = {"access_address": access.port, "reporting_address": system.port}
+            pages = free_port()
+            to_access = await resources.enter_async_context(wire(access.port))
+            to_pages = await resources.enter_async_context(wire(pages))
+            answering = {"access_address": to_access.port, "reporting_address": system.port}
             chosen = settings(
                 urls["web"],
                 pki,
                 folder,
                 development_issuer=True,
+                pages_listen=f"127.0.0.1:{pages}",
+                origin=f"http://localhost:{to_pages.port}",
                 **{name: f"127.0.0.1:{port}" for name, port in answering.items()},
             )
             await build(chosen, CLOCK, UUID7(CLOCK), resources)
             database = await Database.connect(urls["web"], WebTransaction, clock=CLOCK, new_id=UUID7(CLOCK))
             resources.push_async_callback(database.close)
             sessions = Sessions(database, UUID7(CLOCK))
-            yield Reading(chosen.origin, system, sessions, north, case_id, people, resources)
+            yield Reading(
+                chosen.origin, system, sessions, north, case_id, people, resources, to_pages, to_access
+            )
 
 
 async def _people(access: Service, north: str) -> dict[str, access_pb2.User]:

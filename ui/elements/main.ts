@@ -1,4 +1,5 @@
 // All that pages need of a script. A page works without any of it.
+import "./case-list";
 import "./draft-keeper";
 import { readInvitation } from "./invitation";
 

@@ -1,8 +1,307 @@
-// Built by `make ui`, never edited: 0af33eacf8ed6644f4949050a8fd3b852842363cf5001c1df6b0e68c47d3d255 b6fffdf1b9263291684f571fcdd2a0337e59adb26e54a8f38c2355128e6724da
+// Built by `make ui`, never edited: c5dbcc93c96623cf07a1f9befbafd7c1ac3f018a8d358d2fe1877b44b3054b4f ef8c44a3042cdb0242f02ee2dae3f76df0356e159c541cc3c07e7ebfeb617046
+// elements/asking.ts
+var Failure = class extends Error {
+  constructor(kind) {
+    super(kind);
+    this.kind = kind;
+  }
+  kind;
+};
+var token = () => document.querySelector("input[name=token]")?.value ?? "";
+async function send(path, fields, signal) {
+  let answer;
+  try {
+    const body = new URLSearchParams({ token: token(), ...fields });
+    answer = await fetch(path, { method: "POST", body, redirect: "manual", signal: signal ?? null });
+  } catch {
+    throw new Failure("away");
+  }
+  if (answer.ok) return answer;
+  throw new Failure(answer.status >= 500 ? "away" : answer.status === 429 ? "busy" : "refused");
+}
+async function ask(path, fields) {
+  return await (await send(path, fields)).json();
+}
+async function* lines(path, fields, stop, silenceMs) {
+  let silence = setTimeout(() => stop.abort(), silenceMs);
+  try {
+    const body = (await send(path, fields, stop.signal)).body;
+    if (!body) throw new Failure("away");
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(silence);
+      silence = setTimeout(() => stop.abort(), silenceMs);
+      const parts = (rest + value).split("\n");
+      rest = parts.pop() ?? "";
+      for (const line of parts) yield JSON.parse(line);
+    }
+  } catch (error) {
+    throw error instanceof Failure ? error : new Failure("away");
+  } finally {
+    clearTimeout(silence);
+    stop.abort();
+  }
+}
+
+// elements/follower.ts
+var STREAMS = 3;
+var ASK_EVERY_MS = 15e3;
+var SILENCE_MS = 7e3;
+var FIRST_RETRY_MS = 1e3;
+var Follower = class {
+  constructor(list, streams) {
+    this.list = list;
+    this.streams = streams;
+    document.addEventListener("visibilitychange", () => this.#looked());
+    addEventListener("pagehide", () => this.#stop?.abort());
+    this.#looked();
+  }
+  list;
+  streams;
+  #stop = null;
+  #wake = null;
+  #running = false;
+  #looked() {
+    this.#stop?.abort();
+    this.#wake?.();
+    if (!document.hidden) void this.#run();
+  }
+  async #run() {
+    if (this.#running) return;
+    this.#running = true;
+    let retry = FIRST_RETRY_MS;
+    while (!document.hidden) {
+      try {
+        if (!this.streams || !await this.#streamed()) {
+          this.list.show(await ask("/rows", this.list.fields()));
+          this.list.told("asked");
+          await this.#sleep(ASK_EVERY_MS);
+        }
+        retry = FIRST_RETRY_MS;
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        if (document.hidden) break;
+        if (error.kind === "refused") return location.reload();
+        this.list.told("lost");
+        await this.#sleep(retry * (0.75 + Math.random() / 2));
+        retry = Math.min(2 * retry, ASK_EVERY_MS);
+      }
+    }
+    this.#running = false;
+  }
+  // Whether there was a place for a stream; it has ended then, and is to be asked for anew.
+  async #streamed() {
+    for (let place = 0; place < STREAMS; place++) {
+      const taken = await navigator.locks.request(`readroom-stream-${place}`, { ifAvailable: true }, async (lock) => {
+        if (lock) await this.#listen();
+        return lock !== null;
+      });
+      if (taken) return true;
+    }
+    return false;
+  }
+  async #listen() {
+    this.#stop = new AbortController();
+    for await (const news of lines("/live", this.list.fields(), this.#stop, SILENCE_MS)) {
+      if (news.end === "away") throw new Failure("away");
+      if (news.end === "locked" || news.end === "ended") throw new Failure("refused");
+      if (news.end) return;
+      this.list.show(news);
+      this.list.told("live");
+    }
+    throw new Failure("away");
+  }
+  #sleep(ms) {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      setTimeout(resolve, ms);
+    });
+  }
+};
+
+// elements/tree.ts
+var SVG = "http://www.w3.org/2000/svg";
+var HTML_TAGS = /* @__PURE__ */ new Set(["tr", "td", "th", "a", "b", "bdi", "span", "time", "button", "input"]);
+var SVG_TAGS = /* @__PURE__ */ new Set(["svg", "title", "path"]);
+var ATTRIBUTES = /* @__PURE__ */ new Set(["class", "role", "scope", "title", "datetime", "d", "tabindex", "type", "colspan"]);
+function grow([tag, attributes, ...children]) {
+  const isSvg = SVG_TAGS.has(tag);
+  if (!isSvg && !HTML_TAGS.has(tag)) throw new Error(`a row holds no <${tag}>`);
+  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "viewbox") element.setAttribute("viewBox", value);
+    else if (ATTRIBUTES.has(name) || /^(data|aria)-[a-z-]+$/.test(name)) element.setAttribute(name, value);
+    else if (name === "href" && value.startsWith("/cases/")) element.setAttribute(name, value);
+    else throw new Error(`an element of a row has no ${name}`);
+  }
+  element.append(...children.map((child) => typeof child === "string" ? child : grow(child)));
+  return element;
+}
+
+// elements/rows.ts
+var LEAVES_AFTER_MS = 4e3;
+var Rows = class {
+  constructor(body, left) {
+    this.body = body;
+    this.left = left;
+  }
+  body;
+  left;
+  get all() {
+    return [...this.body.querySelectorAll("tr[data-case]")];
+  }
+  of(caseId) {
+    return this.body.querySelector(`tr[data-case="${CSS.escape(caseId)}"]`);
+  }
+  get held() {
+    return this.all.map((row) => `${row.dataset.case}:${row.dataset.is}`).join();
+  }
+  // Changes what is there; answers the ids of cases that are not. `isWhole`: no other page follows.
+  show(news, isWhole) {
+    for (const [caseId, tree] of Object.entries(news.parts ?? {})) this.#change(caseId, tree);
+    for (const caseId of news.gone ?? []) this.#leave(this.of(caseId));
+    const order = news.order ?? [];
+    const last = order.findLastIndex((caseId) => this.of(caseId));
+    const fresh = order.filter((caseId, at) => !this.of(caseId) && (isWhole || at < last || last < 0));
+    return fresh;
+  }
+  #change(caseId, tree) {
+    const before = this.of(caseId);
+    if (!before) return;
+    const after = grow(tree);
+    const kept = before.querySelectorAll("[data-kept]");
+    after.querySelectorAll("[data-kept]").forEach((cell, at) => {
+      if (kept[at]?.hasChildNodes()) cell.replaceChildren(...kept[at].cloneNode(true).childNodes);
+    });
+    this.dress(after, before);
+    const focused = before.contains(document.activeElement);
+    before.replaceWith(after);
+    if (focused) after.querySelector("a")?.focus({ preventScroll: true });
+  }
+  // What the page knows of a row beside its case.
+  dress(after, before) {
+    const tabindex = before.querySelector("a")?.getAttribute("tabindex");
+    if (tabindex) after.querySelector("a")?.setAttribute("tabindex", tabindex);
+    if (before.ariaSelected) after.ariaSelected = before.ariaSelected;
+  }
+  // Nothing of the case stays; the row goes a little later, and takes the focus to the next.
+  #leave(row) {
+    if (!row) return;
+    const cells = row.cells.length;
+    const note = grow(["td", { class: "left", colspan: String(cells) }, ["span", { tabindex: "-1" }, this.left]]);
+    const focused = row.contains(document.activeElement);
+    delete row.dataset.case;
+    row.className = "left";
+    row.removeAttribute("aria-selected");
+    row.replaceChildren(note);
+    if (focused) note.querySelector("span")?.focus({ preventScroll: true });
+    setTimeout(() => {
+      const next = row.nextElementSibling ?? row.previousElementSibling;
+      if (row.contains(document.activeElement)) next?.querySelector("a")?.focus({ preventScroll: true });
+      row.remove();
+    }, LEAVES_AFTER_MS);
+  }
+};
+
+// elements/case-list.ts
+var TICK_MS = 1e3;
+var ANNOUNCE_EVERY_MS = 3e4;
+var CaseList = class extends HTMLElement {
+  #rows = null;
+  #fresh = [];
+  #state = "";
+  #heard = 0;
+  #announced = -ANNOUNCE_EVERY_MS;
+  connectedCallback() {
+    const body = this.querySelector("tbody");
+    if (body) this.#rows = new Rows(body, this.#words("left"));
+    this.#part("fresh")?.addEventListener("click", () => void this.#showFresh());
+    setInterval(() => this.#tick(), TICK_MS);
+    addEventListener("pageshow", (event) => {
+      if (event.persisted) location.reload();
+    });
+    new Follower(this, !this.#words("page"));
+  }
+  fields() {
+    return { ...this.#named(), page: this.#words("page"), held: this.#rows?.held ?? "" };
+  }
+  show(news) {
+    if (!news.order) return;
+    this.#fresh = this.#rows ? this.#rows.show(news, !this.#words("next")) : news.order;
+    const button = this.#part("fresh");
+    if (!button) return;
+    const count = this.#fresh.length;
+    button.hidden = count === 0;
+    button.textContent = this.#words("fresh").replace("{}", String(count));
+    if (count && performance.now() - this.#announced > ANNOUNCE_EVERY_MS) {
+      this.#announced = performance.now();
+      this.#say(button.textContent);
+    }
+  }
+  told(state) {
+    if (state !== "lost") this.#heard = Date.now();
+    else if (this.#state !== "lost") this.#say(this.#lost());
+    this.#state = state;
+    this.#tick();
+  }
+  #named() {
+    return { view: this.#words("view"), zone: this.#words("zone") };
+  }
+  // The first page as it is now; whoever stands on a case stays on it.
+  async #showFresh() {
+    if (!this.#rows) return location.reload();
+    const stood = document.activeElement?.closest("tr[data-case]")?.dataset.case;
+    const news = await ask("/rows", { ...this.#named(), page: this.#words("page"), held: "" }).catch(() => null);
+    if (!news?.order) return;
+    const body = this.#rows.body;
+    body.replaceChildren(...news.order.flatMap((caseId) => news.parts?.[caseId] ? [grow(news.parts[caseId])] : []));
+    body.closest(".scroll")?.scrollTo({ top: 0 });
+    this.setAttribute("next", news.next ?? "");
+    this.show({ order: news.order });
+    const row = stood && this.#rows.of(stood) || this.#rows.all[0];
+    row?.querySelector("a")?.focus();
+  }
+  #tick() {
+    const at = this.#part("live");
+    if (!at || !this.#state) return;
+    const seconds = Math.round((Date.now() - this.#heard) / 1e3);
+    const text = this.#state === "lost" ? this.#lost() : seconds < 4 ? this.#words("now") : this.#words("updated").replace("{}", String(seconds));
+    if (at.textContent !== text) at.textContent = text;
+    at.dataset.state = this.#state;
+    for (const time of this.querySelectorAll("time")) {
+      const text2 = since(time.dateTime);
+      if (time.textContent !== text2) time.textContent = text2;
+    }
+  }
+  #lost() {
+    const at = new Date(this.#heard || performance.timeOrigin);
+    const zone = { timeZone: this.#words("zone") };
+    return this.#words("lost").replace("{}", at.toLocaleTimeString("en-GB", { ...zone, timeStyle: "short" }));
+  }
+  #say(text) {
+    const at = this.#part("said");
+    if (at) at.textContent = text;
+  }
+  #part(name) {
+    return document.querySelector(`[data-list=${name}]`);
+  }
+  #words(name) {
+    return this.getAttribute(name) ?? "";
+  }
+};
+function since(instant) {
+  const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(instant)) / 6e4));
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} d`;
+}
+customElements.define("case-list", CaseList);
+
 // elements/draft-keeper.ts
 var PAUSE_MS = 1e3;
 var AT_LATEST_MS = 5e3;
-var TICK_MS = 6e4;
+var TICK_MS2 = 6e4;
 var RETRY_MS = 5e3;
 var BEACON_BYTES = 6e4;
 var DraftKeeper = class extends HTMLElement {
@@ -23,7 +322,7 @@ var DraftKeeper = class extends HTMLElement {
     this.#told = this.querySelector("[data-told]");
     document.addEventListener("keydown", (event) => this.#key(event));
     addEventListener("pagehide", () => this.#leave());
-    setInterval(() => this.#tick(), TICK_MS);
+    setInterval(() => this.#tick(), TICK_MS2);
     if (!this.hasAttribute("writes") || !this.#area) return;
     this.#kept = this.#area.value;
     this.#area.addEventListener("input", () => this.#typed());

@@ -7,15 +7,14 @@ session; an address holds the id under which it is kept.
 import asyncio
 from uuid import UUID
 
-from kernel.errors import Exhausted, Invalid, ReadroomError, Unavailable
+from kernel.errors import Exhausted, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.ids import parse_id
-from web import errors, words
-from web.asked import Answer, Asked, Page, Redirect
+from web import errors, live
+from web.asked import Answer, Asked, Data, News, Page, Redirect, Stream
 from web.domain import View
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 
-ROWS = 50
 _COUNT_WITHIN_S = 1.5
 """A count may take long where a page does not: the page is shown without it then."""
 
@@ -33,35 +32,6 @@ ORDERS = {
 
 _FIRST_ASCENDING = {"patient"}
 """Names begin with A; of all else the newest or most urgent is first."""
-
-COLUMNS = (
-    "facility_name",
-    "received_at",
-    "patient_name",
-    "patient_id",
-    "patient_birth_date",
-    "patient_sex",
-    "study_date",
-    "study_time",
-    "study_description",
-    "referring_physician_name",
-    "modalities_in_study",
-    "modalities_left_out",
-    "instance_count",
-    "study_status_id",
-    "undistributed",
-    "lock_holder_name",
-    "lock_ends_at",
-    "reported_read_types",
-    "reported_at",
-    "another_patient_held",
-    "images_since_report",
-    "assignee_login",
-    "priority",
-    "waits_for",
-    "waits_since",
-    "prior_count",
-)
 
 
 def view_of(form: "dict[str, str]") -> View:
@@ -91,12 +61,12 @@ async def show(asked: Asked) -> Answer:
         return Redirect("/")
     access = asked.house.services.access
     request = pb.ListCasesRequest(
-        page_size=ROWS,
+        page_size=live.ROWS,
         page_token=view.page_token,
         search=view.search,
         order=ORDERS[view.order],
         ascending=view.ascending,
-        columns=COLUMNS,
+        columns=live.COLUMNS,
     )
     listing, counted, described = await asyncio.gather(
         access.ListCases(request),
@@ -116,6 +86,7 @@ async def show(asked: Asked) -> Answer:
             raise listing
     values = {
         "view": view,
+        "view_id": _view_id(asked) or "",
         "cases": cases.cases,
         "next_page": cases.next_page_token,
         "previous_page": cases.previous_page_token,
@@ -124,9 +95,52 @@ async def show(asked: Asked) -> Answer:
         "me": (me := _described(described)),
         "administers": any(each.permission == "access.admin" and each.everywhere for each in me.permissions),
         "problem_text": problem,
-        "words": words,
+        "zone": me.time_zone,
+        **live.AROUND,
     }
     return Page("worklist/page.html", values, code)
+
+
+async def rows(asked: Asked) -> Answer:
+    """A page of the list as it is now, as far as its script does not show it already."""
+    view = await _named(asked)
+    request = pb.ListCasesRequest(
+        page_size=live.ROWS,
+        page_token=asked.form.get("page", "")[:_MAX_TOKEN_CHARACTERS],
+        search=view.search,
+        order=ORDERS[view.order],
+        ascending=view.ascending,
+        columns=live.COLUMNS,
+    )
+    listing = await asked.house.services.access.ListCases(request)
+    shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
+    is_whole = not listing.next_page_token and not request.page_token
+    told = await shown.told(listing.cases, asked.now, is_whole=is_whole)
+    around = {"next": listing.next_page_token, "continues": listing.continues}
+    return News({**around, **(told.values if told else {})}, told.parts if told else {})
+
+
+async def follow(asked: Asked) -> Answer:
+    """What changes of the first page of the list, as it changes."""
+    view = await _named(asked)
+    request = pb.WatchCasesRequest(
+        rows=live.ROWS, search=view.search, order=ORDERS[view.order], ascending=view.ascending
+    )
+    shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
+    return Stream(live.follow(asked, request, shown))
+
+
+async def here(asked: Asked) -> Answer:
+    """Somebody does something on the page that needs nothing of us: they are at their desk."""
+    return Data({})
+
+
+async def _named(asked: Asked) -> View:
+    """The view that a script names; raises NotFound once it is not kept any more."""
+    view = await asked.house.flow.view(asked.signed_in, asked.form.get("view", ""))
+    if view is None:
+        raise NotFound("this view of the list is not kept any more")
+    return view
 
 
 def _view_id(asked: Asked) -> UUID | None:
