@@ -1,5 +1,6 @@
 # The one image: services, web, migration and gateway. BASE has Python 3.11 or newer with venv; a release names it by digest.
 #
+#   make viewer
 #   podman build --timestamp 0 --build-arg BASE=docker.io/library/python:3.12-slim@sha256:… --tag readroom .
 #
 # Built twice, the digest is the same. Nothing in it compiles, and no server is embedded: see pyproject.toml, `embedded`.
@@ -22,6 +23,8 @@ COPY plumbing plumbing
 COPY services services
 COPY web web
 COPY ui ui
+# OHIF: `make viewer` fetches it before.
+COPY viewer viewer
 COPY gateway gateway
 COPY readroom readroom
 # Sources never change here, so nothing looks whether they did: a start reads what is compiled, also from a read-only root.

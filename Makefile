@@ -63,13 +63,16 @@ migrations: $(READY) ## Add the checksums of new migrations to migrations.lock
 ##@ Set-up
 setup: $(READY) ## Make .venv with the locked dependencies
 
+viewer: ## Fetch the viewer, OHIF, into viewer/ (needs npm; FROM=FILE.tgz takes a package that you have)
+	.ci/viewer viewer $(FROM)
+
 debian: ## Install the peers and tools that some tests and the bench use (root, Debian)
 	apt-get update
 	apt-get install -y --no-install-recommends chromium fonts-dejavu-core dcmtk orthanc orthanc-dicomweb strace e2fsprogs util-linux
 	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
 
 clean: ## Remove .venv and caches
-	rm -rf .venv ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv viewer ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -80,4 +83,4 @@ $(READY): pyproject.toml uv.lock
 	$(BIN)/uv sync --frozen --inexact --quiet --all-extras --compile-bytecode
 	touch $@
 
-.PHONY: demo test up check rows chart drill fuzz bench format proto ui migrations setup debian clean help
+.PHONY: demo test up check rows chart drill fuzz bench format proto ui migrations setup viewer debian clean help

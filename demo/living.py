@@ -38,7 +38,7 @@ from demo.stage import Stage, Unproven
 from demo.world import World
 from kernel.errors import ReadroomError
 from local.__main__ import run
-from local.system import LocalSystem
+from local.system import ROOT, LocalSystem
 from plumbing.files import write_private
 from readroom import names
 from wire.access.v1.access_pb2 import (
@@ -166,7 +166,8 @@ def furnished(system: LocalSystem) -> str:
     lines = [f"{login:<10}{password:<18}{_WHO[login]}" for login, password in passwords.items()]
     write_private(file, "\n".join(lines).encode() + b"\n")
     shown = "\n  ".join(lines) if sys.stdout.isatty() else f"see {file}"
-    return f"\nOpen {system.endpoints().pages} and sign in by login and password:\n  {shown}\n"
+    viewer = "" if (ROOT / "viewer/index.html").exists() else "\nFor images, run `make viewer` before.\n"
+    return f"\nOpen {system.endpoints().pages} and sign in by login and password:\n  {shown}\n{viewer}"
 
 
 @click.command()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -25,8 +26,9 @@ from web.asked import House
 from web.entrance import Entrance
 from web.flow import Flow
 from web.issuer import DevelopmentIssuer
+from web.ohif import Ohif
 from web.passing import Ingest
-from web.rendering import Rendering
+from web.rendering import ROOT, Rendering
 from web.routes import ROUTES
 from web.session import Sessions
 from web.store import WebTransaction
@@ -47,6 +49,7 @@ class Settings(ProcessSettings):
         origin: the one address by which browsers know the pages, such as `https://readroom.example.org`.
         viewer_origin: the address by which browsers know the viewer, on a host of its own, such as
             `https://viewer.readroom.example.org`; empty: no images are shown.
+        viewer_folder: where `make viewer` has put the viewer.
         dicomweb_address: where ingest serves images (DICOMweb); needed with `viewer_origin`.
         access_address, ingest_address, reporting_address, sharing_address: gRPC addresses.
         token_key: PEM of the Ed25519 key that user tokens are signed with; nobody else has it.
@@ -66,6 +69,7 @@ class Settings(ProcessSettings):
     origin: str
     viewer_origin: str = ""
     dicomweb_address: Address | None = None
+    viewer_folder: Path = ROOT / "viewer"
     access_address: Address
     ingest_address: Address
     reporting_address: Address
@@ -216,7 +220,8 @@ async def _viewer(
     ingest = await resources.enter_async_context(
         Ingest.connected(settings.dicomweb_address, client_context(settings.tls), house.mint)
     )
-    return ViewerHost(house, clock, settings.viewer_origin, settings.origin, ingest)
+    ohif = Ohif(settings.viewer_folder, settings.origin)
+    return ViewerHost(house, clock, settings.viewer_origin, settings.origin, ingest, ohif)
 
 
 async def _provider(settings: Settings, clock: Clock, resources: AsyncExitStack) -> oidc.Provider:

@@ -19,6 +19,7 @@ from plumbing.responses import RETRY_AFTER_S, STATUSES
 from web import headers, signing, viewing
 from web.asked import House
 from web.domain import Session
+from web.ohif import PAGE_PATH, Ohif
 from web.passing import Ingest, passed, path_of
 from web.session import is_secret
 from web.tokens import acting
@@ -43,6 +44,7 @@ class ViewerHost:
         origin: its address in browsers, such as `https://viewer.readroom.example.org`.
         pages: the one of the pages.
         ingest: where the images are.
+        ohif: the viewer itself.
     """
 
     house: House
@@ -50,6 +52,7 @@ class ViewerHost:
     origin: str
     pages: str
     ingest: Ingest
+    ohif: Ohif
 
     def is_asked(self, request: web.Request) -> bool:
         return request.host == urlsplit(self.origin).netloc
@@ -73,6 +76,8 @@ class ViewerHost:
             return await self._still(request, found[1])
         if path.startswith("/dicomweb/"):
             return await self._images(request, path_of(path))
+        if (file := self.ohif.answer(path, request.headers)) is not None:
+            return file
         raise NotFound("there is no such page")
 
     async def _open(self, request: web.Request, case_id: UUID) -> web.StreamResponse:
@@ -93,7 +98,7 @@ class ViewerHost:
         except (Unauthenticated, NotFound):
             return _to(f"{images}?again=1")
         asked = {"StudyInstanceUIDs": described.case.study_instance_uid, "case": str(case_id)}
-        response = _to(f"/viewer?{urlencode(asked)}")
+        response = _to(f"{PAGE_PATH}?{urlencode(asked)}")
         known = await self.house.viewing.find(request.cookies.get(viewing.COOKIE, ""))
         if known is None or known.session_id != session.session_id:
             _set(response, viewing.COOKIE, await self.house.viewing.begin(session), "Strict")

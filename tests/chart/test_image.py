@@ -76,6 +76,7 @@ def test_it_runs_as_nobody_and_nothing_in_it_compiles() -> None:
     )
     assert said("sh", "-c", "command -v gcc cc make ld go pip pip3; true") == ""
     assert said("sh", "-c", "ls -d /app/tests /app/local /app/demo /app/bench 2>/dev/null; true") == ""
+    assert said("ls", "/app/viewer/index.html", "/app/viewer/LICENSE")
     assert "readroom" in said("python", "-m", "readroom", "--help")
     assert "--config" in said("python", "-m", "gateway", "--help")
 

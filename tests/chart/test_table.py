@@ -23,8 +23,8 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 NAMES = list(TABLE["components"])
 
-NEVER = {"TOKEN_PUBLIC_KEY", "CLOCK_OFFSET_FILE", "DEVELOPMENT_ISSUER"}
-"""Of the version before, or for one machine only."""
+NEVER = {"TOKEN_PUBLIC_KEY", "CLOCK_OFFSET_FILE", "DEVELOPMENT_ISSUER", "VIEWER_FOLDER"}
+"""Of the version before, for one machine only, or as the image has it."""
 
 TEMPLATED = {
     "DRAIN_S", "AUDIT_ANCHOR_FILE", "OTLP_ENDPOINT", "PACK_DIRECTORY", "PEER_ADDRESS",
