@@ -10,6 +10,8 @@ from kernel.release import VERSION
 from plumbing import log
 
 INTERVAL_S = 60.0
+AGAIN_S = 10.0
+"""After a failure: a gateway that is not heard is shown as silent, and what it should renew must not wait."""
 
 Tell = Callable[[str, int, timedelta | None], Awaitable[bool]]
 """Tells software version, transfers that are not at an end, and how long the oldest of them has waited.
@@ -30,6 +32,7 @@ class Heartbeat:
         wrong: Callable[[], str],
         *,
         interval_s: float = INTERVAL_S,
+        again_s: float = AGAIN_S,
     ) -> None:
         """`renew` renews the certificate; `wrong` says what is wrong with it, empty while it is well."""
         self._store = store
@@ -38,6 +41,7 @@ class Heartbeat:
         self._wrong = wrong
         self._complaint = ""
         self._interval_s = interval_s
+        self._again_s = again_s
         self._difficulty = ""
 
     async def run(self) -> None:
@@ -59,4 +63,4 @@ class Heartbeat:
             if complaint and complaint != self._complaint:
                 _log.error(complaint)
             self._complaint = complaint
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._again_s if difficulty else self._interval_s)

@@ -181,11 +181,12 @@ class Database(Generic[T]):
         pool_size: int = 8,
         ca: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        command_s: float = COMMAND_S,
     ) -> "Database[T]":
         """Opens the pool. No connection is made before the first is needed, so PostgreSQL may be away.
 
         `ca` is of the server's certificate, where the server is on another machine (`remote.py`); `settings`
-        are of PostgreSQL, for these connections, beside those that all have.
+        are of PostgreSQL, for these connections, beside those that all have. A statement has `command_s`.
         """
         pool = await asyncpg.create_pool(
             url,
@@ -193,7 +194,7 @@ class Database(Generic[T]):
             min_size=0,
             max_size=pool_size,
             timeout=ACQUIRE_S,
-            command_timeout=COMMAND_S,
+            command_timeout=command_s,
             server_settings={**SERVER_SETTINGS, **(settings or {})},
             reset=_keep,
         )

@@ -2,7 +2,8 @@
 
 - `servers`: PostgreSQL, NATS with the stream, and Valkey, started once for each pytest process.
 - `fresh_database("access")`: the address of an empty, migrated database of the test's own.
-- `clones.make("access")`: the same, for fixtures that keep it for several tests.
+- `open_database("access", …)`: such a database, with connections that are open already.
+- `clones.make("access")`: its address, for fixtures that keep it for several tests.
 - `peer`: DCMTK's storescp and Orthanc, where they are installed.
 - `pki`: both certificate authorities, an identity for each service and the bff, the token issuer's key.
 
@@ -13,19 +14,23 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from kernel.clock import Clock
+from kernel.ids import NewId
 from local.embedded import EmbeddedServers
 from local.embedded.postgres import run_anywhere
 from local.pki import Pki
 from plumbing.busowner import set_up_once
 from plumbing.components import COMPONENTS, PROCESSES
+from plumbing.db import Database
 from tests import peers
-from tests.databases import Databases, Lent
+from tests.databases import Databases, Lent, Pool, Pools, T
 
 ROOM_BYTES = 4 << 30
 """What the memory file system must have free to be preferred: a database is cloned there in 50 ms instead
@@ -86,6 +91,39 @@ def fresh_database(clones: Databases) -> Iterator[Callable[[str], str]]:
     yield lend
     for each in lent:
         clones.take_back(each)
+
+
+class OpenDatabase(Protocol):
+    """What the fixture `open_database` is."""
+
+    async def __call__(
+        self, service: str, transaction: type[T], clock: Clock, new_id: NewId, pool_size: int = 8
+    ) -> Database[T]: ...
+
+
+@pytest.fixture(scope="session")
+async def pools(clones: Databases) -> AsyncIterator[Pools]:
+    made = Pools(clones)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def open_database(pools: Pools) -> AsyncIterator[OpenDatabase]:
+    """Opens a database of this test's own, migrated for the service and empty; the next test gets it."""
+    lent: list[tuple[Pool, Database[Any]]] = []
+
+    async def lend(
+        service: str, transaction: type[T], clock: Clock, new_id: NewId, pool_size: int = 8
+    ) -> Database[T]:
+        pool = await pools.lend(service, clock, new_id)
+        database = pool.database(transaction, clock, new_id, pool_size)
+        lent.append((pool, database))
+        return database
+
+    yield lend
+    for pool, database in lent:
+        await pools.take_back(pool, database)
 
 
 @pytest.fixture(scope="session")

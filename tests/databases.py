@@ -4,26 +4,40 @@ To clone one and to drop it costs 60 ms of processor time; to empty it, 5 ms. Wh
 rows, and numbers of sequences. A database of which anything else is not as in the template (a trigger, a
 grant, what the planner knows of its tables) is dropped. One that somebody is still connected to waits until
 they have gone.
+
+A first connection costs what everything else does together: PostgreSQL starts a process, which plans each
+statement anew. So `Pools` lends databases with the connections to them.
 """
 
 import itertools
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
+from kernel.clock import Clock
+from kernel.ids import NewId
 from local.embedded import EmbeddedServers
 from local.embedded.postgres import SUPERUSER, Postgres, run_anywhere
 from plumbing.components import COMPONENTS
+from plumbing.db import Database, Transaction
 from plumbing.migrating import migrate
 
 Connection = psycopg.Connection[Any]
+T = TypeVar("T", bound=Transaction)
 
 ROOT = Path(__file__).parents[1]
 
 EMPTY, IN_USE, CHANGED = "empty", "in use", "changed"
+KEPT = "kept for the next test"
+"""The name of connections that stay open while the database is emptied, if they do nothing."""
+PATIENT_S = 30.0
+"""What a statement may take: how fast it must be, other tests say, and the machine may be busy."""
+MOST_CONNECTIONS = 24
+"""Of one database: what the tests of races ask for."""
 
 _OF_OURS = "relnamespace = 'public'::regnamespace"
 # Of each kind of thing how many there are, and the newest change: nothing is made, altered or dropped unseen.
@@ -162,6 +176,68 @@ class Lent:
             self._connection.close()
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The connections to a database that is lent."""
+
+    lent: Lent
+    first: Database[Transaction]
+
+    def database(self, transaction: type[T], clock: Clock, new_id: NewId, size: int) -> Database[T]:
+        """As a process has it that begins now."""
+        return Database(self.first._pool, transaction, clock=clock, new_id=new_id, size=size)
+
+    async def take_back(self, database: Database[T]) -> bool:
+        """Whether another test may have the connections of this one: it has closed none, and holds none."""
+        free = database._idle
+        if database._taken != len(free) or self.first._pool.is_closing():
+            return False
+        while free:
+            await self.first._pool.release(free.pop())
+        return True
+
+
+class Pools:
+    """Databases that one test after the other has for itself, with the connections to them. For one loop."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._free: defaultdict[str, list[Pool]] = defaultdict(list)
+
+    async def lend(self, service: str, clock: Clock, new_id: NewId) -> Pool:
+        free = self._free[service]
+        while free:
+            pool = free.pop()
+            if pool.lent.empty() == EMPTY:
+                return pool
+            await self._end(pool)
+        lent = self._databases.lend(service)
+        first = await Database.connect(
+            lent.address,
+            Transaction,
+            clock=clock,
+            new_id=new_id,
+            pool_size=MOST_CONNECTIONS,
+            settings={"application_name": KEPT},
+            command_s=PATIENT_S,
+        )
+        return Pool(lent, first)
+
+    async def take_back(self, pool: Pool, database: Database[T]) -> None:
+        if await pool.take_back(database):
+            self._free[pool.lent.service].append(pool)
+        else:
+            await self._end(pool)
+
+    async def close(self) -> None:
+        for pool in itertools.chain.from_iterable(self._free.values()):
+            await self._end(pool)
+
+    async def _end(self, pool: Pool) -> None:
+        await pool.first.close()
+        self._databases.take_back(pool.lent)
+
+
 def _connect(postgres: Postgres, database: str) -> Connection:
     return psycopg.connect(postgres.url(database, SUPERUSER, postgres.password), autocommit=True)
 
@@ -192,6 +268,7 @@ def _emptying(template: Connection) -> str:
             if exists (
                 select from pg_stat_activity where datname = current_database()
                 and backend_type = 'client backend' and pid <> pg_backend_pid()
+                and (application_name <> '{KEPT}' or state <> 'idle')
             ) then
                 return '{IN_USE}';
             end if;

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from kernel.errors import ReadroomError
-from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, UserId
+from kernel.ids import UUID7, BucketId, CaseId, FacilityId, FolderId, NewId, UserId
 from kernel.reading import PrivilegeLevel, ReadType
 from local.embedded import EmbeddedServers
 from local.pki import Pki
@@ -41,6 +41,7 @@ from services.access.usecases import Questions
 from tests.access.builders import Owners, a_bucket, a_facility, a_placement, a_study, a_user
 from tests.access.service import Service, serve
 from tests.clocks import NOON, Clock
+from tests.conftest import OpenDatabase
 
 ADMIN = "ada"
 END = NOON + timedelta(days=30)
@@ -253,9 +254,10 @@ async def refused(awaitable: Awaitable[object], word: type[ReadroomError], field
 
 
 @pytest.fixture
-async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
-    async for started in start(fresh_database("access")):
-        yield started
+async def access(open_database: OpenDatabase) -> Access:
+    clock = Clock()
+    new_id = UUID7(clock)
+    return await use_cases(await open_database("access", AccessTransaction, clock, new_id), clock, new_id)
 
 
 @pytest.fixture
@@ -282,9 +284,16 @@ async def service(
 
 
 async def start(url: str) -> AsyncIterator[Access]:
+    """Use cases with connections of their own, as a test needs them that runs its own loop."""
     clock = Clock()
     new_id = UUID7(clock)
     database = await Database.connect(url, AccessTransaction, clock=clock, new_id=new_id)
+    yield await use_cases(database, clock, new_id)
+    await database.close()
+
+
+async def use_cases(database: Database[AccessTransaction], clock: Clock, new_id: NewId) -> Access:
+    """All of them, and the first administrator."""
     owners = Owners()
     index = CaseIndex(database, owners, owners, owners)
     started = Access(
@@ -309,5 +318,4 @@ async def start(url: str) -> AsyncIterator[Access]:
     admin = await started.users.create_first_administrator(ADMIN)
     assert admin is not None
     started.admin = admin
-    yield started
-    await database.close()
+    return started

@@ -158,6 +158,7 @@ class Service:
     resources: AsyncExitStack
     login: str = ADMIN
     stub: "AccessServiceAsyncStub" = field(init=False)
+    stubs: dict[tuple[str, str], "AccessServiceAsyncStub"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stub = self.called_by()
@@ -174,7 +175,10 @@ class Service:
         return access_pb2_grpc.AccessServiceStub(channel)
 
     def acting(self, login: str, peer: str = "bff") -> "AccessServiceAsyncStub":
-        return self.called_by(peer, lambda: self.token(login=login))
+        """The service as this peer calls it for this user."""
+        if (login, peer) not in self.stubs:
+            self.stubs[login, peer] = self.called_by(peer, lambda: self.token(login=login))
+        return self.stubs[login, peer]
 
     def _token(self) -> str:
         return self.token()

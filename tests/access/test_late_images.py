@@ -1,6 +1,5 @@
 """Images that come after the report: counted for each side, in any order of facts, by access's own clock."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
@@ -16,7 +15,7 @@ from services.access.late import LateImages
 from services.access.received import FIRST_PART, ReceivedStudy
 from services.access.status import ReadingState
 from tests.access.builders import a_facility, a_part, a_placement, a_reading, a_study, confirmed
-from tests.access.conftest import Access, start
+from tests.access.conftest import Access
 from tests.clocks import NOON
 
 MINUTE = timedelta(minutes=1)
@@ -153,25 +152,24 @@ async def test_fewer_images_than_at_the_report_are_not_late(access: Access) -> N
     assert [LateImages(1, NOON)] * 2 == await late(access, facility)
 
 
-async def test_facts_in_any_order_and_again_end_alike(fresh_database: Callable[[str], str]) -> None:
+async def test_facts_in_any_order_and_again_end_alike(access: Access) -> None:
     """Also with owners that answer late, so that an older snapshot is heard after a newer one."""
-    async for access in start(fresh_database("access")):
-        facility = await access.facility()
-        study = a_study(("1.1", "CT", 10))
-        placement = a_placement(facility.id, study)
-        things: list[Reading | Placement | ReceivedStudy] = [
-            placement,
-            a_reading(placement.case_id, final(10), version=1),
-            a_reading(placement.case_id, final(12), version=2),
-            grown(study, 15, 2),
-        ]
-        for order in permutations(range(len(things))):
-            access.owners.add(study)
-            for index in (*order, *order):
-                await access.hear(things[index])
-            assert [LateImages(3, NOON)] * 2 == await late(access, facility), order
-            assert await grown_facts(access), order
-            await access.query("truncate cases, case_studies, readings, outbox cascade")
+    facility = await access.facility()
+    study = a_study(("1.1", "CT", 10))
+    placement = a_placement(facility.id, study)
+    things: list[Reading | Placement | ReceivedStudy] = [
+        placement,
+        a_reading(placement.case_id, final(10), version=1),
+        a_reading(placement.case_id, final(12), version=2),
+        grown(study, 15, 2),
+    ]
+    for order in permutations(range(len(things))):
+        access.owners.add(study)
+        for index in (*order, *order):
+            await access.hear(things[index])
+        assert [LateImages(3, NOON)] * 2 == await late(access, facility), order
+        assert await grown_facts(access), order
+        await access.query("truncate cases, case_studies, readings, outbox cascade")
 
 
 # What had settled once

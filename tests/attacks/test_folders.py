@@ -5,7 +5,7 @@ by these, and what they gave ends when the case is no longer their facility's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -22,12 +22,6 @@ from services.access.caseindex import Placement
 from services.access.domain import NO_SIGHT, Facility, Path, Permission, PermissionGrant, Role, User
 from tests.access.builders import a_placement, a_study
 from tests.access.conftest import ADMIN, Access, start
-
-
-@pytest.fixture
-async def access(fresh_database: Callable[[str], str]) -> AsyncIterator[Access]:
-    async for started in start(fresh_database("access")):
-        yield started
 
 
 async def said(refusal: type[ReadroomError], act: Awaitable[object], *words: object) -> str:

@@ -1,5 +1,6 @@
 """What the queue remembers, on SQLite."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -12,13 +13,14 @@ import pytest
 
 from gateway import refusalstore
 from gateway.folder import Folder
+from gateway.heartbeat import Heartbeat
 from gateway.queue import DELETED, OLDEST, Item, Outcome, State, Transfer
 from gateway.refusals import Kind, Refusal
 from gateway.refusalstore import KEPT_AUDIT_ROWS, AuditRow
 from gateway.store import Store
 from gateway.uptime import Uptime
 from kernel.dicom import UID, AETitle
-from kernel.errors import NotFound
+from kernel.errors import NotFound, Unavailable
 from kernel.ids import UUID7
 from tests.ingest.builders import a_uid
 
@@ -77,6 +79,30 @@ def store(tmp_path: Path, clock: HandClock, machine: Machine) -> Iterator[Store]
     one = opened(tmp_path, clock, machine)
     yield one
     one.close()
+
+
+async def test_what_central_server_did_not_hear_is_told_again_within_the_minute(store: Store) -> None:
+    tried = 0
+
+    async def tell(version: str, waiting: int, oldest: timedelta | None) -> bool:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise Unavailable("of the test")
+        return True
+
+    renewed = asyncio.Event()
+
+    async def renew() -> None:
+        renewed.set()
+
+    beating = asyncio.create_task(Heartbeat(store, tell, renew, lambda: "", again_s=0.01).run())
+    try:
+        async with asyncio.timeout(10):
+            await renewed.wait()
+    finally:
+        beating.cancel()
+    assert 2 == tried
 
 
 def an_item(uid: str | None = None, sha256: str = "ab" * 32) -> Item:

@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -48,6 +48,8 @@ from wire.ingest.v1 import ingest_pb2_grpc
 from wire.routing.v1 import routing_pb2, routing_pb2_grpc
 
 ADMIN, READER = "admin", "reader"
+PATIENT_S = 10.0
+"""How long a test waits for an answer: the machine may be busy with other things."""
 RIVERSIDE = FacilityId(UUID("01900000-0000-7000-8000-0000000000a1"))
 HARBOUR = FacilityId(UUID("01900000-0000-7000-8000-0000000000a2"))
 
@@ -226,6 +228,7 @@ class Ingest:
         self.packs = folder / "packs"
         self.is_first = True
         self._running: AsyncExitStack | None = None
+        self._stubs: dict[tuple[str, str], ingest_pb2_grpc.IngestServiceAsyncStub] = {}
         self.application = Application(servers=[])
 
     def another(self, packs: Path) -> "Ingest":
@@ -306,6 +309,7 @@ class Ingest:
         self._running = resources
 
     async def stop(self) -> None:
+        self._stubs.clear()
         if self._running is not None:
             running, self._running = self._running, None
             await running.aclose()
@@ -323,18 +327,26 @@ class Ingest:
 
     def acting(self, login: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
         """The service as the command line calls it."""
-        return self._stub("bff", lambda: self.token(login))
+        return self._stub("bff", login)
 
     def service(self, name: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
-        return self._stub(name, lambda: None)
+        return self._stub(name, "")
 
-    def _stub(self, peer: str, token: Callable[[], str | None]) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
-        channel = rpc.connect(self.address("grpc"), "ingest", self.pki.tls(peer), token=token)
-        stub: Any = ingest_pb2_grpc.IngestServiceStub(channel)
-        return cast("ingest_pb2_grpc.IngestServiceAsyncStub", stub)
+    def _stub(self, peer: str, login: str) -> "ingest_pb2_grpc.IngestServiceAsyncStub":
+        """One for each caller and start: a channel to a server that has ended waits before it tries again."""
+        if (peer, login) not in self._stubs:
+            channel = rpc.connect(
+                self.address("grpc"),
+                "ingest",
+                self.pki.tls(peer),
+                deadline_s=PATIENT_S,
+                token=lambda: self.token(login) if login else None,
+            )
+            self._stubs[peer, login] = ingest_pb2_grpc.IngestServiceStub(channel)
+        return self._stubs[peer, login]
 
     def gateway_service(self, gateway: EnrolledGateway) -> Any:
-        channel = rpc.connect(self.address("gateways"), "ingest", gateway.tls)
+        channel = rpc.connect(self.address("gateways"), "ingest", gateway.tls, deadline_s=PATIENT_S)
         return ingest_pb2_grpc.GatewayServiceStub(channel)
 
     async def enrol(self, title: str = "RIVERSIDE", *facilities: FacilityId) -> EnrolledGateway:

@@ -1,7 +1,7 @@
 """What ingest does about a deletion that others are slow with, by a clock of the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from services.ingest.deletion import Deletions
 from services.ingest.domain import PartName, Sight
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction
+from tests.conftest import OpenDatabase
 from tests.ingest.builders import FACILITY, NOW, a_gateway, a_sender, a_uid
 from tests.ingest.writing import VOLUME, WRITER, WriterOfTheTest
 
@@ -78,14 +79,8 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-async def database(
-    fresh_database: Callable[[str], str], clock: HandClock
-) -> AsyncIterator[Database[IngestTransaction]]:
-    connected = await Database.connect(
-        fresh_database("ingest"), IngestTransaction, clock=clock, new_id=UUID7(clock)
-    )
-    yield connected
-    await connected.close()
+async def database(open_database: OpenDatabase, clock: HandClock) -> Database[IngestTransaction]:
+    return await open_database("ingest", IngestTransaction, clock, UUID7(clock))
 
 
 @pytest.fixture

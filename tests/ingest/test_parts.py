@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -40,6 +40,7 @@ from services.ingest.parts import (
     StudyInParts,
 )
 from services.ingest.store import IngestTransaction
+from tests.conftest import OpenDatabase
 from tests.ingest.builders import a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import a_ct, with_other_bytes
 from tests.ingest.system import Ingest, Sender, sent_objects
@@ -145,15 +146,12 @@ def as_json(values: Mapping[str, str]) -> str:
 
 
 @pytest.fixture
-async def index(fresh_database: Callable[[str], str]) -> AsyncIterator[Index]:
-    database = await Database.connect(
-        fresh_database("ingest"), IngestTransaction, clock=CLOCK, new_id=UUID7(CLOCK)
-    )
+async def index(open_database: OpenDatabase) -> Index:
+    database = await open_database("ingest", IngestTransaction, CLOCK, UUID7(CLOCK))
     gateway = a_gateway()
     async with database.transaction() as transaction:
         await transaction.insert_gateway(gateway)
-    yield Index(database, gateway)
-    await database.close()
+    return Index(database, gateway)
 
 
 async def test_each_identity_and_each_mapping_value_is_a_part_across_series(index: Index) -> None:

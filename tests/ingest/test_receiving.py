@@ -1,6 +1,7 @@
 """From a sender's first byte to its answer, on real servers over mutual TLS."""
 
 import asyncio
+import time
 from io import BytesIO
 from uuid import UUID, uuid4
 
@@ -33,8 +34,8 @@ CONFLICT = 0xC111
 
 async def facts(ingest: Ingest) -> list[tuple[str, str]]:
     """What was said: subject and id, in order."""
-    rows = await ingest.rows("select subject, payload ->> 'id' as id from outbox order by id")
-    return [(row["subject"], row["id"]) for row in rows]
+    rows = await ingest.rows("select subject, payload ->> 'id' as about from outbox order by id")
+    return [(row["subject"], row["about"]) for row in rows]
 
 
 async def study_facts(ingest: Ingest) -> list[str]:
@@ -178,11 +179,14 @@ async def test_a_study_is_told_received_changed_and_settled(ingest: Ingest) -> N
             assert asyncio.run(study_facts(ingest))[0] == "study.received.v1"
             assert not asyncio.run(settled(ingest))
 
+    began = time.monotonic()
     await asyncio.to_thread(send_and_look)
     await eventually(lambda: settled(ingest))
     said = await study_facts(ingest)
-    assert said[0] == "study.received.v1"
-    assert 1 <= said.count("study.changed.v1") == len(said) - 1 <= 4
+    changed = len(said) - 1
+    assert said == ["study.received.v1"] + ["study.changed.v1"] * changed
+    at_its_end_and_settled = 2  # else once a second, and this machine may be slow
+    assert 1 <= changed <= at_its_end_and_settled + 2 + int(time.monotonic() - began)
     version = await ingest.one("select version from studies")
     assert version == len(said)
     study_id = await ingest.one("select study_id from studies")

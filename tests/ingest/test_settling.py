@@ -1,6 +1,5 @@
 """How long a study must be quiet before it has settled: a length for each receiving facility (A55, A68)."""
 
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ from plumbing.db import Database
 from services.ingest.settling import SettleLength
 from services.ingest.store import IngestTransaction
 from tests.clocks import Clock
+from tests.conftest import OpenDatabase
 from tests.ingest.builders import FACILITY, NOTHING, NOW, a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import a_ct
 from tests.ingest.system import ADMIN, HARBOUR, READER, RIVERSIDE, Ingest, Sender, sent_objects
@@ -30,12 +30,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(fresh_database: Callable[[str], str], clock: Clock) -> AsyncIterator[Store]:
-    database = await Database.connect(
-        fresh_database("ingest"), IngestTransaction, clock=clock, new_id=UUID7(clock)
-    )
-    yield database
-    await database.close()
+async def store(open_database: OpenDatabase, clock: Clock) -> Store:
+    return await open_database("ingest", IngestTransaction, clock, UUID7(clock))
 
 
 async def quiet_study(store: Store, facility_id: FacilityId) -> StudyId:

@@ -1,7 +1,6 @@
 """What the index decides, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -27,6 +26,7 @@ from services.ingest.parts import Description
 from services.ingest.store import IngestTransaction
 from services.ingest.transfers import Transfer
 from services.ingest.writers import Ended
+from tests.conftest import OpenDatabase
 from tests.ingest.builders import (
     FACILITY,
     NOTHING,
@@ -46,12 +46,8 @@ CLOCK = MonotonicClock()
 
 
 @pytest.fixture
-async def store(fresh_database: Callable[[str], str]) -> AsyncIterator[Store]:
-    connected = await Database.connect(
-        fresh_database("ingest"), IngestTransaction, clock=CLOCK, new_id=UUID7(CLOCK)
-    )
-    yield connected
-    await connected.close()
+async def store(open_database: OpenDatabase) -> Store:
+    return await open_database("ingest", IngestTransaction, CLOCK, UUID7(CLOCK))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Whose pack it is, until when anything is committed into it, and who touches its file."""
 
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies
 from services.ingest.writers import LEASE, Writer
+from tests.conftest import OpenDatabase
 from tests.ingest.builders import NOTHING, a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.writing import a_writer
 
@@ -24,10 +24,8 @@ NEW_ID = UUID7(CLOCK)
 
 
 @pytest.fixture
-async def store(fresh_database: Callable[[str], str]) -> AsyncIterator[Store]:
-    database = await Database.connect(fresh_database("ingest"), IngestTransaction, clock=CLOCK, new_id=NEW_ID)
-    yield database
-    await database.close()
+async def store(open_database: OpenDatabase) -> Store:
+    return await open_database("ingest", IngestTransaction, CLOCK, NEW_ID)
 
 
 @pytest.fixture

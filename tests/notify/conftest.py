@@ -19,7 +19,7 @@ from services.notify.rendering import Templates
 from services.notify.store import NotifyTransaction
 from services.notify.usecases import EVERYTHING, Letters, Notices, Office
 from tests.clocks import Clock
-from tests.databases import Databases
+from tests.conftest import OpenDatabase
 from tests.notify.builders import LINK_BASE, OFFICE, Owners
 from tests.notify.mailserver import MailServer, Received, mail_server
 
@@ -89,20 +89,10 @@ class Notify:
             return list(await transaction.connection.fetch(sql, *values))
 
 
-@pytest.fixture(scope="module")
-def database_url(clones: Databases) -> str:
-    """One database for the tests of a module: each finds it empty, but for audit rows."""
-    return clones.make("notify")
-
-
 @pytest.fixture
-async def notify(database_url: str) -> AsyncIterator[Notify]:
+async def notify(open_database: OpenDatabase) -> AsyncIterator[Notify]:
     clock, owners = Clock(), Owners()
-    database = await Database.connect(
-        database_url, NotifyTransaction, clock=clock, new_id=UUID7(clock), pool_size=16
-    )
-    async with database.statements() as transaction:
-        await transaction.connection.execute("truncate notices, users, expiring, outbox")
+    database = await open_database("notify", NotifyTransaction, clock, UUID7(clock), pool_size=16)
     async with mail_server() as server:
         post = Post("127.0.0.1", server.port, "none", "", "", "readroom@group.example", 2.0, clock)
         office = Office(OFFICE, Language.NL)
@@ -120,4 +110,3 @@ async def notify(database_url: str) -> AsyncIterator[Notify]:
             Reminders(database, owners, (30, 7, 1), office),
         )
         await post.close()
-    await database.close()

@@ -1,7 +1,7 @@
 """Reporting's use cases on a PostgreSQL of their own, with access as a test says."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ from services.reporting.store import ReportingTransaction
 from services.reporting.switching import ReadTypes
 from services.reporting.usecases import Described, Listed, Readings
 from tests.clocks import Clock
+from tests.conftest import OpenDatabase
 from tests.reporting.builders import ACTING, LEASE, NORTH, Access
 
 IN_A_SESSION = {"lock", "renew_lock", "unlock", "break_lock", "save_draft", "complete", "list_reports"}
@@ -95,28 +96,24 @@ def a_case() -> CaseId:
 
 
 @pytest.fixture
-async def reporting(fresh_database: Callable[[str], str]) -> AsyncIterator[Reporting]:
-    async for started in start(fresh_database("reporting")):
-        await started.activate(*ReadType)
-        yield started
+async def reporting(untouched: Reporting) -> Reporting:
+    await untouched.activate(*ReadType)
+    return untouched
 
 
 @pytest.fixture
-async def untouched(fresh_database: Callable[[str], str]) -> AsyncIterator[Reporting]:
+async def untouched(open_database: OpenDatabase) -> Reporting:
     """Reporting on which nobody has switched any read type."""
-    async for started in start(fresh_database("reporting")):
-        yield started
+    return await start(open_database)
 
 
 async def start(
-    url: str, *, pool_size: int = 24, seconds: Callable[[], float] = time.monotonic
-) -> AsyncIterator[Reporting]:
+    open_database: OpenDatabase, *, pool_size: int = 24, seconds: Callable[[], float] = time.monotonic
+) -> Reporting:
     clock, access = Clock(), Access()
     new_id = UUID7(clock)
-    database = await Database.connect(
-        url, ReportingTransaction, clock=clock, new_id=new_id, pool_size=pool_size
-    )
-    yield Reporting(
+    database = await open_database("reporting", ReportingTransaction, clock, new_id, pool_size)
+    return Reporting(
         database,
         clock,
         access,
@@ -124,7 +121,6 @@ async def start(
         ReadTypes(database, access),
         a_case(),
     )
-    await database.close()
 
 
 def texts(written: Written) -> list[str]:

@@ -1,7 +1,6 @@
 """A completion holds no connection while it asks access, and counts what access said just before (A3)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,6 +10,7 @@ from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.reporting.sight import Sight
 from services.reporting.usecases import DECISIONS, FRESH_S
+from tests.conftest import OpenDatabase
 from tests.reporting.builders import Access, a_sight
 from tests.reporting.conftest import Reporting, start
 from tests.reporting.test_store import said
@@ -55,18 +55,18 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-async def reporting(fresh_database: Callable[[str], str], seconds: Seconds) -> AsyncIterator[Reporting]:
-    async for started in start(fresh_database("reporting"), seconds=seconds):
-        await started.activate(*ReadType)
-        yield started
+async def reporting(open_database: OpenDatabase, seconds: Seconds) -> Reporting:
+    started = await start(open_database, seconds=seconds)
+    await started.activate(*ReadType)
+    return started
 
 
 @pytest.fixture
-async def narrow(fresh_database: Callable[[str], str]) -> AsyncIterator[Reporting]:
+async def narrow(open_database: OpenDatabase) -> Reporting:
     """Reporting with a single connection."""
-    async for started in start(fresh_database("reporting"), pool_size=1):
-        await started.activate(*ReadType)
-        yield started
+    started = await start(open_database, pool_size=1)
+    await started.activate(*ReadType)
+    return started
 
 
 async def test_others_have_the_connection_while_access_is_asked(narrow: Reporting) -> None:

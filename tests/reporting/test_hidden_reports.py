@@ -1,6 +1,6 @@
 """What the facility's side asks costs the same, however many pre-reads and drafts it does not see (REP-4)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -8,6 +8,7 @@ from kernel.errors import Denied, NotFound
 from kernel.ids import ReportId
 from kernel.reading import ReadType
 from tests.clocks import NOON
+from tests.conftest import OpenDatabase
 from tests.reporting.builders import a_facility_sight, a_sight
 from tests.reporting.conftest import Actor, Reporting, start
 from tests.reporting.test_store import said
@@ -17,11 +18,11 @@ HIDDEN = 5_000
 
 
 @pytest.fixture
-async def reporting(fresh_database: Callable[[str], str]) -> AsyncIterator[Reporting]:
+async def reporting(open_database: OpenDatabase) -> Reporting:
     """With one connection, on which PostgreSQL counts."""
-    async for started in start(fresh_database("reporting"), pool_size=1):
-        await started.activate(*ReadType)
-        yield started
+    started = await start(open_database, pool_size=1)
+    await started.activate(*ReadType)
+    return started
 
 
 async def hide(reporting: Reporting) -> ReportId:

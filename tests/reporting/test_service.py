@@ -1,7 +1,6 @@
 """Reporting over the wire, with the decisions of access as it runs; and whoever should not get in."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +12,8 @@ from kernel.events import CaseDeleted
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database, Transaction
-from tests.access.service import CLOCK, Service, serve
+from tests.access.service import CLOCK, serve
+from tests.databases import Databases
 from tests.reporting.system import ALL, System, a_case, a_user, give, running
 from tests.wait import eventually
 from wire.access.v1 import access_pb2
@@ -31,7 +31,7 @@ class World:
     """A running reporting, one facility with its people, and one case."""
 
     system: System
-    database_url: str
+    database: Database[Transaction]
     facility_id: str
     case_id: str
     vos: access_pb2.User
@@ -54,44 +54,67 @@ class World:
         )
         return answer
 
+    async def query(self, sql: str, *values: object) -> list[Any]:
+        """Straight from its database; $1 is the case."""
+        async with self.database.statements() as transaction:
+            return list(await transaction.connection.fetch(sql, UUID(self.case_id), *values))
+
     async def described(self) -> pb.DescribeReadingResponse:
         stub = self.system.called_by("access", lambda: None)
         return await stub.DescribeReading(pb.DescribeReadingRequest(case_id=self.case_id))
 
 
-@pytest.fixture
-async def world(
-    servers: EmbeddedServers, fresh_database: Callable[[str], str], pki: Pki
-) -> AsyncIterator[World]:
-    # Before anything runs: PostgreSQL makes no database while a client of this very loop is connecting.
-    url, access_url = fresh_database("reporting"), fresh_database("access")
-    async for access in serve(servers, access_url, pki):
-        async with _north(servers, url, access) as made:
-            yield made
+@dataclass
+class Hospital:
+    """What all tests share: a running reporting, and people who see a facility only once a test says so."""
 
+    system: System
+    database: Database[Transaction]
+    people: dict[str, access_pb2.User]
 
-@asynccontextmanager
-async def _north(servers: EmbeddedServers, url: str, access: Service) -> AsyncIterator[World]:
-    async with running(servers, url, access) as system:
+    async def north(self) -> World:
+        """Another facility with one case; everybody sees it but the operator and the outsider."""
+        access, people = self.system.access, self.people
         north = await access.facility("North")
-        role = access_pb2.Role
-        await a_user(access, "probe", role.ROLE_RADIOLOGY_SUPPORT, north, access_pb2.LEVEL_VIEW)
-        vos = await a_user(
-            access,
-            "vos",
-            role.ROLE_RADIOLOGIST,
-            north,
-            access_pb2.LEVEL_REPORT,
-            read_types=[FINAL, PRELIMINARY],
-        )
-        await a_user(
-            access, "lind", role.ROLE_RADIOLOGIST, north, access_pb2.LEVEL_REPORT, read_types=[FINAL]
-        )
-        await a_user(access, "okafor", role.ROLE_REFERRING_PHYSICIAN, north, access_pb2.LEVEL_VIEW)
-        await a_user(access, "olaf", role.ROLE_OPERATOR, north, access_pb2.LEVEL_UNSPECIFIED)
-        await a_user(access, "boss", role.ROLE_ADMINISTRATOR, north, access_pb2.LEVEL_VIEW, "facility.admin")
-        await access.user(login="outsider")
-        yield World(system, url, north, await a_case(access, north), vos)
+        for login, level, read_types in (
+            ("probe", access_pb2.LEVEL_VIEW, []),
+            ("vos", access_pb2.LEVEL_REPORT, [FINAL, PRELIMINARY]),
+            ("lind", access_pb2.LEVEL_REPORT, [FINAL]),
+            ("okafor", access_pb2.LEVEL_VIEW, []),
+        ):
+            await give(access, people[login], north, level, read_types)
+        people["boss"].permissions.add(permission="facility.admin", facility_id=north)
+        people["boss"] = await access.save_user(people["boss"], set_permissions=True)
+        return World(self.system, self.database, north, await a_case(access, north), people["vos"])
+
+
+@pytest.fixture(scope="module")
+async def hospital(servers: EmbeddedServers, clones: Databases, pki: Pki) -> AsyncIterator[Hospital]:
+    # Before anything runs: PostgreSQL makes no database while a client of this very loop is connecting.
+    url, access_url = clones.make("reporting"), clones.make("access")
+    database = await Database.connect(url, Transaction, clock=CLOCK, new_id=uuid4)
+    async for access in serve(servers, access_url, pki):
+        async with running(servers, url, access) as system:
+            home, nothing = await access.facility("Home"), access_pb2.LEVEL_UNSPECIFIED
+            people = {
+                login: await a_user(access, login, role, home, nothing)
+                for login, role in (
+                    ("probe", access_pb2.ROLE_RADIOLOGY_SUPPORT),
+                    ("vos", access_pb2.ROLE_RADIOLOGIST),
+                    ("lind", access_pb2.ROLE_RADIOLOGIST),
+                    ("okafor", access_pb2.ROLE_REFERRING_PHYSICIAN),
+                    ("olaf", access_pb2.ROLE_OPERATOR),
+                    ("boss", access_pb2.ROLE_ADMINISTRATOR),
+                    ("outsider", access_pb2.ROLE_RADIOLOGIST),
+                )
+            }
+            yield Hospital(system, database, people)
+    await database.close()
+
+
+@pytest.fixture
+async def world(hospital: Hospital) -> World:
+    return await hospital.north()
 
 
 @pytest.mark.proves("REP-3")
@@ -239,7 +262,7 @@ async def test_a_privilege_that_expires_while_he_reads_leaves_a_draft(world: Wor
 async def test_a_report_keeps_the_revision_of_access(world: World) -> None:
     await world.lock("vos")
     await world.complete("vos", FINAL, "nodule")
-    (row,) = await _query(world, "select revision from reports")
+    (row,) = await world.query("select revision from reports where case_id = $1")
     checked = await world.system.access.acting("vos").Check(access_pb2.CheckRequest(case_id=world.case_id))
     assert bool(checked.revision) == bool(row["revision"])
 
@@ -378,19 +401,10 @@ def _parts(seen: pb.ListReportsResponse) -> tuple[pb.Lock | None, list[pb.Report
 
 
 async def _published(world: World) -> list[Any]:
-    # Not what it says to a deletion by an earlier test, which the stream still holds.
-    return await _query(
-        world, "select from outbox where published_at is not null and subject = 'reading.changed.v1'"
+    return await world.query(
+        "select from outbox where published_at is not null and subject = 'reading.changed.v1'"
+        " and payload ->> 'id' = $1::uuid::text"
     )
-
-
-async def _query(world: World, sql: str) -> list[Any]:
-    database = await Database.connect(world.database_url, Transaction, clock=CLOCK, new_id=uuid4)
-    try:
-        async with database.statements() as transaction:
-            return list(await transaction.connection.fetch(sql))
-    finally:
-        await database.close()
 
 
 # Deletion
@@ -401,13 +415,15 @@ async def test_what_nobody_deletes_stays_written_whatever_a_fact_says(world: Wor
     await world.lock("vos")
     await world.complete("vos", FINAL, "a report")
 
-    await world.system.access.say(CaseDeleted(UUID(world.case_id), 1))
+    fact = uuid4()
+    await world.system.access.say(CaseDeleted(UUID(world.case_id), 1), event_id=fact)
 
     async def is_refused() -> bool:
-        return bool(await _query(world, "select from dead_letters"))
+        return bool(await world.query("select $1::uuid from dead_letters where event_id = $2", fact))
 
     await eventually(is_refused)
-    assert ["a report"] == [row["text"] for row in await _query(world, "select text from reports")]
+    left = await world.query("select text from reports where case_id = $1")
+    assert ["a report"] == [row["text"] for row in left]
 
 
 @pytest.mark.proves("ING-6", part="reports, from the fact to the purge")
@@ -432,14 +448,9 @@ async def test_a_deletion_ends_what_is_being_written_and_then_all_that_was(world
     await access.say(CaseDeleted(UUID(world.case_id), 1))
 
     async def texts_left() -> list[str]:
-        database = await Database.connect(world.database_url, Transaction, clock=CLOCK, new_id=uuid4)
-        try:
-            async with database.statements() as statements:
-                rows = await statements.connection.fetch(
-                    "select text from reports union select text from drafts"
-                )
-        finally:
-            await database.close()
+        rows = await world.query(
+            "select text from reports where case_id = $1 union select text from drafts where case_id = $1"
+        )
         return [row["text"] for row in rows]
 
     assert {"PLANTED report", "PLANTED draft"} >= set(await texts_left())

@@ -30,6 +30,7 @@ from services.routing.reevaluation import Reevaluation
 from services.routing.store import RoutingTransaction
 from services.routing.usecases import FACILITY_ADMIN, Administration, Facilities, Rules
 from tests.auditing import AUDIT_KEY
+from tests.conftest import OpenDatabase
 from tests.hosting import answers
 from tests.routing.builders import EVERYWHERE, TAG, Archive, Movers, Permissions
 from tests.routing.system import CLOCK, Access, Ingest, System
@@ -120,17 +121,15 @@ class Routing:
 
 
 @pytest.fixture
-async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing]:
+async def routing(open_database: OpenDatabase) -> Routing:
     clock = TickingClock()
     new_id = UUID7(clock)
-    database = await Database.connect(
-        fresh_database("routing"), RoutingTransaction, clock=clock, new_id=new_id
-    )
+    database = await open_database("routing", RoutingTransaction, clock, new_id)
     permissions = Permissions({FACILITY_ADMIN: EVERYWHERE})
     archive, movers = Archive(), Movers()
     administration = Administration(database, permissions)
     placements = Placements(database, administration, archive, new_id)
-    yield Routing(
+    return Routing(
         database,
         permissions,
         archive,
@@ -143,7 +142,6 @@ async def routing(fresh_database: Callable[[str], str]) -> AsyncIterator[Routing
         Arrivals(database, placements, movers, new_id),
         Reevaluation(database, administration, movers, archive, placements, new_id),
     )
-    await database.close()
 
 
 @pytest.fixture
