@@ -54,9 +54,21 @@ class Unavailable(ReadroomError):
     """A part we depend on does not answer; asking again later may help."""
 
 
-def lacks(*permissions: str, at: str) -> Denied:
-    """The refusal for want of a permission, or of any of several; `at` says where it is needed."""
-    return Denied(f"you need the permission {' or '.join(f'`{each}`' for each in permissions)} at {at}")
+EVERYWHERE = "every facility"
+"""Where a permission is needed that is not for a single facility."""
+
+
+def lacks(*permissions: str, at: str, to: str = "", field: str | None = None) -> Denied:
+    """The refusal for want of a permission, or of any of several: the one wording of the product.
+
+    Args:
+        at: where it is needed: `every facility`, or a name, or words for one.
+        to: what for, where the act does not say it by itself.
+    """
+    named = " or ".join(f"`{each}`" for each in permissions)
+    need = f"to {to}, you need the permission {named}" if to else f"you need the permission {named}"
+    giver = at if at == EVERYWHERE or at.startswith("`") else "that facility"
+    return Denied(f"{need} at {at}; an administrator of {giver} can give it", field=field)
 
 
 def code_of(error: ReadroomError, codes: Mapping[type[ReadroomError], Code]) -> Code:

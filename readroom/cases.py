@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from kernel.errors import NotFound
+from kernel.errors import Denied, NotFound, lacks
 from readroom import names, rows
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.export import save
 from readroom.fetch import fetch_case, fetch_instance
@@ -16,6 +16,7 @@ from readroom.show import Column, Output, Table
 from readroom.watch import DEFAULT_ROWS, MAX_ROWS, watch
 from readroom.words import LEVELS, PRIORITIES
 from wire.access.v1.access_pb2 import (
+    CASE_ACT_OPEN,
     CASE_ORDER_PATIENT_NAME,
     CASE_ORDER_PRIORITY,
     CASE_ORDER_RECEIVED,
@@ -250,7 +251,10 @@ async def read_search(readroom: Readroom, out: Output, words: str) -> None:
 @case.command("fetch")
 @click.argument("case_id")
 @click.option(
-    "--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder; is made."
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder, created if missing.",
 )
 @click.option("--instance", metavar="UID", help="Only this SOP Instance UID.  [default: all]")
 @acting
@@ -261,16 +265,29 @@ async def fetch(readroom: Readroom, out: Output, case_id: str, to: Path, instanc
     """
     from readroom.meter import bar  # it takes as long to load as everything else of most commands
 
-    with bar("fetching") as meter:
-        if instance:
-            paths = await fetch_instance(readroom, case_id, instance, to, meter)
-        else:
-            paths = await fetch_case(readroom, case_id, to, meter)
+    try:
+        with bar("fetching") as meter:
+            if instance:
+                paths = await fetch_instance(readroom, case_id, instance, to, meter)
+            else:
+                paths = await fetch_case(readroom, case_id, to, meter)
+    except NotFound:
+        await _must_open(readroom, case_id)
+        raise
     out.done(
         f"saved {len(paths)} {'image' if len(paths) == 1 else 'images'} to `{to}`",
         instance_count=len(paths),
         files=[str(path) for path in paths],
     )
+
+
+async def _must_open(readroom: Readroom, case_id: str) -> None:
+    """Raises Denied for who sees the case and not its images; NotFound for who does not see it."""
+    request = DescribeCaseRequest(case_id=case_id, columns=["may", "facility_name"])
+    seen = (await readroom.access.DescribeCase(request)).case
+    if CASE_ACT_OPEN not in seen.may:
+        denied = lacks("study.view_images", at=f"`{seen.facility_name}`")
+        raise Denied(f"you may see this case, but not its images: {denied.sentence}")
 
 
 @case.command("assign")
@@ -297,7 +314,7 @@ async def assign(readroom: Readroom, out: Output, case_id: str, login: str, forc
 
 @case.command("assignable")
 @click.argument("case_id")
-@acting
+@listing
 async def list_assignable(readroom: Readroom, out: Output, case_id: str) -> None:
     """List who may be assigned a case, and what they could do with it then.
 

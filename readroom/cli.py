@@ -9,18 +9,19 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from kernel.errors import ReadroomError, Unauthenticated, code_of
+from kernel.errors import ReadroomError, code_of
 from kernel.release import VERSION
 from readroom.errors import EXIT_CODES, INTERRUPTED, UNEXPECTED
-from readroom.place import Place, data_folder
+from readroom.place import place
 from readroom.show import harmless
 
 AREAS = {
+    "oneself": ("login", "logout", "whoami"),
     "facilities": ("facility", "rule"),
     "gateways": ("gateway", "refusals"),
     "held": ("held", "distribute"),
     "users": ("user", "privilege"),
-    "identities": ("me", "invite", "identity"),
+    "identities": ("invite", "identity"),
     "folders": ("folder", "grant"),
     "deletion": ("case", "deletions"),
     "filters": ("filter",),
@@ -39,6 +40,8 @@ AREAS = {
 
 HELP = {
     "login": "Log in as LOGIN with the development issuer.",
+    "logout": "End the session of this terminal.",
+    "whoami": "Show who you are, until when, and what you may do.",
     "completion": "Print what makes the Tab key complete commands.",
     "facility": "Sites, and how they receive studies.",
     "rule": "Endpoint rules: a hub and a text, and the facility that receives what matches.",
@@ -48,7 +51,6 @@ HELP = {
     "distribute": "The same as `held distribute`.",
     "user": "Accounts, their roles and permissions.",
     "privilege": "What a user may do at a facility.",
-    "me": "Show who you are, and what you may do.",
     "invite": "Print the code by which LOGIN signs in first.",
     "identity": "Which identity of which issuer signs in as whom.",
     "folder": "Shared folders: cases shown to members.",
@@ -75,6 +77,9 @@ HELP = {
 _COMPLETE = "_READROOM_COMPLETE"
 """The variable in which a shell asks how a line may go on."""
 
+_ALSO = {"me": "whoami"}
+"""Other words for commands, which the list leaves out."""
+
 _MODULES = {word: module for module, words in AREAS.items() for word in words}
 
 
@@ -85,6 +90,7 @@ class Commands(click.Group):
         return list(HELP)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _ALSO.get(cmd_name, cmd_name)
         if cmd_name in _MODULES:
             area = importlib.import_module(f"readroom.{_MODULES[cmd_name]}")
             commands: Sequence[click.Command] = area.COMMANDS
@@ -115,7 +121,7 @@ class Commands(click.Group):
     type=click.Path(path_type=Path),
     envvar="READROOM_SESSION",
     show_envvar=True,
-    help="Session file.  [default: session.json in the data directory]",
+    help="Session file.  [default: one of this terminal, in the data directory]",
 )
 @click.version_option(VERSION, prog_name="readroom", message="%(prog)s %(version)s")
 @click.pass_context
@@ -126,38 +132,7 @@ def cli(context: click.Context, data: Path | None, session_file: Path | None) ->
     Exit codes: 0 done, 2 invalid, 3 not found, 4 denied, 5 not logged in, 6 conflict or expired,
     7 unavailable or exhausted, 8 incomplete.
     """
-    data = data or data_folder()
-    context.obj = Place(data, session_file or data / "session.json")
-
-
-@cli.command()
-@click.argument("login")
-@click.pass_obj
-def login(place: Place, login: str) -> None:
-    """Log in as LOGIN with the development issuer.
-
-    It exists only with embedded servers: whoever can read the issuer's key in the data directory may be
-    anybody.
-    """
-    import asyncio
-
-    from readroom.client import connect
-    from readroom.endpoints import Endpoints
-    from readroom.session import Session
-    from wire.access.v1.access_pb2 import CheckPermissionRequest
-
-    session = Session.begin(login)
-
-    async def prove() -> None:
-        async with connect(Endpoints.read(place.data), session) as readroom:
-            await readroom.access.CheckPermission(CheckPermissionRequest(permission="operator"))
-
-    try:
-        asyncio.run(prove())
-    except Unauthenticated:
-        raise Unauthenticated(f"`{login}` cannot log in") from None
-    session.write(place.session_file)
-    click.echo(harmless(f"logged in as `{login}`"))
+    context.obj = place(data, session_file)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 import click
 
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.errors import Incomplete
 from readroom.pages import every, first, newest
@@ -35,7 +35,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @click.option("--service", help="List only the dead letters of this service.")
 @newest
-@acting
+@listing
 async def list_letters(readroom: Readroom, out: Output, service: str | None, limit: int) -> None:
     """List facts that failed, newest first, each service by itself.
 

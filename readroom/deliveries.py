@@ -2,7 +2,7 @@
 
 import click
 
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every, first, newest
 from readroom.show import Column, Output, instant
@@ -23,7 +23,7 @@ NOTICE = (
 
 @click.command()
 @newest
-@acting
+@listing
 async def deliveries(readroom: Readroom, out: Output, limit: int) -> None:
     """List mails and how far they have come, newest first."""
     request = ListDeliveriesRequest(page_size=min(limit, 500))

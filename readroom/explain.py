@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import listing
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.show import NO, YES, Column, Output, clock, instant
@@ -53,7 +53,7 @@ FACILITY = (
 @click.command("explain")
 @click.argument("user")
 @click.argument("case_id", required=False)
-@acting
+@listing
 async def explain_case(readroom: Readroom, out: Output, user: str, case_id: str | None) -> None:
     """Explain why USER sees a case, or does not.
 

@@ -7,7 +7,7 @@ import click
 
 from kernel.errors import NotFound, Unavailable
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.show import Column, Output
@@ -121,7 +121,7 @@ async def change_facility(
 
 
 @facility.command("list")
-@acting
+@listing
 async def list_facilities(readroom: Readroom, out: Output) -> None:
     """List the facilities."""
     out.items(FACILITY, [f async for f in names.facilities(readroom)])
@@ -213,7 +213,7 @@ async def save_rule(readroom: Readroom, out: Output, wanted: EndpointRule) -> No
 
 @rule.command("list")
 @click.argument("facility")
-@acting
+@listing
 async def list_rules(readroom: Readroom, out: Output, facility: str) -> None:
     """List the rules of a hub or of an endpoint."""
     request = ListRulesRequest(facility_id=await names.facility_id(readroom, facility))

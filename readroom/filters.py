@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from kernel.errors import Invalid
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.show import YES, Column, Output, harmless, instant
@@ -182,7 +182,7 @@ async def clear_filter(readroom: Readroom, out: Output, login: str, version: int
 
 @filter_.command("list")
 @click.option("--broken", is_flag=True, help="List only filters that Readroom cannot read any more.")
-@acting
+@listing
 async def list_filters(readroom: Readroom, out: Output, broken: bool) -> None:
     """List who has a filter, by login."""
     found = every(readroom.access.ListFilters, ListFiltersRequest(), lambda page: page.filters)

@@ -4,10 +4,10 @@ import click
 
 from kernel.errors import Invalid
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every
-from readroom.show import Column, Output, Table, instant
+from readroom.show import Column, Output, Table, as_object, instant
 from readroom.users import made_from
 from wire.access.v1.access_pb2 import (
     CaseGrant,
@@ -96,8 +96,30 @@ async def _save_folder(
     out.item(await folder_table(readroom), saved.folder)
 
 
-@folder.command("list")
+@folder.command("show")
+@click.argument("folder")
 @acting
+async def show_folder(readroom: Readroom, out: Output, folder: str) -> None:
+    """Show a folder: its members, and the cases in it."""
+    found = await names.folder(readroom, folder)
+    request = ListFolderCasesRequest(folder_id=found.folder_id)
+    entries = every(readroom.access.ListFolderCases, request, lambda page: page.folder_cases)
+    cases = [each async for each in entries]
+    table = await folder_table(readroom)
+    if out.as_json:
+        told = {**as_object(table, found), "cases": [as_object(ENTRY, each) for each in cases]}
+        out.told([], told)
+        return
+    out.item(table, found)
+    if cases:
+        click.echo()
+        out.items(ENTRY, cases)
+    else:
+        out.told(["no case is in it"], [])
+
+
+@folder.command("list")
+@listing
 async def list_folders(readroom: Readroom, out: Output) -> None:
     """List the folders."""
     out.items(await folder_table(readroom), [f async for f in names.folders(readroom)])
@@ -187,7 +209,7 @@ GRANT = (
 @grant.command("list")
 @click.option("--case", "case_id", default="", metavar="CASE_ID", help="Whom this case is granted to.")
 @click.option("--user", "login", default="", metavar="LOGIN", help="What is granted to this user.")
-@acting
+@listing
 async def list_grants(readroom: Readroom, out: Output, case_id: str, login: str) -> None:
     """List the grants of a case, or those to a user."""
     if bool(case_id) == bool(login):

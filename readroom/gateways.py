@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from kernel.errors import Invalid, NotFound
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.enrol import CONFIGURATION, LISTEN, HospitalSide, enrol_gateway
 from readroom.pages import every, first, newest
@@ -177,7 +177,7 @@ async def revoke(readroom: Readroom, out: Output, gateway: str) -> None:
 
 
 @gateway.command("list")
-@acting
+@listing
 async def list_gateways(readroom: Readroom, out: Output) -> None:
     """List the gateways, live and revoked.
 
@@ -189,7 +189,7 @@ async def list_gateways(readroom: Readroom, out: Output) -> None:
 
 @gateway.command("quarantine")
 @newest
-@acting
+@listing
 async def quarantine(readroom: Readroom, out: Output, limit: int) -> None:
     """List refused instances of which the bytes are kept, newest first."""
     name = {g.gateway_id: g.name async for g in names.gateways(readroom)}
@@ -220,7 +220,7 @@ async def discard(readroom: Readroom, out: Output, sha256: str) -> None:
 
 @click.command()
 @newest
-@acting
+@listing
 async def refusals(readroom: Readroom, out: Output, limit: int) -> None:
     """List refused associations, announcements and instances, newest first."""
     name = {g.gateway_id: g.name async for g in names.gateways(readroom)}

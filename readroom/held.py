@@ -14,7 +14,7 @@ import click
 
 from kernel.errors import Conflict, Denied, NotFound
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.facilities import save_rule
 from readroom.pages import every
@@ -215,7 +215,7 @@ def held() -> None:
 
 
 @held.command("list")
-@acting
+@listing
 async def list_held(readroom: Readroom, out: Output) -> None:
     """List undistributed cases, held parts and held copies, oldest first.
 
@@ -227,7 +227,7 @@ async def list_held(readroom: Readroom, out: Output) -> None:
 
 @held.command("show")
 @click.argument("held_id")
-@acting
+@listing
 async def show(readroom: Readroom, out: Output, held_id: str) -> None:
     """Show everything that you may know of one of them."""
     row = await one(readroom, held_id)
@@ -382,7 +382,7 @@ async def make_rule(readroom: Readroom, out: Output, held_id: str, endpoint: str
 @held.command("reevaluate")
 @click.argument("hub")
 @click.option("--apply", is_flag=True, help="Make exactly these changes.  [default: only show them]")
-@acting
+@listing
 async def reevaluate(readroom: Readroom, out: Output, hub: str, apply: bool) -> None:
     """Show what the rules of HUB make by now of what waits there; with --apply, do it.
 

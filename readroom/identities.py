@@ -1,17 +1,13 @@
-"""Commands about who signs in as whom, and about oneself."""
+"""Commands about who signs in as whom."""
 
 import click
 
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.show import Column, Output, instant
-from readroom.words import LANGUAGES, LEVELS, ROLES, SIDES
 from wire.access.v1.identity_pb2 import (
     BoundIdentity,
-    DescribeMeRequest,
-    DescribeMeResponse,
-    HeldPermission,
     Identity,
     InviteRequest,
     InviteResponse,
@@ -26,39 +22,6 @@ _IDENTITY = (
     Column[BoundIdentity]("bound_by", lambda b: b.bound_by),
     Column[BoundIdentity]("bound_at", lambda b: instant(b.bound_at)),
 )
-
-
-def _where(held: HeldPermission) -> list[str]:
-    if held.everywhere:
-        return [held.permission]
-    named = [f"{held.permission}@{each.name}" for each in held.facilities]
-    left_out = held.facilities_left_out
-    return [*named, f"{held.permission}@({left_out} more)"] if left_out else named
-
-
-_ME = (
-    Column[DescribeMeResponse]("login", lambda me: me.login),
-    Column[DescribeMeResponse]("name", lambda me: me.name),
-    Column[DescribeMeResponse]("role", lambda me: ROLES.word(me.role)),
-    Column[DescribeMeResponse]("side", lambda me: SIDES.word(me.side) or None),
-    Column[DescribeMeResponse]("home_facility", lambda me: me.home_facility.name or None),
-    Column[DescribeMeResponse]("highest_level", lambda me: LEVELS.word(me.highest_level)),
-    Column[DescribeMeResponse]("facilities", lambda me: me.facility_count),
-    Column[DescribeMeResponse](
-        "permissions", lambda me: [each for p in me.permissions for each in _where(p)]
-    ),
-    Column[DescribeMeResponse]("time_zone", lambda me: me.time_zone, json_only=True),
-    Column[DescribeMeResponse]("language", lambda me: LANGUAGES.word(me.language) or None, json_only=True),
-    Column[DescribeMeResponse]("has_filter", lambda me: me.has_filter, json_only=True),
-    Column[DescribeMeResponse]("user_id", lambda me: me.user_id, json_only=True),
-)
-
-
-@click.command("me")
-@acting
-async def describe_me(readroom: Readroom, out: Output) -> None:
-    """Show who you are, and what you may do."""
-    out.item(_ME, await readroom.identities.DescribeMe(DescribeMeRequest()))
 
 
 @click.command("invite")
@@ -120,11 +83,11 @@ async def remove_identity(readroom: Readroom, out: Output, login: str, issuer: s
 
 @identity.command("list")
 @click.argument("login")
-@acting
+@listing
 async def list_identities(readroom: Readroom, out: Output, login: str) -> None:
     """List what signs in as LOGIN."""
     request = ListIdentitiesRequest(user_id=await names.user_id(readroom, login))
     out.items(_IDENTITY, (await readroom.identities.ListIdentities(request)).identities)
 
 
-COMMANDS = (describe_me, invite, identity)
+COMMANDS = (invite, identity)

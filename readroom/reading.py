@@ -1,6 +1,6 @@
 """Commands on what reporting owns: locks, drafts, reports and addenda, and which read types are active."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +9,9 @@ import click
 
 from kernel.errors import Invalid
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
-from readroom.show import Column, Output, instant
+from readroom.show import Column, Output, as_object, clock, instant
 from readroom.words import READ_TYPES
 from wire.reporting.v1.reporting_pb2 import (
     ActivateReadTypeRequest,
@@ -176,7 +176,7 @@ def _text(command: Callable[..., None]) -> Callable[..., None]:
 def written_text(text: str | None, file: Path | None) -> str:
     """The text of `--text`, or of the file that `--file` names."""
     if (text is None) == (file is None):
-        raise Invalid("the text is missing or given twice: expected one of `--text` and `--file`")
+        raise Invalid("give the text once: with `--text` or with `--file`")
     if text is not None:
         return text
     try:
@@ -239,7 +239,25 @@ async def reopen(readroom: Readroom, out: Output, case_id: str) -> None:
 @acting
 async def show(readroom: Readroom, out: Output, case_id: str) -> None:
     """Show lock, reports and drafts of a case, as you may see them."""
-    out.items(ENTRY, entries(await readroom.reporting.ListReports(ListReportsRequest(case_id=case_id))))
+    found = list(entries(await readroom.reporting.ListReports(ListReportsRequest(case_id=case_id))))
+    out.told(written(found), [as_object(ENTRY, each) for each in found])
+
+
+def written(found: Iterable[Entry]) -> Iterator[str]:
+    """Each entry with a line that heads it, and its text as it was written."""
+    empty = True
+    for each in found:
+        if not empty:
+            yield ""
+        empty = False
+        until = f"until {clock(each.until)}" if each.until else ""
+        at = clock(each.at) if each.at else ""
+        yield "  ".join(filter(None, (each.kind, each.read_type, each.name, at, until)))
+        if each.report_id:
+            yield f"  report_id {each.report_id}"
+        yield from (f"  {line}" for line in (each.text or "").splitlines())
+    if empty:
+        yield "nothing is written about this case, or nothing that you may see"
 
 
 @click.group("read-type")
@@ -252,7 +270,7 @@ READ_TYPE = (Column[int]("read_type", READ_TYPES.word),)
 
 @read_type.command("list")
 @click.argument("facility")
-@acting
+@listing
 async def list_read_types(readroom: Readroom, out: Output, facility: str) -> None:
     """List the read types active at FACILITY."""
     request = ListReadTypesRequest(facility_id=await names.facility_id(readroom, facility))

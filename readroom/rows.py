@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from readroom.show import Column, Output, Table, instant
+from readroom.show import Column, Output, Table, day, instant, person
 from readroom.words import CASE_ACTS, LEVELS, PRIORITIES, READ_TYPES, WAITS_FOR
 from wire.access.v1.access_pb2 import PRIORITY_NORMAL, Case
 
@@ -25,9 +25,9 @@ def _notes(case: Case) -> list[str]:
 CASE = (
     Column[Case]("received_at", lambda c: instant(c.received_at)),
     Column[Case]("facility", lambda c: c.facility_name),
-    Column[Case]("patient_name", lambda c: c.patient_name),
+    Column[Case]("patient_name", lambda c: c.patient_name, written=person),
     Column[Case]("patient_id", lambda c: c.patient_id),
-    Column[Case]("study_date", lambda c: c.study_date or None),
+    Column[Case]("study_date", lambda c: c.study_date or None, written=day),
     Column[Case]("modalities_in_study", lambda c: _modalities(c), heading="MODALITIES"),
     Column[Case]("study_description", lambda c: c.study_description or None, heading="DESCRIPTION"),
     Column[Case]("instance_count", lambda c: c.instance_count, json_only=True),
@@ -49,10 +49,15 @@ CASE = (
     Column[Case]("facility_id", lambda c: c.facility_id, json_only=True),
     Column[Case]("study_instance_uid", lambda c: c.study_instance_uid, json_only=True),
     Column[Case]("accession_number", lambda c: c.accession_number or None, json_only=True),
-    Column[Case]("patient_birth_date", lambda c: c.patient_birth_date or None, json_only=True),
+    Column[Case]("patient_birth_date", lambda c: c.patient_birth_date or None, json_only=True, written=day),
     Column[Case]("patient_sex", lambda c: c.patient_sex or None, json_only=True),
     Column[Case]("study_time", lambda c: c.study_time or None, json_only=True),
-    Column[Case]("referring_physician_name", lambda c: c.referring_physician_name or None, json_only=True),
+    Column[Case](
+        "referring_physician_name",
+        lambda c: c.referring_physician_name or None,
+        json_only=True,
+        written=person,
+    ),
     Column[Case]("series_count", lambda c: c.series_count, json_only=True),
     Column[Case]("another_patient_held", lambda c: c.another_patient_held, json_only=True),
     Column[Case]("written_differently", lambda c: list(c.written_differently), json_only=True),

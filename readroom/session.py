@@ -3,6 +3,7 @@
 import os
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -18,25 +19,36 @@ class Session:
     Attributes:
         login: the user.
         session: id of the session.
+        ends_at: when it ends; None for one that the version before began, which never ends.
     """
 
     login: str
     session: str
+    ends_at: datetime | None = None
 
     @classmethod
-    def begin(cls, login: str) -> "Session":
+    def begin(cls, login: str, ends_at: datetime | None = None) -> "Session":
         """A new session of `login`."""
-        return cls(login, secrets.token_urlsafe(18))
+        return cls(login, secrets.token_urlsafe(18), ends_at)
 
     @classmethod
-    def read(cls, path: Path) -> "Session":
-        """The session in the file; raises Unauthenticated if there is none that can be trusted."""
+    def read(cls, path: Path, now: datetime) -> "Session":
+        """The session in the file; raises Unauthenticated if there is none that counts."""
         try:
-            return msgspec.json.decode(read_private(path), type=cls)
+            session = msgspec.json.decode(read_private(path), type=cls)
         except FileNotFoundError:
-            raise Unauthenticated("nobody is logged in: say `readroom login LOGIN` first") from None
+            raise Unauthenticated(
+                "nobody is logged in at this terminal: say `readroom login LOGIN` first"
+            ) from None
         except msgspec.MsgspecError:
             raise Unauthenticated(f"`{path}` is not a session: say `readroom login LOGIN` again") from None
+        if session.ends_at is not None and session.ends_at <= now:
+            ended = f"{session.ends_at.astimezone():%Y-%m-%d %H:%M %Z}"
+            raise Unauthenticated(
+                f"the session of `{session.login}` ended at {ended}: "
+                f"say `readroom login {session.login}` again"
+            )
+        return session
 
     def write(self, path: Path) -> None:
         """Puts the session into a file that only its owner can read."""

@@ -1,18 +1,20 @@
 """Commands on what sharing owns: shares, what was received, one-time codes, and what a facility allows."""
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
 
-from kernel.errors import Invalid, NotFound
+from kernel.errors import Denied, Invalid, NotFound
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every
-from readroom.show import Column, Output, Table, instant
+from readroom.show import Column, Output, Table, day, instant, person
 from readroom.words import BUCKETS, LANGUAGES, RIGHTS
+from wire.access.v1.access_pb2 import Case, DescribeCaseRequest
 from wire.sharing.v1.sharing_pb2 import (
     RIGHTS_UNSPECIFIED,
     Bucket,
@@ -53,6 +55,9 @@ class Part:
     bucket: Bucket
 
 
+_NAMED = 50
+"""Cases of a list of shares that are named: each costs a call."""
+
 BUCKET = (
     Column[Bucket]("recipient", lambda b: b.recipient_login),
     Column[Bucket]("rights", lambda b: RIGHTS.word(b.rights)),
@@ -66,18 +71,54 @@ BUCKET = (
 )
 
 
-async def share_table(readroom: Readroom) -> Table[Part]:
-    """The columns of a part of a share."""
+async def share_table(readroom: Readroom, shares: Sequence[Share] = ()) -> Table[Part]:
+    """The columns of a part of a share, with names of what these shares show."""
+    cases = await _cases_of(readroom, shares)
     name = await names.facility_name(readroom)
+
+    def facility(part: Part) -> str:
+        """Whoever may not list facilities knows the name from a case that they see."""
+        known = (cases[each].facility_name for each in part.share.case_ids if each in cases)
+        return next(known, "") or name(part.share.facility_id)
+
+    def patients(part: Part) -> list[str]:
+        found = (person(cases[each].patient_name) for each in part.share.case_ids if each in cases)
+        return list(dict.fromkeys(filter(None, found)))
+
+    def studies(part: Part) -> list[str]:
+        """Day and description of the cases that the caller sees, and how many others there are."""
+        seen = [cases[each] for each in part.share.case_ids if each in cases]
+        said = [" ".join(filter(None, (day(c.study_date), c.study_description))) or "study" for c in seen]
+        others = len(part.share.case_ids) - len(seen)
+        return [*said, f"{others} that you do not see"] if others else said
+
     return (
         Column("shared_at", lambda p: instant(p.share.shared_at)),
-        Column("facility", lambda p: name(p.share.facility_id)),
+        Column("facility", facility),
+        Column("patients", patients),
+        Column("studies", studies),
         Column("sender", lambda p: p.share.sender_login),
         *map(_of_part, BUCKET),
         Column("share_id", lambda p: p.share.share_id),
         Column("reason", lambda p: p.share.reason, json_only=True),
         Column("case_ids", lambda p: list(p.share.case_ids), json_only=True),
     )
+
+
+async def _cases_of(readroom: Readroom, shares: Sequence[Share]) -> Mapping[str, Case]:
+    """Of the newest shared cases those that the caller still sees, by id."""
+    wanted = list(dict.fromkeys(each for share in shares for each in share.case_ids))[:_NAMED]
+    fields = ["facility_name", "patient_name", "study_date", "study_description"]
+
+    async def described(case_id: str) -> Case | None:
+        request = DescribeCaseRequest(case_id=case_id, columns=fields)
+        try:
+            return (await readroom.access.DescribeCase(request)).case
+        except (Denied, NotFound):
+            return None
+
+    found = await asyncio.gather(*map(described, wanted))
+    return {case_id: case for case_id, case in zip(wanted, found, strict=True) if case is not None}
 
 
 def _of_part(column: Column[Bucket]) -> Column[Part]:
@@ -214,7 +255,7 @@ async def prepare(
 @share.command("new")
 @click.argument("case_ids", nargs=-1, required=True, metavar="CASE_ID…")
 @_choices
-@acting
+@listing
 async def new(readroom: Readroom, out: Output, case_ids: tuple[str, ...], **choices: object) -> None:
     """Share cases of one facility."""
     chosen = Choices(**choices)  # type: ignore[arg-type]
@@ -226,7 +267,7 @@ async def new(readroom: Readroom, out: Output, case_ids: tuple[str, ...], **choi
 @share.command("again")
 @click.argument("share_id")
 @_choices
-@acting
+@listing
 async def again(readroom: Readroom, out: Output, share_id: str, **choices: object) -> None:
     """Share the cases of an earlier share of yours with others."""
     chosen = Choices(**choices)  # type: ignore[arg-type]
@@ -249,11 +290,11 @@ def _shares(readroom: Readroom, *, blocked_only: bool = False, case_id: str = ""
 @click.option(
     "--case", "case_id", default="", metavar="CASE_ID", help="Show only shares with this case in them."
 )
-@acting
+@listing
 async def list_shares(readroom: Readroom, out: Output, blocked: bool, case_id: str) -> None:
     """List your shares, and those of facilities whose shares you administer, newest first."""
     found = [each async for each in _shares(readroom, blocked_only=blocked, case_id=case_id)]
-    out.items(await share_table(readroom), parts(found))
+    out.items(await share_table(readroom, found), parts(found))
 
 
 @share.command("revoke")
@@ -304,7 +345,7 @@ RECEIVED = (
 
 
 @share.command("received")
-@acting
+@listing
 async def list_received(readroom: Readroom, out: Output) -> None:
     """List what was shared with you and has not ended, newest first."""
     request = ListReceivedRequest(page_size=500)
@@ -340,7 +381,7 @@ async def send_code(readroom: Readroom, out: Output, bucket_id: str) -> None:
 @click.argument("code", required=False, callback=_code)
 @acting
 async def redeem(readroom: Readroom, out: Output, bucket_id: str, code: str) -> None:
-    """Show the code; the fifth wrong one in succession blocks your part of the share.
+    """Enter the code; the fifth wrong one in succession blocks your part of the share.
 
     It is asked for if it is left out, and read from standard input for `-`.
     """

@@ -3,12 +3,16 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 from rich.cells import cell_len
+
+from kernel.errors import Invalid
+from readroom.fitting import aligned, fit
+from readroom.shortids import ID, ShownIds
 
 if TYPE_CHECKING:  # the list of commands needs nothing of the contracts
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,12 +33,14 @@ class Column(Generic[T]):
         value: reads it from an item.
         json_only: too wide, or of too little use, for a table.
         heading: heads the column in the place of its key.
+        written: makes of a text what people write, as of `VOS^EVA`; JSON has it as it came.
     """
 
     key: str
     value: Callable[[T], Value]
     json_only: bool = False
     heading: str = ""
+    written: Callable[[str], str] | None = None
 
 
 Table = Sequence[Column[T]]
@@ -42,30 +48,65 @@ Table = Sequence[Column[T]]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a command says what it has to say."""
+    """Where a command says what it has to say.
+
+    Attributes:
+        columns: the keys of the columns that somebody asked for; None: the usual ones.
+        room: cells of a line of the terminal; None: of any length, as where the output is no terminal.
+        ids: makes ids short, where there is a terminal.
+    """
 
     as_json: bool = False
+    columns: Sequence[str] | None = None
+    room: int | None = None
+    ids: ShownIds | None = None
 
     def items(self, table: Table[T], items: Iterable[T]) -> None:
         """Several things: a table, or an array of objects."""
+        table = self._asked_for(table)
         if self.as_json:
             _print_json([as_object(table, item) for item in items])
         else:
-            _print_table(table, items)
+            self._print_table(table, items)
 
     def item(self, table: Table[T], item: T) -> None:
         """One thing: a table of one row, or an object."""
+        table = self._asked_for(table)
         if self.as_json:
             _print_json(as_object(table, item))
         else:
-            _print_table(table, [item])
+            self._print_table(table, [item])
+
+    def _asked_for(self, table: Table[T]) -> Table[T]:
+        if self.columns is None:
+            return table
+        by_key = {column.key: column for column in table}
+        if unknown := [key for key in self.columns if key not in by_key]:
+            raise Invalid(f"there is no column `{unknown[0]}`: the columns are {', '.join(by_key)}")
+        return [replace(by_key[key], json_only=False) for key in self.columns]
+
+    def _print_table(self, table: Table[T], items: Iterable[T]) -> None:
+        columns = [column for column in table if not column.json_only]
+        rows = [[_heading(column) for column in columns]]
+        rows += [[_of_column(column, item) for column in columns] for item in items]
+        if self.ids is not None and len(rows) > 1:
+            short = self.ids.short(found for row in rows for cell in row for found in ID.findall(cell))
+            rows = [[ID.sub(lambda found: short[found[0]], cell) for cell in row] for row in rows]
+        left_out = 0
+        if self.room is not None:
+            rows, left_out = fit(rows, self.room)
+        for each in aligned(rows):
+            click.echo(each)
+        if left_out:
+            named = ", ".join(column.key for column in columns[-left_out:])
+            click.echo(f"the terminal is too narrow for {named}: see them with --wide or --columns", err=True)
 
     def details(self, table: Table[T], item: T) -> None:
         """Everything of one thing: a line for each column that says something, or an object."""
         if self.as_json:
             _print_json(as_object(table, item))
             return
-        told = [(_heading(column), _cell(column.value(item))) for column in table]
+        told = [(_heading(column), _of_column(column, item)) for column in table]
         width = max(cell_len(heading) for heading, _ in told)
         for heading, cell in told:
             if cell:
@@ -115,8 +156,21 @@ def instant(timestamp: "Timestamp") -> datetime:
 
 
 def clock(moment: datetime) -> str:
-    """An instant of UTC as it is shown to people."""
-    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+    """An instant as it is shown to people: in the time zone of the machine, or of TZ, which it names."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def person(name: str) -> str:
+    """`VOS^Eva^M=…` as `VOS, Eva M`: the first group of components (DICOM PS3.5, 6.2.1)."""
+    family, *given = name.partition("=")[0].split("^")
+    rest = " ".join(part.strip() for part in given[:2] if part.strip())
+    return f"{family.strip()}, {rest}" if rest and family.strip() else rest or family.strip()
+
+
+def day(date: str) -> str:
+    """`20261126` as `2026-11-26` (DICOM PS3.5, VR DA); what is no date stays as it is."""
+    is_date = len(date) == 8 and date.isdecimal()
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if is_date else date
 
 
 def as_object(table: Table[T], item: T) -> dict[str, Value]:
@@ -129,22 +183,17 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, default=datetime.isoformat))
 
 
-def _print_table(table: Table[T], items: Iterable[T]) -> None:
-    columns = [column for column in table if not column.json_only]
-    rows = [[_heading(column) for column in columns]]
-    rows += [[_cell(column.value(item)) for column in columns] for item in items]
-    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(columns))]
-    for row in rows:
-        line = "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
-        )
-        click.echo(line.rstrip())
-
-
 def line(table: Table[T], item: T) -> str:
     """One thing on a line without headings: what its columns say."""
-    cells = (_cell(column.value(item)) for column in table if not column.json_only)
+    cells = (_of_column(column, item) for column in table if not column.json_only)
     return "  ".join(cell for cell in cells if cell)
+
+
+def _of_column(column: Column[T], item: T) -> str:
+    value = column.value(item)
+    if column.written is not None and isinstance(value, str):
+        return harmless(column.written(value))
+    return _cell(value)
 
 
 def _heading(column: Column[T]) -> str:

@@ -6,7 +6,7 @@ import click
 
 from kernel.errors import Invalid
 from readroom import names
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.pages import every
 from readroom.show import Column, Output, Table, instant
@@ -64,7 +64,19 @@ _permission = click.option(
     "permissions",
     multiple=True,
     metavar="PERMISSION[@FACILITY]",
-    help="Replaces what the user holds; may be repeated.  [default for a new user: their role's]",
+    help="Replaces all that the user has; may be repeated.  [default for a new user: their role's]",
+)
+_give = click.option(
+    "--give",
+    multiple=True,
+    metavar="PERMISSION[@FACILITY]",
+    help="Give this permission, and leave the others; may be repeated.",
+)
+_take = click.option(
+    "--take",
+    multiple=True,
+    metavar="PERMISSION[@FACILITY]",
+    help="Take this permission away, and leave the others; may be repeated.",
 )
 _home = click.option("--home", default="", help="The facility the user belongs to.")
 
@@ -108,7 +120,7 @@ async def create_user(
     """Create a user."""
     wanted = User(login=login, name=name, role=ROLES.number(role), active=True)
     _reach(wanted, email, mobile, language)
-    await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions))
+    await _save_user(readroom, out, wanted, home, await permission_grants(readroom, permissions) or None)
 
 
 @user.command("change")
@@ -120,6 +132,8 @@ async def create_user(
 @_mobile
 @_language
 @_home
+@_give
+@_take
 @_permission
 @click.option("--no-permissions", is_flag=True, help="Take every permission away.")
 @made_from
@@ -135,20 +149,47 @@ async def change_user(
     mobile: str | None,
     language: str | None,
     home: str,
+    give: tuple[str, ...],
+    take: tuple[str, ...],
     permissions: tuple[str, ...],
     no_permissions: bool,
     version: int | None,
 ) -> None:
     """Change a user; what is not named stays."""
     if permissions and no_permissions:
-        raise Invalid("`--permission` and `--no-permissions` exclude each other")
+        raise Invalid("name either `--permission` or `--no-permissions`, not both")
+    if (give or take) and (permissions or no_permissions):
+        raise Invalid(
+            "`--give` and `--take` change what the user has, and the others replace it: name one way"
+        )
     wanted = await names.user(readroom, login)
     wanted.version = wanted.version if version is None else version
     wanted.name = name or wanted.name
     wanted.role = ROLES.number(role) if role else wanted.role
     wanted.active = wanted.active if active is None else active
     _reach(wanted, email, mobile, language)
-    await _save_user(readroom, out, wanted, home, permissions, replace=bool(permissions) or no_permissions)
+    held: list[PermissionGrant] | None
+    if give or take:
+        held = await _held_after(readroom, wanted, give, take)
+    else:
+        held = await permission_grants(readroom, permissions) if permissions or no_permissions else None
+    await _save_user(readroom, out, wanted, home, held)
+
+
+async def _held_after(
+    readroom: Readroom, user: User, give: tuple[str, ...], take: tuple[str, ...]
+) -> list[PermissionGrant]:
+    """What a user has with some given and some taken; raises Invalid for what they never had."""
+    has = {(each.permission, each.facility_id): each for each in user.permissions}
+    for grant in await permission_grants(readroom, take):
+        if has.pop((grant.permission, grant.facility_id), None) is None:
+            where = "at that facility" if grant.facility_id else "at every facility"
+            raise Invalid(
+                f"`{user.login}` does not have `{grant.permission}` {where}: there is nothing to take"
+            )
+    for grant in await permission_grants(readroom, give):
+        has[grant.permission, grant.facility_id] = grant
+    return list(has.values())
 
 
 def _reach(wanted: User, email: str | None, mobile: str | None, language: str | None) -> None:
@@ -159,20 +200,40 @@ def _reach(wanted: User, email: str | None, mobile: str | None, language: str | 
 
 
 async def _save_user(
-    readroom: Readroom, out: Output, wanted: User, home: str, permissions: tuple[str, ...], *, replace: bool
+    readroom: Readroom, out: Output, wanted: User, home: str, permissions: list[PermissionGrant] | None
 ) -> None:
+    """Saves a user with these permissions; None: they keep what they have."""
     if home:
         wanted.home_facility_id = await names.facility_id(readroom, home)
-    if replace:
+    if permissions is not None:
         del wanted.permissions[:]
-        wanted.permissions.extend(await permission_grants(readroom, permissions))
-    saved = await readroom.access.SaveUser(SaveUserRequest(user=wanted, set_permissions=replace))
+        wanted.permissions.extend(permissions)
+    request = SaveUserRequest(user=wanted, set_permissions=permissions is not None)
+    saved = await readroom.access.SaveUser(request)
     out.item(await user_table(readroom), saved.user)
     out.warn(saved.warnings)
 
 
+def _active_or_not(word: str, says: str, *, active: bool) -> None:
+    @user.command(word, help=says)
+    @click.argument("login")
+    @acting
+    async def switch(readroom: Readroom, out: Output, login: str) -> None:
+        wanted = await names.user(readroom, login)
+        wanted.active = active
+        await _save_user(readroom, out, wanted, "", None)
+
+
+_active_or_not(
+    "deactivate",
+    "Let LOGIN do nothing any more: their sessions end, and what they wrote stays.",
+    active=False,
+)
+_active_or_not("activate", "Let LOGIN act again, with what they had before.", active=True)
+
+
 @user.command("list")
-@acting
+@listing
 async def list_users(readroom: Readroom, out: Output) -> None:
     """List the users."""
     out.items(await user_table(readroom), [u async for u in names.users(readroom)])
@@ -254,7 +315,7 @@ def _privileges(readroom: Readroom, user_id: str) -> AsyncIterator[Privilege]:
 
 @privilege.command("list")
 @click.argument("login")
-@acting
+@listing
 async def list_privileges(readroom: Readroom, out: Output, login: str) -> None:
     """List the privileges of LOGIN, and what they amount to now."""
     found = _privileges(readroom, await names.user_id(readroom, login))

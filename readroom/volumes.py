@@ -2,7 +2,7 @@
 
 import click
 
-from readroom.acting import acting
+from readroom.acting import acting, listing
 from readroom.client import Readroom
 from readroom.show import Column, Output, instant
 from wire.ingest.v1.ingest_pb2 import ForgetVolumeRequest, ListVolumesRequest, Volume
@@ -23,7 +23,7 @@ def volume() -> None:
 
 
 @volume.command("list")
-@acting
+@listing
 async def list_volumes(readroom: Readroom, out: Output) -> None:
     """List volumes, the oldest first.
 

@@ -1,5 +1,5 @@
-"""Generated files: wire/ from protos/, docs/facts/ from the facts, the table of values in the chart's README.
-`--check` fails if one of the first two differs; a test looks at the table.
+"""Generated files: wire/ from protos/, docs/facts/ from the facts, the chart's table of values, and
+docs/sentences.md. `--check` fails if one of the first two differs; tests look at the others.
 
 Run as `python -m tests.generated` (that is `make proto`).
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-from tests import facts
+from tests import facts, sentences
 from tests.chart import valuestable
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +59,7 @@ def main() -> None:
         if not check:
             facts.generate()
             valuestable.write()
+            sentences.write()
             shutil.rmtree(ROOT / "wire", ignore_errors=True)
             shutil.copytree(fresh, ROOT / "wire")
         elif differing := differences(ROOT / "wire", fresh):

@@ -144,7 +144,7 @@ class Edge:
         site = request.headers.get("Sec-Fetch-Site")
         ours = site == "same-origin" if site is not None else request.headers.get("Origin") == self.origin
         if not ours:
-            raise Denied("this came from a page of another origin")
+            raise Denied("this came from a page of another site: open the page here and try again")
 
     async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
         secret = request.cookies.get(COOKIE, "")

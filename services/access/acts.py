@@ -43,16 +43,16 @@ def must_assign(actor: CompiledUser, facility_id: FacilityId, paths: Collection[
     of a case that their own filter hides, and that a grant, a folder or an anchor shows them (ACC-15).
     """
     if actor.side is not Side.GROUP:
-        raise Denied("only the radiology group assigns cases")
+        raise Denied("only people of the radiology group may assign cases")
     if set(paths) == {Path.SHARE}:
-        raise Denied("a share does not assign cases: you need a privilege at the facility of the case")
+        raise Denied("a share does not let you assign the case: you need a privilege at its facility")
     if not actor.holds(Permission.ASSIGN_CASE, facility_id):
         raise lacks(Permission.ASSIGN_CASE, at="the facility of the case")
     is_hidden = Path.PRIVILEGE not in paths and facility_id in actor.facilities
     if actor.filter is not None and is_hidden:
         raise Denied(
-            "your filter hides the case, and nobody chooses by themself what it shows them: "
-            "ask somebody whose filter shows it, or who has none"
+            "your filter hides the case, and you may not change what your own filter shows you: "
+            "ask somebody whose filter shows it, or who has no filter"
         )
 
 

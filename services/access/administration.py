@@ -176,8 +176,8 @@ class Users:
                 await transaction.end_invitation(user.id)
             if not await transaction.somebody_administers():
                 raise Conflict(
-                    "nobody would be left who holds `access.admin` at every facility: "
-                    "give it to somebody else first"
+                    "nobody would have `access.admin` at every facility any more: give it to somebody "
+                    "else first"
                 )
             revision = await act.done(
                 UserChanged(user.id, user.version),
@@ -233,7 +233,7 @@ class Users:
             manager.must_administer(facility_id)
             facility = await transaction.facility(facility_id)
             if facility is None:
-                raise NotFound(f"no facility `{facility_id}`", field="facility_id")
+                raise NotFound(f"there is no facility `{facility_id}`", field="facility_id")
             user = await managed(transaction, manager, user_id)
             must_suit(privilege, user.role)
             must_be_current(
@@ -287,9 +287,7 @@ class Users:
     ) -> tuple[list[User], list[HeldPrivilege]]:
         """The users of these ids and logins, without their permissions, and their privileges above none."""
         if not 1 <= len(user_ids) + len(logins) <= MAX_DESCRIBED_USERS:
-            raise Invalid(
-                f"together 1 to {MAX_DESCRIBED_USERS} ids and logins must be named", field="user_ids"
-            )
+            raise Invalid(f"name 1 to {MAX_DESCRIBED_USERS} ids and logins in all", field="user_ids")
         async with self._database.transaction() as transaction:
             called = await transaction.users_called(user_ids, possible_logins(logins))
             users = {user.id: replace(user, permissions=frozenset()) for user in called}
@@ -358,7 +356,7 @@ async def account_of(transaction: AccessTransaction, user: User) -> Account:
 
 async def _must_know(transaction: AccessTransaction, facility_ids: set[FacilityId]) -> None:
     if unknown := facility_ids - await transaction.known_facilities(facility_ids):
-        raise NotFound(f"no facility `{min(unknown)}`", field="facility_id")
+        raise NotFound(f"there is no facility `{min(unknown)}`", field="facility_id")
 
 
 def _permission_text(grant: PermissionGrant) -> str:

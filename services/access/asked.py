@@ -155,7 +155,9 @@ def permission(text: str) -> Permission:
         return Permission(text)
     except ValueError:
         known = " ".join(sorted(Permission))
-        raise Invalid(f"`permission` is not one of the permissions: {known}", field="permission") from None
+        raise Invalid(
+            f"there is no such permission (`permission`); the permissions are: {known}", field="permission"
+        ) from None
 
 
 def day(text: str, field: str) -> date:
@@ -164,7 +166,7 @@ def day(text: str, field: str) -> date:
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:
-        raise Invalid(f"`{field}` is not a date: expected YYYY-MM-DD", field=field) from None
+        raise Invalid(f"`{field}` is not a date: write it as YYYY-MM-DD", field=field) from None
 
 
 Id = TypeVar("Id", bound=UUID)

@@ -113,13 +113,13 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.case_ids) <= MAX_CASES:
-            raise Invalid(f"`case_ids` must name 1 to {MAX_CASES} cases", field="case_ids")
+            raise Invalid(f"name 1 to {MAX_CASES} cases (`case_ids`)", field="case_ids")
         if not 1 <= len(self.grants) <= MAX_BUCKETS:
-            raise Invalid(f"`recipients` must be 1 to {MAX_BUCKETS}", field="recipients")
+            raise Invalid(f"name 1 to {MAX_BUCKETS} people (`recipients`)", field="recipients")
         if len({grant.bucket_id for grant in self.grants}) < len(self.grants):
             raise Invalid("`bucket_id` occurs twice", field="bucket_id")
         if len({grant.recipient_login.lower() for grant in self.grants}) < len(self.grants):
-            raise Invalid("`recipients` names somebody twice", field="recipients")
+            raise Invalid("somebody is named twice (`recipients`)", field="recipients")
 
     def buckets(
         self, sender_id: UserId, recipients: Mapping[str, User], facility_id: FacilityId
@@ -263,9 +263,13 @@ def changed(stored: Mapping[BucketId, Bucket], told: Collection[Standing]) -> di
 def must_receive(recipient: User | None, sender: CompiledUser) -> None:
     """Raises Invalid unless somebody can be shared with; who is unknown, inactive or blind is the same."""
     if recipient is None or not recipient.active or ROLES[recipient.role].ceiling < PrivilegeLevel.VIEW:
-        raise Invalid("`recipients` names somebody who cannot receive studies", field="recipients")
+        raise Invalid(
+            "you cannot share with one of the `recipients`: there is no such active user, or their role "
+            "may not see studies",
+            field="recipients",
+        )
     if recipient.id == sender.id:
-        raise Invalid("`recipients` names yourself", field="recipients")
+        raise Invalid("you cannot share with yourself (`recipients`)", field="recipients")
 
 
 def must_share(
@@ -287,7 +291,7 @@ def must_share(
             raise no_case(case_id)
     facility_ids = {sighting.facility_id for sighting in sightings.values()}
     if len(facility_ids) > 1:
-        raise Invalid("`case_ids` names cases of several facilities", field="case_ids")
+        raise Invalid("all cases of a share must be at one facility (`case_ids`)", field="case_ids")
     (facility_id,) = facility_ids
     if parent and within:
         must_be_at(facility_id, within)
@@ -301,7 +305,7 @@ def must_share(
 def must_end_later_than(now: datetime, ends_at: datetime | None) -> None:
     """Raises Invalid for what would have ended already."""
     if ends_at is not None and ends_at <= now:
-        raise Invalid("`valid_till` has passed", field="valid_till")
+        raise Invalid("the last day, `valid_till`, has passed", field="valid_till")
 
 
 def must_be_granted(bucket: Bucket | None, bucket_id: BucketId) -> Terms:
@@ -319,4 +323,4 @@ def must_be_at(facility_id: FacilityId, terms: Terms) -> None:
 
 def no_bucket(bucket_id: BucketId, field: str = "bucket_id") -> NotFound:
     """The answer for a bucket that does not exist or gives no sight to who asks."""
-    return NotFound(f"no bucket `{bucket_id}`", field=field)
+    return NotFound(f"there is no part of a share with the id `{bucket_id}`", field=field)

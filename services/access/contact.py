@@ -88,6 +88,6 @@ def _checked_number(text: str) -> str:
         return canonical(text)
     except ValueError:
         raise Invalid(
-            "`mobile_number` is not a mobile number: expected one like +32 470 12 34 56",
+            "`mobile_number` is not a mobile number: write it like +32 470 12 34 56",
             field="mobile_number",
         ) from None

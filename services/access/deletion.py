@@ -91,7 +91,7 @@ class Deletions:
         async with self._database.transaction() as transaction:
             deletion = await transaction.deletion(deletion_id)
             if deletion is None or deletion.case_id != case_id:
-                raise NotFound("no such deletion", field="deletion_id")
+                raise NotFound("there is no such deletion", field="deletion_id")
             return deletion, await transaction.revision()
 
     async def check_deletion(self, case_id: CaseId) -> bool:

@@ -78,6 +78,12 @@ class Role(StrEnum):
     FACILITY_MANAGER = "facility_manager"
     FACILITY_USER = "facility_user"
     REFERRING_PHYSICIAN = "referring_physician"
+
+    @property
+    def word(self) -> str:
+        """As people type it."""
+        return self.value.replace("_", "-")
+
     OPERATOR = "operator"
 
 
@@ -174,7 +180,7 @@ class User:
     def __post_init__(self) -> None:
         if ROLES[self.role].at_home and self.home_facility_id is None:
             raise Invalid(
-                f"a user of role `{self.role}` needs the facility that they belong to",
+                f"a user of role `{self.role.word}` needs a home facility: name the one that they belong to",
                 field="home_facility_id",
             )
 
@@ -562,7 +568,7 @@ def decide(
 
 def no_user(user_id: UserId) -> NotFound:
     """The answer for a user who does not exist or is not the caller's to know."""
-    return NotFound(f"no user `{user_id}`", field="user_id")
+    return NotFound(f"there is no user `{user_id}`", field="user_id")
 
 
 def no_case(case_id: CaseId) -> NotFound:

@@ -265,7 +265,8 @@ def must_be_explained_to(asker: CompiledUser, user: CompiledUser) -> None:
     """Raises Denied unless a user of this side may be explained to the asker (A73)."""
     if asker.reading_side is Side.FACILITY and user.reading_side is Side.GROUP:
         raise Denied(
-            f"`{user.login}` is of the group's side: what they see is explained to users of that side only"
+            f"`{user.login}` belongs to the radiology group: what they see is explained only to people of "
+            "the group"
         )
 
 

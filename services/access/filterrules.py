@@ -12,11 +12,11 @@ A name that does not exist for who asks is answered as one that does not exist.
 
 from datetime import datetime
 
-from kernel.errors import Conflict, Denied, Invalid
+from kernel.errors import Conflict, Denied, Invalid, lacks
 from kernel.reading import Side
 from services.access.accessfilter import SavedFilter
 from services.access.account import Account
-from services.access.domain import ROLES, CompiledUser, Role, User
+from services.access.domain import ROLES, CompiledUser, Permission, Role, User
 from services.access.manager import Manager
 
 
@@ -42,7 +42,9 @@ def roles_known_to(asker: CompiledUser) -> frozenset[Role]:
 def must_know_filter(asker: CompiledUser, user: User) -> None:
     """Raises Denied unless somebody may know the filter of a user whom they manage."""
     if user.role not in roles_known_to(asker):
-        raise Denied(f"`{user.login}` is of the group side: only who is of that side knows their filter")
+        raise Denied(
+            f"`{user.login}` belongs to the radiology group: only people of the group may see their filter"
+        )
 
 
 def must_save_filter(manager: Manager, account: Account, old: SavedFilter, now: datetime) -> None:
@@ -52,13 +54,16 @@ def must_save_filter(manager: Manager, account: Account, old: SavedFilter, now: 
     if manager.everywhere:
         return
     if user.id == manager.user.id:
-        raise Denied("only who holds `access.admin` for every facility changes their own filter")
+        raise lacks(Permission.ADMINISTER_ACCESS, at="every facility", to="change your own filter")
     if manager.user.filter is not None:
-        raise Denied("you have a filter yourself: only who has none changes filters of others")
-    if not all(map(manager.administers, account.extents)):
         raise Denied(
-            "this user has privileges at a facility that you do not administer: "
-            "only who holds `access.admin` for every facility changes their filter"
+            "you have a filter yourself: only somebody without a filter may change filters of others"
+        )
+    if not all(map(manager.administers, account.extents)):
+        raise lacks(
+            Permission.ADMINISTER_ACCESS,
+            at="every facility",
+            to="change the filter of a user with privileges at a facility that you do not administer",
         )
     if old.asks_something:
         manager.must_hold_levels(account, now)
@@ -68,8 +73,8 @@ def must_give_through(own: SavedFilter, theirs: SavedFilter, user: User) -> None
     """Raises Denied unless a user has the filter of the delegated manager who gives them more (A13)."""
     if own.asks_something and own != theirs:
         raise Denied(
-            f"you have a filter that `{user.login}` does not have: only who has none, "
-            "or holds `access.admin` for every facility, gives them more"
+            f"you have a filter that `{user.login}` does not have: ask somebody who has no filter, "
+            "or who has `access.admin` at every facility, to give them more"
         )
 
 
@@ -77,7 +82,7 @@ def must_suit_role(saved: SavedFilter, user: User, before: Role | None = None) -
     """Raises Conflict if a filter is none for the role of a user, and was one for the role before (A72)."""
     if fault_of(saved, user.role) and not (before and fault_of(saved, before)):
         raise Conflict(
-            f"the filter of `{user.login}` asks what the role `{user.role}` is not shown: "
+            f"the filter of `{user.login}` asks what a user of role `{user.role.word}` is not shown: "
             "change the filter first",
             field="role",
         )

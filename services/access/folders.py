@@ -193,7 +193,7 @@ class Folders:
             if old is None:
                 raise _no_folder(folder_id)
             if unknown := settings.members - await transaction.known_users(settings.members):
-                raise NotFound(f"no user `{min(unknown)}`", field="member_user_ids")
+                raise NotFound(f"there is no user `{min(unknown)}`", field="member_user_ids")
             if (name, settings.members) == (old.name, old.members):
                 return old, await transaction.revision()
             must_be_current(f"the folder `{old.name}`", settings.version, old.last)
@@ -368,4 +368,4 @@ async def _sight_changed(act: Act, case_id: CaseId, changed: bool, **detail: str
 
 def _no_folder(folder_id: FolderId) -> NotFound:
     """The answer for a folder that does not exist or is not the caller's to use."""
-    return NotFound(f"no folder `{folder_id}`", field="folder_id")
+    return NotFound(f"there is no folder `{folder_id}`", field="folder_id")

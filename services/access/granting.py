@@ -179,7 +179,7 @@ class Buckets:
             terms = must_be_granted(bucket, bucket_id)
             (recipient,) = await transaction.users_called([terms.recipient_id], [])
             if contact_version and recipient.contact_version != contact_version:
-                raise Expired("the code was sent to a contact that has changed since: ask for another")
+                raise Expired("the code was sent to an earlier contact of yours: ask for another code")
             if await transaction.register_session(bucket_id, session):
                 await transaction.record(
                     "service:sharing", "bucket.session_registered", f"bucket:{bucket_id}", "done"
@@ -192,7 +192,7 @@ class Buckets:
     async def describe_cases(self, case_ids: Sequence[CaseId]) -> list[DescribedCase]:
         """What a share and its mail need of cases, in the order asked; unknown ones are left out."""
         if not 1 <= len(case_ids) <= MAX_CASES:
-            raise Invalid(f"`case_ids` must name 1 to {MAX_CASES} cases", field="case_ids")
+            raise Invalid(f"name 1 to {MAX_CASES} cases (`case_ids`)", field="case_ids")
         async with self._database.statements() as statements:
             found = await statements.describe_cases(case_ids)
         return [found[case_id] for case_id in case_ids if case_id in found]
@@ -233,7 +233,7 @@ async def _must_extend(
     if terms.parent_id is not None:
         parent = (await transaction.buckets([terms.parent_id])).get(terms.parent_id)
         if parent is None or parent.terms is None or not await transaction.is_active(terms.parent_id):
-            raise Conflict("the share that is shared on has ended, or is blocked")
+            raise Conflict("the share that you received, and share on, has ended or is blocked")
         share.must_stay_within(parent.standing, parent.terms)
         if await transaction.gives_sight(actor, terms.parent_id, session):
             way = share

@@ -206,7 +206,7 @@ async def _record_of(
     await _sighting(transaction, actor, session, case_id)
     record = await transaction.record_of(case_id)
     if record is None:
-        raise Conflict(f"case `{case_id}` names no patient: correct its patient ID first", field="case_id")
+        raise Conflict(f"case `{case_id}` has no patient ID: correct it first", field="case_id")
     return record
 
 
@@ -232,9 +232,9 @@ def _shows_all(user: CompiledUser, seen: Sighting, now: datetime) -> bool:
 def _must_be_two(one: Record, other: Record, records: int, cases: int) -> None:
     """Raises Conflict for what is one person already, and for more than one person has."""
     if one.id == other.id:
-        raise Conflict("both cases are of one patient already", field="other_case_id")
+        raise Conflict("both cases already belong to one patient", field="other_case_id")
     if one.person_id == other.person_id:
-        raise Conflict("the patients of both cases are linked already", field="other_case_id")
+        raise Conflict("the patients of both cases are already linked", field="other_case_id")
     if records > MAX_RECORDS or cases > MAX_CASES:
         raise Conflict(
             f"one person has at most {MAX_RECORDS} patient records and {MAX_CASES} cases: "
@@ -286,4 +286,4 @@ async def _facilities(
 
 def _no_link(link_id: LinkId) -> NotFound:
     """The answer for a link that does not exist or is not the caller's to know."""
-    return NotFound(f"no link `{link_id}`", field="link_id")
+    return NotFound(f"there is no link `{link_id}`", field="link_id")

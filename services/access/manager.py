@@ -54,10 +54,12 @@ class UserSettings:
         """The user as they would be; a new one has version 0."""
         login = canonical_login(self.login)
         if old is not None and login != old.login:
-            raise Invalid("`login` never changes", field="login")
+            raise Invalid(
+                "a login never changes: make a new user with the other login (`login`)", field="login"
+            )
         role = self.role or (old.role if old else None)
         if role is None:
-            raise Invalid("a new user needs a role", field="role")
+            raise Invalid("a new user needs a role (`role`)", field="role")
         permissions = self.permissions
         if permissions is None:
             permissions = old.permissions if old else manager.default_permissions(role, self.home_facility_id)
@@ -168,8 +170,10 @@ class Manager:
         self.must_manage(before.user)
         self._must_be_at_home(after.user)
         if moved := changed_fields(before.user.contact, after.user.contact) & REACH_FIELDS:
-            raise Denied(
-                "only who holds `access.admin` for every facility changes how an existing user is reached",
+            raise lacks(
+                Permission.ADMINISTER_ACCESS,
+                at="every facility",
+                to="change how an existing user is reached",
                 field=min(moved),
             )
         if switched := before.switched(after):
@@ -188,9 +192,10 @@ class Manager:
         if self.everywhere:
             return
         if signs_in:
-            raise Denied(
-                f"`{account.user.login}` can sign in already: only who holds `access.admin` for every "
-                "facility lets them sign in another way",
+            raise lacks(
+                Permission.ADMINISTER_ACCESS,
+                at="every facility",
+                to=f"let `{account.user.login}`, who can sign in already, sign in another way",
                 field="user_id",
             )
         self._must_own(account, now, "user_id")
@@ -211,7 +216,7 @@ class Manager:
             held = {PermissionGrant(permission), PermissionGrant(permission, facility_id)}
             if user.permissions & held and not self.user.holds(permission, facility_id):
                 raise Denied(
-                    f"`{user.login}` holds `{permission}` at the facility and you do not: "
+                    f"`{user.login}` has `{permission}` at the facility and you do not: "
                     "you may show others only what you may see yourself"
                 )
 
@@ -225,14 +230,15 @@ class Manager:
         for facility_id in after.shows_more_than(before):
             if self.user.filter is not None or self.user.level_at(facility_id, now) < PrivilegeLevel.VIEW:
                 raise Denied(
-                    f"single cases are shown to `{after.user.login}` at a facility of which you do not see "
-                    "every case: only who does, or holds `access.admin` for every facility, gives them more"
+                    f"`{after.user.login}` is shown single cases at a facility of which you do not see every "
+                    "case: ask somebody who sees them all, or who has `access.admin` at every facility"
                 )
 
     def _must_be_at_home(self, user: User) -> None:
         if not self.administers(user.home_facility_id):
             raise Denied(
-                "you administer users of your own facilities only: name one as the home facility",
+                "you may only administer users whose home is a facility of yours: name one of yours as the "
+                "home facility",
                 field="home_facility_id",
             )
 
@@ -241,16 +247,18 @@ class Manager:
         role = account.user.role
         self._must_match(role)
         if account.permissions(None):
-            raise Denied(
-                "this user holds permissions for every facility: "
-                "only who holds `access.admin` for every facility changes this",
+            raise lacks(
+                Permission.ADMINISTER_ACCESS,
+                at="every facility",
+                to="change a user who has permissions at every facility",
                 field=field,
             )
         for facility_id in sorted(account.facilities):
             if not self.administers(facility_id):
-                raise Denied(
-                    "this user has something at a facility that you do not administer: "
-                    "only who holds `access.admin` for every facility changes this",
+                raise lacks(
+                    Permission.ADMINISTER_ACCESS,
+                    at="every facility",
+                    to="change a user who has something at a facility that you do not administer",
                     field=field,
                 )
             self._must_hold(facility_id, account.extent(facility_id), role, now)
@@ -279,7 +287,10 @@ class Manager:
     def _must_match(self, role: Role) -> None:
         """Raises Denied for a role that may do more, or see more of a case, than their own."""
         if ROLES[role].ceiling > ROLES[self.user.role].ceiling or not self.sees_like(role):
-            raise Denied(f"you may not give or change the role `{role}`", field="role")
+            raise Denied(
+                f"you may not give or change the role `{role.word}`: it may do or see more than yours",
+                field="role",
+            )
 
     def _must_hold(self, facility_id: FacilityId, extent: Extent, role: Role, now: datetime) -> None:
         """Raises Denied if a privilege of such a role exceeds what they have at the facility themselves."""
@@ -287,7 +298,7 @@ class Manager:
             raise Denied(_BEYOND[beyond], field=beyond)
         if extent.level is not PrivilegeLevel.NONE and not self.sees_like(role):
             raise Denied(
-                f"the role `{role}` sees pre-reads, which you do not: you may not give it a level",
+                f"a user of role `{role.word}` sees pre-reads and you do not: you may not give them a level",
                 field="level",
             )
 
@@ -296,7 +307,7 @@ class Manager:
             if facility_id not in self.facilities or not self.user.holds(permission, facility_id):
                 raise Denied(
                     f"you may give `{permission}` only at a facility that you administer "
-                    "and where you hold it",
+                    "and where you have it yourself",
                     field="permissions",
                 )
 
@@ -311,14 +322,14 @@ def must_suit_side(user: User, old: User | None) -> None:
     kept = old.permissions if old and ROLES[old.role].side is not Side.GROUP else frozenset()
     if any(each.permission is Permission.ASSIGN_CASE for each in user.permissions - kept):
         raise Invalid(
-            f"`{Permission.ASSIGN_CASE}` is for the radiology group: the role `{user.role}` cannot hold it; "
-            "take it from their permissions",
+            f"`{Permission.ASSIGN_CASE}` is for the radiology group: a user of role "
+            f"`{user.role.word}` cannot have it; take it from their permissions",
             field="permissions",
         )
 
 
 _BEYOND = {
-    "level": "you may not give or change a level above your own",
-    "read_types": "you may give only your own read types",
-    "expires_on": "you may not give a level for longer than you have it",
+    "level": "you may not give or change a level above your own: ask somebody who has that level",
+    "read_types": "you may give only the read types that you have yourself",
+    "expires_on": "you may not give a level for longer than you have it yourself",
 }

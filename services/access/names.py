@@ -41,4 +41,4 @@ def checked_name(name: str, max_characters: int) -> str:
 
 def no_active_user() -> Unauthenticated:
     """The answer for an acting user who does not exist or is deactivated."""
-    return Unauthenticated("no active user has this login")
+    return Unauthenticated("there is no active user with this login")

@@ -18,9 +18,9 @@ def checked_privilege(
     if level is not PrivilegeLevel.REPORT and expires_on is not None:
         raise Invalid("only a privilege of level report may expire: leave the date out", field="expires_on")
     if expires_on is not None and expires_on < _FIRST_EXPIRY:
-        raise Invalid(f"`expires_on` lies before {_FIRST_EXPIRY}", field="expires_on")
+        raise Invalid(f"`expires_on` is before {_FIRST_EXPIRY}", field="expires_on")
     if level is not PrivilegeLevel.REPORT and read_types:
-        raise Invalid("only a privilege of level REPORT has read types", field="read_types")
+        raise Invalid("only a privilege of level report has read types: leave them out", field="read_types")
     if level is PrivilegeLevel.REPORT and not read_types:
         read_types = frozenset({ReadType.FINAL})
     return Privilege(level, expires_on, read_types, version)
@@ -29,7 +29,10 @@ def checked_privilege(
 def must_suit(privilege: Privilege, role: Role) -> None:
     """Raises Invalid for a privilege that no user of the role may have (REP-4, REP-7)."""
     if ReadType.PRE_READ in privilege.read_types and ROLES[role].side is not Side.GROUP:
-        raise Invalid(f"the role `{role}` completes no pre-reads", field="read_types")
+        raise Invalid(
+            f"a user of role `{role.word}` completes no pre-reads: leave pre-read out",
+            field="read_types",
+        )
 
 
 def shown_privilege(privilege: Privilege, side: Side) -> Privilege:

@@ -81,7 +81,8 @@ def columns_of(names: Collection[str]) -> Columns:
     known = {str(column): column for column in Column}
     if not known.keys() >= {*names} - {"case_id"}:
         raise Invalid(
-            f"`columns` names what is no column: expected some of case_id {' '.join(known)}", field="columns"
+            f"there is no such column (`columns`); the columns are: case_id {' '.join(known)}",
+            field="columns",
         )
     return frozenset(known[name] for name in names if name in known)
 

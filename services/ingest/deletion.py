@@ -245,7 +245,7 @@ class Deletions:
         # Whom this does not concern access refuses, as if nothing were held.
         if sight is not None and sight.by_privilege:
             raise Conflict(
-                "images that may show another patient are held with the case, and would be deleted with it: "
+                "images that may show another patient are held with the case, and would be deleted too: "
                 "release or discard them first",
                 field="case_id",
             )

@@ -59,13 +59,13 @@ class Gateway:
     def change(self, name: str, bindings: "tuple[AETitleBinding, ...]") -> "Gateway":
         """The gateway with another name or other titles."""
         if self.revoked_at is not None:
-            raise Conflict("the gateway is revoked: enrol a new one", field="gateway_id")
+            raise Conflict("the gateway was revoked: enrol a new one", field="gateway_id")
         return replace(self, name=name, bindings=bindings, version=self.version + 1)
 
     def revoke(self, now: datetime) -> "Gateway":
         """The gateway as it is from now on: its certificate is refused and its titles are free."""
         if self.revoked_at is not None:
-            raise Conflict("the gateway is revoked already", field="gateway_id")
+            raise Conflict("the gateway was revoked already", field="gateway_id")
         return replace(self, revoked_at=now, version=self.version + 1)
 
     def receives_for(self, calling_ae_title: str) -> FacilityId | None:
@@ -105,9 +105,11 @@ def request_must_fit(request_pem: str) -> None:
 def settings(name: str, bindings: Sequence[tuple[str, FacilityId]]) -> tuple[AETitleBinding, ...]:
     """The titles that a gateway of this name will have; raises Invalid, which names the field at fault."""
     if not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS or not name.isprintable():
-        raise Invalid(f"`name` must have 1 to {MAX_NAME_CHARACTERS} printable characters", field="name")
+        raise Invalid(
+            f"a gateway's `name` must have 1 to {MAX_NAME_CHARACTERS} printable characters", field="name"
+        )
     if not 1 <= len(bindings) <= MAX_TITLES:
-        raise Invalid(f"`ae_titles` must name 1 to {MAX_TITLES} calling AE titles", field="ae_titles")
+        raise Invalid(f"name 1 to {MAX_TITLES} AE titles (`ae_titles`)", field="ae_titles")
     result = tuple(AETitleBinding(parse_ae_title(t, "ae_titles.ae_title"), f) for t, f in bindings)
     titles = [b.ae_title for b in result]
     for title in titles:

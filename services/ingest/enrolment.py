@@ -139,7 +139,9 @@ class Enrolments:
             known = await statements.gateway(gateway_id)
         if known is None or not all(binding.facility_id in reach for binding in known.bindings):
             await self._database.refuse(actor, action, f"gateway:{gateway_id}")
-            raise NotFound("`gateway_id` is not a gateway that you administer", field="gateway_id")
+            raise NotFound(
+                "there is no such gateway, or you do not administer it (`gateway_id`)", field="gateway_id"
+            )
 
     def _sign(self, request_pem: str, gateway_id: GatewayId, now: datetime) -> bytes:
         try:

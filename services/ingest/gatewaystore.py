@@ -103,7 +103,10 @@ class GatewayStore(Transaction):
                 "insert into gateway_names values (lower($1), $2)", gateway.name, gateway.gateway_id
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict(f"a live gateway is named `{gateway.name}` already", field="name") from error
+            raise Conflict(
+                f"there is already a gateway named `{gateway.name}`: revoke it first, or choose another name",
+                field="name",
+            ) from error
 
     async def _insert_titles(self, gateway: Gateway) -> None:
         for position, binding in enumerate(gateway.bindings):
@@ -117,7 +120,8 @@ class GatewayStore(Transaction):
                 )
             except asyncpg.UniqueViolationError as error:
                 raise Conflict(
-                    f"a live gateway has the AE title `{binding.ae_title}`", field="ae_titles.ae_title"
+                    f"another gateway already has the AE title `{binding.ae_title}`: choose another title",
+                    field="ae_titles.ae_title",
                 ) from error
 
     async def gateway_change(self, gateway_id: GatewayId) -> Change:

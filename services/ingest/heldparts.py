@@ -153,10 +153,10 @@ class HeldParts:
         async with self._database.audited(actor, DESCRIBED, f"case:{case_id}"):
             sight = await self._access.sight(case_id)
             if sight is None:
-                raise NotFound("there is no such case", field="case_id")
+                raise NotFound("there is no such case, or you do not see it", field="case_id")
             if not sight.by_privilege:
                 raise Denied(
-                    "only who sees a case by their privilege at its facility may know what is held of it"
+                    "to know what is held of a case, you must see it by a privilege of yours at its facility"
                 )
             for permission in (CORRECT_STUDY, DELETE_STUDY):
                 if (await self._access.standing(permission, sight.facility_id)).holds:
@@ -174,7 +174,7 @@ class HeldParts:
         The others are left out: what waits no more is a case of a facility that is perhaps not theirs.
         """
         if not 1 <= len(names) <= MAX_ASKED:
-            raise Invalid(f"`parts` must name 1 to {MAX_ASKED} parts", field="parts")
+            raise Invalid(f"name 1 to {MAX_ASKED} parts (`parts`)", field="parts")
         facilities = await self._facilities(names)
         standings = {each: await self._standing(each) for each in dict.fromkeys(facilities.values())}
         theirs = [

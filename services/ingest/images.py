@@ -70,12 +70,15 @@ class Viewer:
 
 
 def _unchecked() -> Unavailable:
-    return Unavailable("whether you may still see this case cannot be checked: try again later")
+    return Unavailable("we cannot check just now whether you may still see this case: try again later")
 
 
 def no_images() -> NotFound:
     """No case, no sight and no images answer alike (A4)."""
-    return NotFound("there are no such images")
+    return NotFound(
+        "there are no such images, or you may not see them: you need to see the case, and the permission "
+        "`study.view_images` at its facility"
+    )
 
 
 class Images:

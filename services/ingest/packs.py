@@ -258,7 +258,7 @@ class Packs(NewPacks):
         try:
             yield
         except FileNotFoundError as error:
-            raise NotFound("the pack is gone") from error
+            raise NotFound("the pack is no longer there") from error
         except OSError as error:
             DAMAGED.inc()
             _log.error("an instance cannot be read", pack=str(stored.place.pack_id), exc_info=error)

@@ -37,7 +37,7 @@ class SettleLength:
     def saved(self) -> SettleLength:
         """The length with its next version; raises Invalid if it is too short or too long."""
         if not SHORTEST <= self.settle_after <= LONGEST:
-            raise Invalid("`settle_after` must lie between 1 second and 1 hour", field="settle_after")
+            raise Invalid("`settle_after` must be between 1 second and 1 hour", field="settle_after")
         return replace(self, version=self.version + 1)
 
 

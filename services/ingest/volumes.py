@@ -41,10 +41,11 @@ class Volume:
     def must_be_lost(self) -> None:
         """Raises Conflict where it cannot be given up."""
         if self.forgotten_at is not None:
-            raise Conflict("the volume was given up already", field="volume_id")
+            raise Conflict("somebody has forgotten this volume already", field="volume_id")
         if self.writers:
             raise Conflict(
-                "a process of ingest writes on the volume: stop it first, and wait for 30 seconds",
+                "a process of ingest still writes to the volume: stop it, wait for 30 seconds, then try "
+                "again",
                 field="volume_id",
             )
 

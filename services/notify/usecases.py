@@ -173,9 +173,7 @@ class Notices:
                 if (notice.state, Event.RESEND) not in AFTER:
                     raise Conflict(why_not_again(notice))
                 if notice.state is State.UNKNOWN and transaction.now < notice.held_until:
-                    raise Conflict(
-                        "the notice is being handed over: wait five minutes for what becomes of it"
-                    )
+                    raise Conflict("the mail is being handed over just now: look again in five minutes")
                 again = notice.resent(transaction.now)
                 await transaction.advance(again, [notice.state])
                 await transaction.record(actor, "notice.resent", f"notice:{notice_id}", "done")

@@ -96,6 +96,11 @@ class Refusal:
     ends_lock: bool = False
 
 
+def _lapsed(level: str) -> str:
+    """Why somebody may no longer do what they could when they began."""
+    return f"your privilege to {level} at the facility of the case has ended"
+
+
 def refusal(
     reading: Reading,
     read_type: ReadType,
@@ -120,7 +125,11 @@ def refusal(
         return out_of_sight
     if sight.level < PrivilegeLevel.REPORT:
         keep = Keep.DRAFT if sight.level >= PrivilegeLevel.DRAFT else refuse.for_author
-        why = "you need the level `REPORT` at the facility of the case"
+        why = (
+            _lapsed("report")
+            if lapsed is Expired
+            else "you need the level `report` at the facility of the case"
+        )
         return refuse.because(lapsed, why, keep, ends_lock=refuse.was_theirs)
     if not_locked is not None:
         return refuse.because(Conflict, not_locked.sentence, Keep.DRAFT)
@@ -154,7 +163,11 @@ def draft_refusal(own: Own, not_locked: Conflict | None, sight: Sight) -> Refusa
     if out_of_sight := refuse.out_of_sight(sight, lapsed):
         return out_of_sight
     if sight.level < PrivilegeLevel.DRAFT:
-        why = "you need the level `DRAFT` at the facility of the case"
+        why = (
+            _lapsed("draft")
+            if lapsed is Expired
+            else "you need the level `draft` at the facility of the case"
+        )
         return refuse.because(lapsed, why, refuse.for_author, ends_lock=refuse.was_theirs)
     if not_locked is not None:
         return refuse.because(Conflict, not_locked.sentence, Keep.BESIDE)
@@ -251,6 +264,6 @@ def _why_nothing(sight: Sight, theirs: Sequence[ReadType]) -> str:
         return "your role writes drafts and completes no report: a radiologist signs"
     if sight.level < PrivilegeLevel.REPORT:
         return (
-            "you may write drafts here; to complete you need the level `REPORT` at the facility of the case"
+            "you may write drafts here; to complete you need the level `report` at the facility of the case"
         )
     return "no read type that is active at the facility of the case is among yours there"

@@ -49,14 +49,15 @@ def checked_text(text: str) -> str:
     text = _LINE_ENDS.sub("\n", text.removeprefix(_BYTE_ORDER_MARK))
     if not 1 <= len(text) <= MAX_TEXT_CHARACTERS or text.isspace():
         raise Invalid(
-            f"`text` has the wrong length: expected 1 to {MAX_TEXT_CHARACTERS} characters, not only blanks",
+            f"`text` must have 1 to {MAX_TEXT_CHARACTERS} characters, and not only blanks",
             field="text",
         )
     for number, line in enumerate(text.split("\n"), 1):
         for character in line:
             if unicodedata.category(character) == "Cc" and character != "\t":
                 raise Invalid(
-                    f"`text` holds the control character U+{ord(character):04X} in line {number}: remove it",
+                    f"`text` contains the control character U+{ord(character):04X} in line {number}: "
+                    "remove it",
                     field="text",
                 )
     return text
@@ -303,7 +304,7 @@ class Reading:
 
     def reopen(self, now: datetime) -> "Reading":
         if not self.is_final:
-            raise Conflict("the case has no final report: it is open already")
+            raise Conflict("the case has no final report, so it is open already")
         return replace(self, reopened=True, reopened_at=now)
 
 

@@ -20,14 +20,15 @@ def switch(switches: Switches, read_type: ReadType, active: bool, *, pre_read_en
     """The switches of a facility with one of them set; raises Conflict if that may not be."""
     if read_type is ReadType.PRE_READ and active and not pre_read_enabled:
         raise Conflict(
-            "`pre_read` is not enabled for the group: somebody with `operator` has to enable it first",
+            "pre-read is not switched on for the group: somebody with the permission `operator` must "
+            "switch it on first",
             field="read_type",
         )
     changed = {**switches, read_type: active}
     # Without a public type the facility would never receive a report (REP-2, REP-10).
     if not active_read_types(changed, pre_read_enabled=False):
         raise Conflict(
-            "a facility keeps at least one of preliminary, final and other: switch another one on first",
+            "a facility needs at least one of preliminary, final and other: switch another one on first",
             field="active",
         )
     return changed

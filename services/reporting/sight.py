@@ -81,7 +81,10 @@ class Sight:
 
     def need(self, level: PrivilegeLevel) -> None:
         if self.level < level:
-            raise Denied(f"you need the level `{level.name}` at the facility of the case")
+            raise Denied(
+                f"you need the level `{level.name.lower()}` at the facility of the case; an administrator "
+                "of that facility can give it"
+            )
 
     def need_completing(
         self, read_type: ReadType, active: frozenset[ReadType], *, of_their_own: bool = False
@@ -91,12 +94,14 @@ class Sight:
             return
         if self.completes(read_type, active):
             raise Denied(
-                "write access by a share drafts and completes: to reopen a case, or to add to the report of "
-                "somebody else, you need a privilege at its facility"
+                "a share lets you draft and complete a report of your own: to reopen a case, or to add to a "
+                "report of somebody else, you need a privilege at its facility"
             )
         self.need(PrivilegeLevel.REPORT)
         raise Denied(
-            f"`{read_type}` is not among your read types at the facility of the case, or not active there"
+            f"you may not complete a report of type `{read_type.replace('_', '-')}`: it is not among your "
+            "read types at the "
+            "facility of the case, or not switched on there"
         )
 
     def may_complete(
@@ -109,7 +114,9 @@ class Sight:
     def need_breaking(self) -> None:
         """Raises Denied for who sees the case by shares alone: they break nobody's lock."""
         if self.own_level < PrivilegeLevel.VIEW:
-            raise Denied("a share does not break locks: you need a privilege at the facility of the case")
+            raise Denied(
+                "a share does not let you break a lock: you need a privilege at the facility of the case"
+            )
 
 
 NO_SIGHT = Sight()

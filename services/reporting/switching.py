@@ -42,7 +42,8 @@ class ReadTypes:
         """
         if facility_id is None and read_type is not ReadType.PRE_READ:
             raise Invalid(
-                "`facility_id` is missing: only pre-read is switched for the group", field="facility_id"
+                "name the facility (`facility_id`): only pre-read is switched on for the whole group",
+                field="facility_id",
             )
         object_ = f"facility:{facility_id}" if facility_id else "group"
         async with self._database.audited(actor, "read_type.switched", object_):
@@ -52,7 +53,7 @@ class ReadTypes:
             if not permit.allowed or (
                 facility_id and read_type is ReadType.PRE_READ and permit.side is Side.FACILITY
             ):
-                raise lacks(permission, at="this facility" if facility_id else "every facility")
+                raise lacks(permission, at="the facility" if facility_id else "every facility")
             async with self._database.transaction() as transaction:
                 await transaction.lock_switches()
                 enabled = await transaction.pre_read_enabled()
@@ -87,7 +88,7 @@ class ReadTypes:
             if unknown is not None and not permits:
                 raise unknown
             if not any(permit.allowed for permit in permits):
-                raise lacks(*READ_TYPE_READERS, at="this facility")
+                raise lacks(*READ_TYPE_READERS, at="the facility")
             async with self._database.transaction() as transaction:
                 active = active_read_types(
                     await transaction.switches(facility_id),

@@ -339,7 +339,10 @@ class Readings:
                     if isinstance(decided, ReadroomError):
                         raise decided
                     return decided
-            raise Unavailable("the report is not completed: access or the database is too slow; try again")
+            raise Unavailable(
+                "the report is not completed, and your text is kept as a draft: the system is too slow "
+                "just now; try again"
+            )
 
     async def _decide(
         self,

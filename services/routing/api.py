@@ -57,7 +57,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
         given = request.facility
         facility_id = FacilityId(parse_id(given.facility_id, "facility_id")) if given.facility_id else None
         if given.model not in {pb.TRANSMISSION_MODEL_UNSPECIFIED, *MODELS}:
-            raise Invalid("`model` is not a transmission model", field="model")
+            raise Invalid("`model` must be standard, hub or endpoint", field="model")
         wanted = FacilitySettings(
             given.name, given.time_zone or None, MODELS.get(given.model), given.mapping_tag or None
         )
@@ -83,7 +83,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
     async def SaveRule(self, request: pb.SaveRuleRequest, context: Context) -> pb.SaveRuleResponse:  # noqa: N802
         given = request.rule
         if given.rule_id:
-            raise Invalid("`rule_id` is given: a rule is removed and added, never changed", field="rule_id")
+            raise Invalid("a rule never changes: remove it and create another (`rule_id`)", field="rule_id")
         rule = await self.rules.save_rule(
             acting_login(),
             FacilityId(parse_id(given.endpoint_facility_id, "endpoint_facility_id")),
@@ -123,7 +123,7 @@ class RoutingApi(routing_pb2_grpc.RoutingServiceServicer):
             pb.ListVersionsRequest.KIND_PLACEMENT: self.placements.list_versions,
         }.get(request.kind)
         if listing is None:
-            raise Invalid("`kind` is neither facility nor placement", field="kind")
+            raise Invalid("`kind` must be facility or placement", field="kind")
         after = parse_id(request.after_id, "after_id") if request.after_id else UUID(int=0)
         return pb.ListVersionsResponse(
             versions=[

@@ -116,24 +116,31 @@ def save_facility(
     if model is Model.HUB:
         if not wanted.mapping_tag:
             raise Invalid(
-                "`mapping_tag` is missing: a hub needs the tag to which its rules apply", field="mapping_tag"
+                "a hub needs the tag that its rules read: name `mapping_tag`, for example `InstitutionName`",
+                field="mapping_tag",
             )
         if wanted.mapping_tag not in MAPPING_TAGS:
             raise Invalid(
-                f"`mapping_tag` cannot be used for rules: expected one of {', '.join(sorted(MAPPING_TAGS))}",
+                f"rules cannot read that tag: `mapping_tag` must be one of {', '.join(sorted(MAPPING_TAGS))}",
                 field="mapping_tag",
             )
     elif wanted.mapping_tag:
-        raise Invalid("`mapping_tag` is for a hub only", field="mapping_tag")
+        raise Invalid(
+            "only a hub has a mapping tag: leave `mapping_tag` out, or make the facility a hub",
+            field="mapping_tag",
+        )
     if current is None:
         return Facility(facility_id, name, time_zone, model, wanted.mapping_tag, 1)
     if is_in_rules and model is not current.model:
         raise Conflict(
-            f"`model` cannot change: endpoint rules need the facility as {current.model}", field="model"
+            f"`model` cannot change: there are rules that need the facility as {current.model}; remove "
+            "them first",
+            field="model",
         )
     if is_in_rules and wanted.mapping_tag != current.mapping_tag:
         raise Conflict(
-            f"`mapping_tag` cannot change: the hub has rules for `{current.mapping_tag}`", field="mapping_tag"
+            f"`mapping_tag` cannot change: the hub has rules for `{current.mapping_tag}`; remove them first",
+            field="mapping_tag",
         )
     changed = replace(current, name=name, time_zone=time_zone, model=model, mapping_tag=wanted.mapping_tag)
     return current if changed == current else replace(changed, version=current.version + 1)
@@ -151,13 +158,17 @@ def new_rule(rule_id: RuleId, endpoint: Facility, hub: Facility, text: str) -> E
     limit = MAX_VALUE_CHARACTERS[MAPPING_TAGS[hub.mapping_tag]]
     text = _BLANKS.sub(" ", _line(text, "text", limit, f": no value of {hub.mapping_tag} is longer"))
     if "\\" in text:
-        raise Invalid("`text` holds a backslash: it parts the values of a tag", field="text")
+        raise Invalid(
+            "`text` must not contain a backslash: in DICOM it separates the values of a tag", field="text"
+        )
     return EndpointRule(rule_id, endpoint.id, hub.id, text)
 
 
 def _model(facility: Facility, model: Model, field: str) -> None:
     if facility.model is not model:
-        raise Invalid(f"`{field}` is not a facility of model {model.capitalize()}", field=field)
+        raise Invalid(
+            f"`{facility.name}` is not a facility of model {model.lower()} (`{field}`)", field=field
+        )
 
 
 def literal_wildcards(text: str) -> str:
@@ -172,9 +183,9 @@ def literal_wildcards(text: str) -> str:
 def _line(text: str, field: str, limit: int, why: str = "") -> str:
     text = text.strip()
     if not 1 <= len(text) <= limit:
-        raise Invalid(f"`{field}` has the wrong length: expected 1 to {limit} characters{why}", field=field)
+        raise Invalid(f"`{field}` must have 1 to {limit} characters{why}", field=field)
     if any(unicodedata.category(character) in _HIDDEN for character in text):
-        raise Invalid(f"`{field}` holds a control character", field=field)
+        raise Invalid(f"`{field}` contains a control character: remove it", field=field)
     return text
 
 
@@ -371,7 +382,7 @@ class Placement:
         hub = self.received_via_facility_id
         if hub is None:
             raise Conflict(
-                "the case came directly from a gateway of its facility: it belongs there",
+                "a gateway of its own facility sent the case, so it belongs there",
                 field="case_id",
             )
         if target.id == self.facility_id:

@@ -95,7 +95,7 @@ class HeldParts:
                     known = await transaction.lock_study(held.study_id)
                     placement = await transaction.lock_placement(case_id)
                     if study is None or known is None or placement is None or placement.facility_id != owner:
-                        raise Unavailable("the case has just moved or gone: look again")
+                        raise Unavailable("the case has just been moved or deleted: look again")
                     if study.version < known.version:
                         continue
                     said = await _said(transaction, held, release=release)
@@ -126,7 +126,8 @@ class HeldParts:
         sight = await self._access.check(held.case_id) if held and held.case_id else Sight()
         if held is None or held.case_id is None or sight.facility_id is None or not sight.by_privilege:
             raise NotFound(
-                "no such part is held, or you do not see its case by a privilege of your own", field="held_id"
+                "nothing is held under this id, or you do not see its case by a privilege of your own",
+                field="held_id",
             )
         if sight.facility_id not in corrected:
             raise lacks(STUDY_CORRECT, at="the facility of the case")

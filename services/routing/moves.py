@@ -130,11 +130,13 @@ async def _wanted(
     """The placement as it is and as it is to be; it stays as it is until the transaction ends."""
     placement = await transaction.lock_placement(case_id)
     if placement is None or placement.facility_id not in reach:
-        raise NotFound("no such case", field="case_id")
+        raise NotFound(
+            f"there is no case `{case_id}` at a facility where you have `facility.admin`", field="case_id"
+        )
     found = await transaction.hold_facilities({facility_id})
     after = way(placement, administered(found.get(facility_id), reach, "facility_id"))
     if await transaction.case_at(facility_id, placement.study_instance_uid) is not None:
-        raise Conflict("the facility already has a case of the study", field="facility_id")
+        raise Conflict("the facility already has this study as another case", field="facility_id")
     return placement, after
 
 

@@ -58,8 +58,8 @@ class HeldReason(StrEnum):
 
 
 HELD_SENTENCES: dict[HeldReason, str] = {
-    HeldReason.NO_VALUE: "the study settled without a value of the mapping tag",
-    HeldReason.NO_RULE: "no endpoint rule of the hub has the mapping value",
+    HeldReason.NO_VALUE: "the mapping tag of the hub is empty in these images, so no rule can apply",
+    HeldReason.NO_RULE: "no rule of the hub has this mapping value",
     HeldReason.AMBIGUOUS: "the mapping value matches rules of different endpoints",
     HeldReason.RETURNED: "a person moved the case back to its hub",
     HeldReason.SECOND_STUDY: "the study already has a case there: this copy came another way",

@@ -152,7 +152,7 @@ class Placements:
         async with self._database.transaction() as transaction:
             if placement := await transaction.placement(case_id):
                 return placement
-        raise NotFound("no such case", field="case_id")
+        raise NotFound("there is no such case, or you may not administer its facility", field="case_id")
 
     async def list_versions(self, after: UUID) -> Versions:
         """The versions of all placements, by CaseId."""
@@ -182,13 +182,15 @@ class Placements:
             await transaction.lock_study(study_id)
         await transaction.lock_placement(case_id)
         if set(await transaction.studies_beside(case_id)) != set(beside):
-            raise Unavailable("another study has just come beside the case")
+            raise Unavailable(
+                "another copy of this study has just arrived: try again, and look at `readroom held list`"
+            )
         again = deletion.sent_again()
         study_ids = await transaction.purge(case_id, [*own, *(set(beside) - {study.id for study in again})])
         for study in again:
             known = beside[study.id]
             if known is None or known.version > study.version:
-                raise Unavailable("a study beside the case has just changed")
+                raise Unavailable("another copy of this study has just changed: try again")
             await self._place(transaction, study, known)
         await transaction.record(f"service:{NAME}", "case.purged", f"case:{case_id}", "done")
         await transaction.say(CasePurged(case_id, version, NAME, tuple(study_ids)))

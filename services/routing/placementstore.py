@@ -146,7 +146,7 @@ class PlacementStore(HeldStore):
         return _placement(row) if row else None
 
     async def update_placement(self, placement: Placement) -> None:
-        """Raises Conflict if the facility already has a case of the study."""
+        """Raises Conflict if the facility already has this study as another case."""
         try:
             await self.connection.execute(
                 """
@@ -164,7 +164,9 @@ class PlacementStore(HeldStore):
                 placement.last_move_id,
             )
         except asyncpg.UniqueViolationError as error:
-            raise Conflict("the facility already has a case of the study", field="facility_id") from error
+            raise Conflict(
+                "the facility already has this study as another case", field="facility_id"
+            ) from error
 
     async def waiting_placement(self, study_id: StudyId) -> Placement | None:
         """The undistributed case of a study that nobody has moved by hand, without its studies."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from kernel.database import Database
-from kernel.errors import Conflict, Invalid, NotFound, Unavailable
+from kernel.errors import Conflict, Invalid, NotFound, Unavailable, lacks
 from kernel.ids import CaseId, FacilityId, MoveId, NewId, StudyId
 from kernel.reach import Reach
 from services.routing.domain import Destination, Facility, Placement, Reason, Study, place, rule_keys
@@ -293,9 +293,9 @@ async def _leads(
 def _hub(facility: Facility | None, reach: Reach) -> Facility:
     hub = administered(facility, reach, "hub_facility_id")
     if hub.mapping_tag is None:
-        raise Conflict(f"`{hub.name}` is no hub: it has no rules", field="hub_facility_id")
+        raise Conflict(f"`{hub.name}` is not a hub, so it has no rules", field="hub_facility_id")
     return hub
 
 
 def _lacking() -> str:
-    return f"you need the permission `{FACILITY_ADMIN}` where it goes"
+    return lacks(FACILITY_ADMIN, at="the facility that it goes to").sentence

@@ -116,7 +116,7 @@ class RoutingTransaction(PlacementStore, MoveStore):
 
     async def insert_rule(self, rule: EndpointRule) -> None:
         """Raises Conflict if the hub has a rule whose text is compared the same."""
-        taken = Conflict(f"the hub has a rule for `{rule.text}` already", field="text")
+        taken = Conflict(f"the hub already has a rule for `{rule.text}`", field="text")
         key = match_key(rule.text)
         if await self._has_rule(rule.hub_facility_id, key):
             raise taken

@@ -116,7 +116,7 @@ def administered(facility: Facility | None, reach: Reach, field: str) -> Facilit
     """The facility, if the actor administers it; else it is the same as absent."""
     somewhere(reach)
     if facility is None or facility.id not in reach:
-        raise NotFound(f"`{field}` is not a facility that you administer", field=field)
+        raise NotFound(f"there is no such facility, or you do not administer it (`{field}`)", field=field)
     return facility
 
 
@@ -155,7 +155,7 @@ class Facilities:
             if not is_new:
                 current = administered(await transaction.lock_facility(facility_id), reach, "facility_id")
             elif not reach.everywhere:
-                raise lacks(FACILITY_ADMIN, at="every facility to make a new one")
+                raise lacks(FACILITY_ADMIN, at="every facility", to="create a facility")
             name = current.name if current else wanted.name
             must_be_current(
                 f"the facility `{name}`", made_from, await transaction.last_change_of_facility(facility_id)
@@ -195,7 +195,7 @@ class Facilities:
         async with self._database.transaction() as transaction:
             if facility := await transaction.facility(facility_id):
                 return facility
-        raise NotFound("no such facility", field="facility_id")
+        raise NotFound("there is no such facility", field="facility_id")
 
     async def list_versions(self, after: UUID) -> Versions:
         """The versions of all facilities, by id."""
@@ -261,7 +261,7 @@ class Rules:
             rule = await transaction.rule(rule_id)
             sides = (rule.hub_facility_id in reach, rule.endpoint_facility_id in reach) if rule else ()
             if rule is None or not any(sides):
-                raise NotFound("no such rule", field="rule_id")
+                raise NotFound("there is no such rule, or you do not administer its hub", field="rule_id")
             if not all(sides):
                 raise lacks(FACILITY_ADMIN, at="the hub and at the endpoint")
             await transaction.delete_rule(rule_id)

@@ -198,7 +198,7 @@ def _bucket_id(text: str) -> BucketId:
 
 def _wanted(request: pb.ShareRequest) -> Wanted:
     if request.language not in LANGUAGES:
-        raise Invalid("`language` is not a language of ours", field="language")
+        raise Invalid("`language` must be one of the languages of Readroom", field="language")
     return Wanted(
         case_ids=_case_ids(request.case_ids),
         recipients=[Recipient(each.login, each.two_factor, each.send_mail) for each in request.recipients],

@@ -90,7 +90,7 @@ async def active_user(access: Describing, actor: str) -> ActiveUser:
     """Who acts, as access knows them now. Raises Unauthenticated for a user who is deactivated or unknown."""
     user = (await access.users([actor])).get(actor)
     if user is None or not user.active:
-        raise Unauthenticated("no active user has this login")
+        raise Unauthenticated("there is no active user with this login")
     return ActiveUser(user.login, user.mobile_number, user.language, user.contact_version)
 
 

@@ -128,7 +128,10 @@ class Codes:
             async with self._database.transaction() as transaction:
                 await _lacks_code(transaction, actor, redeemed)
             if not user.mobile_number:
-                raise Conflict("no mobile number is registered: no code can be sent")
+                raise Conflict(
+                    "you have no registered mobile number, so no code can be sent: ask your administrator "
+                    "to add one"
+                )
             text_id, created_at = await self._count_text(actor, redeemed, user.mobile_number)
             code = new_code(self._rand_below)
             try:
@@ -138,9 +141,12 @@ class Codes:
                 raise Unavailable("the text message could not be sent: try again") from error
             except (Invalid, Denied) as error:
                 await self._take_back(actor, bucket_id, text_id)
-                raise Denied("no text message can be sent to the registered number") from error
+                raise Denied(
+                    "we cannot send a text message to your registered number: ask your administrator to "
+                    "correct it"
+                ) from error
             except ReadroomError as error:
-                raise Unavailable("nobody knows whether the text message was sent: try again") from error
+                raise Unavailable("we do not know whether the text message was sent: try again") from error
             digest = self._pepper.of_code(bucket_id, session, code)
             await self._keep(actor, Code(bucket_id, session, digest, created_at, user.contact_version))
         return created_at + LIFE
@@ -155,7 +161,7 @@ class Codes:
             waits = [at - now for at in (next_text_at(each, now) for each in sent) if at]
             if waits:
                 wait_s = math.ceil(max(waits).total_seconds())
-                raise Exhausted(f"too many codes were asked for: try again in {wait_s} s")
+                raise Exhausted(f"you asked for too many codes: try again in {wait_s} s")
             text_id = self._new_id()
             await transaction.insert_text(text_id, bucket_id, number_digest, now)
         return text_id, now
@@ -272,7 +278,11 @@ class Codes:
             blocked = await _block(transaction, actor, bucket, tries)
         with suppress(ReadroomError):  # then it is repeated until access has accepted it
             await self._telling.tell([blocked])
-        return Denied("the code is wrong, and the fifth in succession: the share is blocked", field="code")
+        return Denied(
+            "the code is wrong, for the fifth time in succession: the share is blocked; an administrator "
+            "of the sending facility can unblock it",
+            field="code",
+        )
 
     async def _register(
         self, actor: str, redeemed: Redeemed
@@ -421,7 +431,7 @@ def _entered() -> Conflict:
 
 
 def _outdated() -> Expired:
-    return Expired("the code was sent to a contact that has changed since: ask for another one", field="code")
+    return Expired("the code was sent to an earlier contact of yours: ask for another code", field="code")
 
 
 def _blocked() -> Denied:

@@ -350,4 +350,4 @@ def no_bucket() -> NotFound:
 
 def no_link() -> NotFound:
     """The same for a link that is unknown, somebody else's, revoked or expired (A56)."""
-    return NotFound("no such link", field="link")
+    return NotFound("this link is not valid, or not for you: open the newest mail that you got", field="link")

@@ -83,7 +83,7 @@ class Extending:
             )
         policy = await transaction.policy(share.facility_id)
         if share.parent_bucket_id and not policy.further_sharing_allowed:
-            raise Denied("this was shared on, which the facility does not allow any more")
+            raise Denied("somebody shared this on, and the facility no longer allows that")
         _must_carry_on(share, parent, transaction.now)
         bound = parent.ends_at if parent else None
         check_end(ends_at, policy, share.time_zone, share.shared_at, bound)
@@ -99,7 +99,9 @@ class Extending:
             await self._give_up(begun)
             raise
         except Unavailable as error:
-            raise Unavailable("nobody knows whether the end was moved: look again in a minute") from error
+            raise Unavailable(
+                "we do not know yet whether the last day was changed: look again in a minute"
+            ) from error
         try:
             async with self._database.transaction() as transaction:
                 parent, (bucket, *_) = await _lock_with_parent(transaction, share, begun.id)
@@ -107,7 +109,7 @@ class Extending:
                     raise Conflict("the share was changed meanwhile: try again")
                 _must_carry_on(share, parent, transaction.now)
                 if parent and is_earlier(parent.ends_at, wanted.ends_at):
-                    raise Conflict("what is shared on ends earlier now: try again")
+                    raise Conflict("what was shared on from it has just got an earlier end: try again")
                 bucket = bucket.lengthened(wanted.ends_at, transaction.now)
                 await transaction.save_buckets([bucket])
                 await _record_end(transaction, actor, bucket.id, bucket.ends_at)
@@ -140,7 +142,7 @@ async def _lock_with_parent(
 
 def _must_carry_on(share: Share, parent: Bucket | None, now: datetime) -> None:
     if share.parent_bucket_id and (parent is None or parent.stands(now) is not State.ACTIVE):
-        raise Conflict("the share that is shared on has ended, or is blocked")
+        raise Conflict("the share that you received, and share on, has ended or is blocked")
 
 
 def _shortened(tree: Sequence[Bucket], ends_at: datetime | None, now: datetime) -> list[Bucket]:

@@ -53,7 +53,7 @@ def new_code(rand_below: RandBelow) -> str:
 def checked_code(text: str) -> str:
     """Raises Invalid for what cannot be a code: it is no try."""
     if not _CODE.fullmatch(text):
-        raise Invalid("`code` is not a code: expected six digits", field="code")
+        raise Invalid("a code has six digits (`code`)", field="code")
     return text
 
 

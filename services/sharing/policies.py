@@ -33,7 +33,7 @@ class Policies:
         object_ = f"facility:{policy.facility_id}"
         async with self._database.audited(actor, "policy.saved", object_):
             if not await self._access.holds(SHARE_ADMIN, policy.facility_id):
-                raise lacks(SHARE_ADMIN, at="this facility")
+                raise lacks(SHARE_ADMIN, at="the facility")
             async with self._database.transaction() as transaction:
                 last = await transaction.lock_policy(policy.facility_id)
                 must_be_current("the policy of this facility", policy.version, last)
@@ -66,7 +66,7 @@ class Policies:
             if unknown is not None and not held:
                 raise unknown
             if not any(held):
-                raise lacks(SHARE_ADMIN, at="this facility")
+                raise lacks(SHARE_ADMIN, at="the facility")
             async with self._database.transaction() as transaction:
                 await transaction.record(actor, "policy.read", object_, "done")
                 return await transaction.policy(facility_id)

@@ -165,7 +165,8 @@ class Shares:
             way, users = await self._way(actor, wanted.case_ids, named)
             if wanted.allow_further_sharing and not way.policy.further_sharing_allowed:
                 raise Invalid(
-                    "`allow_further_sharing` is not allowed at this facility", field="allow_further_sharing"
+                    "this facility does not allow recipients to share on: leave `allow_further_sharing` out",
+                    field="allow_further_sharing",
                 )
             await self._check_numbers(actor, wanted.recipients, users)
             share = await self._save_pending(actor, share_id, wanted, way, users)
@@ -175,7 +176,7 @@ class Shares:
     async def share_again(self, actor: str, share_id: ShareId, wanted: Wanted) -> tuple[Share, str]:
         """Shares the cases of an earlier share of the actor (SHR-32)."""
         if wanted.case_ids:
-            raise Invalid("`case_ids` are those of the earlier share: expected none", field="case_ids")
+            raise Invalid("the cases are those of the earlier share: leave `case_ids` out", field="case_ids")
         async with self._database.audited(actor, "share.repeated", f"share:{share_id}"):
             user = await active_user(self._access, actor)
             async with self._database.transaction() as transaction:
@@ -194,7 +195,7 @@ class Shares:
             raise no_case()
         facility_id, *others = {sight.facility_id for sight in prospect.sights}
         if others or facility_id is None:
-            raise Invalid("`case_ids` names cases of more than one facility", field="case_ids")
+            raise Invalid("all cases of a share must be at one facility (`case_ids`)", field="case_ids")
         if len(prospect.owners) < len(case_ids):
             raise no_case()
         by_privilege = prospect.may_share and all(sight.by_privilege for sight in prospect.sights)
@@ -230,7 +231,7 @@ class Shares:
     ) -> Share:
         sender = users.get(actor)
         if sender is None:
-            raise Unauthenticated("no active user has this login")
+            raise Unauthenticated("there is no active user with this login")
         recipients = [
             (each, check_recipient(each, users.get(each.login.lower()), actor)) for each in wanted.recipients
         ]
@@ -333,7 +334,7 @@ class Shares:
     async def revoke(self, actor: str, bucket_id: BucketId | None, share_id: ShareId | None) -> str:
         """Ends a bucket, or all of a share, and whatever was shared on from it; answers the revision."""
         if (bucket_id is None) == (share_id is None):
-            raise Invalid("one of `bucket_id` and `share_id` is expected", field="bucket_id")
+            raise Invalid("name either `bucket_id` or `share_id`", field="bucket_id")
         object_ = f"bucket:{bucket_id}" if bucket_id else f"share:{share_id}"
         async with self._database.audited(actor, "share.revoked", object_):
             share, _ = await administered(self._database, self._access, actor, bucket_id, share_id)

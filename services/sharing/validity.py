@@ -56,11 +56,15 @@ class Policy:
         """Refuses what contradicts itself (A47)."""
         for field in ("default_days", "maximum_days"):
             if not 0 <= getattr(self, field) <= MAX_POLICY_DAYS:
-                raise Invalid(f"`{field}` is out of range: expected 0 to {MAX_POLICY_DAYS}", field=field)
+                raise Invalid(f"`{field}` must be 0 to {MAX_POLICY_DAYS}", field=field)
         if self.maximum_days and self.default_days > self.maximum_days:
-            raise Invalid("`default_days` is more than the maximum", field="default_days")
+            raise Invalid("`default_days` must not be more than the maximum", field="default_days")
         if self.maximum_days and self.unlimited_allowed:
-            raise Invalid("`unlimited_allowed` is excluded by a maximum", field="unlimited_allowed")
+            raise Invalid(
+                "a facility with a maximum cannot allow unlimited shares: leave `unlimited_allowed` out, "
+                "or the maximum",
+                field="unlimited_allowed",
+            )
 
     def last_day(self, today: date) -> date | None:
         """The last day that may be chosen; None: any."""
@@ -115,9 +119,9 @@ def end_for(
 def must_name_one_end(validity: Validity) -> None:
     """Raises Invalid for what names no end, or two."""
     if validity.unlimited and validity.valid_till:
-        raise Invalid("`unlimited` and `valid_till` exclude each other", field="unlimited")
+        raise Invalid("name either `unlimited` or `valid_till`, not both", field="unlimited")
     if validity == THE_DEFAULT:
-        raise Invalid("one of `valid_till` and `unlimited` is expected", field="valid_till")
+        raise Invalid("name the last day, `valid_till`, or `unlimited`", field="valid_till")
 
 
 def asked_end(validity: Validity, time_zone: str, now: datetime) -> datetime | None:
@@ -126,7 +130,7 @@ def asked_end(validity: Validity, time_zone: str, now: datetime) -> datetime | N
         return None
     day = parse_day(validity.valid_till)
     if day < today_at(now, time_zone):
-        raise Invalid("`valid_till` has passed", field="valid_till")
+        raise Invalid("the last day, `valid_till`, has passed", field="valid_till")
     return end_of(day, time_zone)
 
 
@@ -139,13 +143,20 @@ def check_end(
     """
     if ends_at is None:
         if not policy.unlimited_allowed or bound is not None:
-            raise Invalid("`unlimited` is not allowed here", field="unlimited")
+            raise Invalid(
+                "the facility does not allow unlimited shares: name the last day instead of `unlimited`",
+                field="unlimited",
+            )
         return
     last_day = policy.last_day(today_at(shared_at, time_zone))
     if last_day and ends_at > end_of(last_day, time_zone):
-        raise Invalid(f"`valid_till` is after {last_day}, the last day allowed", field="valid_till")
+        raise Invalid(
+            f"`valid_till` is after {last_day}, the last day that the facility allows", field="valid_till"
+        )
     if is_earlier(bound, ends_at):
-        raise Invalid("`valid_till` is after the end of the share that is shared on", field="valid_till")
+        raise Invalid(
+            "`valid_till` is after the end of the share that you received and share on", field="valid_till"
+        )
 
 
 def parse_day(text: str) -> date:
@@ -155,5 +166,5 @@ def parse_day(text: str) -> date:
     except ValueError:
         day = None
     if day is None or day > LAST_DAY:
-        raise Invalid("`valid_till` is not a day: expected `YYYY-MM-DD`", field="valid_till")
+        raise Invalid("`valid_till` is not a day: write it as `YYYY-MM-DD`", field="valid_till")
     return day

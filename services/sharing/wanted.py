@@ -57,62 +57,64 @@ def check(wanted: Wanted, max_recipients: int) -> None:
     check_logins([recipient.login for recipient in wanted.recipients], max_recipients)
     if wanted.rights is None:
         raise Invalid(
-            "`rights` must be read or write access to the report: images only is not offered",
+            "`rights` must be read-report or write-report: a share always includes the report",
             field="rights",
         )
     if not wanted.patient_agreed:
-        raise Invalid(
-            "`patient_agreed` must be ticked: nothing is shared without consent", field="patient_agreed"
-        )
+        raise Invalid("the patient must have agreed: say so with `patient_agreed`", field="patient_agreed")
     if wanted.anonymize:
-        raise Invalid("`anonymize` is not available yet: nothing was shared", field="anonymize")
+        raise Invalid(
+            "anonymised shares do not exist yet: leave `anonymize` out; nothing was shared", field="anonymize"
+        )
     if not wanted.reason.strip():
-        raise Invalid("`reason` is missing", field="reason")
+        raise Invalid("say why you share: `reason` is empty", field="reason")
     check_text(wanted.reason, "reason", MAX_REASON_CHARACTERS)
     check_text(wanted.message, "message", MAX_MESSAGE_CHARACTERS, more="\n")
 
 
 def check_cases(case_ids: Sequence[CaseId]) -> None:
     if not 1 <= len(case_ids) <= MAX_CASES:
-        raise Invalid(f"`case_ids` must be 1 to {MAX_CASES}", field="case_ids")
+        raise Invalid(f"name 1 to {MAX_CASES} cases (`case_ids`)", field="case_ids")
     if len(set(case_ids)) < len(case_ids):
-        raise Invalid("`case_ids` names a case twice", field="case_ids")
+        raise Invalid("a case is named twice (`case_ids`)", field="case_ids")
 
 
 def check_logins(named: Sequence[str], max_recipients: int, at_least: int = 1) -> None:
     if not at_least <= len(named) <= max_recipients:
-        raise Invalid(f"`recipients` must be {at_least} to {max_recipients}", field="recipients")
+        raise Invalid(f"name {at_least} to {max_recipients} people (`recipients`)", field="recipients")
     canonical = list(map(logins.canonical, named))
     if None in canonical:
         raise Invalid(
-            f"`recipients` holds what cannot be a login: expected {logins.EXPECTED}", field="recipients"
+            f"one of the `recipients` is not a login: a login is {logins.EXPECTED}", field="recipients"
         )
     if len(set(canonical)) < len(canonical):
-        raise Invalid("`recipients` names somebody twice", field="recipients")
+        raise Invalid("somebody is named twice (`recipients`)", field="recipients")
 
 
 def check_text(text: str, field: str, limit: int, more: str = "") -> None:
     """Refuses a text that is too long or has control characters, but for those in `more` (SEC-12)."""
     if len(text) > limit:
-        raise Invalid(f"`{field}` is longer than {limit} characters", field=field)
+        raise Invalid(f"`{field}` must have at most {limit} characters", field=field)
     if any(unicodedata.category(each) == "Cc" and each not in more for each in text):
-        raise Invalid(f"`{field}` holds a control character", field=field)
+        raise Invalid(f"`{field}` contains a control character: remove it", field=field)
 
 
 def check_recipient(recipient: Recipient, user: User | None, sender_login: str) -> User:
     """The user to share with; refuses whom nothing can be shared with, or not in this way."""
     if user is None or not user.active:
-        raise Invalid(f"`recipients` names `{recipient.login}`, who is no active user", field="recipients")
+        raise Invalid(f"there is no active user `{recipient.login}` (`recipients`)", field="recipients")
     if user.login == sender_login:
-        raise Invalid("`recipients` names the sender", field="recipients")
+        raise Invalid("you cannot share with yourself (`recipients`)", field="recipients")
     if recipient.two_factor and not user.mobile_number:
         raise Invalid(
-            f"`two_factor` cannot be chosen: `{user.login}` has no registered mobile number",
+            f"`{user.login}` has no registered mobile number, so no code can be sent: "
+            "share without one (`two_factor`)",
             field="two_factor",
         )
     if recipient.send_mail and not user.email:
         raise Invalid(
-            f"`send_mail` cannot be chosen: `{user.login}` has no e-mail address", field="send_mail"
+            f"`{user.login}` has no e-mail address: share without a mail (`send_mail`)",
+            field="send_mail",
         )
     return user
 
@@ -122,8 +124,8 @@ def check_numbers(users: Sequence[User], served: Sequence[bool], countries: Coll
     for user, is_served in zip(users, served, strict=True):
         if not is_served:
             raise Invalid(
-                f"`two_factor` cannot be chosen for `{user.login}`: no text messages are sent to the country "
-                f"of their mobile number, only to {', '.join(countries)}",
+                f"we send no text messages to the country of the mobile number of `{user.login}`, only to "
+                f"{', '.join(countries)}: share without a code (`two_factor`)",
                 field="two_factor",
             )
 

@@ -49,7 +49,7 @@ class Routing(routing_pb2_grpc.RoutingServiceServicer):
         self, request: routing_pb2.DescribeFacilityRequest, context: Any
     ) -> routing_pb2.DescribeFacilityResponse:
         if request.facility_id not in self.facilities:
-            raise NotFound("no such facility")
+            raise NotFound("there is no such facility")
         return routing_pb2.DescribeFacilityResponse(facility=self.facilities[request.facility_id])
 
     async def DescribePlacement(  # noqa: N802

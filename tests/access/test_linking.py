@@ -233,8 +233,8 @@ async def test_a_case_that_is_not_seen_does_not_exist(
 @pytest.mark.parametrize(
     ("first", "second", "says"),
     [
-        (JANE, JANE, "of one patient already"),
-        (JANE, StudyAttributes("Doe^Jane"), "names no patient"),
+        (JANE, JANE, "already belong to one patient"),
+        (JANE, StudyAttributes("Doe^Jane"), "has no patient ID"),
     ],
 )
 async def test_what_is_no_two_patients_is_not_linked(
@@ -253,7 +253,7 @@ async def test_two_who_are_linked_already_are_not_linked_again(
     one, other = await a_case(access, north.id), await a_case(access, south.id)
     await link(access, one, other)
 
-    assert "linked already" in (await refusal(link(access, other, one))).sentence
+    assert "already linked" in (await refusal(link(access, other, one))).sentence
 
 
 async def test_side_by_side_two_links_of_one_record_make_one_person(access: Access, north: Facility) -> None:

@@ -201,7 +201,7 @@ async def test_who_is_not_a_user_is_nobody(access: Access, login: str) -> None:
         access.users.list_users(login, "", 10),
         access.folders.grant_case(login, CaseId(uuid4()), access.admin.id),
     ):
-        with pytest.raises(Unauthenticated, match="no active user has this login"):
+        with pytest.raises(Unauthenticated, match="there is no active user with this login"):
             await question
 
 

@@ -119,7 +119,7 @@ async def test_whoever_was_deactivated_is_refused_whatever_they_ask(world: World
     assert repr((NotFound, "there is no such case, or you do not see it")) == answers.pop(
         "reporting.Complete"
     )
-    refused = repr((Unauthenticated, "no active user has this login"))
+    refused = repr((Unauthenticated, "there is no active user with this login"))
     said = {asked: answered for asked, answered in answers.items() if answered != refused}
     assert not said, "\n".join(map(str, said.items()))
     assert len(answers) > 50

@@ -174,7 +174,7 @@ class RoutingOfTheTest(routing_pb2_grpc.RoutingServiceServicer):
         self, request: routing_pb2.DescribeFacilityRequest, context: Any
     ) -> routing_pb2.DescribeFacilityResponse:
         if request.facility_id not in self.mapping_tags:
-            raise NotFound("no such facility", field="facility_id")
+            raise NotFound("there is no such facility", field="facility_id")
         tag = self.mapping_tags[request.facility_id]
         return routing_pb2.DescribeFacilityResponse(facility=routing_pb2.Facility(mapping_tag=tag))
 

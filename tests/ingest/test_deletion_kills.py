@@ -69,7 +69,7 @@ class Access:
         self.life.step()
         if deletion_id not in self.begun:
             if not self.for_a_user:
-                raise NotFound("no such deletion")
+                raise NotFound("there is no such deletion")
             self.begun[deletion_id] = Begun((self.studies[case_id],), FacilityId(FACILITY), "1")
         self.life.step()
         return self.begun[deletion_id]

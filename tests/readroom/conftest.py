@@ -3,8 +3,10 @@
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,16 @@ class Answer:
 
 
 Run = Callable[..., Answer]
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times are shown in the zone of the machine, which tests do not know."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture(scope="package")
@@ -97,7 +109,7 @@ class Ward:
         """As this user, who logs in once: a lock is held in one session."""
         file = Path(os.environ["READROOM_SESSION"]).with_name(f"session of {login}.json")
         os.environ["READROOM_SESSION"] = str(file)
-        if not file.exists() or Session.read(file).login != login:
+        if not file.exists() or Session.read(file, datetime.now(UTC)).login != login:
             assert self.run("login", login).code == 0
         return self.run(*arguments)
 

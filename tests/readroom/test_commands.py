@@ -26,7 +26,10 @@ def test_login_begins_a_session_that_only_its_owner_can_read(readroom: Run, tmp_
 def test_nobody_logs_in_who_is_no_user(readroom: Run, tmp_path: Path) -> None:
     answer = readroom("login", "nobody")
 
-    assert (answer.code, answer.err) == (5, "readroom: `nobody` cannot log in\n")
+    assert (answer.code, answer.err) == (
+        5,
+        "readroom: `nobody` cannot log in: there is no active user with this login\n",
+    )
     assert not (tmp_path / "session.json").exists()
 
 
@@ -74,7 +77,7 @@ def test_a_hub_without_mapping_tag_is_invalid_and_its_field_is_named(admin: Run)
     answer = admin("facility", "create", "Cedar", "--model", "hub")
 
     assert answer.code == 2
-    assert "`mapping_tag`" in answer.err
+    assert "`--mapping-tag`" in answer.err
     assert len(answer.err.splitlines()) == 1
 
 
@@ -160,7 +163,7 @@ def test_an_expiry_belongs_to_view_and_report_only(admin: Run) -> None:
     answer = admin("privilege", "set", "lind", "Hazel", "draft", "--expires", "2999-01-01")
 
     assert answer.code == 2
-    assert "`expires_on`" in answer.err
+    assert "`--expires`" in answer.err
 
 
 def test_folders_and_their_members(admin: Run) -> None:
@@ -281,4 +284,4 @@ def test_it_is_a_program(system: LocalSystem, tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 5
-    assert ran.stderr == "readroom: nobody is logged in: say `readroom login LOGIN` first\n"
+    assert ran.stderr == "readroom: nobody is logged in at this terminal: say `readroom login LOGIN` first\n"

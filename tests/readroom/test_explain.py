@@ -77,7 +77,7 @@ def test_whoever_sees_nothing_hears_of_every_path() -> None:
 
     assert list(lines(told)) == [
         f"✗ Dr Eva Vos (`vos`, radiologist) does not see case {CASE_ID} of `Maple Street 44`, at "
-        "2026-11-27 12:00:00Z",
+        "2026-11-27 12:00:00 UTC",
         "  ✗ privilege   they have no privilege at `Maple Street 44`",
         "  ✗ grant       the case is not granted to them",
         "  ✗ folder      no folder that they are a member of holds it",
@@ -100,14 +100,14 @@ def test_whoever_sees_nothing_hears_of_every_path() -> None:
             LEVEL_REPORT,
             a_privilege(LEVEL_REPORT, LEVEL_REPORT, NOW + timedelta(seconds=1)),
             LEVEL_DRAFT,
-            "report at `Maple Street 44`, which expires at 2026-11-27 12:00:01Z and is draft from then on",
+            "report at `Maple Street 44`, which expires at 2026-11-27 12:00:01 UTC and is draft from then on",
         ),
         (
             ROLE_RADIOLOGIST,
             LEVEL_REPORT,
             a_privilege(LEVEL_REPORT, LEVEL_DRAFT, NOW),
             LEVEL_DRAFT,
-            "report at `Maple Street 44`, which expired at 2026-11-27 12:00:00Z: now draft",
+            "report at `Maple Street 44`, which expired at 2026-11-27 12:00:00 UTC: now draft",
         ),
         (
             ROLE_RADIOLOGY_SUPPORT,
@@ -160,14 +160,14 @@ def test_a_privilege_is_told_with_its_end_and_the_ceiling_of_the_role(
         ),
         (
             path(PATH_SHARE, OPEN, NOW, may_write=True),
-            "✓ share       a share shows it until 2026-11-27 12:00:00Z, with write access to the report",
+            "✓ share       a share shows it until 2026-11-27 12:00:00 UTC, with write access to the report",
         ),
         (
             path(PATH_SHARE, ExplainedPath.REASON_CODE),
             "✗ share       a share shows it, but only in sessions in which they have entered its code",
         ),
         (path(PATH_SHARE, CLOSED), "✗ share       a share holds it that is blocked or revoked"),
-        (path(PATH_SHARE, ENDED, NOW), "✗ share       a share held it until 2026-11-27 12:00:00Z"),
+        (path(PATH_SHARE, ENDED, NOW), "✗ share       a share held it until 2026-11-27 12:00:00 UTC"),
     ],
 )
 def test_each_path_has_its_sentence(told: ExplainedPath, said: str) -> None:

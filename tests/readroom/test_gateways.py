@@ -80,4 +80,4 @@ def test_titles_of_a_gateway_are_edited_and_the_list_tells_what_is_known(larch: 
     assert larch(*change, "--remove-title", "NONE").code == 3
     assert larch(*change, "--remove-title", "SPRUCE2").code == 2
     again = larch("gateway", "enrol", "spruce main", "--ae-title", "OTHER=Larch", "--to", tmp_path / "other")
-    assert (again.code, "a live gateway is named `spruce main` already" in again.err) == (6, True)
+    assert (again.code, "there is already a gateway named `spruce main`" in again.err) == (6, True)

@@ -88,7 +88,7 @@ def test_the_queue_says_what_waits_and_is_emptied(admin: Run, send: Send) -> Non
     assert ["Vermeer^Ada · MS44-0001 · 19700131 · F"] == row["patient"]
     shown = admin("held", "show", row["held_id"])
     assert "Mapel Street" in shown.out
-    assert "no endpoint rule of the hub has the mapping value" in wall(shown.out)
+    assert "no rule of the hub has this mapping value" in wall(shown.out)
 
     preview = admin("held", "distribute", row["held_id"], HILL, "--preview", "--json").json
     assert (HILL, 0) == (preview["facility"], preview["grants_that_end"])

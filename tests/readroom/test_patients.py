@@ -63,7 +63,7 @@ def test_what_is_linked_is_shown_with_who_said_so_and_what_is_elsewhere_is_count
     assert list(known_lines(told, named)) == [
         "Doe^Jane, born 19700131, P-1 of North",
         "linked with Roe^Jane, R-7 of REGION",
-        f"link {LINK_ID}: by `ada`, 2026-11-27 12:00:00Z",
+        f"link {LINK_ID}: by `ada`, 2026-11-27 12:00:00 UTC",
         "linked with 2 more, whom you do not administer or of whom you see no case",
     ]
     assert list(known_lines(DescribePatientResponse(), named)) == [

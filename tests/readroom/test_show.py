@@ -27,9 +27,9 @@ def test_a_table_is_aligned_also_for_wide_characters(capsys: pytest.CaptureFixtu
     Output().items(TABLE, [{"name": "Vermeer^Ada", "active": True}, {"name": "山田^太郎", "active": False}])
 
     assert capsys.readouterr().out.splitlines() == [
-        "PATIENT NAME  ACTIVE  RECEIVED AT           LEVELS",
-        "Vermeer^Ada   yes     2026-03-02 09:15:00Z  view, draft",
-        "山田^太郎     no      2026-03-02 09:15:00Z  view, draft",
+        "PATIENT NAME  ACTIVE  RECEIVED AT              LEVELS",
+        "Vermeer^Ada   yes     2026-03-02 09:15:00 UTC  view, draft",
+        "山田^太郎     no      2026-03-02 09:15:00 UTC  view, draft",
     ]
 
 

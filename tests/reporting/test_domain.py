@@ -326,7 +326,7 @@ def test_pre_read_is_active_where_both_switches_are_on() -> None:
     assert {FINAL} == active_read_types(on, pre_read_enabled=False)
     assert {FINAL} == active_read_types(off, pre_read_enabled=True)
     assert {FINAL, PRE_READ} == active_read_types(on, pre_read_enabled=True)
-    with pytest.raises(Conflict, match="not enabled for the group"):
+    with pytest.raises(Conflict, match="not switched on for the group"):
         switch({}, PRE_READ, True, pre_read_enabled=False)
 
 

@@ -304,7 +304,13 @@ async def test_a_case_out_of_sight_is_answered_like_one_that_does_not_exist(worl
                 ("olaf", world.case_id),
             )
         ]
-        assert {(NotFound, "there is no such case, or you do not see it", "case_id")} == set(answers), verb
+        assert {
+            (
+                NotFound,
+                "there is no such case, or you do not see it",
+                "case_id",
+            )
+        } == set(answers), verb
 
 
 AN_ID = "0190f7a4-8c3e-7c55-9d6e-0d4b1d1c2a3b"

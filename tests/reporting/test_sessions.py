@@ -232,7 +232,7 @@ async def test_whoever_is_deactivated_while_they_type_finds_their_text(
     vos = reporting.user("vos", a_sight())
 
     def deactivated() -> Sight:
-        raise Unauthenticated("no active user has this login")
+        raise Unauthenticated("there is no active user with this login")
 
     reporting.access.answers = [deactivated]
     assert Unauthenticated is type(await refusal(vos.save_draft("nodule")))
@@ -261,7 +261,7 @@ async def test_what_the_version_before_purges_takes_the_kept_texts_along(reporti
         (a_sight(side=Side.FACILITY), True, sorted(PUBLIC_READ_TYPES, key=list(ReadType).index), ""),
         (a_sight_by_share(), True, sorted(PUBLIC_READ_TYPES, key=list(ReadType).index), ""),
         (a_sight(PrivilegeLevel.DRAFT, only_drafts=True), True, [], "your role writes drafts"),
-        (a_sight(PrivilegeLevel.DRAFT), True, [], "you need the level `REPORT`"),
+        (a_sight(PrivilegeLevel.DRAFT), True, [], "you need the level `report`"),
         (a_sight(PrivilegeLevel.VIEW), False, [], "you may read here and not write"),
         (a_sight(read_types=frozenset()), True, [], "no read type that is active"),
     ],

@@ -143,7 +143,7 @@ async def test_a_user_deactivated_while_he_read_finds_his_text_when_he_is_back(r
     await vos.lock()
 
     def deactivated() -> Sight:
-        raise Unauthenticated("no active user has this login")
+        raise Unauthenticated("there is no active user with this login")
 
     reporting.access.answers = [deactivated, deactivated]
     assert "for you alone" in (await tried(vos.complete(FINAL, "nodule"))).sentence  # type: ignore[union-attr]
@@ -372,7 +372,7 @@ async def test_pre_read_is_activated_in_three_steps_and_dormant_while_the_group_
 
     assert [FINAL] == await act("ada", types.list_read_types, NORTH)
     assert not await completes()
-    with pytest.raises(Conflict, match="not enabled for the group"):
+    with pytest.raises(Conflict, match="not switched on for the group"):
         await act("ada", types.activate_read_type, NORTH, PRE_READ, True)
     with pytest.raises(Denied):
         await act("ada", types.activate_read_type, None, PRE_READ, True)

@@ -44,7 +44,7 @@ async def test_a_recipient_neither_reopens_nor_adds_to_the_report_of_somebody_el
     ray = reporting.user("ray", a_sight_by_share())
 
     for act in (ray.reopen(), ray.add_addendum(report.id, "x")):
-        with pytest.raises(Denied, match="by a share"):
+        with pytest.raises(Denied, match="a share lets you draft"):
             await act
 
     (kept,) = (await ray.sees()).reports
@@ -58,7 +58,7 @@ async def test_a_recipient_does_not_reopen_after_their_own_final_report_either(r
     ray = reporting.user("ray", a_sight_by_share())
     await a_report(ray)
 
-    with pytest.raises(Denied, match="by a share"):
+    with pytest.raises(Denied, match="a share lets you draft"):
         await ray.reopen()
 
 
@@ -71,7 +71,7 @@ async def test_the_recipients_own_privilege_keeps_both(reporting: Reporting) -> 
     ray = reporting.user("ray", a_sight_by_share(**own))
 
     await ray.add_addendum(report.id, "4 mm")
-    with pytest.raises(Denied, match="by a share"):
+    with pytest.raises(Denied, match="a share lets you draft"):
         await ray.add_addendum(other.id, "x")
     await ray.reopen()
 
@@ -82,7 +82,7 @@ async def test_a_share_breaks_nobodys_lock(reporting: Reporting) -> None:
     adam = reporting.user("adam", a_sight_by_share(PrivilegeLevel.VIEW))
     reporting.access.permit("adam", "lock.break")
 
-    with pytest.raises(Denied, match="a share does not break locks"):
+    with pytest.raises(Denied, match="a share does not let you break a lock"):
         await adam.break_lock()
     reporting.access.sights["adam"] = a_sight(PrivilegeLevel.VIEW)
     await adam.break_lock()

@@ -92,7 +92,7 @@ class Ingest(ingest_pb2_grpc.IngestServiceServicer, facts_pb2_grpc.FactsServiceS
     ) -> ingest_pb2.DescribeDeletionResponse:
         begun_at = await self.archive.describe_deletion(CaseId(UUID(request.case_id)))
         if begun_at is None:
-            raise NotFound("no such deletion")
+            raise NotFound("there is no such deletion")
         answer = ingest_pb2.DescribeDeletionResponse()
         answer.begun_at.FromDatetime(begun_at)
         return answer

@@ -356,7 +356,7 @@ async def test_who_does_not_administer_hub_and_endpoint_changes_nothing(
 async def test_only_a_hub_is_reevaluated_and_what_nobody_knows_is_not_changed(
     routing: Routing, scene: Scene
 ) -> None:
-    with pytest.raises(Conflict, match="no hub"):
+    with pytest.raises(Conflict, match="not a hub"):
         await scene.preview(scene.lakeside)
     with pytest.raises(NotFound):
         await routing.reevaluation.reevaluate(ADMIN, FacilityId(uuid4()), [], None)

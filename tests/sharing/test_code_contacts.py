@@ -12,7 +12,7 @@ from services.sharing.asking import active_user
 from tests.databases import Databases
 from tests.sharing.two_factor import Actor, World, a_world, tried
 
-OUTDATED = "the code was sent to a contact that has changed since: ask for another one"
+OUTDATED = "the code was sent to an earlier contact of yours: ask for another code"
 
 
 @pytest.fixture(scope="module")

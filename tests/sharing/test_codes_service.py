@@ -73,8 +73,8 @@ async def test_a_code_is_refused_to_who_cannot_be_sent_one_and_nothing_is_shared
     error = await error_of(a_bucket(system, login, case_id))
     assert (Invalid, "two_factor") == (type(error), error.field)
     assert error.sentence == (
-        f"`two_factor` cannot be chosen for `{login}`: no text messages are sent to the country of their "
-        "mobile number, only to BE, FR"
+        f"we send no text messages to the country of the mobile number of `{login}`, only to BE, FR: "
+        "share without a code (`two_factor`)"
     )
     listed = await system.acting("vos").ListShares(pb.ListSharesRequest())
     assert str(case_id) not in str(listed)

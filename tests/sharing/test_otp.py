@@ -86,7 +86,7 @@ def test_no_code_is_likelier_than_another() -> None:
     ],
 )
 def test_what_cannot_be_a_code_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(Invalid, match=r"^`code` is not a code: expected six digits$") as refused:
+    with pytest.raises(Invalid, match=r"^a code has six digits \(`code`\)$") as refused:
         checked_code(text)
     assert "code" == refused.value.field
 

@@ -72,7 +72,7 @@ class Access:
         if self.before_registering:
             self.before_registering()
         if redeemed.contact_version not in {each.contact_version for each in self.people.values()}:
-            raise Expired("the code was sent to a contact that has changed since: ask for another")
+            raise Expired("the code was sent to an earlier contact of yours: ask for another code")
         self.registered.append((redeemed.bucket_id, redeemed.session))
         return self.shown
 

@@ -98,4 +98,4 @@ def id_of(text: str) -> str:
     try:
         return str(parse_id(text, "case_id"))
     except ReadroomError:
-        raise NotFound("there is no such case") from None
+        raise NotFound("there is no such case, or you do not see it") from None

@@ -7,7 +7,7 @@ has come is told as far as it is the same for everybody: from when on nobody see
 import asyncio
 from typing import Any
 
-from kernel.errors import Denied, ReadroomError, Unauthenticated
+from kernel.errors import Denied, ReadroomError, Unauthenticated, lacks
 from web import errors, words
 from web.asked import Answer, Asked, Page
 from web.pages import case
@@ -72,7 +72,7 @@ async def _page(asked: Asked, case_id: str) -> Page:
     request = ListSharesRequest(case_id=case_id, page_size=_SHARES)
     values, shares = await asyncio.gather(case.loaded(asked, case_id), _shares(asked, request))
     if not values["deletes"]:
-        raise Denied("you need the permission to delete studies at the facility of the case")
+        raise lacks("study.delete", at="the facility of the case")
     known: dict[str, Any] = {
         **values,
         "shares": shares.shares if shares else (),

@@ -30,7 +30,7 @@ async def end_session(asked: Asked) -> Answer:
     """Ends one of their own sessions; that of this browser is signed out."""
     session_id: UUID = parse_id(asked.form.get("session_id", ""), "session_id")
     if not await asked.house.sessions.end(asked.signed_in, session_id):
-        raise NotFound("this session has ended already, or never was")
+        raise NotFound("this session has ended already, or there never was one")
     if session_id == asked.signed_in.session_id:
         asked.house.mint.forget(asked.signed_in)
         return Redirect("/sign-in", signs_out=True)

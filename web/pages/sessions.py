@@ -1,6 +1,6 @@
 """Where everybody is signed in: for whoever administers everything."""
 
-from kernel.errors import Denied, NotFound, ReadroomError
+from kernel.errors import NotFound, ReadroomError, lacks
 from kernel.ids import parse_id
 from web.asked import Answer, Asked, Page, Redirect
 from web.issuer import LONGEST_LOGIN
@@ -22,7 +22,7 @@ async def end(asked: Asked) -> Answer:
         parse_id(asked.form.get("session_id", ""), "session_id"), asked.signed_in.person.login
     )
     if ended is None:
-        raise NotFound("this session has ended already, or never was")
+        raise NotFound("this session has ended already, or there never was one")
     asked.house.mint.forget(ended)
     return Redirect("/sessions")
 
@@ -46,9 +46,7 @@ async def may_administer(asked: Asked) -> bool:
 
 async def _must_administer(asked: Asked) -> None:
     if not await _administers(asked):
-        raise Denied(
-            "you need the permission `access.admin` at every facility: ask an administrator who has it"
-        )
+        raise lacks("access.admin", at="every facility")
 
 
 async def _administers(asked: Asked) -> bool:
