@@ -35,7 +35,8 @@ from kernel.ids import UUID7
 from plumbing import log, rpc
 from plumbing.dimse import Acceptor
 from plumbing.probes import Probes
-from plumbing.tls import TLSFiles, client_context, server_context
+from plumbing.renewed import RenewedCollector
+from plumbing.tls import Contexts, TLSFiles, client_context, renewed, server_context
 from wire.ingest.v1.ingest_pb2_grpc import GatewayServiceStub
 
 DATABASE = "gateway.db"
@@ -83,6 +84,7 @@ async def _serve(settings: Settings) -> None:
         disk.tend()
         registry = CollectorRegistry()
         registry.register(GatewayCollector(disk, store, clock))
+        registry.register(RenewedCollector())
         probes = Probes(registry)
         if settings.metrics:
             await resources.enter_async_context(probes.served(settings.metrics.listen))
@@ -102,15 +104,12 @@ async def _serve(settings: Settings) -> None:
             ae_title=settings.central.ae_title,
             context=client_context(identity.files),
         )
-        listening = listeners(settings, identity.files)
+        listening = listeners(settings, identity)
 
         async def renew() -> None:
             files = await identity.renew(central.renew)
             channels.append(rpc.connect(settings.central.gateway_address, "ingest", files))
             central.use(GatewayServiceStub(channels[-1]), client_context(files))
-            for _, context in listening:
-                if context is not None and not _has_its_own(settings):
-                    context.load_cert_chain(files.certificate, files.key)
             _log.info("the certificate is renewed", ends_at=identity.ends_at)
 
         forwarder = Forwarder(
@@ -130,10 +129,10 @@ async def _serve(settings: Settings) -> None:
         retention.start()
         resources.push_async_callback(asyncio.to_thread, retention.stop)
         acceptors: list[Acceptor] = []
-        for listen, context in listening:
+        for listen, contexts in listening:
             reception = Reception(
                 listen,
-                plain=context is None,
+                plain=contexts is None,
                 ae_titles=settings.ae_titles,
                 modalities=settings.modalities,
                 folder=folder,
@@ -144,7 +143,7 @@ async def _serve(settings: Settings) -> None:
             )
             acceptor = Acceptor(
                 listen,
-                context=context,
+                contexts=contexts,
                 handler=reception,
                 called_ae_titles=None,
                 private_classes=settings.private_classes,
@@ -156,7 +155,7 @@ async def _serve(settings: Settings) -> None:
             acceptors.append(acceptor)
             resources.push_async_callback(asyncio.to_thread, acceptor.stop)
             address = f"{listen.rpartition(':')[0]}:{port}"
-            if context is None:
+            if contexts is None:
                 _log.warning("serving plain text by exception, to registered modalities", address=address)
             else:
                 _log.info("serving", address=address)
@@ -189,24 +188,30 @@ def open_store(settings: Settings, disk: Disk) -> Store:
     )
 
 
-def listeners(settings: Settings, identity: TLSFiles) -> Sequence[tuple[str, ssl.SSLContext | None]]:
-    """Where modalities send, and how: TLS, and plain text where that exception is configured."""
-    found: list[tuple[str, ssl.SSLContext | None]] = []
-    if settings.listener:
-        listener = settings.listener
-        certificate, key = listener.certificate or identity.certificate, listener.key or identity.key
-        context = server_context(TLSFiles(certificate, key, listener.ca or settings.ca))
-        # A modality without a certificate may still be a registered one.
-        context.verify_mode = ssl.CERT_OPTIONAL if listener.ca else ssl.CERT_NONE
-        found.append((listener.listen, context))
+def listeners(settings: Settings, identity: Identity) -> Sequence[tuple[str, Contexts | None]]:
+    """Where modalities send, and how: TLS, and plain text where that exception is configured.
+
+    They are shown the certificate of the gateway, also a renewed one, unless the listener has its own.
+    """
+    found: list[tuple[str, Contexts | None]] = []
+    if listener := settings.listener:
+
+        def files() -> TLSFiles:
+            own, given = identity.files, listener
+            return TLSFiles(
+                given.certificate or own.certificate, given.key or own.key, given.ca or settings.ca
+            )
+
+        def context(those: TLSFiles) -> ssl.SSLContext:
+            made = server_context(those)
+            # A modality without a certificate may still be a registered one.
+            made.verify_mode = ssl.CERT_OPTIONAL if listener.ca else ssl.CERT_NONE
+            return made
+
+        found.append((listener.listen, renewed(files, context)))
     if settings.plain_listener:
         found.append((settings.plain_listener.listen, None))
     return found
-
-
-def _has_its_own(settings: Settings) -> bool:
-    """Whether modalities are shown another certificate than Central server."""
-    return settings.listener is not None and settings.listener.certificate is not None
 
 
 @contextmanager

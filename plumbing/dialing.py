@@ -3,6 +3,7 @@
 Who only calls imports this and nothing of a server: the command line starts in a fraction of a second.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import grpc
 from opentelemetry.trace import SpanKind
 
 from plumbing import answers, callers, held, status, telemetry, tls
+from plumbing.renewed import Renewed
 from plumbing.tls import TLSFiles
 
 MAX_RESPONSE_BYTES = 4 << 20
@@ -61,12 +63,13 @@ def connect(
         deadline_s: for unary calls.
         token: answers the user token for each call; by default that of the call being served, if any.
     """
-    inner = grpc.aio.secure_channel(
-        address,
-        tls.grpc_channel_credentials(tls_files),
-        options=[*_OPTIONS, ("grpc.ssl_target_name_override", f"{server_name}.readroom")],
-    )
-    return cast("grpc.aio.Channel", _Channel(inner, server_name, deadline_s, token or _forwarded))
+
+    def dial(credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", f"{server_name}.readroom")]
+        return grpc.aio.secure_channel(address, credentials, options=options)
+
+    lasting = _Lasting(tls.renewed(tls_files, tls.grpc_channel_credentials), dial)
+    return cast("grpc.aio.Channel", _Channel(lasting, server_name, deadline_s, token or _forwarded))
 
 
 def _forwarded() -> str | None:
@@ -74,34 +77,81 @@ def _forwarded() -> str | None:
     return serving.token if serving else None
 
 
+class _Lasting:
+    """A channel that is dialled anew when its credentials change; calls under way end on the one before."""
+
+    def __init__(
+        self,
+        credentials: Renewed[grpc.ChannelCredentials],
+        dial: Callable[[grpc.ChannelCredentials], grpc.aio.Channel],
+    ) -> None:
+        self._credentials = credentials
+        self._dial = dial
+        self._dialled_with = credentials()
+        self._channel = dial(self._dialled_with)
+        self._before: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+
+    def __call__(self) -> grpc.aio.Channel:
+        """The channel for the next call."""
+        now = self._credentials()
+        if now is not self._dialled_with:
+            before, self._channel, self._dialled_with = self._channel, self._dial(now), now
+            ending = asyncio.create_task(before.close(MAX_STREAM_S))
+            self._before[ending] = before
+            ending.add_done_callback(lambda task: self._before.pop(task, None))
+        return self._channel
+
+    async def close(self) -> None:
+        """Ends all of them."""
+        for ending in self._before:
+            ending.cancel()
+        await asyncio.gather(*(each.close() for each in (self._channel, *self._before.values())))
+
+
 class _Channel:
     """A grpc.aio channel whose calls carry token and trace, have deadlines, and fail with words."""
 
     def __init__(
-        self, inner: grpc.aio.Channel, server_name: str, deadline_s: float, token: Callable[[], str | None]
+        self, lasting: _Lasting, server_name: str, deadline_s: float, token: Callable[[], str | None]
     ) -> None:
-        self._inner = inner
+        self._lasting = lasting
         self._server_name = server_name
         self._deadline_s = deadline_s
         self._token = token
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self._lasting(), name)
 
     async def __aenter__(self) -> "_Channel":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._inner.close()
+        await self.close()
+
+    async def close(self, _grace: float | None = None) -> None:
+        await self._lasting.close()
+
+    def _bound(self, shape: str, *codec: Any, **more: Any) -> Callable[[], Callable[..., Any]]:
+        """What makes calls of one method, on the channel that counts now."""
+        made: tuple[grpc.aio.Channel, Callable[..., Any]] | None = None
+
+        def bound() -> Callable[..., Any]:
+            nonlocal made
+            channel = self._lasting()
+            if made is None or made[0] is not channel:
+                made = channel, getattr(channel, shape)(*codec, **more)
+            return made[1]
+
+        return bound
 
     def unary_unary(self, method: str, *codec: Any, **more: Any) -> Callable[..., Awaitable[Any]]:
-        inner = self._inner.unary_unary(method, *codec, **more)
+        bound = self._bound("unary_unary", method, *codec, **more)
 
         async def call(request: Any, *, timeout: float | None = None) -> Any:
             held.refuse_to_wait(method)
             with telemetry.span(method, SpanKind.CLIENT):
                 try:
-                    answer = await inner(
+                    answer = await bound()(
                         request, timeout=timeout or self._deadline_s, metadata=self._headers()
                     )
                 except grpc.aio.AioRpcError as error:
@@ -111,11 +161,11 @@ class _Channel:
         return call
 
     def unary_stream(self, method: str, *codec: Any, **more: Any) -> Callable[..., AsyncIterator[Any]]:
-        inner = self._inner.unary_stream(method, *codec, **more)
+        bound = self._bound("unary_stream", method, *codec, **more)
 
         async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
             held.refuse_to_wait(method)
-            parts = inner(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
+            parts = bound()(request, timeout=timeout or MAX_STREAM_S, metadata=self._headers())
             try:
                 async for part in parts:
                     yield self._decoded(part)

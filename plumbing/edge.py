@@ -6,7 +6,6 @@ responses.py. Whoever reads too slowly, or sends a head too slowly, is cut off.
 
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from plumbing.listening import Listening
 from plumbing.places import Places, Room
 from plumbing.responses import Extent, Flow, Request, Response, negotiated, problem
 from plumbing.sockets import is_silent, shut
+from plumbing.tls import Contexts
 
 MAX_HEAD_BYTES = 32 << 10
 PIECE_BYTES = 1 << 20
@@ -45,17 +45,17 @@ class Edge(Listening["_Connection"]):
     """Listens, and serves each connection in a thread of its own."""
 
     def __init__(
-        self, listen: str, handler: Handler, *, context: ssl.SSLContext | None, room: Room = ROOM
+        self, listen: str, handler: Handler, *, contexts: Contexts | None, room: Room = ROOM
     ) -> None:
         """Prepare to listen.
 
         Args:
             listen: `host:port`.
-            context: demands a client certificate; None: plain text, of which every peer is the STRANGER.
+            contexts: demand a client certificate; None: plain text, of which every peer is the STRANGER.
         """
         super().__init__(listen, room, "http")
         self._handler = handler
-        self._context = context
+        self._contexts = contexts
 
     def drain(self, seconds: float) -> None:
         """Accepts nobody any more; answers end, within so long, and connections with them."""
@@ -65,7 +65,7 @@ class Edge(Listening["_Connection"]):
         self._wait(seconds)
 
     def _open(self, connection: socket.socket, remote: tuple[str, int]) -> "_Connection":
-        return _Connection(connection, self._context, self._handler, remote[0], self._places)
+        return _Connection(connection, self._contexts, self._handler, remote[0], self._places)
 
 
 class _Gone(Exception):
@@ -76,7 +76,7 @@ class _Connection:
     def __init__(
         self,
         accepted: socket.socket,
-        context: ssl.SSLContext | None,
+        contexts: Contexts | None,
         handler: Handler,
         address: str,
         places: "Places[_Connection]",
@@ -84,7 +84,7 @@ class _Connection:
         self._began = time.monotonic()
         self._socket = accepted
         self._address = address
-        self._context = context
+        self._contexts = contexts
         self._handler = handler
         self._places = places
         self._leaving = self._busy = False
@@ -134,10 +134,10 @@ class _Connection:
 
     def _shake_hands(self) -> str:
         """Who has the place: a caller by their name; an address, where nobody shows a certificate."""
-        if self._context is None:
+        if self._contexts is None:
             return self._address
         self._socket.settimeout(HANDSHAKE_S)
-        secured = self._context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+        secured = self._contexts().wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
         self._socket = secured  # before the handshake, which `abort` must be able to end
         secured.do_handshake()
         names: Any = (secured.getpeercert() or {}).get("subjectAltName", ())

@@ -31,7 +31,7 @@ TEXT_KEYS = frozenset(
     method peer remote address listener word field
     how kind state reason cause
     subject consumer stream event_id task
-    calling_ae_title called_ae_title gateway study transfer pack seal uid advice
+    calling_ae_title called_ae_title gateway study transfer pack seal uid advice files
     """.split()  # noqa: SIM905 - reads as the list it is
 )
 """The keys under which text is logged. Add a key only if what stands under it can never tell of a patient."""

@@ -18,8 +18,9 @@ from plumbing import minting, permitted, remote, rpc, runtime, timers, tokens, v
 from plumbing.components import WEB
 from plumbing.config import Address, ProcessSettings
 from plumbing.db import Database
+from plumbing.renewed import Renewed, whole_certificates
 from plumbing.sealing import AuditTrail
-from plumbing.tls import client_context
+from plumbing.tls import client_contexts
 from plumbing.tokenkeys import KeyFile
 from web import client, oidc, serving
 from web.asked import House
@@ -218,7 +219,7 @@ async def _viewer(
     if not settings.viewer_origin or settings.dicomweb_address is None:
         return None
     ingest = await resources.enter_async_context(
-        Ingest.connected(settings.dicomweb_address, client_context(settings.tls), house.mint)
+        Ingest.connected(settings.dicomweb_address, client_contexts(settings.tls), house.mint)
     )
     ohif = Ohif(settings.viewer_folder, settings.origin)
     return ViewerHost(house, clock, settings.viewer_origin, settings.origin, ingest, ohif)
@@ -236,12 +237,25 @@ async def _provider(settings: Settings, clock: Clock, resources: AsyncExitStack)
 
 
 def _pages_tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.pages_certificate is None:
+    """With which certificate browsers are served; each handshake takes up what changes in the files."""
+    if settings.pages_certificate is None or settings.pages_key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.pages_certificate, settings.pages_key)
-    return context
+    certificate, key = settings.pages_certificate, settings.pages_key
+
+    def made() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        whole_certificates(certificate)
+        context.load_cert_chain(certificate, key)
+        return context
+
+    def choose(connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        connection.context = renewed()
+
+    renewed = Renewed(lambda: (certificate, key), made)
+    first = made()
+    first.sni_callback = choose
+    return first
 
 
 def main(environ: Mapping[str, str]) -> int:

@@ -6,7 +6,6 @@ then; it ends it too when the login session ends or is locked, and asks for no m
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -16,6 +15,7 @@ from yarl import URL
 
 from kernel.errors import NotFound, ReadroomError, Unavailable
 from plumbing import log
+from plumbing.tls import Contexts
 from web.tokens import Mint
 
 _PATH = re.compile(r"/dicomweb(/cases/[0-9a-f-]{36}(?:/[0-9A-Za-z][0-9A-Za-z.,-]*){1,24})", re.ASCII)
@@ -67,20 +67,18 @@ class Ingest:
 
     Args:
         address: `host:port`.
-        context: shows the web's certificate.
+        contexts: show the web's certificate.
     """
 
-    def __init__(
-        self, address: str, context: ssl.SSLContext, http: aiohttp.ClientSession, mint: Mint
-    ) -> None:
+    def __init__(self, address: str, contexts: Contexts, http: aiohttp.ClientSession, mint: Mint) -> None:
         self._address = address
-        self._context = context
+        self._contexts = contexts
         self._http = http
         self._mint = mint
 
     @staticmethod
     @asynccontextmanager
-    async def connected(address: str, context: ssl.SSLContext, mint: Mint) -> "AsyncIterator[Ingest]":
+    async def connected(address: str, contexts: Contexts, mint: Mint) -> "AsyncIterator[Ingest]":
         http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_AT_ONCE),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -90,7 +88,7 @@ class Ingest:
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         )
         async with http:
-            yield Ingest(address, context, http, mint)
+            yield Ingest(address, contexts, http, mint)
 
     @asynccontextmanager
     async def answer(
@@ -102,7 +100,7 @@ class Ingest:
         url = URL(f"https://{self._address}{path}{'?' if query else ''}{query}", encoded=True)
         try:
             async with self._http.get(
-                url, headers=passed, ssl=self._context, server_hostname=_NAME, allow_redirects=False
+                url, headers=passed, ssl=self._contexts(), server_hostname=_NAME, allow_redirects=False
             ) as answer:
                 yield answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -1,13 +1,13 @@
 """Listens for associations, and gives each a thread; the accept loop waits for nobody (SEC-3)."""
 
 import socket
-import ssl
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeVar
 
 from plumbing.dimse.association import Association, Serving
 from plumbing.dimse.handler import AcceptorHandler, Limits
 from plumbing.listening import Listening, Served
+from plumbing.tls import Contexts
 
 _ANSWERED_WITHIN_S = 0.5  # the message under way when a drain has taken its time
 
@@ -65,7 +65,7 @@ class Acceptor(Associations[Association]):
         self,
         listen: str,
         *,
-        context: ssl.SSLContext | None,
+        contexts: Contexts | None,
         handler: AcceptorHandler,
         called_ae_titles: Collection[str] | None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -75,14 +75,14 @@ class Acceptor(Associations[Association]):
 
         Args:
             listen: `host:port`.
-            context: every connection speaks TLS if there is one.
+            contexts: every connection speaks TLS if there is one.
             handler: judges who asks, and takes what is sent.
             called_ae_titles: None leaves the judgement to the handler.
             limits: how much of the process it may take.
             private_classes: whether objects of vendors' own storage classes are taken too.
         """
         super().__init__(listen, limits)
-        self._serving = Serving(context, handler, called_ae_titles, limits, private_classes)
+        self._serving = Serving(contexts, handler, called_ae_titles, limits, private_classes)
 
     def _open(self, connection: socket.socket, remote: tuple[str, int]) -> Association:
         return Association(connection, remote, self._serving, self._places)

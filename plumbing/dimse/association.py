@@ -55,6 +55,7 @@ from plumbing.dimse.pdus import (
     abort_pdu,
 )
 from plumbing.sockets import is_silent, shut
+from plumbing.tls import Contexts
 
 R = TypeVar("R")
 
@@ -88,7 +89,7 @@ def _crowded() -> Rejected:
 class Serving:
     """How the associations of a listener are served; the arguments of `Acceptor`."""
 
-    context: ssl.SSLContext | None
+    contexts: Contexts | None
     handler: AcceptorHandler
     called_ae_titles: Collection[str] | None
     limits: Limits
@@ -123,7 +124,7 @@ class Association:
         self._connection = Plain(connection)
         self._address = remote[0]
         self._remote = f"{remote[0]}:{remote[1]}"
-        self._context = serving.context
+        self._contexts = serving.contexts
         self._acceptor_handler = serving.handler
         self._called_ae_titles = serving.called_ae_titles
         self._limits = serving.limits
@@ -254,7 +255,7 @@ class Association:
 
     def _secure(self, deadline: float) -> Plain:
         """The connection, behind TLS unless this listener is a plain one."""
-        if self._context is None:
+        if self._contexts is None:
             return self._connection
         try:
             self._socket.settimeout(left(deadline))
@@ -268,7 +269,7 @@ class Association:
         try:
             if first != _TLS_HANDSHAKE:
                 raise _NotAssociated("handshake", "plain text", "plain text on a TLS listener")
-            self._connection = secured = Secured(self._socket, self._context)
+            self._connection = secured = Secured(self._socket, self._contexts())
             secured.shake_hands(deadline)
         except TimeoutError:
             raise _NotAssociated("handshake", "late", "no TLS handshake in time") from None

@@ -24,7 +24,7 @@ from plumbing.leases import Lease
 from plumbing.lines import Lines
 from plumbing.runtime import Application
 from plumbing.service import open_parts
-from plumbing.tls import TLSFiles, server_context
+from plumbing.tls import TLSFiles, server_contexts
 from services.ingest import events
 from services.ingest.api import Addresses, IngestApi, serve, serve_gateways
 from services.ingest.clients import AccessClient, PeerClient, RoutingClient
@@ -210,7 +210,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         parent = InProcess(office, bridge)
         listening = dimse.Acceptor(
             settings.dicom_listen,
-            context=server_context(gateway_tls),
+            contexts=server_contexts(gateway_tls),
             handler=Listener(parent, packs, Index(lines), clock),
             called_ae_titles=[called_ae_title],
             private_classes=settings.private_classes,
@@ -226,7 +226,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         dicomweb = DicomWeb(
             images, access, Bytes(packs, verified, reading, bridge), parts.verifier, bridge, key
         )
-        edge = Edge(settings.dicomweb_listen, dicomweb.handle, context=server_context(settings.tls))
+        edge = Edge(settings.dicomweb_listen, dicomweb.handle, contexts=server_contexts(settings.tls))
         edge.start()
         resources.push_async_callback(asyncio.to_thread, edge.stop)
 

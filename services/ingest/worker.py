@@ -27,7 +27,7 @@ from plumbing.clocks import clock_of
 from plumbing.dimse.association import Association, Serving
 from plumbing.lines import Lines
 from plumbing.links import Upward
-from plumbing.tls import TLSFiles, server_context
+from plumbing.tls import TLSFiles, server_contexts
 from services.ingest.dimse import Listener
 from services.ingest.domain import Refusal, Refused, Sender, StoredInstance, StoreStatus, Verdict
 from services.ingest.instanceindex import INDEX, Index
@@ -233,7 +233,7 @@ def _take_connections(
         clock_of(Path(offset_file) if offset_file else None),
     )
     serving = Serving(
-        server_context(TLSFiles(certificate, key, ca)),
+        server_contexts(TLSFiles(certificate, key, ca)),
         listener,
         configuration.called_ae_titles,
         configuration.limits,

@@ -20,7 +20,7 @@ from local.pki import Pki
 from plumbing.edge import Edge
 from plumbing.places import Room
 from plumbing.responses import Request, Response
-from plumbing.tls import client_context, server_context
+from plumbing.tls import client_context, server_contexts
 from services.ingest.allowance import TURNS
 from services.ingest.served import MAX_INFLATED_BYTES
 from tests.ingest.builders import a_uid
@@ -166,7 +166,7 @@ def nothing(request: Request) -> Iterator[Response]:
 
 def test_silent_strangers_give_way(pki: Pki) -> None:
     room = Room(handshakes=4, connections=4)
-    served = Edge("127.0.0.1:0", nothing, context=server_context(pki.tls("ingest")), room=room)
+    served = Edge("127.0.0.1:0", nothing, contexts=server_contexts(pki.tls("ingest")), room=room)
     address = ("127.0.0.1", served.start())
     silent = [socket.create_connection(address, GIVEN_UP_S) for _ in range(8)]
     context = client_context(pki.tls("bff"))
@@ -182,7 +182,7 @@ def test_silent_strangers_give_way(pki: Pki) -> None:
 
 
 async def test_known_peers_have_so_many_places_and_no_more() -> None:
-    served = Edge("127.0.0.1:0", nothing, context=None, room=Room(connections=1, connections_reserved=0))
+    served = Edge("127.0.0.1:0", nothing, contexts=None, room=Room(connections=1, connections_reserved=0))
     address = ("127.0.0.1", served.start())
 
     def answer() -> bytes:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 from plumbing.components import COMPONENTS, WEB
+from plumbing.renewed import RenewedCollector
 from tests.chart.rendering import CHART, ROOT
 
 ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())["alerts"]
@@ -21,11 +22,8 @@ EXPRESSIONS = [
 GIVEN = {"namespace", "job", "pod", "service", "le"}
 """Labels that Prometheus adds, or that every histogram has."""
 
-OTHERS = {
-    "up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
-    "certmanager_certificate_expiration_timestamp_seconds",
-}  # fmt: skip
-"""Of Prometheus, kubelet and cert-manager."""
+OTHERS = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
+"""Of Prometheus and kubelet."""
 
 ENDINGS = {"Counter": {"_total"}, "Gauge": {""}, "Histogram": {"_bucket", "_sum", "_count"}}
 
@@ -36,6 +34,8 @@ def _exported() -> dict[str, set[str]]:
         importlib.import_module("web.main" if name == WEB.name else f"services.{name}.main")
     found: dict[str, set[str]] = {}
     for collector in set(REGISTRY._names_to_collectors.values()):
+        if isinstance(collector, RenewedCollector):
+            found |= {family.name: set(family._labelnames) for family in collector.describe()}
         if not isinstance(collector, MetricWrapperBase):
             continue
         for ending in ENDINGS[type(collector).__name__]:
@@ -45,7 +45,7 @@ def _exported() -> dict[str, set[str]]:
 
 def series(expression: str) -> set[str]:
     """The names of the series that an expression asks for."""
-    return set(re.findall(r"\b(?:readroom|kubelet|certmanager)_\w+|\bup\b", expression))
+    return set(re.findall(r"\b(?:readroom|kubelet)_\w+|\bup\b", expression))
 
 
 @pytest.mark.proves("OPS-16", part="alerts and dashboards name what is exported")

@@ -36,7 +36,7 @@ from plumbing.dimse import (
     StoreCommand,
 )
 from plumbing.files import write_private
-from plumbing.tls import TLSFiles, server_context
+from plumbing.tls import TLSFiles, server_contexts
 from tests.forks import fork
 from tests.ingest.system import DicomObject, Sender
 from tests.ports import free_port
@@ -96,7 +96,7 @@ class CentralOfTheTest(ingest_pb2_grpc.GatewayServiceServicer):
         )
         await self._server.start()
         self._acceptor = Acceptor(
-            self.address("dicom"), context=server_context(tls), handler=self, called_ae_titles=["READROOM"]
+            self.address("dicom"), contexts=server_contexts(tls), handler=self, called_ae_titles=["READROOM"]
         )
         self._acceptor.start()
 

@@ -18,7 +18,7 @@ from aiohttp import ClientError, ClientResponse
 from local.pki import Pki
 from plumbing.edge import Edge
 from plumbing.responses import Flow, Request, Response
-from plumbing.tls import server_context
+from plumbing.tls import server_contexts
 from tests.web.conftest import Web, running
 from tests.web.viewer import Viewer
 from web.passing import _PIECE_BYTES
@@ -67,7 +67,7 @@ def images() -> Images:
 async def web(
     fresh_database: Callable[[str], str], pki: Pki, tmp_path: Path, images: Images
 ) -> AsyncIterator[Web]:
-    edge = Edge("127.0.0.1:0", images.handle, context=server_context(pki.tls("ingest")))
+    edge = Edge("127.0.0.1:0", images.handle, contexts=server_contexts(pki.tls("ingest")))
     address = f"127.0.0.1:{edge.start()}"
     try:
         async with running(fresh_database, pki, tmp_path, dicomweb_address=address) as web:

@@ -18,7 +18,7 @@ from plumbing.dimse import (
     StoreCommand,
 )
 from plumbing.dimse.negotiation import write_proposal
-from plumbing.tls import TLSFiles, client_context, server_context
+from plumbing.tls import TLSFiles, client_context, server_contexts
 from tests.ingest.objects import CT
 from tests.ingest.system import Sender
 
@@ -113,10 +113,10 @@ def listening(
     private_classes: bool = True,
 ) -> Iterator[Listening]:
     handler = Listening(tls=tls)
-    context = server_context(tls) if tls else None
+    contexts = server_contexts(tls) if tls else None
     handler.acceptor = Acceptor(
         "127.0.0.1:0",
-        context=context,
+        contexts=contexts,
         handler=handler,
         called_ae_titles=called,
         limits=limits,
