@@ -75,7 +75,8 @@ DENSITIES = ("compact", "normal", "comfortable")
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """How a person likes their pages: one of THEMES, one of DENSITIES."""
+    """How a person likes their pages: one of THEMES, one of DENSITIES, and whether single letters act."""
 
     theme: str = "dark"
     density: str = "normal"
+    has_keys: bool = True

@@ -429,19 +429,21 @@ class WebTransaction(Transaction):
     async def save_preferences(self, user_id: UUID, preferences: Preferences) -> None:
         await self.connection.execute(
             """
-            insert into preferences (user_id, theme, density) values ($1, $2, $3)
-            on conflict (user_id) do update set theme = excluded.theme, density = excluded.density
+            insert into preferences (user_id, theme, density, has_keys) values ($1, $2, $3, $4)
+            on conflict (user_id) do update
+            set theme = excluded.theme, density = excluded.density, has_keys = excluded.has_keys
             """,
             user_id,
             preferences.theme,
             preferences.density,
+            preferences.has_keys,
         )
 
     async def preferences_of(self, user_id: UUID) -> Preferences:
         row = await self.connection.fetchrow(
-            "select theme, density from preferences where user_id = $1", user_id
+            "select theme, density, has_keys from preferences where user_id = $1", user_id
         )
-        return Preferences(row["theme"], row["density"]) if row else Preferences()
+        return Preferences(row["theme"], row["density"], row["has_keys"]) if row else Preferences()
 
 
 def _sign_in(row: asyncpg.Record) -> SignIn:

@@ -40,6 +40,27 @@ SHARES: Mapping[int, str] = {
 """How a recipient's part of a share stands."""
 
 
+ACTS: Mapping[int, str] = {
+    pb.CASE_ACT_OPEN: "open",
+    pb.CASE_ACT_DRAFT: "draft",
+    pb.CASE_ACT_REPORT: "report",
+    pb.CASE_ACT_DELETE: "delete",
+}
+"""What pages offer of what somebody may do with a case, as menus name it."""
+
+
+def acts_of(case: pb.Case) -> str:
+    """What a menu of the case offers."""
+    return " ".join(ACTS[each] for each in case.may if each in ACTS)
+
+
+def is_free(case: pb.Case) -> bool:
+    """Whether its reader may begin: it waits for somebody who writes, and nobody has locked it."""
+    writes = pb.CASE_ACT_DRAFT in case.may or pb.CASE_ACT_REPORT in case.may
+    waits = case.waits_for in (pb.WAITS_FOR_READING, pb.WAITS_FOR_SIGNATURE)
+    return writes and waits and not case.lock_holder_name
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """How far a case has come: the name of its icon, and its word."""

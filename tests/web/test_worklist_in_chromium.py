@@ -1,7 +1,7 @@
 """The worklist in Chromium: rows that change by themselves, and what a page says when nothing comes."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -62,8 +62,8 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def desk(ward: Reading, chromium: Browser) -> AsyncIterator[Desk]:
-    seen = await ward.at("lind")
+async def desk(ward: Reading, chromium: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    seen = await ward.at(getattr(request, "param", "lind"))
     context = await chromium.new_context(viewport={"width": 1280, "height": 800})
     url = ward.origin.replace("http:", "https:")
     await context.add_cookies([{"name": COOKIE, "value": seen.secret, "url": url, "secure": True}])
@@ -126,6 +126,123 @@ async def test_eight_windows_of_one_browser_all_go_on(desk: Desk) -> None:
         await expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=20_000)
     await pages[-1].goto(f"{desk.ward.origin}/cases/{case_id}")
     await expect(pages[-1]).to_have_title("Case · Readroom")
+
+
+# Keys
+
+
+def focused(page: Page) -> Locator:
+    return page.locator(":focus")
+
+
+async def stands_on(page: Page, case_id: str) -> None:
+    """The focus is on this row, and seen."""
+    await expect(row(page, case_id).locator("a")).to_be_focused()
+    await expect(row(page, case_id).locator("a")).to_be_in_viewport()
+
+
+async def test_a_list_is_worked_through_by_keyboard_alone(desk: Desk) -> None:
+    third, second, first = [await desk.a_case() for _ in range(3)]
+    page = await desk.window()
+    keys = page.keyboard
+    for key, case_id in (
+        ("j", first),
+        ("j", second),
+        ("ArrowDown", third),
+        ("k", second),
+        ("ArrowUp", first),
+        ("ArrowUp", first),
+        ("PageDown", None),
+        ("Home", first),
+        ("n", second),
+    ):
+        await keys.press(key)
+        if case_id:
+            await stands_on(page, case_id)
+    await keys.press("Tab")
+    await expect(row(page, second).locator("a")).not_to_be_focused()
+    await keys.press("Shift+Tab")
+    await stands_on(page, second)
+
+    await keys.press("Enter")
+    await expect(page).to_have_url(f"{desk.ward.origin}/cases/{second}")
+    await page.go_back()
+    await stands_on(page, second)
+
+    await keys.press("/")
+    await expect(page.get_by_role("searchbox")).to_be_focused()
+    await keys.type("jn?m")
+    await expect(page.get_by_role("searchbox")).to_have_value("jn?m")
+    await keys.press("Enter")
+    await expect(page.get_by_text("Nothing found")).to_be_visible()
+    await page.go_back()
+    await expect(row(page, first)).to_be_visible()
+
+    await keys.press("?")
+    await expect(page.get_by_role("dialog", name="Keys of the list")).to_be_visible()
+    await keys.press("j")
+    await keys.press("Escape")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+@pytest.mark.proves("WEB-1", part="in the menu of whoever may delete")
+@pytest.mark.parametrize(
+    ("desk", "acts"),
+    [
+        ("lind", ["Open", "Open in another window", "Images", "Write a report"]),
+        ("okafor", ["Open", "Open in another window"]),
+        ("moor", ["Open", "Open in another window", "Images", "Delete this study …"]),
+    ],
+    indirect=["desk"],
+)
+async def test_the_menu_of_a_row_holds_what_its_person_may_do(desk: Desk, acts: list[str]) -> None:
+    case_id = await desk.a_case()
+    page = await desk.window()
+    link, menu = row(page, case_id).locator("a"), page.get_by_role("menu")
+    ways: list[Callable[[], Awaitable[None]]] = [
+        lambda: page.keyboard.press("m"),
+        lambda: page.keyboard.press("Shift+F10"),
+        lambda: link.click(button="right"),
+        lambda: row(page, case_id).get_by_role("button").click(),
+    ]
+    for opens in ways:
+        await link.focus()
+        await opens()
+        assert await menu.get_by_role("menuitem").all_inner_texts() == acts
+        await expect(menu.get_by_role("menuitem", name="Open", exact=True)).to_be_focused()
+        await page.keyboard.press("ArrowUp")
+        await expect(focused(page)).to_have_text(acts[-1])
+        await page.keyboard.press("Escape")
+        await expect(menu).to_be_hidden()
+        await stands_on(page, case_id)
+
+    await page.keyboard.press("m")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{desk.ward.origin}/cases/{case_id}")
+
+
+async def test_who_switches_letters_off_has_the_other_keys(desk: Desk) -> None:
+    case_id = await desk.a_case()
+    page = await desk.window()
+    await page.goto(f"{desk.ward.origin}/profile")
+    await page.get_by_label("Single letters act on lists").press("Space")
+    await page.get_by_role("button", name="Save").press("Enter")
+    await expect(page.get_by_label("Single letters act on lists")).not_to_be_checked()
+    await page.goto(f"{desk.ward.origin}/")
+    await page.keyboard.press("j")
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    await expect(row(page, case_id).locator("a")).not_to_be_focused()
+    await row(page, case_id).locator("a").focus()
+    await page.keyboard.press("ArrowDown")
+    await expect(row(page, case_id).locator("a")).not_to_be_focused()
+    await page.keyboard.press("Home")
+    await stands_on(page, case_id)
+
+    await page.goto(f"{desk.ward.origin}/profile")
+    await page.get_by_label("Single letters act on lists").press("Space")
+    await page.get_by_role("button", name="Save").press("Enter")
+    await expect(page.get_by_label("Single letters act on lists")).to_be_checked()
 
 
 async def test_a_page_whose_session_is_locked_elsewhere_shows_nothing_any_more(desk: Desk) -> None:

@@ -1,6 +1,9 @@
 // <case-list>: a list of cases that is live. The table within works without it.
 import { type Fields, type News, ask } from "./asking";
+import { Standing } from "./focus";
 import { Follower, type Followed } from "./follower";
+import { listen } from "./keys";
+import { RowMenu } from "./row-menu";
 import { Rows } from "./rows";
 import { grow } from "./tree";
 
@@ -9,6 +12,8 @@ const ANNOUNCE_EVERY_MS = 30000;
 
 class CaseList extends HTMLElement implements Followed {
   #rows: Rows | null = null;
+  #standing: Standing | null = null;
+  #menu: RowMenu | null = null;
   #fresh: string[] = [];
   #state: "live" | "asked" | "lost" | "" = "";
   #heard = 0;
@@ -16,11 +21,47 @@ class CaseList extends HTMLElement implements Followed {
 
   connectedCallback(): void {
     const body = this.querySelector<HTMLTableSectionElement>("tbody");
-    if (body) this.#rows = new Rows(body, this.#words("left"));
+    if (body) this.#begin(body);
+    this.#keys();
     this.#part("fresh")?.addEventListener("click", () => void this.#showFresh());
     setInterval(() => this.#tick(), TICK_MS);
     addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
     new Follower(this, !this.#words("page"));
+  }
+
+  #begin(body: HTMLTableSectionElement): void {
+    this.#rows = new Rows(body, this.#words("left"));
+    const standing = this.#standing = new Standing(this.#rows, this.#words("view"));
+    const menu = this.#part("menu");
+    if (menu) this.#menu = new RowMenu(menu, body, row => standing.leave(row));
+    const caseId = Standing.cameFrom(this.#words("view"));
+    if (caseId) standing.go(this.#rows.of(caseId));
+  }
+
+  #keys(): void {
+    const help = this.#part("help") as HTMLDialogElement | null;
+    document.querySelectorAll("[data-opens=help]").forEach(each => each.addEventListener("click", () => help?.showModal()));
+    const search = document.querySelector<HTMLInputElement>("input[type=search]");
+    const move = (by: number) => () => this.#standing?.move(by);
+    const page = Math.max(1, Math.floor((this.querySelector(".scroll")?.clientHeight ?? 0) / 40));
+    listen({
+      letters: {
+        j: move(1), k: move(-1), n: () => this.#next(), m: () => this.#menu?.open(this.#standing?.row ?? null),
+        ".": () => void this.#showFresh(), "?": () => help?.showModal(), "/": () => { search?.focus(); search?.select(); },
+      },
+      others: {
+        ArrowDown: move(1), ArrowUp: move(-1), PageDown: move(page), PageUp: move(-page), Home: move(-Infinity), End: move(Infinity),
+      },
+    }, () => this.#standing?.isOnRow ?? false);
+  }
+
+  // The next case that waits for somebody, and that nobody has locked.
+  #next(): void {
+    const all = this.#rows?.all ?? [];
+    const at = this.#standing?.isOnRow && this.#standing.row ? all.indexOf(this.#standing.row) : -1;
+    const next = all.slice(at + 1).find(row => "free" in row.dataset);
+    if (next) this.#standing?.go(next);
+    else this.#say(this.#words("none"));
   }
 
   fields(): Fields {
@@ -30,6 +71,7 @@ class CaseList extends HTMLElement implements Followed {
   show(news: News): void {
     if (!news.order) return;
     this.#fresh = this.#rows ? this.#rows.show(news, !this.#words("next")) : news.order;
+    this.#standing?.settle();
     const button = this.#part("fresh");
     if (!button) return;
     const count = this.#fresh.length;
@@ -62,7 +104,7 @@ class CaseList extends HTMLElement implements Followed {
     this.setAttribute("next", news.next ?? "");
     this.show({ order: news.order });
     const row = stood && this.#rows.of(stood) || this.#rows.all[0];
-    row?.querySelector("a")?.focus();
+    this.#standing?.go(row);
   }
 
   #tick(): void {

@@ -1,5 +1,7 @@
 // <draft-keeper>: saves what somebody writes a second after they pause, and renews their lock while the page is open.
 // The form within works without it. What it says stands in its attributes; the server's refusals are said as they come.
+import { lettersCount } from "./keys";
+
 const PAUSE_MS = 1000; // of typing, before it is saved
 const AT_LATEST_MS = 5000; // while somebody types on and on
 const TICK_MS = 60000; // the lock is renewed, which lasts five minutes; who else is at the case is asked
@@ -124,8 +126,7 @@ class DraftKeeper extends HTMLElement {
 
   #key(event: KeyboardEvent): void {
     const key = event.key.toLowerCase();
-    const types = event.target instanceof Element && event.target.closest("textarea, input:not([type=radio]), select");
-    if (key === "n" && !types && !event.ctrlKey && !event.altKey && !event.metaKey) {
+    if (key === "n" && lettersCount(event) && !event.ctrlKey && !event.altKey && !event.metaKey) {
       document.querySelector<HTMLElement>("[data-key=next]")?.click();
       return;
     }

@@ -3,4 +3,5 @@ import "./case-list";
 import "./draft-keeper";
 import { readInvitation } from "./invitation";
 
+document.documentElement.dataset.script = "";
 readInvitation();

@@ -1,4 +1,4 @@
-// Built by `make ui`, never edited: c5dbcc93c96623cf07a1f9befbafd7c1ac3f018a8d358d2fe1877b44b3054b4f ef8c44a3042cdb0242f02ee2dae3f76df0356e159c541cc3c07e7ebfeb617046
+// Built by `make ui`, never edited: a124db029f9a8b23665382be1f21aee08150f3fb2c5210adc0beecd108881cb2 342487e700f93c85a82e513e586fac18addf9d14d7bc6a92e9c120dece8a9fc4
 // elements/asking.ts
 var Failure = class extends Error {
   constructor(kind) {
@@ -43,6 +43,64 @@ async function* lines(path, fields, stop, silenceMs) {
     clearTimeout(silence);
     stop.abort();
   }
+}
+
+// elements/focus.ts
+var BACK = "readroom.back";
+var Standing = class {
+  constructor(rows, view) {
+    this.rows = rows;
+    this.view = view;
+    this.settle();
+    rows.body.addEventListener("focusin", (event) => this.#take(rowOf(event.target)));
+    rows.body.addEventListener("click", (event) => {
+      const opened = event.target instanceof Element && event.target.closest("a");
+      if (opened) this.leave(rowOf(opened));
+    });
+  }
+  rows;
+  view;
+  get row() {
+    return rowOf(document.activeElement) ?? rowOf(this.rows.body.querySelector("a[tabindex='0']"));
+  }
+  get isOnRow() {
+    return this.rows.body.contains(document.activeElement);
+  }
+  go(row) {
+    row?.querySelector("a")?.focus();
+  }
+  // From where somebody stands so many rows down; who stands nowhere begins at the first.
+  move(by) {
+    const all = this.rows.all;
+    const at = this.row ? all.indexOf(this.row) : -1;
+    this.go(this.isOnRow ? all[Math.min(Math.max(at + by, 0), all.length - 1)] : this.row ?? all[0]);
+  }
+  // Exactly one link is reached by Tab, whatever became of the rows.
+  settle() {
+    const links = this.rows.all.map((row) => row.querySelector("a"));
+    const stood = links.find((link) => link.tabIndex === 0 && link.hasAttribute("tabindex"));
+    for (const link of links) link.tabIndex = -1;
+    const first = stood ?? links[0];
+    if (first) first.tabIndex = 0;
+  }
+  leave(row) {
+    if (row) sessionStorage.setItem(BACK, `${this.view} ${row.dataset.case}`);
+  }
+  // The case that somebody opened from this list and comes back from, once.
+  static cameFrom(view) {
+    const [kept, caseId] = (sessionStorage.getItem(BACK) ?? "").split(" ");
+    sessionStorage.removeItem(BACK);
+    return kept === view && caseId ? caseId : "";
+  }
+  #take(row) {
+    const link = row?.querySelector("a");
+    if (!link || link.tabIndex === 0) return;
+    for (const other of this.rows.body.querySelectorAll("a[tabindex='0']")) other.setAttribute("tabindex", "-1");
+    link.tabIndex = 0;
+  }
+};
+function rowOf(at) {
+  return at instanceof Element ? at.closest("tr[data-case]") : null;
 }
 
 // elements/follower.ts
@@ -118,6 +176,90 @@ var Follower = class {
       this.#wake = resolve;
       setTimeout(resolve, ms);
     });
+  }
+};
+
+// elements/keys.ts
+function listen(keys, hasFocus) {
+  document.addEventListener("keydown", (event) => {
+    const isElsewhere = document.querySelector("dialog[open], [popover]:popover-open") !== null;
+    if (event.defaultPrevented || isElsewhere || event.ctrlKey || event.altKey || event.metaKey) return;
+    const act = event.key.length === 1 ? lettersCount(event) && keys.letters[event.key] : hasFocus() && keys.others[event.shiftKey ? `Shift+${event.key}` : event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+}
+function lettersCount(event) {
+  const types = event.target instanceof Element && event.target.closest("textarea, select, input:not([type=radio])");
+  const isButton = event.key === " " && event.target instanceof Element && event.target.closest("button, summary");
+  return !types && !isButton && document.documentElement.dataset.keys !== "off";
+}
+
+// elements/row-menu.ts
+var GAP = 4;
+var RowMenu = class {
+  constructor(menu, body, leave) {
+    this.menu = menu;
+    this.leave = leave;
+    body.addEventListener("contextmenu", (event) => {
+      const row = rowOf(event.target);
+      if (!row || event.shiftKey && event.button === 2) return;
+      event.preventDefault();
+      if (event.button === 2) this.open(row, event.clientX, event.clientY);
+      else this.open(row);
+    });
+    body.addEventListener("click", (event) => {
+      const button = event.target instanceof Element && event.target.closest(".more");
+      if (button) this.open(rowOf(button));
+    });
+    menu.addEventListener("keydown", (event) => this.#key(event));
+    menu.addEventListener("click", () => this.#row && this.leave(this.#row));
+    menu.addEventListener("toggle", (event) => {
+      if (event.newState === "closed") this.#closed();
+    });
+  }
+  menu;
+  leave;
+  #row = null;
+  open(row, x, y) {
+    if (!row?.dataset.case) return;
+    this.#row = row;
+    row.dataset.acting = "";
+    const may = new Set(row.dataset.may?.split(" "));
+    for (const item of this.menu.querySelectorAll("a")) {
+      const needs = item.dataset.needs?.split(" ") ?? [];
+      item.hidden = needs.length > 0 && !needs.some((act) => may.has(act));
+      item.setAttribute("href", `/cases/${row.dataset.case}${item.dataset.path ?? ""}`);
+    }
+    this.menu.showPopover();
+    const box = row.querySelector("a").getBoundingClientRect();
+    const { width, height } = this.menu.getBoundingClientRect();
+    const left = Math.min(x ?? box.left, innerWidth - width - GAP);
+    const below = y ?? box.bottom + GAP;
+    const top = below + height > innerHeight ? Math.max(GAP, (y ?? box.top) - height - GAP) : below;
+    this.menu.style.left = `${left}px`;
+    this.menu.style.top = `${top}px`;
+    this.#items[0]?.focus();
+  }
+  get #items() {
+    return [...this.menu.querySelectorAll("a:not([hidden])")];
+  }
+  #key(event) {
+    const items = this.#items;
+    const at = items.indexOf(document.activeElement);
+    const first = (item) => item.textContent?.trim()[0]?.toLowerCase() === event.key.toLowerCase();
+    const to = event.key === "ArrowDown" ? items[(at + 1) % items.length] : event.key === "ArrowUp" ? items[(at - 1 + items.length) % items.length] : event.key === "Home" ? items[0] : event.key === "End" ? items.at(-1) : event.key.length === 1 ? [...items.slice(at + 1), ...items].find(first) : void 0;
+    if (event.key === "Tab") this.menu.hidePopover();
+    else if (!to) return;
+    to?.focus();
+    event.preventDefault();
+  }
+  // The focus goes back to the row, unless it has gone elsewhere by itself.
+  #closed() {
+    delete this.#row?.dataset.acting;
+    const at = document.activeElement;
+    if (at === document.body || this.menu.contains(at) || this.#row?.contains(at)) this.#row?.querySelector("a")?.focus({ preventScroll: true });
   }
 };
 
@@ -210,13 +352,16 @@ var TICK_MS = 1e3;
 var ANNOUNCE_EVERY_MS = 3e4;
 var CaseList = class extends HTMLElement {
   #rows = null;
+  #standing = null;
+  #menu = null;
   #fresh = [];
   #state = "";
   #heard = 0;
   #announced = -ANNOUNCE_EVERY_MS;
   connectedCallback() {
     const body = this.querySelector("tbody");
-    if (body) this.#rows = new Rows(body, this.#words("left"));
+    if (body) this.#begin(body);
+    this.#keys();
     this.#part("fresh")?.addEventListener("click", () => void this.#showFresh());
     setInterval(() => this.#tick(), TICK_MS);
     addEventListener("pageshow", (event) => {
@@ -224,12 +369,58 @@ var CaseList = class extends HTMLElement {
     });
     new Follower(this, !this.#words("page"));
   }
+  #begin(body) {
+    this.#rows = new Rows(body, this.#words("left"));
+    const standing = this.#standing = new Standing(this.#rows, this.#words("view"));
+    const menu = this.#part("menu");
+    if (menu) this.#menu = new RowMenu(menu, body, (row) => standing.leave(row));
+    const caseId = Standing.cameFrom(this.#words("view"));
+    if (caseId) standing.go(this.#rows.of(caseId));
+  }
+  #keys() {
+    const help = this.#part("help");
+    document.querySelectorAll("[data-opens=help]").forEach((each) => each.addEventListener("click", () => help?.showModal()));
+    const search = document.querySelector("input[type=search]");
+    const move = (by) => () => this.#standing?.move(by);
+    const page = Math.max(1, Math.floor((this.querySelector(".scroll")?.clientHeight ?? 0) / 40));
+    listen({
+      letters: {
+        j: move(1),
+        k: move(-1),
+        n: () => this.#next(),
+        m: () => this.#menu?.open(this.#standing?.row ?? null),
+        ".": () => void this.#showFresh(),
+        "?": () => help?.showModal(),
+        "/": () => {
+          search?.focus();
+          search?.select();
+        }
+      },
+      others: {
+        ArrowDown: move(1),
+        ArrowUp: move(-1),
+        PageDown: move(page),
+        PageUp: move(-page),
+        Home: move(-Infinity),
+        End: move(Infinity)
+      }
+    }, () => this.#standing?.isOnRow ?? false);
+  }
+  // The next case that waits for somebody, and that nobody has locked.
+  #next() {
+    const all = this.#rows?.all ?? [];
+    const at = this.#standing?.isOnRow && this.#standing.row ? all.indexOf(this.#standing.row) : -1;
+    const next = all.slice(at + 1).find((row) => "free" in row.dataset);
+    if (next) this.#standing?.go(next);
+    else this.#say(this.#words("none"));
+  }
   fields() {
     return { ...this.#named(), page: this.#words("page"), held: this.#rows?.held ?? "" };
   }
   show(news) {
     if (!news.order) return;
     this.#fresh = this.#rows ? this.#rows.show(news, !this.#words("next")) : news.order;
+    this.#standing?.settle();
     const button = this.#part("fresh");
     if (!button) return;
     const count = this.#fresh.length;
@@ -261,7 +452,7 @@ var CaseList = class extends HTMLElement {
     this.setAttribute("next", news.next ?? "");
     this.show({ order: news.order });
     const row = stood && this.#rows.of(stood) || this.#rows.all[0];
-    row?.querySelector("a")?.focus();
+    this.#standing?.go(row);
   }
   #tick() {
     const at = this.#part("live");
@@ -424,8 +615,7 @@ var DraftKeeper = class extends HTMLElement {
   }
   #key(event) {
     const key = event.key.toLowerCase();
-    const types = event.target instanceof Element && event.target.closest("textarea, input:not([type=radio]), select");
-    if (key === "n" && !types && !event.ctrlKey && !event.altKey && !event.metaKey) {
+    if (key === "n" && lettersCount(event) && !event.ctrlKey && !event.altKey && !event.metaKey) {
       document.querySelector("[data-key=next]")?.click();
       return;
     }
@@ -460,4 +650,5 @@ function readInvitation() {
 }
 
 // elements/main.ts
+document.documentElement.dataset.script = "";
 readInvitation();

@@ -10,7 +10,7 @@ from web.pages import sessions
 
 
 async def show(asked: Asked) -> Answer:
-    """Theme, density, and their own sessions."""
+    """Theme, density, keys, and their own sessions."""
     own = await asked.house.sessions.of(asked.signed_in)
     values = {"sessions": own, "themes": THEMES, "densities": DENSITIES}
     return Page("profile/page.html", {**values, "administers": await sessions.may_administer(asked)})
@@ -18,7 +18,9 @@ async def show(asked: Asked) -> Answer:
 
 async def save(asked: Asked) -> Answer:
     """Saves how they like their pages."""
-    chosen = Preferences(asked.form.get("theme", ""), asked.form.get("density", ""))
+    chosen = Preferences(
+        asked.form.get("theme", ""), asked.form.get("density", ""), asked.form.get("keys") == "on"
+    )
     if chosen.theme not in THEMES or chosen.density not in DENSITIES:
         raise Invalid("choose one of the themes, and one of the densities")
     async with asked.house.database.statements() as tx:
