@@ -12,10 +12,10 @@ from datetime import datetime
 
 from kernel.reading import PrivilegeLevel
 from services.access.accessfilter import AccessFilter, Historical
-from services.access.caseindex import Assignment, KeptReading
 from services.access.domain import CompiledUser, Path, Sighting, decide
 from services.access.filter.trace import holds
 from services.access.filter.tree import And, predicates
+from services.access.reading import Assignment, KeptReading
 
 Values = Mapping[str, object]
 """Of one case, by column."""

@@ -26,11 +26,12 @@ from services.access import following
 from services.access.acts import must_assign
 from services.access.administration import Act, Administration, compiled
 from services.access.assignable import Assignable, Values, as_if_assigned, judged, needs_anchor
-from services.access.caseindex import Assignment, KeptReading, Lock, Priority
+from services.access.caseindex import Priority
 from services.access.domain import CompiledUser, Path, Sighting, decide, no_case
 from services.access.filter.trace import columns
 from services.access.names import possible_logins
 from services.access.patients import MAX_CASES
+from services.access.reading import Assignment, KeptReading, Lock
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction

@@ -9,9 +9,10 @@ import asyncpg
 from kernel.ids import CaseId
 from kernel.reading import Side
 from plumbing.db import Transaction
-from services.access.caseindex import NOT_READ, CaseSummary, ListedCase, Priority
+from services.access.caseindex import CaseSummary, ListedCase, Priority
 from services.access.casequery import CaseQuery, seen_by
 from services.access.domain import Answer, CompiledUser, Sighting
+from services.access.reading import NOT_READ
 from services.access.readingstore import PROJECTION, projection
 from services.access.received import LISTED, StudyAttributes
 from services.access.search import Place

@@ -13,12 +13,7 @@ from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from plumbing import locks
 from plumbing.db import Transaction
 from plumbing.locks import LockClass
-from services.access.caseindex import (
-    Deletion,
-    Entry,
-    IndexedCase,
-    Placement,
-)
+from services.access.caseindex import Deletion, Entry, IndexedCase, Placement
 from services.access.derived import DERIVED, Derived
 from services.access.domain import ConfirmedStudy
 from services.access.patients import Filing, Patient

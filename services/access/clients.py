@@ -22,15 +22,9 @@ from kernel.ids import CaseId, FacilityId, MoveId, StudyId
 from kernel.reading import DraftState, ReadType, Side
 from plumbing import answers
 from plumbing.toldagain import FactsClient
-from services.access.caseindex import (
-    AtLock,
-    Lock,
-    Placement,
-    Projection,
-    Reading,
-    Signed,
-)
+from services.access.caseindex import Placement
 from services.access.domain import ConfirmedStudy, Facility
+from services.access.reading import AtLock, Lock, Projection, Reading, Signed
 from services.access.received import (
     KEYWORDS,
     MAX_MODALITIES,

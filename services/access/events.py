@@ -24,13 +24,13 @@ from kernel.ids import CaseId, FacilityId, StudyId
 from plumbing import log, timers
 from plumbing.hearing import Hearing
 from plumbing.leases import Lease
-from services.access.caseindex import Reading
 from services.access.deletion import Deletions
 from services.access.describing import Describing
 from services.access.domain import Facility
 from services.access.filtering import Filters
 from services.access.indexing import CaseIndex, Snapshots
 from services.access.moves import Moves
+from services.access.reading import Reading
 from services.access.received import ReceivedStudy
 from services.access.watching import TICK_S, Watching
 

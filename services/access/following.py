@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kernel.events import CaseGrown, SightChanged
 from kernel.ids import CaseId
-from services.access.caseindex import KeptReading, Reading
+from services.access.reading import KeptReading, Reading
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction

@@ -15,17 +15,14 @@ from kernel.events import SightChanged, UserChanged
 from kernel.healing import Kind, Said, Versions
 from kernel.ids import CaseId, FacilityId, StudyId
 from services.access import following, patients
-from services.access.caseindex import (
-    IndexedCase,
-    Placement,
-    Reading,
-)
+from services.access.caseindex import IndexedCase, Placement
 from services.access.derived import derive
 from services.access.domain import (
     Facility,
     known_zone,
 )
 from services.access.following import ACTOR
+from services.access.reading import Reading
 from services.access.received import ReceivedStudy
 
 if TYPE_CHECKING:

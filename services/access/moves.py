@@ -24,9 +24,9 @@ from kernel.events import SightChanged
 from kernel.ids import CaseId, FacilityId, MoveId
 from kernel.reading import Side
 from services.access.administration import Administration
-from services.access.caseindex import Lock
 from services.access.domain import CompiledUser, Permission, no_case
 from services.access.indexing import Snapshots
+from services.access.reading import Lock
 
 if TYPE_CHECKING:
     from services.access.store import AccessTransaction

@@ -8,8 +8,8 @@ from kernel.ids import CaseId, MoveId
 from kernel.reading import Side
 from plumbing.db import Transaction
 from services.access.active import is_active
-from services.access.caseindex import Lock
 from services.access.moves import MAX_NAMED, Ending, Movable, Move
+from services.access.reading import Lock
 
 
 class MoveStore(Transaction):

@@ -9,14 +9,14 @@ import asyncpg
 from kernel.ids import CaseId, UserId
 from kernel.reading import DraftState, ReadType, Side
 from plumbing.db import Transaction
-from services.access.caseindex import (
+from services.access.caseindex import Priority
+from services.access.reading import (
     NOT_READ,
     Assignment,
     AtLock,
     Followed,
     KeptReading,
     Lock,
-    Priority,
     Projection,
     Reading,
 )

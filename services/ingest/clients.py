@@ -13,7 +13,7 @@ from kernel.ids import CaseId, DeletionId, FacilityId, StudyId
 from kernel.reach import Reach
 from plumbing import answers, permitted
 from services.ingest.domain import ConfirmedStudy, PartName, Sight, StoredInstance
-from services.ingest.heldparts import Standing
+from services.ingest.heldparts import Holding
 from services.ingest.packreading import Wanted
 from services.ingest.purgerecord import Begun
 from services.ingest.studylist import ListedCase
@@ -52,10 +52,10 @@ class AccessClient:
     async def holds(self, permission: str, facility_id: FacilityId) -> bool:
         return await permitted.holds_at(self._access, permission, facility_id)
 
-    async def standing(self, permission: str, facility_id: FacilityId) -> Standing:
+    async def holding(self, permission: str, facility_id: FacilityId) -> Holding:
         request = access_pb2.CheckPermissionRequest(permission=permission, facility_id=str(facility_id))
         answer = await self._access.CheckPermission(request)
-        return Standing(answer.allowed, answer.sees_cases)
+        return Holding(answer.allowed, answer.sees_cases)
 
     async def sight(self, case_id: CaseId) -> Sight | None:
         decision = (await self._access.Check(access_pb2.CheckRequest(case_id=str(case_id)))).decision

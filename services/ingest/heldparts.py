@@ -28,7 +28,7 @@ DESCRIBED = "held_parts.described"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Holding:
     """What somebody is at a facility.
 
     Attributes:
@@ -104,7 +104,7 @@ def held_part(
 class Access(Protocol):
     """The service access, asked on behalf of the acting user."""
 
-    async def standing(self, permission: str, facility_id: FacilityId) -> Standing:
+    async def holding(self, permission: str, facility_id: FacilityId) -> Holding:
         """Raises NotFound for no facility, as for one where they hold nothing."""
         ...
 
@@ -159,14 +159,14 @@ class HeldParts:
                     "to know what is held of a case, you must see it by a privilege of yours at its facility"
                 )
             for permission in (CORRECT_STUDY, DELETE_STUDY):
-                if (await self._access.standing(permission, sight.facility_id)).holds:
+                if (await self._access.holding(permission, sight.facility_id)).holds:
                     break
             else:
                 raise lacks(CORRECT_STUDY, DELETE_STUDY, at=f"`{sight.facility_id}`")
         names = list(await self._routing.undecided(case_id))[:MAX_ASKED]
         facilities = await self._facilities(names)
-        standings = dict.fromkeys(facilities.values(), Standing(holds=True, sees_cases=True))
-        return await self._describe(actor, f"case:{case_id}", names, facilities, standings)
+        holdings = dict.fromkeys(facilities.values(), Holding(holds=True, sees_cases=True))
+        return await self._describe(actor, f"case:{case_id}", names, facilities, holdings)
 
     async def _named(self, actor: str, names: Sequence[PartName]) -> Sequence[HeldPart]:
         """Those of these parts and studies that wait, to who administers their receiving facilities.
@@ -176,22 +176,22 @@ class HeldParts:
         if not 1 <= len(names) <= MAX_ASKED:
             raise Invalid(f"name 1 to {MAX_ASKED} parts (`parts`)", field="parts")
         facilities = await self._facilities(names)
-        standings = {each: await self._standing(each) for each in dict.fromkeys(facilities.values())}
+        holdings = {each: await self._holding(each) for each in dict.fromkeys(facilities.values())}
         theirs = [
-            name for name in names if (at := facilities.get(name[0])) is not None and standings[at].holds
+            name for name in names if (at := facilities.get(name[0])) is not None and holdings[at].holds
         ]
         names = await self._routing.check_held(theirs) if theirs else ()
-        return await self._describe(actor, "held_parts", names, facilities, standings)
+        return await self._describe(actor, "held_parts", names, facilities, holdings)
 
     async def _facilities(self, names: Sequence[PartName]) -> Mapping[StudyId, FacilityId]:
         async with self._database.statements() as statements:
             return await statements.receiving_facilities({study_id for study_id, _ in names})
 
-    async def _standing(self, facility_id: FacilityId) -> Standing:
+    async def _holding(self, facility_id: FacilityId) -> Holding:
         try:
-            return await self._access.standing(FACILITY_ADMIN, facility_id)
+            return await self._access.holding(FACILITY_ADMIN, facility_id)
         except NotFound:
-            return Standing()
+            return Holding()
 
     async def _describe(
         self,
@@ -199,19 +199,17 @@ class HeldParts:
         object_: str,
         names: Sequence[PartName],
         facilities: Mapping[StudyId, FacilityId],
-        standings: Mapping[FacilityId, Standing],
+        holdings: Mapping[FacilityId, Holding],
     ) -> Sequence[HeldPart]:
         tags = {
-            each: await self._routing.mapping_tag(each)
-            for each, standing in standings.items()
-            if standing.holds
+            each: await self._routing.mapping_tag(each) for each, holding in holdings.items() if holding.holds
         }
         told: dict[PartName, HeldPart] = {}
         async with self._database.transaction() as transaction:
             for study_id, facility_id in facilities.items():
                 if facility_id not in tags:
                     continue
-                tag, shows_patient = tags[facility_id], standings[facility_id].sees_cases
+                tag, shows_patient = tags[facility_id], holdings[facility_id].sees_cases
                 asked = {number for each, number in names if each == study_id}
                 # The study as a whole is one look, and the named parts of it are another.
                 for numbers in (asked & {WHOLE}, asked - {WHOLE}):

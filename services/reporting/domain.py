@@ -111,7 +111,7 @@ class BrokenLock:
     at: datetime
 
 
-class Standing(Enum):
+class Hold(Enum):
     """How the lock of a case stands to who acts."""
 
     FREE = "nobody holds it, or its end has come"
@@ -140,19 +140,19 @@ class Then(Enum):
     ENDS = "nobody has it"
 
 
-LOCKING: Mapping[tuple[Standing, Act], Then] = {
-    (Standing.FREE, Act.LOCK): Then.LEASE,
-    (Standing.FREE, Act.TAKE_OVER): Then.LEASE,
-    (Standing.OWN, Act.LOCK): Then.LEASE,
-    (Standing.OWN, Act.TAKE_OVER): Then.LEASE,
-    (Standing.OWN, Act.RENEW): Then.LEASE,
-    (Standing.OWN, Act.UNLOCK): Then.ENDS,
-    (Standing.OWN, Act.SAVE_DRAFT): Then.STAYS,
-    (Standing.OWN, Act.COMPLETE): Then.ENDS,
-    (Standing.OWN, Act.BREAK): Then.ENDS,
-    (Standing.ELSEWHERE, Act.TAKE_OVER): Then.LEASE,
-    (Standing.ELSEWHERE, Act.BREAK): Then.ENDS,
-    (Standing.TAKEN, Act.BREAK): Then.ENDS,
+LOCKING: Mapping[tuple[Hold, Act], Then] = {
+    (Hold.FREE, Act.LOCK): Then.LEASE,
+    (Hold.FREE, Act.TAKE_OVER): Then.LEASE,
+    (Hold.OWN, Act.LOCK): Then.LEASE,
+    (Hold.OWN, Act.TAKE_OVER): Then.LEASE,
+    (Hold.OWN, Act.RENEW): Then.LEASE,
+    (Hold.OWN, Act.UNLOCK): Then.ENDS,
+    (Hold.OWN, Act.SAVE_DRAFT): Then.STAYS,
+    (Hold.OWN, Act.COMPLETE): Then.ENDS,
+    (Hold.OWN, Act.BREAK): Then.ENDS,
+    (Hold.ELSEWHERE, Act.TAKE_OVER): Then.LEASE,
+    (Hold.ELSEWHERE, Act.BREAK): Then.ENDS,
+    (Hold.TAKEN, Act.BREAK): Then.ENDS,
 }
 """The table above; what is not in it is illegal."""
 
@@ -203,13 +203,13 @@ class Reading:
     draft: DraftState | None = DraftState.NONE
     reopened_at: datetime | None = None
 
-    def standing(self, login: str, session: str, now: datetime) -> Standing:
+    def hold(self, login: str, session: str, now: datetime) -> Hold:
         """How the lock stands to a user in a session at an instant; its end is no longer part of it (R11)."""
         if self.lock is None or now >= self.lock.ends_at:
-            return Standing.FREE
+            return Hold.FREE
         if self.lock.holder.login != login:
-            return Standing.TAKEN
-        return Standing.OWN if self.lock.session in (None, session) else Standing.ELSEWHERE
+            return Hold.TAKEN
+        return Hold.OWN if self.lock.session in (None, session) else Hold.ELSEWHERE
 
     def after(
         self,
@@ -224,10 +224,10 @@ class Reading:
 
         `broken` tells that a lock of the actor was broken, and they did not lock the case again.
         """
-        standing = self.standing(actor.login, session, now)
-        match LOCKING.get((standing, act)):
+        hold = self.hold(actor.login, session, now)
+        match LOCKING.get((hold, act)):
             case Then.LEASE:
-                if self.lock and standing is not Standing.FREE:
+                if self.lock and hold is not Hold.FREE:
                     lock = replace(self.lock, holder=actor, ends_at=now + lease, session=session)
                     return replace(self, lock=lock)
                 return replace(self, lock=Lock(actor, now + lease, self.stands, now, session))
@@ -235,12 +235,12 @@ class Reading:
                 return replace(self, lock=None)
             case Then.STAYS:
                 return self
-        raise Conflict(self._why_not(act, actor.login, standing, broken))
+        raise Conflict(self._why_not(act, actor.login, hold, broken))
 
-    def _why_not(self, act: Act, login: str, standing: Standing, broken: BrokenLock | None) -> str:
+    def _why_not(self, act: Act, login: str, hold: Hold, broken: BrokenLock | None) -> str:
         if act is Act.BREAK:
             return "nobody holds the lock of this case"
-        if standing is Standing.ELSEWHERE:
+        if hold is Hold.ELSEWHERE:
             return (
                 "you hold the lock of this case in another session of yours: take it over to go on here, "
                 "or go on there"
@@ -398,7 +398,7 @@ def visible(
     reading: Reading,
     reports: Iterable[Report],
     drafts: Iterable[Draft],
-    standing: Standing,
+    hold: Hold,
     sight: Sight,
 ) -> Written:
     """What the user may see, of the reports that are shown to them and the drafts that are theirs or shown.
@@ -410,8 +410,8 @@ def visible(
         if not kept:
             raise no_case()
         return Written((), kept, None)
-    lock = None if standing is Standing.FREE else reading.lock
-    return Written(tuple(reports), tuple(drafts), lock, sight.late, standing is Standing.ELSEWHERE)
+    lock = None if hold is Hold.FREE else reading.lock
+    return Written(tuple(reports), tuple(drafts), lock, sight.late, hold is Hold.ELSEWHERE)
 
 
 def check_room(text: str, bytes_written: int, reports_written: int = 0) -> None:

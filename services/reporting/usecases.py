@@ -493,7 +493,7 @@ class Readings:
                     reading,
                     await transaction.reports(case_id, sight.shown),
                     await transaction.drafts(case_id, actor, of_others=sight.shows_drafts),
-                    reading.standing(actor, session, transaction.now),
+                    reading.hold(actor, session, transaction.now),
                     sight,
                 )
                 active = await self._active_at(transaction, sight.facility_id)

@@ -15,13 +15,7 @@ from kernel.healing import Said
 from kernel.ids import BucketId, CaseId, FacilityId, MoveId, StudyId, UserId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.buckets import Bucket, Standing, Terms
-from services.access.caseindex import (
-    NOT_READ,
-    Lock,
-    Placement,
-    Projection,
-    Reading,
-)
+from services.access.caseindex import Placement
 from services.access.domain import (
     ROLES,
     ConfirmedStudy,
@@ -33,6 +27,7 @@ from services.access.domain import (
     User,
 )
 from services.access.privileges import checked_privilege
+from services.access.reading import NOT_READ, Lock, Projection, Reading
 from services.access.received import FIRST_PART, ReceivedPart, ReceivedStudy, StudyAttributes
 from tests.clocks import NOON
 from tests.healing import said

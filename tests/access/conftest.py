@@ -20,7 +20,7 @@ from plumbing.db import Database
 from services.access.administration import Users
 from services.access.assignment import Assignments
 from services.access.buckets import Grant, Share, Standing
-from services.access.caseindex import Placement, Reading
+from services.access.caseindex import Placement
 from services.access.deletion import Deletions
 from services.access.domain import Decision, Facility, Permission, PermissionGrant, Role, User
 from services.access.explaining import Explaining
@@ -34,6 +34,7 @@ from services.access.linting import Linting
 from services.access.me import Myself
 from services.access.moves import Moves
 from services.access.privileges import checked_privilege
+from services.access.reading import Reading
 from services.access.received import ReceivedStudy
 from services.access.search import Listing
 from services.access.store import AccessTransaction

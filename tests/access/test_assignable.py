@@ -10,8 +10,8 @@ from kernel.errors import Denied, NotFound
 from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from services.access.accessfilter import Historical
 from services.access.assignable import Assignable
-from services.access.caseindex import AtLock, Projection
 from services.access.domain import Role, User
+from services.access.reading import AtLock, Projection
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_reading, a_study
 from tests.access.conftest import ADMIN, Access, refused

@@ -12,10 +12,11 @@ from kernel.errors import Conflict, Denied, Invalid, NotFound
 from kernel.ids import CaseId, DeletionId, MoveId
 from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from services.access.assignment import Assigned
-from services.access.caseindex import NOT_READ, AtLock, ListedCase, Priority, Projection, Signed
+from services.access.caseindex import ListedCase, Priority
 from services.access.domain import Facility, Permission, PermissionGrant, Role, User
 from services.access.manager import UserSettings
 from services.access.moves import Move
+from services.access.reading import NOT_READ, AtLock, Projection, Signed
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, refused

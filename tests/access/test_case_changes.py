@@ -9,9 +9,10 @@ import pytest
 
 from kernel.ids import DeletionId, MoveId
 from kernel.reading import PrivilegeLevel
-from services.access.caseindex import NOT_READ, Priority, Projection
+from services.access.caseindex import Priority
 from services.access.domain import Permission, PermissionGrant, Role
 from services.access.moves import Move
+from services.access.reading import NOT_READ, Projection
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, Scene
 

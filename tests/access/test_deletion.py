@@ -13,8 +13,9 @@ from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.ids import BucketId, CaseId, DeletionId, StudyId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.access.buckets import Grant, Share
-from services.access.caseindex import Deletion, Projection
+from services.access.caseindex import Deletion
 from services.access.domain import BEING_DELETED, NO_SIGHT, Facility, Permission, PermissionGrant, User
+from services.access.reading import Projection
 from services.access.received import StudyAttributes
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user

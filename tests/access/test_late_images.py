@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.reading import PrivilegeLevel, ReadType
-from services.access.caseindex import NOT_READ, IndexedCase, Placement, Projection, Reading
+from services.access.caseindex import IndexedCase, Placement
 from services.access.domain import Facility, Role, User
 from services.access.late import LateImages
+from services.access.reading import NOT_READ, Projection, Reading
 from services.access.received import FIRST_PART, ReceivedStudy
 from services.access.status import ReadingState
 from tests.access.builders import a_facility, a_part, a_placement, a_reading, a_study, confirmed

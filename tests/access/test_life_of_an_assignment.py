@@ -8,9 +8,10 @@ import pytest
 from kernel.errors import Conflict, Denied, Invalid
 from kernel.ids import MoveId
 from kernel.reading import PrivilegeLevel, ReadType
-from services.access.caseindex import Priority, Projection
+from services.access.caseindex import Priority
 from services.access.domain import Permission, PermissionGrant, Role
 from services.access.moves import Move
+from services.access.reading import Projection
 from services.access.search import Listing, Order
 from tests.access.builders import a_lock, a_placement, a_reading, a_study, a_user
 from tests.access.conftest import ADMIN, Access, refused

@@ -12,13 +12,13 @@ from kernel.errors import Denied, NotFound
 from kernel.events import CasePlaced
 from kernel.ids import UserId
 from kernel.reading import PrivilegeLevel, ReadType
-from services.access.caseindex import NOT_READ, Projection
 from services.access.domain import Facility, Role, User
 from services.access.filter.faults import FilterError
 from services.access.filter.form import Form
 from services.access.filter.reader import Reader
 from services.access.filter.tree import Constant
 from services.access.linting import MAX_COUNTED, SAMPLES, Counted, Draft, Linted
+from services.access.reading import NOT_READ, Projection
 from services.access.received import StudyAttributes
 from tests.access.builders import a_lock, a_reading, a_study
 from tests.access.conftest import ADMIN, Access

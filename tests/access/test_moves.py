@@ -12,9 +12,10 @@ from kernel.ids import CaseId, DeletionId, MoveId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.access import events
 from services.access.buckets import Standing
-from services.access.caseindex import NOT_READ, Placement, Projection
+from services.access.caseindex import Placement
 from services.access.domain import Permission, PermissionGrant, Role, User
 from services.access.moves import PATIENCE, Ending, Move
+from services.access.reading import NOT_READ, Projection
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access

@@ -30,13 +30,13 @@ from plumbing.tokenkeys import KeyFile
 from plumbing.tokens import Verifier
 from services.access import api
 from services.access.accessfilter import Historical, SavedFilter
-from services.access.caseindex import NOT_READ, Projection, Reading
 from services.access.cursors import CursorTokens
 from services.access.domain import ROLES, Permission, PermissionGrant, Role, User
 from services.access.exporting import Exports
 from services.access.listed import ListedCases
 from services.access.places import PlaceTokens
 from services.access.preparing import Preparing
+from services.access.reading import NOT_READ, Projection, Reading
 from services.access.received import ReceivedStudy
 from services.access.revision import RevisionTokens
 from services.access.status import ReadingState

@@ -15,8 +15,8 @@ import pytest
 from kernel.errors import Invalid
 from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from local.pki import Pki
-from services.access.caseindex import NOT_READ, Projection, Reading, Signed
 from services.access.domain import Role, User
+from services.access.reading import NOT_READ, Projection, Reading, Signed
 from tests.access.builders import a_reading
 from tests.access.test_non_interference import (
     CASE_ID,

@@ -14,9 +14,9 @@ import pytest
 from kernel.reading import PrivilegeLevel, Side
 from local.pki import Pki
 from services.access import answers
-from services.access.caseindex import Reading
 from services.access.cursors import CursorTokens
 from services.access.domain import ROLES, User
+from services.access.reading import Reading
 from services.access.received import ReceivedStudy
 from services.access.search import Listing
 from services.access.watching import TICK_S

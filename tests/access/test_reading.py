@@ -10,14 +10,9 @@ from kernel.errors import Invalid
 from kernel.ids import CaseId
 from kernel.reading import PrivilegeLevel, ReadType, Side
 from services.access.administration import HeldPrivilege
-from services.access.caseindex import (
-    NOT_READ,
-    ListedCase,
-    Placement,
-    Projection,
-    Reading,
-)
+from services.access.caseindex import ListedCase, Placement
 from services.access.domain import Facility, Role, User
+from services.access.reading import NOT_READ, Projection, Reading
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_placement, a_reading, a_study
 from tests.access.conftest import ADMIN, Access

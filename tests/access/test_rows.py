@@ -22,9 +22,10 @@ from kernel.reading import DraftState, PrivilegeLevel, ReadType
 from services.access import answers
 from services.access.acts import CaseAct, Rights
 from services.access.buckets import Grant, Share
-from services.access.caseindex import CaseSummary, ListedCase, Projection
+from services.access.caseindex import CaseSummary, ListedCase
 from services.access.domain import Decision, Permission, PermissionGrant, Role, User
 from services.access.places import PlaceTokens
+from services.access.reading import Projection
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Place, Related
 from services.access.shown import ALL_COLUMNS, Column, ShownCase, WaitsFor, columns_of, shown

@@ -12,8 +12,9 @@ import yaml
 
 from kernel.ids import CaseId
 from kernel.reading import DraftState, PrivilegeLevel, ReadType, Side
-from services.access.caseindex import NOT_READ, AtLock, ListedCase, Projection
+from services.access.caseindex import ListedCase
 from services.access.domain import Facility, Role, User
+from services.access.reading import NOT_READ, AtLock, Projection
 from services.access.status import Known, ReadingState, Status, study_status_id
 from services.reporting import domain as reporting
 from services.reporting import projections

@@ -14,9 +14,10 @@ from kernel.ids import CaseId, DeletionId
 from kernel.reading import PrivilegeLevel, ReadType
 from services.access import watching as module
 from services.access.accessfilter import Historical, SavedFilter
-from services.access.caseindex import NOT_READ, Priority, Projection
+from services.access.caseindex import Priority
 from services.access.domain import Facility, Permission, PermissionGrant, Role, User
 from services.access.livelists import ASK_ANEW
+from services.access.reading import NOT_READ, Projection
 from services.access.received import StudyAttributes
 from services.access.search import NEWEST_FIRST, Listing, Order
 from services.access.status import ReadingState

@@ -13,8 +13,9 @@ from kernel.errors import Conflict, Denied
 from kernel.ids import CaseId
 from kernel.reading import DraftState, PrivilegeLevel
 from services.access.accessfilter import Historical
-from services.access.caseindex import AtLock, Priority, Projection
+from services.access.caseindex import Priority
 from services.access.domain import Facility, Path, Permission, PermissionGrant, Role, User
+from services.access.reading import AtLock, Projection
 from services.access.status import ReadingState
 from tests.access.builders import a_lock, a_reading, a_user
 from tests.access.conftest import ADMIN, Access

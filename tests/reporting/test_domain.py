@@ -19,10 +19,10 @@ from services.reporting.domain import (
     MAX_TEXT_CHARACTERS,
     Act,
     BrokenLock,
+    Hold,
     Issued,
     Lock,
     Reading,
-    Standing,
     Then,
     check_room,
     checked_text,
@@ -47,20 +47,20 @@ def a_reading(
 
 
 READINGS = {
-    Standing.FREE: a_reading(),
-    Standing.OWN: a_reading(holder=VOS),
-    Standing.ELSEWHERE: a_reading(holder=VOS, session="another"),
-    Standing.TAKEN: a_reading(holder=LIND),
+    Hold.FREE: a_reading(),
+    Hold.OWN: a_reading(holder=VOS),
+    Hold.ELSEWHERE: a_reading(holder=VOS, session="another"),
+    Hold.TAKEN: a_reading(holder=LIND),
 }
 
 
-@pytest.mark.parametrize(("standing", "act"), list(product(Standing, Act)))
-def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
-    reading = READINGS[standing]
-    assert standing is reading.standing("vos", "s", NOON)
-    match LOCKING.get((standing, act)):
+@pytest.mark.parametrize(("hold", "act"), list(product(Hold, Act)))
+def test_what_an_act_makes_of_the_lock(hold: Hold, act: Act) -> None:
+    reading = READINGS[hold]
+    assert hold is reading.hold("vos", "s", NOON)
+    match LOCKING.get((hold, act)):
         case Then.LEASE:
-            begun = (reading.stands, NOON) if standing is Standing.FREE else (None, None)
+            begun = (reading.stands, NOON) if hold is Hold.FREE else (None, None)
             assert (
                 Lock(VOS, NOON + LEASE, begun[0], begun[1], "s")
                 == reading.after(act, VOS, "s", NOON, LEASE).lock
@@ -76,12 +76,12 @@ def test_what_an_act_makes_of_the_lock(standing: Standing, act: Act) -> None:
 
 def test_the_table_of_the_lock_is_the_one_that_the_module_begins_with() -> None:
     legal = {
-        *((Standing.FREE, act) for act in ("lock", "take over")),
-        *((Standing.OWN, act.value) for act in Act),
-        *((Standing.ELSEWHERE, act) for act in ("take over", "break")),
-        (Standing.TAKEN, "break"),
+        *((Hold.FREE, act) for act in ("lock", "take over")),
+        *((Hold.OWN, act.value) for act in Act),
+        *((Hold.ELSEWHERE, act) for act in ("take over", "break")),
+        (Hold.TAKEN, "break"),
     }
-    assert legal == {(standing, act.value) for standing, act in LOCKING}
+    assert legal == {(hold, act.value) for hold, act in LOCKING}
 
 
 @pytest.mark.proves("R11", part="the end of a lock")
@@ -101,9 +101,9 @@ def test_a_lock_ends_at_its_instant() -> None:
     reading = a_reading(holder=VOS)
     just_before = NOON + LEASE - timedelta(microseconds=1)
 
-    assert (Standing.OWN, Standing.FREE) == (
-        reading.standing("vos", "s", just_before),
-        reading.standing("vos", "s", NOON + LEASE),
+    assert (Hold.OWN, Hold.FREE) == (
+        reading.hold("vos", "s", just_before),
+        reading.hold("vos", "s", NOON + LEASE),
     )
     assert LIND == reading.after(Act.LOCK, LIND, "s", NOON + LEASE, LEASE).lock.holder  # type: ignore[union-attr]
 
