@@ -67,6 +67,8 @@ class Hearing(Generic[T, S]):
         fact: the kind.
         fetch: asks the owner for the snapshot, before the transaction is opened.
         apply: writes what is newer, in the transaction that notes the fact as heard.
+        concerns: whether there is anything to write of a snapshot. Of what does not concern us nothing is
+            noted: to hear it again does as little.
         unasked_because: why nobody is asked, see `without_asking`.
     """
 
@@ -74,6 +76,7 @@ class Hearing(Generic[T, S]):
     fetch: Callable[[Fact], Awaitable[S]]
     apply: Callable[[T, Fact, S], Awaitable[None]]
     unasked_because: str = ""
+    concerns: Callable[[S], bool] = lambda _snapshot: True
 
 
 def without_asking(
@@ -222,7 +225,9 @@ class Consumer(Generic[T]):
     async def _outcome(self, newest: Held[Msg], older: Sequence[Held[Msg]]) -> str:
         try:
             subject, older_ids = newest.message.subject, [each.event_id for each in older]
-            applied = await self._apply(subject, newest.fact, newest.event_id, older_ids)
+            # One that failed before has a dead letter to heal.
+            anew = all(each.message.metadata.num_delivered == 1 for each in (newest, *older))
+            applied = await self._apply(subject, newest.fact, newest.event_id, older_ids, anew=anew)
             return "applied" if applied else "repeated"
         except Unavailable:
             raise
@@ -246,12 +251,19 @@ class Consumer(Generic[T]):
         event_id: UUID,
         older: Sequence[UUID],
         entry: AuditEntry | None = None,
+        *,
+        anew: bool = False,
     ) -> bool:
-        """False: the fact was applied before, and with it the older ones."""
+        """False: the fact was applied before, and with it the older ones.
+
+        `anew`: each of them comes for the first time.
+        """
         hearing = self._hearings.get(fact_of(wire_subject)[0])
         if hearing is None:
             raise Unavailable("only a newer version of this service hears this fact")
         snapshot = await hearing.fetch(fact)
+        if anew and not hearing.concerns(snapshot):
+            return True
         async with self._database.transaction() as transaction:
             first_time = await transaction.heard(self._name, event_id)
             if first_time:

@@ -18,7 +18,7 @@ Only a share ends with the time (SHR-29): the expiry of a privilege lowers REPOR
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -408,8 +408,7 @@ class ConfirmedStudy:
     parts: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True):
     """What one statement found of a case that the user sees: by which paths, never none.
 
     Of one that is being deleted it tells who would see it; they are shown nothing of it (A60).
@@ -433,8 +432,7 @@ class Sighting:
     may_share_on: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A case as a statement found it before the user's filter was asked; they may not see it at all.
 
     Attributes:
@@ -450,7 +448,7 @@ class Found:
         if access_filter is None or Path.PRIVILEGE not in paths or access_filter.holds(self.values, now):
             return self.sighting
         paths = tuple(path for path in paths if path is not Path.PRIVILEGE)
-        return replace(self.sighting, paths=paths) if paths else None
+        return msgspec.structs.replace(self.sighting, paths=paths) if paths else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,8 +463,7 @@ A = TypeVar("A", covariant=True)
 B = TypeVar("B")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[A]):
+class Answer(msgspec.Struct, Generic[A], frozen=True):
     """What one statement found for a user, with their version and the revision in the same snapshot."""
 
     user_version: int

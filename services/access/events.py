@@ -81,7 +81,11 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
 
     return [
         *(Hearing(fact, fetch_case, index_case) for fact in (CasePlaced, CaseUndistributed, CaseMoved)),
-        *(Hearing(fact, fetch_study, index_study) for fact in (StudyReceived, StudyChanged)),
+        # A study is told before its case: what is received is heard here first, and concerns no case yet.
+        *(
+            Hearing(fact, fetch_study, index_study, concerns=lambda study: study is not None)
+            for fact in (StudyReceived, StudyChanged)
+        ),
         Hearing(ReadingChanged, fetch_reading, index_reading),
         Hearing(FacilityChanged, fetch_facility, index_facility),
         Hearing(CaseDeleted, must_be_told, purge),

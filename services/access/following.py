@@ -35,6 +35,13 @@ async def keep(transaction: AccessTransaction, reading: Reading) -> None:
         await transaction.bump_revision()
 
 
+async def after_indexing(transaction: AccessTransaction, case_id: CaseId) -> None:
+    """What follows after the entry of a case was written."""
+    kept = await follow(transaction, case_id)
+    if kept and kept.projections:
+        await mark_late_images(transaction, case_id)
+
+
 async def mark_late_images(transaction: AccessTransaction, case_id: CaseId) -> None:
     """Says once that a case has images that its report has not seen, whatever was heard first."""
     version = await transaction.mark_late_images(case_id)
@@ -46,7 +53,7 @@ async def follow(transaction: AccessTransaction, case_id: CaseId) -> KeptReading
     """Keeps what follows from the reading of a case in its row, as filters ask for it (A64)."""
     kept = await transaction.kept_reading(case_id)
     if kept is not None:
-        await transaction.save_followed(case_id, kept.followed())
+        await transaction.save_followed(case_id, kept.followed(), is_read=bool(kept.projections))
     return kept
 
 

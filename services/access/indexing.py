@@ -142,8 +142,7 @@ class CaseIndex:
             await transaction.save_case(entry, derive(entry.columns(), zone), filing)
             if filing:
                 await patients.leave(transaction, filing.left)
-            await following.mark_late_images(transaction, entry.case_id)
-            await following.follow(transaction, entry.case_id)
+            await following.after_indexing(transaction, entry.case_id)
 
     async def _moved(self, transaction: AccessTransaction, case_id: CaseId) -> None:
         """Ends what the old owner has shown of a case to others: it is not theirs to show any more."""

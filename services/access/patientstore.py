@@ -49,6 +49,8 @@ class PatientStore(Transaction):
 
     async def records_together(self, record_ids: Collection[RecordId]) -> list[Record]:
         """All records of the persons of these records, the oldest first."""
+        if not record_ids:
+            return []
         rows = await self.connection.fetch(
             """
             select * from patients

@@ -147,8 +147,10 @@ class ReadingStore(Transaction):
             assignment = Assignment(row["login"], row["assigned_at"])
         return KeptReading(row["settled"], assignment, readings, next(iter(stood), None))
 
-    async def save_followed(self, case_id: CaseId, followed: Followed) -> None:
-        """Keeps what follows from the reading of a locked case; its version stays."""
+    async def save_followed(self, case_id: CaseId, followed: Followed, *, is_read: bool) -> None:
+        """Keeps what follows from the reading of a locked case; its version stays.
+
+        Without `is_read` nobody has told of a reading."""
         columns = {name: getattr(followed, name) for name in _FOLLOWED}
         numbered = ", ".join(f"${number}" for number in range(2, len(columns) + 2))
         await self.connection.execute(
@@ -159,6 +161,8 @@ class ReadingStore(Transaction):
             case_id,
             *columns.values(),
         )
+        if not is_read:
+            return
         await self.connection.execute(
             """
             update readings set derived_version = version

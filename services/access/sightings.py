@@ -6,7 +6,7 @@ the cases, so that whoever asked with a user compiled at another version knows t
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress, product
 from typing import TypeVar
@@ -112,7 +112,8 @@ class Sightings(Transaction):
         found = _found(cases, row)
         if found and row["reported"]:
             late = late_images(found.sighting.instance_count, *row["reported"])
-            found = replace(found, sighting=replace(found.sighting, late=late))
+            seen = msgspec.structs.replace(found.sighting, late=late)
+            found = msgspec.structs.replace(found, sighting=seen)
         return answer_of(row, (found, _confirmed_studies(row["studies"])))
 
     async def check_many(

@@ -65,6 +65,23 @@ _PARTS = """
     order by c.number
 """
 
+_PART_COLUMNS = (
+    "number", "instance_count", "received_at", "last_received_at", "is_kept", "identity", "attribute_set",
+    "is_several", "mapping", "series", "modalities",
+)  # fmt: skip
+
+# The study, and a page of its parts as `_PARTS` says. One statement, so that all of it is of one instant.
+_IN_PARTS = f"""
+    select st.*,
+        (select jsonb_object_agg(number, identity) from identities where study_id = $1) as identities,
+        (select jsonb_object_agg(number, attributes) from attribute_sets where study_id = $1)
+            as attribute_sets,
+        array(select series_instance_uid from series where study_id = $1 and $2 = 0
+              order by ordinal limit $6) as series_named,
+        array(select parts from ({_PARTS}) parts) as parts
+    from studies st where study_id = $1
+"""
+
 # What waits to be described again. The state stands in the text, or the partial index of 0013 does not serve.
 _WAITING = f"""
     select study_id from (
@@ -100,26 +117,32 @@ class PartStore(Transaction):
     async def study_in_parts(
         self, study_id: StudyId, mapping_tag: str, after_part: int, *, only: Collection[int] = ()
     ) -> StudyInParts | None:
-        """A page: the study's row first, so that its version is never newer than the rest; then the parts, so
-        that everything is there that they name. With `only`, no parts but these."""
-        row = await self.connection.fetchrow("select * from studies where study_id = $1", study_id)
+        """A page, as one statement sees it. With `only`, no parts but these."""
+        row = await self.connection.fetchrow(
+            _IN_PARTS,
+            study_id,
+            after_part,
+            [mapping_tag, INSTITUTION_NAME, BODY_PART_EXAMINED],
+            PARTS_PAGE + 1,
+            list(only) or None,
+            MAX_SERIES_NAMED + 1,
+        )
         if row is None:
             return None
         study = received_study(row)
-        tags = [mapping_tag, INSTITUTION_NAME, BODY_PART_EXAMINED]
-        rows = await self.connection.fetch(
-            _PARTS, study_id, after_part, tags, PARTS_PAGE + 1, list(only) or None
-        )
         not_kept = 0 if row["by_parts"] else 1
-        identities = await self._numbered("select number, identity from identities", study_id)
-        attribute_sets = await self._numbered("select number, attributes from attribute_sets", study_id)
+        identities, attribute_sets = _numbered(row["identities"]), _numbered(row["attribute_sets"])
+        named = row["series_named"]
         return StudyInParts(
             replace(study, attributes={}),
             identities or {1: {key: value for key, value in study.attributes.items() if key in IDENTITY}},
             attribute_sets if identities else {1: study.attributes},
-            [_part(each, mapping_tag, not_kept) for each in rows[:PARTS_PAGE]],
-            len(rows) > PARTS_PAGE,
-            await self._series_named(study_id) if not after_part else (),
+            [
+                _part(dict(zip(_PART_COLUMNS, each, strict=True)), mapping_tag, not_kept)
+                for each in row["parts"][:PARTS_PAGE]
+            ],
+            len(row["parts"]) > PARTS_PAGE,
+            named if len(named) <= MAX_SERIES_NAMED else [],
         )
 
     async def undescribed(self, after: StudyId | None, limit: int) -> list[StudyId]:
@@ -171,17 +194,10 @@ class PartStore(Transaction):
         )
         return {row["study_id"]: row["receiving_facility_id"] for row in rows}
 
-    async def _numbered(self, select: str, study_id: StudyId) -> Mapping[int, Mapping[str, str]]:
-        rows = await self.connection.fetch(f"{select} where study_id = $1 order by number", study_id)
-        return {number: json.loads(told) for number, told in rows}
 
-    async def _series_named(self, study_id: StudyId) -> list[str]:
-        rows = await self.connection.fetch(
-            "select series_instance_uid from series where study_id = $1 order by ordinal limit $2",
-            study_id,
-            MAX_SERIES_NAMED + 1,
-        )
-        return [row[0] for row in rows] if len(rows) <= MAX_SERIES_NAMED else []
+def _numbered(told: str | None) -> Mapping[int, Mapping[str, str]]:
+    by_number: Mapping[str, Mapping[str, str]] = json.loads(told or "{}")
+    return {int(number): by_number[number] for number in sorted(by_number, key=int)}
 
 
 def stored_instance(row: Any) -> StoredInstance:

@@ -202,8 +202,8 @@ class Studies:
     ) -> StudyInParts:
         """A page of the snapshot in parts; raises NotFound if the study is gone."""
         tag = parse_mapping_tag(mapping_tag)
-        async with self._database.transaction() as transaction:
-            study = await transaction.study_in_parts(study_id, tag, after_part)
+        async with self._database.statements() as statements:
+            study = await statements.study_in_parts(study_id, tag, after_part)
         if study is None:
             raise NotFound("`study_id` is not a received study", field="study_id")
         return study

@@ -51,8 +51,10 @@ class Arrivals:
         study = await self._placements.fetch(study_id)
         if study is None:
             return None
-        async with self._database.transaction() as transaction:
-            move = await self._follows(transaction, study)
+        move = None
+        if study.mapping_tag is not None:  # else no value of it decides
+            async with self._database.transaction() as transaction:
+                move = await self._follows(transaction, study)
         if move is not None and await self._access.begin_alone(move, preview=False):
             move = None  # a person must move it
         return Arrival(study, move)
@@ -81,7 +83,7 @@ class Arrivals:
     async def place(self, transaction: RoutingTransaction, arrival: Arrival) -> None:
         """Applies a snapshot; only a newer one than the last has an effect."""
         study = arrival.study
-        before = await transaction.waiting_placement(study.id)
+        before = await transaction.waiting_placement(study.id) if study.mapping_tag is not None else None
         late = None
         if before is not None and before.reason is Reason.NO_VALUE:
             known = await transaction.lock_study(study.id)

@@ -37,6 +37,8 @@ class HeldStore(Transaction):
         await self.connection.execute(
             "delete from held where study_id = $1 and kind <> all($2::text[])", study.id, kinds
         )
+        if not waiting:
+            return
         await self.connection.executemany(
             """
             insert into held (held_id, study_id, kind, case_id, facility_id, reason, held_at)
@@ -54,6 +56,8 @@ class HeldStore(Transaction):
             study.id,
             [part.number for _, part in parts],
         )
+        if not parts:
+            return
         await self.connection.execute(
             """
             insert into held_parts as held

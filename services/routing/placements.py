@@ -51,13 +51,13 @@ class Placements:
 
     async def fetch(self, study_id: StudyId) -> Study | None:
         """Asks the owner for the snapshot that `place` writes; ask before the transaction opens."""
-        async with self._database.transaction() as transaction:
-            is_placed, mapping_tag = await transaction.mapping_tag_of(study_id)
+        async with self._database.statements() as statements:
+            is_placed, mapping_tag = await statements.mapping_tag_of(study_id)
         study = await self._ingest.describe_study(study_id, mapping_tag)
         if study is None or is_placed:
             return study
-        async with self._database.transaction() as transaction:
-            facility = await transaction.facility(study.receiving_facility_id)
+        async with self._database.statements() as statements:
+            facility = await statements.facility(study.receiving_facility_id)
         if facility is None or facility.mapping_tag is None:
             return study
         return await self._ingest.describe_study(study_id, facility.mapping_tag)
@@ -149,8 +149,8 @@ class Placements:
 
     async def describe_placement(self, case_id: CaseId) -> Placement:
         """The snapshot for another service."""
-        async with self._database.transaction() as transaction:
-            if placement := await transaction.placement(case_id):
+        async with self._database.statements() as statements:
+            if placement := await statements.placement(case_id):
                 return placement
         raise NotFound("there is no such case, or you may not administer its facility", field="case_id")
 

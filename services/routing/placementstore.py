@@ -32,10 +32,10 @@ class PlacementStore(HeldStore):
             study_id,
         )
         assert row is not None
-        if row["study_version"] or not await self._is_purged(study_id):
-            lacks_its_case = row["case_id"] is None and await self._waits_for_no_case(study_id)
+        purged, waits = await self._left_of(study_id) if row["case_id"] is None else (False, False)
+        if row["study_version"] or not purged:
             return KnownStudy(
-                0 if lacks_its_case else row["parts_version"],
+                0 if waits else row["parts_version"],
                 row["case_id"],
                 row["mapping_tag"],
                 _mapping_value(row),
@@ -45,15 +45,18 @@ class PlacementStore(HeldStore):
         await self.connection.execute("delete from received_studies where study_id = $1", study_id)
         return None
 
-    async def _waits_for_no_case(self, study_id: StudyId) -> bool:
-        """Whether a study waited beside a case that is not in its way any more."""
-        return bool(
-            await self.connection.fetchval(
-                "select exists (select from held where study_id = $1 and reason = $2 and case_id is null)",
-                study_id,
-                HeldReason.SECOND_STUDY,
-            )
+    async def _left_of(self, study_id: StudyId) -> tuple[bool, bool]:
+        """Whether a study was purged; and whether it waited beside a case that is in its way no more."""
+        row = await self.connection.fetchrow(
+            """
+            select exists (select from tombstones where id = $1),
+                exists (select from held where study_id = $1 and reason = $2 and case_id is null)
+            """,
+            study_id,
+            HeldReason.SECOND_STUDY,
         )
+        assert row is not None
+        return row[0], row[1]
 
     async def save_study(self, study_id: StudyId, known: KnownStudy) -> None:
         await self.connection.execute(

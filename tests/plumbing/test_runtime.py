@@ -259,11 +259,14 @@ async def test_time_moves_with_the_offset_file(start: Start, tmp_path: Path) -> 
     assert timedelta(days=9.9) < ahead < timedelta(days=10.1)
 
 
-def test_the_offset_is_read_at_each_question(tmp_path: Path) -> None:
+def test_the_offset_is_looked_for_each_millisecond_and_read_at_each_question(tmp_path: Path) -> None:
     file = tmp_path / "offset"
-    clock = clock_of(file)
+    passed = 0.0
+    clock = clock_of(file, stopwatch=lambda: passed)
     first = clock.now()
     file.write_text("3600\n")
+    assert clock.now() - first < timedelta(minutes=1), "it was looked for just now"
+    passed = 0.001
     second = clock.now()
     assert second - first >= timedelta(hours=1)
     file.write_text("3590")
