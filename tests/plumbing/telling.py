@@ -66,6 +66,10 @@ class Ledger(Transaction):
         """The dead letters."""
         return await self.connection.fetch("select * from dead_letters order by event_id")
 
+    async def noted(self) -> int:
+        """How many facts are noted as heard."""
+        return int(await self.connection.fetchval("select count(*) from heard"))
+
     async def unpublished(self) -> int:
         """How many facts wait in the outbox."""
         return int(await self.connection.fetchval("select count(*) from outbox where published_at is null"))
@@ -138,9 +142,10 @@ async def a_hearer(
     *,
     fetch: Callable[[Fact], Awaitable[None]] = no_snapshot,
     apply: Callable[[Ledger, Fact, None], Awaitable[None]] = write,
+    concerns: Callable[[None], bool] = lambda _nothing: True,
 ) -> AsyncIterator[Consumer[Ledger]]:
     """A service that hears of studies."""
-    hearings = [Hearing(kind, fetch, apply) for kind in (StudyReceived, StudyChanged)]
+    hearings = [Hearing(kind, fetch, apply, concerns=concerns) for kind in (StudyReceived, StudyChanged)]
     async with a_bus(servers) as bus:
         consumer = Consumer(bus, database, name, hearings, CLOCK, first_delay_s=0.002)
         async with running(consumer.run):

@@ -257,6 +257,30 @@ async def test_a_fact_that_fails_for_a_while_is_applied_and_leaves_no_letter(
     assert await letters(hearer) == []
 
 
+async def test_of_what_does_not_concern_the_hearer_nothing_is_noted_but_that_a_failure_is_over(
+    servers: EmbeddedServers, sayer: Database[Ledger], hearer: Database[Ledger]
+) -> None:
+    fails_once, *others = [StudyReceived(new_id(), 1) for _ in range(20)]
+    asked: list[Fact] = []
+
+    async def fetch(fact: Fact) -> None:
+        asked.append(fact)
+        if fact == fails_once and asked.count(fact) == 1:
+            raise ZeroDivisionError
+
+    async def apply(store: Ledger, fact: Fact, snapshot: None) -> None:
+        assert fact == fails_once
+        assert await store.letters() == []
+
+    async with a_hearer(servers, hearer, fetch=fetch, apply=apply, concerns=lambda _nothing: False):
+        await say(sayer, fails_once, *others)
+        await eventually(lambda: len(asked) == len(others) + 2, 10)
+        await nothing_left(servers)
+    assert await letters(hearer) == []
+    async with hearer.statements() as statements:
+        assert await statements.noted() == 1
+
+
 async def test_a_fact_waits_for_its_owner_however_often_he_does_not_answer(
     servers: EmbeddedServers, sayer: Database[Ledger], hearer: Database[Ledger]
 ) -> None:
