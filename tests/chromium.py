@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import BrowserContext, Page
 
 from demo.visitor import CHROMIUM
 
@@ -23,3 +23,10 @@ async def tell_errors(page: Page, errors: list[str]) -> None:
     await page.add_init_script(_TELL_VIOLATIONS)
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
+
+
+async def tell_errors_of_all(browser: BrowserContext, errors: list[str]) -> None:
+    """As `tell_errors`, of every page that this browser opens."""
+    await browser.add_init_script(_TELL_VIOLATIONS)
+    browser.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    browser.on("weberror", lambda error: errors.append(str(error.error)))
