@@ -13,8 +13,8 @@ demo: $(READY) ## Play the main journey on real DICOM files, verifying each step
 test: $(READY) ## Run the tests (T=path picks some)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not drill and not demo" $(T)
 
-up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=login)
-	$(BIN)/python -m local --data $(or $(DATA),data) --first-admin $(or $(ADMIN),admin)
+up: $(READY) ## Start the whole system on embedded servers (DATA=folder, ADMIN=login, PORTS=8400 or any, STRICT=1)
+	$(BIN)/python -m local --data "$(or $(DATA),data)" --first-admin "$(or $(ADMIN),admin)" $(if $(PORTS),--ports "$(PORTS)") $(if $(STRICT),--strict)
 
 ##@ Quality
 check: $(READY) ## Lint, types, import contracts, generated code, migrations, rows

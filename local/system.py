@@ -66,6 +66,7 @@ class LocalSystem:
         settings: more environment for every service, such as `READROOM_INGEST_SETTLE_AFTER_S`.
         commands: what to run instead of `python -m services NAME`, by name; `migrate` and `bus`, which keeps
             the bus as it should be, are two of them.
+        ports: of a new data directory, see `portplan.plan`; any free ones without.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class LocalSystem:
         durable: bool = True,
         settings: Mapping[str, str] | None = None,
         commands: Mapping[str, Sequence[str]] | None = None,
+        ports: Mapping[str, int] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        self.servers = EmbeddedServers(self.data_dir, PROCESSES, durable=durable)
+        self.servers = EmbeddedServers(self.data_dir, PROCESSES, durable=durable, ports=ports)
         admin = ["--first-admin", first_admin] if first_admin else []
         own = {name: [sys.executable, "-m", "services", name] for name in (*SERVICES, MIGRATE, BUS)}
         own[MIGRATE] += admin
@@ -151,6 +153,21 @@ class LocalSystem:
         """Waits until a server or service ends by itself; answers what and why, None if none did in time."""
         child = self.servers.processes.wait_for_an_end(within_s)
         return _obituary(child) if child else None
+
+    def wait_for_an_ended_part(self) -> tuple[str, str]:
+        """Waits until a server or service ends by itself; answers its name, and what and why."""
+        child = self.servers.processes.wait_for_an_end()
+        assert child is not None, "without a limit it waits until one ended"
+        return child.name, _obituary(child)
+
+    def start_again(self, name: str) -> None:
+        """Starts a part that ended by itself. Raises Unavailable if it does not get ready."""
+        if server := self.servers.by_name.get(name):
+            server.start()
+            return
+        self._spawn(name)
+        if name != BUS:
+            self._wait_until_ready(name)
 
     def stop(self) -> None:
         """Ends everything, services first."""

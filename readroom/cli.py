@@ -34,6 +34,7 @@ AREAS = {
     "deadletters": ("dead-letters",),
     "audit": ("audit",),
     "volumes": ("volume",),
+    "applying": ("apply", "export"),
     "manifests": ("secrets",),
 }
 """The commands of each module. A module is loaded when one of its commands is run."""
@@ -70,6 +71,8 @@ HELP = {
     "dead-letters": "Facts that a service could not apply.",
     "audit": "What the services wrote down about who did what.",
     "volume": "The disks that hold the images.",
+    "apply": "Make facilities, rules, users, privileges and titles of gateways as a file wants them.",
+    "export": "Write what `apply` makes, as it is now, into a file that it takes.",
     "secrets": "The secrets of an installation in Kubernetes, as the Helm chart expects them.",
 }
 """What `--help` says of each command, in the order of the list: the first sentence of the command itself."""

@@ -56,7 +56,8 @@ class Endpoints:
             return msgspec.json.decode(path.read_bytes(), type=cls, dec_hook=lambda _, text: Path(text))
         except FileNotFoundError:
             raise Unavailable(
-                f"no system runs on `{data_dir}`: start one with `python -m local --data {data_dir}`"
+                f"no system runs on `{data_dir}`: start one with `make up DATA={data_dir}`, or name another "
+                "folder with --data"
             ) from None
         except (OSError, msgspec.MsgspecError) as failure:
             raise Unavailable(f"`{path}` cannot be read: {failure}") from None

@@ -76,8 +76,10 @@ def _forget_ended(folder: Path, now: datetime) -> None:
 @click.pass_obj
 def log_out(place: Place) -> None:
     """End the session of this terminal."""
+    file = place.current_file
+    file.with_suffix(".ids").unlink(missing_ok=True)
     try:
-        place.current_file.unlink()
+        file.unlink()
     except FileNotFoundError:
         click.echo("nobody was logged in")
     else:

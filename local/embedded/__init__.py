@@ -14,7 +14,7 @@ ended by the next start (`processes.py`).
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,10 +35,17 @@ class EmbeddedServers:
     death of any process still loses nothing.
     """
 
-    def __init__(self, data_dir: Path, components: Sequence[str], *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        components: Sequence[str],
+        *,
+        durable: bool = True,
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
         self.data_dir = data_dir.absolute()
         self.processes = ProcessTable(self.data_dir)
-        self.kept = Kept(self.data_dir / "kept.json")
+        self.kept = Kept(self.data_dir / "kept.json", ports)
         self.postgres = Postgres(self.data_dir, self.processes, self.kept, durable=durable)
         on_the_bus = [name for name in components if name in SERVICES]
         self.nats = Nats(self.data_dir, self.processes, self.kept, on_the_bus)
@@ -89,6 +96,11 @@ class EmbeddedServers:
     @property
     def servers(self) -> tuple[EmbeddedServer, ...]:
         return self.postgres, self.nats, self.valkey
+
+    @property
+    def by_name(self) -> Mapping[str, EmbeddedServer]:
+        """Every server, by the name of its process."""
+        return {server.name: server for server in (*self.servers, self.sink)}
 
     def database_url(self, service: str) -> str:
         """The address of a service's database, for its own role."""

@@ -5,7 +5,7 @@ import json
 import random
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -23,10 +23,14 @@ class Kept:
 
     A port stays reserved while this process lives, also while its server is down: bound without listening,
     it is given to nobody else, and the server, which binds with SO_REUSEADDR, may still have it.
+
+    Args:
+        planned: the ports to choose, by name; where there is none, any free one is chosen.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, planned: Mapping[str, int] | None = None) -> None:
         self._path = path
+        self._planned = planned or {}
         self._reserved: dict[str, socket.socket] = {}
         self._lock = RLock()  # servers start in parallel
 
@@ -57,6 +61,9 @@ class Kept:
             if name not in self._reserved:
                 if key in self._values:
                     self._reserve(name, int(self._values[key]))
+                elif name in self._planned:
+                    self._reserve_planned(name, self._planned[name])
+                    self._keep(key, self._planned[name])
                 else:
                     self._keep(key, self._reserve_any(name))
             return int(self._values[key])
@@ -76,6 +83,15 @@ class Kept:
             raise Unavailable(
                 f"port {port} of {name} is taken by another program: "
                 f"end it, or delete `{name}_port` from `{self._path}`"
+            )
+        self._reserved[name] = reservation
+
+    def _reserve_planned(self, name: str, port: int) -> None:
+        reservation = _reserved(port)
+        if reservation is None:
+            raise Unavailable(
+                f"port {port} of {name} is taken by another program, perhaps another Readroom: end it, or "
+                "start on other ports with `make up PORTS=any`"
             )
         self._reserved[name] = reservation
 

@@ -50,14 +50,14 @@ def _small(name: str, more: str = "") -> list[str]:
     return [sys.executable, "-c", _SMALL_SERVICE.format(name=name, more=more)]
 
 
-def _small_system(**more: str) -> dict[str, Sequence[str]]:
+def small_system(**more: str) -> dict[str, Sequence[str]]:
     return {name: _small(name, more.get(name, "")) for name in ("ingest", "routing")}
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
     """A started system of two small services; whoever stops something starts it again."""
-    local = LocalSystem(tmp_path_factory.mktemp("small") / "data", durable=False, commands=_small_system())
+    local = LocalSystem(tmp_path_factory.mktemp("small") / "data", durable=False, commands=small_system())
     local.start()
     yield local
     local.stop()
@@ -125,7 +125,7 @@ def test_a_service_is_killed_and_started_singly(system: LocalSystem) -> None:
 def test_a_service_that_ends_at_its_start_is_named_with_the_reason(
     last_act: str, reason: str, tmp_path: Path
 ) -> None:
-    system = LocalSystem(tmp_path / "data", durable=False, commands=_small_system(ingest=last_act))
+    system = LocalSystem(tmp_path / "data", durable=False, commands=small_system(ingest=last_act))
 
     with pytest.raises(Unavailable) as refused:
         system.start()
@@ -136,7 +136,7 @@ def test_a_service_that_ends_at_its_start_is_named_with_the_reason(
 
 
 def test_a_second_system_on_the_same_data_is_refused_and_the_first_runs_on(system: LocalSystem) -> None:
-    second = LocalSystem(system.data_dir, commands=_small_system())
+    second = LocalSystem(system.data_dir, commands=small_system())
 
     with pytest.raises(Conflict, match="is in use"):
         second.start()
@@ -184,7 +184,7 @@ class _Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[_Running]:
-    run = _Running(tmp_path / "data", _small_system())
+    run = _Running(tmp_path / "data", small_system())
     yield run
     run.remove()
 
@@ -206,7 +206,7 @@ def test_a_signal_ends_everything_in_time_and_leaves_no_process(number: int, run
 @pytest.mark.drill
 def test_services_that_do_not_listen_to_sigterm_are_ended_in_time_too(tmp_path: Path) -> None:
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    run = _Running(tmp_path / "data", _small_system(ingest=deaf, routing=deaf))
+    run = _Running(tmp_path / "data", small_system(ingest=deaf, routing=deaf))
     begin = time.monotonic()
     run.process.terminate()
 
@@ -246,7 +246,7 @@ def test_after_sigkill_of_the_parent_its_children_end_and_the_next_start_works(r
     running.process.communicate()
 
     assert until(lambda: not running.children(), 10.0)
-    again = LocalSystem(running.data, durable=False, commands=_small_system())
+    again = LocalSystem(running.data, durable=False, commands=small_system())
     again.start()
     again.stop()
 
@@ -254,7 +254,7 @@ def test_after_sigkill_of_the_parent_its_children_end_and_the_next_start_works(r
 def test_sigterm_while_everything_starts_leaves_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     process = subprocess.Popen(
-        [sys.executable, "-c", _ALL.format(data=str(data), commands=_small_system())], cwd=ROOT
+        [sys.executable, "-c", _ALL.format(data=str(data), commands=small_system())], cwd=ROOT
     )
     assert until(lambda: (data / "processes.json").exists(), 30.0)
     begin = time.monotonic()

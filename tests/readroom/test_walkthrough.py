@@ -1,4 +1,4 @@
-"""docs/walkthrough.md is run as it is written."""
+"""docs/walkthrough.md is run as it is written, and after it what docs/operating.md says to look at."""
 
 import os
 import re
@@ -27,7 +27,7 @@ try() {{
 
 @pytest.mark.drill
 def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
-    text = (ROOT / "docs/walkthrough.md").read_text()
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("walkthrough.md", "operating.md"))
     text = text.replace("11112", str(free_port())).replace("2762", str(free_port()))
     lines = [
         line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
