@@ -24,6 +24,7 @@ from kernel.events import HEARS, wire_subject
 from plumbing import held, log, remote
 from plumbing.permissions import inbox
 from plumbing.pull import Pull
+from plumbing.renewed import LOOK_S, Text, asked
 from plumbing.stream import JSZ, STREAM, consumer, differing, stream
 from plumbing.timers import cancelled
 
@@ -81,9 +82,9 @@ class Bus:
     over this connection, it says.
     """
 
-    def __init__(self, url: str, name: str, ca: Path | None = None) -> None:
-        self._url = url
-        self._tls = remote.context(url, remote.BUS, ca)
+    def __init__(self, url: Text, name: str, ca: Path | None = None) -> None:
+        self._url = asked(url)
+        self._contexts = remote.contexts(url, remote.BUS, ca)
         self._name = name
         self._client: Client = _Client()
         self._up = asyncio.Event()
@@ -96,7 +97,7 @@ class Bus:
         self._life = asyncio.create_task(self._live())
 
     @classmethod
-    async def connect(cls, url: str, name: str, ca: Path | None = None) -> "Bus":
+    async def connect(cls, url: Text, name: str, ca: Path | None = None) -> "Bus":
         """Begins to connect, and does not insist: NATS may be away. `ca` is of its certificate."""
         bus = cls(url, name, ca)
         with suppress(TimeoutError):
@@ -230,14 +231,15 @@ class Bus:
         while not cancelled():
             closed = asyncio.Event()
             self._client = client = _Client()
+            url, context = self._url(), self._contexts()
 
             async def note_close(closed: asyncio.Event = closed) -> None:
                 closed.set()
 
             try:
                 await client.connect(
-                    self._url,
-                    tls=self._tls,
+                    url,
+                    tls=context,
                     name=self._name,
                     inbox_prefix=inbox(self._name),
                     max_reconnect_attempts=-1,
@@ -249,8 +251,12 @@ class Bus:
                     **declared_as_int,
                 )
                 await self._note_connection()
-                if not cancelled():
-                    await closed.wait()
+                # The client would come back with the password and the authority that it began with.
+                while not cancelled() and (url, context) == (self._url(), self._contexts()):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await closed.wait()
+                            break
             except Exception as error:
                 await self._note_difficulty(error)
             finally:

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from kernel.clock import Clock
 from plumbing import log, remote
+from plumbing.renewed import Text, asked
 
 # Nobody waits longer than this for a counter.
 _ANSWER_WITHIN_S = 0.2
@@ -38,19 +39,24 @@ _log = log.get()
 class RateWindow:
     """Counts what happens under a key in windows of fixed length."""
 
-    def __init__(self, url: str, clock: Clock, ca: Path | None = None) -> None:
-        """`ca` is of the server's certificate, where the URL says TLS."""
-        encrypted = remote.context(url, remote.CACHE, ca) is not None
-        self._redis = Redis.from_url(
+    def __init__(self, url: Text, clock: Clock, ca: Path | None = None) -> None:
+        """`ca` is of the server's certificate, where the URL says TLS; it is read for each connection."""
+        self._url, self._ca = asked(url), ca
+        self._connected_to = self._url()
+        self._redis = self._client(self._connected_to)
+        self._clock = clock
+        self._away_until_s = 0.0
+        self._local: Counter[tuple[str, int]] = Counter()
+
+    def _client(self, url: str) -> Redis:
+        encrypted = remote.context(url, remote.CACHE, self._ca) is not None
+        return Redis.from_url(
             url,
             socket_timeout=_ANSWER_WITHIN_S,
             socket_connect_timeout=_ANSWER_WITHIN_S,
             retry=Retry(NoBackoff(), 0),
-            **(_VERIFIED | {"ssl_ca_certs": str(ca)} if encrypted else {}),
+            **(_VERIFIED | {"ssl_ca_certs": str(self._ca)} if encrypted else {}),
         )
-        self._clock = clock
-        self._away_until_s = 0.0
-        self._local: Counter[tuple[str, int]] = Counter()
 
     async def allow(self, key: str, limit: int, window_s: int, *, times: int = 1) -> bool:
         """Counts one, or `times`; whether there are at most `limit` under `key` in this window of `window_s`
@@ -70,6 +76,9 @@ class RateWindow:
         return self._count_alone((f"{key}:{window_s}", window), times) <= limit
 
     async def _count(self, key: str, window_s: int, times: int) -> int:
+        if (url := self._url()) != self._connected_to:
+            before, self._redis, self._connected_to = self._redis, self._client(url), url
+            await before.aclose()
         async with asyncio.timeout(_ANSWER_WITHIN_S), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.incrby(key, times)
             pipeline.expire(key, 2 * window_s)

@@ -1,7 +1,7 @@
 """Settings: a frozen value, read once from the environment; a bad value names its key."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     FilePath,
     NonNegativeFloat,
+    PrivateAttr,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -22,6 +23,7 @@ from pydantic import (
 from kernel.countries import KNOWN
 from kernel.errors import Invalid
 from plumbing import remote
+from plumbing.renewed import Renewed
 from plumbing.tls import TLSFiles
 
 
@@ -100,8 +102,40 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=True)
     prefix: ClassVar[str]
 
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    def secret(self, name: str) -> Callable[[], str]:
+        """A secret as it is now: where it stands in a file, what is written there later counts too."""
+        first: str = getattr(self, name).get_secret_value()
+        file = self._files.get(name)
+        if file is None:
+            return lambda: first
+
+        def read() -> str:
+            given = {each: getattr(self, each) for each in type(self).model_fields}
+            changed: SecretStr = getattr(type(self)(**given | {name: read_secret(file)}), name)
+            return changed.get_secret_value()
+
+        return Renewed(lambda: (file,), read)
+
+    def secret_file(self, name: str) -> Path | None:
+        """In which file a secret stands, if it does."""
+        return self._files.get(name)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], files: Mapping[str, Path]) -> Self:
+        """The settings of these values, some of which stand in files; raises ValidationError."""
+        made = cls(**values)
+        made._files.update(files)
+        return made
+
 
 S = TypeVar("S", bound=Settings)
+
+
+def read_secret(file: Path) -> str:
+    """What stands in the file of a secret, without the end of its line; raises OSError or ValueError."""
+    return file.read_text().rstrip("\r\n")
 
 
 def load(settings_type: type[S], environ: Mapping[str, str]) -> S:
@@ -113,6 +147,7 @@ def load(settings_type: type[S], environ: Mapping[str, str]) -> S:
     values: dict[str, Any] = {}
     keys: dict[str, str] = {}
     problems: list[str] = []
+    files: dict[str, Path] = {}
     for name, field in settings_type.model_fields.items():
         key = keys[name] = f"{settings_type.prefix}{name}".upper()
         file_key = f"{key}_FILE"
@@ -121,14 +156,15 @@ def load(settings_type: type[S], environ: Mapping[str, str]) -> S:
             if key in environ:
                 problems.append(f"`{key}` and `{file_key}` are both set: expected one of them")
             try:
-                values[name] = Path(environ[file_key]).read_text().rstrip("\r\n")
+                files[name] = Path(environ[file_key])
+                values[name] = read_secret(files[name])
             except (OSError, UnicodeDecodeError):
                 problems.append(f"`{file_key}` names a file that cannot be read")
         elif key in environ:
             values[name] = environ[key]
     if not problems:
         try:
-            return settings_type(**values)
+            return settings_type.read(values, files)
         except ValidationError as error:
             problems = [
                 f"`{keys.get(str(detail['loc'][0]), '?')}` {_cause(detail['type'], detail['msg'])}"

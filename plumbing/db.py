@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -35,6 +35,7 @@ from plumbing import held, log, remote
 from plumbing.audit import AuditEntry
 from plumbing.dblimits import ACQUIRE_S, COMMAND_S, SERVER_SETTINGS
 from plumbing.refusals import Refusals
+from plumbing.renewed import Text, asked
 from plumbing.telemetry import inject
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Database(Generic[T]):
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: Text,
         transaction: type[T],
         *,
         clock: Clock,
@@ -188,9 +189,16 @@ class Database(Generic[T]):
         `ca` is of the server's certificate, where the server is on another machine (`remote.py`); `settings`
         are of PostgreSQL, for these connections, beside those that all have. A statement has `command_s`.
         """
+        address, contexts = asked(url), remote.contexts(url, remote.DATABASE, ca)
+
+        async def dial(*_: object, **more: Any) -> "asyncpg.Connection[asyncpg.Record]":
+            connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+                address(), ssl=contexts(), **more
+            )
+            return connection
+
         pool = await asyncpg.create_pool(
-            url,
-            ssl=remote.context(url, remote.DATABASE, ca),
+            connect=dial,
             min_size=0,
             max_size=pool_size,
             timeout=ACQUIRE_S,

@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from kernel.errors import Unavailable
 from plumbing import remote
 from plumbing.dblimits import ACQUIRE_S, COMMAND_S, SERVER_SETTINGS
+from plumbing.renewed import Text, asked
 
 Value = object
 """None, a truth value, a number, text, bytes, an id or a time."""
@@ -46,11 +47,10 @@ class Lines:
     A connection is made when the first thread needs it, so PostgreSQL may be away, and comes back by itself.
     """
 
-    def __init__(self, url: str, statement: str, *, size: int, ca: Path | None = None) -> None:
+    def __init__(self, url: Text, statement: str, *, size: int, ca: Path | None = None) -> None:
         """Raises Invalid for an address that may not be used (`remote.py`)."""
-        options = " ".join(f"-c {name}={value}" for name, value in SERVER_SETTINGS.items())
-        told = {**remote.libpq(url, ca), "options": options, "gssencmode": "disable"}
-        self._conninfo = make_conninfo(url, **told).encode()
+        self._url, self._ca = asked(url), ca
+        self._conninfo()
         self._statement = statement.encode()
         self._free = threading.BoundedSemaphore(size)
         self._idle: list[_Line] = []
@@ -61,7 +61,7 @@ class Lines:
         if not self._free.acquire(timeout=ACQUIRE_S):
             raise Unavailable("the database is overloaded")
         try:
-            line = self._take() or _Line(self._conninfo, self._statement, deadline)
+            line = self._take() or _Line(self._conninfo(), self._statement, deadline)
             try:
                 line.send(parameters, deadline)
             except BaseException:
@@ -76,6 +76,12 @@ class Lines:
         """Closes the connections that nobody uses now."""
         while self._idle:
             self._idle.pop().close()
+
+    def _conninfo(self) -> bytes:
+        url = self._url()
+        options = " ".join(f"-c {name}={value}" for name, value in SERVER_SETTINGS.items())
+        told = {**remote.libpq(url, self._ca), "options": options, "gssencmode": "disable"}
+        return make_conninfo(url, **told).encode()
 
     def _take(self) -> "_Line | None":
         """The connection that was used last, unless its server has ended it meanwhile."""

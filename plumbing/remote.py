@@ -7,12 +7,13 @@ No setting and nothing in an address makes that weaker.
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from kernel.errors import Invalid
+from plumbing.renewed import Renewed, Text, asked, whole_certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,20 @@ def context(address: str, kind: Kind, ca: Path | None) -> ssl.SSLContext | None:
     made = ssl.create_default_context(cafile=ca)  # verifies certificate and host name
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
+
+
+def contexts(address: Text, kind: Kind, ca: Path | None) -> Callable[[], ssl.SSLContext | None]:
+    """The same for each connection that is made: authorities that change in their file are taken up."""
+    now = asked(address)
+    if ca is None:
+        fixed = context(now(), kind, None)
+        return lambda: fixed
+
+    def made() -> ssl.SSLContext | None:
+        whole_certificates(ca)
+        return context(now(), kind, ca)
+
+    return Renewed(lambda: (ca,), made)
 
 
 def libpq(address: str, ca: Path | None) -> Mapping[str, str]:

@@ -113,6 +113,15 @@ class Renewed(Generic[T]):
 _known: "WeakSet[Renewed[Any]]" = WeakSet()
 
 
+Text = str | Callable[[], str]
+"""A text, or what answers it as it is now."""
+
+
+def asked(text: Text) -> Callable[[], str]:
+    """Answers the text as it is now."""
+    return text if callable(text) else lambda: text
+
+
 def whole_certificates(path: Path) -> bytes:
     """The certificates in a file in PEM; raises Invalid where one of them is cut off, or there is none."""
     content = path.read_bytes()

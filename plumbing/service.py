@@ -94,7 +94,7 @@ async def open_parts(
 ) -> Parts[T]:
     """Opens what every service is built of. Nothing of it needs to answer yet."""
     database = await Database.connect(
-        settings.database_url.get_secret_value(),
+        settings.secret("database_url"),
         transaction,
         clock=clock,
         new_id=new_id,
@@ -102,7 +102,7 @@ async def open_parts(
         pool_size=pool_size,
     )
     resources.push_async_callback(database.close)
-    bus = await Bus.connect(settings.nats_url.get_secret_value(), name, settings.servers_ca)
+    bus = await Bus.connect(settings.secret("nats_url"), name, settings.servers_ca)
     resources.push_async_callback(bus.close)
     verifier = Verifier(KeyFile(settings.token_key_file), clock)
     server = rpc.Server(name, settings.listen, settings.tls, verifier)

@@ -152,7 +152,7 @@ async def build(
     settings: Settings, clock: Clock, new_id: NewId, resources: AsyncExitStack
 ) -> runtime.Application:
     database = await Database.connect(
-        settings.database_url.get_secret_value(),
+        settings.secret("database_url"),
         WebTransaction,
         clock=clock,
         new_id=new_id,
@@ -229,7 +229,7 @@ async def _provider(settings: Settings, clock: Clock, resources: AsyncExitStack)
     us = oidc.Client(
         settings.oidc_issuer,
         settings.oidc_client_id,
-        settings.oidc_client_secret.get_secret_value(),
+        settings.secret("oidc_client_secret"),
         f"{settings.origin}/sign-in/callback",
     )
     http = await resources.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))

@@ -24,6 +24,7 @@ from joserfc.jwk import KeySet
 from kernel.clock import Clock
 from kernel.errors import Unauthenticated, Unavailable
 from plumbing import log, remote
+from plumbing.renewed import Text, asked
 from web.domain import SignIn
 
 ALGORITHMS = [f"{family}{size}" for family in ("RS", "PS", "ES") for size in (256, 384, 512)]
@@ -83,7 +84,7 @@ class Client:
 
     issuer: str
     client_id: str
-    client_secret: str
+    client_secret: Text
     returns_to: str
 
 
@@ -139,12 +140,13 @@ class Provider:
             "code_verifier": begun.verifier,
         }
         shown = {}
+        own = asked(self.client.client_secret)()
         if "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
-            name, secret = map(quote_plus, (self.client.client_id, self.client.client_secret))
+            name, secret = map(quote_plus, (self.client.client_id, own))
             # Encoded as a form is (RFC 6749, 2.3.1).
             shown["Authorization"] = aiohttp.encode_basic_auth(name, secret)
         else:
-            form |= {"client_id": self.client.client_id, "client_secret": self.client.client_secret}
+            form |= {"client_id": self.client.client_id, "client_secret": own}
         status, body = await self._ask("POST", metadata.token_endpoint, data=form, headers=shown)
         if status != 200:
             raise _refused(f"token endpoint answered {status}")

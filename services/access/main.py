@@ -98,7 +98,7 @@ async def build(
 
     connect = partial(
         Database.connect,
-        settings.database_url.get_secret_value(),
+        settings.secret("database_url"),
         AccessTransaction,
         clock=clock,
         new_id=new_id,

@@ -152,7 +152,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
     packs = Packs(settings.pack_directory, new_id)
     resources.callback(packs.close)
     writer = Writer(database, packs, settings.peer_address or settings.listen, new_id)
-    rates = RateWindow(settings.cache_url.get_secret_value(), clock, settings.servers_ca)
+    rates = RateWindow(settings.secret("cache_url"), clock, settings.servers_ca)
     resources.push_async_callback(rates.close)
     channel = parts.asks("access", settings.access_address)
     access = AccessClient(channel)
@@ -205,7 +205,7 @@ async def build(settings: Settings, clock: Clock, new_id: NewId, resources: Asyn
         resources.push_async_callback(listening.end)
         await listening.begin()
     else:
-        lines = Lines(settings.database_url.get_secret_value(), INDEX, size=LINES, ca=settings.servers_ca)
+        lines = Lines(settings.secret("database_url"), INDEX, size=LINES, ca=settings.servers_ca)
         resources.callback(lines.close)
         parent = InProcess(office, bridge)
         listening = dimse.Acceptor(
@@ -295,6 +295,7 @@ def _configuration(
     return Configuration(
         NAME,
         settings.database_url.get_secret_value(),
+        path(settings.secret_file("database_url")),
         path(settings.servers_ca),
         str(settings.pack_directory),
         (str(tls.certificate), str(tls.key), str(tls.ca)),

@@ -20,13 +20,15 @@ from typing import Any
 import msgspec
 
 from kernel.dicom import UID
-from kernel.errors import Unavailable
+from kernel.errors import Invalid, Unavailable
 from kernel.ids import PackId, StudyId
-from plumbing import dimse, log
+from plumbing import dimse, log, remote
 from plumbing.clocks import clock_of
+from plumbing.config import read_secret
 from plumbing.dimse.association import Association, Serving
 from plumbing.lines import Lines
 from plumbing.links import Upward
+from plumbing.renewed import Renewed, Text
 from plumbing.tls import TLSFiles, server_contexts
 from services.ingest.dimse import Listener
 from services.ingest.domain import Refusal, Refused, Sender, StoredInstance, StoreStatus, Verdict
@@ -59,6 +61,7 @@ class Configuration:
     Attributes:
         name: of the service, for the log.
         database_url, servers_ca: as in the settings.
+        database_url_file: where the address stands, if it stands in a file.
         pack_directory: prepared by whoever started it.
         tls: what the listener for gateways shows.
         called_ae_titles, private_classes, limits: as in `dimse.Acceptor`.
@@ -67,6 +70,7 @@ class Configuration:
 
     name: str
     database_url: str
+    database_url_file: str | None
     servers_ca: str | None
     pack_directory: str
     tls: tuple[str, str, str]
@@ -218,13 +222,28 @@ def main(link_number: int, connections_number: int) -> None:
     os._exit(0)  # without a word to anybody: what is not committed is none of ours any more
 
 
+def _address(configuration: Configuration) -> Text:
+    """The address of the database: as its file says it now, if it stands in one."""
+    if configuration.database_url_file is None:
+        return configuration.database_url
+    file = Path(configuration.database_url_file)
+
+    def read() -> str:
+        address = read_secret(file)
+        if wrong := remote.problem(address, remote.DATABASE):
+            raise Invalid(wrong)
+        return address
+
+    return Renewed(lambda: (file,), read)
+
+
 def _take_connections(
     link: Upward, open_: dict[str, Association], passing: socket.socket, configuration: Configuration
 ) -> None:
     log.configure(configuration.name)
     certificate, key, ca = map(Path, configuration.tls)
     offset_file, servers_ca = configuration.clock_offset_file, configuration.servers_ca
-    lines = Lines(configuration.database_url, INDEX, size=LINES, ca=Path(servers_ca) if servers_ca else None)
+    lines = Lines(_address(configuration), INDEX, size=LINES, ca=Path(servers_ca) if servers_ca else None)
     parent = FarParent(link)
     listener = Listener(
         parent,

@@ -21,6 +21,7 @@ from kernel.countries import mobile_number, serves
 from kernel.delivery import Event, Undelivered
 from kernel.errors import Conflict, Denied, Invalid, Unavailable
 from kernel.mailboxes import Mailbox
+from plumbing.renewed import Text, asked
 from services.notify.domain import Breaker, Letter, addressed
 
 _CRLF = "\r\n"
@@ -58,7 +59,7 @@ class MailServer:
         port: int,
         tls: str,
         user: str,
-        password: str,
+        password: Text,
         sender: str,
         timeout_s: float,
         clock: Clock,
@@ -68,7 +69,7 @@ class MailServer:
         self._port = port
         self._tls = tls
         self._user = user
-        self._password = password
+        self._password = asked(password)
         self._sender = addressed(sender)
         self._timeout_s = timeout_s
         self._clock = clock
@@ -138,7 +139,7 @@ class MailServer:
                 await smtp.starttls()
                 await smtp.ehlo()
             if self._user:
-                await smtp.login(self._user, self._password)
+                await smtp.login(self._user, self._password())
         except BaseException as error:
             smtp.close()
             for kind, reason in _UNREACHED.items():
@@ -271,19 +272,18 @@ class TextGateway:
     def __init__(
         self,
         url: str,
-        token: str,
+        token: Text,
         countries: Collection[str],
         timeout_s: float,
         clock: Clock,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._url = url
+        self._url, self._token = url, asked(token)
         self.countries = frozenset(countries)
         self._clock = clock
         self._breaker = Breaker()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context or True),
-            headers={"Authorization": f"Bearer {token}"},
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -297,7 +297,10 @@ class TextGateway:
         try:
             # A redirection would take number and code to somebody else.
             async with self._session.post(
-                self._url, json={"to": number, "text": text}, allow_redirects=False
+                self._url,
+                json={"to": number, "text": text},
+                headers={"Authorization": f"Bearer {self._token()}"},
+                allow_redirects=False,
             ) as answer:
                 status = answer.status
         except aiohttp.ClientConnectorError as error:

@@ -123,7 +123,7 @@ async def build(
         int(port),
         settings.smtp_tls,
         settings.smtp_user,
-        settings.smtp_password.get_secret_value(),
+        settings.secret("smtp_password"),
         settings.mail_from,
         settings.smtp_timeout_s,
         clock,
@@ -132,7 +132,7 @@ async def build(
     resources.push_async_callback(mail.close)
     texts = TextGateway(
         settings.text_url,
-        settings.text_token.get_secret_value(),
+        settings.secret("text_token"),
         settings.text_countries,
         settings.text_timeout_s,
         clock,
