@@ -7,12 +7,12 @@ import os
 import sys
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.rows", "tests.workers", "tests.costs"]
 
 # A property says what is right, never how fast: the machine may be busy with other things.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 # Some images forbid bytecode. Then each worker compiles every test anew, and each process that a test starts

@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, meta
 
@@ -195,7 +195,7 @@ def test_no_text_breaks_a_line_or_a_page(text: str) -> None:
     line.encode()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+@settings(max_examples=25)
 @given(name=st.text(max_size=50), message=st.text(max_size=200), description=st.text(max_size=50))
 def test_no_text_adds_a_header_or_a_part(name: str, message: str, description: str) -> None:
     values = {
