@@ -33,8 +33,11 @@ def holds(expression: tree.Expression, case: Case, reader: Reader, now: datetime
             return negation(truth) if expression.negated else truth
 
 
+NEGATED: dict[Truth, Truth] = {True: False, False: True, None: None}
+
+
 def negation(truth: Truth) -> Truth:
-    return {True: False, False: True, None: None}[truth]
+    return NEGATED[truth]
 
 
 def conjunction(truths: list[Truth]) -> Truth:
@@ -46,7 +49,7 @@ def disjunction(truths: list[Truth]) -> Truth:
 
 
 def satisfies(asked: tree.Predicate, case: Case, reader: Reader, now: datetime) -> Truth:
-    keyword, operator, function = asked.field.keyword, asked.operator.value, asked.function.value
+    keyword, operator, function = asked.field.keyword, asked.operator, asked.function
     if keyword == "AssignedToUser" and not reader.is_of_group:
         return None
     if operator == "is null":
@@ -98,6 +101,7 @@ NAMES = {
 }
 
 
+@cache
 def without_padding(text: str, padding: str) -> str:
     while text and text[-1] in padding:
         text = text[:-1]
@@ -151,7 +155,7 @@ ON_VALUE: dict[str, Callable[[str], str]] = {"": same, "upper": str.upper, "lowe
 
 
 def text_satisfies(asked: tree.Predicate, text: str, case: Case) -> Truth:
-    operator, function = asked.operator.value, asked.function.value
+    operator, function = asked.operator, asked.function
     folds = operator in ("contains", "startswith")
     if not case["described"] and not text.isascii() and (function or folds):
         return None  # the index does not know the forms of it yet
@@ -193,6 +197,7 @@ def described(find: Callable[[Case], Any]) -> Callable[[Case, Reader, datetime],
     return lambda case, reader, now: find(case) if case["described"] else None
 
 
+@cache
 def day_of(text: str) -> date | None:
     text = without_padding(text, " \0")
     if len(text) != 8 or not all(c in "0123456789" for c in text) or not 1582 < int(text[:4]) < 9999:
@@ -203,6 +208,7 @@ def day_of(text: str) -> date | None:
         return None
 
 
+@cache
 def time_of(text: str) -> time | None:
     whole, point, fraction = without_padding(text, " \0").partition(".")
     parts = whole.split(":") if ":" in whole else [whole[n : n + 2] for n in range(0, len(whole), 2)]
@@ -328,6 +334,7 @@ def ages_of(case: Case) -> dict[str, int | None]:
     return {"Y": months // 12, "M": months, "W": days // 7, "D": days}
 
 
+@cache
 def completed_months(born: date, studied: date) -> int:
     """Day after day, a month is complete on the day of the month of the birth, or on the first after it."""
     months = 0
@@ -351,9 +358,9 @@ def age_satisfies(asked: tree.Predicate, ages: dict[str, int | None]) -> Truth:
         age = ages[literal.unit.value]
         return None if age is None else compare(operator, age, [literal.count])
 
-    if asked.operator.value == "in":
+    if asked.operator == "in":
         return disjunction([compared("=", each) for each in asked.literals])
-    if asked.operator.value == "between":
+    if asked.operator == "between":
         least, most = asked.literals
         return conjunction([compared(">=", least), compared("<=", most)])
-    return compared(asked.operator.value, asked.literals[0])
+    return compared(asked.operator, asked.literals[0])
