@@ -66,7 +66,7 @@ LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), help="List at most this many cases.  [default: all]"
 )
 FORCE = click.option(
-    "--force", is_flag=True, help="Do it even if somebody else has locked the case to read it."
+    "--force", is_flag=True, help="Do it even while somebody else holds the lock of the case."
 )
 
 
@@ -296,9 +296,10 @@ async def _must_open(readroom: Readroom, case_id: str) -> None:
 @FORCE
 @acting
 async def assign(readroom: Readroom, out: Output, case_id: str, login: str, force: bool) -> None:
-    """Let somebody read a case who may report at its facility, in place of who was to read it before.
+    """Say who is to read a case; they take the place of who was to read it before.
 
-    It gives them no sight: you are told if their filter hides the case from them all the same.
+    They must have a privilege to report at its facility. This does not show them the case: you are warned if
+    their filter hides it from them.
     """
     request = AssignRequest(case_id=case_id, assignee_login=login, force=force)
     answer = await readroom.access.Assign(request)
@@ -360,7 +361,7 @@ def _warnings(answer: AssignResponse) -> list[str]:
 @FORCE
 @acting
 async def unassign(readroom: Readroom, out: Output, case_id: str, force: bool) -> None:
-    """Let nobody in particular read a case."""
+    """Take a case back from who was to read it."""
     answer = await readroom.access.Unassign(UnassignRequest(case_id=case_id, force=force))
     out.done(f"case {case_id} is assigned to nobody", case_id=case_id, revision=answer.revision)
 

@@ -34,7 +34,7 @@ async def deletion_table(readroom: Readroom) -> Table[Deletion]:
 
 @case.command("delete")
 @click.argument("case_id")
-@click.option("--force", is_flag=True, help="Also while somebody holds its lock.")
+@click.option("--force", is_flag=True, help="Delete it even while somebody holds its lock.")
 @click.option("--yes", is_flag=True, help="Do not ask first.")
 @listing
 async def delete(readroom: Readroom, out: Output, case_id: str, force: bool, yes: bool) -> None:

@@ -1,6 +1,7 @@
 """Commands on facilities and how they receive, endpoint rules, and what waits for a person."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import click
@@ -61,20 +62,41 @@ def facility() -> None:
     """Sites, and how they receive studies."""
 
 
-_model = click.option(
-    "--model", type=click.Choice(MODELS.sayable), help="How it receives studies.  [default: standard]"
-)
-_time_zone = click.option(
-    "--time-zone", default="", help="IANA time zone in which its days end.  [default: UTC]"
-)
-_mapping_tag = click.option("--mapping-tag", default="", help="Keyword of a hub's tag, as InstitutionName.")
+Command = Callable[..., None]
+
+
+def _what_it_is(model: str, time_zone: str) -> Callable[[Command], Command]:
+    """The options of what a facility is, with these words for what counts where they are left out."""
+    options = (
+        click.option(
+            "--model",
+            type=click.Choice(MODELS.sayable),
+            help=f"How it receives studies: standard keeps what gateways send it, a hub hands on by rules, "
+            f"an endpoint gets from hubs.  [default: {model}]",
+        ),
+        click.option(
+            "--time-zone",
+            default="",
+            help=f"IANA time zone in which its days end, as Europe/Amsterdam.  [default: {time_zone}]",
+        ),
+        click.option(
+            "--mapping-tag",
+            default="",
+            help="Keyword of the tag that a hub's rules read, as InstitutionName.",
+        ),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 @facility.command("create")
 @click.argument("name")
-@_model
-@_time_zone
-@_mapping_tag
+@_what_it_is("standard", "UTC")
 @acting
 async def create_facility(
     readroom: Readroom, out: Output, name: str, model: str | None, time_zone: str, mapping_tag: str
@@ -89,9 +111,7 @@ async def create_facility(
 @facility.command("change")
 @click.argument("facility")
 @click.option("--name", help="Give the facility this name.")
-@_model
-@_time_zone
-@_mapping_tag
+@_what_it_is("as it is", "as it is")
 @click.option(
     "--version",
     type=int,

@@ -193,7 +193,7 @@ async def create_grant(readroom: Readroom, out: Output, case_id: str, login: str
     """Show one case to one user."""
     request = GrantCaseRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
     answer = await readroom.access.GrantCase(request)
-    out.done(f"`{login}` sees case {case_id}", case_id=case_id, revision=answer.revision)
+    out.done(f"case {case_id} is granted to `{login}`", case_id=case_id, revision=answer.revision)
 
 
 GRANT = (
@@ -229,7 +229,7 @@ async def revoke_grant(readroom: Readroom, out: Output, case_id: str, login: str
     """Take a grant back."""
     request = RevokeGrantRequest(case_id=case_id, user_id=await names.user_id(readroom, login))
     answer = await readroom.access.RevokeGrant(request)
-    out.done(f"the grant of case {case_id} to `{login}` is gone", case_id=case_id, revision=answer.revision)
+    out.done(f"case {case_id} is not granted to `{login}`", case_id=case_id, revision=answer.revision)
 
 
 COMMANDS = (folder, grant)

@@ -150,7 +150,11 @@ def _code(context: click.Context, parameter: click.Parameter, value: str | None)
 
 _CHOICES = (
     _to,
-    click.option("--rights", type=click.Choice(RIGHTS.sayable), help="What comes with the images."),
+    click.option(
+        "--rights",
+        type=click.Choice(RIGHTS.sayable),
+        help="What recipients may do with the report; they see the images.",
+    ),
     click.option(
         "--reason",
         default="",
@@ -161,10 +165,16 @@ _CHOICES = (
     click.option("--till", default="", metavar="YYYY-MM-DD", help="The last day.  [default: the facility's]"),
     click.option("--unlimited", is_flag=True, help="No last day, where the facility allows it."),
     click.option(
-        "--two-factor/--no-two-factor", default=None, help="A code is asked for.  [default: last time's]"
+        "--two-factor/--no-two-factor",
+        default=None,
+        help="Ask each recipient for a one-time code.  [default: as last time]",
     ),
-    click.option("--send-mail/--no-send-mail", default=None, help="A mail is sent.  [default: last time's]"),
-    click.option("--urgent", is_flag=True, help="The subject of the mail says so."),
+    click.option(
+        "--send-mail/--no-send-mail",
+        default=None,
+        help="Send each recipient a mail.  [default: as last time]",
+    ),
+    click.option("--urgent", is_flag=True, help="Say so in the subject of the mail."),
     click.option(
         "--message",
         default="",
@@ -174,8 +184,8 @@ _CHOICES = (
     click.option(
         "--language", type=click.Choice(LANGUAGES.sayable), help="Of the mail.  [default: most recipients']"
     ),
-    click.option("--allow-further-sharing", is_flag=True, help="Recipients may share on."),
-    click.option("--anonymize", is_flag=True, help="Without the patient's name."),
+    click.option("--allow-further-sharing", is_flag=True, help="Let recipients share on."),
+    click.option("--anonymize", is_flag=True, help="Hide the patient's name (not possible yet)."),
 )
 
 
@@ -302,7 +312,7 @@ async def list_shares(readroom: Readroom, out: Output, blocked: bool, case_id: s
 @click.option("--share", "share_id", default="", metavar="SHARE_ID", help="Every part of this share.")
 @acting
 async def revoke(readroom: Readroom, out: Output, bucket_id: str | None, share_id: str) -> None:
-    """End a part of a share, and all that was shared on from it."""
+    """End a part of a share, and everything that was shared on from it."""
     answer = await readroom.sharing.Revoke(RevokeRequest(bucket_id=bucket_id or "", share_id=share_id))
     ended = f"share {share_id}" if share_id else f"bucket {bucket_id}"
     out.done(f"{ended} has ended", revision=answer.revision)

@@ -266,7 +266,9 @@ async def test_to_the_facilitys_side_nobody_of_the_group_is_explained(access: Ac
     )
 
     assert await explained(access, of_the_facility, case_id, manager.login)
-    assert "group's side" in await refused(explained(access, of_the_group, case_id, manager.login), Denied)
+    assert "belongs to the radiology group" in await refused(
+        explained(access, of_the_group, case_id, manager.login), Denied
+    )
     assert await explained(access, of_the_group, case_id, support.login)
 
 

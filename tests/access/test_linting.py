@@ -289,7 +289,7 @@ async def test_the_facility_side_asks_for_its_side_and_as_its_side(access: Acces
         a_reading(case_id, Projection(read_types=frozenset({ReadType.PRE_READ})), facility=NOT_READ)
     )
 
-    with pytest.raises(Denied, match="group side"):
+    with pytest.raises(Denied, match="belongs to the radiology group"):
         await linted(access, "true", of_the_group, by=manager.login)
     for text, says in (("AssignedToUser is null", "no field"), ("ReportedTypes = 'PRE_READ'", "no value")):
         assert says in str((await linted(access, text, by=manager.login)).fault)

@@ -202,7 +202,7 @@ async def test_only_what_came_through_a_hub_moves_on_and_only_elsewhere(
             await scene.move_on(facility)
     await routing.place(direct := a_study(scene.hillside.id, ("1.1", None)))
     (row,) = await routing.query("select case_id from received_studies where study_id = $1", direct.id)
-    with pytest.raises(Conflict, match="came directly"):
+    with pytest.raises(Conflict, match="sent the case, so it belongs there"):
         await routing.moves.move_on(ADMIN, row["case_id"], scene.lakeside.id)
     assert 1 == len(routing.movers.begun)
 
@@ -224,7 +224,7 @@ async def test_a_facility_that_has_the_study_already_is_refused_before_access_hi
         a_study(scene.hillside.id, ("1.1", None), study_instance_uid=scene.case.study_instance_uid)
     )
 
-    with pytest.raises(Conflict, match="already has a case"):
+    with pytest.raises(Conflict, match="already has this study"):
         await scene.move_on(scene.hillside)
     assert 1 == len(routing.movers.begun)
 
