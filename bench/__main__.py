@@ -22,6 +22,7 @@ from bench import (
     p14_huge,
     p17_live,
     p18_command_line,
+    p19_through_the_web,
     peers,
 )
 from bench.results import Result, report, save
@@ -42,6 +43,7 @@ MEASUREMENTS = {
     "P14": p14_huge.measure,
     "P17": p17_live.measure,
     "P18": p18_command_line.measure,
+    "P19": p19_through_the_web.measure,
 }
 
 

@@ -57,23 +57,22 @@ class Server:
         address: `host:port`.
         context: none: without TLS.
         root: before `/studies`, by Study Instance UID.
-        authorization: of a request; empty: none.
+        headers: of a request, beside what it asks for.
     """
 
     name: str
     address: str
     context: SSLContext | None
     root: Callable[[str], str]
-    authorization: Callable[[], str]
+    headers: Callable[[], Mapping[str, str]]
 
     def get(self, study: str, path: str, accept: str, encoding: str = "identity") -> int:
         """Asks for what is below a study; answers how many bytes came."""
         host, _, port = self.address.rpartition(":")
         connect = partial(HTTPSConnection, context=self.context) if self.context else HTTPConnection
         with contextlib.closing(connect(host, int(port), timeout=300)) as connection:
-            headers = {"Accept": accept, "Accept-Encoding": encoding, "Authorization": self.authorization()}
-            url = f"{self.root(study)}/studies/{study}{path}"
-            connection.request("GET", url, headers={name: value for name, value in headers.items() if value})
+            headers = {"Accept": accept, "Accept-Encoding": encoding, **self.headers()}
+            connection.request("GET", f"{self.root(study)}/studies/{study}{path}", headers=headers)
             answer = connection.getresponse()
             piece, length = memoryview(bytearray(PIECE_BYTES)), 0
             while count := answer.readinto(piece):
@@ -95,13 +94,13 @@ async def measure() -> Sequence[Result]:
             for paths in (study, frames):
                 await asyncio.to_thread(store, site.endpoints.dicom, site.gateway, AE_TITLE, paths)
                 await asyncio.to_thread(peers.upload, orthanc, paths)
-            cases = await _cases(site, {_study(paths): len(paths) for paths in (study, frames)})
-            servers = (_ours(site, cases), _theirs(orthanc))
+            cases = await complete(site, {study_of(paths): len(paths) for paths in (study, frames)})
+            servers = (ours(site, cases), _theirs(orthanc))
             return await asyncio.to_thread(_measure, servers, study, frames[0])
 
 
 def _measure(servers: Sequence[Server], paths: Sequence[Path], multi_frame: Path) -> Sequence[Result]:
-    study = _study(paths)
+    study = study_of(paths)
     series = sorted({str(dcmread(path, stop_before_pixels=True).SeriesInstanceUID) for path in paths})
     one = dcmread(multi_frame, stop_before_pixels=True)
     frame = f"/series/{one.SeriesInstanceUID}/instances/{one.SOPInstanceUID}/frames/{FRAME}"
@@ -157,7 +156,7 @@ def _results(what: str, seconds: Mapping[str, Sequence[float]], *, first: bool) 
         )
 
 
-def _ours(site: Site, cases: Mapping[str, str]) -> Server:
+def ours(site: Site, cases: Mapping[str, str]) -> Server:
     endpoints = site.endpoints
     context = client_context(
         TLSFiles(endpoints.caller_certificate, endpoints.caller_key, endpoints.service_ca)
@@ -165,20 +164,18 @@ def _ours(site: Site, cases: Mapping[str, str]) -> Server:
     context.check_hostname = False  # the certificate names the service, not this machine
     key, clock = endpoints.issuer_key.read_bytes(), clock_of(endpoints.clock_offset_file)
 
-    def authorization() -> str:
+    def headers() -> Mapping[str, str]:
         token = minting.mint(key, login=LOGIN, session="bench", audience="ingest", now=clock.now())
-        return f"Bearer {token}"
+        return {"Authorization": f"Bearer {token}"}
 
-    return Server(
-        "Readroom", endpoints.dicomweb, context, lambda study: f"/cases/{cases[study]}", authorization
-    )
+    return Server("Readroom", endpoints.dicomweb, context, lambda study: f"/cases/{cases[study]}", headers)
 
 
 def _theirs(orthanc: peers.Receiver) -> Server:
-    return Server("Orthanc", f"127.0.0.1:{orthanc.web_port}", None, lambda _: "/dicom-web", lambda: "")
+    return Server("Orthanc", f"127.0.0.1:{orthanc.web_port}", None, lambda _: "/dicom-web", dict)
 
 
-async def _cases(site: Site, instances: Mapping[str, int]) -> Mapping[str, str]:
+async def complete(site: Site, instances: Mapping[str, int]) -> Mapping[str, str]:
     """The cases by study, once they are complete on the worklist."""
     async with asyncio.timeout(ON_THE_WORKLIST_S):
         while True:
@@ -193,7 +190,7 @@ async def _cases(site: Site, instances: Mapping[str, int]) -> Mapping[str, str]:
             await asyncio.sleep(0.1)
 
 
-def _study(paths: Sequence[Path]) -> str:
+def study_of(paths: Sequence[Path]) -> str:
     return str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
 
 
