@@ -75,6 +75,8 @@ ROUTES = (
     Route("POST", "/", worklist.choose, Needs.PERSON),
     Route("POST", "/rows", worklist.rows, Needs.PERSON, by_script=True),
     Route("POST", "/live", worklist.follow, Needs.PERSON, by_script=True),
+    Route("POST", "/shown", worklist.shown, Needs.PERSON, by_script=True),
+    Route("POST", "/read", worklist.read, Needs.PERSON),
     Route("POST", "/here", worklist.here, Needs.PERSON, by_script=True),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}/images", images.show, Needs.PERSON),

@@ -33,6 +33,7 @@ class Reading:
     Attributes:
         to_pages: between browsers and the web.
         to_access: between the web and access.
+        access_url: of the database of access.
     """
 
     origin: str
@@ -44,6 +45,7 @@ class Reading:
     resources: AsyncExitStack
     to_pages: Wire
     to_access: Wire
+    access_url: str
     browsers: dict[str, Browser] = field(default_factory=dict)
 
     async def another_case(self) -> None:
@@ -114,7 +116,16 @@ async def reading(
             resources.push_async_callback(database.close)
             sessions = Sessions(database, UUID7(CLOCK))
             yield Reading(
-                chosen.origin, system, sessions, north, case_id, people, resources, to_pages, to_access
+                chosen.origin,
+                system,
+                sessions,
+                north,
+                case_id,
+                people,
+                resources,
+                to_pages,
+                to_access,
+                urls["access"],
             )
 
 

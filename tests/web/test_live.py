@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -234,6 +234,30 @@ async def test_a_session_follows_few_lists_and_another_is_not_kept_from_it(ward:
 async def test_whatever_a_script_sends_is_answered(ward: Reading, form: dict[str, str], status: int) -> None:
     page = await ward.at("lind")
     assert (await page.post("/rows", SAME_ORIGIN, **form)).status == status
+
+
+async def test_what_is_chosen_leads_from_one_to_the_next(ward: Reading) -> None:
+    page, chosen = await ward.at("lind"), [ward.case_id, await a_case(ward.system.access, ward.facility_id)]
+    sent = await page.post("/read", cases=",".join(chosen))
+    assert (sent.status, sent.headers["Location"]) == (303, f"/cases/{chosen[0]}")
+    assert "1 of 2" in (await page.get(sent.headers["Location"])).words
+    following = await page.get(f"/cases/{chosen[0]}/next")
+    assert following.headers["Location"] == f"/cases/{chosen[1]}/report"
+    for none in ("", ",", "x", "../profile"):
+        assert (await page.post("/read", cases=none)).status == 422
+
+
+async def test_a_case_leads_to_the_next_of_the_pages_that_were_shown(ward: Reading) -> None:
+    page = await ward.at("lind")
+    view = (await page.post("/", search="Doe")).headers["Location"]
+    shown_ids = [str(uuid4()), ward.case_id, str(uuid4())]
+    told = await page.post("/shown", view=view.partition("=")[2], cases=",".join(shown_ids))
+    case = await page.get(f"/cases/{ward.case_id}")
+
+    assert (told.status, "2 of 3" in case.words, f'href="{view}"' in case.text) == (200, True, True)
+    unseen = await page.get(f"/cases/{shown_ids[0]}")
+    assert unseen.status == 404, "naming a case shows nothing of it"
+    assert (await page.post("/shown", view="x", cases=ward.case_id)).status == 404
 
 
 HOSTILE = [

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
@@ -243,6 +244,126 @@ async def test_who_switches_letters_off_has_the_other_keys(desk: Desk) -> None:
     await page.get_by_label("Single letters act on lists").press("Space")
     await page.get_by_role("button", name="Save").press("Enter")
     await expect(page.get_by_label("Single letters act on lists")).to_be_checked()
+
+
+# Long lists
+
+MANY = 20_000
+
+
+async def many_cases(ward: Reading) -> None:
+    """Cases of long ago, below all others."""
+    connection = await asyncpg.connect(ward.access_url)
+    try:
+        await connection.execute(
+            """
+            insert into cases (case_id, facility_id, received_at, study_instance_uid, undistributed,
+                placed_at, placement_version, patient_name, patient_id, patient_birth_date, patient_sex,
+                study_date, study_time, study_description, accession_number, referring_physician_name,
+                modalities_in_study, series_count, instance_count, settled, version, derived, derived_in,
+                status_group, status_facility, parts_version)
+            select gen_random_uuid(), $2, now() - n * interval '1 minute', '1.2.' || n, false, now(), 1,
+                'Doe^' || n, 'P' || n, '', 'F', '20261101', '120000', 'CT CHEST', 'A' || n, 'Roe^Jane',
+                '{CT}', 1, 1, true, 1, 1, 1, 'READY_TO_READ', 'READY_TO_READ', 1
+            from generate_series(1, $1) as made (n)
+            """,
+            MANY,
+            ward.facility_id,
+        )
+        await connection.execute("analyze cases")
+    finally:
+        await connection.close()
+
+
+_TO_THE_END = """
+async () => {
+    const frame = document.querySelector(".scroll"), seen = new Set();
+    const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
+    let rows = 0, elements = 0, idle = 0;
+    while (idle < 60) {
+        const before = seen.size, built = [...document.querySelectorAll("tr[data-case]")];
+        built.forEach(row => seen.add(row.dataset.case));
+        rows = Math.max(rows, built.length);
+        elements = Math.max(elements, document.querySelectorAll("*").length);
+        idle = seen.size === before ? idle + 1 : 0;
+        frame.scrollTop = frame.scrollHeight;
+        await pause(seen.size === before ? 50 : 0);
+    }
+    return [seen.size, rows, elements];
+}
+"""
+
+
+async def further(page: Page) -> str:
+    """Goes by keyboard beyond the last case that is built, to the next one; answers its address."""
+    await page.keyboard.press("End")
+    last = await focused(page).get_attribute("href")
+    assert last
+    await page.keyboard.press("ArrowDown")
+    await expect(page.locator(f'tr a[href="{last}"]')).not_to_be_focused()
+    await expect(focused(page)).to_be_in_viewport()
+    return await focused(page).get_attribute("href") or ""
+
+
+async def test_a_list_of_twenty_thousand_cases_is_walked_with_few_rows_built(desk: Desk) -> None:
+    await many_cases(desk.ward)
+    page = await desk.window()
+    frame, links = page.locator(".scroll"), page.locator("tr[data-case] a")
+    newest = await links.first.get_attribute("href")
+
+    async def hrefs() -> list[str]:
+        found: list[str] = await links.evaluate_all("all => all.map(each => each.getAttribute('href'))")
+        return found
+
+    # Down by keyboard, over the end of what is built; up again past what was dropped: the same cases.
+    await page.keyboard.press("j")
+    down = await hrefs()
+    while len(down) < 400:
+        await further(page)
+        down += [each for each in await hrefs() if each not in set(down)]
+    stood = await focused(page).get_attribute("href")
+    assert stood in down
+    up: list[str] = []
+    while newest not in up:
+        await frame.evaluate("each => each.scrollBy(0, -600)")
+        await page.wait_for_timeout(20)
+        assert await focused(page).evaluate("each => each.tagName") == "A", "the focus is lost"
+        now = await hrefs()
+        up = now + [each for each in up if each not in set(now)]
+    assert up == down[: len(up)]
+
+    # To a case far down and back to it.
+    for _ in range(12):
+        opened = await further(page)
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{desk.ward.origin}{opened}")
+    await page.go_back()
+    await expect(page.locator(f'tr a[href="{opened}"]')).to_be_focused()
+    await expect(page.locator(f'tr a[href="{opened}"]')).to_be_in_viewport()
+    await page.keyboard.press("Home")
+    await expect(page.locator(f'tr a[href="{newest}"]')).to_be_focused()
+
+    seen, rows, elements = await page.evaluate(_TO_THE_END)
+    assert (seen > MANY, rows <= 200, elements < 10_000) == (True, True, True), (seen, rows, elements)
+
+
+async def test_cases_that_are_chosen_on_several_pages_are_read_one_after_the_other(desk: Desk) -> None:
+    page = await desk.window()
+    keys = page.keyboard
+    await keys.press("j")
+    await keys.press("x")
+    first = await focused(page).get_attribute("href")
+    for _ in range(6):
+        second = await further(page)
+    await keys.press("Shift+ArrowDown")
+    third = await focused(page).get_attribute("href")
+    await expect(page.get_by_text("3 chosen")).to_be_visible()
+    await page.get_by_role("button", name="Read one after the other").press("Enter")
+    await expect(page).to_have_url(f"{desk.ward.origin}{first}")
+    await expect(page.get_by_text("1 of 3")).to_be_visible()
+    for following in (second, third):
+        await page.get_by_role("link", name="Next case").press("Enter")
+        await expect(page).to_have_url(f"{desk.ward.origin}{following}/report")
 
 
 async def test_a_page_whose_session_is_locked_elsewhere_shows_nothing_any_more(desk: Desk) -> None:

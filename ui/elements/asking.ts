@@ -6,6 +6,7 @@ export interface News {
   gone?: string[];
   parts?: Record<string, Tree>;
   next?: string;
+  previous?: string;
   continues?: boolean;
   end?: "again" | "away" | "locked" | "ended";
 }

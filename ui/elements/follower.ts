@@ -7,10 +7,12 @@ const ASK_EVERY_MS = 15000;
 const SILENCE_MS = 7000; // a stream says something every two seconds
 const FIRST_RETRY_MS = 1000;
 
+export type State = "live" | "asked" | "lost";
+
 export interface Followed {
   fields(): Fields; // what the page shows
   show(news: News): void;
-  told(state: "live" | "asked" | "lost"): void;
+  told(state: State): void;
 }
 
 export class Follower {

@@ -1,32 +1,24 @@
-// The rows of a table of cases. A row changes where it stands; one that comes waits until it is asked for.
+// The rows of a table of cases that are built. A row changes where it stands.
 import type { News } from "./asking";
 import { type Tree, grow } from "./tree";
 
 const LEAVES_AFTER_MS = 4000;
 
 export class Rows {
-  constructor(readonly body: HTMLTableSectionElement, private readonly left: string) {}
+  constructor(readonly table: HTMLTableElement, private readonly left: string) {}
 
   get all(): HTMLTableRowElement[] {
-    return [...this.body.querySelectorAll<HTMLTableRowElement>("tr[data-case]")];
+    return [...this.table.querySelectorAll<HTMLTableRowElement>("tr[data-case]")];
   }
 
   of(caseId: string): HTMLTableRowElement | null {
-    return this.body.querySelector(`tr[data-case="${CSS.escape(caseId)}"]`);
+    return this.table.querySelector(`tr[data-case="${CSS.escape(caseId)}"]`);
   }
 
-  get held(): string {
-    return this.all.map(row => `${row.dataset.case}:${row.dataset.is}`).join();
-  }
-
-  // Changes what is there; answers the ids of cases that are not. `isWhole`: no other page follows.
-  show(news: News, isWhole: boolean): string[] {
+  // Changes what is there.
+  show(news: News): void {
     for (const [caseId, tree] of Object.entries(news.parts ?? {})) this.#change(caseId, tree);
     for (const caseId of news.gone ?? []) this.#leave(this.of(caseId));
-    const order = news.order ?? [];
-    const last = order.findLastIndex(caseId => this.of(caseId));
-    const fresh = order.filter((caseId, at) => !this.of(caseId) && (isWhole || at < last || last < 0));
-    return fresh;
   }
 
   #change(caseId: string, tree: Tree): void {
@@ -47,7 +39,7 @@ export class Rows {
   dress(after: HTMLTableRowElement, before: HTMLTableRowElement): void {
     const tabindex = before.querySelector("a")?.getAttribute("tabindex");
     if (tabindex) after.querySelector("a")?.setAttribute("tabindex", tabindex);
-    if (before.ariaSelected) after.ariaSelected = before.ariaSelected;
+    if (before.dataset.chosen !== undefined) after.dataset.chosen = "";
   }
 
   // Nothing of the case stays; the row goes a little later, and takes the focus to the next.
@@ -58,7 +50,7 @@ export class Rows {
     const focused = row.contains(document.activeElement);
     delete row.dataset.case;
     row.className = "left";
-    row.removeAttribute("aria-selected");
+    delete row.dataset.chosen;
     row.replaceChildren(note);
     if (focused) note.querySelector("span")?.focus({ preventScroll: true });
     setTimeout(() => {

@@ -1,4 +1,4 @@
-// Built by `make ui`, never edited: a124db029f9a8b23665382be1f21aee08150f3fb2c5210adc0beecd108881cb2 342487e700f93c85a82e513e586fac18addf9d14d7bc6a92e9c120dece8a9fc4
+// Built by `make ui`, never edited: 928081c421a283a0bfddd7e0a1f2e0f70b3f54872550d73e90266fd681415dc8 ecf4345b5c7f98d630c32e46c78e3721be814b58e750c73cac95e5cfaff076f9
 // elements/asking.ts
 var Failure = class extends Error {
   constructor(kind) {
@@ -48,32 +48,36 @@ async function* lines(path, fields, stop, silenceMs) {
 // elements/focus.ts
 var BACK = "readroom.back";
 var Standing = class {
-  constructor(rows, view) {
+  constructor(rows, view, tokenOf) {
     this.rows = rows;
     this.view = view;
+    this.tokenOf = tokenOf;
     this.settle();
-    rows.body.addEventListener("focusin", (event) => this.#take(rowOf(event.target)));
-    rows.body.addEventListener("click", (event) => {
+    rows.table.addEventListener("focusin", (event) => this.#take(rowOf(event.target)));
+    rows.table.addEventListener("click", (event) => {
       const opened = event.target instanceof Element && event.target.closest("a");
       if (opened) this.leave(rowOf(opened));
     });
   }
   rows;
   view;
+  tokenOf;
   get row() {
-    return rowOf(document.activeElement) ?? rowOf(this.rows.body.querySelector("a[tabindex='0']"));
+    return rowOf(document.activeElement) ?? rowOf(this.rows.table.querySelector("a[tabindex='0']"));
   }
   get isOnRow() {
-    return this.rows.body.contains(document.activeElement);
+    return this.rows.table.contains(document.activeElement);
   }
   go(row) {
     row?.querySelector("a")?.focus();
   }
-  // From where somebody stands so many rows down; who stands nowhere begins at the first.
+  // From where somebody stands so many rows down; who stands nowhere begins at the first. Whether there was a row.
   move(by) {
     const all = this.rows.all;
     const at = this.row ? all.indexOf(this.row) : -1;
-    this.go(this.isOnRow ? all[Math.min(Math.max(at + by, 0), all.length - 1)] : this.row ?? all[0]);
+    if (!this.isOnRow) this.go(this.row ?? all[0]);
+    else this.go(all[Math.min(Math.max(at + by, 0), all.length - 1)]);
+    return at + by >= 0 && at + by < all.length;
   }
   // Exactly one link is reached by Tab, whatever became of the rows.
   settle() {
@@ -84,24 +88,73 @@ var Standing = class {
     if (first) first.tabIndex = 0;
   }
   leave(row) {
-    if (row) sessionStorage.setItem(BACK, `${this.view} ${row.dataset.case}`);
+    if (row) sessionStorage.setItem(BACK, [this.view, row.dataset.case, this.tokenOf(row)].join(" "));
   }
-  // The case that somebody opened from this list and comes back from, once.
+  // The case that somebody opened from this list and comes back from, and the token of its page; once.
   static cameFrom(view) {
-    const [kept, caseId] = (sessionStorage.getItem(BACK) ?? "").split(" ");
+    const [kept, caseId, token2] = (sessionStorage.getItem(BACK) ?? "").split(" ");
     sessionStorage.removeItem(BACK);
-    return kept === view && caseId ? caseId : "";
+    return kept === view && caseId ? [caseId, token2 ?? ""] : ["", ""];
   }
   #take(row) {
     const link = row?.querySelector("a");
     if (!link || link.tabIndex === 0) return;
-    for (const other of this.rows.body.querySelectorAll("a[tabindex='0']")) other.setAttribute("tabindex", "-1");
+    for (const other of this.rows.table.querySelectorAll("a[tabindex='0']")) other.setAttribute("tabindex", "-1");
     link.tabIndex = 0;
   }
 };
 function rowOf(at) {
   return at instanceof Element ? at.closest("tr[data-case]") : null;
 }
+
+// elements/choice.ts
+var Choice = class {
+  constructor(rows, bar, told) {
+    this.rows = rows;
+    this.bar = bar;
+    this.told = told;
+    rows.table.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || !event.shiftKey || !rowOf(event.target)) return;
+      event.preventDefault();
+      this.toggle(rowOf(event.target));
+    });
+    bar.querySelector("[data-clears]")?.addEventListener("click", () => this.clear());
+  }
+  rows;
+  bar;
+  told;
+  #chosen = /* @__PURE__ */ new Set();
+  toggle(row) {
+    const caseId = row?.dataset.case;
+    if (!caseId) return;
+    if (!this.#chosen.delete(caseId)) this.#chosen.add(caseId);
+    this.show();
+  }
+  add(row) {
+    if (row?.dataset.case) this.#chosen.add(row.dataset.case);
+    this.show();
+  }
+  drop(caseIds) {
+    caseIds.forEach((caseId) => this.#chosen.delete(caseId));
+    if (caseIds.length) this.show();
+  }
+  clear() {
+    const hadFocus = this.bar.contains(document.activeElement);
+    this.#chosen.clear();
+    this.show();
+    if (hadFocus) this.rows.all[0]?.querySelector("a")?.focus({ preventScroll: true });
+  }
+  // Marks the rows that are built; the bar says how many are chosen at all.
+  show() {
+    for (const row of this.rows.all) {
+      if (this.#chosen.has(row.dataset.case)) row.dataset.chosen = "";
+      else delete row.dataset.chosen;
+    }
+    this.bar.hidden = this.#chosen.size === 0;
+    this.bar.querySelector("[data-told]").textContent = this.told.replace("{}", String(this.#chosen.size));
+    this.bar.querySelector("[name=cases]").value = [...this.#chosen].join();
+  }
+};
 
 // elements/follower.ts
 var STREAMS = 3;
@@ -196,6 +249,152 @@ function lettersCount(event) {
   return !types && !isButton && document.documentElement.dataset.keys !== "off";
 }
 
+// elements/tree.ts
+var SVG = "http://www.w3.org/2000/svg";
+var HTML_TAGS = /* @__PURE__ */ new Set(["tr", "td", "th", "a", "b", "bdi", "span", "time", "button", "input"]);
+var SVG_TAGS = /* @__PURE__ */ new Set(["svg", "title", "path"]);
+var ATTRIBUTES = /* @__PURE__ */ new Set(["class", "role", "scope", "title", "datetime", "d", "tabindex", "type", "colspan"]);
+function grow([tag, attributes, ...children]) {
+  const isSvg = SVG_TAGS.has(tag);
+  if (!isSvg && !HTML_TAGS.has(tag)) throw new Error(`a row holds no <${tag}>`);
+  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "viewbox") element.setAttribute("viewBox", value);
+    else if (ATTRIBUTES.has(name) || /^(data|aria)-[a-z-]+$/.test(name)) element.setAttribute(name, value);
+    else if (name === "href" && value.startsWith("/cases/")) element.setAttribute(name, value);
+    else throw new Error(`an element of a row has no ${name}`);
+  }
+  element.append(...children.map((child) => typeof child === "string" ? child : grow(child)));
+  return element;
+}
+
+// elements/pages.ts
+var MOST = 4;
+var NEAR = 1;
+var Pages = class {
+  constructor(table, frame, list, first) {
+    this.frame = frame;
+    this.list = list;
+    this.#built = [first];
+    first.body.before(this.#above);
+    first.body.after(this.#below);
+    table.setAttribute("aria-rowcount", "-1");
+    frame.addEventListener("scroll", () => void this.fill());
+    new ResizeObserver(() => void this.fill()).observe(frame);
+  }
+  frame;
+  list;
+  #built;
+  #above = gap();
+  #below = gap();
+  #coming = null;
+  get all() {
+    return this.#built;
+  }
+  get first() {
+    return this.#built[0];
+  }
+  get isAtTop() {
+    return this.first.previous === "";
+  }
+  // Those of which something is in the window.
+  get seen() {
+    const { top, bottom } = this.frame.getBoundingClientRect();
+    return this.#built.filter(({ body }) => {
+      const box = body.getBoundingClientRect();
+      return box.bottom > top && box.top < bottom;
+    });
+  }
+  // Builds pages until there are enough around what is seen.
+  async fill() {
+    while (this.#coming === null) {
+      const { scrollTop, clientHeight } = this.frame;
+      const from = this.#above.offsetHeight;
+      const to = this.#built.reduce((height, page) => height + page.body.offsetHeight, from);
+      const up = scrollTop < from + NEAR * clientHeight && !this.isAtTop;
+      const down = scrollTop + clientHeight > to - NEAR * clientHeight && this.#built.at(-1).next !== "";
+      const isFar = up && scrollTop + clientHeight < from;
+      if (!(isFar && scrollTop < clientHeight ? await this.start() : down ? await this.down() : up && await this.up())) return;
+    }
+  }
+  down() {
+    return this.#once(() => this.#extend(true));
+  }
+  up() {
+    return this.#once(() => this.#extend(false));
+  }
+  // Begins anew with the page of a token; without one with the first.
+  async start(token2 = "") {
+    while (this.#coming) await this.#coming;
+    return this.#once(async () => {
+      const page = await this.#ask(token2);
+      if (!page) return false;
+      const before = this.#built.splice(0, this.#built.length, page);
+      this.#above.after(page.body);
+      before.forEach(({ body }) => body.remove());
+      set(this.#above, 0);
+      set(this.#below, 0);
+      this.frame.scrollTo({ top: 0 });
+      this.list.changed();
+      return true;
+    });
+  }
+  async #once(act) {
+    if (this.#coming) return this.#coming;
+    this.#coming = act();
+    try {
+      return await this.#coming;
+    } finally {
+      this.#coming = null;
+    }
+  }
+  async #extend(down) {
+    const end = down ? this.#built.at(-1) : this.first;
+    const token2 = down ? end.next : end.previous;
+    const page = token2 ? await this.#ask(token2) : null;
+    if (!page) return false;
+    const anchor = end.body.getBoundingClientRect().top;
+    if (down) end.body.after(page.body);
+    else end.body.before(page.body);
+    this.#built[down ? "push" : "unshift"](page);
+    const height = page.body.offsetHeight;
+    const into = down ? this.#below : this.#above;
+    set(into, (down ? page.next : page.previous) ? Math.max(0, into.offsetHeight - height) : 0);
+    if (this.#built.length > MOST) this.#drop(down ? this.#built.shift() : this.#built.pop(), down ? this.#above : this.#below);
+    this.frame.scrollTop += end.body.isConnected ? end.body.getBoundingClientRect().top - anchor : 0;
+    this.list.changed();
+    return true;
+  }
+  // The focus is never lost: it goes to the row that is seen first.
+  #drop({ body }, to) {
+    const focused = body.contains(document.activeElement);
+    set(to, to.offsetHeight + body.offsetHeight);
+    body.remove();
+    if (focused) this.seen[0]?.body.querySelector("a")?.focus({ preventScroll: true });
+  }
+  async #ask(token2) {
+    const news = await ask("/rows", { ...this.list.named(), page: token2, held: "" }).catch(() => null);
+    return news ? pageOf(news, token2) : null;
+  }
+};
+function pageOf(news, token2) {
+  const body = document.createElement("tbody");
+  body.append(...(news.order ?? []).flatMap((caseId) => news.parts?.[caseId] ? [grow(news.parts[caseId])] : []));
+  return { body, token: token2, previous: news.previous ?? "", next: news.next ?? "" };
+}
+function gap() {
+  const body = document.createElement("tbody");
+  body.className = "gap";
+  body.ariaHidden = "true";
+  body.insertRow().insertCell().colSpan = 100;
+  set(body, 0);
+  return body;
+}
+function set(gap2, height) {
+  gap2.hidden = height === 0;
+  gap2.rows[0].cells[0].style.height = `${height}px`;
+}
+
 // elements/row-menu.ts
 var GAP = 4;
 var RowMenu = class {
@@ -263,51 +462,25 @@ var RowMenu = class {
   }
 };
 
-// elements/tree.ts
-var SVG = "http://www.w3.org/2000/svg";
-var HTML_TAGS = /* @__PURE__ */ new Set(["tr", "td", "th", "a", "b", "bdi", "span", "time", "button", "input"]);
-var SVG_TAGS = /* @__PURE__ */ new Set(["svg", "title", "path"]);
-var ATTRIBUTES = /* @__PURE__ */ new Set(["class", "role", "scope", "title", "datetime", "d", "tabindex", "type", "colspan"]);
-function grow([tag, attributes, ...children]) {
-  const isSvg = SVG_TAGS.has(tag);
-  if (!isSvg && !HTML_TAGS.has(tag)) throw new Error(`a row holds no <${tag}>`);
-  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "viewbox") element.setAttribute("viewBox", value);
-    else if (ATTRIBUTES.has(name) || /^(data|aria)-[a-z-]+$/.test(name)) element.setAttribute(name, value);
-    else if (name === "href" && value.startsWith("/cases/")) element.setAttribute(name, value);
-    else throw new Error(`an element of a row has no ${name}`);
-  }
-  element.append(...children.map((child) => typeof child === "string" ? child : grow(child)));
-  return element;
-}
-
 // elements/rows.ts
 var LEAVES_AFTER_MS = 4e3;
 var Rows = class {
-  constructor(body, left) {
-    this.body = body;
+  constructor(table, left) {
+    this.table = table;
     this.left = left;
   }
-  body;
+  table;
   left;
   get all() {
-    return [...this.body.querySelectorAll("tr[data-case]")];
+    return [...this.table.querySelectorAll("tr[data-case]")];
   }
   of(caseId) {
-    return this.body.querySelector(`tr[data-case="${CSS.escape(caseId)}"]`);
+    return this.table.querySelector(`tr[data-case="${CSS.escape(caseId)}"]`);
   }
-  get held() {
-    return this.all.map((row) => `${row.dataset.case}:${row.dataset.is}`).join();
-  }
-  // Changes what is there; answers the ids of cases that are not. `isWhole`: no other page follows.
-  show(news, isWhole) {
+  // Changes what is there.
+  show(news) {
     for (const [caseId, tree] of Object.entries(news.parts ?? {})) this.#change(caseId, tree);
     for (const caseId of news.gone ?? []) this.#leave(this.of(caseId));
-    const order = news.order ?? [];
-    const last = order.findLastIndex((caseId) => this.of(caseId));
-    const fresh = order.filter((caseId, at) => !this.of(caseId) && (isWhole || at < last || last < 0));
-    return fresh;
   }
   #change(caseId, tree) {
     const before = this.of(caseId);
@@ -326,7 +499,7 @@ var Rows = class {
   dress(after, before) {
     const tabindex = before.querySelector("a")?.getAttribute("tabindex");
     if (tabindex) after.querySelector("a")?.setAttribute("tabindex", tabindex);
-    if (before.ariaSelected) after.ariaSelected = before.ariaSelected;
+    if (before.dataset.chosen !== void 0) after.dataset.chosen = "";
   }
   // Nothing of the case stays; the row goes a little later, and takes the focus to the next.
   #leave(row) {
@@ -336,7 +509,7 @@ var Rows = class {
     const focused = row.contains(document.activeElement);
     delete row.dataset.case;
     row.className = "left";
-    row.removeAttribute("aria-selected");
+    delete row.dataset.chosen;
     row.replaceChildren(note);
     if (focused) note.querySelector("span")?.focus({ preventScroll: true });
     setTimeout(() => {
@@ -347,86 +520,92 @@ var Rows = class {
   }
 };
 
+// elements/time.ts
+function since(instant) {
+  const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(instant)) / 6e4));
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} d`;
+}
+
 // elements/case-list.ts
 var TICK_MS = 1e3;
+var ASK_EVERY_MS2 = 15e3;
 var ANNOUNCE_EVERY_MS = 3e4;
+var HERE_EVERY_MS = 6e4;
 var CaseList = class extends HTMLElement {
   #rows = null;
+  #pages = null;
   #standing = null;
+  #choice = null;
   #menu = null;
-  #fresh = [];
+  #known = /* @__PURE__ */ new Set();
+  // cases that have been shown
+  #followed = /* @__PURE__ */ new Map();
+  // the first rows of the list, as they were told: their digests
   #state = "";
   #heard = 0;
   #announced = -ANNOUNCE_EVERY_MS;
+  #here = 0;
   connectedCallback() {
-    const body = this.querySelector("tbody");
-    if (body) this.#begin(body);
+    const table = this.querySelector("table");
+    if (table) void this.#begin(table);
     this.#keys();
     this.#part("fresh")?.addEventListener("click", () => void this.#showFresh());
     setInterval(() => this.#tick(), TICK_MS);
+    setInterval(() => void this.#askAgain(), ASK_EVERY_MS2);
+    for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => this.#isHere());
     addEventListener("pageshow", (event) => {
       if (event.persisted) location.reload();
     });
     new Follower(this, !this.#words("page"));
   }
-  #begin(body) {
-    this.#rows = new Rows(body, this.#words("left"));
-    const standing = this.#standing = new Standing(this.#rows, this.#words("view"));
-    const menu = this.#part("menu");
-    if (menu) this.#menu = new RowMenu(menu, body, (row) => standing.leave(row));
-    const caseId = Standing.cameFrom(this.#words("view"));
-    if (caseId) standing.go(this.#rows.of(caseId));
+  async #begin(table) {
+    const rows = this.#rows = new Rows(table, this.#words("left"));
+    const page = { body: table.tBodies[0], token: this.#words("page"), previous: this.#words("previous"), next: this.#words("next") };
+    const pages = this.#pages = new Pages(table, table.closest(".scroll"), this, page);
+    const tokenOf = (row) => pages.all.find(({ body }) => body.contains(row))?.token ?? "";
+    const standing = this.#standing = new Standing(rows, this.#words("view"), tokenOf);
+    const [menu, bar] = [this.#part("menu"), this.#part("choice")];
+    if (menu) this.#menu = new RowMenu(menu, table, (row) => standing.leave(row));
+    if (bar) this.#choice = new Choice(rows, bar, this.#words("chosen"));
+    rows.all.forEach(({ dataset }) => this.#followed.set(dataset.case, dataset.is));
+    this.changed();
+    const [caseId, token2] = Standing.cameFrom(this.#words("view"));
+    if (caseId && !rows.of(caseId) && token2) await pages.start(token2);
+    if (caseId) standing.go(rows.of(caseId));
+    await pages.fill();
   }
-  #keys() {
-    const help = this.#part("help");
-    document.querySelectorAll("[data-opens=help]").forEach((each) => each.addEventListener("click", () => help?.showModal()));
-    const search = document.querySelector("input[type=search]");
-    const move = (by) => () => this.#standing?.move(by);
-    const page = Math.max(1, Math.floor((this.querySelector(".scroll")?.clientHeight ?? 0) / 40));
-    listen({
-      letters: {
-        j: move(1),
-        k: move(-1),
-        n: () => this.#next(),
-        m: () => this.#menu?.open(this.#standing?.row ?? null),
-        ".": () => void this.#showFresh(),
-        "?": () => help?.showModal(),
-        "/": () => {
-          search?.focus();
-          search?.select();
-        }
-      },
-      others: {
-        ArrowDown: move(1),
-        ArrowUp: move(-1),
-        PageDown: move(page),
-        PageUp: move(-page),
-        Home: move(-Infinity),
-        End: move(Infinity)
-      }
-    }, () => this.#standing?.isOnRow ?? false);
+  // What is asked for, whichever page.
+  named() {
+    return { view: this.#words("view"), zone: this.#words("zone") };
   }
-  // The next case that waits for somebody, and that nobody has locked.
-  #next() {
-    const all = this.#rows?.all ?? [];
-    const at = this.#standing?.isOnRow && this.#standing.row ? all.indexOf(this.#standing.row) : -1;
-    const next = all.slice(at + 1).find((row) => "free" in row.dataset);
-    if (next) this.#standing?.go(next);
-    else this.#say(this.#words("none"));
+  // What is built has changed.
+  changed() {
+    this.#standing?.settle();
+    this.#choice?.show();
+    const caseIds = this.#rows?.all.map((row) => row.dataset.case) ?? [];
+    caseIds.forEach((caseId) => this.#known.add(caseId));
+    void send("/shown", { ...this.named(), cases: caseIds.join() }).catch(() => null);
   }
   fields() {
-    return { ...this.#named(), page: this.#words("page"), held: this.#rows?.held ?? "" };
+    const held = [...this.#followed].map(([caseId, digest]) => `${caseId}:${this.#rows?.of(caseId)?.dataset.is ?? digest}`);
+    return { ...this.named(), page: this.#words("page"), held: held.join() };
   }
   show(news) {
-    if (!news.order) return;
-    this.#fresh = this.#rows ? this.#rows.show(news, !this.#words("next")) : news.order;
+    this.#rows?.show(news);
+    this.#choice?.drop(news.gone ?? []);
     this.#standing?.settle();
+    if (!news.order) return;
+    const digest = (caseId) => news.parts?.[caseId]?.[1]["data-is"] ?? this.#followed.get(caseId) ?? "";
+    this.#followed = new Map(news.order.map((caseId) => [caseId, digest(caseId)]));
+    const last = news.order.findLastIndex((caseId) => this.#known.has(caseId));
+    const isWhole = !this.#pages || this.#pages.isAtTop && this.#pages.first.next === "";
+    const fresh = news.order.filter((caseId, at) => !this.#known.has(caseId) && (isWhole || at < last || last < 0));
     const button = this.#part("fresh");
     if (!button) return;
-    const count = this.#fresh.length;
-    button.hidden = count === 0;
-    button.textContent = this.#words("fresh").replace("{}", String(count));
-    if (count && performance.now() - this.#announced > ANNOUNCE_EVERY_MS) {
+    button.hidden = fresh.length === 0;
+    button.textContent = this.#words("fresh").replace("{}", String(fresh.length));
+    if (fresh.length && performance.now() - this.#announced > ANNOUNCE_EVERY_MS) {
       this.#announced = performance.now();
       this.#say(button.textContent);
     }
@@ -437,22 +616,91 @@ var CaseList = class extends HTMLElement {
     this.#state = state;
     this.#tick();
   }
-  #named() {
-    return { view: this.#words("view"), zone: this.#words("zone") };
+  // What no stream follows, and is seen: pages further down, and rows that others have pushed down.
+  async #askAgain() {
+    if (document.hidden || !this.#rows || !this.#pages || this.#state === "lost") return;
+    const isFollowed = (row) => this.#followed.has(row.dataset.case);
+    for (const page of this.#pages.seen) {
+      const rows = this.#rowsOf(page);
+      if (rows.every(isFollowed)) continue;
+      const held = rows.map(({ dataset }) => `${dataset.case}:${dataset.is}`).join();
+      const news = await ask("/rows", { ...this.named(), page: page.token, held }).catch(() => null);
+      if (!news) return;
+      this.#rows.show(news);
+      this.#choice?.drop(news.gone ?? []);
+      this.#standing?.settle();
+    }
   }
-  // The first page as it is now; whoever stands on a case stays on it.
+  #rowsOf({ body }) {
+    return [...body.querySelectorAll("tr[data-case]")];
+  }
+  // The list from its top, as it is now; whoever stands on a case that is there stays on it.
   async #showFresh() {
-    if (!this.#rows) return location.reload();
-    const stood = document.activeElement?.closest("tr[data-case]")?.dataset.case;
-    const news = await ask("/rows", { ...this.#named(), page: this.#words("page"), held: "" }).catch(() => null);
-    if (!news?.order) return;
-    const body = this.#rows.body;
-    body.replaceChildren(...news.order.flatMap((caseId) => news.parts?.[caseId] ? [grow(news.parts[caseId])] : []));
-    body.closest(".scroll")?.scrollTo({ top: 0 });
-    this.setAttribute("next", news.next ?? "");
-    this.show({ order: news.order });
-    const row = stood && this.#rows.of(stood) || this.#rows.all[0];
-    this.#standing?.go(row);
+    if (!this.#rows || !this.#pages) return location.reload();
+    const stood = this.#standing?.isOnRow ? this.#standing.row?.dataset.case : "";
+    if (!await this.#pages.start()) return;
+    this.show({ order: [...this.#followed.keys()] });
+    this.#standing?.go(stood && this.#rows.of(stood) || this.#rows.all[0]);
+  }
+  #keys() {
+    const help = this.#part("help");
+    document.querySelectorAll("[data-opens=help]").forEach((each) => each.addEventListener("click", () => help?.showModal()));
+    const search = document.querySelector("input[type=search]");
+    const move = (by) => () => void this.#move(by);
+    const choose = (by) => async () => {
+      this.#choice?.add(this.#standing.row);
+      await this.#move(by);
+      this.#choice?.add(this.#standing.row);
+    };
+    const screen = () => Math.max(1, Math.floor(this.querySelector(".scroll").clientHeight / 40));
+    listen({
+      letters: {
+        j: move(1),
+        k: move(-1),
+        n: () => this.#next(),
+        m: () => this.#menu?.open(this.#standing?.row ?? null),
+        x: () => this.#choice?.toggle(this.#standing?.row ?? null),
+        " ": () => this.#choice?.toggle(this.#standing?.row ?? null),
+        ".": () => void this.#showFresh(),
+        "?": () => help?.showModal(),
+        "/": () => {
+          search?.focus();
+          search?.select();
+        }
+      },
+      others: {
+        ArrowDown: move(1),
+        ArrowUp: move(-1),
+        "Shift+ArrowDown": choose(1),
+        "Shift+ArrowUp": choose(-1),
+        End: move(Infinity),
+        PageDown: () => void this.#move(screen()),
+        PageUp: () => void this.#move(-screen()),
+        Home: () => void this.#home()
+      }
+    }, () => this.#standing?.isOnRow ?? false);
+  }
+  async #move(by) {
+    if (this.#standing?.move(by) || !this.#pages) return;
+    if (Number.isFinite(by) && await (by > 0 ? this.#pages.down() : this.#pages.up())) this.#standing?.move(Math.sign(by));
+  }
+  async #home() {
+    if (this.#pages && !this.#pages.isAtTop) await this.#pages.start();
+    this.#standing?.go(this.#rows?.all[0]);
+  }
+  // The next case that waits for somebody, and that nobody has locked.
+  #next() {
+    const all = this.#rows?.all ?? [];
+    const at = this.#standing?.isOnRow && this.#standing.row ? all.indexOf(this.#standing.row) : -1;
+    const next = all.slice(at + 1).find((row) => "free" in row.dataset);
+    if (next) this.#standing?.go(next);
+    else this.#say(this.#words("none"));
+  }
+  // A session is locked when its person does nothing for long; moving in a list asks for no page.
+  #isHere() {
+    if (Date.now() - this.#here < HERE_EVERY_MS) return;
+    this.#here = Date.now();
+    void send("/here", { typed: "yes" }).catch(() => null);
   }
   #tick() {
     const at = this.#part("live");
@@ -468,8 +716,8 @@ var CaseList = class extends HTMLElement {
   }
   #lost() {
     const at = new Date(this.#heard || performance.timeOrigin);
-    const zone = { timeZone: this.#words("zone") };
-    return this.#words("lost").replace("{}", at.toLocaleTimeString("en-GB", { ...zone, timeStyle: "short" }));
+    const time = at.toLocaleTimeString("en-GB", { timeZone: this.#words("zone"), timeStyle: "short" });
+    return this.#words("lost").replace("{}", time);
   }
   #say(text) {
     const at = this.#part("said");
@@ -482,11 +730,6 @@ var CaseList = class extends HTMLElement {
     return this.getAttribute(name) ?? "";
   }
 };
-function since(instant) {
-  const minutes = Math.max(0, Math.floor((Date.now() - Date.parse(instant)) / 6e4));
-  if (minutes < 120) return `${minutes} min`;
-  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} d`;
-}
 customElements.define("case-list", CaseList);
 
 // elements/draft-keeper.ts

@@ -18,6 +18,9 @@ from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 _COUNT_WITHIN_S = 1.5
 """A count may take long where a page does not: the page is shown without it then."""
 
+MOST_CASES = 500
+"""Of a list that leads from one to the next."""
+
 _MAX_TOKEN_CHARACTERS = 4096
 _MAX_SEARCH_CHARACTERS = 1000
 """What is longer is cut; access refuses it all the same, and says so on the page that holds it."""
@@ -116,7 +119,7 @@ async def rows(asked: Asked) -> Answer:
     shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
     is_whole = not listing.next_page_token and not request.page_token
     told = await shown.told(listing.cases, asked.now, is_whole=is_whole)
-    around = {"next": listing.next_page_token, "continues": listing.continues}
+    around = {"next": listing.next_page_token, "previous": listing.previous_page_token}
     return News({**around, **(told.values if told else {})}, told.parts if told else {})
 
 
@@ -128,6 +131,28 @@ async def follow(asked: Asked) -> Answer:
     )
     shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
     return Stream(live.follow(asked, request, shown))
+
+
+async def shown(asked: Asked) -> Answer:
+    """Remembers which cases of the list its page shows, so that one leads to the next."""
+    await _named(asked)
+    text = asked.form.get("view", "")
+    view_id = parse_id(text, "view") if text else None
+    await asked.house.flow.came_by(asked.signed_in, _ids(asked), view_id)
+    return Data({})
+
+
+async def read(asked: Asked) -> Answer:
+    """Leads to the first of the cases that somebody has chosen, and from it to the others."""
+    chosen = _ids(asked)
+    if not chosen:
+        raise Invalid("choose at least one case of the list")
+    await asked.house.flow.came_by(asked.signed_in, chosen)
+    return Redirect(f"/cases/{chosen[0]}")
+
+
+def _ids(asked: Asked) -> list[UUID]:
+    return [parse_id(each, "cases") for each in asked.form.get("cases", "").split(",")[:MOST_CASES] if each]
 
 
 async def here(asked: Asked) -> Answer:
