@@ -34,7 +34,7 @@ from kernel.errors import Conflict, ReadroomError, Unavailable
 from kernel.ids import UUID7
 from plumbing import log, rpc
 from plumbing.dimse import Acceptor
-from plumbing.probes import Probes
+from plumbing.probes import RELEASE, Probes
 from plumbing.renewed import RenewedCollector
 from plumbing.tls import Contexts, TLSFiles, client_context, renewed, server_context
 from wire.ingest.v1.ingest_pb2_grpc import GatewayServiceStub
@@ -85,6 +85,7 @@ async def _serve(settings: Settings) -> None:
         registry = CollectorRegistry()
         registry.register(GatewayCollector(disk, store, clock))
         registry.register(RenewedCollector())
+        registry.register(RELEASE)
         probes = Probes(registry)
         if settings.metrics:
             await resources.enter_async_context(probes.served(settings.metrics.listen))

@@ -12,13 +12,17 @@ from typing import Any
 
 from aiohttp import web
 from opentelemetry.trace import SpanKind
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 
 from kernel.errors import Unavailable
+from kernel.release import VERSION
 from plumbing import telemetry
 
 Part = Callable[[], Awaitable[bool]]
 """Answers whether a part works. One that raises, or that takes longer than a probe waits, does not."""
+
+RELEASE = Gauge("readroom_release", "Which version runs, by `version`: always 1", ["version"])
+RELEASE.labels(VERSION).set(1)
 
 _READY_WITHIN_S = 1.0
 """A probe that waits longer has failed."""

@@ -34,6 +34,7 @@ AREAS = {
     "deadletters": ("dead-letters",),
     "audit": ("audit",),
     "volumes": ("volume",),
+    "status": ("status",),
     "applying": ("apply", "export"),
     "manifests": ("secrets",),
 }
@@ -71,6 +72,7 @@ HELP = {
     "dead-letters": "Facts that a service could not apply.",
     "audit": "What the services wrote down about who did what.",
     "volume": "The disks that hold the images.",
+    "status": "Show how every process is: whether it is ready, what waits, which certificates end soon.",
     "apply": "Make facilities, rules, users, privileges and titles of gateways as a file wants them.",
     "export": "Write what `apply` makes, as it is now, into a file that it takes.",
     "secrets": "The secrets of an installation in Kubernetes, as the Helm chart expects them.",

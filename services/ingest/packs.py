@@ -13,10 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from math import nan
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from kernel.dataset import Octets
 from kernel.errors import Conflict, Invalid, NotFound, Unavailable
@@ -39,6 +41,8 @@ VOLUME, EARLIER = "volume", "earlier"
 """The file that names a volume, and the word in it of one on which the version before wrote."""
 LOCK_TRIES = 20
 
+DISK_FREE = Gauge("readroom_ingest_disk_free_bytes", "What is free on the disk of the packs")
+DISK_TOTAL = Gauge("readroom_ingest_disk_total_bytes", "The size of that disk")
 DAMAGED = Counter(
     "readroom_ingest_damaged_packs", "Alert: reads or checks that found bytes of a pack missing or wrong"
 )
@@ -197,6 +201,8 @@ class Packs(NewPacks):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync_folder(directory)
         _sync_folder(directory.parent)
+        DISK_FREE.set_function(partial(_room, directory, "f_bavail"))
+        DISK_TOTAL.set_function(partial(_room, directory, "f_blocks"))
 
     def close(self) -> None:
         """Gives the directory up."""
@@ -325,6 +331,15 @@ class Packs(NewPacks):
     def release(self, sha256: bytes) -> None:
         """Removes a file from the quarantine."""
         (self._quarantine / f"{sha256.hex()}.dcm").unlink(missing_ok=True)
+
+
+def _room(directory: Path, blocks: str) -> float:
+    """Bytes of the disk, by a field of `statvfs`; not a number while it does not answer."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return nan
+    return float(getattr(disk, blocks) * disk.f_frsize)
 
 
 def _lock(directory: Path) -> tuple[int, bool]:
