@@ -36,7 +36,7 @@ from tests.plumbing.telling import (
     say,
     unpublished,
 )
-from tests.wait import eventually
+from tests.wait import Stopwatch, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -238,14 +238,14 @@ async def test_facts_wait_while_nats_is_away_and_drain_at_500_a_second(servers: 
             await say(sayer, *studies(100))
             assert await unpublished(sayer) >= batch * 100
         servers.nats.start()
-        begin = time.monotonic()
+        watch = Stopwatch()
 
         async def drained() -> bool:
             return await unpublished(sayer) == 0
 
-        await eventually(drained, within=5000 / 500)
+        await eventually(drained, within=60)
+        assert watch.seconds() < 5000 / 500
         assert await stream_messages(servers) == 5001
-        print(f"5,000 facts drained {time.monotonic() - begin:.1f} s after NATS was back")
 
 
 async def test_an_outbox_that_does_not_drain_is_told(
