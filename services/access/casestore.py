@@ -301,6 +301,13 @@ class CaseStore(Transaction):
         )
         return [row["case_id"] for row in rows]
 
+    async def versions_in_cases(self, study_id: StudyId) -> list[int | None]:
+        """The version of a study in the entry of each of its cases; None where it is only expected."""
+        rows = await self.connection.fetch(
+            "select received_version from case_studies where study_id = $1", study_id
+        )
+        return [row["received_version"] for row in rows]
+
     async def stale_facilities(self, versions: Mapping[UUID, int]) -> list[FacilityId]:
         """Those of which an older version is known, or none."""
         return await self._stale(

@@ -56,7 +56,7 @@ def hearings(index: CaseIndex, deletions: Deletions) -> Sequence[Hearing[Any, An
         await index.index_case(transaction, CaseId(fact.id), snapshots)
 
     async def fetch_study(fact: Fact) -> ReceivedStudy | None:
-        return await index.fetch_study(StudyId(fact.id))
+        return await index.fetch_study(StudyId(fact.id), fact.version)
 
     async def index_study(transaction: Any, _fact: Fact, study: ReceivedStudy | None) -> None:
         await index.index_study(transaction, study)

@@ -166,11 +166,13 @@ class CaseIndex:
                 ACTOR, "bucket.case_ended", f"case:{case_id}", "done", bucket=str(bucket_id), reason="moved"
             )
 
-    async def fetch_study(self, study_id: StudyId) -> ReceivedStudy | None:
-        """What ingest says of a study; None if it is gone or belongs to no known case."""
+    async def fetch_study(self, study_id: StudyId, version: int | None = None) -> ReceivedStudy | None:
+        """What ingest says of a study; None if it is gone, or belongs to no known case, or if the version
+        that was told is in the entries of its cases."""
         async with self._database.statements() as statements:
-            if not await statements.cases_of(study_id):
-                return None
+            known = await statements.versions_in_cases(study_id)
+        if all(version is not None and each is not None and each >= version for each in known):
+            return None
         return await self._ingest.describe_study(study_id)
 
     async def index_study(self, transaction: AccessTransaction, study: ReceivedStudy | None) -> None:

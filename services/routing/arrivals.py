@@ -46,8 +46,13 @@ class Arrivals:
         self._access = access
         self._new_id = new_id
 
-    async def fetch(self, study_id: StudyId) -> Arrival | None:
-        """The owner's snapshot, which `place` applies; ask before the transaction opens."""
+    async def fetch(self, study_id: StudyId, version: int | None = None) -> Arrival | None:
+        """The owner's snapshot, which `place` applies; ask before the transaction opens.
+
+        None: the study is gone, or the version that was told is applied already.
+        """
+        if version is not None and await self._placements.has_applied(study_id, version):
+            return None
         study = await self._placements.fetch(study_id)
         if study is None:
             return None

@@ -24,10 +24,10 @@ def hearings(placements: Placements, arrivals: Arrivals) -> Sequence[Hearing[Any
     """Each fact about a received study has its newest snapshot placed; a deleted case is purged."""
 
     async def fetch(fact: Fact) -> Arrival | None:
-        return await arrivals.fetch(StudyId(fact.id))
+        return await arrivals.fetch(StudyId(fact.id), fact.version)
 
     async def place(transaction: Any, _fact: Fact, arrival: Arrival | None) -> None:
-        if arrival is not None:  # else it is gone; its own facts tell
+        if arrival is not None:  # else it is gone, of which its own facts tell, or as new as was told
             await arrivals.place(transaction, arrival)
 
     async def fetch_deletion(fact: Fact) -> Deletion | None:
@@ -38,7 +38,10 @@ def hearings(placements: Placements, arrivals: Arrivals) -> Sequence[Hearing[Any
             await placements.purge(transaction, deletion, fact.version)
 
     return [
-        *(Hearing(fact, fetch, place) for fact in (StudyReceived, StudyChanged)),
+        *(
+            Hearing(fact, fetch, place, concerns=lambda arrival: arrival is not None)
+            for fact in (StudyReceived, StudyChanged)
+        ),
         Hearing(CaseDeleted, fetch_deletion, purge),
     ]
 

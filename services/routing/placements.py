@@ -62,6 +62,11 @@ class Placements:
             return study
         return await self._ingest.describe_study(study_id, facility.mapping_tag)
 
+    async def has_applied(self, study_id: StudyId, version: int) -> bool:
+        """Whether a snapshot of this version, or a newer one, was applied."""
+        async with self._database.statements() as statements:
+            return (await statements.known_versions([study_id])).get(study_id, 0) >= version
+
     async def place(self, transaction: RoutingTransaction, study: Study) -> None:
         """Applies a snapshot of a received study: places it, or follows what has changed in it.
 

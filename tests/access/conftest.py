@@ -113,7 +113,7 @@ class Access:
                     async with self.database.transaction() as transaction:
                         await self.index.index_case(transaction, thing.case_id, snapshots)
                 case ReceivedStudy():
-                    study = await self.index.fetch_study(thing.id)
+                    study = await self.index.fetch_study(thing.id, thing.version)
                     async with self.database.transaction() as transaction:
                         await self.index.index_study(transaction, study)
                 case Reading():

@@ -196,6 +196,19 @@ async def test_a_study_of_no_case_is_not_even_asked_for(access: Access) -> None:
     assert [] == await access.query("select * from case_studies")
 
 
+async def test_ingest_is_asked_of_no_version_that_is_in_the_index(access: Access) -> None:
+    study = a_study(version=2)
+    placement = a_placement((await access.facility()).id, study)
+    access.owners.add(study, placement)
+    snapshots = await access.index.fetch_case(placement.case_id)
+    assert await access.index.fetch_study(study.id, 1) == study, "it is expected, and not there yet"
+    async with access.database.transaction() as transaction:
+        await access.index.index_case(transaction, placement.case_id, snapshots)
+    assert await access.index.fetch_study(study.id, 2) is None
+    assert await access.index.fetch_study(study.id, 3) == study
+    assert await access.index.fetch_study(study.id) == study, "healing asks whatever is known"
+
+
 async def test_a_change_told_while_its_case_is_being_indexed_is_not_lost(access: Access) -> None:
     """Ingest answers, then the study grows and says so, and only then the case is committed."""
     facility = await access.facility()

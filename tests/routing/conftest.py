@@ -94,8 +94,9 @@ class Routing:
     async def receive(self, study: Study) -> None:
         """The study is in ingest, and a fact about it is heard."""
         self.archive.add(study)
-        arrival = await self.arrivals.fetch(study.id)
-        assert arrival is not None
+        arrival = await self.arrivals.fetch(study.id, study.version)
+        if arrival is None:  # that version is applied
+            return
         async with self.database.transaction() as transaction:
             await self.arrivals.place(transaction, arrival)
 

@@ -437,6 +437,15 @@ async def test_a_study_that_has_gone_meanwhile_is_left_alone(routing: Routing) -
     assert await routing.cases() == []
 
 
+async def test_ingest_is_asked_of_no_version_that_is_applied(routing: Routing) -> None:
+    _, lakeside, _ = await a_hub_with_two_endpoints(routing)
+    study = a_study(lakeside.id, version=2)
+    await routing.receive(study)
+    assert await routing.arrivals.fetch(study.id, 2) is None
+    assert await routing.arrivals.fetch(study.id, 3) is not None
+    assert await routing.arrivals.fetch(study.id) is not None, "healing asks whatever is known"
+
+
 async def test_what_fails_halfway_leaves_nothing(routing: Routing) -> None:
     hub, _, _ = await a_hub_with_two_endpoints(routing)
 
