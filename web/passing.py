@@ -7,14 +7,14 @@ then; it ends it too when the login session ends or is locked, and asks for no m
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from kernel.errors import NotFound, ReadroomError, Unavailable
-from plumbing import log
+from kernel.errors import NotFound, Unavailable
+from plumbing import log, status
 from plumbing.tls import Contexts
 from web.tokens import Mint
 
@@ -122,10 +122,10 @@ async def passed(
         await asyncio.wait({copying, watching}, return_when=asyncio.FIRST_COMPLETED)
         await (copying if copying.done() else watching)
         return response
-    except ReadroomError as error:
+    except Exception as error:
         if not response.prepared:
             raise
-        _log.info("an answer broke off", word=type(error).__name__)
+        _log.info("an answer broke off", kind=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
         return response
@@ -157,6 +157,10 @@ async def _watched(request: web.Request, must_go_on: Callable[[], Awaitable[None
         waited += _LOOKED_AFTER_EVERY_S
         if waited >= _ASKED_AGAIN_EVERY_S:
             waited = 0.0
-            with suppress(Unavailable):  # ingest asks too, and ends an answer where nobody knows
+            try:
                 await must_go_on()
+            except Exception as error:
+                if not isinstance(status.word(error), Unavailable):
+                    raise
+                # Ingest asks too, and ends an answer where nobody knows.
     raise Unavailable("the browser has gone")

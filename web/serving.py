@@ -80,7 +80,8 @@ class Edge:
 
     async def _hardened(self, request: web.Request, response: web.StreamResponse) -> None:
         """Every answer has the headers, also one that no page gave."""
-        ours = headers.VIEWER_ANSWER if self._is_viewers(request) else headers.EVERY_ANSWER
+        viewers = self.viewer is not None and self.viewer.is_asked(request)
+        ours = headers.VIEWER_ANSWER if viewers else headers.EVERY_ANSWER
         response.headers.update({**ours, **response.headers})
         response.headers["Server"] = "readroom"
         if self.origin.startswith("https:"):
@@ -94,13 +95,10 @@ class Edge:
         began, word = time.perf_counter(), "ok"
         resource = request.match_info.route.resource
         method = f"{request.method if resource else '?'} {resource.canonical if resource else '?'}"
-        response: web.StreamResponse
+        if self.viewer is not None and self.viewer.is_asked(request):
+            return await self.viewer.answer(request)
         try:
-            if self._is_viewers(request):
-                assert self.viewer
-                method, response = "viewer", await self.viewer.answer(request)
-            else:
-                response = await handler(request)
+            response: web.StreamResponse = await handler(request)
         except web.HTTPException as refused:
             known = refused.status in (404, 405)
             word = "NotFound" if known else "Invalid"
@@ -117,9 +115,6 @@ class Edge:
         telemetry.CALLS.labels(method, word).observe(seconds)
         _log.info("served", method=method, word=word, status=response.status, ms=round(seconds * 1000, 2))
         return response
-
-    def _is_viewers(self, request: web.Request) -> bool:
-        return self.viewer is not None and self.viewer.is_asked(request)
 
     def _handler(self, route: Route) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:

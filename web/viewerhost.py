@@ -6,15 +6,18 @@ cookie of `viewing.py` is worth a GET below `/dicomweb/`, and a word that its pe
 """
 
 import re
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from aiohttp import web
+from prometheus_client import Histogram
 
 from kernel.clock import Clock
 from kernel.errors import Denied, NotFound, ReadroomError, Unauthenticated, code_of
+from plumbing import log, status
 from plumbing.responses import RETRY_AFTER_S, STATUSES
 from web import headers, signing, viewing
 from web.asked import House
@@ -28,6 +31,16 @@ from wire.access.v1.access_pb2 import CheckRequest, DescribeCaseRequest
 _CASE = r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 _OPEN = re.compile(rf"/open/{_CASE}", re.ASCII)
 _ASKED = re.compile(rf"/session/{_CASE}", re.ASCII)
+_WHAT = {"open": "open", "session": "session", "dicomweb": "images"}
+ANSWERED = Histogram(
+    "readroom_viewer_seconds",
+    "Answers of the viewer's host, by what was asked for and by status",
+    ["what", "status"],
+    buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10, 60),
+)
+
+_log = log.get()
+
 _BROWSER_LASTS_S = 12 * 3600
 _ANSWERED_S = 2.0
 """By access, whether a case is still seen; nobody waits for the answer who does not see images already."""
@@ -58,11 +71,20 @@ class ViewerHost:
         return request.host == urlsplit(self.origin).netloc
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The answer; whatever refuses it says so in a line of text."""
+        """The answer; whatever refuses it says so in a line of text. It is one observation, and no call:
+        a viewer asks by itself, and nothing of that is audited here."""
+        began = time.perf_counter()
         try:
-            return await self._answer(request)
-        except ReadroomError as refused:
-            return _refused(refused)
+            response = await self._answer(request)
+        except Exception as error:
+            said = status.word(error)
+            if said is None:
+                _log.exception("unexpected error")
+            response = _refused(said) if said else web.Response(status=500, text="something went wrong\n")
+        first = request.raw_path.lstrip("/").partition("?")[0].partition("/")[0]
+        what = _WHAT.get(first, "file")
+        ANSWERED.labels(what, str(response.status)).observe(time.perf_counter() - began)
+        return response
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
@@ -147,9 +169,9 @@ class ViewerHost:
 
 
 def _refused(error: ReadroomError) -> web.Response:
-    status = code_of(error, STATUSES)
-    response = web.Response(status=status, text=f"{error.sentence}\n")
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+    code = code_of(error, STATUSES)
+    response = web.Response(status=code, text=f"{error.sentence}\n")
+    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, Unauthenticated) and error.sentence == ENDED:
         response.headers.update(headers.SIGNED_OUT)
