@@ -33,7 +33,7 @@ from readroom.endpoints import Endpoints
 
 ROOT = Path(__file__).parents[1]
 
-READY_LIMIT_S = 60.0
+READY_LIMIT_S = 180.0
 """How long a service may take until it is ready, on a machine that is busy with other things."""
 
 STOP_LIMIT_S = 2.5

@@ -31,15 +31,21 @@ class Peer:
     port: int
 
 
-@contextmanager
-def running(name: str, folder: Path) -> Iterator[Peer]:
-    """Starts the program of this name in an empty folder; skips the test where it is absent."""
+def installed(name: str) -> str:
+    """Where the program of this name is; skips the test where it is absent."""
     program = shutil.which(name)
     if program is None:
         absent = f"{name} is not installed: `make debian` installs it"
         if os.environ.get("READROOM_TESTS_NEED_PEERS"):
             pytest.fail(absent)
         pytest.skip(absent)
+    return program
+
+
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[Peer]:
+    """Starts the program of this name in an empty folder; skips the test where it is absent."""
+    program = installed(name)
     port = free_port()
     command = {"storescp": _storescp, "Orthanc": _orthanc}[name](folder, port)
     with (folder / "log").open("wb") as log:

@@ -6,14 +6,17 @@ import resource
 import ssl
 import stat
 import struct
+import subprocess
 
 import pytest
+from pydicom.data import get_testdata_file
 
 from demo.dicom_files import sample
 from plumbing.dimse.negotiation import write_proposal
 from tests.gateway.system import MODALITY, TITLE, CentralOfTheTest, Gateway, digest
 from tests.ingest.objects import CT, a_ct, element
 from tests.ingest.system import DicomObject, sent_objects
+from tests.peers import installed
 from tests.plumbing.dimse.peers import ByHand, rejection
 from tests.wait import eventually
 
@@ -32,6 +35,27 @@ async def test_a_registered_modality_needs_no_certificate(gateway: Gateway) -> N
     gateway.start()
     assert await asyncio.to_thread(_over_tls_without_certificate, gateway, MODALITY) == 0x02  # accepted
     assert await asyncio.to_thread(_over_tls_without_certificate, gateway, "OTHER") == 0x03  # rejected
+
+
+async def test_dcmtk_sends_over_tls_as_the_walkthrough_says(
+    gateway: Gateway, central: CentralOfTheTest
+) -> None:
+    storescu = installed("storescu")
+    gateway.start()
+    image = get_testdata_file("CT_small.dcm")
+    trusted = str(gateway.folder / "hospital-ca.pem")
+    who = ("-aet", MODALITY, "-aec", TITLE)
+    sent = await asyncio.to_thread(
+        subprocess.run,
+        [storescu, *who, "+tla", "+cf", trusted, "127.0.0.1", str(gateway.ports["tls"]), str(image)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    await eventually(lambda: len(central.digests()) == 1)
 
 
 def _over_tls_without_certificate(gateway: Gateway, title: str) -> int:
