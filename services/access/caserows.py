@@ -2,9 +2,9 @@
 """What lists read of their cases: the columns that are asked for and no others. And what is beside a case."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import asyncpg
+import msgspec
 
 from kernel.ids import CaseId
 from kernel.reading import Side
@@ -103,7 +103,10 @@ def listed(
 def rows_of(rows: Iterable[asyncpg.Record]) -> list[tuple[ListedCase, Sighting]]:
     """What `listed` answers, row by row; what was not read of a case is empty."""
     return [
-        (_listed_case(row), replace(found, may_share_on=True) if row.get("may_share_on") else found)
+        (
+            _listed_case(row),
+            msgspec.structs.replace(found, may_share_on=True) if row.get("may_share_on") else found,
+        )
         for row in rows
         if (found := sighting_of(row))
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from kernel.clock import Clock
 from kernel.database import Database
@@ -353,7 +355,7 @@ class Questions:
                 raise no_case(case_id)
             found = await statements.list_related(user, case_id, place, limit, columns, session=session)
             listed = await _with_priors(statements, user, found, columns, session)
-            return replace(listed, revision=seen.revision) if listed else None
+            return msgspec.structs.replace(listed, revision=seen.revision) if listed else None
 
         return await self._shown(login, ask, at_least)
 
