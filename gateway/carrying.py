@@ -88,8 +88,9 @@ class Carriage:
 
     @property
     def quiet_in_s(self) -> float:
-        """How long until a transfer is due to end, if nothing comes."""
-        return max(0.0, min(self._quiet_at.values()) - time.monotonic())
+        """How long until a transfer is due to end, if nothing comes; 0 once all have ended."""
+        now = time.monotonic()
+        return max(0.0, min(self._quiet_at.values(), default=now) - now)
 
     def take(self, transfers: Sequence[Transfer]) -> None:
         """Announces transfers and carries them; what cannot be announced is interrupted."""

@@ -24,7 +24,7 @@ async def central(pki: Pki) -> AsyncIterator[CentralOfTheTest]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, pki: Pki, central: CentralOfTheTest) -> Iterator[Gateway]:
-    """Not yet started."""
+    """Not yet started. Whatever a test does to it, forwarding meets nothing that nobody thought of."""
     running = Gateway(
         tmp_path / "gateway",
         pki,
@@ -35,3 +35,4 @@ def gateway(tmp_path: Path, pki: Pki, central: CentralOfTheTest) -> Iterator[Gat
         yield running
     finally:
         running.kill()
+    assert "failed unexpectedly" not in (running.log.read_text() if running.log.exists() else "")
