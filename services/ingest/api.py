@@ -20,15 +20,9 @@ from plumbing.rpc import Server, caller
 from plumbing.timestamps import timestamp
 from services.ingest.answers import held_part, packed, quarantined, received_study, study_in_parts, volume
 from services.ingest.deletion import Deletions
-from services.ingest.domain import (
-    Announcer,
-    Gateway,
-    RecordedRefusal,
-    RefusalKind,
-    StoredInstance,
-    certificate_sha256,
-)
+from services.ingest.domain import Announcer, RecordedRefusal, RefusalKind, StoredInstance
 from services.ingest.enrolment import Enrolments, Titles
+from services.ingest.gateway import Gateway, certificate_sha256
 from services.ingest.gateways import Gateways
 from services.ingest.heldparts import HeldParts
 from services.ingest.images import Images, Viewer

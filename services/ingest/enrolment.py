@@ -13,7 +13,7 @@ from kernel.events import GatewayChanged
 from kernel.ids import FacilityId, GatewayId, NewId
 from kernel.reach import Reach
 from kernel.versions import must_be_current
-from services.ingest.domain import Gateway, certificate_sha256, enrolment, settings
+from services.ingest.gateway import Gateway, certificate_sha256, enrolment, settings
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction

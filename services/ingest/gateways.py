@@ -20,15 +20,14 @@ from services.ingest.domain import (
     MAX_TRANSFER_AGE,
     Admission,
     Announcer,
-    Gateway,
     Limits,
     RecordedRefusal,
     Refusal,
     RefusalKind,
     Sender,
-    must_be_live,
 )
 from services.ingest.enrolment import Access, administered
+from services.ingest.gateway import Gateway, must_be_live
 from services.ingest.refusals import RefusalWindows
 from services.ingest.transfers import Announcement, Ended, must_be_the_same, must_count, must_differ, must_fit
 

@@ -14,15 +14,8 @@ from kernel.reach import Reach
 from kernel.versions import NEVER_SAVED, Change
 from plumbing.db import Transaction
 from services.ingest.contacts import Contact
-from services.ingest.domain import (
-    MAX_REASON_CHARACTERS,
-    Admission,
-    AETitleBinding,
-    Gateway,
-    RecordedRefusal,
-    Refusal,
-    RefusalKind,
-)
+from services.ingest.domain import MAX_REASON_CHARACTERS, Admission, RecordedRefusal, Refusal, RefusalKind
+from services.ingest.gateway import AETitleBinding, Gateway
 from services.ingest.renewal import Life, Renewed
 
 _GATEWAYS = """

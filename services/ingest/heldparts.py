@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from kernel.database import Database
 from kernel.errors import Denied, Invalid, NotFound, lacks
 from kernel.ids import CaseId, FacilityId, StudyId
-from services.ingest.domain import Gateway, PartName, Sight, Study
+from services.ingest.domain import PartName, Sight, Study
+from services.ingest.gateway import Gateway
 from services.ingest.parts import MAX_MODALITIES, Part, StudyInParts
 
 if TYPE_CHECKING:

@@ -11,13 +11,7 @@ from kernel.errors import Unavailable
 from kernel.ids import PackId, StudyId
 from plumbing import dimse
 from services.ingest.contacts import Contact
-from services.ingest.domain import (
-    Refusal,
-    RefusalKind,
-    Sender,
-    StoredInstance,
-    Verdict,
-)
+from services.ingest.domain import Refusal, RefusalKind, Sender, StoredInstance, Verdict
 from services.ingest.gateways import Gateways
 from services.ingest.parent import Notes
 from services.ingest.parts import Description

@@ -7,13 +7,7 @@ from typing import Protocol
 
 from kernel.dicom import UID
 from kernel.ids import GatewayId, PackId, StudyId
-from services.ingest.domain import (
-    Refusal,
-    Sender,
-    StoredInstance,
-    StoreStatus,
-    Verdict,
-)
+from services.ingest.domain import Refusal, Sender, StoredInstance, StoreStatus, Verdict
 from services.ingest.parts import Description
 
 

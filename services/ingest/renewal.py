@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from kernel.database import Database
 from kernel.errors import Denied, Exhausted, Invalid
 from kernel.ids import GatewayId
-from services.ingest.domain import Announcer, certificate_sha256, must_be_live, request_must_fit
+from services.ingest.domain import Announcer
+from services.ingest.gateway import certificate_sha256, must_be_live, request_must_fit
 
 if TYPE_CHECKING:
     from services.ingest.store import IngestTransaction

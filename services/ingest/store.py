@@ -9,16 +9,7 @@ from uuid import UUID
 from kernel.dicom import UID
 from kernel.ids import CaseId, PackId, StudyId, VolumeId, WriterId
 from services.ingest.deletionstore import DeletionStore
-from services.ingest.domain import (
-    ConfirmedStudy,
-    Filed,
-    MappingValue,
-    Named,
-    Seen,
-    Sender,
-    Series,
-    Study,
-)
+from services.ingest.domain import ConfirmedStudy, Filed, MappingValue, Named, Seen, Sender, Series, Study
 from services.ingest.gatewaystore import GatewayStore
 from services.ingest.instancestore import InstanceStore
 from services.ingest.partstore import PartStore, received_study, stored_instance

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from kernel.dicom import UID, AETitle, parse_ae_title, parse_uid
 from kernel.errors import Conflict, Denied, Invalid
 from kernel.ids import GatewayId, TransferId
-from services.ingest.domain import MAX_TRANSFER_AGE, Gateway, Refused, Sender, StoreStatus
+from services.ingest.domain import MAX_TRANSFER_AGE, Refused, Sender, StoreStatus
+from services.ingest.gateway import Gateway
 
 MAX_AT_ONCE = 100
 """Transfers of one call: a few statements take them in some milliseconds."""

@@ -32,14 +32,7 @@ from plumbing.dimse.acceptor import Associations
 from plumbing.links import Downward, Question, Told
 from plumbing.sockets import is_silent, shut
 from plumbing.timers import every
-from services.ingest.domain import (
-    Admission,
-    Refusal,
-    Refused,
-    Sender,
-    StoredInstance,
-    StoreStatus,
-)
+from services.ingest.domain import Admission, Refusal, Refused, Sender, StoredInstance, StoreStatus
 from services.ingest.office import Office
 from services.ingest.parent import Notes
 from services.ingest.parts import Description

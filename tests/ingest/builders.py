@@ -7,15 +7,8 @@ from uuid import UUID, uuid4
 
 from kernel.dicom import UID, AETitle
 from kernel.ids import FacilityId, GatewayId, PackId, StudyId, TransferId
-from services.ingest.domain import (
-    AETitleBinding,
-    Gateway,
-    Instance,
-    Label,
-    Place,
-    Sender,
-    StoredInstance,
-)
+from services.ingest.domain import Instance, Label, Place, Sender, StoredInstance
+from services.ingest.gateway import AETitleBinding, Gateway
 from services.ingest.parts import Description
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

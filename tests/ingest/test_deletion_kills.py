@@ -19,7 +19,8 @@ from kernel.reach import Reach
 from plumbing.db import Database
 from services.ingest import events
 from services.ingest.deletion import Deletions
-from services.ingest.domain import Gateway, Limits, Sight
+from services.ingest.domain import Limits, Sight
+from services.ingest.gateway import Gateway
 from services.ingest.packs import OpenPack, Packs
 from services.ingest.purgerecord import CONFIRM, Begun, State
 from services.ingest.store import IngestTransaction

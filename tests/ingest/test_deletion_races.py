@@ -17,7 +17,8 @@ from kernel.errors import Unavailable
 from kernel.ids import UUID7, DeletionId, PackId, StudyId
 from plumbing.db import Database
 from services.ingest.deletionstore import TABLES
-from services.ingest.domain import Gateway, Instance, Limits, Verdict
+from services.ingest.domain import Instance, Limits, Verdict
+from services.ingest.gateway import Gateway
 from services.ingest.store import IngestTransaction
 from tests.ingest.builders import NOTHING, a_gateway, a_sender, a_uid, an_instance, stored
 from tests.ingest.objects import CT, a_ct

@@ -7,16 +7,8 @@ import pytest
 
 from kernel.errors import Conflict, Invalid
 from kernel.ids import StudyId
-from services.ingest.domain import (
-    ANSWERS,
-    MAX_TITLES,
-    MAX_TRANSFER_AGE,
-    ConfirmedStudy,
-    Filed,
-    StoreStatus,
-    enrolment,
-    still_served,
-)
+from services.ingest.domain import ANSWERS, MAX_TRANSFER_AGE, ConfirmedStudy, Filed, StoreStatus, still_served
+from services.ingest.gateway import MAX_TITLES, enrolment
 from services.ingest.transfers import transfer_begun_at
 from tests.ingest.builders import FACILITY, NOW, a_gateway
 

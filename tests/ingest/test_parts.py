@@ -25,7 +25,8 @@ from plumbing.db import Database
 from plumbing.pages import MAX_PAGE_BYTES
 from plumbing.rpc import MAX_RESPONSE_BYTES
 from services.ingest.deletionstore import TABLES
-from services.ingest.domain import Gateway, Verdict
+from services.ingest.domain import Verdict
+from services.ingest.gateway import Gateway
 from services.ingest.instanceindex import told_to_the_index
 from services.ingest.parts import (
     MAX_DISTINCT,

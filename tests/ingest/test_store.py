@@ -12,16 +12,8 @@ from kernel.errors import Conflict, Unavailable
 from kernel.ids import UUID7, PackId, StudyId, TransferId
 from kernel.reach import Reach
 from plumbing.db import Database
-from services.ingest.domain import (
-    Admission,
-    Gateway,
-    Instance,
-    Limits,
-    RecordedRefusal,
-    Refusal,
-    RefusalKind,
-    Verdict,
-)
+from services.ingest.domain import Admission, Instance, Limits, RecordedRefusal, Refusal, RefusalKind, Verdict
+from services.ingest.gateway import Gateway
 from services.ingest.parts import Description
 from services.ingest.store import IngestTransaction
 from services.ingest.transfers import Transfer

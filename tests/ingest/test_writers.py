@@ -9,7 +9,8 @@ from kernel.clock import MonotonicClock
 from kernel.errors import Unavailable
 from kernel.ids import UUID7, PackId, StudyId
 from plumbing.db import Database
-from services.ingest.domain import Gateway, Limits, Sender, Verdict
+from services.ingest.domain import Limits, Sender, Verdict
+from services.ingest.gateway import Gateway
 from services.ingest.packs import Packs
 from services.ingest.store import IngestTransaction
 from services.ingest.usecases import Studies

@@ -11,7 +11,8 @@ from google.protobuf.message_factory import GetMessageClass
 from kernel.delivery import MAX_ERROR_CHARACTERS
 from kernel.dicom import MAX_CHARACTERS
 from plumbing import deadletters, pages, rpc
-from services.ingest.domain import MAX_NAME_CHARACTERS, MAX_REASON_CHARACTERS, MAX_TITLES
+from services.ingest.domain import MAX_REASON_CHARACTERS
+from services.ingest.gateway import MAX_NAME_CHARACTERS, MAX_TITLES
 from services.ingest.purgerecord import CONFIRM
 from services.reporting.domain import MAX_CASE_BYTES, MAX_CASE_REPORTS
 from services.routing import domain as routing
