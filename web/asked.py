@@ -131,5 +131,18 @@ class Stream:
     news: AsyncGenerator[News]
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a person saves, in parts as they come; one that breaks off is no whole file to a browser.
+
+    Attributes:
+        name: what it is saved as; nothing of a patient.
+    """
+
+    parts: AsyncGenerator[bytes]
+    name: str
+    content_type: str
+
+
 Whole = Page | Redirect | Data | News
-Answer = Whole | Stream
+Answer = Whole | Stream | File

@@ -45,3 +45,8 @@ ASSET = {"Cache-Control": "public, max-age=31536000, immutable"}
 """The name of an asset changes with its content."""
 
 SIGNED_OUT = {"Clear-Site-Data": '"cache", "storage"'}
+
+
+def saved_as(name: str, content_type: str) -> dict[str, str]:
+    """Of a file that a person saves, and that no browser shows."""
+    return {**PAGE, "Content-Type": content_type, "Content-Disposition": f'attachment; filename="{name}"'}

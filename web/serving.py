@@ -23,7 +23,7 @@ from kernel.clock import Clock
 from kernel.errors import Denied, Exhausted, Invalid, NotFound, ReadroomError, Unauthenticated, Unavailable
 from plumbing import log, status, telemetry
 from web import errors, headers, signing
-from web.asked import Asked, Data, House, News, Page, Redirect, Stream, Whole
+from web.asked import Asked, Data, File, House, News, Page, Redirect, Stream, Whole
 from web.domain import Preferences, Session
 from web.entrance import LASTS as WAY_LASTS
 from web.rendering import Rendering
@@ -166,6 +166,8 @@ class Edge:
             answer = await route.handler(asked)
             if isinstance(answer, Stream):
                 return await self._streamed(request, answer)
+            if isinstance(answer, File):
+                return await self._saved(request, answer)
         return self._rendered(answer, session, secret, preferences, now)
 
     def _asked(
@@ -278,6 +280,21 @@ class Edge:
                         await self._tell(response, each)
                 except ReadroomError:
                     await self._tell(response, News({"end": "away"}))
+        return response
+
+    async def _saved(self, request: web.Request, file: File) -> web.StreamResponse:
+        """Sends a file; what is refused before its first part is answered like any page."""
+        response = web.StreamResponse(headers=headers.saved_as(file.name, file.content_type))
+        async with aclosing(file.parts) as parts:
+            first = await anext(parts, b"")
+            await response.prepare(request)
+            try:
+                await response.write(first)
+                async for part in parts:
+                    await response.write(part)
+            except (ReadroomError, ConnectionError):
+                if request.transport:
+                    request.transport.abort()
         return response
 
     async def _tell(self, response: web.StreamResponse, news: News) -> None:

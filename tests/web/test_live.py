@@ -1,6 +1,8 @@
 """A list that is open: told what changes of it, as far as its page shows that, until its session ends."""
 
 import asyncio
+import csv
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -258,6 +260,20 @@ async def test_a_case_leads_to_the_next_of_the_pages_that_were_shown(ward: Readi
     unseen = await page.get(f"/cases/{shown_ids[0]}")
     assert unseen.status == 404, "naming a case shows nothing of it"
     assert (await page.post("/shown", view="x", cases=ward.case_id)).status == 404
+
+
+async def test_a_list_is_saved_as_its_person_sees_it(ward: Reading) -> None:
+    page, okafor = await ward.at("lind"), await ward.at("okafor")
+    found = (await page.post("/", search="Doe")).headers["Location"].partition("=")[2]
+    missed = (await page.post("/", search="nobody of this name")).headers["Location"].partition("=")[2]
+    saved, empty = [await page.post("/worklist.csv", view=each) for each in (found, missed)]
+    rows = list(csv.DictReader(io.StringIO(saved.text.removeprefix("\ufeff"))))
+
+    assert {"Doe^Jane"} == {each["patient_name"] for each in rows}
+    assert saved.headers["Content-Disposition"] == 'attachment; filename="worklist.csv"'
+    assert (saved.headers["Cache-Control"], empty.text.count("\n")) == ("no-store", 1)
+    assert (await okafor.post("/worklist.csv", view=found)).status == 404, "a view of another session"
+    assert (await okafor.post("/worklist.csv", view="")).status == 200
 
 
 HOSTILE = [

@@ -5,18 +5,22 @@ session; an address holds the id under which it is kept.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
 from kernel.errors import Exhausted, Invalid, NotFound, ReadroomError, Unavailable
 from kernel.ids import parse_id
 from web import errors, live
-from web.asked import Answer, Asked, Data, News, Page, Redirect, Stream
+from web.asked import Answer, Asked, Data, File, News, Page, Redirect, Stream
 from web.domain import View
 from wire.access.v1 import access_pb2 as pb
 from wire.access.v1.identity_pb2 import DescribeMeRequest, DescribeMeResponse
 
 _COUNT_WITHIN_S = 1.5
 """A count may take long where a page does not: the page is shown without it then."""
+
+_SAVED = tuple(each for each in live.COLUMNS if each not in ("may", "modalities_left_out", "prior_count"))
+_SAVED_WITHIN_S = 60.0
 
 MOST_CASES = 500
 """Of a list that leads from one to the next."""
@@ -153,6 +157,25 @@ async def read(asked: Asked) -> Answer:
 
 def _ids(asked: Asked) -> list[UUID]:
     return [parse_id(each, "cases") for each in asked.form.get("cases", "").split(",")[:MOST_CASES] if each]
+
+
+async def save(asked: Asked) -> Answer:
+    """The whole list as a file for a spreadsheet; access audits who saves it."""
+    view = await _named(asked)
+    request = pb.ExportCasesRequest(
+        search=view.search, order=ORDERS[view.order], ascending=view.ascending, columns=_SAVED
+    )
+    return File(_parts(asked, request), "worklist.csv", "text/csv; charset=utf-8")
+
+
+async def _parts(asked: Asked, request: pb.ExportCasesRequest) -> AsyncGenerator[bytes]:
+    is_whole = False
+    async for part in asked.house.services.access.ExportCases(request, timeout=_SAVED_WITHIN_S):
+        is_whole = part.HasField("case_count")
+        if part.csv:
+            yield part.csv
+    if not is_whole:
+        raise Unavailable("the list broke off while it was saved: save it again")
 
 
 async def here(asked: Asked) -> Answer:
