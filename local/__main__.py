@@ -7,6 +7,7 @@ is started again, later each time; with `--strict` all end then, the reason is p
 """
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -61,7 +62,7 @@ def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal
 
 def _how_to_sign_in(system: LocalSystem, login: str) -> str:
     """For a terminal an address that admits once. A code stands in no log: anybody else is told a command."""
-    command = f"readroom --data {system.data_dir}"
+    command = f"readroom --data {shlex.quote(str(system.data_dir))}"
     if not sys.stdout.isatty():
         return f"  {'sign in':<16}`{command} login {login}`, then `{command} invite {login}`"
     try:

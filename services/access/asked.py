@@ -156,7 +156,7 @@ def permission(text: str) -> Permission:
     except ValueError:
         known = " ".join(sorted(Permission))
         raise Invalid(
-            f"there is no such permission (`permission`); the permissions are: {known}", field="permission"
+            f"`{text[:64]}` is not a permission; the permissions are: {known}", field="permission"
         ) from None
 
 
