@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from plumbing import config
+from readroom.status import PROBES, addresses
 from tests.chart.rendering import (
     CHART,
     EXAMPLES,
@@ -236,6 +237,21 @@ def test_the_edges_that_are_open_are_those_of_the_table(profile: str) -> None:
         if caller in running
     }
     assert incoming == outgoing == expected
+    if "web" in running:
+        probed = {
+            name
+            for name in running
+            if "web" in _components(policies[f"readroom-{name}"]["spec"]["ingress"], "from", "http")
+        }
+        assert probed == running, "`readroom status` runs in the web and asks all"
+        (web,) = (
+            each
+            for each in of_kind("Deployment", found).values()
+            if each["metadata"]["name"] == "readroom-web"
+        )
+        (container, *_) = web["spec"]["template"]["spec"]["containers"]
+        (told,) = (each["value"] for each in container["env"] if each["name"] == PROBES)
+        assert addresses(told).keys() == running
     assert {f"readroom-{each}" for each in ("bus", "test", "migrate")} <= policies.keys()
 
 

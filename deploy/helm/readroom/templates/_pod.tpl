@@ -180,6 +180,15 @@ spec:
 {{- include "readroom.overlay" (dict "base" $told "over" $values.settings) -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- if eq $each.name "web" }}
+{{- $probes := list }}
+{{- range $name, $other := include "readroom.components" $root | fromYaml }}
+{{- $probes = append $probes (printf "%s=%s-%s.%s.svc:%v" $name $full $name $root.Release.Namespace $other.ports.http.port) }}
+{{- end }}
+# For `python -m readroom status`.
+- name: READROOM_PROBES
+  value: {{ join "," $probes | quote }}
+{{- end }}
 {{- range $setting, $value := $told }}
 - name: READROOM_{{ upper $each.name }}_{{ $setting }}
   value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
