@@ -30,8 +30,14 @@ SEND_S = 60.0
 HANDSHAKE_S = 10.0
 IDLE_S = 75.0
 """For the next head to come, and to come whole; longer than proxies keep a connection."""
-ROOM = Room(handshakes=64, connections=256, connections_per_peer=256, connections_reserved=0)
-"""One peer, the web pages, may have all."""
+ROOM = Room(
+    handshakes=256,
+    handshakes_per_address=256,
+    connections=256,
+    connections_per_peer=256,
+    connections_reserved=0,
+)
+"""One peer, the web pages, may have all, and open them at the same moment."""
 _READ_BYTES = 64 << 10
 
 _log = log.get()

@@ -8,6 +8,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp import web
@@ -50,6 +52,9 @@ _ASKED_AGAIN_EVERY_S = 2.0
 """Whether the session still counts; a person sees within 5 s that it does not."""
 _AT_ONCE = 200
 """Answers under way; ingest takes 256 connections. Others wait."""
+AT_ONCE_OF_A_PERSON = 24
+"""Of these, so that whoever asks for much and reads slowly keeps nobody else waiting; a browser asks for six at
+once (HTTP/1.1), behind a proxy for more."""
 _PIECE_BYTES = 256 << 10
 
 _log = log.get()
@@ -75,6 +80,7 @@ class Ingest:
         self._contexts = contexts
         self._http = http
         self._mint = mint
+        self._turns: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     @staticmethod
     @asynccontextmanager
@@ -92,9 +98,17 @@ class Ingest:
 
     @asynccontextmanager
     async def answer(
-        self, path: str, query: str, headers: Mapping[str, str]
+        self, path: str, query: str, headers: Mapping[str, str], person: UUID
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Its answer to whoever acts now, before the body; raises Unavailable if there is none."""
+        async with self._turns.setdefault(person, asyncio.Semaphore(AT_ONCE_OF_A_PERSON)):
+            async with self._asked(path, query, headers) as answer:
+                yield answer
+
+    @asynccontextmanager
+    async def _asked(
+        self, path: str, query: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         passed = {name: headers[name] for name in _ASKED if name in headers}
         passed["Authorization"] = f"Bearer {self._mint.token('ingest')}"
         url = URL(f"https://{self._address}{path}{'?' if query else ''}{query}", encoded=True)
@@ -109,14 +123,14 @@ class Ingest:
 
 
 async def passed(
-    request: web.Request, ingest: Ingest, path: str, must_go_on: Callable[[], Awaitable[None]]
+    request: web.Request, ingest: Ingest, path: str, person: UUID, must_go_on: Callable[[], Awaitable[None]]
 ) -> web.StreamResponse:
     """Answers a browser what ingest answers; `must_go_on` raises what ends an answer that is on its way.
 
     Raises a ReadroomError as long as nothing has been answered. Later an answer only breaks off.
     """
     response = web.StreamResponse()
-    copying = asyncio.create_task(_copied(request, ingest, path, response))
+    copying = asyncio.create_task(_copied(request, ingest, path, person, response))
     watching = asyncio.create_task(_watched(request, must_go_on))
     try:
         await asyncio.wait({copying, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,9 +149,11 @@ async def passed(
         await asyncio.gather(copying, watching, return_exceptions=True)
 
 
-async def _copied(request: web.Request, ingest: Ingest, path: str, response: web.StreamResponse) -> None:
+async def _copied(
+    request: web.Request, ingest: Ingest, path: str, person: UUID, response: web.StreamResponse
+) -> None:
     query = request.raw_path.partition("?")[2]
-    async with ingest.answer(path, query, request.headers) as answer:
+    async with ingest.answer(path, query, request.headers, person) as answer:
         response.set_status(answer.status)
         for name in _ANSWERED:
             if name in answer.headers:

@@ -151,7 +151,7 @@ class ViewerHost:
             await self._must_see(await self._session(request), case_id)
 
         with acting(session):
-            return await passed(request, self.ingest, path, must_go_on)
+            return await passed(request, self.ingest, path, session.person.user_id, must_go_on)
 
     async def _session(self, request: web.Request) -> Session:
         """Whose viewer this is; raises Unauthenticated if the session has ended or is locked."""

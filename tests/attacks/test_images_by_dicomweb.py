@@ -8,7 +8,7 @@ import os
 import socket
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException, HTTPSConnection
 from struct import pack
@@ -178,6 +178,24 @@ def test_silent_strangers_give_way(pki: Pki) -> None:
     finally:
         for each in silent:
             each.close()
+        served.stop()
+
+
+def test_the_web_may_connect_for_many_browsers_at_the_same_moment(pki: Pki) -> None:
+    served = Edge("127.0.0.1:0", nothing, contexts=server_contexts(pki.tls("ingest")))
+    address = ("127.0.0.1", served.start())
+    context = client_context(pki.tls("bff"))
+    context.check_hostname = False
+    try:
+        with ExitStack() as connections:
+            begun = [
+                connections.enter_context(socket.create_connection(address, GIVEN_UP_S)) for _ in range(100)
+            ]
+            for each in begun:
+                with context.wrap_socket(each) as web:
+                    web.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert web.recv(64).startswith(b"HTTP/1.1 204 ")
+    finally:
         served.stop()
 
 

@@ -6,14 +6,14 @@ What is asked is the edge that ingest has, over mutual TLS, with answers of the 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from aiohttp import ClientError, ClientResponse
+from aiohttp import ClientError, ClientResponse, ClientSession, DummyCookieJar, TCPConnector
 
 from local.pki import Pki
 from plumbing.edge import Edge
@@ -21,7 +21,7 @@ from plumbing.responses import Flow, Request, Response
 from plumbing.tls import server_contexts
 from tests.web.conftest import Web, running
 from tests.web.viewer import Viewer
-from web.passing import _PIECE_BYTES
+from web.passing import _PIECE_BYTES, AT_ONCE_OF_A_PERSON
 
 WITHIN_S = 5.0
 PIECE = bytes(_PIECE_BYTES)
@@ -38,6 +38,7 @@ class Images:
     sent: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
     breaks_after: int = LONG
+    goes_on: threading.Event | None = None
     response: Response | None = None
 
     @contextmanager
@@ -51,6 +52,8 @@ class Images:
             for _ in range(min(self.breaks_after, -(-length // len(PIECE)))):
                 self.sent += 1
                 yield PIECE[:length]
+                if self.goes_on:
+                    self.goes_on.wait(WITHIN_S)
 
         try:
             yield pieces()
@@ -78,11 +81,17 @@ async def web(
 
 @pytest.fixture
 async def viewer(web: Web) -> AsyncIterator[Viewer]:
-    async with web.signed_in() as page:
-        session = await web.sessions.find(page.secret)
-        assert session
-        secret = await web.viewing.begin(session)
-        yield Viewer(page.http, web.origin, {"__Host-rr-viewer": secret})
+    async with somebodys(web, "vos") as viewer:
+        yield viewer
+
+
+@asynccontextmanager
+async def somebodys(web: Web, login: str) -> AsyncIterator[Viewer]:
+    """As many connections as a proxy opens for the browser of this person."""
+    session, _ = await web.sessions.begin(await web.a_person(login))
+    cookie = {"__Host-rr-viewer": await web.viewing.begin(session)}
+    async with ClientSession(cookie_jar=DummyCookieJar(), connector=TCPConnector(limit=0)) as http:
+        yield Viewer(http, web.origin, cookie)
 
 
 async def begun(viewer: Viewer) -> ClientResponse:
@@ -159,3 +168,21 @@ async def test_what_breaks_off_at_ingest_breaks_off_in_the_browser(viewer: Viewe
     images.response = Response(307, "", [], [("Location", "http://evil.example/")])
     told = await viewer.get(PATH)
     assert (told.status, "Location" in told.headers) == (307, False)
+
+
+async def test_who_takes_nothing_of_much_keeps_nobody_else_waiting(
+    web: Web, viewer: Viewer, images: Images
+) -> None:
+    images.goes_on, images.breaks_after = threading.Event(), 2
+    held = await asyncio.gather(*(begun(viewer) for _ in range(AT_ONCE_OF_A_PERSON)))
+    one_more = asyncio.create_task(begun(viewer))
+    async with somebodys(web, "lind") as other, asyncio.timeout(WITHIN_S):
+        (await begun(other)).close()
+
+    assert not one_more.done()
+    assert len(images.asked) == AT_ONCE_OF_A_PERSON + 1
+    images.goes_on.set()
+    for answer in held:
+        answer.close()
+    async with asyncio.timeout(WITHIN_S):
+        (await one_more).close()
