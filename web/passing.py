@@ -53,8 +53,8 @@ _ASKED_AGAIN_EVERY_S = 2.0
 _AT_ONCE = 200
 """Answers under way; ingest takes 256 connections. Others wait."""
 AT_ONCE_OF_A_PERSON = 24
-"""Of these, so that whoever asks for much and reads slowly keeps nobody else waiting; a browser asks for six at
-once (HTTP/1.1), behind a proxy for more."""
+"""Of these, so that whoever asks for much and reads slowly keeps nobody else waiting. A browser asks for six
+at once (HTTP/1.1), behind a proxy for more."""
 _PIECE_BYTES = 256 << 10
 
 _log = log.get()
@@ -101,9 +101,9 @@ class Ingest:
         self, path: str, query: str, headers: Mapping[str, str], person: UUID
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Its answer to whoever acts now, before the body; raises Unavailable if there is none."""
-        async with self._turns.setdefault(person, asyncio.Semaphore(AT_ONCE_OF_A_PERSON)):
-            async with self._asked(path, query, headers) as answer:
-                yield answer
+        turn = self._turns.setdefault(person, asyncio.Semaphore(AT_ONCE_OF_A_PERSON))
+        async with turn, self._asked(path, query, headers) as answer:
+            yield answer
 
     @asynccontextmanager
     async def _asked(

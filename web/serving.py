@@ -278,7 +278,11 @@ class Edge:
                     await self._tell(response, first)
                     async for each in news:
                         await self._tell(response, each)
-                except ReadroomError:
+                except (ConnectionError, TimeoutError):
+                    raise
+                except Exception as error:
+                    if not isinstance(error, ReadroomError):
+                        _log.exception("unexpected error")
                     await self._tell(response, News({"end": "away"}))
         return response
 

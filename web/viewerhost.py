@@ -114,6 +114,8 @@ class ViewerHost:
             return response
         try:
             session = await self.house.viewing.redeem(code, browser, case_id)
+            if session.is_locked(self.clock.now(), self.house.lock_after):
+                raise Unauthenticated(LOCKED)
             with acting(session):
                 request_ = DescribeCaseRequest(case_id=str(case_id))
                 described = await self.house.services.access.DescribeCase(request_)

@@ -22,6 +22,7 @@ from plumbing.tls import server_contexts
 from tests.web.conftest import Web, running
 from tests.web.viewer import Viewer
 from web.passing import _PIECE_BYTES, AT_ONCE_OF_A_PERSON
+from web.viewing import BROWSER_COOKIE, digest
 
 WITHIN_S = 5.0
 PIECE = bytes(_PIECE_BYTES)
@@ -168,6 +169,34 @@ async def test_what_breaks_off_at_ingest_breaks_off_in_the_browser(viewer: Viewe
     images.response = Response(307, "", [], [("Location", "http://evil.example/")])
     told = await viewer.get(PATH)
     assert (told.status, "Location" in told.headers) == (307, False)
+
+
+async def test_an_answer_that_cannot_go_on_is_never_filled_up_with_another(
+    web: Web, viewer: Viewer, images: Images
+) -> None:
+    answer = await begun(viewer)
+    async with web.database.statements() as tx:
+        await tx.connection.execute("alter table viewers rename to viewers_elsewhere")
+        try:
+            assert await asyncio.to_thread(images.ended.wait, WITHIN_S)
+        finally:
+            await tx.connection.execute("alter table viewers_elsewhere rename to viewers")
+    with pytest.raises(ClientError):
+        while piece := await answer.content.readany():
+            assert not piece.strip(b"\0")
+
+
+async def test_a_code_of_a_session_that_was_locked_meanwhile_tells_nothing(web: Web, viewer: Viewer) -> None:
+    session = await web.viewing.find(viewer.cookies["__Host-rr-viewer"])
+    assert session
+    case_id, browser = uuid4(), web.viewing.new_browser()
+    code = await web.viewing.code(session, case_id, digest(browser))
+    await web.sessions.lock(session)
+    viewer.cookies = {BROWSER_COOKIE: browser}
+
+    told = await viewer.get(f"/open/{case_id}?code={code}")
+    assert (told.status, told.to) == (303, f"{web.origin}/cases/{case_id}/images?again=1")
+    assert not told.cookies
 
 
 async def test_who_takes_nothing_of_much_keeps_nobody_else_waiting(
