@@ -177,20 +177,21 @@ async def _followed(
     asked: Asked, request: pb.WatchCasesRequest, shown: Shown, lasts_s: float
 ) -> AsyncGenerator[News]:
     house, time = asked.house, asyncio.get_running_loop().time
-    began = looked_at = time()
+    began = time()
+    beats_at = began + BEAT_S
     mirror, is_first = Mirror(), True
     changes = house.services.access.WatchCases(request)
     coming = asyncio.ensure_future(anext(aiter(changes)))
     try:
         while time() < began + lasts_s:
-            await asyncio.wait([coming], timeout=BEAT_S)
-            if time() >= looked_at + BEAT_S:
+            await asyncio.wait([coming], timeout=beats_at - time())
+            if time() >= beats_at:
                 if why := await house.sessions.ended(asked.signed_in, house.lock_after):
                     yield News({"end": why})
                     return
-                looked_at = time()
+                yield BEAT  # whatever comes meanwhile, which may show nowhere
+                beats_at += BEAT_S * ((time() - beats_at) // BEAT_S + 1)
             if not coming.done():
-                yield BEAT
                 continue
             mirror.take(coming.result())
             coming = asyncio.ensure_future(anext(aiter(changes)))

@@ -191,6 +191,31 @@ async def test_the_streams_of_the_facility_do_not_depend_on_a_pre_read(ward: Rea
     assert not any(word in json.dumps(stream.lines) for word in ("pre-read", "nodule", "draft"))
 
 
+async def test_a_stream_tells_that_it_lives_whatever_happens_that_shows_nowhere(ward: Reading) -> None:
+    """Whoever reads renews their lock again and again: no row shows until when it counts."""
+    await ward.another_case()
+    await act(ward, "lock")
+    page, access = await ward.at("lind"), ward.system.access
+
+    async def renew() -> None:
+        for _ in range(40):
+            read = access.reporting.readings[ward.case_id]
+            read.version += 1
+            for side in (read.group, read.facility):
+                side.lock.ends_at.seconds += 1
+            await access.say(ReadingChanged(UUID(ward.case_id), read.version))
+            await asyncio.sleep(0.5)
+
+    async with followed(page, shown((await page.get("/")).text)) as stream:
+        await stream.line()
+        renewing = asyncio.create_task(renew())
+        try:
+            async with asyncio.timeout(3 * live.BEAT_S):
+                assert [await stream.line() for _ in range(2)] == [{"beat": True}] * 2
+        finally:
+            renewing.cancel()
+
+
 @pytest.mark.parametrize(("act", "why"), [("lock", "locked"), ("end", "ended")])
 async def test_a_stream_ends_when_its_session_does(ward: Reading, act: str, why: str) -> None:
     page = await ward.at("vos", act)
