@@ -78,6 +78,7 @@ ROUTES = (
     Route("POST", "/shown", worklist.shown, Needs.PERSON, by_script=True),
     Route("POST", "/read", worklist.read, Needs.PERSON),
     Route("POST", "/worklist.csv", worklist.save, Needs.PERSON),
+    Route("POST", "/count", worklist.count, Needs.PERSON, by_script=True),
     Route("POST", "/here", worklist.here, Needs.PERSON, by_script=True),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}/images", images.show, Needs.PERSON),

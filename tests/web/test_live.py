@@ -301,6 +301,15 @@ async def test_a_list_is_saved_as_its_person_sees_it(ward: Reading) -> None:
     assert (await okafor.post("/worklist.csv", view="")).status == 200
 
 
+async def test_a_count_that_a_page_did_not_wait_for_is_asked_by_itself(ward: Reading) -> None:
+    page = await ward.at("lind")
+    missed = (await page.post("/", search="nobody of this name")).headers["Location"].partition("=")[2]
+    assert (await page.post("/count", view=missed)).json == {"count": "0 cases"}
+    all_of_them = (await page.post("/count", view="")).json["count"]
+    assert "case" in all_of_them
+    assert all_of_them in (await page.get("/")).words
+
+
 HOSTILE = [
     '<img src=x onerror="alert(1)">',
     "</tr><script>alert(1)</script>",

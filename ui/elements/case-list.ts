@@ -36,6 +36,7 @@ class CaseList extends HTMLElement implements Followed {
     setInterval(() => void this.#askAgain(), ASK_EVERY_MS);
     for (const sign of ["keydown", "pointerdown"]) addEventListener(sign, () => this.#isHere());
     addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
+    void this.#count();
     new Follower(this, !this.#words("page"));
   }
 
@@ -170,6 +171,14 @@ class CaseList extends HTMLElement implements Followed {
     const next = all.slice(at + 1).find(row => "free" in row.dataset);
     if (next) this.#standing?.go(next);
     else this.#say(this.#words("none"));
+  }
+
+  // Where counting took longer than a page waits for it.
+  async #count(): Promise<void> {
+    const at = this.querySelector(".count");
+    if (!at || at.textContent) return;
+    const answer = await send("/count", this.named()).catch(() => null);
+    if (answer) at.textContent = (await answer.json() as Fields).count ?? "";
   }
 
   // A session is locked when its person does nothing for long; moving in a list asks for no page.

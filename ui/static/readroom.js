@@ -1,4 +1,4 @@
-// Built by `make ui`, never edited: 928081c421a283a0bfddd7e0a1f2e0f70b3f54872550d73e90266fd681415dc8 ecf4345b5c7f98d630c32e46c78e3721be814b58e750c73cac95e5cfaff076f9
+// Built by `make ui`, never edited: aa71dddbf8ac0a28c048973740ed0d8776bd419afc896027e9c5c714337d38cd 9a3a07bf237f731ec2c35d121cbf76954539c508b4536d7cff84944eb2d3160b
 // elements/asking.ts
 var Failure = class extends Error {
   constructor(kind) {
@@ -557,6 +557,7 @@ var CaseList = class extends HTMLElement {
     addEventListener("pageshow", (event) => {
       if (event.persisted) location.reload();
     });
+    void this.#count();
     new Follower(this, !this.#words("page"));
   }
   async #begin(table) {
@@ -695,6 +696,13 @@ var CaseList = class extends HTMLElement {
     const next = all.slice(at + 1).find((row) => "free" in row.dataset);
     if (next) this.#standing?.go(next);
     else this.#say(this.#words("none"));
+  }
+  // Where counting took longer than a page waits for it.
+  async #count() {
+    const at = this.querySelector(".count");
+    if (!at || at.textContent) return;
+    const answer = await send("/count", this.named()).catch(() => null);
+    if (answer) at.textContent = (await answer.json()).count ?? "";
   }
   // A session is locked when its person does nothing for long; moving in a list asks for no page.
   #isHere() {

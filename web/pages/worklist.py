@@ -178,6 +178,13 @@ async def _parts(asked: Asked, request: pb.ExportCasesRequest) -> AsyncGenerator
         raise Unavailable("the list broke off while it was saved: save it again")
 
 
+async def count(asked: Asked) -> Answer:
+    """How many cases the list has, for a page that did not wait for it."""
+    view = await _named(asked)
+    request = pb.CountCasesRequest(search=view.search)
+    return Data({"count": _count(await asked.house.services.access.CountCases(request))})
+
+
 async def here(asked: Asked) -> Answer:
     """Somebody does something on the page that needs nothing of us: they are at their desk."""
     return Data({})
