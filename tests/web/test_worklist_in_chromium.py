@@ -226,6 +226,11 @@ async def test_the_menu_of_a_row_holds_what_its_person_may_do(desk: Desk, acts: 
         await expect(menu).to_be_hidden()
         await stands_on(page, case_id)
 
+    button = row(page, case_id).get_by_role("button")
+    await button.click()
+    at, beside = await menu.bounding_box(), await button.bounding_box()
+    assert at and beside and at["x"] + at["width"] > beside["x"], "the menu opens where one has clicked"
+    await page.keyboard.press("Escape")
     await page.keyboard.press("m")
     await page.keyboard.press("Enter")
     await expect(page).to_have_url(f"{desk.ward.origin}/cases/{case_id}")

@@ -16,7 +16,9 @@ export class RowMenu {
     });
     body.addEventListener("click", event => {
       const button = event.target instanceof Element && event.target.closest(".more");
-      if (button) this.open(rowOf(button));
+      if (!button) return;
+      const { left, bottom } = button.getBoundingClientRect();
+      this.open(rowOf(button), left, bottom + GAP);
     });
     menu.addEventListener("keydown", event => this.#key(event));
     menu.addEventListener("click", () => this.#row && this.leave(this.#row));

@@ -1,4 +1,4 @@
-// Built by `make ui`, never edited: aa71dddbf8ac0a28c048973740ed0d8776bd419afc896027e9c5c714337d38cd 9a3a07bf237f731ec2c35d121cbf76954539c508b4536d7cff84944eb2d3160b
+// Built by `make ui`, never edited: f24c3de3687237347bfd84d649dffb3c262c95a92b957c517ae26effc5b9840a 1b60b8dad136ac5d9fec0e50dc5356687be5ae578056a971d020d1711de64fb5
 // elements/asking.ts
 var Failure = class extends Error {
   constructor(kind) {
@@ -410,7 +410,9 @@ var RowMenu = class {
     });
     body.addEventListener("click", (event) => {
       const button = event.target instanceof Element && event.target.closest(".more");
-      if (button) this.open(rowOf(button));
+      if (!button) return;
+      const { left, bottom } = button.getBoundingClientRect();
+      this.open(rowOf(button), left, bottom + GAP);
     });
     menu.addEventListener("keydown", (event) => this.#key(event));
     menu.addEventListener("click", () => this.#row && this.leave(this.#row));
