@@ -166,7 +166,8 @@ def furnished(system: LocalSystem) -> str:
     lines = [f"{login:<10}{password:<18}{_WHO[login]}" for login, password in passwords.items()]
     write_private(file, "\n".join(lines).encode() + b"\n")
     shown = "\n  ".join(lines) if sys.stdout.isatty() else f"see {file}"
-    viewer = "" if (ROOT / "viewer/index.html").exists() else "\nImages do not open yet: end this, run `make viewer`, and begin again.\n"
+    has_viewer = (ROOT / "viewer/index.html").exists()
+    viewer = "" if has_viewer else "\nImages do not open yet: end this, run `make viewer`, and begin again.\n"
     return f"\nOpen {system.endpoints().pages} and sign in by login and password:\n  {shown}\n{viewer}"
 
 

@@ -229,7 +229,9 @@ async def test_the_menu_of_a_row_holds_what_its_person_may_do(desk: Desk, acts: 
     button = row(page, case_id).get_by_role("button")
     await button.click()
     at, beside = await menu.bounding_box(), await button.bounding_box()
-    assert at and beside and at["x"] + at["width"] > beside["x"], "the menu opens where one has clicked"
+    assert at
+    assert beside
+    assert at["x"] + at["width"] > beside["x"], "the menu opens where one has clicked"
     await page.keyboard.press("Escape")
     await page.keyboard.press("m")
     await page.keyboard.press("Enter")
