@@ -25,7 +25,7 @@ from plumbing.probes import Part, Probes
 
 S = TypeVar("S", bound=config.ProcessSettings)
 
-# After the drain the process is gone in 5 s: calls have this long to end, then tasks, then resources.
+# After the drain the process is gone in 5 s: calls have so long to end at least, then tasks, then resources.
 _CALLS_END_WITHIN_S = 2.0
 _TASKS_END_WITHIN_S = 1.0
 _RESOURCES_END_WITHIN_S = 1.5
@@ -134,8 +134,11 @@ async def _work(
             task.result()
     finally:
         probes.leaves()
+        told_at = time.monotonic()
         await asyncio.gather(*(_drain(each, settings.drain_s) for each in drains))
-        await asyncio.gather(*(server.stop(_CALLS_END_WITHIN_S) for server in servers))
+        # What the drain has left, so that a stream of images ends too.
+        calls_s = max(_CALLS_END_WITHIN_S, settings.drain_s - (time.monotonic() - told_at))
+        await asyncio.gather(*(server.stop(calls_s) for server in servers))
         for task in tasks:
             task.cancel()
         if tasks:

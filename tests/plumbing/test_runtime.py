@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from kernel.errors import Unavailable
 from local.pki import Pki
 from plumbing import rpc
 from plumbing.clocks import clock_of
@@ -147,6 +149,26 @@ async def test_a_call_that_does_not_end_does_not_keep_it(start: Start, pki: Pki)
             await anext(watch)
     assert code == 0
     assert "resource closed" in out
+
+
+@pytest.mark.proves("OPS-4", part="a call under way has as long to end as the drain")
+@pytest.mark.parametrize(("drain_s", "lasts_s"), [("4", 4.0), ("0", 2.0)])
+async def test_a_call_under_way_has_what_the_drain_has_left(
+    start: Start, pki: Pki, drain_s: str, lasts_s: float
+) -> None:
+    process = await start("runs", DRAIN_S=drain_s)
+    await eventually(process.serving, within=20)
+    async with rpc.connect(f"127.0.0.1:{process.grpc_port}", "access", pki.tls("bff")) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await anext(watch)
+        assert process.running.pid
+        began = time.monotonic()
+        os.kill(process.running.pid, signal.SIGTERM)
+        await anext(watch)  # it is told that nobody new is served
+        with pytest.raises(Unavailable):
+            await anext(watch)
+        assert time.monotonic() - began >= lasts_s - 0.2
+    await eventually(lambda: not process.running.is_alive())
 
 
 async def test_a_resource_that_does_not_close_does_not_keep_it(start: Start) -> None:
