@@ -210,8 +210,10 @@ async def test_a_stream_tells_that_it_lives_whatever_happens_that_shows_nowhere(
         await stream.line()
         renewing = asyncio.create_task(renew())
         try:
-            async with asyncio.timeout(3 * live.BEAT_S):
-                assert [await stream.line() for _ in range(2)] == [{"beat": True}] * 2
+            async with asyncio.timeout(4 * live.BEAT_S):
+                for _ in range(2):
+                    while await stream.line() != {"beat": True}:  # the lock itself shows
+                        pass
         finally:
             renewing.cancel()
 
