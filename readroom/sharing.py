@@ -71,7 +71,7 @@ BUCKET = (
 )
 
 
-async def share_table(readroom: Readroom, shares: Sequence[Share] = ()) -> Table[Part]:
+async def share_table(readroom: Readroom, shares: Sequence[Share]) -> Table[Part]:
     """The columns of a part of a share, with names of what these shares show."""
     cases = await _cases_of(readroom, shares)
     name = await names.facility_name(readroom)
@@ -271,7 +271,7 @@ async def new(readroom: Readroom, out: Output, case_ids: tuple[str, ...], **choi
     chosen = Choices(**choices)  # type: ignore[arg-type]
     prepared = await chosen.prepared(readroom, case_ids)
     shared = (await readroom.sharing.Share(chosen.request(prepared, case_ids))).share
-    out.items(await share_table(readroom), parts([shared]))
+    out.items(await share_table(readroom, [shared]), parts([shared]))
 
 
 @share.command("again")
@@ -287,7 +287,7 @@ async def again(readroom: Readroom, out: Output, share_id: str, **choices: objec
     prepared = await chosen.prepared(readroom, earlier[0].case_ids)
     request = ShareAgainRequest(share_id=share_id, share=chosen.request(prepared, ()))
     shared = (await readroom.sharing.ShareAgain(request)).share
-    out.items(await share_table(readroom), parts([shared]))
+    out.items(await share_table(readroom, [shared]), parts([shared]))
 
 
 def _shares(readroom: Readroom, *, blocked_only: bool = False, case_id: str = "") -> AsyncIterator[Share]:

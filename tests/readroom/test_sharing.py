@@ -91,12 +91,16 @@ def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(
     run("login", "ivy")
     (listed,) = [p for p in run("share", "list", "--json").json if p["bucket_id"] == bucket]
     assert listed["opened_at"]
+    named = ("facility", "patients", "studies")
+    assert not any("you do not see" in each for each in part["studies"])
+    assert [part[key] for key in named] == [listed[key] for key in named]
     till = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}"
     assert run("share", "extend", bucket, "--till", till, "--json").json["ends_at"] < listed["ends_at"]
     assert run("share", "revoke", bucket).out == f"bucket {bucket} has ended\n"
     others = ("--to", "other", *CONSENTED, "--no-two-factor", "--no-send-mail")
     again = run("share", "again", listed["share_id"], *others, "--json")
     assert again.json[0]["case_ids"] == [shared.case_id]
+    assert [again.json[0][key] for key in named] == [listed[key] for key in named]
     assert run("share", "again", NOBODYS, "--to", "other", *CONSENTED).code == 3
     assert run("share", "revoke", "--share", again.json[0]["share_id"], "--json").json.keys() == {"revision"}
 
