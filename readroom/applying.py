@@ -12,6 +12,7 @@ from typing import TypeVar
 import click
 
 from kernel.errors import Invalid, NotFound, ReadroomError
+from plumbing.files import write_private
 from readroom import names
 from readroom.acting import acting
 from readroom.client import Readroom
@@ -393,7 +394,7 @@ async def export(readroom: Readroom, out: Output, to: Path | None) -> None:
     if to is None:
         click.echo("\n".join(map(harmless, text.splitlines())))
         return
-    await asyncio.to_thread(to.write_text, text, encoding="utf-8")
+    await asyncio.to_thread(write_private, to, text.encode())  # it holds addresses and numbers of people
     out.done(f"saved to `{to}`", file=str(to))
 
 

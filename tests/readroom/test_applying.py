@@ -55,6 +55,7 @@ def test_a_file_is_made_so_once_and_exported_as_it_is(admin: Run, file: Path, tm
 
     exported = tmp_path / "all.yaml"
     assert admin("export", "--to", exported).code == 0
+    assert exported.stat().st_mode & 0o777 == 0o600, "people's addresses and numbers are theirs who exports"
     assert admin("apply", "-f", exported, "--dry-run").out == "everything is as the file wants it\n"
     assert WantedPrivilege(user="ash2", facility="Ash Street", level="view") in read(exported).privileges
 
