@@ -277,6 +277,13 @@ async def test_a_case_leads_to_the_next_of_the_list_that_somebody_came_from(ward
     assert "Next case" not in other.words, "another session came from no list"
 
 
+async def test_images_are_offered_to_whoever_may_see_them(ward: Reading) -> None:
+    for login, offered in (("vos", True), ("okafor", False)):
+        page = await ward.at(login)
+        for path in (ward.path, f"/cases/{ward.case_id}"):
+            assert (f'href="/cases/{ward.case_id}/images"' in (await page.get(path)).text) is offered
+
+
 async def test_a_case_that_is_not_seen_any_more_is_passed_over(ward: Reading) -> None:
     vos = await ward.at("vos")
     gone, sessions = uuid4(), ward.sessions

@@ -87,6 +87,7 @@ async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:
         "me": (known := DescribeMeResponse(time_zone="UTC") if isinstance(me, BaseException) else me),
         "zone": known.time_zone,
         "missing": missing,
+        "opens": pb.CASE_ACT_OPEN in described.case.may,
         "deletes": pb.CASE_ACT_DELETE in described.case.may,
         "breaks": any(each.permission == "lock.break" for each in known.permissions),
         "words": words,
