@@ -58,7 +58,7 @@ def test_the_walkthrough_works_as_it_is_written(tmp_path: Path) -> None:
     for folder in ("images", "images-of-brandt"):
         assert len(list((tmp_path / folder).glob("*.dcm"))) == 1
     shown = walked.stdout.count("CompressedSamples, CT1")
-    assert shown == 6, "Dr Vos's list, one case, some columns, shares; Dr Okafor; and what was exported"
+    assert shown == 7, "Dr Vos's list, one case, some columns, shares twice; Dr Okafor; and an export"
     assert walked.stdout.count("follow up in a year") == 4, "signed; shown to Vos, Okafor and Brandt"
     assert "Eine Untersuchung wurde mit Ihnen geteilt" in walked.stdout
 
