@@ -15,6 +15,7 @@ from readroom.endpoints import Endpoints
 from readroom.pages import every
 from readroom.place import Place
 from readroom.session import Session
+from readroom.shortids import ids_file
 from readroom.show import Column, Output, clock, harmless
 from readroom.words import LANGUAGES, LEVELS, READ_TYPES, ROLES, SIDES
 from wire.access.v1.access_pb2 import CheckPermissionRequest, ListPrivilegesRequest, Privilege
@@ -68,7 +69,7 @@ def _forget_ended(folder: Path, now: datetime) -> None:
             try:
                 Session.read(file, now)
             except Unauthenticated:
-                for each in (file, file.with_suffix(".ids")):
+                for each in (file, ids_file(file)):
                     each.unlink(missing_ok=True)
 
 
@@ -77,7 +78,7 @@ def _forget_ended(folder: Path, now: datetime) -> None:
 def log_out(place: Place) -> None:
     """End the session of this terminal."""
     file = place.current_file
-    file.with_suffix(".ids").unlink(missing_ok=True)
+    ids_file(file).unlink(missing_ok=True)
     try:
         file.unlink()
     except FileNotFoundError:

@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.errors import Invalid
+from readroom.shortids import is_of_ids
+
 CHECKOUT = Path(__file__).parents[1]
 DATA = "data"
 
@@ -30,7 +33,9 @@ class Place:
 
 
 def place(data: Path | None, session_file: Path | None) -> Place:
-    """Where a command works that was told these, or neither."""
+    """Where a command works that was told these, or neither; raises Invalid for a file that is no session."""
+    if session_file is not None and is_of_ids(session_file):
+        raise Invalid(f"`{session_file.name}` is the name of a list of ids: give the session another name")
     data = data or data_folder()
     if session_file is not None:
         return Place(data, session_file)

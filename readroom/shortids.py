@@ -20,11 +20,25 @@ ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHORT = re.compile(r"[0-9a-f]{4,12}")
 
 
+_ENDING = ".shown-ids"
+"""The name of no session ends so (`place.py`)."""
+
+
+def ids_file(session_file: Path) -> Path:
+    """Where the ids stand that the terminal of a session was shown."""
+    return session_file.with_name(session_file.name + _ENDING)
+
+
+def is_of_ids(file: Path) -> bool:
+    """Whether a file holds shown ids by its name, and so no session."""
+    return file.name.endswith(_ENDING)
+
+
 class ShownIds:
     """The ids that a terminal was shown, newest last, in a file that only its owner can read."""
 
     def __init__(self, session_file: Path) -> None:
-        self._file = session_file.with_suffix(".ids")
+        self._file = ids_file(session_file)
 
     def short(self, ids: Iterable[str]) -> Mapping[str, str]:
         """Each id with its shortest end that no other shown id has; remembers them."""

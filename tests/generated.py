@@ -1,5 +1,5 @@
 """Generated files: wire/ from protos/, docs/facts/ from the facts, the chart's table of values, and
-docs/sentences.md. `--check` fails if one of the first two differs; tests look at the others.
+docs/sentences.md. `--check` fails if one of these differs, except the table, which a test looks at.
 
 Run as `python -m tests.generated` (that is `make proto`).
 """
@@ -68,6 +68,8 @@ def main() -> None:
             raise SystemExit(
                 "docs/facts/ is not what the facts generate; run `make proto`: " + ", ".join(differing)
             )
+        elif sentences.page() != sentences.PAGE.read_text():
+            raise SystemExit("docs/sentences.md is not what the code says; run `make proto`")
 
 
 if __name__ == "__main__":

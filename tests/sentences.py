@@ -1,7 +1,7 @@
 """Every sentence that the product says when it refuses or fails, and every text of its pages, in one file.
 
 docs/sentences.md is read from the code, so that a reader reviews all of them at a glance. What a sentence
-fills in stands in braces. `make proto` writes it; a test says whether it is current.
+fills in stands in braces. `make proto` writes it, and `make check` says whether it is current.
 """
 
 import ast

@@ -1,8 +1,12 @@
 """docs/sentences.md lists what the product says, and what it says is written as the house writes."""
 
 import re
+import sys
+from pathlib import Path
 
-from tests import sentences
+import pytest
+
+from tests import generated, sentences
 
 HARD = (
     "must be ticked", "exclude each other", "is expected", "names what is no",
@@ -13,6 +17,15 @@ HARD = (
 
 def test_the_list_of_sentences_is_current() -> None:
     assert sentences.page() == sentences.PAGE.read_text(), "run `make proto`"
+
+
+def test_a_landing_cannot_leave_the_list_stale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stale = tmp_path / "sentences.md"
+    stale.write_text(sentences.PAGE.read_text() + "\n")
+    monkeypatch.setattr(sentences, "PAGE", stale)
+    monkeypatch.setattr(sys, "argv", ["generated", "--check"])
+    with pytest.raises(SystemExit, match=r"sentences\.md is not what the code says"):
+        generated.main()
 
 
 def test_every_sentence_is_written_as_the_house_writes() -> None:

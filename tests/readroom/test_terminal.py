@@ -74,6 +74,23 @@ def test_an_id_is_as_short_as_it_is_unique_at_the_terminal(tmp_path: Path) -> No
         ids.full("beef")
 
 
+@pytest.mark.parametrize("name", ["x.ids", "x", "x.json"])
+def test_the_ids_of_one_session_overwrite_no_other(tmp_path: Path, name: str) -> None:
+    other = place(tmp_path, tmp_path / name).session_file
+    ShownIds(other).short([IDS[1]])
+    other.write_text("the session")
+
+    ShownIds(tmp_path / "x.toml").short([IDS[0]])
+
+    assert other.read_text() == "the session"
+    with pytest.raises(NotFound):
+        ShownIds(other).full(IDS[0][-8:])
+    made = {each for each in tmp_path.iterdir() if "toml" in each.name}
+    for each in made:
+        with pytest.raises(Invalid, match="give the session another name"):
+            place(tmp_path, each)
+
+
 def test_a_table_fits_the_terminal() -> None:
     rows = [["NAME", "DESCRIPTION", "ID"], ["山田, 太郎", "a long text that nobody needs", "aaaa0001"]]
 
