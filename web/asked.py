@@ -78,12 +78,13 @@ class Page:
     """A page: its template and the values it shows.
 
     Attributes:
-        secret: a new secret for the cookie; empty: the cookie stays.
+        forgets: what the browser forgets of the viewer's host: a word of `viewerhost.FORGOTTEN`, or nothing.
     """
 
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
+    forgets: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,16 @@ ASSET = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 SIGNED_OUT = {"Clear-Site-Data": '"cache", "storage"'}
 
+"""Not `cookies`: that word takes those of every host below the same domain."""
+
+LOCKED = {"Clear-Site-Data": '"cache"'}
+
+
+def with_images_of(origin: str) -> dict[str, str]:
+    """Of a page of ours that shows an image of another host."""
+    policy = {**_POLICY, "img-src": f"'self' {origin}"}
+    return {"Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items())}
+
 
 def saved_as(name: str, content_type: str) -> dict[str, str]:
     """Of a file that a person saves, and that no browser shows."""

@@ -85,6 +85,9 @@ AROUND: Mapping[str, Any] = {"words": words, "digest_of": digest_of}
 """What the template of a row uses beside the case."""
 
 
+MOST_HELD = 4 * ROWS
+"""Rows that a page says it shows: the pages that its script builds. Access is asked about no more of them."""
+
 Held = dict[str, str]
 """Digests of the rows that a page shows, by case, in the order in which access told them."""
 
@@ -92,7 +95,7 @@ Held = dict[str, str]
 def held_of(text: str) -> Held:
     """What a page says that it shows: `ID:DIGEST` for each row. Whatever is none is not shown."""
     held = {}
-    for each in text.split(",")[: 10 * ROWS]:
+    for each in text.split(",", MOST_HELD)[:MOST_HELD]:
         case_id, _, digest = each.partition(":")
         with suppress(ReadroomError):
             held[str(parse_id(case_id, "held"))] = digest

@@ -228,15 +228,19 @@ class Edge:
         self, answer: Whole, session: Session | None, secret: str, preferences: Preferences, now: Any
     ) -> web.StreamResponse:
         match answer:
-            case Page(template, values, code):
+            case Page(template, values, code, forgets):
+                viewer = self.house.viewer_origin if forgets else ""
                 around = {
+                    "forgotten_by": f"{viewer}/forget/{forgets}" if viewer else "",
                     "session": session,
                     "token": form_token(secret) if session else "",
                     "preferences": preferences,
                     "now": now,
                     "by_provider": self.house.entrance is not None,
                 }
-                return _html(self.rendering.page(template, {**around, **values}), code)
+                page = _html(self.rendering.page(template, {**around, **values}), code)
+                page.headers.update(headers.with_images_of(viewer) if viewer else {})
+                return page
             case Data(said, code):
                 return web.json_response(dict(said), status=code)
             case News():

@@ -22,7 +22,7 @@ def back_to(path: str) -> str:
 
 def locked(problem: str = "") -> Page:
     """The page of a locked session: it shows nothing but who may unlock it."""
-    return Page("signin/locked.html", {"problem_text": problem}, _UNAUTHORIZED)
+    return Page("signin/locked.html", {"problem_text": problem}, _UNAUTHORIZED, "images")
 
 
 async def begun(asked: Asked, person: Person, to: str, provider_session: str = "") -> Redirect:

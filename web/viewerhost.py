@@ -5,6 +5,7 @@ nothing in their name: pages refuse what comes from here, and browsers do not se
 cookie of `viewing.py` is worth a GET below `/dicomweb/`, and a word that its person is at their desk.
 """
 
+import base64
 import re
 import time
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from wire.access.v1.access_pb2 import CheckRequest, DescribeCaseRequest
 _CASE = r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 _OPEN = re.compile(rf"/open/{_CASE}", re.ASCII)
 _ASKED = re.compile(rf"/session/{_CASE}", re.ASCII)
-_WHAT = {"open": "open", "session": "session", "dicomweb": "images"}
+_WHAT = {"open": "open", "session": "session", "dicomweb": "images", "forget": "forget"}
 ANSWERED = Histogram(
     "readroom_viewer_seconds",
     "Answers of the viewer's host, by what was asked for and by status",
@@ -44,6 +45,12 @@ _log = log.get()
 _BROWSER_LASTS_S = 12 * 3600
 _ANSWERED_S = 2.0
 """By access, whether a case is still seen; nobody waits for the answer who does not see images already."""
+
+FORGOTTEN = {"all": headers.SIGNED_OUT, "images": headers.LOCKED}
+"""What a browser forgets of this host, once somebody has signed out or locked their session."""
+
+_DOT = base64.b64decode("R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAICTAEAOw==")
+"""An image of one transparent point."""
 
 LOCKED, ENDED = "locked", "ended"
 """What a viewer is told of a session that does not count now."""
@@ -96,6 +103,8 @@ class ViewerHost:
             return await self._open(request, UUID(found[1]))
         if found := _ASKED.fullmatch(path):
             return await self._still(request, found[1])
+        if path.startswith("/forget/"):
+            return _forgotten(path.removeprefix("/forget/"))
         if path.startswith("/dicomweb/"):
             return await self._images(request, path_of(path))
         if (file := self.ohif.answer(path, request.headers)) is not None:
@@ -168,6 +177,14 @@ class ViewerHost:
         if session is None:
             raise Unauthenticated(ENDED)
         return session
+
+
+def _forgotten(what: str) -> web.Response:
+    """An image that a page shows nobody: its headers are what it is for, and it needs no session."""
+    if what not in FORGOTTEN:
+        raise NotFound("there is no such page")
+    told = {**headers.PAGE, **FORGOTTEN[what], "Cross-Origin-Resource-Policy": "cross-origin"}
+    return web.Response(body=_DOT, content_type="image/gif", headers=told)
 
 
 def _refused(error: ReadroomError) -> web.Response:

@@ -265,6 +265,13 @@ async def test_whatever_a_script_sends_is_answered(ward: Reading, form: dict[str
     assert (await page.post("/rows", SAME_ORIGIN, **form)).status == status
 
 
+async def test_a_page_names_no_more_rows_than_it_builds() -> None:
+    """Access is asked about each row that is named and not on the page any more."""
+    named = [f"{uuid4()}:0" for _ in range(10 * live.ROWS)]
+    held = live.held_of(",".join(named))
+    assert [*map(":".join, held.items())] == named[:200]
+
+
 async def test_what_is_chosen_leads_from_one_to_the_next(ward: Reading) -> None:
     page, chosen = await ward.at("lind"), [ward.case_id, await a_case(ward.system.access, ward.facility_id)]
     sent = await page.post("/read", cases=",".join(chosen))

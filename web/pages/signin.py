@@ -1,5 +1,7 @@
 """Sign in, choose a password with an invitation, lock, unlock, sign out."""
 
+from dataclasses import replace
+
 from kernel.errors import Exhausted, Invalid, NotFound, Unauthenticated
 from web import errors, signing
 from web.asked import Answer, Asked, Page, Redirect
@@ -10,8 +12,9 @@ _DIFFER = "the two passwords differ: type the same one twice"
 
 
 async def show(asked: Asked) -> Answer:
-    """The form for login and password."""
-    return _form(asked.query.get("to", ""))
+    """The form for login and password. A browser without a session forgets what the one before it saw."""
+    form = _form(asked.query.get("to", ""))
+    return form if asked.session else replace(form, forgets="all")
 
 
 async def sign_in(asked: Asked) -> Answer:
