@@ -9,10 +9,13 @@ import secrets
 import sys
 import tempfile
 import warnings
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from threading import Event, Thread
 
 import click
 from rich.console import Console
@@ -36,11 +39,14 @@ from demo.reading import completes, drafts, locks
 from demo.setting import create_user, set_the_scene
 from demo.stage import Stage, Unproven
 from demo.world import World
-from kernel.errors import ReadroomError
+from kernel.errors import ReadroomError, Unavailable
 from local.__main__ import run
 from local.system import ROOT, LocalSystem
 from plumbing.files import write_private
 from readroom import names
+from readroom.client import connect
+from readroom.endpoints import Endpoints
+from readroom.session import Session
 from wire.access.v1.access_pb2 import (
     LEVEL_DRAFT,
     LEVEL_REPORT,
@@ -50,9 +56,12 @@ from wire.access.v1.access_pb2 import (
     AssignRequest,
     Level,
 )
-from wire.reporting.v1.reporting_pb2 import ActivateReadTypeRequest
+from wire.reporting.v1.reporting_pb2 import ActivateReadTypeRequest, RenewLockRequest
 
 _COMES_WITHIN_S = 120.0
+
+_RENEWED_EVERY_S = 100.0
+"""A lock lasts five minutes."""
 
 _SEES: tuple[tuple[str, str, "Level.ValueType"], ...] = (
     (VOS.login, ENDPOINT, LEVEL_REPORT),
@@ -83,8 +92,24 @@ _TEXTS = (
 _EVA_READS = 0.5
 
 
-async def furnish(world: World) -> dict[str, str]:
-    """Facilities, people, cases, and some of what people do with them; answers the passwords by login."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lock that somebody of the cast holds, in the session that holds it."""
+
+    session: Session
+    case_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """What a visitor finds: the passwords by login, and the locks to renew as long as they visit."""
+
+    passwords: dict[str, str]
+    held: list[Held]
+
+
+async def furnish(world: World) -> Furnished:
+    """Facilities, people, cases, and some of what people do with them."""
     await set_the_scene(world)
     world.user_ids[ADMIN] = await names.user_id(await world.acting_as(ADMIN), ADMIN)
     for person in (MARSH, MOOR):
@@ -100,8 +125,8 @@ async def furnish(world: World) -> dict[str, str]:
         types = [READ_TYPE_PRELIMINARY, READ_TYPE_FINAL] if level == LEVEL_REPORT else []
         await world.set_privilege(login, facility, level, read_types=types)
     sent = await _send(world)
-    await _work(world, sent)
-    return {login: await _password(world, login) for login in _WHO}
+    held = await _work(world, sent)
+    return Furnished({login: await _password(world, login) for login in _WHO}, held)
 
 
 async def _send(world: World) -> list[Invented]:
@@ -126,7 +151,7 @@ async def _send(world: World) -> list[Invented]:
     return wanted
 
 
-async def _work(world: World, sent: list[Invented]) -> None:
+async def _work(world: World, sent: list[Invented]) -> list[Held]:
     """People read the older half, begin with two cases, and assign others."""
     listed = {case.study_instance_uid: case.case_id for case in await world.worklist(VOS.login)}
     ids = {study.number: listed[str(study.study.study_instance_uid)] for study in sent}
@@ -138,6 +163,10 @@ async def _work(world: World, sent: list[Invented]) -> None:
         await completes(reader, kind, random.choice(_TEXTS))(world, ids[study.number])
     at_endpoint = [ids[study.number] for study in sent[CASES // 2 :] if study.facility == ENDPOINT]
     being_read, drafted, *later = at_endpoint
+    held = [
+        Held(world.session(login), case_id)
+        for login, case_id in ((MARSH.login, being_read), (VOS.login, drafted))
+    ]
     await locks(MARSH)(world, being_read)
     await locks(VOS)(world, drafted)
     await drafts(VOS, "Compared with the study before: ")(world, drafted)
@@ -146,6 +175,38 @@ async def _work(world: World, sent: list[Invented]) -> None:
     for case_id in later[:4]:
         await eva.access.Assign(AssignRequest(case_id=case_id, assignee_login=MARSH.login))
     world.stage.check(len(later) > 4, f"{CASES // 2} are reported, two are being read, four are assigned")
+    return held
+
+
+async def renew(endpoints: Endpoints, held: Held) -> bool:
+    """Whether its holder still has the lock: a visitor may have broken it, or taken it over."""
+    try:
+        async with connect(endpoints, held.session) as readroom:
+            await readroom.reporting.RenewLock(RenewLockRequest(case_id=held.case_id))
+    except Unavailable:
+        return True  # it is tried again
+    except ReadroomError:
+        return False
+    return True
+
+
+@contextmanager
+def renewing(endpoints: Endpoints, held: list[Held], every_s: float) -> Iterator[None]:
+    """Renews the locks beside the block, as a page that is open does."""
+    ends = Event()
+
+    def renews() -> None:
+        left = held
+        while not ends.wait(every_s):
+            left = [each for each in left if asyncio.run(renew(endpoints, each))]
+
+    thread = Thread(target=renews, name="locks", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
 
 
 async def _password(world: World, login: str) -> str:
@@ -154,14 +215,16 @@ async def _password(world: World, login: str) -> str:
     return password
 
 
-def furnished(system: LocalSystem) -> str:
-    """Furnishes a system that runs; answers what a visitor is told."""
+def furnished(system: LocalSystem, beside: ExitStack) -> str:
+    """Furnishes a system that runs; answers what a visitor is told. `beside` ends what goes on meanwhile."""
 
-    async def furnishing() -> dict[str, str]:
+    async def furnishing() -> Furnished:
         async with AsyncExitStack() as resources:
             return await furnish(World(Stage(Console(highlight=False)), system, resources))
 
-    passwords = asyncio.run(furnishing())
+    made = asyncio.run(furnishing())
+    beside.enter_context(renewing(system.endpoints(), made.held, _RENEWED_EVERY_S))
+    passwords = made.passwords
     file = system.data_dir / "sign-ins"
     lines = [f"{login:<10}{password:<18}{_WHO[login]}" for login, password in passwords.items()]
     write_private(file, "\n".join(lines).encode() + b"\n")
@@ -176,8 +239,10 @@ def main() -> None:
     """Runs a system with forty invented cases until Ctrl-C; nothing of it stays."""
     warnings.filterwarnings("ignore", module="pydicom")
     system = LocalSystem(Path(tempfile.mkdtemp(prefix="readroom-visit-")), first_admin=ADMIN)
+    print("Readroom starts: servers, services and forty cases take about a minute.", flush=True)
     try:
-        code = run(system, lambda: furnished(system))
+        with ExitStack() as beside:
+            code = run(system, lambda: furnished(system, beside))
     except (Unproven, Refused, ReadroomError) as error:
         raise click.ClickException(str(error)) from None
     finally:

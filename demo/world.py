@@ -54,6 +54,7 @@ class World:
     user_ids: dict[str, str] = field(default_factory=dict)
     gateways: dict[str, RunningGateway] = field(default_factory=dict)
     on_disk: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    _sessions: dict[str, Session] = field(default_factory=dict)
     _connected: dict[str, Readroom] = field(default_factory=dict)
 
     @property
@@ -69,10 +70,14 @@ class World:
         """Every object as the modality put it on the wire to this site's gateway."""
         return self.folder / "sent" / site
 
+    def session(self, login: str) -> Session:
+        """The session in which this user acts."""
+        return self._sessions.setdefault(login, Session.begin(login))
+
     async def acting_as(self, login: str) -> Readroom:
         """The services as this user has them."""
         if login not in self._connected:
-            entered = connect(self.endpoints, Session.begin(login))
+            entered = connect(self.endpoints, self.session(login))
             self._connected[login] = await self.resources.enter_async_context(entered)
         return self._connected[login]
 

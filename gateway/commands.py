@@ -44,7 +44,7 @@ def export(settings: Settings, study_instance_uids: Sequence[str]) -> Iterator[s
     with _store(settings) as (store, _):
         for uid, exported in zip(uids, store.export(uids), strict=True):
             for title, instances in exported:
-                yield f"exporting {uid} as {title}: {instances} instances"
+                yield f"exporting {uid} as {title}: {instances} instance{'' if instances == 1 else 's'}"
 
 
 def status(settings: Settings, *, as_json: bool, everything: bool) -> Iterator[str]:

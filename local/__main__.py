@@ -62,7 +62,8 @@ def _when_told_to_stop(handler: Callable[[int, FrameType | None], None] | signal
 
 def _how_to_sign_in(system: LocalSystem, login: str) -> str:
     """For a terminal an address that admits once. A code stands in no log: anybody else is told a command."""
-    command = f"readroom --data {shlex.quote(str(system.data_dir))}"
+    program = Path(sys.executable).with_name("readroom")
+    command = f"{shlex.quote(str(program))} --data {shlex.quote(str(system.data_dir))}"
     if not sys.stdout.isatty():
         return f"  {'sign in':<16}`{command} login {login}`, then `{command} invite {login}`"
     try:

@@ -8,6 +8,7 @@ from kernel.errors import Conflict, Denied, NotFound
 from readroom.client import Readroom
 from readroom.pages import every
 from wire.access.v1.access_pb2 import Folder, ListFoldersRequest, ListUsersRequest, User
+from wire.access.v1.identity_pb2 import ListMyFacilitiesRequest
 from wire.ingest.v1.ingest_pb2 import Gateway, ListGatewaysRequest
 from wire.routing.v1.routing_pb2 import Facility, ListFacilitiesRequest
 
@@ -80,11 +81,13 @@ async def gateway_id(readroom: Readroom, name: str) -> str:
 
 
 async def facility_name(readroom: Readroom) -> Callable[[str], str]:
-    """Shows a facility by name; whoever may not list facilities is shown its id."""
+    """Shows a facility by name; whoever may not list facilities is told the names of those they know of."""
     try:
         by_id = {f.facility_id: f.name async for f in facilities(readroom)}
     except Denied:
-        by_id = {}
+        request = ListMyFacilitiesRequest()
+        known = every(readroom.identities.ListMyFacilities, request, lambda page: page.facilities)
+        by_id = {f.facility_id: f.name async for f in known}
     return lambda facility_id: by_id.get(facility_id, facility_id)
 
 

@@ -314,7 +314,7 @@ async def list_shares(readroom: Readroom, out: Output, blocked: bool, case_id: s
 async def revoke(readroom: Readroom, out: Output, bucket_id: str | None, share_id: str) -> None:
     """End a part of a share, and everything that was shared on from it."""
     answer = await readroom.sharing.Revoke(RevokeRequest(bucket_id=bucket_id or "", share_id=share_id))
-    ended = f"share {share_id}" if share_id else f"bucket {bucket_id}"
+    ended = f"share {share_id}" if share_id else f"part {bucket_id} of the share"
     out.done(f"{ended} has ended", revision=answer.revision)
 
 

@@ -82,6 +82,14 @@ STATES: Mapping[str, State] = {
 UNDISTRIBUTED = State("undistributed", "to be distributed")
 
 
+def signs() -> list[State]:
+    """Every icon of a state once, with all that it means."""
+    meant: dict[str, list[str]] = {}
+    for state in (UNDISTRIBUTED, *STATES.values()):
+        meant.setdefault(state.icon, []).append(state.word)
+    return [State(icon, " or ".join(each)) for icon, each in meant.items()]
+
+
 def state_of(case: pb.Case) -> State:
     """The state of a case; one that a later version adds is told by its own word."""
     if case.undistributed:

@@ -170,7 +170,7 @@ async def test_a_study_is_sent_again_from_the_gateway_that_the_cloud_names(
         assert told.study.gateway_id == enrolled.gateway_id != other.gateway_id
         (kept,) = json.loads(gateway.acts("--kept", "--json", "--patient", "vermeer ada"))["kept"]["rows"]
         assert kept["study"] == study
-        assert gateway.acts("--export", kept["study"]) == f"exporting {study} as RIVERSIDE: 1 instances\n"
+        assert gateway.acts("--export", kept["study"]) == f"exporting {study} as RIVERSIDE: 1 instance\n"
         await eventually(lambda: gateway.states() == ["done", "done"], within=30)
 
 

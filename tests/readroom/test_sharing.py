@@ -96,7 +96,7 @@ def test_a_share_is_mailed_opened_with_a_code_listed_extended_and_revoked(
     assert [part[key] for key in named] == [listed[key] for key in named]
     till = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}"
     assert run("share", "extend", bucket, "--till", till, "--json").json["ends_at"] < listed["ends_at"]
-    assert run("share", "revoke", bucket).out == f"bucket {bucket} has ended\n"
+    assert run("share", "revoke", bucket).out == f"part {bucket} of the share has ended\n"
     others = ("--to", "other", *CONSENTED, "--no-two-factor", "--no-send-mail")
     again = run("share", "again", listed["share_id"], *others, "--json")
     assert again.json[0]["case_ids"] == [shared.case_id]
@@ -216,6 +216,7 @@ def test_a_case_is_deleted_by_who_may_and_everybody_confirms(shared: Ward) -> No
 
     def closed() -> bool:
         (found,) = [d for d in run("deletions", "--json").json if d["case_id"] == shared.case_id]
+        assert found["facility"] == SITE  # the name, to somebody who may not list facilities
         return found["state"] == "closed" and found["waiting_for"] == [] and bool(found["closed_at"])
 
     assert until(closed, 20.0)

@@ -97,6 +97,16 @@ async def test_an_address_never_holds_what_was_searched_for(web: Web) -> None:
     assert 'method="get"' not in seen.text.lower()
 
 
+async def test_a_search_is_cleared_by_a_button_and_its_order_stays_said(web: Web) -> None:
+    async with web.signed_in() as page:
+        found = await page.get((await page.post("/", search="Vries", sort="patient")).headers["Location"])
+        sent = await page.post("/", search="Vries", searched="Vries", sorted="patient up", clear="search")
+        cleared = await page.get(sent.headers["Location"])
+
+    assert ("Clear the search" in found.words, "Clear the search" in cleared.words) == (True, False)
+    assert ('value="Vries"' in cleared.text, 'value="patient up"' in cleared.text) == (False, True)
+
+
 async def test_a_view_is_of_one_session_and_goes_with_it(web: Web) -> None:
     person = await web.a_person()
     async with web.signed_in(person) as page, web.signed_in(person) as elsewhere:

@@ -37,6 +37,14 @@ ORDERS = {
 }
 """By the key of the column."""
 
+_SORTED = {
+    "received": ("received, oldest first", "received, newest first"),
+    "study": ("study, oldest first", "study, newest first"),
+    "patient": ("patient, A to Z", "patient, Z to A"),
+    "priority": ("priority, most urgent last", "priority, most urgent first"),
+}
+"""How the list is sorted, in words that stay where its column gives way: ascending, descending."""
+
 _FIRST_ASCENDING = {"patient"}
 """Names begin with A; of all else the newest or most urgent is first."""
 
@@ -47,7 +55,7 @@ def view_of(form: "dict[str, str]") -> View:
     if order not in ORDERS:
         order, direction = "received", ""
     ascending = direction == "up"
-    search = form.get("search", "").strip()[:_MAX_SEARCH_CHARACTERS]
+    search = "" if form.get("clear") else form.get("search", "").strip()[:_MAX_SEARCH_CHARACTERS]
     if (column := form.get("sort", "")) in ORDERS:
         ascending = not ascending if column == order else column in _FIRST_ASCENDING
         return View(search, column, ascending)
@@ -102,6 +110,7 @@ async def show(asked: Asked) -> Answer:
         "me": (me := _described(described)),
         "administers": any(each.permission == "access.admin" and each.everywhere for each in me.permissions),
         "problem_text": problem,
+        "sorted_by": _SORTED[view.order][0 if view.ascending else 1],
         "zone": me.time_zone,
         **live.AROUND,
     }
