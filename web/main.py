@@ -27,6 +27,7 @@ from web.asked import House
 from web.entrance import Entrance
 from web.flow import Flow
 from web.issuer import DevelopmentIssuer
+from web.listening import listening
 from web.ohif import Ohif
 from web.passing import Ingest
 from web.rendering import ROOT, Rendering
@@ -192,7 +193,7 @@ async def build(
         house, ROUTES, Rendering(), settings.origin, clock, await _viewer(settings, house, clock, resources)
     )
     await resources.enter_async_context(
-        serving.listening(edge.application(), settings.pages_listen, _pages_tls(settings))
+        listening(edge.application(), settings.pages_listen, _pages_tls(settings), edge.of_refusals)
     )
     verifier = tokens.Verifier(KeyFile(settings.token_key_file), clock)
     server = rpc.Server(WEB.identity, settings.listen, settings.tls, verifier)

@@ -8,10 +8,9 @@ rendered.
 import asyncio
 import hmac
 import json
-import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,7 +43,6 @@ TEXT_FIELD = "text"
 _MAX_BODY_BYTES = 64 << 10
 _MAX_FIELDS = 50
 _BODY_WITHIN_S = 10.0
-_ENDS_WITHIN_S = 1.0
 _TAKEN_WITHIN_S = 5.0
 """Of a stream: a browser that takes nothing for so long is left, and asks again."""
 
@@ -78,14 +76,22 @@ class Edge:
         app.on_response_prepare.append(self._hardened)
         return app
 
+    @property
+    def of_refusals(self) -> Mapping[str, str]:
+        """Headers of an answer to what is no request."""
+        return {**headers.VIEWER_ANSWER, **headers.PAGE, **self._encrypted}
+
+    @property
+    def _encrypted(self) -> Mapping[str, str]:
+        return headers.ENCRYPTED if self.origin.startswith("https:") else {}
+
     async def _hardened(self, request: web.Request, response: web.StreamResponse) -> None:
         """Every answer has the headers, also one that no page gave."""
         viewers = self.viewer is not None and self.viewer.is_asked(request)
         ours = headers.VIEWER_ANSWER if viewers else headers.EVERY_ANSWER
         response.headers.update({**ours, **response.headers})
-        response.headers["Server"] = "readroom"
-        if self.origin.startswith("https:"):
-            response.headers.update(headers.ENCRYPTED)
+        response.headers.popall("Server", None)
+        response.headers.update(self._encrypted)
         if "Cache-Control" not in response.headers:
             response.headers.update(headers.PAGE)
 
@@ -354,21 +360,3 @@ async def _form(request: web.Request) -> Mapping[str, str]:
 
 def _html(text: str, code: int) -> web.Response:
     return web.Response(text=text, status=code, content_type="text/html", charset="utf-8")
-
-
-@asynccontextmanager
-async def listening(
-    application: web.Application, address: str, tls: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Serves the pages within the block; raises Unavailable if it cannot listen."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_ENDS_WITHIN_S)
-    await runner.setup()
-    host, _, port = address.rpartition(":")
-    try:
-        await web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=tls).start()
-    except OSError as error:
-        raise Unavailable(f"cannot listen on `{address}`: taken, or not an address of ours") from error
-    try:
-        yield
-    finally:
-        await runner.cleanup()

@@ -26,8 +26,8 @@ from plumbing.tls import TLSFiles, server_contexts
 from tests.plumbing.dimse.peers import IMPLICIT, VERIFICATION, listening
 from tests.ports import free_port
 from tests.wait import eventually
+from web.listening import listening as pages
 from web.main import _pages_tls
-from web.serving import listening as pages
 
 NOW = datetime.now(UTC)
 
@@ -125,7 +125,7 @@ def dicomweb(files: TLSFiles) -> Iterator[int]:
 async def browsers(files: TLSFiles) -> AsyncIterator[int]:
     port = free_port()
     told: Any = SimpleNamespace(pages_certificate=files.certificate, pages_key=files.key)
-    async with pages(Application(), f"127.0.0.1:{port}", _pages_tls(told)):
+    async with pages(Application(), f"127.0.0.1:{port}", _pages_tls(told), {}):
         yield port
 
 

@@ -126,6 +126,37 @@ async def test_a_view_is_of_one_session_and_goes_with_it(web: Web) -> None:
         assert 0 == await tx.connection.fetchval("select count(*) from views")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: %s\r\nCookie x: Doe^Jane\r\n\r\n",
+        b"GET /Doe^Jane HTTP/1.1\r\nHost: %s\r\n" + b"A: Doe^Jane\r\n" * 5000 + b"\r\n",
+        b"Doe^Jane\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: %s\r\nContent-Length: Doe^Jane\r\n\r\n",
+        b"GET /" + b"Doe^Jane" * 9000 + b" HTTP/1.1\r\nHost: %s\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("host", ["", "viewer."])
+async def test_what_is_no_request_is_not_repeated_to_its_sender(
+    web: Web, sent: bytes, host: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = web.origin.partition("//")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+    writer.write(sent.replace(b"%s", f"{host}{address}".encode()))
+    async with asyncio.timeout(10):
+        answer = (await reader.read()).decode()
+    writer.close()
+
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith(("HTTP/1.1 400 ", "HTTP/1.0 400 "))
+    assert "Content-Security-Policy: default-src 'none'" in head
+    assert "X-Content-Type-Options: nosniff" in head
+    assert "Cache-Control: no-store" in head
+    assert not any(each in head.lower() for each in ("server:", "aiohttp", "python"))
+    assert body == "this was no request that we understand: load the page again\n"
+    assert "Doe" not in "".join(capfd.readouterr())
+
+
 async def test_whoever_sends_half_a_request_keeps_nobody_waiting(web: Web) -> None:
     host, port = "127.0.0.1", int(web.origin.rpartition(":")[2])
     writers = []
