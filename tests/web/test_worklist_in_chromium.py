@@ -238,6 +238,23 @@ async def test_the_menu_of_a_row_holds_what_its_person_may_do(desk: Desk, acts: 
     await expect(page).to_have_url(f"{desk.ward.origin}/cases/{case_id}")
 
 
+@pytest.mark.parametrize("desk", ["lind"], indirect=True)
+async def test_write_a_report_locks_a_free_case_at_once_and_leads_to_one_that_is_locked(desk: Desk) -> None:
+    case_id = await desk.a_case()
+    page = await desk.window()
+    link = row(page, case_id).locator("a")
+    await expect(page.locator(f"tr[data-case='{case_id}'][data-free]")).to_be_visible()
+    for _ in ("free", "locked"):
+        await link.focus()
+        await page.keyboard.press("m")
+        await page.keyboard.press("w")
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(f"{desk.ward.origin}/cases/{case_id}/report")
+        await expect(page.get_by_text("You hold the lock")).to_be_visible()
+        await expect(page.get_by_label("Text of the report")).to_be_focused()
+        await page.goto(desk.ward.origin + "/")
+
+
 async def test_who_switches_letters_off_has_the_other_keys(desk: Desk) -> None:
     case_id = await desk.a_case()
     page = await desk.window()

@@ -21,7 +21,11 @@ export class RowMenu {
       this.open(rowOf(button), left, bottom + GAP);
     });
     menu.addEventListener("keydown", event => this.#key(event));
-    menu.addEventListener("click", () => this.#row && this.leave(this.#row));
+    menu.addEventListener("click", event => {
+      if (!this.#row) return;
+      this.leave(this.#row);
+      this.#post(event, this.#row);
+    });
     menu.addEventListener("toggle", event => { if (event.newState === "closed") this.#closed(); });
   }
 
@@ -44,6 +48,16 @@ export class RowMenu {
     this.menu.style.left = `${left}px`;
     this.menu.style.top = `${top}px`;
     this.#items[0]?.focus();
+  }
+
+  // An act that a free case allows at once, such as to lock it and write; else its item leads to the page.
+  #post(event: MouseEvent, row: HTMLTableRowElement): void {
+    const item = event.target instanceof Element && event.target.closest<HTMLAnchorElement>("a[data-posts]");
+    if (!item || row.dataset.free === undefined || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const form = this.menu.querySelector("form")!;
+    form.action = `/cases/${row.dataset.case}${item.dataset.posts}`;
+    form.submit();
   }
 
   get #items(): HTMLAnchorElement[] {

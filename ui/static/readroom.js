@@ -1,4 +1,4 @@
-// Built by `make ui`, never edited: f24c3de3687237347bfd84d649dffb3c262c95a92b957c517ae26effc5b9840a 1b60b8dad136ac5d9fec0e50dc5356687be5ae578056a971d020d1711de64fb5
+// Built by `make ui`, never edited: e5ceab27fe7a99cad206e4faf1cf1a997acec112ca173090dfa508674d7aa284 49babd280d63b9836410f378df30a9ba9fab7814eb373471efdddc5c1b3f5739
 // elements/asking.ts
 var Failure = class extends Error {
   constructor(kind) {
@@ -415,7 +415,11 @@ var RowMenu = class {
       this.open(rowOf(button), left, bottom + GAP);
     });
     menu.addEventListener("keydown", (event) => this.#key(event));
-    menu.addEventListener("click", () => this.#row && this.leave(this.#row));
+    menu.addEventListener("click", (event) => {
+      if (!this.#row) return;
+      this.leave(this.#row);
+      this.#post(event, this.#row);
+    });
     menu.addEventListener("toggle", (event) => {
       if (event.newState === "closed") this.#closed();
     });
@@ -442,6 +446,15 @@ var RowMenu = class {
     this.menu.style.left = `${left}px`;
     this.menu.style.top = `${top}px`;
     this.#items[0]?.focus();
+  }
+  // An act that a free case allows at once, such as to lock it and write; else its item leads to the page.
+  #post(event, row) {
+    const item = event.target instanceof Element && event.target.closest("a[data-posts]");
+    if (!item || row.dataset.free === void 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const form = this.menu.querySelector("form");
+    form.action = `/cases/${row.dataset.case}${item.dataset.posts}`;
+    form.submit();
   }
   get #items() {
     return [...this.menu.querySelectorAll("a:not([hidden])")];
