@@ -24,6 +24,8 @@ from web.viewing import BROWSER_COOKIE, COOKIE
 from wire.access.v1.access_pb2 import LEVEL_REPORT, LEVEL_UNSPECIFIED, ROLE_RADIOLOGIST, Case
 
 CUT_WITHIN_S = 5.0
+ON_THE_WAY_S = 2.0
+"""What buffers between the two ends hold, of which no process can take anything back."""
 LOCUM = Person("locum", "Dr Kim Locum", ROLE_RADIOLOGIST, {ENDPOINT: LEVEL_REPORT})
 
 
@@ -201,7 +203,7 @@ async def test_images_stop_when_sight_ends(world: World, tmp_path: Path) -> None
 
 
 async def _read_slowly(answer: ClientResponse) -> None:
-    """As over a line of 25 Mbit/s, for as long as sight may last."""
-    for _ in range(int(CUT_WITHIN_S / 0.02)):
+    """As over a line of 25 Mbit/s, for as long as sight may last, and what lies on the way then."""
+    for _ in range(int((CUT_WITHIN_S + ON_THE_WAY_S) / 0.02)):
         await answer.content.readexactly(64 << 10)
         await asyncio.sleep(0.02)

@@ -1,6 +1,7 @@
 """`readroom dead-letters`: an operator sees what each service could not apply, replays it or drops it."""
 
 import asyncio
+from collections.abc import Iterator
 from uuid import uuid4
 
 import asyncpg
@@ -34,6 +35,22 @@ def plant(system: LocalSystem, service: str, subject: str, payload: str, *, dead
 
     asyncio.run(run())
     return str(event_id)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept(system: LocalSystem) -> Iterator[None]:
+    """Other tests look at the same system: nothing that was planted stays."""
+    yield
+
+    async def sweep(service: str) -> None:
+        connection = await asyncpg.connect(system.servers.database_url(service))
+        try:
+            await connection.execute("delete from dead_letters")
+        finally:
+            await connection.close()
+
+    for service in SERVICES:
+        asyncio.run(sweep(service))
 
 
 def fact(about: str) -> str:

@@ -144,13 +144,13 @@ def test_an_error_names_what_was_typed(sentence: str, field: str | None, said: s
 
 
 def test_who_acts_is_told_until_when_and_what_they_may(admin: Run) -> None:
-    assert admin("facility", "create", "Rowan").code == 0
-    assert admin("privilege", "set", "admin", "Rowan", "view").code == 0
+    assert admin("facility", "create", "Sycamore").code == 0
+    assert admin("privilege", "set", "admin", "Sycamore", "view").code == 0
     told = admin("whoami").out
 
     assert "(`admin`), administrator" in told
     assert "logged in until" in told
-    assert "privilege   view at Rowan" in told
+    assert "privilege   view at Sycamore" in told
     assert "permission  gateway.admin" in told
     assert admin("me", "--json").json["login"] == "admin", "the word of the version before"
     assert admin("logout").out == "logged out\n"
