@@ -17,6 +17,7 @@ from kernel.ids import NewId
 from plumbing.db import Database
 from web.domain import Person, Session
 from web.store import WebTransaction
+from web.together import Together
 
 COOKIE = "__Host-rr"
 """The prefix binds it to this host, to every path, and to a secure origin (RFC 6265bis, 4.1.3.2)."""
@@ -64,6 +65,7 @@ class Sessions:
         self._database = database
         self._new_id = new_id
         self._random_text = random_text
+        self._together: Together[Session | None] = Together()
 
     async def begin(self, person: Person) -> tuple[Session, str]:
         """Begins a session; answers it with the secret of its cookie, which nobody can be told again."""
@@ -79,8 +81,13 @@ class Sessions:
         """The session of a cookie; None once it has ended, and for any other text."""
         if not is_secret(secret):
             return None
-        async with self._database.statements() as tx:
-            return await tx.session_by_digest(_digest(secret), tx.now)
+        digest = _digest(secret)
+
+        async def look_up() -> Session | None:
+            async with self._database.statements() as tx:
+                return await tx.session_by_digest(digest, tx.now)
+
+        return await self._together.one(digest, look_up)
 
     async def ended(self, session: Session, lock_after: timedelta) -> str:
         """Why a page that is open may be told nothing more: `ended`, `locked`; empty: it may."""

@@ -15,6 +15,7 @@ from plumbing.db import Database
 from web.domain import Session
 from web.session import SECRET_BYTES, RandomText, is_secret
 from web.store import WebTransaction
+from web.together import Together
 
 COOKIE = "__Host-rr-viewer"
 """Of the viewer's host: with it images may be read, and nothing else be done."""
@@ -42,6 +43,7 @@ class Viewing:
     ) -> None:
         self._database = database
         self._random_text = random_text
+        self._together: Together[Session | None] = Together()
 
     def new_browser(self) -> str:
         """A secret by which the viewer's host knows a browser again."""
@@ -75,8 +77,13 @@ class Viewing:
         """The login session of a cookie of the viewer's host; None once it has ended, and for other text."""
         if not is_secret(secret):
             return None
-        async with self._database.statements() as tx:
-            return await tx.session_of_viewer(digest(secret), tx.now)
+        digested = digest(secret)
+
+        async def look_up() -> Session | None:
+            async with self._database.statements() as tx:
+                return await tx.session_of_viewer(digested, tx.now)
+
+        return await self._together.one(digested, look_up)
 
     async def drop_old(self) -> None:
         """Deletes codes that their time has ended."""

@@ -28,6 +28,8 @@ WITHIN_S = 5.0
 PIECE = bytes(_PIECE_BYTES)
 LONG = 400
 """Pieces; 100 MiB, more than all buffers between hold."""
+AT_ONCE = 384
+"""More than may wait for a connection."""
 PATH = f"/dicomweb/cases/{uuid4()}/studies/1.2"
 
 
@@ -155,6 +157,14 @@ async def test_an_answer_is_cut_when_its_session_does_not_count_any_more(
     gone = ending in ("ended", "nobody's")
     assert (told.status, told.body) == (401, b"ended\n" if gone else b"locked\n")
     assert ("Clear-Site-Data" in told.headers) is gone
+
+
+async def test_images_that_are_asked_for_at_once_wait_for_no_connection_of_the_database(
+    viewer: Viewer, images: Images
+) -> None:
+    images.response = Response(200, "image/x", [PIECE[:1000]])
+    told = await asyncio.gather(*(viewer.get(PATH) for _ in range(AT_ONCE)))
+    assert {each.status for each in told} == {200}
 
 
 async def test_what_breaks_off_at_ingest_breaks_off_in_the_browser(viewer: Viewer, images: Images) -> None:
