@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from web.asked import Answer, Asked
-from web.pages import case, deletion, images, profile, provider, report, sessions, signin, worklist
+from web.pages import (
+    assignment,
+    case,
+    deletion,
+    images,
+    profile,
+    provider,
+    report,
+    sessions,
+    signin,
+    worklist,
+)
 
 
 class Needs(Enum):
@@ -81,6 +92,9 @@ ROUTES = (
     Route("POST", "/count", worklist.count, Needs.PERSON, by_script=True),
     Route("POST", "/here", worklist.here, Needs.PERSON, by_script=True),
     Route("GET", "/cases/{case_id}", case.show, Needs.PERSON),
+    Route("POST", "/cases/{case_id}/assign", assignment.assign, Needs.PERSON),
+    Route("POST", "/cases/{case_id}/unassign", assignment.unassign, Needs.PERSON),
+    Route("POST", "/cases/{case_id}/priority", assignment.set_priority, Needs.PERSON),
     Route("GET", "/cases/{case_id}/images", images.show, Needs.PERSON),
     Route("GET", _REPORT, report.show, Needs.PERSON),
     Route("GET", "/cases/{case_id}/next", case.show_next, Needs.PERSON),

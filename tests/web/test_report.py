@@ -326,3 +326,27 @@ async def test_a_script_learns_nothing_of_a_case_that_its_person_does_not_see(wa
     for case_id in (uuid4(), "x"):
         told = await vos.post(f"/cases/{case_id}/report/keep", here="yes")
         assert told.status == 404
+
+
+async def test_who_may_assign_takes_a_case_gives_it_back_and_says_how_soon(ward: Reading) -> None:
+    vos, lind, path = await ward.at("vos"), await ward.at("lind"), f"/cases/{ward.case_id}"
+    assert "Assign to me" not in (await vos.get(path)).words
+    user = access_pb2.User()
+    user.CopyFrom(ward.users["vos"])
+    user.permissions.add(permission="case.assign", facility_id=ward.facility_id)
+    await ward.system.access.save_user(user, set_permissions=True)
+    assert "Assign to nobody" not in (await vos.get(path)).words
+
+    for act, soon in (("assign", ""), ("priority", "stat")):
+        done = await vos.post(f"{path}/{act}", SAME_ORIGIN, priority=soon)
+        assert (done.status, done.headers["Location"]) == (303, path)
+    assigned = await vos.get(path)
+    assert "<dt>Assigned to</dt><dd><bdi>vos</bdi></dd>" in assigned.text
+    assert "<option selected>stat</option>" in assigned.text
+    assert "Assign to nobody" in assigned.words
+
+    assert (await vos.post(f"{path}/priority", SAME_ORIGIN, priority="<soon>")).status == 422
+    for act, soon in (("assign", ""), ("unassign", ""), ("priority", "urgent")):
+        assert (await lind.post(f"{path}/{act}", SAME_ORIGIN, priority=soon)).status == 403
+    assert (await vos.post(f"{path}/unassign", SAME_ORIGIN)).status == 303
+    assert "Assigned to" not in (await vos.get(path)).words

@@ -88,6 +88,7 @@ async def loaded(asked: Asked, case_id: str) -> dict[str, Any]:
         "zone": known.time_zone,
         "missing": missing,
         "opens": pb.CASE_ACT_OPEN in described.case.may,
+        "assigns": pb.CASE_ACT_ASSIGN in described.case.may,
         "deletes": pb.CASE_ACT_DELETE in described.case.may,
         "breaks": any(each.permission == "lock.break" for each in known.permissions),
         "words": words,
