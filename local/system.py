@@ -149,6 +149,10 @@ class LocalSystem:
     def service_pid(self, name: str) -> int:
         return self._services[name].pid
 
+    def has_ended(self, name: str) -> bool:
+        """Whether a service that was started has ended since."""
+        return self._services[name].exit_code is not None
+
     def wait_for_an_end(self, within_s: float | None = None) -> str | None:
         """Waits until a server or service ends by itself; answers what and why, None if none did in time."""
         child = self.servers.processes.wait_for_an_end(within_s)

@@ -1,5 +1,6 @@
 """What a page function is given, and what it answers. It loads, decides nothing, and answers a value."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class House:
         lock_after: a session in which a person does nothing for so long is locked.
         viewer_origin: the address of the viewer's host in browsers; empty: there is none.
         streams: how many lists each session follows at this process.
+        leaving: set once this process is told to stop: lists that are followed end, and pages ask anew.
     """
 
     database: Database[WebTransaction]
@@ -41,6 +43,7 @@ class House:
     entrance: Entrance | None = None
     viewer_origin: str = ""
     streams: Counter[UUID] = field(default_factory=Counter)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)

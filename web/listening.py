@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -19,14 +19,22 @@ _log = log.get()
 
 @asynccontextmanager
 async def listening(
-    application: web.Application, address: str, tls: ssl.SSLContext | None, of_refusals: Mapping[str, str]
-) -> AsyncIterator[None]:
+    application: web.Application,
+    address: str,
+    tls: ssl.SSLContext | None,
+    of_refusals: Mapping[str, str],
+    drain_s: float,
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Serves the pages within the block; raises Unavailable if it cannot listen.
+
+    What it gives takes nobody new, and waits until answers under way have ended.
 
     Args:
         of_refusals: headers of the answer to what is no request; the host that was asked is not known then.
+        drain_s: how long these may take.
     """
-    runner = web.AppRunner(application, shutdown_timeout=_ENDS_WITHIN_S)
+    # aiohttp waits so long twice: for the handlers, and once what they read is cut off.
+    runner = web.AppRunner(application, shutdown_timeout=max(_ENDS_WITHIN_S, drain_s / 2))
     await runner.setup()
     server, loop = runner.server, asyncio.get_running_loop()
     assert server is not None, "it has been set up"
@@ -38,11 +46,15 @@ async def listening(
     except OSError as error:
         await runner.cleanup()
         raise Unavailable(f"cannot listen on `{address}`: taken, or not an address of ours") from error
-    try:
-        yield
-    finally:
+
+    async def end() -> None:
         listener.close()
         await runner.cleanup()
+
+    try:
+        yield end
+    finally:
+        await end()
 
 
 class _Connection(web.RequestHandler):

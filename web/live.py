@@ -185,9 +185,12 @@ async def _followed(
     mirror, is_first = Mirror(), True
     changes = house.services.access.WatchCases(request)
     coming = asyncio.ensure_future(anext(aiter(changes)))
+    leaving = asyncio.ensure_future(house.leaving.wait())
     try:
-        while time() < began + lasts_s:
-            await asyncio.wait([coming], timeout=beats_at - time())
+        while time() < began + lasts_s and not leaving.done():
+            await asyncio.wait(
+                [coming, leaving], timeout=beats_at - time(), return_when=asyncio.FIRST_COMPLETED
+            )
             if time() >= beats_at:
                 if why := await house.sessions.ended(asked.signed_in, house.lock_after):
                     yield News({"end": why})
@@ -206,6 +209,7 @@ async def _followed(
     except StopAsyncIteration:  # access wants to be asked anew
         pass
     finally:
+        leaving.cancel()
         coming.cancel()
         with suppress(asyncio.CancelledError, StopAsyncIteration, ReadroomError):
             await coming

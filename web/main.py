@@ -192,9 +192,21 @@ async def build(
     edge = serving.Edge(
         house, ROUTES, Rendering(), settings.origin, clock, await _viewer(settings, house, clock, resources)
     )
-    await resources.enter_async_context(
-        listening(edge.application(), settings.pages_listen, _pages_tls(settings), edge.of_refusals)
+    pages_end = await resources.enter_async_context(
+        listening(
+            edge.application(),
+            settings.pages_listen,
+            _pages_tls(settings),
+            edge.of_refusals,
+            settings.drain_s,
+        )
     )
+
+    async def drain(_seconds: float) -> None:
+        """Lists that are followed say that they end; images and pages under way have the time."""
+        house.leaving.set()
+        await pages_end()
+
     verifier = tokens.Verifier(KeyFile(settings.token_key_file), clock)
     server = rpc.Server(WEB.identity, settings.listen, settings.tls, verifier)
     trail = AuditTrail(database, WEB.name, settings, clock)
@@ -211,6 +223,7 @@ async def build(
             "drop-codes": partial(timers.every, _DROP_ATTEMPTS_EVERY_S, house.viewing.drop_old),
         },
         ready={"database": database.ready},
+        drains=[drain],
     )
 
 

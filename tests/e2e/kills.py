@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -32,9 +32,9 @@ SEED = "READROOM_SEED"
 
 
 @asynccontextmanager
-async def alone(tmp_path: Path) -> AsyncIterator[World]:
+async def alone(tmp_path: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[World]:
     """A system of its own: three facilities, a rule, two gateways, five people."""
-    system = LocalSystem(tmp_path / "data", first_admin=ADMIN, durable=False)
+    system = LocalSystem(tmp_path / "data", first_admin=ADMIN, durable=False, settings=settings)
     await asyncio.to_thread(system.start)
     try:
         async with AsyncExitStack() as resources:

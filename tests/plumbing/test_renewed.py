@@ -125,7 +125,7 @@ def dicomweb(files: TLSFiles) -> Iterator[int]:
 async def browsers(files: TLSFiles) -> AsyncIterator[int]:
     port = free_port()
     told: Any = SimpleNamespace(pages_certificate=files.certificate, pages_key=files.key)
-    async with pages(Application(), f"127.0.0.1:{port}", _pages_tls(told), {}):
+    async with pages(Application(), f"127.0.0.1:{port}", _pages_tls(told), {}, 0.0):
         yield port
 
 

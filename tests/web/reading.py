@@ -10,6 +10,7 @@ from kernel.ids import UUID7
 from local.embedded import EmbeddedServers
 from local.pki import Pki
 from plumbing.db import Database
+from plumbing.runtime import Application
 from tests.access.service import CLOCK, Service, serve
 from tests.ports import free_port
 from tests.reporting.system import ALL, System, a_case, a_user, running
@@ -34,6 +35,7 @@ class Reading:
         to_pages: between browsers and the web.
         to_access: between the web and access.
         access_url: of the database of access.
+        web: the process that serves the pages.
     """
 
     origin: str
@@ -46,6 +48,7 @@ class Reading:
     to_pages: Wire
     to_access: Wire
     access_url: str
+    web: Application
     browsers: dict[str, Browser] = field(default_factory=dict)
 
     async def another_case(self) -> None:
@@ -111,7 +114,7 @@ async def reading(
                 origin=f"http://localhost:{to_pages.port}",
                 **{name: f"127.0.0.1:{port}" for name, port in answering.items()},
             )
-            await build(chosen, CLOCK, UUID7(CLOCK), resources)
+            application = await build(chosen, CLOCK, UUID7(CLOCK), resources)
             database = await Database.connect(urls["web"], WebTransaction, clock=CLOCK, new_id=UUID7(CLOCK))
             resources.push_async_callback(database.close)
             sessions = Sessions(database, UUID7(CLOCK))
@@ -126,6 +129,7 @@ async def reading(
                 to_pages,
                 to_access,
                 urls["access"],
+                application,
             )
 
 
