@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -73,6 +73,10 @@ class World:
     def session(self, login: str) -> Session:
         """The session in which this user acts."""
         return self._sessions.setdefault(login, Session.begin(login))
+
+    def elsewhere(self, resources: AsyncExitStack) -> "World":
+        """The same, where everybody acts in a session of their own; `resources` ends its connections."""
+        return replace(self, resources=resources, _sessions={}, _connected={})
 
     async def acting_as(self, login: str) -> Readroom:
         """The services as this user has them."""

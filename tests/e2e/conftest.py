@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -54,11 +53,11 @@ def outside(scene: World) -> None:
 
 async def _in_the(scene: World, set_up: Callable[[World], Awaitable[None]]) -> None:
     async with AsyncExitStack() as resources:
-        await set_up(replace(scene, resources=resources, _connected={}))
+        await set_up(scene.elsewhere(resources))
 
 
 @pytest.fixture
 async def world(scene: World) -> AsyncIterator[World]:
     """The same, with connections of this test."""
     async with AsyncExitStack() as resources:
-        yield replace(scene, resources=resources, _connected={})
+        yield scene.elsewhere(resources)

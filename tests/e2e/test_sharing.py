@@ -102,7 +102,7 @@ async def test_a_recipient_sees_the_study_only_in_the_session_in_which_he_showed
     assert all(comparing.same_bytes(originals[uid], copies[uid]) for uid in originals)
 
     async with AsyncExitStack() as resources:
-        another = replace(shared, world=replace(shared.world, resources=resources, _connected={}))
+        another = replace(shared, world=shared.world.elsewhere(resources))
         assert not await another.sees(BRANDT)
         again = await another.received(BRANDT)
         assert again is not None

@@ -10,7 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
@@ -208,7 +208,7 @@ def cases(scene: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, C
 
     async def send() -> dict[str, Case]:
         async with AsyncExitStack() as resources:
-            world = replace(scene, resources=resources, _connected={})
+            world = scene.elsewhere(resources)
             files = {
                 kind: [written_as(sample(name).path, folder / f"{kind}.dcm", **_identity(kind))]
                 for kind, name in KINDS.items()
