@@ -5,8 +5,6 @@ The web asks ingest over TLS and answers without; the client that asks ingest di
 
 import asyncio
 import os
-import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
@@ -16,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from pydicom import dcmread
 
 from bench import studies
-from bench.p4_dicomweb import JSON, OBJECTS, PIXELS, Server, complete, ours, study_of
+from bench.p4_dicomweb import JSON, OBJECTS, PIXELS, Server, complete, ours, study_of, timed
 from bench.results import Result, median, spread
 from bench.sender import store
 from bench.site import AE_TITLE, LOGIN, Site, running
@@ -55,16 +53,9 @@ def _measure(servers: Sequence[Server], paths: Sequence[Path]) -> Sequence[Resul
     }
     results = []
     for what, ask in asked.items():
-        seconds: dict[str, list[float]] = defaultdict(list)
-        for _ in range(1 + RUNS):  # the first reads each instance whole, to compare its digest
-            for server in servers:
-                began = time.perf_counter()
-                length = ask(server)
-                seconds[server.name].append(time.perf_counter() - began)
-                print(
-                    f"  P19 {what}: {server.name} {seconds[server.name][-1]:.3f} s, {length:,} bytes",
-                    flush=True,
-                )
+        seconds = timed(
+            "P19", what, ask, servers
+        )  # the first reads each instance whole, to compare its digest
         (_, web), (_, direct) = seconds.items()
         own, other = web[1:], direct[1:]
         results.append(

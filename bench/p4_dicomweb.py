@@ -121,19 +121,27 @@ def _measure(servers: Sequence[Server], paths: Sequence[Path], multi_frame: Path
     }
     results: list[Result] = []
     for what, ask in asked.items():
-        seconds: dict[str, list[float]] = defaultdict(list)
-        for _ in range(1 + RUNS):
-            for server in servers:
-                began = time.perf_counter()
-                length = ask(server)
-                seconds[server.name].append(time.perf_counter() - began)
-                print(
-                    f"  P4 {what}: {server.name} {seconds[server.name][-1]:.3f} s, {length:,} bytes",
-                    flush=True,
-                )
+        seconds = timed("P4", what, ask, servers)
         first = what is WHOLE
         results += _results(what, seconds, first=first)
     return results
+
+
+def timed(
+    figure: str, what: str, ask: Callable[[Server], int], servers: Sequence[Server]
+) -> Mapping[str, list[float]]:
+    """Seconds of each run by server, the servers in turn; the run before the others is among them."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(1 + RUNS):
+        for server in servers:
+            began = time.perf_counter()
+            length = ask(server)
+            seconds[server.name].append(time.perf_counter() - began)
+            print(
+                f"  {figure} {what}: {server.name} {seconds[server.name][-1]:.3f} s, {length:,} bytes",
+                flush=True,
+            )
+    return seconds
 
 
 def _results(what: str, seconds: Mapping[str, Sequence[float]], *, first: bool) -> Iterator[Result]:

@@ -37,7 +37,7 @@ def listing(command: Command) -> Callable[..., None]:
     columns = click.option(
         "--columns",
         metavar="NAMES",
-        help="Show these columns in this order; a name that is none tells you all that there are.",
+        help="Show these columns in this order; an unknown name lists those that there are.",
     )
     return columns(acting(command))
 

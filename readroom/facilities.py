@@ -77,12 +77,12 @@ def _what_it_is(model: str, time_zone: str) -> Callable[[Command], Command]:
         click.option(
             "--time-zone",
             default="",
-            help=f"IANA time zone in which its days end, as Europe/Amsterdam.  [default: {time_zone}]",
+            help=f"IANA time zone in which its days end, such as Europe/Amsterdam.  [default: {time_zone}]",
         ),
         click.option(
             "--mapping-tag",
             default="",
-            help="Keyword of the tag that a hub's rules read, as InstitutionName.",
+            help="Keyword of the tag that a hub's rules read, such as InstitutionName.",
         ),
     )
 

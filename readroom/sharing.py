@@ -174,7 +174,7 @@ _CHOICES = (
         default=None,
         help="Send each recipient a mail.  [default: as last time]",
     ),
-    click.option("--urgent", is_flag=True, help="Say so in the subject of the mail."),
+    click.option("--urgent", is_flag=True, help="Say in the subject of the mail that it is urgent."),
     click.option(
         "--message",
         default="",

@@ -166,5 +166,5 @@ def parse_day(text: str) -> date:
     except ValueError:
         day = None
     if day is None or day > LAST_DAY:
-        raise Invalid("`valid_till` is not a day: write it as `YYYY-MM-DD`", field="valid_till")
+        raise Invalid("`valid_till` is not a date: write it as YYYY-MM-DD", field="valid_till")
     return day

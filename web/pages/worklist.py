@@ -74,15 +74,9 @@ async def show(asked: Asked) -> Answer:
     view = await asked.house.flow.view(asked.signed_in, asked.query.get("view", ""))
     if view is None:  # of a session that has ended
         return Redirect("/")
+    view_id = _view_id(asked.query.get("view", ""))
     access = asked.house.services.access
-    request = pb.ListCasesRequest(
-        page_size=live.ROWS,
-        page_token=view.page_token,
-        search=view.search,
-        order=ORDERS[view.order],
-        ascending=view.ascending,
-        columns=live.COLUMNS,
-    )
+    request = _page_of(view, view.page_token)
     listing, counted, described = await asyncio.gather(
         access.ListCases(request),
         access.CountCases(pb.CountCasesRequest(search=view.search), timeout=_COUNT_WITHIN_S),
@@ -94,14 +88,14 @@ async def show(asked: Asked) -> Answer:
         case pb.ListCasesResponse():
             cases = listing
             shown = [UUID(each.case_id) for each in cases.cases]
-            await asked.house.flow.came_by(asked.signed_in, shown, _view_id(asked))
+            await asked.house.flow.came_by(asked.signed_in, shown, view_id)
         case Invalid() | Exhausted() | Unavailable():  # what was typed stays where it is
             problem, code = listing.sentence, errors.told(listing).status
         case BaseException():
             raise listing
     values = {
         "view": view,
-        "view_id": _view_id(asked) or "",
+        "view_id": view_id or "",
         "cases": cases.cases,
         "next_page": cases.next_page_token,
         "previous_page": cases.previous_page_token,
@@ -117,21 +111,29 @@ async def show(asked: Asked) -> Answer:
     return Page("worklist/page.html", values, code)
 
 
-async def rows(asked: Asked) -> Answer:
-    """A page of the list as it is now, as far as its script does not show it already."""
-    view = await _named(asked)
-    request = pb.ListCasesRequest(
+def _page_of(view: View, page_token: str) -> pb.ListCasesRequest:
+    return pb.ListCasesRequest(
         page_size=live.ROWS,
-        page_token=asked.form.get("page", "")[:_MAX_TOKEN_CHARACTERS],
+        page_token=page_token,
         search=view.search,
         order=ORDERS[view.order],
         ascending=view.ascending,
         columns=live.COLUMNS,
     )
+
+
+def _shown(asked: Asked) -> live.Shown:
+    """What the page of a script shows, as it says itself."""
+    return live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
+
+
+async def rows(asked: Asked) -> Answer:
+    """A page of the list as it is now, as far as its script does not show it already."""
+    view = await _named(asked)
+    request = _page_of(view, asked.form.get("page", "")[:_MAX_TOKEN_CHARACTERS])
     listing = await asked.house.services.access.ListCases(request)
-    shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
     is_whole = not listing.next_page_token and not request.page_token
-    told = await shown.told(listing.cases, asked.now, is_whole=is_whole)
+    told = await _shown(asked).told(listing.cases, asked.now, is_whole=is_whole)
     around = {"next": listing.next_page_token, "previous": listing.previous_page_token}
     return News({**around, **(told.values if told else {})}, told.parts if told else {})
 
@@ -142,15 +144,13 @@ async def follow(asked: Asked) -> Answer:
     request = pb.WatchCasesRequest(
         rows=live.ROWS, search=view.search, order=ORDERS[view.order], ascending=view.ascending
     )
-    shown = live.Shown(asked.house, live.held_of(asked.form.get("held", "")), asked.form.get("zone", "UTC"))
-    return Stream(live.follow(asked, request, shown))
+    return Stream(live.follow(asked, request, _shown(asked)))
 
 
 async def shown(asked: Asked) -> Answer:
     """Remembers which cases of the list its page shows, so that one leads to the next."""
     await _named(asked)
-    text = asked.form.get("view", "")
-    view_id = parse_id(text, "view") if text else None
+    view_id = _view_id(asked.form.get("view", ""))
     await asked.house.flow.came_by(asked.signed_in, _ids(asked), view_id)
     return Data({})
 
@@ -207,9 +207,8 @@ async def _named(asked: Asked) -> View:
     return view
 
 
-def _view_id(asked: Asked) -> UUID | None:
-    """The id of the view of an address that names one."""
-    text = asked.query.get("view", "")
+def _view_id(text: str) -> UUID | None:
+    """The id of the view that an address or a script names; None if it names none."""
     return parse_id(text, "view") if text else None
 
 
