@@ -4,7 +4,6 @@ What is remembered of somebody on their way hangs on a cookie of their browser a
 sent into the session of another (login CSRF). It counts once, and for ten minutes.
 """
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from web.client import Services
 from web.domain import Person, Session
 from web.issuer import NO_INVITATION, resolve
 from web.oidc import Provider, new_sign_in
+from web.session import digest
 from web.store import WebTransaction
 from wire.access.v1.identity_pb2 import Identity, RedeemInvitationRequest
 
@@ -72,13 +72,13 @@ class Entrance:
             begun = new_sign_in(back_to, tx.now)
         address = await self._provider.address(begun)
         async with self._database.statements() as tx:
-            await tx.save_sign_in(_digest(browser), begun)
+            await tx.save_sign_in(digest(browser), begun)
         return address, browser
 
     async def come_back(self, browser: str, answer: Mapping[str, str]) -> Arrived:
         """Who somebody is, by the provider's answer; raises Unauthenticated for one that does not count."""
         async with self._database.statements() as tx:
-            begun = await tx.take_sign_in(_digest(browser), tx.now - LASTS)
+            begun = await tx.take_sign_in(digest(browser), tx.now - LASTS)
         if begun is None or begun.subject:
             raise Unauthenticated(AGAIN)
         code, state = answer.get("code", ""), answer.get("state", "")
@@ -102,13 +102,13 @@ class Entrance:
             return Arrived(person, begun.back_to, verified.session)
         known = secrets.token_urlsafe(32)
         async with self._database.statements() as tx:
-            await tx.save_sign_in(_digest(known), replace(begun, subject=verified.subject))
+            await tx.save_sign_in(digest(known), replace(begun, subject=verified.subject))
         return Arrived(None, begun.back_to, browser=known)
 
     async def is_named(self, browser: str) -> bool:
         """Whether the provider named somebody in this browser, who may show an invitation now."""
         async with self._database.statements() as tx:
-            begun = await tx.sign_in_of(_digest(browser), tx.now - LASTS)
+            begun = await tx.sign_in_of(digest(browser), tx.now - LASTS)
         return begun is not None and bool(begun.subject)
 
     async def bind(self, browser: str, code: str) -> Person:
@@ -116,9 +116,9 @@ class Entrance:
 
         Raises Unauthenticated for a code that is not valid, and where the provider named nobody of late.
         """
-        digest = _digest(browser)
+        digested = digest(browser)
         async with self._database.statements() as tx:
-            begun = await tx.sign_in_of(digest, tx.now - LASTS)
+            begun = await tx.sign_in_of(digested, tx.now - LASTS)
         if begun is None or not begun.subject:
             raise Unauthenticated(AGAIN)
         issuer = self._provider.client.issuer
@@ -131,7 +131,7 @@ class Entrance:
             except NotFound:
                 raise Unauthenticated(NO_INVITATION) from None
         async with self._database.statements() as tx:
-            await tx.take_sign_in(digest, tx.now - LASTS)
+            await tx.take_sign_in(digested, tx.now - LASTS)
         return Person(issuer, begun.subject, UUID(bound.user_id), bound.login, bound.name)
 
     async def end(self, logout_token: str) -> list[Session]:
@@ -150,7 +150,3 @@ class Entrance:
         async with self._database.statements() as tx:
             await tx.drop_sign_ins(tx.now - LASTS)
             await tx.drop_attempts(tx.now - WINDOW)
-
-
-def _digest(browser: str) -> bytes:
-    return hashlib.sha256(browser.encode(errors="replace")).digest()

@@ -49,8 +49,9 @@ def is_secret(text: str) -> bool:
     return len(text) == _SECRET_CHARACTERS and text.isascii()
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def digest(secret: str) -> bytes:
+    """What the database keeps of a secret that a browser holds."""
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
 
 
 class Sessions:
@@ -73,7 +74,7 @@ class Sessions:
         async with self._database.transaction() as tx:
             now = tx.now
             session = Session(self._new_id(), person, now, now, now, now, now + LASTS)
-            await tx.add_session(session, _digest(secret))
+            await tx.add_session(session, digest(secret))
             await tx.record(person.login, "session.began", f"session:{session.session_id}", "done")
         return session, secret
 
@@ -81,13 +82,13 @@ class Sessions:
         """The session of a cookie; None once it has ended, and for any other text."""
         if not is_secret(secret):
             return None
-        digest = _digest(secret)
+        digested = digest(secret)
 
         async def look_up() -> Session | None:
             async with self._database.statements() as tx:
-                return await tx.session_by_digest(digest, tx.now)
+                return await tx.session_by_digest(digested, tx.now)
 
-        return await self._together.one(digest, look_up)
+        return await self._together.one(digested, look_up)
 
     async def ended(self, session: Session, lock_after: timedelta) -> str:
         """Why a page that is open may be told nothing more: `ended`, `locked`; empty: it may."""
@@ -118,7 +119,7 @@ class Sessions:
         """The same session under a new secret, once the same person proved who they are; None if it ended."""
         secret = self._random_text(SECRET_BYTES)
         async with self._database.transaction() as tx:
-            if not await tx.unlock_session(session.session_id, _digest(secret), tx.now):
+            if not await tx.unlock_session(session.session_id, digest(secret), tx.now):
                 return None
             await tx.record(session.person.login, "session.unlocked", f"session:{session.session_id}", "done")
             return replace(session, authenticated_at=tx.now, used_at=tx.now, locked=False), secret

@@ -25,7 +25,7 @@ from web.asked import House
 from web.domain import Session
 from web.ohif import PAGE_PATH, Ohif
 from web.passing import Ingest, passed, path_of
-from web.session import is_secret
+from web.session import digest, is_secret
 from web.tokens import acting
 from wire.access.v1.access_pb2 import CheckRequest, DescribeCaseRequest
 
@@ -118,7 +118,7 @@ class ViewerHost:
         if code is None:
             if not is_secret(browser):
                 browser = self.house.viewing.new_browser()
-            response = _to(f"{images}?browser={viewing.digest(browser).hex()}")
+            response = _to(f"{images}?browser={digest(browser).hex()}")
             _set(response, viewing.BROWSER_COOKIE, browser, "Lax", _BROWSER_LASTS_S)
             return response
         try:

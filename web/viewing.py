@@ -5,7 +5,6 @@ pages bind a code to session, case and digest, and send the browser back. So nob
 session of another: a code counts only in the browser that asked for it (login CSRF).
 """
 
-import hashlib
 import secrets
 from datetime import timedelta
 from uuid import UUID
@@ -13,7 +12,7 @@ from uuid import UUID
 from kernel.errors import Unauthenticated
 from plumbing.db import Database
 from web.domain import Session
-from web.session import SECRET_BYTES, RandomText, is_secret
+from web.session import SECRET_BYTES, RandomText, digest, is_secret
 from web.store import WebTransaction
 from web.together import Together
 
@@ -29,10 +28,6 @@ AGAIN = "this took too long, or began in another browser: open the images again"
 
 _MOST = 20
 """Cookies of one login session that count: one is usual, and two where two tabs opened at once."""
-
-
-def digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode(errors="replace")).digest()
 
 
 class Viewing:

@@ -22,7 +22,8 @@ from plumbing.tls import server_contexts
 from tests.web.conftest import Web, running
 from tests.web.viewer import Viewer
 from web.passing import _PIECE_BYTES, AT_ONCE_OF_A_PERSON
-from web.viewing import BROWSER_COOKIE, digest
+from web.session import digest
+from web.viewing import BROWSER_COOKIE
 
 WITHIN_S = 5.0
 PIECE = bytes(_PIECE_BYTES)

@@ -9,7 +9,8 @@ import pytest
 from kernel.errors import Unauthenticated
 from tests.web.conftest import Web
 from web.domain import Session
-from web.viewing import CODE_LASTS, Viewing, digest
+from web.session import digest
+from web.viewing import CODE_LASTS, Viewing
 
 
 async def _begun(web: Web) -> tuple[Session, Viewing, str, UUID]:
